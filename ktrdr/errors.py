@@ -1,0 +1,157 @@
+"""Every foreseeable fault of KTRDR, as one tree.
+
+::
+
+    KtrdrError                    exit 1    HTTP 500
+    ├── UsageError                exit 2    HTTP 422   what was asked for is not there
+    │   ├── InvalidParameters     exit 2    HTTP 422   an operation's parameters do not fit its type
+    │   └── NotFound              exit 2    HTTP 404
+    ├── ConfigurationError        exit 3    HTTP 500   inventory, settings or checkout
+    ├── SecretsError              exit 4    HTTP 401   vault, field or token
+    │   └── Forbidden             exit 4    HTTP 403   a valid token that lacks the right
+    ├── HostUnreachable           exit 5    HTTP 502   name, network, SSH or the backend's HTTP
+    ├── HostNotReady              exit 6    HTTP 503   reachable, but cannot run the stack
+    │   └── DatabaseUnavailable   exit 6    HTTP 503
+    ├── ImageError                exit 7    HTTP 502   registry or tag
+    ├── DeploymentFailed          exit 8    HTTP 500   applied, but did not become healthy
+    │   └── OperationFailed       exit 8    HTTP 500   an operation ended in its own error
+    ├── Locked                    exit 9    HTTP 409   somebody else is at it
+    │   └── Conflict              exit 9    HTTP 409   the thing is not in a state that allows this
+    └── Interrupted               exit 130  HTTP 503   Ctrl-C or SIGTERM
+
+A message is one sentence that names the thing and the reason; ``hint`` is the remedy, also one
+sentence. Foreign exceptions are translated once, at the edge where they arise, with ``from``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class KtrdrError(Exception):
+    """The base of the tree.
+
+    Attributes:
+        message: One sentence that names the thing and the reason; never holds a secret.
+        hint: One sentence that says what to do, or None where nothing can be done.
+        exit_code: What a command that ends with this error exits with.
+        http_status: What the API answers with for it.
+        kind: A stable slug, the last part of the problem document's ``type``.
+    """
+
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+    kind: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(KtrdrError):
+    """The caller asked for something that does not exist or makes no sense."""
+
+    exit_code = 2
+    http_status = 422
+    kind = "usage"
+
+
+class InvalidParameters(UsageError):
+    """An operation's parameters do not fit its type."""
+
+    kind = "invalid-parameters"
+
+
+class NotFound(UsageError):
+    """The named thing does not exist."""
+
+    http_status = 404
+    kind = "not-found"
+
+
+class ConfigurationError(KtrdrError):
+    """The inventory, a setting or the checkout cannot be used as it is."""
+
+    exit_code = 3
+    kind = "configuration"
+
+
+class SecretsError(KtrdrError):
+    """A secret cannot be had, or a token is missing, expired or forged."""
+
+    exit_code = 4
+    http_status = 401
+    kind = "unauthenticated"
+
+
+class Forbidden(SecretsError):
+    """The token is good, but its role does not allow this."""
+
+    http_status = 403
+    kind = "forbidden"
+
+
+class HostUnreachable(KtrdrError):
+    """A host cannot be reached by name, network, SSH or HTTP."""
+
+    exit_code = 5
+    http_status = 502
+    kind = "unreachable"
+
+
+class HostNotReady(KtrdrError):
+    """A host answers but cannot run the stack."""
+
+    exit_code = 6
+    http_status = 503
+    kind = "not-ready"
+
+
+class DatabaseUnavailable(HostNotReady):
+    """The database does not answer."""
+
+    kind = "database-unavailable"
+
+
+class ImageError(KtrdrError):
+    """The registry refuses, is down, or has no such tag."""
+
+    exit_code = 7
+    http_status = 502
+    kind = "image"
+
+
+class DeploymentFailed(KtrdrError):
+    """The stack was applied and did not become healthy."""
+
+    exit_code = 8
+    kind = "failed"
+
+
+class OperationFailed(DeploymentFailed):
+    """An operation ended in an error of its own."""
+
+    kind = "operation-failed"
+
+
+class Locked(KtrdrError):
+    """Somebody else holds what this needs."""
+
+    exit_code = 9
+    http_status = 409
+    kind = "locked"
+
+
+class Conflict(Locked):
+    """The thing is not in a state that allows this."""
+
+    kind = "conflict"
+
+
+class Interrupted(KtrdrError):
+    """The user or the system asked the program to stop."""
+
+    exit_code = 130
+    http_status = 503
+    kind = "interrupted"

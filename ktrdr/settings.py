@@ -1,0 +1,154 @@
+"""The runtime's settings: read once at start from the environment, frozen, passed in.
+
+Every variable may come as ``NAME`` or, from a file, as ``NAME_FILE``. The table in
+``docs/environment.md`` is made from these classes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    ValidationError,
+)
+
+from ktrdr.contracts import NAME_PATTERN, WorkerType
+from ktrdr.errors import ConfigurationError
+from ktrdr.secret import Secret
+from ktrdr.tokens import MINIMUM_SECRET_LENGTH
+
+
+def _as_secret(value: object) -> object:
+    return Secret(value) if isinstance(value, str) else value
+
+
+SecretText = Annotated[Secret, BeforeValidator(_as_secret)]
+
+
+class Settings(BaseModel):
+    """What backend and workers share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    db_host: str = Field(default="db", description="Host of PostgreSQL.")
+    db_port: int = Field(default=5432, ge=1, le=65535, description="Port of PostgreSQL.")
+    db_name: str = Field(default="ktrdr", description="Name of the database.")
+    db_user: SecretText = Field(description="Role that owns the schema.")
+    db_password: SecretText = Field(description="That role's password.")
+    otlp_endpoint: str | None = Field(
+        default=None,
+        description="OTLP gRPC collector, such as `http://jaeger:4317`; empty: no traces.",
+    )
+    shared_mount_path: Path = Field(
+        default=Path("/mnt/shared"), description="Where data, results and models are mounted."
+    )
+    environment: str = Field(
+        default="homelab", description="Reported in traces as `deployment.environment.name`."
+    )
+    image_tag: str = Field(default="unknown", description="Tag the image was deployed by.")
+    ktrdr_commit: str = Field(
+        default="unknown", description="Commit the image was built from; set by the image itself."
+    )
+    log_level: str = Field(
+        default="INFO",
+        pattern="^(DEBUG|INFO|WARNING|ERROR)$",
+        description="Least level that is logged.",
+    )
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Reads the settings from ``environment``; an empty value counts as not given.
+
+        Raises:
+            ConfigurationError: Names every variable that is missing or wrong, without its value.
+        """
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for field in cls.model_fields:
+            name = field.upper()
+            file = environment.get(f"{name}_FILE")
+            if file:
+                try:
+                    values[field] = Path(file).read_text(encoding="utf-8")
+                except (OSError, UnicodeDecodeError) as exc:
+                    problems.append(f"{name}_FILE cannot be read ({type(exc).__name__})")
+            elif environment.get(name):
+                values[field] = environment[name]
+        try:
+            settings = cls(**values)
+        except ValidationError as exc:
+            problems += [
+                _describe(str(e["loc"][0]).upper(), e) for e in exc.errors(include_input=False)
+            ]
+        if problems:
+            raise ConfigurationError(
+                "the environment is not usable: " + "; ".join(problems),
+                hint="Set the variables as docs/environment.md describes them and start again.",
+            )
+        return settings
+
+
+def _describe(name: str, error: Mapping[str, Any]) -> str:
+    if error["type"] == "missing":
+        return f"{name} is not set"
+    return f"{name} is wrong ({error['msg'].removeprefix('Value error, ')})"
+
+
+def _long_enough(value: Secret) -> Secret:
+    if len(value.reveal()) < MINIMUM_SECRET_LENGTH:
+        raise ValueError(f"shorter than {MINIMUM_SECRET_LENGTH} characters")
+    return value
+
+
+class BackendSettings(Settings):
+    """What only the backend reads."""
+
+    jwt_secret: Annotated[SecretText, AfterValidator(_long_enough)] = Field(
+        description="Signs and checks tokens; at least 32 characters."
+    )
+    health_check_interval_s: float = Field(
+        default=10, gt=0, description="Seconds between two health checks of a worker."
+    )
+    health_check_timeout_s: float = Field(
+        default=5, gt=0, description="Seconds a worker has to answer one."
+    )
+    health_check_failures: int = Field(
+        default=3, ge=1, description="Failures in a row after which a worker is unavailable."
+    )
+    worker_forget_after_s: float = Field(
+        default=300,
+        gt=0,
+        description="Seconds without a good check after which a worker is forgotten.",
+    )
+
+
+class WorkerSettings(Settings):
+    """What only workers read."""
+
+    ktrdr_api_url: HttpUrl = Field(description="The backend, such as `http://backend:8000`.")
+    worker_type: WorkerType = Field(description="`backtesting` or `training`.")
+    worker_port: int = Field(ge=1, le=65535, description="Port the worker listens on.")
+    worker_public_base_url: HttpUrl = Field(
+        description="URL under which the backend reaches this worker; never guessed."
+    )
+    worker_id: str = Field(
+        default="",
+        pattern=f"{NAME_PATTERN}|^$",
+        description="Stable name; default: type, host and port of the public URL.",
+    )
+    worker_token: SecretText = Field(description="Token of role `worker` for this node.")
+    lease_s: float = Field(
+        default=30, gt=1, description="Seconds an operation stays with a worker that falls silent."
+    )
+    stop_grace_s: float = Field(
+        default=20, gt=0, description="Seconds a stopping worker gives its operation to checkpoint."
+    )

@@ -1,0 +1,132 @@
+"""Tokens: what proves to the backend who is calling.
+
+A token is a JWT (RFC 7519) signed with HMAC-SHA-256 under ``JWT_SECRET``. Roles:
+
+- ``operator`` may do everything;
+- ``worker`` may register, and only under a URL whose host is the token's ``node``; it may read;
+- ``reader`` may read.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+import jwt
+
+from ktrdr.errors import SecretsError
+from ktrdr.secret import Secret
+
+ISSUER: Final = "ktrdr"
+ALGORITHM: Final = "HS256"
+MINIMUM_SECRET_LENGTH: Final = 32
+# Laptop and host clocks differ by a little; more than this is a fault that preflight reports.
+CLOCK_LEEWAY: Final = timedelta(seconds=30)
+
+
+class Role(StrEnum):
+    """What a token's bearer may do."""
+
+    OPERATOR = "operator"
+    WORKER = "worker"
+    READER = "reader"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who is calling, as a verified token says.
+
+    Attributes:
+        subject: The operator's name, or the node of a worker.
+        role: What they may do.
+        node: The host name a worker's URL must have; None for other roles.
+        token_id: The ``jti`` claim, which names the token without giving it away.
+        expires_at: When the token stops being valid, in UTC.
+    """
+
+    subject: str
+    role: Role
+    node: str | None
+    token_id: str
+    expires_at: datetime
+
+
+def mint(
+    secret: Secret,
+    *,
+    subject: str,
+    role: Role,
+    lifetime: timedelta,
+    now: datetime,
+    node: str | None = None,
+) -> Secret:
+    """Signs a new token.
+
+    Args:
+        secret: ``JWT_SECRET``, at least 32 characters.
+        subject: Who the token is for.
+        role: What its bearer may do.
+        lifetime: How long it is valid.
+        now: The present time, aware.
+        node: The host name of a worker's node; required for workers and only for them.
+
+    Raises:
+        SecretsError: The signing secret is too short.
+        ValueError: ``node`` and ``role`` do not fit each other.
+    """
+    if len(secret.reveal()) < MINIMUM_SECRET_LENGTH:
+        raise SecretsError(
+            f"JWT_SECRET is shorter than {MINIMUM_SECRET_LENGTH} characters",
+            hint="Put a longer random value into the vault's field jwt_secret.",
+        )
+    if (role is Role.WORKER) != (node is not None):
+        raise ValueError("a worker's token names its node, and no other token does")
+    claims: dict[str, object] = {
+        "iss": ISSUER,
+        "sub": subject,
+        "role": role.value,
+        "jti": uuid.uuid4().hex,
+        "iat": now,
+        "exp": now + lifetime,
+    }
+    if node is not None:
+        claims["node"] = node
+    return Secret(jwt.encode(claims, secret.reveal(), algorithm=ALGORITHM))
+
+
+def verify(token: str, secret: Secret) -> Identity:
+    """Checks signature, issuer, expiry and shape of a token.
+
+    Raises:
+        SecretsError: It is missing something, expired, or not signed by this backend's secret.
+    """
+    try:
+        claims = jwt.decode(
+            token,
+            secret.reveal(),
+            algorithms=[ALGORITHM],
+            issuer=ISSUER,
+            leeway=CLOCK_LEEWAY,
+            options={"require": ["iss", "sub", "exp", "iat", "jti"]},
+        )
+        role = Role(claims["role"])
+        node = str(claims["node"]) if role is Role.WORKER else None
+    except jwt.ExpiredSignatureError as exc:
+        raise SecretsError(
+            "the token has expired", hint="Make a new one with `ktrdr token create`."
+        ) from exc
+    except (jwt.InvalidTokenError, KeyError, ValueError) as exc:
+        raise SecretsError(
+            "the token is not one of this backend's",
+            hint="Make one with `ktrdr token create`, from the vault the backend was deployed from.",
+        ) from exc
+    return Identity(
+        subject=str(claims["sub"]),
+        role=role,
+        node=node,
+        token_id=str(claims["jti"]),
+        expires_at=datetime.fromtimestamp(claims["exp"], tz=UTC),
+    )
