@@ -121,7 +121,7 @@ def verify(token: str, secret: Secret) -> Identity:
     except (jwt.InvalidTokenError, KeyError, ValueError) as exc:
         raise SecretsError(
             "the token is not one of this backend's",
-            hint="Make one with `ktrdr token create`, from the vault the backend was deployed from.",
+            hint="Make one with `ktrdr token create` from the vault this backend uses.",
         ) from exc
     return Identity(
         subject=str(claims["sub"]),
