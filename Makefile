@@ -1,0 +1,64 @@
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help setup demo test check format lint types unit integration e2e lab-up lab-down lab-status lock docs
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup ## raise the rehearsal homelab, deploy the stack to it and run real work on it
+	@$(BIN)/python -m lab demo
+
+test: setup ## run every test: unit, integration on PostgreSQL, end-to-end in the lab
+	@scripts/apt-need postgresql openssh-server libnfs-utils
+	@$(BIN)/pytest -n auto tests/unit tests/integration
+	@$(BIN)/pytest tests/e2e
+
+check: setup lint types unit ## the fast loop: format, lint, types, layering, unit tests
+
+setup: $(STAMP) ## make .venv with everything the project is built and tested with
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@scripts/make-venv $(PYTHON)
+	@touch $@
+
+format: setup ## rewrite the code in the house's format
+	@$(BIN)/ruff format --quiet
+	@$(BIN)/ruff check --quiet --fix
+
+lint: setup
+	@$(BIN)/ruff format --check --quiet || { echo "some files are not formatted: run make format" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/lint-imports --no-timing | tail -n 3
+
+types: setup
+	@$(BIN)/mypy
+
+unit: setup ## run the unit tests alone
+	@$(BIN)/pytest -q -n auto tests/unit
+
+integration: setup ## run the integration tests alone
+	@scripts/apt-need postgresql openssh-server
+	@$(BIN)/pytest -q -n auto tests/integration
+
+e2e: setup ## run the end-to-end tests alone, in the lab
+	@scripts/apt-need libnfs-utils
+	@$(BIN)/pytest tests/e2e
+
+lab-up: setup ## raise the rehearsal homelab, or repair it
+	@$(BIN)/python -m lab up
+
+lab-down: setup ## take the rehearsal homelab down
+	@$(BIN)/python -m lab down
+
+lab-status: setup ## say what of the rehearsal homelab is up
+	@$(BIN)/python -m lab status
+
+lock: setup ## bring requirements/*.txt up to date with pyproject.toml
+	@scripts/lock
