@@ -12,17 +12,17 @@ STAMP := .venv/.installed
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: setup ## raise the rehearsal homelab, deploy the stack to it and run real work on it
+demo: setup ## raise the homelab, deploy to it, run real work on it
 	@$(BIN)/python -m lab demo
 
-test: setup ## run every test: unit, integration on PostgreSQL, end-to-end in the lab
+test: setup ## every test: unit, integration, end-to-end in the lab
 	@scripts/apt-need postgresql openssh-server libnfs-utils
 	@$(BIN)/pytest -n auto tests/unit tests/integration
 	@$(BIN)/pytest tests/e2e
 
 check: setup lint types unit ## the fast loop: format, lint, types, layering, unit tests
 
-setup: $(STAMP) ## make .venv with everything the project is built and tested with
+setup: $(STAMP) ## make .venv with all that development needs
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@scripts/make-venv $(PYTHON)

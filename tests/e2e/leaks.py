@@ -1,0 +1,133 @@
+"""Looks for secrets where none may be: argument lists, files, output.
+
+Written apart from `ktrdr.secret.Scrubber` on purpose: a search that shared its code would share its
+blind spots.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+import subprocess
+import sys
+import time
+import urllib.parse
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+# What the sampler process runs: the kernel of the machine shows the processes of all nodes, since
+# they are containers on it. It prints what it found when its standard input closes.
+_SAMPLER = """
+import base64, json, os, select, sys, time
+
+def clear(hidden):
+    return bytes(b ^ 0x55 for b in base64.b64decode(hidden))
+
+needles = {name: [clear(v) for v in forms] for name, forms in json.loads(sys.argv[1]).items()}
+found, samples, longest, last = {}, 0, 0.0, time.monotonic()
+print("ready", flush=True)
+while not select.select([sys.stdin], [], [], 0.002)[0]:
+    for pid in os.listdir("/proc"):
+        if pid.isdigit():
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    line = file.read()
+            except OSError:
+                continue
+            for name, forms in needles.items():
+                if any(form in line for form in forms):
+                    found.setdefault(name, line[:80].decode(errors="replace").split(chr(0))[0])
+    now = time.monotonic()
+    samples, longest, last = samples + 1, max(longest, now - last), now
+print(json.dumps({"found": found, "samples": samples, "longest_gap_s": longest}))
+"""
+
+
+def forms_of(value: str) -> set[bytes]:
+    """The plain value, and what quoting and encoding make of it."""
+    raw = value.encode()
+    return {
+        raw,
+        shlex.quote(value).encode(),
+        value.replace("'", "'\\''").encode(),
+        urllib.parse.quote(value, safe="").encode(),
+        urllib.parse.quote(value).encode(),
+        urllib.parse.quote_plus(value).encode(),
+        json.dumps(value)[1:-1].encode(),
+        json.dumps(value, ensure_ascii=False)[1:-1].encode(),
+        repr(value)[1:-1].encode(),
+        value.replace("$", "$$").encode(),
+        *_base64_cores(raw),
+    }
+
+
+def _base64_cores(raw: bytes) -> set[bytes]:
+    """The parts of a base64 text that do not depend on what stands before and after the value."""
+    cores = set()
+    for lead in range(3):
+        encoded = base64.b64encode(b"\0" * lead + raw)
+        start = -(-lead * 4 // 3)
+        whole = (lead + len(raw)) // 3 * 4
+        core = encoded[start:whole]
+        if len(core) >= 8:
+            cores |= {core, core.replace(b"+", b"-").replace(b"/", b"_")}
+    return cores
+
+
+def leaks_in(data: bytes | str, secrets: Mapping[str, str]) -> list[str]:
+    """The names of the secrets that stand in ``data`` in any form."""
+    raw = data.encode() if isinstance(data, str) else data
+    return [name for name, value in secrets.items() if any(f in raw for f in forms_of(value))]
+
+
+def leaks_in_files(roots: Iterable[Path], secrets: Mapping[str, str]) -> list[str]:
+    """``name in path`` for every file below the roots that holds a secret."""
+    found = []
+    for root in roots:
+        for path in sorted(p for p in root.rglob("*") if p.is_file() and not p.is_symlink()):
+            found += [f"{name} in {path}" for name in leaks_in(path.read_bytes(), secrets)]
+    return found
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What a sampler saw: where each secret stood, how often and how closely it looked."""
+
+    found: dict[str, str]
+    samples: int
+    longest_gap_s: float
+    mean_gap_s: float
+
+
+class CommandLineSampler:
+    """Reads every process's argument list again and again, in a process of its own."""
+
+    def __init__(self, secrets: Mapping[str, str]) -> None:
+        # The sampler's own argument list must not hold what it looks for.
+        hidden = {
+            name: [
+                base64.b64encode(bytes(b ^ 0x55 for b in form)).decode()
+                for form in sorted(forms_of(value))
+            ]
+            for name, value in secrets.items()
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _SAMPLER, json.dumps(hidden)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+        self._started = time.monotonic()
+
+    def stop(self) -> Sampled:
+        """Ends the sampling and tells what it saw."""
+        elapsed = time.monotonic() - self._started
+        output, _ = self._process.communicate(timeout=30)
+        seen = json.loads(output)
+        return Sampled(
+            seen["found"], seen["samples"], seen["longest_gap_s"], elapsed / max(seen["samples"], 1)
+        )
