@@ -21,7 +21,7 @@ import rich.console
 import rich.pretty
 import rich.traceback
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticSerializationError
@@ -189,6 +189,7 @@ def test_a_secret_inside_a_larger_base64_text_is_replaced(
     assert left <= -(-(max(len(before), len(after)) + 3) * 8 // 6) + 4
 
 
+@example(secrets=["0000"], noise=[""] * 4, cuts=[4])
 @given(
     secrets=st.lists(values, min_size=1, max_size=4),
     noise=st.lists(st.text(max_size=12), min_size=4, max_size=4),
