@@ -1,0 +1,128 @@
+"""Connections to PostgreSQL that notice when the other end is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from ktrdr.errors import DatabaseUnavailable
+from ktrdr.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+Connection = AsyncConnection[DictRow]
+Pool = AsyncConnectionPool[Connection]
+
+CONNECT_TIMEOUT_S: Final = 5
+# A query of ours takes milliseconds; one that takes this long is stuck.
+STATEMENT_TIMEOUT_MS: Final = 30_000
+IDLE_IN_TRANSACTION_TIMEOUT_MS: Final = 60_000
+# After this long without an acknowledgement the kernel gives a connection up.
+TCP_USER_TIMEOUT_MS: Final = 15_000
+
+
+def connection_arguments(settings: Settings, application: str) -> dict[str, Any]:
+    """Arguments for ``psycopg.connect``; by keyword, so that no password is ever part of a string.
+
+    Args:
+        settings: Where the database is and who we are to it.
+        application: Shown in ``pg_stat_activity``.
+    """
+    return {
+        "host": settings.db_host,
+        "port": settings.db_port,
+        "dbname": settings.db_name,
+        "user": settings.db_user.reveal(),
+        "password": settings.db_password.reveal(),
+        "application_name": application,
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "keepalives": 1,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
+        "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}"
+        f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS}"
+        " -c timezone=UTC",
+    }
+
+
+def make_pool(settings: Settings, application: str, *, max_size: int) -> Pool:
+    """A closed pool of at most ``max_size`` connections; open it with ``async with``.
+
+    Rows come as dictionaries. A connection is checked before it is handed out, so the first
+    query after a restart of the database succeeds.
+    """
+    return AsyncConnectionPool(
+        kwargs={**connection_arguments(settings, application), "row_factory": dict_row},
+        connection_class=AsyncConnection[DictRow],
+        min_size=1,
+        max_size=max_size,
+        timeout=10,
+        max_idle=300,
+        check=AsyncConnectionPool.check_connection,
+        open=False,
+        name=application,
+    )
+
+
+@asynccontextmanager
+async def transaction(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection with a transaction that commits at the end of the block.
+
+    Raises:
+        DatabaseUnavailable: The database cannot be reached, or was lost in mid-transaction.
+    """
+    try:
+        async with pool.connection() as connection, connection.transaction():
+            yield connection
+    except (psycopg.OperationalError, PoolTimeout) as exc:
+        raise DatabaseUnavailable(
+            f"the database does not answer ({type(exc).__name__})",
+            hint="Look at the db service with `ktrdr status`; the request can be repeated.",
+        ) from exc
+
+
+async def wait_until_reachable(
+    settings: Settings, *, deadline_s: float, application: str = "ktrdr"
+) -> None:
+    """Tries to connect, with growing pauses, until it works.
+
+    Raises:
+        DatabaseUnavailable: It did not within ``deadline_s`` seconds.
+    """
+    end = time.monotonic() + deadline_s
+    pause = 0.2
+    while True:
+        try:
+            connection = await AsyncConnection.connect(
+                **connection_arguments(settings, application)
+            )
+        except psycopg.OperationalError as exc:
+            if time.monotonic() + pause > end:
+                raise DatabaseUnavailable(
+                    f"the database at {settings.db_host}:{settings.db_port} cannot be used"
+                    f" ({_reason(exc)})",
+                    hint="Check that the db service is healthy, and DB_USER and DB_PASSWORD.",
+                ) from exc
+            logger.info("waiting for the database: %s", _reason(exc))
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 3)
+        else:
+            await connection.close()
+            return
+
+
+def _reason(error: psycopg.OperationalError) -> str:
+    """The first line of libpq's message, without the addresses it tried."""
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return first.rpartition("failed: ")[2].removeprefix("FATAL:  ")

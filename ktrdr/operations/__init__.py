@@ -1,0 +1,1 @@
+"""The life of an operation: submitted, queued, leased, checkpointed, finished exactly once."""

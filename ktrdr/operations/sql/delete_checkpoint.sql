@@ -1,0 +1,1 @@
+DELETE FROM operation_checkpoints WHERE operation_id = %(operation_id)s

@@ -1,0 +1,12 @@
+-- The epoch grows here too: whoever held the lease can write nothing more, not even before the next claim.
+UPDATE operations
+SET status = %(status)s,
+    lease_epoch = lease_epoch + 1,
+    lease_until = NULL,
+    worker_id = CASE WHEN %(status)s = 'pending' THEN NULL ELSE worker_id END,
+    lost_leases = lost_leases + 1,
+    queued_at = now(),
+    finished_at = CASE WHEN %(status)s = 'pending' THEN NULL ELSE now() END,
+    error = %(error)s
+WHERE operation_id = %(operation_id)s
+RETURNING *
