@@ -1,7 +1,8 @@
 """Brings the schema up to date: numbered SQL, each file once, one owner at a time.
 
 ``pre`` migrations only add, so the previous release goes on working beside them; the backend
-applies them when it starts. ``post`` migrations take away what nothing uses any more, once every host runs
+applies them when it starts. ``post`` migrations take away what nothing uses any more, once every
+host runs
 the new release.
 """
 

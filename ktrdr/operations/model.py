@@ -128,7 +128,7 @@ def trace_id_of(traceparent: str | None) -> str | None:
 
 
 def fault_of(error: BaseException) -> OperationFault:
-    """What an operation's row says of an error: our sentence, or a foreign error's type and text."""
+    """What a row says of an error: our own sentence, or a foreign error's type and text."""
     if isinstance(error, KtrdrError):
         return OperationFault(kind=error.kind, message=error.message, hint=error.hint)
     text = " ".join(str(error).split())[:500]
