@@ -6,16 +6,20 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ktrdr.errors import SecretsError
-from ktrdr.secret import Secret
+from ktrdr.secret import SHORTEST_SCRUBBED, Secret
 from ktrdr.tokens import MINIMUM_SECRET_LENGTH
 
-# jwt_secret: RFC 7518, section 3.2 wants a key as long as SHA-256's output. The passwords guard
-# ports that only the homelab reaches; twelve random characters are out of reach of guessing there.
 MINIMUM_LENGTHS: Final[Mapping[str, int]] = {
+    # RFC 7518, section 3.2: a key as long as the hash, which is SHA-256.
     "jwt_secret": MINIMUM_SECRET_LENGTH,
+    # These guard ports of the homelab alone, where twelve random characters cannot be guessed.
     "db_password": 12,
     "grafana_password": 12,
+    # A name is no secret by itself and is not scrubbed from output.
+    "db_username": 1,
 }
+# What is shorter could not be scrubbed from output.
+_MINIMUM_LENGTH: Final = SHORTEST_SCRUBBED
 
 
 def check(fields: Mapping[str, Secret], wanted: Iterable[str]) -> None:
@@ -26,8 +30,8 @@ def check(fields: Mapping[str, Secret], wanted: Iterable[str]) -> None:
         wanted: The labels a deploy needs; others are not looked at.
 
     Raises:
-        SecretsError: Names every wanted field that is missing, empty, too short, or holds a NUL
-            character (which no environment variable can), in one sentence and without any value.
+        SecretsError: Names every wanted field that is missing, blank, too short, or holds what an
+            environment variable cannot (NUL, lone surrogates), in one sentence, without a value.
     """
     complaints = [
         complaint for label in wanted if (complaint := _complaint(label, fields.get(label)))
@@ -43,11 +47,13 @@ def _complaint(label: str, secret: Secret | None) -> str | None:
     if secret is None:
         return f"{label} is missing"
     value = secret.reveal()
-    minimum = MINIMUM_LENGTHS.get(label, 1)
+    minimum = MINIMUM_LENGTHS.get(label, _MINIMUM_LENGTH)
     if not value.strip():
         return f"{label} is empty"
     if "\0" in value:
         return f"{label} holds a NUL character"
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        return f"{label} holds half a character (a lone surrogate)"
     if len(value) < minimum:
-        return f"{label} is shorter than {minimum} characters ({len(value)})"
+        return f"{label} is shorter than {minimum} characters"
     return None

@@ -1,0 +1,251 @@
+"""Against a small stand-in for `op`; the lab has one that knows a whole vault."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ktrdr.deployment.secrets.onepassword import OnePassword, _fields
+from ktrdr.errors import SecretsError
+from ktrdr.secret import Secret
+
+VAULT = "KTRDR Homelab Secrets"
+ITEM = "ktrdr-homelab-core"
+
+StandIn = Callable[..., OnePassword]
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path) -> StandIn:
+    """Makes an `op` that prints what it is told and notes how it was called."""
+
+    def make(
+        stdout: str = "",
+        stderr: str = "",
+        code: int = 0,
+        *,
+        environment: dict[str, str] | None = None,
+        timeout_s: float = 20,
+        body: str = "",
+    ) -> OnePassword:
+        script = f"""\
+            #!{sys.executable}
+            import json, os, sys
+            with open({str(tmp_path / "called.json")!r}, "w") as file:
+                json.dump([sys.argv[1:], dict(os.environ), sys.stdin.read()], file)
+            sys.stdout.write({stdout!r})
+            sys.stderr.write({stderr!r})
+            sys.stdout.flush()
+            {body}
+            sys.exit({code})
+        """
+        executable = tmp_path / "op"
+        executable.write_text(textwrap.dedent(script))
+        executable.chmod(0o755)
+        return OnePassword(
+            str(executable), timeout_s=timeout_s, environment=environment or dict(os.environ)
+        )
+
+    return make
+
+
+def item(*fields: dict[str, object]) -> str:
+    return json.dumps(
+        {"id": "abc", "title": ITEM, "vault": {"id": "v", "name": VAULT}, "fields": list(fields)}
+    )
+
+
+def field(
+    label: str, value: str | None, kind: str = "CONCEALED", **more: object
+) -> dict[str, object]:
+    given = {} if value is None else {"value": value}
+    return {"id": label, "type": kind, "label": label, "reference": "op://x", **given, **more}
+
+
+def refusal(source: OnePassword) -> SecretsError:
+    with pytest.raises(SecretsError) as caught:
+        source.fetch(VAULT, ITEM)
+    assert caught.value.hint
+    return caught.value
+
+
+def test_one_call_gives_the_fields_by_label(stand_in: StandIn, tmp_path: Path) -> None:
+    source = stand_in(item(field("db_password", "s3cret"), field("jwt_secret", "é日本 \n'\"")))
+    assert source.fetch(VAULT, ITEM) == {
+        "db_password": Secret("s3cret"),
+        "jwt_secret": Secret("é日本 \n'\""),
+    }
+    arguments, _, given = json.loads((tmp_path / "called.json").read_text())
+    assert arguments == ["item", "get", ITEM, "--vault", VAULT, "--format", "json"]
+    assert given == ""
+
+
+def test_a_user_name_kept_as_text_counts_and_other_types_do_not(stand_in: StandIn) -> None:
+    source = stand_in(
+        item(
+            field("db_username", "ktrdr", "STRING"),
+            field("website", "https://example.org", "URL"),
+            field("one-time", "otpauth://", "OTP"),
+        )
+    )
+    assert source.fetch(VAULT, ITEM) == {"db_username": Secret("ktrdr")}
+
+
+def test_a_field_without_a_value_is_there_and_empty(stand_in: StandIn) -> None:
+    assert stand_in(item(field("a", None))).fetch(VAULT, ITEM) == {"a": Secret("")}
+
+
+def test_the_same_label_in_two_sections_is_refused_and_names_both(stand_in: StandIn) -> None:
+    source = stand_in(
+        item(
+            field("db_password", "hunter22"),
+            field("db_password", "hunter33", section={"id": "s1", "label": "Old"}),
+            field("jwt_secret", "x", section={"id": "s2"}),
+            field("jwt_secret", "y", section={"id": "s3", "label": "New"}),
+        )
+    )
+    assert str(refusal(source)) == (
+        f'the item "{ITEM}" has fields of the same name: '
+        'db_password (in no section and in section "Old"); '
+        'jwt_secret (in section "s2" and in section "New")'
+    )
+
+
+def test_the_environment_is_passed_on_and_no_argument_holds_a_credential(
+    stand_in: StandIn, tmp_path: Path
+) -> None:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "OP_SERVICE_ACCOUNT_TOKEN": "ops_t0ken",
+        "OP_CONNECT_HOST": "http://connect",
+        "OP_CONNECT_TOKEN": "c0nnect",
+    }
+    stand_in(item(field("a", "b")), environment=environment).fetch(VAULT, ITEM)
+    arguments, seen, _ = json.loads((tmp_path / "called.json").read_text())
+    assert environment.items() <= seen.items()
+    assert not [word for word in arguments if "ops_t0ken" in word or "c0nnect" in word]
+
+
+STAMP = "[ERROR] 2026/11/23 17:00:00 "
+REFUSALS = {
+    "You are not currently signed in. Please run `op signin --help`": "is not signed in",
+    "account is not signed in": "is not signed in",
+    "session expired, sign in to create a new session": "session has expired",
+    "error initializing client: authorization prompt dismissed, please try again": "was dismissed",
+    "error initializing client: authorization timeout": "in time",
+    "error initializing client: connecting to desktop app: cannot connect to 1Password app": (
+        "cannot reach the 1Password app"
+    ),
+    "No accounts configured for use with 1Password CLI.": "knows no 1Password account",
+    f'"{ITEM}" isn\'t an item in the "{VAULT}" vault. Specify the item': (
+        f'the vault "{VAULT}" has no item "{ITEM}"'
+    ),
+    f'"{VAULT}" isn\'t a vault in this account. Specify the vault': f'has no vault "{VAULT}"',
+    f'More than one item matches "{ITEM}". Try again and specify the item by its ID:': (
+        "more than one item"
+    ),
+    "a vault query must be provided when this command is called by a service account": (
+        "wants to know the vault"
+    ),
+    "Too many requests. Your client has been rate-limited. Try again in a few minutes": (
+        "takes no more requests"
+    ),
+    'Get "https://my.1password.com": dial tcp: lookup my.1password.com: no such host': (
+        "cannot reach 1Password's servers"
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "meaning"), REFUSALS.items())
+def test_each_refusal_of_op_is_said_in_its_own_words(
+    stand_in: StandIn, words: str, meaning: str
+) -> None:
+    fault = refusal(stand_in(stderr=f"{STAMP}{words}\n", code=1))
+    assert meaning in str(fault)
+    assert "[ERROR]" not in str(fault)
+
+
+def test_every_kind_of_refusal_has_a_sentence_of_its_own(stand_in: StandIn) -> None:
+    sentences = {str(refusal(stand_in(stderr=f"{STAMP}{words}\n", code=1))) for words in REFUSALS}
+    # Two of op's texts mean that nobody is signed in.
+    assert len(sentences) == len(REFUSALS) - 1
+
+
+def test_an_unknown_refusal_is_quoted_without_its_stamp(stand_in: StandIn) -> None:
+    fault = refusal(stand_in(stderr=f"{STAMP}something quite new\n\n", code=1))
+    assert str(fault) == "op refused: something quite new"
+
+
+def test_a_credential_that_op_quotes_is_not_passed_on(stand_in: StandIn) -> None:
+    environment = {**os.environ, "OP_SERVICE_ACCOUNT_TOKEN": "ops_t0ken"}
+    fault = refusal(stand_in(stderr="bad token ops_t0ken", code=1, environment=environment))
+    assert str(fault) == "op refused: bad token •••"
+
+
+def test_op_that_is_not_installed(tmp_path: Path) -> None:
+    fault = refusal(OnePassword(str(tmp_path / "no-op")))
+    assert "has no program" in str(fault)
+
+
+def test_op_that_does_not_answer_is_ended_and_what_it_printed_is_dropped(
+    stand_in: StandIn,
+) -> None:
+    source = stand_in(
+        item(field("a", "hunter22")), timeout_s=0.5, body="import time; time.sleep(60)"
+    )
+    fault = refusal(source)
+    assert "did not answer within 0.5 s" in str(fault)
+    assert fault.__cause__ is None
+    assert fault.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "",
+        "hunter22",
+        "[1]",
+        "null",
+        '{"fields": {}}',
+        '{"fields": ["hunter22", 3]}',
+        '{"fields": []}',
+    ],
+)
+def test_an_answer_that_is_not_understood_is_refused_without_quoting_it(
+    stand_in: StandIn, printed: str
+) -> None:
+    fault = refusal(stand_in(printed))
+    assert "understood" in str(fault)
+    shown = traceback.TracebackException.from_exception(fault, capture_locals=True).format()
+    assert "hunter22" not in "".join(shown)
+    assert fault.__context__ is None
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["fields", "type", "label", "value", "section", "id"]),
+            inner,
+            max_size=5,
+        )
+    ),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(printed=json_values)
+def test_no_shape_of_json_makes_reading_it_fail(printed: object) -> None:
+    for found in _fields(Secret(json.dumps({"fields": [printed, {"type": "CONCEALED"}]}))):
+        assert found.label
+    _fields(Secret(json.dumps(printed)))
