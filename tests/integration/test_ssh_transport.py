@@ -16,7 +16,7 @@ from typing import Protocol
 
 import pytest
 
-from ktrdr.deployment.commands.script import SENTINEL
+from ktrdr.deployment.commands.script import SENTINEL, Script, render
 from ktrdr.deployment.transport.connection import SshProgram
 from ktrdr.deployment.transport.interface import Transport
 from ktrdr.deployment.transport.recording import Answer, RecordingTransport
@@ -178,6 +178,16 @@ def test_a_large_script_and_a_large_output_pass_whole(ssh: SshTransport) -> None
 def test_every_byte_of_a_script_arrives(ssh: SshTransport) -> None:
     nasty = '"$`\\%#=&;|<>(){}*?!~ \té日本\n'
     assert run(ssh, f"cat <<'END'\n{nasty}END\n") == nasty
+
+
+def test_secret_settings_of_a_rendered_script_arrive_byte_for_byte(ssh: SshTransport) -> None:
+    value = "'\"$`\\%#=&;|<>(){}*?!~ \té日本\n\n"
+    script = render(
+        Script('printf %s "$DB_PASSWORD" | od -An -v -tx1', secrets=("DB_PASSWORD",)),
+        {"DB_PASSWORD": Secret(value)},
+    )
+    result = ssh.run("node", script, timeout_s=20)
+    assert bytes.fromhex(result.stdout).decode() == value
 
 
 def test_a_script_cannot_read_its_own_text(ssh: SshTransport) -> None:

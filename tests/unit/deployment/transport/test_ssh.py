@@ -1,0 +1,54 @@
+"""What needs no server; the rest is in the integration tests."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from ktrdr.deployment.transport.connection import SshProgram
+from ktrdr.deployment.transport.ssh import SshTransport
+from ktrdr.errors import ConfigurationError, HostUnreachable
+from ktrdr.secret import Secret
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path) -> SshProgram:
+    """An `ssh` that writes its arguments down and fails."""
+    executable = tmp_path / "ssh"
+    executable.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/arguments\nexit 255\n')
+    executable.chmod(0o755)
+    return SshProgram(str(executable), config=Path("/some/config"), user="deployer")
+
+
+def test_ssh_is_called_so_that_it_never_asks_and_soon_gives_up(
+    stand_in: SshProgram, tmp_path: Path
+) -> None:
+    with SshTransport(stand_in) as ssh, pytest.raises(HostUnreachable):
+        ssh.run("-oProxyCommand=evil", Secret("echo hunter22"), timeout_s=5)
+    arguments = (tmp_path / "arguments").read_text().splitlines()
+    assert arguments[:6] == ["-T", "-F", "/some/config", "-l", "deployer", "-o"]
+    assert {"BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=5"} <= set(arguments)
+    # A host that looks like an option is not one, and the script stands nowhere.
+    assert arguments[-3:] == ["--", "-oProxyCommand=evil", "cat"]
+    assert "hunter22" not in "".join(arguments)
+
+
+def test_a_directory_whose_path_is_too_long_for_a_socket_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stand_in: SshProgram
+) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with SshTransport(stand_in) as ssh, pytest.raises(ConfigurationError, match="too long a path"):
+        ssh.run("node", Secret("x"), timeout_s=5)
+    assert not list(long.iterdir())
+
+
+def test_what_was_never_used_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    SshTransport().close()
+    assert not list(tmp_path.iterdir())
