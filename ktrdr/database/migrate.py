@@ -2,8 +2,7 @@
 
 ``pre`` migrations only add, so the previous release goes on working beside them; the backend
 applies them when it starts. ``post`` migrations take away what nothing uses any more, once every
-host runs
-the new release.
+host runs the new release.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -133,5 +134,6 @@ def expose(accept: str) -> tuple[bytes, str]:
             since only that carries exemplars.
     """
     if "application/openmetrics-text" in accept:
-        return openmetrics.generate_latest(REGISTRY), openmetrics.CONTENT_TYPE_LATEST
+        render: Callable[[CollectorRegistry], bytes] = openmetrics.generate_latest
+        return render(REGISTRY), openmetrics.CONTENT_TYPE_LATEST
     return generate_latest(REGISTRY), CLASSIC_CONTENT_TYPE

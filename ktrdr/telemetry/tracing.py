@@ -1,4 +1,4 @@
-"""Traces: OTLP over gRPC to the collector, with no way for a silent collector to hold anything up."""
+"""Traces: OTLP over gRPC to the collector; a silent collector holds nothing up."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""A worker: a parent process that talks to everybody, and a child that computes."""

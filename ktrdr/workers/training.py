@@ -1,0 +1,13 @@
+"""Entry point of the training worker: ``uvicorn --factory ktrdr.workers.training:app``."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from ktrdr.contracts import WorkerType
+from ktrdr.workers.app import app_for
+
+
+def app() -> FastAPI:
+    """The application, with settings from the environment."""
+    return app_for(WorkerType.TRAINING)
