@@ -13,7 +13,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import jwt
 
@@ -25,6 +25,8 @@ ALGORITHM: Final = "HS256"
 MINIMUM_SECRET_LENGTH: Final = 32
 # Laptop and host clocks differ by a little; more than this is a fault that preflight reports.
 CLOCK_LEEWAY: Final = timedelta(seconds=30)
+# What a text that is no token, or a token that is not ours, makes of its reading.
+_MALFORMED: Final = (jwt.InvalidTokenError, KeyError, TypeError, ValueError, OverflowError, OSError)
 
 
 class Role(StrEnum):
@@ -104,29 +106,52 @@ def verify(token: str, secret: Secret) -> Identity:
         SecretsError: It is missing something, expired, or not signed by this backend's secret.
     """
     try:
-        claims = jwt.decode(
-            token,
-            secret.reveal(),
-            algorithms=[ALGORITHM],
-            issuer=ISSUER,
-            leeway=CLOCK_LEEWAY,
-            options={"require": ["iss", "sub", "exp", "iat", "jti"]},
+        return _identity(
+            jwt.decode(
+                token,
+                secret.reveal(),
+                algorithms=[ALGORITHM],
+                issuer=ISSUER,
+                leeway=CLOCK_LEEWAY,
+                options={"require": ["iss", "sub", "exp", "iat", "jti"]},
+            )
         )
-        role = Role(claims["role"])
-        node = str(claims["node"]) if role is Role.WORKER else None
     except jwt.ExpiredSignatureError as exc:
         raise SecretsError(
             "the token has expired", hint="Make a new one with `ktrdr token create`."
         ) from exc
-    except (jwt.InvalidTokenError, KeyError, ValueError) as exc:
+    except jwt.ImmatureSignatureError as exc:
+        raise SecretsError(
+            "the token was made in the future",
+            hint="Set the clocks of this machine and of the one that made the token.",
+        ) from exc
+    except _MALFORMED as exc:
         raise SecretsError(
             "the token is not one of this backend's",
             hint="Make one with `ktrdr token create` from the vault this backend uses.",
         ) from exc
+
+
+def read_unverified(token: Secret) -> Identity:
+    """What a token says of itself; whether it is genuine, only the backend can tell.
+
+    Raises:
+        SecretsError: It is not a token of KTRDR.
+    """
+    try:
+        return _identity(jwt.decode(token.reveal(), options={"verify_signature": False}))
+    except _MALFORMED as exc:
+        raise SecretsError(
+            "this is not a token of KTRDR", hint="Make one with `ktrdr token create`."
+        ) from exc
+
+
+def _identity(claims: dict[str, Any]) -> Identity:
+    role = Role(claims["role"])
     return Identity(
         subject=str(claims["sub"]),
         role=role,
-        node=node,
+        node=str(claims["node"]) if role is Role.WORKER else None,
         token_id=str(claims["jti"]),
         expires_at=datetime.fromtimestamp(claims["exp"], tz=UTC),
     )

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from ktrdr.deployment.secrets.requirements import MINIMUM_LENGTHS, check
@@ -58,3 +61,9 @@ def test_every_complaint_stands_in_one_message_that_gives_no_value_away() -> Non
 
 def test_fields_that_are_not_wanted_are_not_looked_at() -> None:
     check({**GOOD, "jwt_secret": Secret("")}, ["db_username", "db_password"])
+
+
+def test_the_documented_least_lengths_are_those_that_are_checked() -> None:
+    page = Path("docs/secrets.md").read_text(encoding="utf-8")
+    documented = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| (\d+) \|", page, re.MULTILINE))
+    assert documented == {label: str(MINIMUM_LENGTHS.get(label, 4)) for label in GOOD}
