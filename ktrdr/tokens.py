@@ -25,6 +25,8 @@ ALGORITHM: Final = "HS256"
 MINIMUM_SECRET_LENGTH: Final = 32
 # Laptop and host clocks differ by a little; more than this is a fault that preflight reports.
 CLOCK_LEEWAY: Final = timedelta(seconds=30)
+# A worker's token must outlive every pause between two deploys; it is good for its node alone.
+WORKER_TOKEN_LIFETIME: Final = timedelta(days=400)
 # What a text that is no token, or a token that is not ours, makes of its reading.
 _MALFORMED: Final = (jwt.InvalidTokenError, KeyError, TypeError, ValueError, OverflowError, OSError)
 
@@ -64,6 +66,7 @@ def mint(
     lifetime: timedelta,
     now: datetime,
     node: str | None = None,
+    token_id: str | None = None,
 ) -> Secret:
     """Signs a new token.
 
@@ -74,6 +77,7 @@ def mint(
         lifetime: How long it is valid.
         now: The present time, aware.
         node: The host name of a worker's node; required for workers and only for them.
+        token_id: Its ``jti`` claim; by default a new random one.
 
     Raises:
         SecretsError: The signing secret is too short.
@@ -90,13 +94,37 @@ def mint(
         "iss": ISSUER,
         "sub": subject,
         "role": role.value,
-        "jti": uuid.uuid4().hex,
+        "jti": token_id or uuid.uuid4().hex,
         "iat": now,
         "exp": now + lifetime,
     }
     if node is not None:
         claims["node"] = node
     return Secret(jwt.encode(claims, secret.reveal(), algorithm=ALGORITHM))
+
+
+def mint_for_node(secret: Secret, node: str, *, now: datetime) -> Secret:
+    """Signs the token of a node's workers: the same one for all of a calendar quarter.
+
+    A token that differed from one deploy to the next would change the environment of every worker,
+    and with it make each deploy restart workers that nothing else has changed for. So the time of
+    issue is the quarter's first moment, and the token's id follows from node and quarter. It is
+    valid for `WORKER_TOKEN_LIFETIME` from then: at least 308 days from now.
+
+    Raises:
+        SecretsError: The signing secret is too short.
+    """
+    today = now.astimezone(UTC)
+    quarter = datetime(today.year, (today.month - 1) // 3 * 3 + 1, 1, tzinfo=UTC)
+    return mint(
+        secret,
+        subject=node,
+        role=Role.WORKER,
+        lifetime=WORKER_TOKEN_LIFETIME,
+        now=quarter,
+        node=node,
+        token_id=uuid.uuid5(uuid.NAMESPACE_DNS, f"{quarter:%Y-%m}.{node}").hex,
+    )
 
 
 def verify(token: str, secret: Secret) -> Identity:

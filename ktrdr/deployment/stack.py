@@ -1,0 +1,122 @@
+"""What a compose file says, as far as a deploy has to know before Compose itself runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+
+from ktrdr.errors import ConfigurationError
+
+# ${NAME}, ${NAME:-default} and ${NAME-default}, the forms that our compose files use in images.
+_VARIABLE: Final = re.compile(r"\$\{(\w+)(?:(:?-)([^}]*))?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service of a compose file.
+
+    Attributes:
+        name: Its name.
+        image: Its image, with variables.
+        profiles: The profiles that start it; none means that it always runs.
+        needs: The services it depends on directly.
+    """
+
+    name: str
+    image: str
+    profiles: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+
+    def runs_with(self, profiles: Iterable[str]) -> bool:
+        """Whether it is started when these profiles are chosen."""
+        return not self.profiles or not set(self.profiles).isdisjoint(profiles)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A compose file.
+
+    Attributes:
+        file: Its name.
+        services: What it defines, in its order.
+    """
+
+    file: str
+    services: tuple[Service, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all services."""
+        return tuple(service.name for service in self.services)
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """All profiles that a service belongs to, sorted."""
+        return tuple(sorted({name for service in self.services for name in service.profiles}))
+
+    def running_with(self, profiles: Iterable[str]) -> tuple[Service, ...]:
+        """The services that these profiles start."""
+        chosen = frozenset(profiles)
+        return tuple(service for service in self.services if service.runs_with(chosen))
+
+    def dependencies_of(self, name: str) -> tuple[str, ...]:
+        """All services that one depends on, directly or not, in the file's order."""
+        needs = {service.name: service.needs for service in self.services}
+        found: set[str] = set()
+        waiting = list(needs[name])
+        while waiting:
+            other = waiting.pop()
+            if other not in found:
+                found.add(other)
+                waiting += needs.get(other, ())
+        return tuple(other for other in self.names if other in found)
+
+
+def read(file: str, content: bytes) -> Stack:
+    """Reads a compose file.
+
+    Raises:
+        ConfigurationError: It is not one.
+    """
+    try:
+        data = yaml.safe_load(content)
+        services = data["services"]
+        return Stack(file, tuple(_service(name, entry) for name, entry in services.items()))
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, AttributeError) as exc:
+        raise ConfigurationError(
+            f"{file} of the release is not a compose file",
+            hint="Correct it, or deploy another commit; `docker compose config` checks it.",
+        ) from exc
+
+
+def _service(name: str, entry: Mapping[str, Any]) -> Service:
+    return Service(
+        name=name,
+        image=str(entry["image"]),
+        profiles=tuple(entry.get("profiles") or ()),
+        needs=tuple(entry.get("depends_on") or ()),
+    )
+
+
+def read_settings(content: bytes) -> dict[str, str]:
+    """The variables of an ``.env`` file of ours: ``NAME=value`` lines and comments."""
+    lines = (line.strip() for line in content.decode().splitlines())
+    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def filled_in(text: str, variables: Mapping[str, str]) -> str:
+    """The text with its variables replaced the way Compose does it."""
+
+    def value(found: re.Match[str]) -> str:
+        name, operator, default = found.groups()
+        given = variables.get(name)
+        if given is None or (operator == ":-" and not given):
+            return default or ""
+        return given
+
+    return _VARIABLE.sub(value, text)
