@@ -1,0 +1,126 @@
+"""`ktrdr token`: makes the tokens that the backend asks for, and looks at the one in use."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import click
+
+from ktrdr.client.token_file import configuration_file, save_token, token_in_use
+from ktrdr.deployment.inventory_file import load
+from ktrdr.deployment.secrets.onepassword import OnePassword
+from ktrdr.deployment.secrets.requirements import check
+from ktrdr.errors import SecretsError, UsageError
+from ktrdr.secret import Secret
+from ktrdr.tokens import Role, mint, read_unverified
+
+_FIELD: Final = "jwt_secret"
+_ROLES: Final = (Role.OPERATOR, Role.READER)
+
+
+@click.group()
+def token() -> None:
+    """Make and look at the tokens that the backend asks for."""
+
+
+@token.command()
+@click.option(
+    "--role",
+    type=click.Choice([role.value for role in _ROLES]),
+    default=Role.OPERATOR.value,
+    show_default=True,
+    help="What the bearer may do: everything, or read.",
+)
+@click.option("--name", metavar="NAME", help="Who the token is for; by default your user name.")
+@click.option(
+    "--days",
+    type=click.IntRange(1, 3650),
+    default=90,
+    show_default=True,
+    help="How long it is valid.",
+)
+@click.option(
+    "--save", is_flag=True, help="Put it into the configuration file instead of printing it."
+)
+@click.option(
+    "--inventory",
+    type=click.Path(path_type=Path),
+    envvar="KTRDR_INVENTORY",
+    default=Path("deploy/inventory.yml"),
+    show_default=True,
+    help="The file that names the vault.",
+)
+@click.option(
+    "--jwt-secret-env",
+    metavar="VARIABLE",
+    help="Take JWT_SECRET from this variable instead of the vault, for development.",
+)
+def create(
+    role: str, name: str | None, days: int, save: bool, inventory: Path, jwt_secret_env: str | None
+) -> None:
+    """Make a token from the vault's JWT_SECRET and print it."""
+    secret = _from_variable(jwt_secret_env) if jwt_secret_env else _from_vault(inventory)
+    made = mint(
+        secret,
+        subject=name or _user_name(),
+        role=Role(role),
+        lifetime=timedelta(days=days),
+        now=datetime.now(tz=UTC),
+    )
+    identity = read_unverified(made)
+    if save:
+        path = configuration_file(os.environ)
+        save_token(path, made)
+        click.echo(f"saved in {path}", err=True)
+    else:
+        click.echo(made.reveal())
+    until = f"{identity.expires_at:%Y-%m-%d}"
+    note = f"{identity.role} token for {identity.subject}, valid until {until}"
+    click.echo(f"{note}; treat it as a password", err=True)
+
+
+@token.command()
+def show() -> None:
+    """Tell what the token in use says of itself, without showing it."""
+    identity = read_unverified(token_in_use(os.environ))
+    left = identity.expires_at - datetime.now(tz=UTC)
+    state = f"{left.days} days left" if left > timedelta(0) else "EXPIRED"
+    for label, value in (
+        ("name", identity.subject),
+        ("role", identity.role.value),
+        ("node", identity.node),
+        ("id", identity.token_id),
+        ("expires", f"{identity.expires_at:%Y-%m-%d %H:%M} UTC ({state})"),
+    ):
+        if value is not None:
+            click.echo(f"{label:8} {value}")
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as exc:
+        raise UsageError(
+            "the user of this process has no name", hint="Say who the token is for with --name."
+        ) from exc
+
+
+def _from_variable(variable: str) -> Secret:
+    value = os.environ.get(variable)
+    if not value:
+        raise SecretsError(
+            f"the variable {variable} is not set",
+            hint=f"Export {variable}, or leave --jwt-secret-env out to ask the vault.",
+        )
+    return Secret(value)
+
+
+def _from_vault(inventory: Path) -> Secret:
+    where = load(inventory, environ=os.environ).secrets
+    fields = OnePassword().fetch(where.vault, where.item)
+    check(fields, [_FIELD])
+    return fields[_FIELD]

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ktrdr.cli.commands.token import token
+from ktrdr.errors import KtrdrError, SecretsError, UsageError
+from ktrdr.secret import Secret
+from ktrdr.tokens import Role, mint, verify
+
+SECRET = "j" * 40
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An inventory, a configuration file that is not there yet, and a stand-in for `op`."""
+    inventory = tmp_path / "inventory.yml"
+    inventory.write_text("secrets:\n  vault: A Vault\n  item: an-item\nworkers: {}\n")
+    item = {"fields": [{"type": "CONCEALED", "label": "jwt_secret", "value": SECRET}]}
+    op = tmp_path / "op"
+    op.write_text(
+        f"#!{sys.executable}\nimport sys\n"
+        f"open({str(tmp_path / 'asked')!r}, 'w').write(' '.join(sys.argv[1:]))\n"
+        f"print({json.dumps(item)!r})\n"
+    )
+    op.chmod(0o755)
+    for name in ("KTRDR_TOKEN", "KTRDR_API_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("KTRDR_INVENTORY", str(inventory))
+    monkeypatch.setenv("KTRDR_CONFIG", str(tmp_path / "cli" / "config.toml"))
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(token, arguments, catch_exceptions=False)
+
+
+def test_a_token_is_made_from_the_vaults_secret_and_printed_alone(tmp_path: Path) -> None:
+    result = call("create", "--name", "ann", "--days", "7")
+    identity = verify(result.stdout.strip(), Secret(SECRET))
+    assert (identity.subject, identity.role) == ("ann", Role.OPERATOR)
+    left = identity.expires_at - datetime.now(tz=UTC)
+    assert timedelta(days=6, hours=23) < left <= timedelta(days=7)
+    asked = (tmp_path / "asked").read_text()
+    assert asked == "item get an-item --vault A Vault --format json"
+    assert "treat it as a password" in result.stderr
+    assert SECRET not in result.output
+
+
+def test_a_reader_gets_no_more_than_that() -> None:
+    result = call("create", "--role", "reader")
+    assert verify(result.stdout.strip(), Secret(SECRET)).role is Role.READER
+
+
+def test_a_workers_token_is_not_made_by_hand() -> None:
+    assert call("create", "--role", "worker").exit_code == 2
+
+
+def test_a_saved_token_is_not_printed_and_is_the_one_in_use(tmp_path: Path) -> None:
+    result = call("create", "--save", "--name", "ann")
+    assert result.stdout == ""
+    saved = tmp_path / "cli" / "config.toml"
+    assert saved.stat().st_mode & 0o777 == 0o600
+    shown = call("show").stdout
+    assert "ann" in shown
+    assert "89 days left" in shown
+    assert saved.read_text().split('"')[1] not in shown + result.output
+
+
+def test_a_secret_of_the_environment_needs_no_vault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEV_SECRET", "d" * 32)
+    result = call("create", "--jwt-secret-env", "DEV_SECRET")
+    verify(result.stdout.strip(), Secret("d" * 32))
+    assert not (tmp_path / "asked").exists()
+
+
+@pytest.mark.parametrize(("value", "complaint"), [("", "is not set"), ("short", "shorter than 32")])
+def test_a_useless_secret_of_the_environment_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str, complaint: str
+) -> None:
+    monkeypatch.setenv("DEV_SECRET", value)
+    with pytest.raises(SecretsError, match=complaint):
+        call("create", "--jwt-secret-env", "DEV_SECRET")
+
+
+def test_an_expired_token_is_shown_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    long_ago = datetime.now(tz=UTC) - timedelta(days=9)
+    old = mint(
+        Secret(SECRET), subject="ann", role=Role.READER, lifetime=timedelta(days=1), now=long_ago
+    )
+    monkeypatch.setenv("KTRDR_TOKEN", old.reveal())
+    assert "EXPIRED" in call("show").stdout
+
+
+def test_a_user_without_a_name_is_asked_to_give_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
+    with pytest.raises(UsageError, match="has no name"):
+        call("create")
+
+
+@pytest.mark.parametrize("text", ["", "not-a-token"])
+def test_showing_what_is_no_token_is_an_error(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("KTRDR_TOKEN", text)
+    with pytest.raises(KtrdrError):
+        call("show")
