@@ -1,0 +1,92 @@
+"""The backend: its routes, and the life of everything behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version as installed_version
+from typing import Final
+
+from fastapi import FastAPI
+from opentelemetry.sdk.trace import TracerProvider
+
+from ktrdr.api.errors import add_error_handlers
+from ktrdr.api.measurement import MeasureRequests
+from ktrdr.api.routes import data, discovery, health, operations, workers
+from ktrdr.api.state import State
+from ktrdr.contracts import API_PREFIX
+from ktrdr.database.migrate import migrate
+from ktrdr.database.pool import make_pool, wait_until_reachable
+from ktrdr.fleet.health import HealthChecker
+from ktrdr.fleet.registry import WorkerRegistry
+from ktrdr.fleet.upkeep import Upkeep
+from ktrdr.operations.feed import ChangeFeed
+from ktrdr.operations.leases import LeaseBook
+from ktrdr.operations.store import OperationStore
+from ktrdr.settings import BackendSettings
+from ktrdr.telemetry import metrics
+from ktrdr.telemetry.tracing import set_up_tracing, shut_down_tracing, trace_requests
+
+logger = logging.getLogger(__name__)
+
+SERVICE: Final = "ktrdr-backend"
+POOL_SIZE: Final = 10
+# Compose starts the backend once the database is healthy; this covers a restart of both at once.
+DATABASE_DEADLINE_S: Final = 45
+
+
+def create_app(settings: BackendSettings) -> FastAPI:
+    """The backend's application; its lifespan migrates the database and runs the upkeep."""
+    provider = set_up_tracing(settings, SERVICE)
+    metrics.build_info.labels(SERVICE, settings.image_tag, settings.ktrdr_commit).set(1)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _running(settings, provider) as state:
+            app.state.ktrdr = state
+            yield
+
+    app = FastAPI(
+        title="KTRDR",
+        summary="Backtests and trainings of trading strategies",
+        version=installed_version("ktrdr"),
+        lifespan=lifespan,
+        openapi_url=f"{API_PREFIX}/openapi.json",
+        docs_url=f"{API_PREFIX}/docs",
+        redoc_url=None,
+    )
+    for module in (health, workers, operations, data):
+        app.include_router(module.router, prefix=API_PREFIX)
+    app.include_router(discovery.router)
+    add_error_handlers(app)
+    app.add_middleware(MeasureRequests)
+    trace_requests(app, provider)
+    return app
+
+
+@asynccontextmanager
+async def _running(settings: BackendSettings, provider: TracerProvider) -> AsyncIterator[State]:
+    """Starts what the routes need, and stops it in the reverse order, traces last."""
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, shut_down_tracing, provider)
+        await wait_until_reachable(settings, deadline_s=DATABASE_DEADLINE_S)
+        await migrate(settings)
+        pool = await stack.enter_async_context(make_pool(settings, SERVICE, max_size=POOL_SIZE))
+        store, registry = OperationStore(pool), WorkerRegistry(pool)
+        feed = ChangeFeed(settings)
+        upkeep = Upkeep(settings, HealthChecker(registry, settings), LeaseBook(pool), store)
+        await stack.enter_async_context(_background(feed.run(), upkeep.run()))
+        yield State(settings, pool, store, registry, feed)
+
+
+@asynccontextmanager
+async def _background(*work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,107 @@
+"""One table from errors to problem documents (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from ktrdr.contracts import Problem
+from ktrdr.errors import KtrdrError, SecretsError
+
+logger = logging.getLogger(__name__)
+
+CONTENT_TYPE: Final = "application/problem+json"
+TYPE_PREFIX: Final = "urn:ktrdr:problem:"
+
+
+def problem_response(
+    request: Request,
+    status: int,
+    kind: str,
+    detail: str,
+    hint: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """A problem document; ``kind`` is what clients turn back into an error."""
+    problem = Problem(
+        type=f"{TYPE_PREFIX}{kind}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=request.url.path,
+        hint=hint,
+    )
+    return Response(
+        problem.model_dump_json(exclude_none=True),
+        status_code=status,
+        media_type=CONTENT_TYPE,
+        headers=headers,
+    )
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route's documentation says of the errors it answers with."""
+    return {
+        status: {"model": Problem, "content": {CONTENT_TYPE: {}}, "description": _phrase(status)}
+        for status in sorted({*statuses, 503})
+    }
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Makes every error of this application a problem document."""
+    app.add_exception_handler(KtrdrError, _known)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+async def _known(request: Request, error: Exception) -> Response:
+    assert isinstance(error, KtrdrError)  # noqa: S101  # registered for this type
+    headers = {"WWW-Authenticate": "Bearer"} if type(error) is SecretsError else None
+    return problem_response(
+        request, error.http_status, error.kind, error.message, error.hint, headers
+    )
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for this type
+    faults = "; ".join(
+        f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+        for fault in error.errors()
+    )
+    return problem_response(
+        request, 422, "usage", f"the request does not fit: {faults}", "See /api/v1/docs."
+    )
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  # registered for this type
+    kind = "not-found" if error.status_code == HTTPStatus.NOT_FOUND else "usage"
+    headers = dict(error.headers) if error.headers else None
+    return problem_response(
+        request,
+        error.status_code,
+        kind,
+        f"{request.method} {request.url.path}: {error.detail}",
+        headers=headers,
+    )
+
+
+async def _unforeseen(request: Request, error: Exception) -> Response:
+    logger.error("unforeseen error", exc_info=error, extra={"path": request.url.path})
+    return problem_response(
+        request,
+        500,
+        "internal",
+        "the backend met an error it did not foresee",
+        "Its log has the details, under the trace of this request.",
+    )
+
+
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase

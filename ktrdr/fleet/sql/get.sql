@@ -1,0 +1,1 @@
+SELECT * FROM workers WHERE worker_id = %(worker_id)s

@@ -1,0 +1,92 @@
+"""What one backend at a time does for all: health checks, expired leases, gauges."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+import psycopg
+from psycopg import AsyncConnection
+
+from ktrdr.contracts import OperationStatus
+from ktrdr.database.pool import connection_arguments
+from ktrdr.errors import DatabaseUnavailable
+from ktrdr.fleet.health import HealthChecker
+from ktrdr.operations.leases import LeaseBook
+from ktrdr.operations.store import OperationStore
+from ktrdr.settings import BackendSettings
+from ktrdr.telemetry import metrics
+
+logger = logging.getLogger(__name__)
+
+LEADER_LOCK: Final = 0x6B74_7264_73
+REAP_EVERY_S: Final = 2.0
+
+
+class Upkeep:
+    """The recurring work of a backend."""
+
+    def __init__(
+        self,
+        settings: BackendSettings,
+        checker: HealthChecker,
+        leases: LeaseBook,
+        store: OperationStore,
+    ) -> None:
+        self._settings = settings
+        self._checker = checker
+        self._leases = leases
+        self._store = store
+
+    async def run(self) -> None:
+        """Works while this backend is the leader, and waits to become it while it is not."""
+        while True:
+            try:
+                await self._lead()
+            except (psycopg.OperationalError, DatabaseUnavailable) as exc:
+                metrics.database_up.set(0)
+                logger.warning("upkeep waits for the database (%s)", type(exc).__name__)
+            except Exception:
+                # A fault in one round must not end all later ones.
+                logger.exception("a round of upkeep failed")
+            await asyncio.sleep(REAP_EVERY_S)
+
+    async def _lead(self) -> None:
+        """Holds the leader's lock for as long as the connection lives."""
+        arguments = connection_arguments(self._settings, "ktrdr-upkeep")
+        connection = await AsyncConnection.connect(**arguments, autocommit=True)
+        async with connection:
+            next_check = 0.0
+            while await _is_leader(connection):
+                metrics.database_up.set(1)
+                expired = await self._leases.reap()
+                metrics.leases_expired.inc(len(expired))
+                if time.monotonic() >= next_check:
+                    next_check = time.monotonic() + self._settings.health_check_interval_s
+                    await self._checker.check_all(datetime.now(UTC))
+                await self._measure()
+                await asyncio.sleep(min(REAP_EVERY_S, self._settings.health_check_interval_s))
+
+    async def _measure(self) -> None:
+        metrics.operations_unfinished.clear()
+        metrics.oldest_pending.clear()
+        for row in await self._store.backlog():
+            kind, status = row["operation_type"], row["status"]
+            metrics.operations_unfinished.labels(kind, status).set(row["number"])
+            if status == OperationStatus.PENDING:
+                metrics.oldest_pending.labels(kind).set(float(row["oldest_s"]))
+
+
+async def _is_leader(connection: AsyncConnection) -> bool:
+    # Taking a lock that is ours already only counts up, so it is asked about first.
+    cursor = await connection.execute(
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+        " AND ((classid::bigint << 32) | objid::bigint) = %(lock)s)"
+        " OR pg_try_advisory_lock(%(lock)s)",
+        {"lock": LEADER_LOCK},
+    )
+    row = await cursor.fetchone()
+    return bool(row and row[0])

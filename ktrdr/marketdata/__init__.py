@@ -1,0 +1,1 @@
+"""Market data: CSV files of bars under the shared directory."""
