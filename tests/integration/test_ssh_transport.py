@@ -373,11 +373,16 @@ CALLER = textwrap.dedent(
 @pytest.fixture
 def caller(sshd: Sshd) -> Iterator[subprocess.Popen[str]]:
     """A process that runs a long script on a host, and has said so."""
-    with subprocess.Popen(
-        [sys.executable, "-c", CALLER, sshd.client_config()],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+    # One that is killed leaves its directory behind; pytest's own would be too long for a socket.
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        subprocess.Popen(
+            [sys.executable, "-c", CALLER, sshd.client_config()],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": directory},
+        ) as process,
+    ):
         yield process
         process.kill()
 
