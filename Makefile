@@ -35,7 +35,7 @@ format: setup ## rewrite the code in the house's format
 lint: setup
 	@$(BIN)/ruff format --check --quiet || { echo "some files are not formatted: run make format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet
-	@$(BIN)/lint-imports --no-timing | tail -n 3
+	@$(BIN)/lint-imports --no-logo | tail -n 3
 
 types: setup
 	@$(BIN)/mypy
