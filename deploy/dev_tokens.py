@@ -1,0 +1,39 @@
+"""Mints the workers' tokens of the development stack: a one-shot service of docker-compose.dev.yml.
+
+    python3 dev_tokens.py DIRECTORY NODE…
+
+`ktrdr deploy workers` does the same on the operator's laptop. Workers read theirs from a file, so
+that nothing but the backend and this service holds JWT_SECRET, here as there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from ktrdr.secret import Secret
+from ktrdr.tokens import Role, mint
+
+LIFETIME = timedelta(days=365)
+
+
+def main() -> None:
+    """Writes one token a node, named after it."""
+    directory, *nodes = sys.argv[1:]
+    secret = Secret(os.environ["JWT_SECRET"])
+    for node in nodes:
+        token = mint(
+            secret,
+            subject=node,
+            role=Role.WORKER,
+            lifetime=LIFETIME,
+            now=datetime.now(UTC),
+            node=node,
+        )
+        Path(directory, node).write_text(token.reveal(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
