@@ -59,7 +59,7 @@ def _in_shells(text: str) -> Iterator[str]:
     yield text.replace("'", "'\"'\"'")
     yield text.replace("'", "'\\''")
     yield re.sub(r'(["$\\`])', r"\\\1", text)
-    yield re.sub(r"([^\w@%+=:,./-])", r"\\\1", text)
+    yield re.sub(r"""([][ \t\n'"\\|&;()<>!{}*?^$`,]|(?:^|(?<=[:=]))[#~])""", r"\\\1", text)
 
 
 def _in_yaml(text: str) -> Iterator[str]:

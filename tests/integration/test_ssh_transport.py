@@ -17,7 +17,7 @@ from typing import Protocol
 import pytest
 
 from ktrdr.deployment.commands.script import SENTINEL, Script, render
-from ktrdr.deployment.transport.connection import SshProgram
+from ktrdr.deployment.transport.connection import SOCKET_NAME, SshProgram
 from ktrdr.deployment.transport.interface import Transport
 from ktrdr.deployment.transport.recording import Answer, RecordingTransport
 from ktrdr.deployment.transport.ssh import SshTransport
@@ -250,6 +250,27 @@ def test_nothing_is_left_of_a_closed_transport(sshd: Sshd, tmp_path: Path) -> No
     assert not is_running(shell)
 
 
+def test_what_the_user_configured_for_work_by_hand_does_not_disturb(
+    sshd: Sshd, tmp_path: Path
+) -> None:
+    config = sshd.client_config(
+        "by_hand",
+        ControlMaster="auto",
+        ControlPersist="yes",
+        ControlPath=str(tmp_path / "%C"),
+        RemoteCommand="tmux attach",
+        RequestTTY="yes",
+        LocalForward=f"127.0.0.1:{sshd.port} 127.0.0.1:1",
+        ExitOnForwardFailure="yes",
+        LogLevel="QUIET",
+    )
+    with SshTransport(SshProgram(config=config)) as ssh:
+        assert run(ssh, "echo fine") == "fine\n"
+        server = int(run(ssh, "echo $PPID"))
+    wait_until_ended(server)
+    assert not list(tmp_path.iterdir())
+
+
 # ---------------------------------------------------------------- a script's end
 
 
@@ -321,6 +342,13 @@ def test_a_host_that_stops_answering_in_mid_script_is_noticed(sshd: Sshd) -> Non
             ssh.run("node", Secret("echo $PPID\nsleep 300\n" + END), timeout_s=30, on_line=stop)
     finally:
         os.kill(stopped[0], signal.SIGKILL)
+
+
+def test_no_second_connection_is_opened_behind_the_first_ones_back(ssh: SshTransport) -> None:
+    run(ssh, "true")
+    (ssh._connections["node"].directory / SOCKET_NAME).unlink()
+    with pytest.raises(HostUnreachable, match="connection to node was lost"):
+        run(ssh, "true")
 
 
 def test_a_shell_killed_on_the_host_is_told_from_a_lost_connection(ssh: SshTransport) -> None:
@@ -455,6 +483,11 @@ def test_a_name_that_nobody_knows(sshd: Sshd) -> None:
 
 def test_a_port_where_nobody_listens(sshd: Sshd) -> None:
     config = sshd.client_config("port", Port=str(free_port()))
+    assert str(refusal(config)) == "node refused the connection"
+
+
+def test_the_reason_is_known_where_the_user_keeps_ssh_quiet(sshd: Sshd) -> None:
+    config = sshd.client_config("quiet", Port=str(free_port()), LogLevel="QUIET")
     assert str(refusal(config)) == "node refused the connection"
 
 

@@ -155,6 +155,17 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "ascii": ascii,
     "repr of bytes": lambda value: repr(value.encode()),
     "compose config": lambda value: value.replace("$", "$$"),
+    "compose config as json": lambda value: json.dumps(value.replace("$", "$$")),
+    "docker inspect": lambda value: (
+        json.dumps(value, ensure_ascii=False)
+        .replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+        .replace("&", "\\u0026")
+    ),
+    "sql": lambda value: value.replace("'", "''"),
+    "url in small letters": lambda value: re.sub(
+        "%..", lambda found: found[0].lower(), urllib.parse.quote(value)
+    ),
 }
 
 
@@ -165,6 +176,7 @@ def body(encoded: str) -> str:
 
 
 @pytest.mark.parametrize("encode", ENCODINGS.values(), ids=ENCODINGS)
+@example(value=NASTY, before="", after="")
 @given(value=values, before=st.text(), after=st.text())
 def test_no_encoding_of_a_secret_is_left_in_a_text(
     encode: Callable[[str], str], value: str, before: str, after: str
@@ -207,6 +219,41 @@ def test_however_output_is_cut_the_stream_gives_what_the_whole_gives(
     out += stream.finish()
     assert out.decode(errors="surrogatepass") == scrubber.text(text)
     assert not [s for s in secrets if s.encode() in out]
+
+
+def test_a_secret_that_overlaps_itself_is_replaced_whole() -> None:
+    scrubber = Scrubber([Secret("abab")])
+    assert scrubber.text("<ababab>") == "<•••>"
+    stream = scrubber.stream()
+    assert stream.feed(b"<abab") + stream.feed(b"ab") + stream.feed(b">") == "<•••>".encode()
+
+
+@pytest.mark.parametrize("form", [VALUE, base64.b64encode(VALUE.encode()).decode()])
+def test_wherever_a_spelling_is_cut_it_is_replaced_and_not_held_back(form: str) -> None:
+    for cut in range(len(form)):
+        stream = Scrubber([Secret(VALUE)]).stream()
+        assert stream.feed(form[:cut].encode()) == b""
+        assert stream.feed(form[cut:].encode()) == REDACTED.encode()
+
+
+def test_a_long_secret_in_lines_of_base64_is_replaced() -> None:
+    value = "".join(map(chr, range(33, 127))) * 2
+    printed = subprocess.run(["base64"], input=value.encode(), capture_output=True, check=True)
+    clean = Scrubber([Secret(value)]).text(printed.stdout.decode())
+    assert clean.splitlines()[:3] == [REDACTED] * 3
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["export -p", "declare -p V", 'printf "%q\n" "$V"', 'set -x; : "$V"', 'echo "${V@Q}"'],
+)
+@pytest.mark.parametrize("value", [NASTY, NASTY.replace("\t", ""), "two\nlines 'of' it"])
+def test_what_a_shell_prints_of_a_variable_is_replaced(command: str, value: str) -> None:
+    environ = {"V": value, "LC_ALL": "C.UTF-8"}
+    printed = subprocess.run(["bash", "-c", command], env=environ, capture_output=True, check=True)
+    clean = Scrubber([Secret(value)]).text((printed.stdout + printed.stderr).decode())
+    assert REDACTED in clean
+    assert not re.findall("[#{}~é日]|lines|of", clean)
 
 
 @given(alphabet=st.sampled_from(["ab", "a•", "'\"", "$'\\"]), data=st.data())

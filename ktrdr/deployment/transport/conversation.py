@@ -83,8 +83,6 @@ class Conversation:
     def _send(self) -> None:
         try:
             self._unsent = self._unsent[os.write(self._input.fileno(), self._unsent[:_CHUNK]) :]
-        except BlockingIOError:
-            return
         except BrokenPipeError:
             self._unsent = self._unsent[:0]
         if not self._unsent:

@@ -60,7 +60,7 @@ _CONNECTION_FAULTS: Final = (
         "Run `chmod 600` on the key file that `ssh {host}` names.",
     ),
     _Fault(
-        r"Permission denied|Too many authentication failures|No supported authentication",
+        r"Permission denied \(|Too many authentication failures|No supported authentication",
         "{host} refused this user's key",
         "Load the right key (`ssh-add -l` lists those loaded), or put it into the "
         "authorized_keys of the user on {host}; `ssh -v {host}` tells which were tried.",

@@ -37,6 +37,8 @@ TEXTS = {
     "Unable to negotiate with 1.2.3.4 port 22: no matching host key type found.": (
         "no common algorithm"
     ),
+    # A firewall on this machine, not the host's answer to a key
+    "ssh: connect to host nas port 22: Permission denied": "ssh could not connect to nas",
     "": "ssh could not connect to nas: it gave no reason",
     "something: quite new.": "ssh could not connect to nas: something: quite new",
 }
