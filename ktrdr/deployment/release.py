@@ -111,6 +111,6 @@ def checked_tag(tag: str) -> str:
     if not _TAG.fullmatch(tag):
         raise ConfigurationError(
             f"{tag!r} cannot be an image's tag",
-            hint="Tags hold letters, digits, and `._-` but for the beginning; CI's are sha-abc1234.",
+            hint="Use letters, digits and (not first) `._-`; CI's tags are like sha-abc1234.",
         )
     return tag

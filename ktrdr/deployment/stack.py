@@ -24,12 +24,14 @@ class Service:
         image: Its image, with variables.
         profiles: The profiles that start it; none means that it always runs.
         needs: The services it depends on directly.
+        worker_port: Where it listens, if it is a worker.
     """
 
     name: str
     image: str
     profiles: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    worker_port: int | None = None
 
     def runs_with(self, profiles: Iterable[str]) -> bool:
         """Whether it is started when these profiles are chosen."""
@@ -86,7 +88,7 @@ def read(file: str, content: bytes) -> Stack:
         data = yaml.safe_load(content)
         services = data["services"]
         return Stack(file, tuple(_service(name, entry) for name, entry in services.items()))
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, AttributeError) as exc:
+    except (yaml.YAMLError, AttributeError, TypeError, KeyError, ValueError) as exc:
         raise ConfigurationError(
             f"{file} of the release is not a compose file",
             hint="Correct it, or deploy another commit; `docker compose config` checks it.",
@@ -94,11 +96,14 @@ def read(file: str, content: bytes) -> Stack:
 
 
 def _service(name: str, entry: Mapping[str, Any]) -> Service:
+    environment = entry.get("environment")
+    port = environment.get("WORKER_PORT") if isinstance(environment, Mapping) else None
     return Service(
         name=name,
         image=str(entry["image"]),
         profiles=tuple(entry.get("profiles") or ()),
         needs=tuple(entry.get("depends_on") or ()),
+        worker_port=int(port) if port else None,
     )
 
 

@@ -9,6 +9,8 @@ well (the sentinel, printed last, is missing then).
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import shlex
 from collections.abc import Mapping
@@ -19,6 +21,9 @@ from ktrdr.secret import Secret
 
 SENTINEL: Final = "ktrdr-script-complete"
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# No line of base64 can be this.
+_END: Final = "-- end of payload --"
+_LINE: Final = 76
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +34,13 @@ class Script:
         body: POSIX shell, run under ``set -eu``; it reads secrets as environment variables.
         settings: Variables exported to it that are no secret, in the order given.
         secrets: The names of the variables whose values are secret.
+        payload: Bytes that travel with it; the body gets them from a command ``payload``.
     """
 
     body: str
     settings: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
+    payload: bytes = b""
 
 
 def render(script: Script, values: Mapping[str, Secret]) -> Secret:
@@ -50,14 +57,20 @@ def render(script: Script, values: Mapping[str, Secret]) -> Secret:
     """
     exports = [_export(name, text) for name, text in script.settings]
     exports += [_export(name, values[name].reveal()) for name in script.secrets]
-    return Secret(_framed(exports, script.body))
+    return Secret(_framed(exports, _encoded(script.payload), script.body))
 
 
-def render_for_display(script: Script) -> str:
-    """The script as a person reads it: in place of each secret stands its name."""
+def render_for_display(script: Script, *, whole: bool = False) -> str:
+    """The script as a person reads it: in place of each secret stands its name.
+
+    Args:
+        script: What to show.
+        whole: Whether the payload is shown too, rather than its size and hash.
+    """
     exports = [_export(name, text) for name, text in script.settings]
     exports += [f"export {_checked(name)}=<{name}>" for name in script.secrets]
-    return _framed(exports, script.body)
+    payload = _encoded(script.payload) if whole else _described(script.payload)
+    return _framed(exports, payload, script.body)
 
 
 def quote(text: str) -> str:
@@ -86,6 +99,22 @@ def _checked(name: str) -> str:
     return name
 
 
-def _framed(exports: list[str], body: str) -> str:
-    lines = ["main() {", "set -eu", *exports, body.strip("\n"), f"echo {SENTINEL}", "}"]
+def _encoded(payload: bytes) -> list[str]:
+    if not payload:
+        return []
+    text = base64.b64encode(payload).decode()
+    lines = [text[start : start + _LINE] for start in range(0, len(text), _LINE)]
+    return ["payload() {", f"base64 -d <<'{_END}'", *lines, _END, "}"]
+
+
+def _described(payload: bytes) -> list[str]:
+    if not payload:
+        return []
+    digest = hashlib.sha256(payload).hexdigest()[:16]
+    summary = f"({len(payload)} bytes, sha256 {digest}…; -v shows them)"
+    return ["payload() {", f"base64 -d <<'{_END}'", summary, _END, "}"]
+
+
+def _framed(exports: list[str], payload: list[str], body: str) -> str:
+    lines = ["main() {", "set -eu", *exports, *payload, body.strip("\n"), f"echo {SENTINEL}", "}"]
     return "\n".join([*lines, "main </dev/null", ""])

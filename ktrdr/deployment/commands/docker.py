@@ -1,0 +1,74 @@
+"""Command lines of Docker that look: at containers, images, logs, and at what a service says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from ktrdr.deployment.commands.script import words
+
+# One JSON object a container. Not its configuration as a whole: that holds the environment.
+_CONTAINER: Final = (
+    '{"id":{{json .Id}},"image":{{json .Image}},"name":{{json .Config.Image}},'
+    '"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}}}'
+)
+_IMAGE: Final = '{"id":{{json .Id}},"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}}}'
+
+# Asks the server in its own container, which is reached there whatever the host publishes, and
+# needs no program of the host. HTTP/1.0, so that the answer ends with the connection.
+_ASK: Final = """import os, socket
+worker = os.environ.get("WORKER_PORT")
+path = "/health" if worker else "/api/v1/health"
+with socket.create_connection(("127.0.0.1", int(worker or 8000)), 5) as server:
+    server.sendall(f"GET {path} HTTP/1.0\\r\\n\\r\\n".encode())
+    answer = server.makefile("rb").read().decode("utf-8", "replace")
+print(" ".join(answer.partition("\\r\\n\\r\\n")[2].split()))"""
+
+
+def containers(project: str) -> str:
+    """Prints one JSON object for each container of a project, also for those that are stopped."""
+    listing = words("docker", "ps", "--all", "--quiet", "--no-trunc", *_of_project(project))
+    # A container may vanish between the two commands: the others are shown all the same.
+    return (
+        f"containers=$({listing})\n"
+        f'[ -z "$containers" ] || {words("docker", "inspect", "--format", _CONTAINER)} '
+        "$containers 2>/dev/null || :"
+    )
+
+
+def images(references: Iterable[str]) -> str:
+    """Prints one JSON object for each of these images that the host has."""
+    return (
+        f"{words('docker', 'image', 'inspect', '--format', _IMAGE, *references)} 2>/dev/null || :"
+    )
+
+
+def answers(project: str, services: Iterable[str]) -> str:
+    """Prints ``SERVICE ANSWER`` for each of our own services that is healthy.
+
+    The answer is that to ``/api/v1/health`` of the backend or ``/health`` of a worker, on one line;
+    it is missing where the service gives none.
+    """
+    find = words("docker", "ps", "--quiet", "--filter", "health=healthy", *_of_project(project))
+    service = '--filter "label=com.docker.compose.service=$service"'
+    ask = words("python3", "-I", "-S", "-c", _ASK)
+    return (
+        f"for service in {words(*services)}; do\n"
+        f"for container in $({find} {service}); do\n"
+        f'echo "$service $(docker exec "$container" {ask} 2>/dev/null || :)"\n'
+        "done\ndone"
+    )
+
+
+def logs(containers: Iterable[str], *, lines: int) -> str:
+    """Prints the last lines that containers wrote, each container in a section of its id."""
+    return "\n".join(
+        f"echo '== {container}'\n"
+        f"{words('docker', 'logs', '--tail', str(lines), container)} 2>&1 || :"
+        for container in containers
+    )
+
+
+def _of_project(project: str) -> tuple[str, ...]:
+    labels = (f"com.docker.compose.project={project}", "com.docker.compose.oneoff=False")
+    return tuple(word for label in labels for word in ("--filter", f"label={label}"))

@@ -1,0 +1,90 @@
+"""Asks a host for all that preflight wants to know, in one go and without changing anything."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ktrdr.deployment.commands.script import quote
+
+# The user that the image's programs run as.
+CONTAINER_UID: Final = 10001
+_STALE_AFTER_S: Final = 5
+
+_FACTS: Final = """fact() {{ printf '%s=%s\\n' "$1" "$2"; }}
+free() {{ df -Pk "$1" 2>/dev/null | awk 'END {{ print $(NF-2) }}'; }}
+workdir={workdir}
+shared={shared}
+fact clock "$(date +%s)"
+fact user "$(id -un)"
+if ! command -v docker >/dev/null; then
+fact docker missing
+else
+facts=$(docker info --format '{{{{.ServerVersion}}}} {{{{.DockerRootDir}}}}' 2>&1) || :
+case "$facts" in
+*'permission denied'*) fact docker forbidden ;;
+[0-9]*' '/*) fact docker "${{facts%% *}}"; fact docker_free_kb "$(free "${{facts#* }}")" ;;
+*) fact docker down ;;
+esac
+fact compose "$(docker compose version --short 2>/dev/null || :)"
+fi
+existing=$workdir
+while [ ! -e "$existing" ]; do existing=$(dirname "$existing"); done
+if [ ! -d "$existing" ]; then
+fact workdir not-a-directory
+elif probe=$(mktemp "$existing/.ktrdr-XXXXXX" 2>/dev/null); then
+rm -f "$probe"
+fact workdir writable
+else
+fact workdir not-writable
+fi
+fact workdir_free_kb "$(free "$existing")"
+# The containers write there as a user of their own, whom root can try to be.
+writes() {{
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+probe=$(setpriv --reuid {uid} --regid {uid} --clear-groups \\
+mktemp "$shared/.ktrdr-XXXXXX" 2>/dev/null) && rm -f "$probe"
+else
+[ -w "$shared" ] || [ "$(stat -c %u "$shared")" = {uid} ]
+fi
+}}
+look=stat
+! command -v timeout >/dev/null || look='timeout -s KILL {stale_after_s} stat'
+code=0
+$look "$shared" >/dev/null 2>&1 || code=$?
+if [ "$code" -gt 128 ]; then
+fact shared stale
+elif [ ! -d "$shared" ]; then
+fact shared missing
+elif {unmounted}; then
+fact shared not-mounted
+elif writes; then
+fact shared writable
+else
+fact shared not-writable
+fi"""
+# An NFS mount that is away leaves an empty directory of the host's own disk behind.
+_ON_ROOT_DISK: Final = (
+    '[ ! -d "$shared/data" ] && [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ]'
+)
+
+
+def facts(workdir: str, shared_directory: str, *, shared_is_mounted: bool) -> str:
+    """Prints ``NAME=VALUE`` lines about the host.
+
+    Args:
+        workdir: Where the configuration is to be put.
+        shared_directory: What the containers share with other hosts.
+        shared_is_mounted: Whether it comes from another host.
+    """
+    return _FACTS.format(
+        workdir=quote(workdir),
+        shared=quote(shared_directory),
+        uid=CONTAINER_UID,
+        stale_after_s=_STALE_AFTER_S,
+        unmounted=_ON_ROOT_DISK if shared_is_mounted else "false",
+    )
+
+
+def clock() -> str:
+    """Prints the host's time in seconds since 1970."""
+    return "date +%s"

@@ -1,0 +1,132 @@
+"""The containers of a project as a host reports them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+_SERVICE: Final = "com.docker.compose.service"
+_CONFIG_HASH: Final = "com.docker.compose.config-hash"
+_IMAGE: Final = "com.docker.compose.image"
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container.
+
+    Attributes:
+        service: The service it belongs to.
+        id: Its full id; a recreated container has another.
+        image: The image as the compose file named it.
+        image_id: The id of that image when the container was made.
+        config_hash: What Compose made of its configuration, secrets included.
+        status: Docker's word: created, running, restarting, exited, dead, paused.
+        health: Docker's word: starting, healthy, unhealthy; empty without a health check.
+        started_at: When it was started last.
+        exit_code: What it ended with last.
+        restarts: How often Docker has restarted it of its own accord.
+        complaint: What its health check said last.
+    """
+
+    service: str
+    id: str
+    image: str
+    image_id: str
+    config_hash: str
+    status: str
+    health: str
+    started_at: datetime
+    exit_code: int
+    restarts: int
+    complaint: str = field(default="")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its program runs."""
+        return self.status == "running"
+
+
+Snapshot = Mapping[str, Container]
+
+
+def read_containers(lines: Iterable[str]) -> dict[str, Container]:
+    """The containers by service, from the output of `commands.docker.containers`.
+
+    Of several for one service, as an interrupted deploy leaves them, the one that runs counts.
+    """
+    found: dict[str, Container] = {}
+    for entry in _objects(lines):
+        container = _container(entry)
+        known = found.get(container.service)
+        if known is None or (container.is_running and not known.is_running):
+            found[container.service] = container
+    return found
+
+
+def read_images(lines: Iterable[str]) -> dict[str, str]:
+    """The ids of images by every reference that names them."""
+    found = {}
+    for entry in _objects(lines):
+        for reference in [*(entry.get("tags") or ()), *(entry.get("digests") or ())]:
+            found[reference] = entry["id"]
+    return found
+
+
+def read_answers(lines: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """What services say of themselves, by service; those that say nothing readable are missing."""
+    found = {}
+    for line in lines:
+        service, _, text = line.partition(" ")
+        answer = _object(text)
+        if answer is not None:
+            found[service] = answer
+    return found
+
+
+def read_clock(lines: Iterable[str]) -> datetime | None:
+    """The host's time, from the output of `commands.host.clock`."""
+    seconds = next((line for line in lines if line.isdigit()), None)
+    return datetime.fromtimestamp(int(seconds), UTC) if seconds else None
+
+
+def _container(entry: Mapping[str, Any]) -> Container:
+    labels, state = entry.get("labels") or {}, entry["state"]
+    health = state.get("Health") or {}
+    log = health.get("Log") or []
+    return Container(
+        service=labels.get(_SERVICE, ""),
+        id=entry["id"],
+        image=entry.get("name", ""),
+        image_id=labels.get(_IMAGE) or entry.get("image", ""),
+        config_hash=labels.get(_CONFIG_HASH, ""),
+        status=state["Status"],
+        health="" if health.get("Status") == "none" else health.get("Status", ""),
+        started_at=_time(state.get("StartedAt", "")),
+        exit_code=int(state.get("ExitCode", 0)),
+        restarts=int(entry.get("restarts") or 0),
+        complaint=" ".join(str(log[-1].get("Output", "")).split()) if log else "",
+    )
+
+
+def _time(text: str) -> datetime:
+    """A time as Docker writes it, with nanoseconds, which Python does not read."""
+    found = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?", text)
+    if not found:
+        return datetime.min.replace(tzinfo=UTC)
+    return datetime.fromisoformat(found[1] + (found[2] or ".0").ljust(7, "0")).replace(tzinfo=UTC)
+
+
+def _objects(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
+    return (entry for line in lines if (entry := _object(line)) is not None)
+
+
+def _object(text: str) -> Mapping[str, Any] | None:
+    try:
+        entry = json.loads(text)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None

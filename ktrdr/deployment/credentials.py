@@ -1,0 +1,96 @@
+"""Turns what is in the vault into what the containers are given."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Final
+
+from ktrdr.deployment.inventory import Inventory
+from ktrdr.deployment.plan import Plan
+from ktrdr.deployment.secrets import requirements
+from ktrdr.deployment.secrets.source import SecretSource
+from ktrdr.deployment.site import REGISTRY_LOGIN
+from ktrdr.secret import Scrubber, Secret
+from ktrdr.tokens import mint_for_node
+
+# The vault's field behind each variable that is passed on as it is.
+_FIELDS: Final[Mapping[str, str]] = {
+    "DB_USER": "db_username",
+    "DB_PASSWORD": "db_password",
+    "JWT_SECRET": "jwt_secret",
+    "GF_ADMIN_PASSWORD": "grafana_password",
+}
+_SIGNING: Final = "jwt_secret"
+_REGISTRY: Final = "ghcr_token"
+
+
+def fields_for(plan: Plan) -> tuple[str, ...]:
+    """The vault's fields that a deploy needs."""
+    fields = [_FIELDS[name] for name in plan.site.secrets if name in _FIELDS]
+    return tuple(dict.fromkeys([*fields, _SIGNING, _REGISTRY]))
+
+
+def fetch(source: SecretSource, inventory: Inventory, plan: Plan) -> Mapping[str, Secret]:
+    """The fields a deploy needs, from one call to the vault, all checked.
+
+    Raises:
+        SecretsError: The vault does not give them, or one of them cannot be used.
+    """
+    vault = inventory.secrets
+    found = source.fetch(vault.vault, vault.item)
+    wanted = fields_for(plan)
+    requirements.check(found, wanted)
+    return {name: found[name] for name in wanted}
+
+
+def values(
+    fields: Mapping[str, Secret], inventory: Inventory, plan: Plan, *, now: datetime
+) -> dict[str, Secret]:
+    """The variables that the plan's scripts export.
+
+    Args:
+        fields: What the vault gave.
+        inventory: Where to.
+        plan: What is to be deployed.
+        now: The present time, which a worker's token depends on.
+    """
+    known = {name: fields[field] for name, field in _FIELDS.items() if field in fields}
+    found = {name: known[name] for name in plan.site.secrets if name in known}
+    if "WORKER_TOKEN" in plan.site.secrets:
+        found["WORKER_TOKEN"] = mint_for_node(fields[_SIGNING], plan.site.host, now=now)
+    found[REGISTRY_LOGIN] = registry_login(inventory, fields[_REGISTRY])
+    return found
+
+
+def registry_login(inventory: Inventory, token: Secret) -> Secret:
+    """What Compose reads from ``DOCKER_AUTH_CONFIG``."""
+    login = f"{inventory.registry_user}:{token.reveal()}".encode()
+    auths = {inventory.registry: {"auth": base64.b64encode(login).decode()}}
+    return Secret(json.dumps({"auths": auths}))
+
+
+def scrubber(fields: Mapping[str, Secret], values: Mapping[str, Secret], plan: Plan) -> Scrubber:
+    """What hides the secrets in all that comes back from hosts.
+
+    The database's user name is left out where it is a word of every other line, as ``ktrdr`` is:
+    hiding that would make the output illegible, and give it away by its gaps.
+    """
+    hidden = {**fields, **values}
+    everyday = " ".join(_everyday_words(plan))
+    return Scrubber(
+        secret
+        for name, secret in hidden.items()
+        if name not in ("db_username", "DB_USER") or secret.reveal() not in everyday
+    )
+
+
+def _everyday_words(plan: Plan) -> Iterator[str]:
+    yield plan.site.project
+    yield plan.site.host
+    yield "postgres"
+    for service in plan.wanted:
+        yield service.name
+        yield service.image

@@ -1,0 +1,104 @@
+"""What a running deploy tells whoever watches it; the CLI renders it, tests collect it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ktrdr.deployment.compare import Comparison
+from ktrdr.deployment.transport.interface import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A step begins.
+
+    Attributes:
+        title: What it does.
+        host: Where, or empty for this machine.
+    """
+
+    title: str
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """The step that began last has ended well.
+
+    Attributes:
+        title: What it did.
+        duration_s: How long it took.
+        detail: What came of it, in a few words.
+    """
+
+    title: str
+    duration_s: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """The step that began last has failed; the error follows as an exception."""
+
+    title: str
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepSkipped:
+    """A step is left out."""
+
+    title: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A line that a host wrote, scrubbed of secrets."""
+
+    stream: Stream
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What the deploy waits for at the moment."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What is going to change is known now."""
+
+    comparison: Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class LogTail:
+    """The last lines of a service that is not well, scrubbed of secrets."""
+
+    service: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something the operator should know, and the deploy can live with."""
+
+    message: str
+
+
+Event = (
+    StepStarted
+    | StepFinished
+    | StepFailed
+    | StepSkipped
+    | Output
+    | Waiting
+    | Compared
+    | LogTail
+    | Warned
+)
+Observer = Callable[[Event], None]

@@ -1,0 +1,157 @@
+"""Judges what a host says of itself before anything is changed on it: all complaints at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from ktrdr.deployment.commands.host import CONTAINER_UID
+from ktrdr.deployment.plan import Plan
+from ktrdr.errors import HostNotReady
+from ktrdr.tokens import CLOCK_LEEWAY
+
+# The first Compose that logs in to a registry with DOCKER_AUTH_CONFIG, so that no token is written.
+MINIMUM_COMPOSE: Final = (2, 38, 0)
+_KIB_PER_MIB: Final = 1024
+
+
+class Finding(NamedTuple):
+    """Something that keeps a host from running the stack, and what to do about it."""
+
+    complaint: str
+    remedy: str
+
+
+def read_facts(output: str) -> dict[str, str]:
+    """The ``NAME=VALUE`` lines of `commands.host.facts`."""
+    pairs = (line.partition("=") for line in output.splitlines() if "=" in line)
+    return {name: value.strip() for name, _, value in pairs}
+
+
+def check(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> None:
+    """Refuses a host that cannot run the stack.
+
+    Args:
+        plan: What is to be deployed.
+        facts: What the host says.
+        now: The time here, when it said so.
+
+    Raises:
+        HostNotReady: Names everything that is wrong, and what to do about each.
+    """
+    found = list(findings(plan, facts, now=now))
+    if found:
+        complaints = "; ".join(finding.complaint for finding in found)
+        remedies = " ".join(dict.fromkeys(finding.remedy for finding in found))
+        raise HostNotReady(f"{plan.site.host} is not ready: {complaints}", hint=remedies)
+
+
+def findings(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterator[Finding]:
+    """Everything that is wrong with a host."""
+    yield from _docker(facts)
+    yield from _workdir(facts, plan.site.workdir)
+    yield from _disk(facts, plan)
+    yield from _shared(facts, plan)
+    yield from _clock(facts, now)
+
+
+def _docker(facts: Mapping[str, str]) -> Iterator[Finding]:
+    state = facts.get("docker", "missing")
+    if state == "missing":
+        yield Finding("Docker is not installed", "Install Docker Engine with the Compose plugin.")
+        return
+    if state == "down":
+        yield Finding(
+            "the Docker daemon does not run", "Start it with `systemctl start docker` on the host."
+        )
+    if state == "forbidden":
+        user = facts.get("user", "the user")
+        yield Finding(
+            f"{user} may not use Docker",
+            f"Add {user} to the group docker with `usermod -aG docker {user}`.",
+        )
+    yield from _compose(facts.get("compose", ""))
+
+
+def _compose(version: str) -> Iterator[Finding]:
+    wanted = ".".join(map(str, MINIMUM_COMPOSE))
+    numbers = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
+    if not numbers:
+        yield Finding(
+            "Docker Compose is not installed",
+            f"Install the Compose plugin, version {wanted} or newer, on the host.",
+        )
+    elif tuple(map(int, numbers.groups())) < MINIMUM_COMPOSE:
+        yield Finding(
+            f"Docker Compose {version} is older than {wanted}",
+            f"Install the Compose plugin, version {wanted} or newer, on the host.",
+        )
+
+
+def _workdir(facts: Mapping[str, str], workdir: str) -> Iterator[Finding]:
+    state = facts.get("workdir")
+    if state == "not-a-directory":
+        yield Finding(
+            f"the work directory {workdir} cannot be made, because a file is in its way",
+            "Remove that file, or choose another workdir in the inventory.",
+        )
+    if state == "not-writable":
+        user = facts.get("user", "the user")
+        yield Finding(
+            f"{user} may not write to the work directory {workdir}",
+            f"Run `install -d -o {user} {workdir}` as root on the host.",
+        )
+
+
+def _disk(facts: Mapping[str, str], plan: Plan) -> Iterator[Finding]:
+    places = {"docker_free_kb": "Docker's directory", "workdir_free_kb": "the work directory"}
+    for fact, place in places.items():
+        text = facts.get(fact, "")
+        if text.isdigit() and int(text) // _KIB_PER_MIB < plan.minimum_free_mb:
+            yield Finding(
+                f"the disk of {place} is full: {int(text) // _KIB_PER_MIB} MiB are free and "
+                f"{plan.minimum_free_mb} needed",
+                "Free space on the host, for example with `docker image prune --all`.",
+            )
+
+
+def _shared(facts: Mapping[str, str], plan: Plan) -> Iterator[Finding]:
+    directory, state = plan.site.shared_directory, facts.get("shared")
+    mount = f"Mount the core's NFS export there: `mount {directory}`."
+    make = f"Run `install -d -o {CONTAINER_UID} -g {CONTAINER_UID} {directory}` as root there."
+    if state == "missing":
+        remedy = mount if plan.site.shared_is_mounted else make
+        yield Finding(f"the shared directory {directory} is missing", remedy)
+    if state == "not-mounted":
+        yield Finding(
+            f"the shared directory {directory} is not mounted, it is a part of the host's own disk",
+            mount,
+        )
+    if state == "stale":
+        yield Finding(
+            f"the shared directory {directory} does not answer",
+            "Check that the core host's NFS server runs, then mount the directory anew.",
+        )
+    if state == "not-writable":
+        yield Finding(
+            f"the containers' user ({CONTAINER_UID}) may not write to the shared directory "
+            f"{directory}",
+            f"Run `chown {CONTAINER_UID}:{CONTAINER_UID} {directory}` as root on the core host, "
+            "and check that it is not mounted read-only.",
+        )
+
+
+def _clock(facts: Mapping[str, str], now: datetime) -> Iterator[Finding]:
+    text = facts.get("clock", "")
+    if not text.isdigit():
+        return
+    skew = int(text) - now.timestamp()
+    if abs(skew) > CLOCK_LEEWAY.total_seconds():
+        direction = "ahead of" if skew > 0 else "behind"
+        yield Finding(
+            f"its clock is {abs(skew):.0f} s {direction} this machine's, so that tokens would "
+            "not be valid",
+            "Let both follow a time server (`timedatectl set-ntp true`).",
+        )
