@@ -12,7 +12,7 @@ import re
 import secrets
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Final, TextIO, cast
+from typing import BinaryIO, Final, Protocol, TextIO, cast
 
 from ktrdr.contracts import NAME_PATTERN, Dataset
 from ktrdr.errors import HostNotReady, UsageError
@@ -23,6 +23,18 @@ SUFFIX: Final = ".csv"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _CHUNK: Final = 1024 * 1024
 _LONGEST_LINE: Final = 4096
+
+
+class Readable(Protocol):
+    """A binary file that can be read again from its start."""
+
+    def read(self, size: int = ..., /) -> bytes:
+        """At most ``size`` bytes."""
+        ...
+
+    def seek(self, offset: int, /) -> object:
+        """Goes to a place."""
+        ...
 
 
 def dataset_path(root: Path, symbol: str, timeframe: str) -> Path:
@@ -42,11 +54,8 @@ def dataset_path(root: Path, symbol: str, timeframe: str) -> Path:
 
 def list_datasets(root: Path) -> list[Dataset]:
     """All datasets below ``root``, by name; reads little more than each file's ends."""
-    found = []
-    for path in sorted(root.glob(f"*/*{SUFFIX}")):
-        if not path.name.startswith("."):
-            found.append(describe(root, path))
-    return found
+    paths = sorted(root.glob(f"*/*{SUFFIX}"))
+    return [describe(root, path) for path in paths if not path.name.startswith(".")]
 
 
 def describe(root: Path, path: Path) -> Dataset:
@@ -70,7 +79,7 @@ def describe(root: Path, path: Path) -> Dataset:
     )
 
 
-def import_csv(source: BinaryIO, root: Path, symbol: str, timeframe: str) -> Dataset:
+def import_csv(source: Readable, root: Path, symbol: str, timeframe: str) -> Dataset:
     """Checks every row of a CSV file, plain or gzip, and puts it in place as a dataset.
 
     What was there before stays until the new file is complete.
@@ -103,7 +112,7 @@ def import_csv(source: BinaryIO, root: Path, symbol: str, timeframe: str) -> Dat
     return describe(root, target)
 
 
-def _write(source: BinaryIO, file: TextIO) -> None:
+def _write(source: Readable, file: TextIO) -> None:
     file.write(f"{HEADER}\n")
     for bar in read_bars(_text(source)):
         file.write(
@@ -112,11 +121,11 @@ def _write(source: BinaryIO, file: TextIO) -> None:
         )
 
 
-def _text(source: BinaryIO) -> TextIO:
+def _text(source: Readable) -> TextIO:
     magic = source.read(len(_GZIP_MAGIC))
     source.seek(0)
-    plain = cast("BinaryIO", gzip.GzipFile(fileobj=source)) if magic == _GZIP_MAGIC else source
-    return io.TextIOWrapper(plain, encoding="utf-8", newline="")
+    plain = gzip.GzipFile(fileobj=cast("BinaryIO", source)) if magic == _GZIP_MAGIC else source
+    return io.TextIOWrapper(cast("BinaryIO", plain), encoding="utf-8", newline="")
 
 
 def _time(line: bytes) -> datetime:

@@ -1,4 +1,4 @@
-"""Reads the CSV files of OHLCV bars that the world writes, row by row, and says what is wrong where.
+"""Reads the CSV files of OHLCV bars that the world writes, and says what is wrong in which line.
 
 Standard library only: the backend imports this, and must stay small.
 """
@@ -59,9 +59,9 @@ class _Columns:
 def read_bars(file: TextIO) -> Iterator[Bar]:
     """The bars of a file in its order, each checked.
 
-    The header may use any case; ``Date``, ``Datetime``, ``Time`` or ``Timestamp`` is the time; other
-    columns than those of OHLCV are ignored; a missing volume counts as 0. Fields are separated by
-    comma, semicolon or tab. Times without a zone are taken as UTC.
+    The header may use any case; ``Date``, ``Datetime``, ``Time`` or ``Timestamp`` is the time;
+    columns that are none of OHLCV are ignored; a missing volume counts as 0. Fields are separated
+    by comma, semicolon or tab. Times without a zone are taken as UTC.
 
     Raises:
         UsageError: The header lacks a column, or rows are wrong: out of order, twice, unreadable or
@@ -119,9 +119,9 @@ def _columns(header: Sequence[str]) -> _Columns:
 
 
 def _bar(row: Sequence[str], columns: _Columns, read_time: Callable[[str], datetime]) -> Bar:
-    prices = [_number(row[index]) for index in columns.prices]
+    first, high, low, last = (_number(row[index]) for index in columns.prices)
     volume = _number(row[columns.volume]) if columns.volume is not None else 0.0
-    return Bar(read_time(row[columns.time]), *prices, volume)
+    return Bar(read_time(row[columns.time]), first, high, low, last, volume)
 
 
 def _number(text: str) -> float:

@@ -1,0 +1,184 @@
+"""A backtest's report."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ktrdr.backtesting.statistics import Statistics, drawdowns
+from ktrdr.reporting.charts import Line, Marker, line_chart
+from ktrdr.reporting.page import (
+    Card,
+    cards,
+    definitions,
+    number,
+    page,
+    paragraph,
+    percent,
+    section,
+    table,
+    tone_of,
+)
+
+if TYPE_CHECKING:
+    from ktrdr.backtesting.handler import Outcome
+
+MAX_TRADES: Final = 200
+MAX_MARKERS: Final = 160
+LIBRARIES: Final = ("bt", "numpy", "pandas")
+
+
+def write_report(outcome: Outcome, path: Path) -> None:
+    """Writes the page; the same outcome gives the same bytes."""
+    parameters, bars = outcome.parameters, outcome.bars
+    times = bars.times[outcome.start :]
+    subtitle = (
+        f"Moving-average cross, walk-forward over {len(outcome.folds)} folds, "
+        f"{times[0]:%d %B %Y} to {times[-1]:%d %B %Y}, {len(times):,} {bars.timeframe} bars"
+    )
+    parts = [
+        cards(_headline(outcome.statistics, outcome.benchmark_statistics)),
+        section("Equity", _equity(outcome), _drawdown(outcome)),
+        section("Trades", _prices(outcome), _trades(outcome)),
+        section("Folds", _folds(outcome)),
+        section("Against buying and holding", _comparison(outcome)),
+        section("Made from", _provenance(outcome)),
+    ]
+    path.write_text(page(f"Backtest of {parameters.symbol}", subtitle, parts), encoding="utf-8")
+
+
+def _headline(ours: Statistics, held: Statistics) -> list[Card]:
+    return [
+        Card("total return", percent(ours.total_return), tone_of(ours.total_return)),
+        Card("buy and hold", percent(held.total_return), tone_of(held.total_return)),
+        Card("CAGR", percent(ours.cagr), tone_of(ours.cagr)),
+        Card("Sharpe ratio", number(ours.sharpe)),
+        Card("maximum drawdown", percent(ours.max_drawdown), "bad"),
+        Card("time in market", percent(ours.exposure, 1)),
+        Card("trades", f"{ours.trades}"),
+        Card("costs paid", number(ours.total_costs, 0)),
+    ]
+
+
+def _labels(outcome: Outcome) -> list[str]:
+    return [f"{time:%b %Y}" for time in outcome.bars.times[outcome.start :]]
+
+
+def _fold_starts(outcome: Outcome) -> list[int]:
+    return [fold.test_start - outcome.start for fold in outcome.folds]
+
+
+def _equity(outcome: Outcome) -> str:
+    return line_chart(
+        [
+            Line("buy and hold", outcome.held.equity.tolist(), "grey", thin=True),
+            Line("strategy", outcome.simulation.equity.tolist(), "blue"),
+        ],
+        _labels(outcome),
+        form=lambda value: number(value, 0),
+        bands=_fold_starts(outcome),
+        caption="Equity at each close, after costs. Every band is a fold; its windows were chosen "
+        "on the bars before it.",
+    )
+
+
+def _drawdown(outcome: Outcome) -> str:
+    capital = outcome.parameters.initial_capital
+    return line_chart(
+        [Line("", drawdowns(outcome.simulation.equity, capital).tolist(), "red", filled=True)],
+        _labels(outcome),
+        height=170,
+        form=lambda value: percent(value, 0),
+        caption=f"Drawdown: how far below the highest equity yet. Longest time below a peak: "
+        f"{outcome.statistics.max_drawdown_bars:,} bars.",
+    )
+
+
+def _prices(outcome: Outcome) -> str:
+    trades = outcome.simulation.trades
+    closes = outcome.bars.close[outcome.start :].tolist()
+    markers = [Marker(trade.entry, closes[trade.entry], up=True) for trade in trades]
+    markers += [
+        Marker(trade.exit, closes[trade.exit], up=False) for trade in trades if trade.closed
+    ]
+    shown = markers if len(markers) <= MAX_MARKERS else []
+    return line_chart(
+        [Line("", closes, "grey", thin=True)],
+        _labels(outcome),
+        height=240,
+        form=lambda value: number(value, 0),
+        markers=shown,
+        caption=f"{outcome.parameters.symbol}, closes"
+        + (", with purchases (green) and sales (red)." if shown else "; too many trades to mark."),
+    )
+
+
+def _trades(outcome: Outcome) -> str:
+    times, trades = outcome.bars.times[outcome.start :], outcome.simulation.trades
+    rows = [
+        (
+            f"{times[trade.entry]:%Y-%m-%d}",
+            f"{times[trade.exit]:%Y-%m-%d}" if trade.closed else "still held",
+            number(trade.entry_price),
+            number(trade.exit_price),
+            number(trade.quantity),
+            number(trade.profit),
+            percent(trade.profit / trade.cost_basis),
+        )
+        for trade in trades[-MAX_TRADES:]
+    ]
+    header = ("bought", "sold", "at", "at", "quantity", "profit", "return")
+    shown = "" if len(trades) <= MAX_TRADES else f" The last {MAX_TRADES} of {len(trades)}."
+    hits = percent(outcome.statistics.hit_rate, 0)
+    note = f"{hits} of the closed trades made a profit after costs.{shown}"
+    return table(header, rows, text=2) + paragraph(note)
+
+
+def _folds(outcome: Outcome) -> str:
+    times = outcome.bars.times
+    rows = [
+        (
+            f"{fold.number}",
+            f"{times[fold.train_start]:%Y-%m-%d}",
+            f"{times[fold.test_start]:%Y-%m-%d}",
+            f"{times[fold.test_end - 1]:%Y-%m-%d}",
+            f"{choice.fast} / {choice.slow}",
+            number(choice.sharpe),
+        )
+        for fold, choice in zip(outcome.folds, outcome.choices, strict=True)
+    ]
+    header = ("fold", "trained from", "traded from", "to", "windows", "Sharpe in training")
+    return table(header, rows)
+
+
+def _comparison(outcome: Outcome) -> str:
+    ours, held = outcome.statistics, outcome.benchmark_statistics
+    rows = [
+        ("CAGR", percent(ours.cagr), percent(held.cagr)),
+        ("volatility", percent(ours.volatility), percent(held.volatility)),
+        ("Sharpe ratio", number(ours.sharpe), number(held.sharpe)),
+        ("Sortino ratio", number(ours.sortino), number(held.sortino)),
+        ("maximum drawdown", percent(ours.max_drawdown), percent(held.max_drawdown)),
+        ("turnover a year", number(ours.turnover), number(held.turnover)),
+        ("final equity", number(ours.final_equity), number(held.final_equity)),
+    ]
+    return table(("", "strategy", "buy and hold"), rows)
+
+
+def _provenance(outcome: Outcome) -> str:
+    parameters = outcome.parameters
+    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    return definitions(
+        [
+            ("Fast windows", ", ".join(map(str, parameters.fast_windows))),
+            ("Slow windows", ", ".join(map(str, parameters.slow_windows))),
+            ("Training bars", f"{parameters.train_bars:,}"),
+            ("Initial capital", number(parameters.initial_capital)),
+            ("Commission", percent(parameters.commission, 3)),
+            ("Slippage", percent(parameters.slippage, 3)),
+            ("Execution", "decided at a close, traded at the next close"),
+            ("Data, SHA-256", outcome.bars.data_hash),
+            ("Libraries", libraries),
+        ]
+    )

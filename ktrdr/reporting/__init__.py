@@ -1,0 +1,1 @@
+"""Reports: one HTML file each, with nothing outside itself and no script."""

@@ -1,0 +1,1 @@
+"""Trainings: features of past bars, a time-ordered split, a classifier, an honest baseline."""

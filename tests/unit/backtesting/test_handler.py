@@ -1,0 +1,213 @@
+"""The whole backtest against a computation that shares none of its code."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ktrdr.backtesting.handler import run
+from ktrdr.contracts import BacktestParameters
+from ktrdr.errors import InvalidParameters
+from ktrdr.work import Checkpoint, LocalContext, Stopped
+from tests.unit.backtesting.bars import random_bars, write_csv
+
+PARAMETERS = BacktestParameters(
+    symbol="TEST",
+    fast_windows=(3, 8),
+    slow_windows=(15, 30),
+    folds=4,
+    train_bars=120,
+    commission=0.001,
+    slippage=0.0005,
+    initial_capital=50_000,
+)
+COST = 0.0015
+
+
+def context(tmp_path: Path, name: str = "out", **more) -> LocalContext:  # type: ignore[no-untyped-def]  # passed through
+    output = tmp_path / name
+    output.mkdir()
+    return LocalContext("op_backtest_x", tmp_path / "data", output, **more)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_csv(random_bars(700), tmp_path / "data" / "TEST" / "1d.csv")
+    return tmp_path
+
+
+def mean_of_last(closes, t, window):  # type: ignore[no-untyped-def]  # plain numbers
+    return math.fsum(closes[t - window + 1 : t + 1]) / window if t >= window - 1 else math.nan
+
+
+def independent(closes, folds=4, train=120, capital=50_000.0):  # type: ignore[no-untyped-def]  # plain numbers
+    """Walk-forward moving-average cross, written out bar by bar."""
+    n = len(closes)
+    edges = [round(train + k * (n - train) / folds) for k in range(folds + 1)]
+    averages = {w: [mean_of_last(closes, t, w) for t in range(n)] for w in (3, 8, 15, 30)}
+
+    def held_at(t, fast, slow):  # type: ignore[no-untyped-def]
+        return 1.0 if t > 0 and averages[fast][t - 1] > averages[slow][t - 1] else 0.0
+
+    targets = []
+    chosen = []
+    for first, last in pairwise(edges):
+        best = None
+        for fast in (3, 8):
+            for slow in (15, 30):
+                results, before = [], 0.0
+                for i, t in enumerate(range(first - train, first)):
+                    now = held_at(t, fast, slow)
+                    gain = before * (closes[t] / closes[t - 1] - 1) if i else 0.0
+                    results.append(gain - abs(now - before) * COST)
+                    before = now
+                average = math.fsum(results) / len(results)
+                variance = math.fsum((r - average) ** 2 for r in results) / (len(results) - 1)
+                sharpe = average / math.sqrt(variance) * math.sqrt(252) if variance else 0.0
+                if best is None or sharpe > best[0]:
+                    best = (sharpe, fast, slow)
+        chosen.append(best[1:])
+        targets += [held_at(t, *best[1:]) for t in range(first, last)]
+    cash, units, equity, costs, profits, paid, traded = capital, 0.0, [], [], [], 0.0, 0.0
+    for t, target in enumerate(targets):
+        price, cost = closes[train + t], 0.0
+        if target and not units:
+            units, paid = cash / (price * (1 + COST)), cash
+            cost, cash = units * price * COST, 0.0
+            traded += units * price
+        elif units and not target:
+            cost = units * price * COST
+            traded += units * price
+            cash = units * price - cost
+            profits.append(cash - paid)
+            units = 0.0
+        equity.append(cash + units * price)
+        costs.append(cost)
+    return (
+        chosen,
+        np.array(targets),
+        np.array(equity),
+        np.array(costs),
+        profits,
+        bool(units),
+        traded,
+    )
+
+
+def test_equity_costs_trades_and_every_statistic_agree_with_an_independent_computation(
+    data: Path,
+) -> None:
+    work = context(data)
+    result = run(PARAMETERS, work)
+    closes = pd.read_csv(data / "data" / "TEST" / "1d.csv")["close"].tolist()
+    chosen, targets, equity, costs, profits, still_held, traded = independent(closes)
+
+    written = pd.read_csv(work.output / "equity.csv")
+    np.testing.assert_array_equal(written["target"], targets)
+    np.testing.assert_allclose(written["equity"], equity, rtol=1e-9)
+    np.testing.assert_allclose(written["costs"], costs, rtol=1e-9, atol=1e-9)
+    folds = json.loads((work.output / "summary.json").read_text())["folds"]
+    assert [(fold["fast"], fold["slow"]) for fold in folds] == chosen
+
+    returns = equity / np.concatenate(([50_000.0], equity[:-1])) - 1
+    years = len(equity) / 252
+    peak, below, longest, deepest = 50_000.0, 0, 0, 0.0
+    for value in equity:
+        peak = max(peak, value)
+        below = below + 1 if value < peak else 0
+        longest, deepest = max(longest, below), min(deepest, value / peak - 1)
+    downside = math.sqrt(np.mean([min(r, 0) ** 2 for r in returns]))
+    expected = {
+        "total_return": equity[-1] / 50_000 - 1,
+        "cagr": (equity[-1] / 50_000) ** (1 / years) - 1,
+        "volatility": returns.std(ddof=1) * math.sqrt(252),
+        "sharpe": returns.mean() / returns.std(ddof=1) * math.sqrt(252),
+        "sortino": returns.mean() / downside * math.sqrt(252),
+        "max_drawdown": deepest,
+        "max_drawdown_bars": longest,
+        "exposure": targets.mean(),
+        "turnover": traded / equity.mean() / years,
+        "trades": len(profits) + still_held,
+        "hit_rate": sum(p > 0 for p in profits) / len(profits),
+        "total_costs": costs.sum(),
+        "final_equity": equity[-1],
+    }
+    for name, value in expected.items():
+        assert result.summary[name] == pytest.approx(value, rel=1e-9, abs=1e-12), name
+    assert len(profits) > 5
+    profit = pd.read_csv(work.output / "trades.csv")["profit"].iloc[: len(profits)]
+    np.testing.assert_allclose(profit, profits, rtol=1e-7)
+
+
+@pytest.mark.parametrize("stop_after", [1, 3])
+def test_a_run_that_stopped_and_went_on_writes_the_same_bytes_as_one_that_did_not(
+    data: Path, stop_after: int
+) -> None:
+    whole = context(data, "whole")
+    run(PARAMETERS, whole)
+    first = context(data, "first", stop_after_step=stop_after)
+    with pytest.raises(Stopped):
+        run(PARAMETERS, first)
+    step, state, _ = first.checkpoints[-1]
+    resumed = context(
+        data, "resumed", resume_from=Checkpoint(step, json.loads(json.dumps(state)), None)
+    )
+    run(PARAMETERS, resumed)
+    names = sorted(path.name for path in whole.output.iterdir())
+    assert names == ["equity.csv", "report.html", "summary.json", "trades.csv"]
+    for name in names:
+        assert (resumed.output / name).read_bytes() == (whole.output / name).read_bytes()
+
+
+def test_changing_the_future_changes_no_decision_of_the_past(tmp_path: Path) -> None:
+    bars = random_bars(700)
+    write_csv(bars, tmp_path / "data" / "TEST" / "1d.csv")
+    before = context(tmp_path, "before")
+    run(PARAMETERS, before)
+    changed = random_bars(700)
+    changed.close[500:] *= np.linspace(1, 3, 200)
+    changed.high[500:] *= 4
+    write_csv(changed, tmp_path / "data" / "TEST" / "1d.csv")
+    after = context(tmp_path, "after")
+    run(PARAMETERS, after)
+    old, new = (pd.read_csv(each.output / "equity.csv") for each in (before, after))
+    # Bar 500 is the first that differs; what is held at its close was decided at the close before.
+    np.testing.assert_array_equal(old["target"][: 501 - 120], new["target"][: 501 - 120])
+    np.testing.assert_array_equal(old["equity"][: 500 - 120], new["equity"][: 500 - 120])
+    assert not np.array_equal(old["target"], new["target"])
+
+
+def test_costs_never_help(data: Path) -> None:
+    free = PARAMETERS.model_copy(update={"commission": 0.0, "slippage": 0.0})
+    one_pair = {"fast_windows": (3,), "slow_windows": (15,)}
+    with_costs = run(PARAMETERS.model_copy(update=one_pair), context(data, "a"))
+    without = run(free.model_copy(update=one_pair), context(data, "b"))
+    paid, unpaid = with_costs.summary["final_equity"], without.summary["final_equity"]
+    assert isinstance(paid, float)
+    assert isinstance(unpaid, float)
+    assert paid < unpaid
+    assert without.summary["total_costs"] == 0
+
+
+def test_too_little_data_and_unknown_symbols_are_refused_with_the_remedy(data: Path) -> None:
+    with pytest.raises(InvalidParameters, match="too few") as few:
+        run(PARAMETERS.model_copy(update={"train_bars": 699}), context(data, "a"))
+    assert "train_bars" in str(few.value.hint)
+    with pytest.raises(InvalidParameters, match="no data for TESTT") as unknown:
+        run(PARAMETERS.model_copy(update={"symbol": "TESTT"}), context(data, "b"))
+    assert "Did you mean TEST?" in str(unknown.value.hint)
+
+
+def test_the_report_refers_to_nothing_outside_itself(data: Path) -> None:
+    work = context(data)
+    run(PARAMETERS, work)
+    text = (work.output / "report.html").read_text()
+    assert "<script" not in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert text.count("<svg") == 3
