@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ktrdr.errors import SecretsError
 from ktrdr.secret import Secret
-from ktrdr.tokens import Identity, Role, mint, read_unverified, verify
+from ktrdr.tokens import Identity, Role, mint, mint_for_node, read_unverified, verify
 
 SECRET = Secret("s" * 32)
 OTHER = Secret("o" * 32)
@@ -57,6 +57,24 @@ def test_a_workers_token_names_its_node() -> None:
 def test_a_node_goes_with_workers_and_with_nobody_else(role: Role, node: str | None) -> None:
     with pytest.raises(ValueError, match="names its node"):
         mint(SECRET, subject="x", role=role, lifetime=DAY, now=now(), node=node)
+
+
+@given(
+    st.integers(0, 25_000).map(lambda day: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=day))
+)
+def test_a_nodes_token_is_good_for_most_of_a_year_whenever_it_is_made(at: datetime) -> None:
+    identity = read_unverified(mint_for_node(SECRET, "workers-b.example", now=at))
+    assert (identity.role, identity.node) == (Role.WORKER, "workers-b.example")
+    assert timedelta(days=307) < identity.expires_at - at <= timedelta(days=400)
+
+
+def test_a_nodes_token_stays_the_same_within_a_quarter_and_is_its_own() -> None:
+    first = mint_for_node(SECRET, "b", now=datetime(2026, 10, 1, tzinfo=UTC))
+    last = mint_for_node(SECRET, "b", now=datetime(2026, 12, 31, 23, 59, tzinfo=UTC))
+    following = mint_for_node(SECRET, "b", now=datetime(2027, 1, 1, tzinfo=UTC))
+    other = mint_for_node(SECRET, "c", now=datetime(2026, 10, 1, tzinfo=UTC))
+    assert first == last
+    assert len({first, following, other}) == 3
 
 
 def test_no_two_tokens_have_the_same_id() -> None:
