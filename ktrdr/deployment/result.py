@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ktrdr.deployment.commands.script import render_for_display
 from ktrdr.deployment.compare import Action, ServiceChange
 from ktrdr.deployment.containers import Container
 from ktrdr.deployment.plan import Plan
@@ -85,6 +86,25 @@ def failure_to_json(plan: Plan | None, error: KtrdrError) -> dict[str, Any]:
             "hint": error.hint,
             "exit_code": error.exit_code,
         },
+    }
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """The document that ``--dry-run --json`` prints."""
+    return {
+        **_head(plan, ok=True),
+        "dry_run": True,
+        "steps": [
+            {
+                "kind": step.kind.value,
+                "host": step.host,
+                "title": step.title,
+                "timeout_s": step.timeout_s,
+                "secrets": list(step.script.secrets),
+                "script": render_for_display(step.script, whole=True),
+            }
+            for step in plan.steps
+        ],
     }
 
 
