@@ -62,3 +62,6 @@ lab-status: setup ## say what of the rehearsal homelab is up
 
 lock: setup ## bring requirements/*.txt up to date with pyproject.toml
 	@scripts/lock
+
+docs: setup ## bring the generated pages of docs/ up to date
+	@$(BIN)/python -m docs.generate_environment
