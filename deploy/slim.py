@@ -58,7 +58,7 @@ def _unused(packages: Path, environment: Path) -> Iterator[Path]:
 
 def _size(path: Path) -> int:
     files = path.rglob("*") if path.is_dir() else iter([path])
-    return sum(file.lstat().st_size for file in files)
+    return sum(file.lstat().st_size for file in files if not file.is_dir())
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ DEVELOPMENT: Final = {
 LAPTOP: Final = {
     "KTRDR_API_URL": "The backend, such as `http://backend.ktrdr.home.mynerd.place:8000`.",
     "KTRDR_CONFIG": "The CLI's configuration file, instead of `~/.config/ktrdr/config.toml`.",
+    "KTRDR_DEBUG": "Set to anything: an unforeseen fault shows its traceback.",
     "KTRDR_DEPLOY_TAG": "The image tag to deploy, as `--tag`.",
     "KTRDR_INVENTORY": "The inventory, as `--inventory`; default `deploy/inventory.yml`.",
     "KTRDR_INVENTORY_…": "One value of the inventory: `KTRDR_INVENTORY_CORE_HOST` is `core.host`.",

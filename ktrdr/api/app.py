@@ -41,6 +41,7 @@ def create_app(settings: BackendSettings) -> FastAPI:
     """The backend's application; its lifespan migrates the database and runs the upkeep."""
     provider = set_up_tracing(settings, SERVICE)
     metrics.build_info.labels(SERVICE, settings.image_tag, settings.ktrdr_commit).set(1)
+    metrics.watch_shared_directory(settings.shared_mount_path)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

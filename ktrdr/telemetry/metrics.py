@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -79,6 +81,12 @@ leases_expired = Counter(
 database_up = Gauge(
     "ktrdr_database_up", "Whether the last query of the database succeeded.", registry=REGISTRY
 )
+shared_free = Gauge(
+    "ktrdr_shared_free_bytes", "Room left in the shared directory.", registry=REGISTRY
+)
+shared_size = Gauge(
+    "ktrdr_shared_size_bytes", "Size of the file system it is on.", registry=REGISTRY
+)
 
 # ---------------------------------------------------------------- worker
 operations_finished = Counter(
@@ -124,6 +132,19 @@ worker_busy = Gauge("ktrdr_worker_busy", "1 while an operation runs here.", regi
 worker_registered = Gauge(
     "ktrdr_worker_registered", "1 while the backend knows this worker.", registry=REGISTRY
 )
+
+
+def watch_shared_directory(path: Path) -> None:
+    """Lets every scrape look at how much room ``path`` has; 0 where it cannot be looked at."""
+
+    def usage(field: str) -> float:
+        try:
+            return float(getattr(shutil.disk_usage(path), field))
+        except OSError:
+            return 0.0
+
+    shared_free.set_function(lambda: usage("free"))
+    shared_size.set_function(lambda: usage("total"))
 
 
 def expose(accept: str) -> tuple[bytes, str]:

@@ -1,0 +1,63 @@
+"""The image's health check, against real servers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+from deploy.healthcheck import is_well
+
+
+@contextmanager
+def server(answers: dict[str, int]) -> Iterator[int]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(answers.get(self.path, 404))
+            self.end_headers()
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    running = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield running.server_port
+    finally:
+        running.shutdown()
+        thread.join()
+        running.server_close()
+
+
+def test_an_answer_of_200_is_well():
+    with server({"/health": 200}) as port:
+        assert is_well(port, "/health")
+
+
+def test_any_other_answer_is_not_well_and_is_told(capsys):
+    with server({"/health": 503}) as port:
+        assert not is_well(port, "/health")
+    assert "/health answers HTTP/1.0 503" in capsys.readouterr().err
+
+
+def test_a_port_that_nobody_listens_on_is_not_well_and_is_told(capsys):
+    with server({}) as port:
+        pass
+    assert not is_well(port, "/health")
+    assert f"port {port} does not answer (ConnectionRefusedError)" in capsys.readouterr().err
+
+
+def test_a_worker_is_asked_on_its_own_port(root):
+    with server({"/health": 200}) as port:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", root / "deploy" / "healthcheck.py"],
+            env={**os.environ, "WORKER_PORT": str(port)},
+            capture_output=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
