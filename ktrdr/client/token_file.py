@@ -31,14 +31,22 @@ def token_in_use(environ: Mapping[str, str]) -> Secret:
     """
     given: object = environ.get("KTRDR_TOKEN")
     path = configuration_file(environ)
-    if not given and path.exists():
-        given = _parsed(path, _text_of(path)).get("token")
+    given = given or read_configuration(path).get("token")
     if not isinstance(given, str) or not given:
         raise SecretsError(
             f"there is no token, neither in KTRDR_TOKEN nor in {path}",
             hint="Make one with `ktrdr token create --save`.",
         )
     return Secret(given)
+
+
+def read_configuration(path: Path) -> Mapping[str, object]:
+    """What the configuration file says; nothing when there is none.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or is not TOML.
+    """
+    return _parsed(path, _text_of(path)) if path.exists() else {}
 
 
 def save_token(path: Path, token: Secret) -> None:

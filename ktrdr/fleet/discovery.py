@@ -6,13 +6,12 @@ Format: https://prometheus.io/docs/prometheus/latest/http_sd/, a list of target 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypedDict
 from urllib.parse import urlsplit
 
-from ktrdr.contracts import Worker
+from ktrdr.contracts import Contract, Worker
 
 
-class TargetGroup(TypedDict):
+class TargetGroup(Contract):
     """Targets that share labels."""
 
     targets: list[str]

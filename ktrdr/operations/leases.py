@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final, LiteralString
 
 from procrastinate import App
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json, Jsonb
 
 from ktrdr.contracts import OperationFault, OperationStatus, OperationType
 from ktrdr.database.pool import Connection, Pool, transaction
@@ -181,7 +181,7 @@ class LeaseBook:
         values = {
             **_of(lease),
             "status": status.value,
-            "result": Jsonb(dict(result)) if result is not None else None,
+            "result": Json(dict(result)) if result is not None else None,
             "error": _json(fault),
         }
         async with transaction(self._pool) as connection:

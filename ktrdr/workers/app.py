@@ -15,6 +15,7 @@ from typing import Annotated, Final
 
 from fastapi import FastAPI, Header, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
+from procrastinate.exceptions import ConnectorException
 
 from ktrdr.contracts import Problem, WorkerHealth, WorkerRegistration, WorkerType
 from ktrdr.database.pool import make_pool, wait_until_reachable
@@ -105,8 +106,9 @@ class Worker:
                     worker_type=self.settings.worker_type,
                     grace_s=self.settings.stop_grace_s + 2,
                 )
-            except DatabaseUnavailable as exc:
-                logger.warning("%s", exc.message)
+            except (DatabaseUnavailable, ConnectorException) as exc:
+                # Away, or not migrated yet because the backend is still starting.
+                logger.warning("the queue cannot be served: %s", _reason(exc))
             except Exception:
                 # Whatever ends the queue's loop, a worker that does not serve is of no use.
                 logger.exception("the queue's loop ended; it starts again")
@@ -224,6 +226,11 @@ def _tail(log: Path) -> str:
         size = file.seek(0, 2)
         file.seek(max(size - LOG_TAIL, 0))
         return file.read().decode(errors="replace")
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__ or error
+    return f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

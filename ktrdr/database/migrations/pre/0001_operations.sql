@@ -24,7 +24,8 @@ CREATE TABLE operations (
     finished_at         timestamptz,
     cancel_requested_at timestamptz,
     error               jsonb,
-    result              jsonb,
+    -- Kept as it was written, so that figures are shown in the order their handler gave them.
+    result              json,
 
     CHECK ((status IN ('completed', 'failed', 'cancelled')) = (finished_at IS NOT NULL)),
     CHECK ((status = 'completed') = (result IS NOT NULL)),

@@ -1,0 +1,113 @@
+"""The root command: registers its groups lazily, and turns errors into exit codes; nothing else."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from typing import Final, NamedTuple, NoReturn
+
+import click
+
+from ktrdr.errors import KtrdrError
+
+EXIT_CODES: Final = """\b
+Exit codes:
+  0 done                      6 host not ready
+  2 usage                     7 image or registry
+  3 configuration             8 deployment or operation failed
+  4 secrets or tokens         9 locked or in conflict
+  5 host unreachable        130 interrupted
+"""
+INTERRUPTED: Final = 130
+
+
+class Entry(NamedTuple):
+    """Where a command is, and what the help says of it without loading it."""
+
+    place: str
+    help: str
+
+
+ENTRIES: Final = {
+    "deploy": Entry("ktrdr.cli.commands.deploy:deploy", "Put the stack on the hosts."),
+    "status": Entry("ktrdr.cli.commands.status:status", "Hosts, services, workers, operations."),
+    "workers": Entry("ktrdr.cli.commands.workers:workers", "Look at the registered workers."),
+    "operations": Entry(
+        "ktrdr.cli.commands.operations:operations",
+        "Submit, watch and fetch backtests and trainings.",
+    ),
+    "data": Entry("ktrdr.cli.commands.data:data", "Bring in and list market data."),
+    "token": Entry("ktrdr.cli.commands.token:token", "Make and look at tokens."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is used, not when it is listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        """The names, in the order of the table."""
+        return list(ENTRIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported now."""
+        entry = ENTRIES.get(cmd_name)
+        if entry is None:
+            near = difflib.get_close_matches(cmd_name, ENTRIES, n=1)
+            question = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"There is no command {cmd_name!r}.{question}")
+        module, _, name = entry.place.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's signature
+        """Writes the table's texts, so that the help imports no command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in ENTRIES.items()])
+
+
+@click.group(cls=LazyGroup, epilog=EXIT_CODES)
+@click.version_option(package_name="ktrdr", prog_name="ktrdr")
+def cli() -> None:
+    """Deploy and run KTRDR, a research platform for trading strategies."""
+
+
+def main() -> NoReturn:
+    """Runs the command line and exits with a documented code."""
+    try:
+        code = cli.main(prog_name="ktrdr", standalone_mode=False)
+    except click.exceptions.Abort:
+        _say("interrupted")
+        sys.exit(INTERRUPTED)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(exc.exit_code)
+    except KtrdrError as exc:
+        report(exc)
+        sys.exit(exc.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has had enough; a message to them would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as exc:
+        if os.environ.get("KTRDR_DEBUG"):
+            raise
+        _say(f"ktrdr met an error it did not foresee: {type(exc).__name__}")
+        _say("hint: run it again with KTRDR_DEBUG=1 for the details, and report them")
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def report(error: KtrdrError) -> None:
+    """Writes an error's sentence and its remedy to standard error."""
+    _say(f"error: {error.message}")
+    if error.hint:
+        _say(f"hint: {error.hint}")
+
+
+def _say(text: str) -> None:
+    label, colon, rest = text.partition(":")
+    colour = {"error": "red", "hint": "cyan"}.get(label) if colon else None
+    shown = f"{click.style(label + colon, fg=colour, bold=True)}{rest}" if colour else text
+    click.echo(shown, err=True, color=False if os.environ.get("NO_COLOR") else None)

@@ -1,0 +1,1 @@
+"""The backend's HTTP client; no server code."""
