@@ -1,0 +1,173 @@
+"""The compose files as Compose itself understands them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from itertools import chain, combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = Path(sys.executable).with_name("docker-compose")
+NASTY = "'\" $ $$ ${HOME} ` \\ % # = & ; | < > ( ) { } * ? ! ~ \t\né, 日本"
+CORE = ["-p", "ktrdr-core", "-f", "docker-compose.core.yml", "--env-file", ".env.core"]
+WORKERS = ["-p", "ktrdr-workers", "-f", "docker-compose.workers.yml", "--env-file", ".env.workers"]
+DEV = ["-f", "docker-compose.dev.yml"]
+IMAGE_MODE = [*DEV, "-f", "docker-compose.dev.image.yml"]
+SCALES = ["scale-2", "scale-3"]
+
+
+def subsets(profiles: list[str]) -> list[tuple[str, ...]]:
+    sizes = range(len(profiles) + 1)
+    return list(chain.from_iterable(combinations(profiles, size) for size in sizes))
+
+
+COMBINATIONS = [
+    (CORE, ()),
+    *((WORKERS, profiles) for profiles in subsets(SCALES)),
+    *((DEV, profiles) for profiles in subsets(["workers"])),
+    *((IMAGE_MODE, profiles) for profiles in subsets(["workers"])),
+]
+
+
+def compose(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME")}
+    return subprocess.run(
+        [COMPOSE, *arguments],
+        cwd=ROOT,
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def config(files: list[str], *profiles: str, **environment: str) -> dict[str, Any]:
+    chosen = chain.from_iterable(("--profile", profile) for profile in profiles)
+    done = compose(*files, *chosen, "config", "--format", "json", **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    parsed = json.loads(done.stdout)
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+@pytest.mark.parametrize(
+    ("files", "profiles"), COMBINATIONS, ids=lambda value: "+".join(value) or "default"
+)
+def test_compose_accepts_every_combination_of_profiles_without_a_warning(files, profiles):
+    assert config(files, *profiles)["services"]
+
+
+@pytest.mark.parametrize(
+    ("profiles", "expected"),
+    [
+        ((), {"backtest-worker-1", "training-worker-1"}),
+        (
+            ("scale-2",),
+            {"backtest-worker-1", "training-worker-1", "backtest-worker-2", "training-worker-2"},
+        ),
+        (
+            ("scale-2", "scale-3"),
+            {f"{kind}-worker-{n}" for kind in ("backtest", "training") for n in (1, 2, 3)},
+        ),
+    ],
+)
+def test_each_scale_starts_the_workers_of_the_port_table(profiles, expected):
+    assert config(WORKERS, *profiles)["services"].keys() == expected
+
+
+def test_secrets_reach_every_service_that_needs_them_unchanged():
+    services = config(
+        CORE,
+        DB_USER="ktrdr",
+        DB_PASSWORD=NASTY,
+        JWT_SECRET=NASTY,
+        GF_ADMIN_PASSWORD=NASTY,
+        IMAGE_TAG="sha-1234567",
+    )["services"]
+    # What `config` prints can be read again, so it doubles every dollar sign.
+    printed = NASTY.replace("$", "$$")
+    assert services["db"]["environment"]["POSTGRES_PASSWORD"] == printed
+    assert services["backend"]["environment"]["DB_PASSWORD"] == printed
+    assert services["backend"]["environment"]["JWT_SECRET"] == printed
+    assert services["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == printed
+
+
+def test_a_service_is_given_only_the_secrets_that_it_needs():
+    services = config(
+        CORE, DB_USER="u", DB_PASSWORD="pw-db", JWT_SECRET="jwt", GF_ADMIN_PASSWORD="pw-gf"
+    )["services"]
+    holders = {
+        secret: {name for name, service in services.items() if secret in json.dumps(service)}
+        for secret in ("pw-db", "jwt", "pw-gf")
+    }
+    assert holders == {"pw-db": {"db", "backend"}, "jwt": {"backend"}, "pw-gf": {"grafana"}}
+
+
+def test_an_exported_value_wins_over_the_env_file():
+    host = "workers-c.example.org"
+    services = config(WORKERS, WORKER_HOSTNAME=host, IMAGE_NAME="example.org/it", IMAGE_TAG="x")
+    worker = services["services"]["training-worker-1"]
+    assert worker["environment"]["WORKER_PUBLIC_BASE_URL"] == f"http://{host}:5005"
+    assert worker["image"] == "example.org/it:x"
+
+
+@pytest.mark.parametrize("command", ["ps", "logs"])
+def test_read_only_commands_parse_the_files_without_any_secret(command):
+    # No engine is asked: what matters is that they get as far as asking for one.
+    done = compose(*CORE, command, DOCKER_HOST="tcp://127.0.0.1:1")
+    assert "Cannot connect to the Docker daemon" in done.stderr or "refused" in done.stderr
+    assert "variable" not in done.stderr
+
+
+def hashes(files: list[str], **environment: str) -> dict[str, str]:
+    done = compose(*files, "config", "--hash", "*", **environment)
+    assert done.returncode == 0
+    return dict(line.split() for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("variable", "service"),
+    [("PROMETHEUS_CONFIG_HASH", "prometheus"), ("GRAFANA_CONFIG_HASH", "grafana")],
+)
+def test_a_changed_configuration_recreates_its_service_and_no_other(variable, service):
+    before, after = hashes(CORE, **{variable: "a"}), hashes(CORE, **{variable: "b"})
+    assert {name for name in before if before[name] != after[name]} == {service}
+
+
+def test_a_new_release_recreates_our_services_and_no_others():
+    before, after = hashes(CORE, IMAGE_TAG="sha-1111111"), hashes(CORE, IMAGE_TAG="sha-2222222")
+    assert {name for name in before if before[name] != after[name]} == {"backend", "nfs-server"}
+
+
+def test_development_runs_the_checkouts_code_and_image_mode_that_of_the_image():
+    developing = config(DEV, "workers")["services"]
+    shipped = config(IMAGE_MODE, "workers", IMAGE_TAG="sha-1234567")["services"]
+    for name in ("backend", "backtest-worker", "training-worker"):
+        mounts = {volume["target"]: volume["source"] for volume in developing[name]["volumes"]}
+        assert mounts["/app/ktrdr"] == str(ROOT / "ktrdr")
+        assert "build" in developing[name]
+        assert "/app/ktrdr" not in {volume["target"] for volume in shipped[name]["volumes"]}
+        assert "build" not in shipped[name]
+        assert shipped[name]["image"] == "ghcr.io/ktrdr/ktrdr-backend:sha-1234567"
+    assert "--reload" in developing["backend"]["command"]
+    assert "--reload" not in shipped["backend"]["command"]
+
+
+def test_a_developers_own_env_file_wins_over_the_example(tmp_path):
+    for name in ("docker-compose.core.yml", "docker-compose.workers.yml", "docker-compose.dev.yml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    example = (ROOT / ".env.dev.example").read_text(encoding="utf-8")
+    (tmp_path / ".env.dev.example").write_text(example, encoding="utf-8")
+    own = example.replace("DB_PASSWORD=development-only-password", "DB_PASSWORD=my-own-password")
+    (tmp_path / ".env.dev").write_text(own, encoding="utf-8")
+    services = config(["--project-directory", str(tmp_path), "-f", f"{tmp_path}/{DEV[1]}"])
+    database, backend = services["services"]["db"], services["services"]["backend"]
+    assert database["environment"]["POSTGRES_PASSWORD"] == "my-own-password"
+    assert backend["environment"]["DB_PASSWORD"] == "my-own-password"
