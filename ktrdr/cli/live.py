@@ -26,7 +26,7 @@ class DeployDisplay:
     """An observer of deploys that draws them.
 
     Attributes:
-        verbosity: 0 for steps, 1 for the lines that hosts write, too.
+        verbosity: 0 for steps, 1 for what Compose says as well, 2 for all that hosts write.
     """
 
     def __init__(self, console: Console, *, verbosity: int = 0) -> None:
@@ -36,6 +36,7 @@ class DeployDisplay:
         self._title = ""
         self._began = 0.0
         self._doing = ""
+        self._waits_for = ""
 
     def __enter__(self) -> Self:
         return self
@@ -56,7 +57,7 @@ class DeployDisplay:
             case events.StepFinished():
                 self._end("done", event.title, event.duration_s, event.detail)
             case events.StepFailed():
-                self._end("failed", event.title, event.duration_s, self._doing)
+                self._end("failed", event.title, event.duration_s, "")
             case events.StepSkipped():
                 self._line("skipped", event.title, "", event.reason)
             case events.Output():
@@ -68,7 +69,9 @@ class DeployDisplay:
             case events.LogTail():
                 self._log(event)
             case events.Warned():
-                self._console.print(f"  [yellow]warning:[/] {escape(event.message)}")
+                self._console.print(
+                    f"  [yellow]warning:[/] {escape(event.message)}", soft_wrap=True
+                )
 
     def pause(self) -> None:
         """Takes the moving line away, for a question or at the end."""
@@ -110,22 +113,22 @@ class DeployDisplay:
         self._console.print(text.rstrip(), soft_wrap=True)
 
     def _output(self, event: events.Output) -> None:
-        self._doing = " ".join(event.line.split())
-        if self.verbosity >= 1:
+        # What Compose says of its progress; what a script prints is for the program.
+        if event.stream == "stderr":
+            self._doing = " ".join(event.line.split())
+        if self.verbosity >= (1 if event.stream == "stderr" else 2):
             self._console.print(f"  [dim]│ {escape(event.line)}[/]", soft_wrap=True)
 
     def _wait(self, reason: str) -> None:
-        if reason != self._doing and not self._console.is_terminal:
-            self._console.print(f"  waiting: {escape(reason)}", soft_wrap=True)
-        self._doing = reason
+        if reason != self._waits_for and not self._console.is_terminal:
+            self._console.print(f"    waiting: {escape(reason)}", soft_wrap=True)
+        self._doing = self._waits_for = reason
 
     def _compared(self, event: events.Compared) -> None:
         for change in event.comparison.services:
             if change.reason:
-                self._console.print(
-                    f"    [dim]{change.service}: {change.action.value}, {escape(change.reason)}[/]",
-                    soft_wrap=True,
-                )
+                text = f"{change.service}: {change.action.intention} ({change.reason})"
+                self._console.print(f"    [dim]{escape(text)}[/]", soft_wrap=True)
         for file in event.comparison.files:
             self._console.print(f"    [dim]{escape(file)}[/]", soft_wrap=True)
 

@@ -27,6 +27,11 @@ class Action(StrEnum):
     STARTED = "started"
     REMOVED = "removed"
 
+    @property
+    def intention(self) -> str:
+        """The word for it before it has happened."""
+        return "unchanged" if self is Action.UNCHANGED else f"to be {self.value}"
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceChange:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ktrdr.deployment import credentials, events
+from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.events import Observer
+from ktrdr.deployment.gate import WorkerDirectory
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.result import DeployResult
-from ktrdr.deployment.run import Clock, CountingTransport, Runner, WorkerDirectory
+from ktrdr.deployment.run import CountingTransport, Runner
 from ktrdr.deployment.secrets.source import SecretSource
 from ktrdr.errors import Interrupted
 from ktrdr.secret import Scrubber, Secret

@@ -142,11 +142,12 @@ class StepBuilder:
     def _apply(self) -> Step:
         needs = [service.name for service in self.needed]
         up = self.project.up(self.service, dependencies=needs)
-        body = [files.place(self.site.workdir, self.release.files, self._swept()), up]
+        finish = docker.finish_recreation(self.site.project)
+        body = [files.place(self.site.workdir, self.release.files, self._swept()), finish, up]
         if self.surplus:
             body.append(self.project.remove(self.surplus))
         script = Script("\n".join(body), self.site.settings, self.site.secrets)
-        return self._step(StepKind.APPLY, "apply", script, _APPLY_TIMEOUT_S)
+        return self._step(StepKind.APPLY, "apply", script, _APPLY_TIMEOUT_S, undo=Script(finish))
 
     def _verify(self) -> Step:
         project = self.site.project

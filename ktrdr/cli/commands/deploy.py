@@ -23,12 +23,12 @@ from ktrdr.contracts import Worker
 from ktrdr.deployment import deploy as deployment
 from ktrdr.deployment import plan as plans
 from ktrdr.deployment.checkout import Checkout, undecided
+from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.inventory import HIGHEST_SCALE, Inventory
 from ktrdr.deployment.inventory_file import load
 from ktrdr.deployment.plan import Plan, Request
 from ktrdr.deployment.release import checked_tag
 from ktrdr.deployment.result import DeployResult, failure_to_json, plan_to_json
-from ktrdr.deployment.run import Clock
 from ktrdr.deployment.secrets.onepassword import OnePassword
 from ktrdr.deployment.transport.connection import SshProgram
 from ktrdr.deployment.transport.ssh import SshTransport
@@ -98,7 +98,10 @@ _OPTIONS: Final = (
     click.option("--yes", "-y", is_flag=True, help="Do not ask, even where something is lost."),
     click.option("--json", "as_json", is_flag=True, help="Print the result as a JSON document."),
     click.option(
-        "--verbose", "-v", count=True, help="Show what the hosts write; -vv the scripts, too."
+        "--verbose",
+        "-v",
+        count=True,
+        help="Show what Compose says; -vv all that hosts write, and the scripts.",
     ),
     click.option(
         "--inventory",

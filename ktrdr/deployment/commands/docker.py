@@ -14,6 +14,9 @@ _CONTAINER: Final = (
 )
 _IMAGE: Final = '{"id":{{json .Id}},"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}}}'
 
+# Twelve characters of an id and an underscore stand before the name.
+_HALF_DONE: Final = "[0-9a-f]" * 12 + "_*"
+
 # Asks the server in its own container, which is reached there whatever the host publishes, and
 # needs no program of the host. HTTP/1.0, so that the answer ends with the connection.
 _ASK: Final = """import os, socket
@@ -58,6 +61,30 @@ def answers(project: str, services: Iterable[str]) -> str:
         f'echo "$service $(docker exec "$container" {ask} 2>/dev/null || :)"\n'
         "done\ndone"
     )
+
+
+def finish_recreation(project: str) -> str:
+    """Ends what an interrupted Compose has left half done.
+
+    To recreate a container, Compose makes the new one under the name ``OLDID_NAME``, stops and
+    removes the old one, and renames the new one. Interrupted in between, it leaves a service
+    stopped, and stumbles over its own leftover the next time. So where both are there, the new one
+    goes and the old one is started; where the old one is gone, the new one takes its place.
+    """
+    names = words("docker", "ps", "--all", "--format", "{{.Names}}", *_of_project(project))
+    return f"""for name in $({names}); do
+case "$name" in
+{_HALF_DONE})
+final=${{name#*_}}
+if docker inspect "$final" >/dev/null 2>&1; then
+docker rm --force "$name"
+else
+docker rename "$name" "$final"
+fi
+docker start "$final"
+;;
+esac
+done"""
 
 
 def logs(containers: Iterable[str], *, lines: int) -> str:

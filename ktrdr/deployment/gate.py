@@ -1,0 +1,138 @@
+"""The health gate: looks at the host until all is well, or certainly not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ktrdr.contracts import Worker
+from ktrdr.deployment import containers, events, faults, health
+from ktrdr.deployment.clock import Clock
+from ktrdr.deployment.commands import docker, sections
+from ktrdr.deployment.commands.script import Script
+from ktrdr.deployment.containers import Snapshot
+from ktrdr.deployment.events import Observer
+from ktrdr.deployment.health import Trouble
+from ktrdr.deployment.plan import Plan
+from ktrdr.deployment.steps import Step
+from ktrdr.deployment.transport.interface import RemoteResult
+from ktrdr.errors import KtrdrError
+
+_LOG_LINES: Final = 20
+_LOOK_EVERY_S: Final = 0.5
+_LOGS_TIMEOUT_S: Final = 30.0
+
+# Asks the backend which workers it knows.
+WorkerDirectory = Callable[[], Sequence[Worker]]
+# Runs a script on the plan's host, for so many seconds at most.
+Send = Callable[[Script, float], RemoteResult]
+
+
+@dataclass(slots=True)
+class HealthGate:
+    """Waits for the services of one plan.
+
+    Attributes:
+        plan: What was deployed.
+        send: Asks the host.
+        directory: Asks the backend for its workers.
+        observe: Is told what is waited for, and what services that are not well wrote last.
+        clock: The time.
+        warnings: What the operator should know in the end.
+    """
+
+    plan: Plan
+    send: Send
+    directory: WorkerDirectory
+    observe: Observer
+    clock: Clock
+    warnings: list[str] = field(default_factory=list)
+
+    def wait(self, step: Step, before: Snapshot) -> Snapshot:
+        """Looks again and again; returns the containers once all is well.
+
+        Args:
+            step: The look.
+            before: The containers before the deploy.
+
+        Raises:
+            DeploymentFailed: A service will not become well, or took too long.
+            HostNotReady: The host cannot be asked.
+        """
+        restarts = {container.id: container.restarts for container in before.values()}
+        began = self.clock.monotonic()
+        while True:
+            after, troubles = self._look(step, restarts)
+            if not troubles:
+                return after
+            late = self.clock.monotonic() - began >= self.plan.health_timeout_s
+            if late or any(trouble.final for trouble in troubles):
+                self._show_logs(after, [trouble.service for trouble in troubles])
+                raise faults.unhealthy(self.plan, troubles, self.plan.health_timeout_s)
+            first = troubles[0]
+            self.observe(events.Waiting(f"{first.service} {first.reason}"))
+            self.clock.sleep(_LOOK_EVERY_S)
+
+    def show_logs_of_unwell(self, step: Step) -> None:
+        """Shows what the services wrote last that do not run, or not well."""
+        there = self._there(self._ask(step))
+        unwell = (
+            name
+            for name, container in there.items()
+            if not container.is_running or container.health == "unhealthy"
+        )
+        self._show_logs(there, unwell)
+
+    def _look(
+        self, step: Step, restarts: Mapping[str, int]
+    ) -> tuple[Snapshot, tuple[Trouble, ...]]:
+        found = self._ask(step)
+        there = self._there(found)
+        troubles = health.judge(
+            self.plan.wanted,
+            there,
+            containers.read_answers(found.get("answers", ())),
+            tag=self.plan.release.tag,
+            restarts_before=restarts,
+            now=containers.read_clock(found.get("clock", ())) or self.clock.now(),
+        )
+        return there, troubles or self._missing_workers()
+
+    def _missing_workers(self) -> tuple[Trouble, ...]:
+        """The workers that say they are registered, and that the backend does not list."""
+        if not any(service.worker_url for service in self.plan.wanted):
+            return ()
+        try:
+            known = self.directory()
+        except KtrdrError as error:
+            # Each worker has been told by the backend that it is registered. That this machine
+            # cannot ask as well is worth a warning, and no reason to call the deploy failed.
+            self._warn(
+                f"the backend could not be asked for its workers from here ({error.message}); "
+                "the workers themselves say that they are registered"
+            )
+            return ()
+        return health.missing_from(known, self.plan.wanted, self.plan.release.tag)
+
+    def _show_logs(self, there: Snapshot, services: Iterable[str]) -> None:
+        names = {there[service].id: service for service in services if service in there}
+        if not names:
+            return
+        result = self.send(Script(docker.logs(names, lines=_LOG_LINES)), _LOGS_TIMEOUT_S)
+        for container_id, lines in sections.split(result.stdout).items():
+            if container_id in names:
+                self.observe(events.LogTail(names[container_id], tuple(lines)))
+
+    def _ask(self, step: Step) -> dict[str, list[str]]:
+        result = self.send(step.script, step.timeout_s)
+        if result.exit_code:
+            raise faults.looking_failed(self.plan, "containers", result)
+        return sections.split(result.stdout)
+
+    def _there(self, found: Mapping[str, Sequence[str]]) -> Snapshot:
+        return containers.read_containers(found.get("containers", ()))
+
+    def _warn(self, message: str) -> None:
+        self.warnings.append(message)
+        self.observe(events.Warned(message))
