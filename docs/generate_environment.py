@@ -28,6 +28,7 @@ COMPOSE_FILES: Final = (
 )
 
 HOSTS: Final = {
+    "BACKEND_PORT": ("core", "Published port of the backend; 8000."),
     "CORE_BIND_ADDRESS": (
         "core",
         "Where PostgreSQL (5432), OTLP (4317) and NFS (2049) listen, for the worker nodes alone.",
@@ -41,11 +42,20 @@ HOSTS: Final = {
         "core",
         "SHA-256 of `monitoring/grafana/`, set by `ktrdr deploy`; recreates Grafana on a change.",
     ),
+    "GRAFANA_PORT": ("core", "Published port of Grafana; 3000."),
     "IMAGE_NAME": ("core, workers", "The image of backend and workers, without its tag."),
+    "JAEGER_PORT": ("core", "Published port of Jaeger's pages; 16686."),
     "NFS_IMAGE_NAME": ("core", "The image of the NFS server, without its tag; same tag."),
+    "NFS_PORT": ("core", "Published port of the NFS server; 2049."),
+    "OTLP_PORT": ("core", "Published port of Jaeger's OTLP receiver; 4317."),
+    "POSTGRES_PORT": ("core", "Published port of PostgreSQL; 5432."),
     "PROMETHEUS_CONFIG_HASH": (
         "core",
         "SHA-256 of `monitoring/` without `grafana/`, set by `ktrdr deploy`; as for Grafana.",
+    ),
+    "PROMETHEUS_PORT": (
+        "core",
+        "Published port of Prometheus, on 127.0.0.1 of the core host; 9090.",
     ),
     "SHARED_HOST_PATH": (
         "core, workers",

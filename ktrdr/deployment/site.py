@@ -70,7 +70,7 @@ def core(inventory: Inventory, release: Release) -> Site:
             ("JAEGER_PORT", str(ports.jaeger)),
             ("OTLP_PORT", str(ports.otlp)),
             ("PROMETHEUS_PORT", str(ports.prometheus)),
-            ("DB_PORT", str(ports.postgres)),
+            ("POSTGRES_PORT", str(ports.postgres)),
             ("NFS_PORT", str(ports.nfs)),
             # Compose does not look into mounted files; these make it see that one has changed.
             ("PROMETHEUS_CONFIG_HASH", release.digest(MONITORING, except_below=GRAFANA)),

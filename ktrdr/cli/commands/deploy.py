@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -14,11 +13,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
 
 from ktrdr.cli import deploy_summary
+from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.live import DeployDisplay
-from ktrdr.client.directory import registered_workers
+from ktrdr.cli.render import console, write_json
+from ktrdr.client.backend import Backend
+from ktrdr.client.configuration import api_url
 from ktrdr.contracts import Worker
 from ktrdr.deployment import deploy as deployment
 from ktrdr.deployment import plan as plans
@@ -38,14 +39,6 @@ from ktrdr.tokens import Role, mint
 
 _INVENTORY: Final = "deploy/inventory.yml"
 _LOOKING_LIFETIME: Final = timedelta(minutes=30)
-
-EXIT_CODES: Final = """\b
-Exit codes:
-  0  done                        6  host not ready
-  2  usage                       7  image or registry
-  3  configuration               8  deployment failed or unhealthy
-  4  secrets                     9  locked
-  5  host unreachable          130  interrupted"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +176,8 @@ class _Command:
     def __init__(self, options: Options, request: Request) -> None:
         self._options = options
         self._request = request
-        self._out = Console(highlight=False)
-        self._err = Console(stderr=True, highlight=False)
+        self._out = console()
+        self._err = console(err=True)
         self._display = DeployDisplay(self._err, verbosity=options.verbose)
 
     def run(self) -> None:
@@ -199,7 +192,7 @@ class _Command:
                 result = deployment.deploy(plan, inventory, self._surroundings(plan, inventory))
         except KtrdrError as error:
             if self._options.as_json:
-                _print_json(failure_to_json(plan, error))
+                write_json(failure_to_json(plan, error))
             raise
         self._report(result)
 
@@ -246,7 +239,8 @@ class _Command:
             return SshTransport(program, scrubber=scrubber)
 
         def directory(secret: Secret) -> Callable[[], Sequence[Worker]]:
-            return lambda: registered_workers(_api_url(inventory), _looking_token(secret))
+            url = api_url(os.environ, default=inventory.api_url)
+            return lambda: _registered_workers(url, _looking_token(secret))
 
         if self._options.verbose > 1:
             deploy_summary.show_plan(self._err, plan, whole=False)
@@ -274,19 +268,15 @@ class _Command:
 
     def _show(self, plan: Plan) -> None:
         if self._options.as_json:
-            _print_json(plan_to_json(plan))
+            write_json(plan_to_json(plan))
         else:
             deploy_summary.show_plan(self._out, plan, whole=self._options.verbose > 0)
 
     def _report(self, result: DeployResult) -> None:
         if self._options.as_json:
-            _print_json(result.to_json())
+            write_json(result.to_json())
         else:
             deploy_summary.show_result(self._out, result)
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def _somebody_is_there() -> bool:
@@ -306,8 +296,9 @@ def _declined() -> Interrupted:
     return Interrupted("the deploy was called off, nothing was changed")
 
 
-def _api_url(inventory: Inventory) -> str:
-    return os.environ.get("KTRDR_API_URL") or inventory.api_url
+def _registered_workers(url: str, token: Secret) -> list[Worker]:
+    with Backend(url, token) as backend:
+        return backend.workers()
 
 
 def _looking_token(secret: Secret) -> Secret:
