@@ -23,6 +23,8 @@ Connection = AsyncConnection[DictRow]
 Pool = AsyncConnectionPool[Connection]
 
 CONNECT_TIMEOUT_S: Final = 5
+# Whoever waits for a connection waits for a database that is away: better to say so soon.
+POOL_TIMEOUT_S: Final = 4.0
 # A query of ours takes milliseconds; one that takes this long is stuck.
 STATEMENT_TIMEOUT_MS: Final = 30_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS: Final = 60_000
@@ -67,7 +69,7 @@ def make_pool(settings: Settings, application: str, *, max_size: int) -> Pool:
         connection_class=AsyncConnection[DictRow],
         min_size=1,
         max_size=max_size,
-        timeout=10,
+        timeout=POOL_TIMEOUT_S,
         max_idle=300,
         check=AsyncConnectionPool.check_connection,
         open=False,

@@ -1,0 +1,174 @@
+"""`ktrdr status`: everything at a glance."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ktrdr.cli.commands.operations import write_operations
+from ktrdr.cli.commands.workers import write_workers
+from ktrdr.cli.connection import backend
+from ktrdr.cli.render import (
+    duration,
+    heading,
+    json_option,
+    say,
+    write_json,
+    write_pairs,
+    write_table,
+)
+from ktrdr.client.configuration import api_url
+from ktrdr.contracts import BackendHealth, Operation, Worker
+from ktrdr.deployment.containers import Container
+from ktrdr.deployment.inventory_file import load
+from ktrdr.deployment.survey import Surveyed, survey
+from ktrdr.deployment.transport.connection import SshProgram
+from ktrdr.deployment.transport.ssh import SshTransport
+from ktrdr.errors import KtrdrError
+
+RECENT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the backend said; ``fault`` says in words why it said nothing."""
+
+    health: BackendHealth | None = None
+    workers: Sequence[Worker] = ()
+    operations: Sequence[Operation] = ()
+    fault: KtrdrError | None = None
+
+
+@click.command()
+@click.option(
+    "--inventory",
+    type=click.Path(path_type=Path),
+    envvar="KTRDR_INVENTORY",
+    default=Path("deploy/inventory.yml"),
+    show_default=True,
+    help="The hosts to look at.",
+)
+@click.option("--no-hosts", is_flag=True, help="Ask the backend alone; open no SSH connection.")
+@json_option
+def status(inventory: Path, no_hosts: bool, as_json: bool) -> None:
+    """Show hosts, services, versions, workers and operations at a glance.
+
+    Needs a token for the backend and SSH to the hosts, but no secret. What cannot be reached is
+    said in its place, and makes the exit code 5.
+    """
+    hosts = [] if no_hosts else _survey(inventory)
+    seen = _ask()
+    if as_json:
+        write_json(_document(hosts, seen))
+    else:
+        _write(hosts, seen)
+    faults = [host.fault for host in hosts if host.fault]
+    if seen.fault or faults:
+        raise SystemExit(seen.fault.exit_code if seen.fault else 5)
+
+
+def _survey(inventory: Path) -> list[Surveyed]:
+    found = load(inventory, environ=os.environ)
+    config = os.environ.get("KTRDR_SSH_CONFIG")
+    program = SshProgram(config=Path(config) if config else None, user=found.ssh_user)
+    with SshTransport(program) as transport:
+        return survey(found, transport)
+
+
+def _ask() -> Seen:
+    try:
+        with backend() as api:
+            health = api.health()
+            page = api.operations(limit=RECENT)
+            return Seen(health, api.workers(), page.operations)
+    except KtrdrError as exc:
+        return Seen(fault=exc)
+
+
+def _write(hosts: Sequence[Surveyed], seen: Seen) -> None:
+    write_pairs(_backend_pairs(seen))
+    for host in hosts:
+        heading(f"{host.place.name}  {host.place.host}")
+        if host.fault:
+            say(f"cannot be looked at: {host.fault}")
+        else:
+            _write_services(host.containers)
+    if seen.fault:
+        return
+    heading("Workers")
+    write_workers(seen.workers)
+    heading("Latest operations")
+    write_operations(list(seen.operations))
+
+
+def _backend_pairs(seen: Seen) -> list[tuple[str, str]]:
+    pairs = [("backend", api_url(os.environ))]
+    if seen.fault:
+        return [*pairs, ("status", seen.fault.message), ("hint", seen.fault.hint or "")]
+    assert seen.health is not None  # noqa: S101  # without a fault there is one
+    version = seen.health.version
+    busy = Counter(worker.status.value for worker in seen.workers)
+    counts = ", ".join(f"{number} {name}" for name, number in sorted(busy.items()))
+    return [
+        *pairs,
+        ("status", seen.health.status),
+        ("version", f"{version.image_tag} (commit {version.commit[:7]}, ktrdr {version.release})"),
+        ("up for", duration(seen.health.uptime_s)),
+        ("workers", counts or "none"),
+    ]
+
+
+def _write_services(containers: Sequence[Container]) -> None:
+    now = datetime.now(UTC)
+    write_table(
+        ("service", "status", "image", "up for", ">restarts"),
+        [
+            (
+                each.service,
+                each.health or each.status,
+                each.image.rpartition("/")[2],
+                duration(now - each.started_at) if each.is_running else "",
+                f"{each.restarts}",
+            )
+            for each in containers
+        ],
+        empty="Nothing is deployed here.",
+    )
+
+
+def _document(hosts: Sequence[Surveyed], seen: Seen) -> dict[str, Any]:
+    return {
+        "backend": {
+            "url": api_url(os.environ),
+            "health": seen.health.model_dump(mode="json") if seen.health else None,
+            "fault": seen.fault.message if seen.fault else None,
+        },
+        "hosts": [
+            {
+                "name": host.place.name,
+                "host": host.place.host,
+                "fault": host.fault,
+                "services": [
+                    {
+                        "service": each.service,
+                        "image": each.image,
+                        "status": each.status,
+                        "health": each.health,
+                        "started_at": each.started_at.isoformat(),
+                        "restarts": each.restarts,
+                    }
+                    for each in host.containers
+                ],
+            }
+            for host in hosts
+        ],
+        "workers": [worker.model_dump(mode="json") for worker in seen.workers],
+        "operations": [operation.model_dump(mode="json") for operation in seen.operations],
+    }

@@ -1,0 +1,332 @@
+"""The backend as a process, asked over HTTP."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ktrdr.client.backend import Backend
+from ktrdr.contracts import OperationRequest, OperationStatus, OperationType
+from ktrdr.errors import Conflict, HostUnreachable, InvalidParameters, NotFound, SecretsError
+from ktrdr.secret import Secret
+from ktrdr.settings import Settings
+from ktrdr.tokens import Role
+from tests.integration.processes import JWT_SECRET, Process, Site, site, token, wait_for
+from tests.integration.sshd import free_port
+
+CSV = b"date,open,high,low,close\n2020-01-01,1,2,0.5,1\n2020-01-02,1,2,0.5,1.5\n"
+BACKTEST = OperationRequest(operation_type=OperationType.BACKTEST, parameters={"symbol": "X"})
+REGISTRATION = {
+    "worker_id": "w1",
+    "worker_type": "backtesting",
+    "endpoint_url": "http://127.0.0.1:5003",
+    "version": "sha-7e57ed0",
+}
+
+
+@pytest.fixture
+def place(database: Settings, tmp_path: Path) -> Iterator[Site]:
+    with site(database, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def backend(place: Site) -> Process:
+    return place.backend()
+
+
+def ask(
+    backend: Process, method: str, path: str, credential: Secret | None, **more: object
+) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {credential.reveal()}"} if credential else {}
+    return httpx.request(
+        method, f"{backend.url}{path}", headers=headers, timeout=10, trust_env=False, **more
+    )
+
+
+# What each role may do; everything else is refused.
+ROUTES = [
+    ("POST", "/api/v1/workers/register", {Role.WORKER}),
+    ("GET", "/api/v1/workers", {Role.WORKER, Role.READER, Role.OPERATOR}),
+    ("GET", "/api/v1/workers/w1", {Role.WORKER, Role.READER, Role.OPERATOR}),
+    ("DELETE", "/api/v1/workers/w9", {Role.OPERATOR, Role.WORKER, Role.READER}),
+    ("POST", "/api/v1/operations", {Role.OPERATOR}),
+    ("GET", "/api/v1/operations", {Role.WORKER, Role.READER, Role.OPERATOR}),
+    ("GET", "/api/v1/operations/op_x", {Role.WORKER, Role.READER, Role.OPERATOR}),
+    ("DELETE", "/api/v1/operations/op_x", {Role.OPERATOR}),
+    ("POST", "/api/v1/operations/op_x/resume", {Role.OPERATOR}),
+    ("GET", "/api/v1/operations/op_x/results", {Role.WORKER, Role.READER, Role.OPERATOR}),
+    ("GET", "/api/v1/operations/op_x/results/files/a", {Role.WORKER, Role.READER, Role.OPERATOR}),
+    ("GET", "/api/v1/operations/op_x/events", {Role.WORKER, Role.READER, Role.OPERATOR}),
+    ("GET", "/api/v1/data", {Role.WORKER, Role.READER, Role.OPERATOR}),
+    ("PUT", "/api/v1/data/X/1d", {Role.OPERATOR}),
+]
+BODIES = {
+    "/api/v1/workers/register": {"json": REGISTRATION},
+    "/api/v1/operations": {"json": BACKTEST.model_dump(mode="json")},
+    "/api/v1/data/X/1d": {"content": CSV},
+}
+
+
+def test_every_route_asks_for_a_token_and_lets_only_its_roles_through(backend: Process) -> None:
+    documented = httpx.get(f"{backend.url}/api/v1/openapi.json", trust_env=False).json()["paths"]
+    opened = {"/api/v1/health", "/api/v1/health/live", "/api/v1/health/ready"}
+    opened.add("/api/v1/service-discovery")
+    guarded = {
+        (method.upper(), path)
+        for path, methods in documented.items()
+        if path not in opened
+        for method in methods
+    }
+    assert len(guarded) == len(ROUTES), "a route is missing from this table"
+    bad = {
+        "none": None,
+        "forged": token(Role.OPERATOR, secret=Secret("another secret that is long enough too")),
+        "expired": token(Role.OPERATOR, lifetime=-120),
+        "nonsense": Secret("a.b.c"),
+    }
+    for method, path, allowed in ROUTES:
+        body = BODIES.get(path, {}) if method in ("POST", "PUT") else {}
+        for name, credential in bad.items():
+            answer = ask(backend, method, path, credential, **body)
+            assert answer.status_code == 401, (method, path, name)
+            assert answer.headers["content-type"] == "application/problem+json"
+        for role in Role:
+            answer = ask(backend, method, path, token(role), **body)
+            let_in = answer.status_code not in (401, 403)
+            assert let_in == (role in allowed), (method, path, role, answer.text)
+
+
+def test_a_worker_cannot_register_another_hosts_url(backend: Process) -> None:
+    for url in (
+        "http://other.example:5003",
+        "http://127.0.0.1:5003/metrics",
+        "https://127.0.0.1:5003",
+        "http://127.0.0.1@other.example:5003",
+        "http://localhost:5003",
+    ):
+        body = {**REGISTRATION, "endpoint_url": url}
+        answer = ask(backend, "POST", "/api/v1/workers/register", token(Role.WORKER), json=body)
+        assert answer.status_code == 403, (url, answer.text)
+    other = token(Role.WORKER, node="other.example")
+    answer = ask(backend, "POST", "/api/v1/workers/register", other, json=REGISTRATION)
+    assert answer.status_code == 403
+    assert ask(backend, "GET", "/api/v1/workers", token(Role.READER)).json() == []
+
+
+def test_a_worker_can_remove_itself_but_not_another_nodes_worker(backend: Process) -> None:
+    mine = token(Role.WORKER)
+    assert ask(backend, "POST", "/api/v1/workers/register", mine, json=REGISTRATION).is_success
+    foreign = token(Role.WORKER, node="other.example")
+    assert ask(backend, "DELETE", "/api/v1/workers/w1", foreign).status_code == 403
+    assert ask(backend, "DELETE", "/api/v1/workers/w1", token(Role.READER)).status_code == 403
+    assert ask(backend, "DELETE", "/api/v1/workers/w1", mine).status_code == 204
+    assert ask(backend, "GET", "/api/v1/workers/w1", mine).status_code == 404
+
+
+def test_a_restarted_backend_still_knows_its_workers(place: Site) -> None:
+    first = place.backend()
+    ask(first, "POST", "/api/v1/workers/register", token(Role.WORKER), json=REGISTRATION)
+    assert first.stop() < 10
+    second = place.backend()
+    (worker,) = place.client(second).workers()
+    assert worker.worker_id == "w1"
+    assert worker.node == "127.0.0.1"
+
+
+def test_a_silent_worker_becomes_unavailable_and_is_forgotten(place: Site) -> None:
+    backend = place.backend(HEALTH_CHECK_INTERVAL_S="0.1", WORKER_FORGET_AFTER_S="3")
+    body = {**REGISTRATION, "endpoint_url": f"http://127.0.0.1:{free_port()}"}
+    ask(backend, "POST", "/api/v1/workers/register", token(Role.WORKER), json=body)
+    client = place.client(backend)
+    wait_for(
+        "three failures",
+        lambda: [w.status for w in client.workers()] == ["temporarily_unavailable"],
+    )
+    wait_for("oblivion", lambda: client.workers() == [])
+
+
+def test_filters_that_are_none_are_refused(backend: Process) -> None:
+    for query in ("worker_type=cooking", "status=tired"):
+        answer = ask(backend, "GET", f"/api/v1/workers?{query}", token(Role.READER))
+        assert answer.status_code == 422
+        assert answer.json()["type"] == "urn:ktrdr:problem:usage"
+
+
+def test_service_discovery_names_each_workers_job_after_its_node(backend: Process) -> None:
+    ask(backend, "POST", "/api/v1/workers/register", token(Role.WORKER), json=REGISTRATION)
+    answer = httpx.get(f"{backend.url}/api/v1/service-discovery", trust_env=False)
+    assert answer.json() == [
+        {
+            "targets": ["127.0.0.1:5003"],
+            "labels": {
+                "job": "ktrdr-127",
+                "node": "127.0.0.1",
+                "worker_id": "w1",
+                "worker_type": "backtesting",
+            },
+        }
+    ]
+
+
+def test_metrics_come_as_openmetrics_when_asked_and_name_no_operation(
+    place: Site, backend: Process
+) -> None:
+    operation = place.client(backend).submit(BACKTEST, idempotency_key="k")
+    wanted = {"Accept": "application/openmetrics-text;version=1.0.0"}
+    answer = httpx.get(f"{backend.url}/metrics", headers=wanted, trust_env=False)
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    assert answer.text.rstrip().endswith("# EOF")
+    assert 'ktrdr_operations_submitted_total{operation_type="backtest"} 1.0' in answer.text
+    assert operation.operation_id not in answer.text
+    plain = httpx.get(f"{backend.url}/metrics", trust_env=False)
+    assert plain.headers["content-type"].startswith("text/plain")
+
+
+def test_an_operation_is_accepted_with_its_place_and_repeating_it_is_harmless(
+    place: Site, backend: Process
+) -> None:
+    answers = [
+        httpx.post(
+            f"{backend.url}/api/v1/operations",
+            json=BACKTEST.model_dump(mode="json"),
+            headers={
+                "Authorization": f"Bearer {token(Role.OPERATOR).reveal()}",
+                "Idempotency-Key": "once",
+            },
+            trust_env=False,
+        )
+        for _ in range(2)
+    ]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    first, second = (answer.json()["operation_id"] for answer in answers)
+    assert first == second
+    assert answers[0].headers["location"] == f"/api/v1/operations/{first}"
+    assert len(place.client(backend).operations().operations) == 1
+
+
+def test_events_stream_until_the_end_and_go_on_after_a_break(place: Site, backend: Process) -> None:
+    client = place.client(backend)
+    operation = client.submit(BACKTEST, idempotency_key="k")
+    stream = client.events(operation.operation_id)
+    first = next(stream)
+    assert first.kind == "submitted"
+    client.cancel(operation.operation_id)
+    (last,) = list(stream)
+    assert (last.kind, last.status) == ("finished", OperationStatus.CANCELLED)
+    again = list(client.events(operation.operation_id, after=first.event_id))
+    assert again == [last]
+
+
+def test_imported_data_is_listed_and_a_bad_file_is_refused_with_its_line(
+    place: Site, backend: Process
+) -> None:
+    client = place.client(backend)
+    dataset = client.import_dataset(io.BytesIO(CSV), "X", "1d")
+    assert dataset.bars == 2
+    assert client.datasets() == [dataset]
+    assert (place.shared / "data" / "X" / "1d.csv").exists()
+    answer = ask(
+        backend,
+        "PUT",
+        "/api/v1/data/X/1d",
+        token(Role.OPERATOR),
+        content=CSV + b"2020-01-03,a,2,3,4\n",
+    )
+    assert answer.status_code == 422
+    assert "line 4" in answer.json()["detail"]
+    assert client.datasets() == [dataset]
+
+
+@pytest.mark.parametrize("symbol", ["..", "%2e%2e", "a%2Fb", ".hidden", "a b"])
+def test_no_symbol_leads_out_of_the_data_directory(backend: Process, symbol: str) -> None:
+    answer = ask(backend, "PUT", f"/api/v1/data/{symbol}/1d", token(Role.OPERATOR), content=CSV)
+    assert answer.status_code in (404, 405, 422)
+
+
+def test_the_clients_errors_carry_the_backends_words(place: Site, backend: Process) -> None:
+    client = place.client(backend)
+    with pytest.raises(NotFound, match="op_nothing"):
+        client.operation("op_nothing")
+    with pytest.raises(InvalidParameters, match="symbol"):
+        client.submit(OperationRequest(operation_type=OperationType.TRAINING), idempotency_key="k")
+    operation = client.submit(BACKTEST, idempotency_key="k")
+    with pytest.raises(Conflict, match="pending and has no results"):
+        client.results(operation.operation_id)
+    with pytest.raises(SecretsError, match="not one of this backend"):
+        with Backend(backend.url, Secret("x.y.z")) as stranger:
+            stranger.workers()
+    with pytest.raises(HostUnreachable, match="refuses the connection"):
+        with Backend(f"http://127.0.0.1:{free_port()}", None) as nobody:
+            nobody.health()
+    with pytest.raises(HostUnreachable, match="name that nobody knows"):
+        with Backend("http://no-such-host.invalid:8000", None) as unknown:
+            unknown.health()
+
+
+def test_a_lost_database_is_said_in_words_and_comes_back(place: Site, backend: Process) -> None:
+    client = place.client(backend)
+    health = client.health()
+    assert (health.status, health.version.image_tag) == ("ok", "sha-7e57ed0")
+    name = place.settings.db_name
+    import psycopg
+
+    with psycopg.connect(
+        host=place.settings.db_host,
+        port=place.settings.db_port,
+        user=place.settings.db_user.reveal(),
+        password=place.settings.db_password.reveal(),
+        dbname="postgres",
+        autocommit=True,
+    ) as admin:
+        admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
+        )
+        answer = httpx.get(f"{backend.url}/api/v1/health", timeout=30, trust_env=False)
+        assert answer.status_code == 200
+        assert answer.json()["database"] == "unavailable"
+        refused = ask(backend, "GET", "/api/v1/operations", token(Role.READER))
+        assert refused.status_code == 503
+        assert "database" in refused.json()["detail"]
+        admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    wait_for("the database's return", lambda: client.health().status == "ok")
+
+
+def test_a_backend_with_unusable_settings_says_which_and_exits_with_3(
+    place: Site, tmp_path: Path
+) -> None:
+    process = place.start("ktrdr.api.main:app", free_port(), JWT_SECRET="short", DB_PORT="x")
+    assert process.popen.wait(20) == 3
+    assert "JWT_SECRET" in process.output
+    assert "DB_PORT" in process.output
+    assert "Traceback" not in process.output
+    assert "short'" not in process.output
+
+
+def test_a_stopping_backend_lets_go_within_seconds_although_somebody_watches(
+    place: Site, backend: Process
+) -> None:
+    client = place.client(backend)
+    operation = client.submit(BACKTEST, idempotency_key="k")
+    stream = client.events(operation.operation_id)
+    next(stream)
+    backend.signal(signal.SIGTERM)
+    backend.popen.wait(15)
+    del stream
+
+
+def test_nothing_secret_is_logged(place: Site, backend: Process) -> None:
+    place.client(backend).submit(BACKTEST, idempotency_key="k")
+    ask(backend, "GET", "/api/v1/workers", token(Role.READER, lifetime=-60))
+    backend.stop()
+    secrets = [JWT_SECRET.reveal(), place.settings.db_password.reveal()]
+    lines = [json.loads(line) for line in backend.output.splitlines() if line.startswith("{")]
+    assert lines
+    assert not any(secret in backend.output for secret in secrets)
