@@ -13,7 +13,7 @@ TIMEOUT_S = 3
 
 
 def is_well(port: int, path: str) -> bool:
-    """Whether ``GET path`` on this container's ``port`` is answered with 200 in time."""
+    """Whether ``GET path`` on this container's ``port`` is answered with a 2xx in time."""
     request = f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as connection:
@@ -22,7 +22,7 @@ def is_well(port: int, path: str) -> bool:
     except OSError as exc:
         sys.stderr.write(f"port {port} does not answer ({type(exc).__name__})\n")
         return False
-    if status[1:2] != [b"200"]:
+    if len(status) < 2 or not status[1].startswith(b"2"):
         sys.stderr.write(f"{path} answers {b' '.join(status).decode(errors='replace')}\n")
         return False
     return True

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import pytest
+
 from deploy.healthcheck import is_well
 
 
@@ -34,8 +36,9 @@ def server(answers: dict[str, int]) -> Iterator[int]:
         running.server_close()
 
 
-def test_an_answer_of_200_is_well():
-    with server({"/health": 200}) as port:
+@pytest.mark.parametrize("status", [200, 204])
+def test_an_answer_that_says_success_is_well(status):
+    with server({"/health": status}) as port:
         assert is_well(port, "/health")
 
 
