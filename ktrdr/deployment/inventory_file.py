@@ -193,19 +193,24 @@ def _override(source: _Source, path: Path_, text: str, *, place: str) -> None:
 
 
 def _validated(source: _Source) -> Inventory:
+    _refuse_odd_node_names(source)
     try:
         inventory = Inventory.model_validate(with_defaults(source.data))
     except ValidationError as exc:
         raise _explained(exc, source) from exc
-    for name in inventory.workers:
-        if not _NODE_NAME.fullmatch(name):
-            raise _wrong(
-                source.place(("workers", name)),
-                f"{name!r} cannot name a node: letters, digits and inner hyphens can",
-            )
     _refuse_twice(source, _ports(inventory), "port {} is already that of {}")
     _refuse_twice(source, _hosts(inventory), "{} is already the host of {}")
     return inventory
+
+
+def _refuse_odd_node_names(source: _Source) -> None:
+    workers = source.data.get("workers")
+    for name in workers if isinstance(workers, Mapping) else ():
+        if not _NODE_NAME.fullmatch(str(name)):
+            raise _wrong(
+                source.place(("workers", str(name))),
+                f"{name!r} cannot name a node: letters, digits and inner hyphens can",
+            )
 
 
 def _ports(inventory: Inventory) -> Iterator[tuple[Path_, int]]:
@@ -237,10 +242,13 @@ def _explained(error: ValidationError, source: _Source) -> ConfigurationError:
     faults = []
     for fault in error.errors(include_url=False):
         path = tuple(str(part) for part in fault["loc"])
-        faults.append((source.place(path), f"{_dotted(path)} {_reason(fault, path)}"))
-    faults.sort(key=lambda found: _line(found[0]))
-    place, reason = faults[0]
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        reason = f"{_dotted(path)} {_reason(fault, path)}"
+        faults.append((source.place(path), reason, path in source.places))
+    # A default that follows from a wrong value is wrong, too, and not worth a word.
+    written = [fault for fault in faults if fault[2]] or faults
+    written.sort(key=lambda found: _line(found[0]))
+    place, reason, _ = written[0]
+    more = f" (and {len(written) - 1} more)" if len(written) > 1 else ""
     return _wrong(place, f"{reason}{more}")
 
 
