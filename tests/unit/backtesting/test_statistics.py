@@ -1,0 +1,92 @@
+"""Figures that can be checked by hand, and the cases in which one has no value."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from ktrdr.backtesting.engine import Simulation, Trade
+from ktrdr.backtesting.statistics import (
+    cagr,
+    describe,
+    drawdowns,
+    hit_rate,
+    max_drawdown,
+    returns_of,
+    sharpe,
+    sortino,
+    volatility,
+)
+
+
+def trade(profit: float, *, closed: bool = True) -> Trade:
+    return Trade(0, 1, 100.0, 100.0 + profit, 1.0, profit, closed)
+
+
+def test_the_first_return_is_measured_against_the_capital() -> None:
+    np.testing.assert_allclose(returns_of(np.array([90.0, 99]), 100), [-0.1, 0.1], rtol=1e-12)
+
+
+def test_doubling_in_two_years_is_41_percent_a_year() -> None:
+    assert cagr(100, 200, 2) == pytest.approx(math.sqrt(2) - 1, rel=1e-12)
+
+
+def test_growth_has_no_rate_without_time_or_money() -> None:
+    assert cagr(100, 200, 0) is None
+    assert cagr(100, 0, 1) is None
+
+
+def test_volatility_and_ratios_of_a_small_example() -> None:
+    returns = np.array([0.03, -0.01, 0.01, 0.01])
+    deviation = math.sqrt((4 + 4) / 3) / 100  # around a mean of 0.01
+    assert volatility(returns, 4) == pytest.approx(deviation * 2, rel=1e-12)
+    assert sharpe(returns, 4) == pytest.approx(0.01 / deviation * 2, rel=1e-12)
+    assert sortino(returns, 4) == pytest.approx(0.01 / 0.005 * 2, rel=1e-12)
+
+
+def test_ratios_without_a_risk_are_undefined_and_not_infinite() -> None:
+    assert sharpe(np.zeros(5), 252) is None
+    assert sortino(np.array([0.0, 0.01, 0.02]), 252) is None
+
+
+def test_a_drawdown_is_measured_from_the_highest_yet_also_from_the_capital() -> None:
+    equity = np.array([90.0, 120, 60, 90, 121])
+    np.testing.assert_allclose(drawdowns(equity, 100), [-0.1, 0, -0.5, -0.25, 0], rtol=1e-12)
+    assert max_drawdown(equity, 100) == (-0.5, 2)
+
+
+def test_a_curve_that_only_rises_has_no_drawdown() -> None:
+    assert max_drawdown(np.array([101.0, 102, 103]), 100) == (0.0, 0)
+
+
+def test_the_hit_rate_counts_closed_trades_with_a_profit() -> None:
+    trades = (trade(5), trade(-5), trade(0), trade(7, closed=False))
+    assert hit_rate(trades) == pytest.approx(1 / 3)
+    assert hit_rate((trade(7, closed=False),)) is None
+    assert hit_rate(()) is None
+
+
+def test_a_year_of_trading_is_described_figure_by_figure() -> None:
+    simulation = Simulation(
+        equity=np.array([100.0, 110, 99, 111]),
+        costs=np.array([1.0, 0, 0, 2]),
+        traded=np.array([100.0, 0, 0, 110]),
+        targets=np.array([1.0, 1, 1, 0]),
+        trades=(trade(11),),
+    )
+    found = describe(simulation, capital=100, bars_a_year=4)
+    assert found.total_return == pytest.approx(0.11)
+    assert found.cagr == pytest.approx(0.11)
+    assert (found.max_drawdown, found.max_drawdown_bars) == (pytest.approx(-0.1), 1)
+    assert (found.exposure, found.trades, found.hit_rate) == (0.75, 1, 1.0)
+    assert found.turnover == pytest.approx(210 / 105)
+    assert (found.total_costs, found.final_equity) == (3, 111)
+
+
+def test_a_run_that_never_traded_has_figures_that_json_can_hold() -> None:
+    idle = Simulation(np.full(9, 100.0), np.zeros(9), np.zeros(9), np.zeros(9), ())
+    summary = describe(idle, capital=100, bars_a_year=252).to_summary()
+    assert all(value is None or math.isfinite(value) for value in summary.values())
+    assert (summary["sharpe"], summary["sortino"], summary["hit_rate"]) == (None, None, None)

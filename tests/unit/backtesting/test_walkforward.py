@@ -1,0 +1,98 @@
+"""Folds follow one another without gap or overlap; choices look at the past alone."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ktrdr.backtesting.walkforward import (
+    MIN_TEST_BARS,
+    choose,
+    net_returns,
+    plan_folds,
+    sharpe_of,
+    traded_targets,
+    window_pairs,
+)
+from ktrdr.errors import InvalidParameters
+from tests.unit.backtesting.bars import random_bars
+
+PAIRS = window_pairs((3, 5, 10), (15, 30))
+
+
+@given(st.integers(1, 100), st.integers(20, 500), st.integers(0, 3000))
+def test_folds_cover_every_bar_after_the_first_training_once(
+    folds: int, train_bars: int, more: int
+) -> None:
+    bars = train_bars + folds * MIN_TEST_BARS + more
+    plan = plan_folds(bars, folds=folds, train_bars=train_bars)
+    assert [fold.number for fold in plan] == list(range(1, folds + 1))
+    assert (plan[0].test_start, plan[-1].test_end) == (train_bars, bars)
+    assert all(before.test_end == after.test_start for before, after in pairwise(plan))
+    assert all(fold.test_start - fold.train_start == train_bars for fold in plan)
+    lengths = [fold.test_end - fold.test_start for fold in plan]
+    assert min(lengths) >= MIN_TEST_BARS
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_one_bar_too_few_is_refused_and_enough_is_not() -> None:
+    assert len(plan_folds(110, folds=5, train_bars=100)) == 5
+    with pytest.raises(InvalidParameters, match="109 bars are too few") as caught:
+        plan_folds(109, folds=5, train_bars=100)
+    assert "needs 110" in str(caught.value.hint)
+
+
+def test_pairs_are_those_whose_fast_window_is_shorter_each_once() -> None:
+    assert window_pairs((20, 5, 5), (5, 20, 50)) == [(5, 20), (5, 50), (20, 50)]
+
+
+def test_returns_are_earned_from_the_close_after_the_purchase_and_changes_cost() -> None:
+    closes, targets = np.array([100.0, 110, 121, 100]), np.array([0.0, 1, 1, 0])
+    expected = [0.0, -0.01, 0.1, 100 / 121 - 1 - 0.01]
+    np.testing.assert_allclose(net_returns(closes, targets, 0.01), expected, rtol=1e-12)
+
+
+def test_a_curve_that_never_moves_has_a_sharpe_ratio_of_zero() -> None:
+    assert sharpe_of(np.zeros(10), 252) == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_other_pair_has_a_better_sharpe_ratio_in_training(seed: int) -> None:
+    closes = random_bars(400, seed).close
+    (fold,) = plan_folds(400, folds=1, train_bars=300)
+    found = choose(closes, fold, PAIRS, cost=0.001, bars_a_year=252)
+    alone = [choose(closes, fold, [pair], cost=0.001, bars_a_year=252) for pair in PAIRS]
+    assert found in alone
+    assert found.sharpe == max(each.sharpe for each in alone)
+    assert math.isfinite(found.sharpe)
+
+
+def test_a_choice_does_not_change_with_the_bars_it_will_be_traded_on() -> None:
+    closes = random_bars(400).close
+    changed = closes.copy()
+    changed[300:] = 1 / changed[300:]
+    (fold,) = plan_folds(400, folds=1, train_bars=300)
+    before, after = (
+        choose(each, fold, PAIRS, cost=0.001, bars_a_year=252) for each in (closes, changed)
+    )
+    assert before == after
+
+
+def test_every_fold_is_traded_by_its_own_choice() -> None:
+    closes = random_bars(500).close
+    folds = plan_folds(500, folds=3, train_bars=200)
+    choices = [
+        choose(closes, fold, [pair], cost=0.0, bars_a_year=252)
+        for fold, pair in zip(folds, PAIRS[:3], strict=True)
+    ]
+    whole = traded_targets(closes, folds, choices)
+    assert len(whole) == 300
+    for fold, choice in zip(folds, choices, strict=True):
+        alone = traded_targets(closes, folds, [choice] * 3)
+        part = slice(fold.test_start - 200, fold.test_end - 200)
+        np.testing.assert_array_equal(whole[part], alone[part])
