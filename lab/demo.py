@@ -157,7 +157,9 @@ def work(tour: Tour) -> str:
         tour.run("ktrdr", "token", "create", "--role", "operator", "--save")
         for symbol in ("SP500", "NASDAQ"):
             tour.run("ktrdr", "data", "import", f".lab/data/{symbol}.csv", "--symbol", symbol)
-        backtest = tour.ask("ktrdr", "operations", "submit", "backtest", *BACKTEST)["operation_id"]
+        backtest: str = tour.ask("ktrdr", "operations", "submit", "backtest", *BACKTEST)[
+            "operation_id"
+        ]
         training = tour.ask("ktrdr", "operations", "submit", "training", *TRAINING)["operation_id"]
         tour.run("ktrdr", "operations", "watch", backtest, training)
         tour.run("ktrdr", "operations", "results", backtest, "--save", ".lab/results")

@@ -43,7 +43,7 @@ class Server:
             db_password=Secret(PASSWORD),
         )
 
-    def execute(self, statement: sql.Composable, database: str = "postgres") -> None:
+    def execute(self, statement: sql.SQL | sql.Composed, database: str = "postgres") -> None:
         """Runs one statement as the superuser."""
         with psycopg.connect(
             host="127.0.0.1",

@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -42,7 +43,7 @@ def backend(place: Site) -> Process:
 
 
 def ask(
-    backend: Process, method: str, path: str, credential: Secret | None, **more: object
+    backend: Process, method: str, path: str, credential: Secret | None, **more: Any
 ) -> httpx.Response:
     headers = {"Authorization": f"Bearer {credential.reveal()}"} if credential else {}
     return httpx.request(
@@ -67,7 +68,7 @@ ROUTES = [
     ("GET", "/api/v1/data", {Role.WORKER, Role.READER, Role.OPERATOR}),
     ("PUT", "/api/v1/data/X/1d", {Role.OPERATOR}),
 ]
-BODIES = {
+BODIES: dict[str, dict[str, Any]] = {
     "/api/v1/workers/register": {"json": REGISTRATION},
     "/api/v1/operations": {"json": BACKTEST.model_dump(mode="json")},
     "/api/v1/data/X/1d": {"content": CSV},
@@ -259,15 +260,15 @@ def test_the_clients_errors_carry_the_backends_words(place: Site, backend: Proce
     operation = client.submit(BACKTEST, idempotency_key="k")
     with pytest.raises(Conflict, match="pending and has no results"):
         client.results(operation.operation_id)
-    with pytest.raises(SecretsError, match="not one of this backend"):
-        with Backend(backend.url, Secret("x.y.z")) as stranger:
-            stranger.workers()
-    with pytest.raises(HostUnreachable, match="refuses the connection"):
-        with Backend(f"http://127.0.0.1:{free_port()}", None) as nobody:
-            nobody.health()
-    with pytest.raises(HostUnreachable, match="name that nobody knows"):
-        with Backend("http://no-such-host.invalid:8000", None) as unknown:
-            unknown.health()
+    stranger = Backend(backend.url, Secret("x.y.z"))
+    with stranger, pytest.raises(SecretsError, match="not one of this backend"):
+        stranger.workers()
+    nobody = Backend(f"http://127.0.0.1:{free_port()}", None)
+    with nobody, pytest.raises(HostUnreachable, match="refuses the connection"):
+        nobody.health()
+    unknown = Backend("http://no-such-host.invalid:8000", None)
+    with unknown, pytest.raises(HostUnreachable, match="name that nobody knows"):
+        unknown.health()
 
 
 def test_a_lost_database_is_said_in_words_and_comes_back(place: Site, backend: Process) -> None:

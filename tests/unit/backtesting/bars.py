@@ -25,7 +25,7 @@ def random_bars(count: int, seed: int = 1) -> Bars:
     )
 
 
-def write_csv(bars: Bars, path) -> None:  # type: ignore[no-untyped-def]  # any path
+def write_csv(bars: Bars, path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     frame = pd.DataFrame(
         {

@@ -30,7 +30,7 @@ PARAMETERS = BacktestParameters(
 COST = 0.0015
 
 
-def context(tmp_path: Path, name: str = "out", **more) -> LocalContext:  # type: ignore[no-untyped-def]  # passed through
+def context(tmp_path: Path, name: str = "out", **more) -> LocalContext:
     output = tmp_path / name
     output.mkdir()
     return LocalContext("op_backtest_x", tmp_path / "data", output, **more)
@@ -42,23 +42,23 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def mean_of_last(closes, t, window):  # type: ignore[no-untyped-def]  # plain numbers
+def mean_of_last(closes, t, window):
     return math.fsum(closes[t - window + 1 : t + 1]) / window if t >= window - 1 else math.nan
 
 
-def independent(closes, folds=4, train=120, capital=50_000.0):  # type: ignore[no-untyped-def]  # plain numbers
+def independent(closes, folds=4, train=120, capital=50_000.0):
     """Walk-forward moving-average cross, written out bar by bar."""
     n = len(closes)
     edges = [round(train + k * (n - train) / folds) for k in range(folds + 1)]
     averages = {w: [mean_of_last(closes, t, w) for t in range(n)] for w in (3, 8, 15, 30)}
 
-    def held_at(t, fast, slow):  # type: ignore[no-untyped-def]
+    def held_at(t, fast, slow):
         return 1.0 if t > 0 and averages[fast][t - 1] > averages[slow][t - 1] else 0.0
 
     targets = []
     chosen = []
     for first, last in pairwise(edges):
-        best = None
+        best = (-math.inf, 0, 0)
         for fast in (3, 8):
             for slow in (15, 30):
                 results, before = [], 0.0
@@ -70,7 +70,7 @@ def independent(closes, folds=4, train=120, capital=50_000.0):  # type: ignore[n
                 average = math.fsum(results) / len(results)
                 variance = math.fsum((r - average) ** 2 for r in results) / (len(results) - 1)
                 sharpe = average / math.sqrt(variance) * math.sqrt(252) if variance else 0.0
-                if best is None or sharpe > best[0]:
+                if sharpe > best[0]:
                     best = (sharpe, fast, slow)
         chosen.append(best[1:])
         targets += [held_at(t, *best[1:]) for t in range(first, last)]

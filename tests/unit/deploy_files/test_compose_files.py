@@ -126,7 +126,9 @@ def test_metrics_are_kept_for_ninety_days_and_for_seven_in_development(core, dev
 def test_ports_of_the_core_are_published_where_the_specification_says(core):
     published = {}
     for port in (port for service in core["services"].values() for port in service["ports"]):
-        address, default, inside = re.fullmatch(r"(.+):\$\{\w+_PORT:-(\d+)\}:(\d+)", port).groups()
+        parts = re.fullmatch(r"(.+):\$\{\w+_PORT:-(\d+)\}:(\d+)", port)
+        assert parts, port
+        address, default, inside = parts.groups()
         assert default == inside
         published[inside] = address
     public, peers = "${CORE_PUBLIC_ADDRESS:-127.0.0.1}", "${CORE_BIND_ADDRESS:-127.0.0.1}"

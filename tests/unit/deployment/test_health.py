@@ -30,7 +30,7 @@ def troubles(planned, host_of, clock):
             read_answers(found["answers"]),
             tag=plan.release.tag,
             restarts_before=restarts_before or {},
-            now=read_clock(found["clock"]),
+            now=read_clock(found["clock"]) or pytest.fail("the clock is missing"),
         )
         return [(trouble.service, trouble.reason, trouble.final) for trouble in judged]
 

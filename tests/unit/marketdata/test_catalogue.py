@@ -104,7 +104,7 @@ def test_no_name_leads_out_of_the_directory(name: str) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_give_a_dataset_or_a_sentence(tmp_path_factory, content: bytes) -> None:  # type: ignore[no-untyped-def]  # pytest's own fixture
+def test_any_bytes_give_a_dataset_or_a_sentence(tmp_path_factory, content: bytes) -> None:
     root = tmp_path_factory.mktemp("data")
     with contextlib.suppress(KtrdrError):
         import_csv(io.BytesIO(content), root, "X", "1d")

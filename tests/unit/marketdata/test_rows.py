@@ -69,7 +69,7 @@ def test_a_file_must_write_all_its_times_the_same_way() -> None:
 def test_empty_lines_count_for_the_line_numbers_and_for_nothing_else() -> None:
     good = "2020-01-01,1,2,0.5,1,1\n"
     assert len(read(f"{HEADER}\n{good}\n")) == 1
-    with pytest.raises(UsageError, match="line 4: .* stands twice"):
+    with pytest.raises(UsageError, match=r"line 4: .* stands twice"):
         read(f"{HEADER}{good}\n{good}")
 
 

@@ -20,7 +20,7 @@ from tests.unit.backtesting.bars import random_bars, write_csv
 PARAMETERS = TrainingParameters(symbol="TEST", epochs=4, hidden_units=(8,), seed=7)
 
 
-def context(tmp_path: Path, name: str, **more) -> LocalContext:  # type: ignore[no-untyped-def]  # passed through
+def context(tmp_path: Path, name: str, **more) -> LocalContext:
     output = tmp_path / name
     output.mkdir()
     return LocalContext("op_training_x", tmp_path / "data", output, **more)
@@ -81,7 +81,8 @@ def test_a_training_that_stopped_and_went_on_writes_the_same_bytes_as_one_that_d
         Classifier.load((each.output / "model" / "model.skops").read_bytes())
         for each in (whole, resumed)
     ]
-    np.testing.assert_array_equal(*(model.probabilities(features) for model in models))
+    undisturbed, after_stop = (model.probabilities(features) for model in models)
+    np.testing.assert_array_equal(undisturbed, after_stop)
 
 
 def test_the_confusion_and_the_baseline_fit_the_accuracy(data: Path) -> None:

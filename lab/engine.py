@@ -1,0 +1,97 @@
+"""The Docker Engine of this machine: used when it runs, started when it does not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Final
+
+from lab.place import ROOT, STATE
+from lab.report import LabError, Report
+from lab.shell import log_file, run, works
+
+PACKAGES: Final = (
+    "docker.io",
+    "iptables",
+    "debootstrap",
+    "openssh-client",
+    "openssl",
+    "apache2-utils",
+    "ca-certificates",
+    "git",
+)
+PID_FILE: Final = STATE / "dockerd.pid"
+START_TIMEOUT_S: Final = 60
+
+
+def install_packages() -> None:
+    """Installs what the lab needs of the distribution; quick when all is there."""
+    needed = [] if shutil.which("dockerd") else ["docker.io"]
+    run(str(ROOT / "scripts" / "apt-need"), *needed, *PACKAGES[1:])
+
+
+def docker() -> str:
+    """Debian's own client where it is installed: it can use the engine's BuildKit."""
+    own = "/usr/bin/docker"
+    return own if Path(own).exists() else "docker"
+
+
+def is_running() -> bool:
+    """Whether an engine answers."""
+    return works(docker(), "info", timeout=15)
+
+
+def start(report: Report) -> None:
+    """Starts an engine unless one runs.
+
+    Raises:
+        LabError: It does not come up.
+    """
+    if is_running():
+        return
+    with report.step("starting the Docker Engine"):
+        PID_FILE.parent.mkdir(parents=True, exist_ok=True)
+        # One that was killed leaves this behind and would not start again.
+        Path("/var/run/docker.pid").unlink(missing_ok=True)
+        with log_file("dockerd").open("ab") as log:
+            daemon = subprocess.Popen(
+                ["dockerd"],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        PID_FILE.write_text(str(daemon.pid))
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not is_running():
+            if daemon.poll() is not None or time.monotonic() > deadline:
+                tail = log_file("dockerd").read_text(errors="replace").splitlines()[-3:]
+                raise LabError(f"the Docker Engine does not start: {' | '.join(tail)}")
+            time.sleep(0.2)
+
+
+def stop() -> None:
+    """Ends the engine if the lab started it."""
+    if not PID_FILE.exists():
+        return
+    pid = int(PID_FILE.read_text())
+    PID_FILE.unlink()
+    if not _is_dockerd(pid):
+        return
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 60
+    while _is_dockerd(pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def _is_dockerd(pid: int) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return command.startswith(b"dockerd") and state != "Z"

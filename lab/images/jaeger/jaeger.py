@@ -1,0 +1,181 @@
+"""A stand-in for Jaeger, for the rehearsal homelab alone.
+
+A real OTLP receiver (gRPC, port 4317) that keeps the last traces in memory and answers the queries
+of Jaeger's own interface (port 16686): /api/services, /api/traces, /api/traces/ID.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import threading
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service_grpc
+
+MOST_TRACES = 5000
+KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
+
+
+class Store:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._traces: OrderedDict[str, list[dict[str, Any]]] = OrderedDict()
+
+    def add(self, spans: list[dict[str, Any]]) -> None:
+        with self._lock:
+            for span in spans:
+                self._traces.setdefault(span["traceID"], []).append(span)
+            while len(self._traces) > MOST_TRACES:
+                self._traces.popitem(last=False)
+
+    def services(self) -> list[str]:
+        with self._lock:
+            return sorted({s["service"] for spans in self._traces.values() for s in spans})
+
+    def traces(self, wanted: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
+        with self._lock:
+            found = [
+                (trace, spans)
+                for trace, spans in reversed(self._traces.items())
+                if wanted is None or any(s["service"] == wanted for s in spans)
+            ]
+        return [as_jaeger(trace, spans) for trace, spans in found[:limit]]
+
+    def trace(self, trace_id: str) -> list[dict[str, Any]]:
+        with self._lock:
+            spans = list(self._traces.get(trace_id, ()))
+        return [as_jaeger(trace_id, spans)] if spans else []
+
+
+def as_jaeger(trace_id: str, spans: list[dict[str, Any]]) -> dict[str, Any]:
+    names = sorted({span["service"] for span in spans})
+    keys = {name: f"p{number}" for number, name in enumerate(names, start=1)}
+    shown = []
+    for span in spans:
+        entry = {k: v for k, v in span.items() if k != "service"}
+        shown.append({**entry, "processID": keys[span["service"]]})
+    processes = {key: {"serviceName": name, "tags": []} for name, key in keys.items()}
+    return {"traceID": trace_id, "spans": shown, "processes": processes}
+
+
+def value_of(value: Any) -> Any:
+    kind = value.WhichOneof("value")
+    return getattr(value, kind) if kind and not kind.startswith(("array", "kv")) else str(value)
+
+
+def read(request: Any) -> list[dict[str, Any]]:
+    spans = []
+    for resource in request.resource_spans:
+        attributes = {a.key: value_of(a.value) for a in resource.resource.attributes}
+        name = str(attributes.get("service.name", "unknown"))
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                tags = [{"key": a.key, "value": value_of(a.value)} for a in span.attributes]
+                tags.append({"key": "span.kind", "value": KINDS.get(span.kind, "unspecified")})
+                parent = span.parent_span_id.hex()
+                references = [{"refType": "CHILD_OF", "spanID": parent}] if parent else []
+                references += [
+                    {
+                        "refType": "FOLLOWS_FROM",
+                        "traceID": x.trace_id.hex(),
+                        "spanID": x.span_id.hex(),
+                    }
+                    for x in span.links
+                ]
+                spans.append(
+                    {
+                        "traceID": span.trace_id.hex(),
+                        "spanID": span.span_id.hex(),
+                        "operationName": span.name,
+                        "references": references,
+                        "startTime": span.start_time_unix_nano // 1000,
+                        "duration": (span.end_time_unix_nano - span.start_time_unix_nano) // 1000,
+                        "tags": tags,
+                        "service": name,
+                    }
+                )
+    return spans
+
+
+class Receiver(service_grpc.TraceServiceServicer):
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def Export(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002  # the protocol's name
+        self._store.add(read(request))
+        return service.ExportTraceServiceResponse()
+
+
+def page(store: Store) -> str:
+    rows = []
+    for trace in store.traces(limit=50):
+        root = min(trace["spans"], key=lambda span: span["startTime"])
+        services = ", ".join(p["serviceName"] for p in trace["processes"].values())
+        name, spans = html.escape(root["operationName"]), len(trace["spans"])
+        rows.append(
+            f'<tr><td><a href="/api/traces/{trace["traceID"]}">{name}</a>'
+            f"<td>{html.escape(services)}<td>{spans}<td>{root['duration'] / 1000:.1f} ms"
+        )
+    return (
+        '<!doctype html><meta charset="utf-8"><title>Jaeger (stand-in)</title>'
+        "<style>body{font:16px sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+        "td,th{padding:.25rem 1rem .25rem 0;text-align:left}</style>"
+        "<h1>A stand-in for Jaeger</h1><p>The rehearsal homelab cannot fetch the original. The "
+        "latest traces that have arrived:</p>"
+        f"<table><tr><th>trace<th>services<th>spans<th>duration{''.join(rows)}</table>"
+    )
+
+
+def handler_of(store: Store) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            parts = urlsplit(self.path)
+            asked = parse_qs(parts.query)
+            if parts.path == "/api/services":
+                self.answer({"data": store.services()})
+            elif parts.path == "/api/traces":
+                limit = int(asked.get("limit", ["20"])[0])
+                self.answer({"data": store.traces(asked.get("service", [None])[0], limit)})
+            elif parts.path.startswith("/api/traces/"):
+                found = store.trace(parts.path.rpartition("/")[2])
+                self.answer({"data": found}, 200 if found else 404)
+            elif parts.path in ("/", "/search"):
+                self.write(200, "text/html; charset=utf-8", page(store).encode())
+            else:
+                self.answer({"errors": [{"msg": "this stand-in does not know that"}]}, 404)
+
+        def answer(self, value: Any, status: int = 200) -> None:
+            self.write(status, "application/json", json.dumps(value, default=str).encode())
+
+        def write(self, status: int, kind: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Health checks every few seconds are not worth a line."""
+
+    return Handler
+
+
+def main() -> None:
+    store = Store()
+    server = grpc.server(ThreadPoolExecutor(max_workers=4))
+    service_grpc.add_TraceServiceServicer_to_server(Receiver(store), server)
+    server.add_insecure_port("0.0.0.0:4317")
+    server.start()
+    print("this is a stand-in for Jaeger", flush=True)
+    ThreadingHTTPServer(("0.0.0.0", 16686), handler_of(store)).serve_forever()
+
+
+if __name__ == "__main__":
+    main()

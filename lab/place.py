@@ -1,0 +1,89 @@
+"""Names, ports and directories of the lab."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+STATE: Final = ROOT / ".lab"
+IMAGES: Final = ROOT / "lab" / "images"
+STANDINS: Final = ROOT / "lab" / "standins"
+
+DOMAIN: Final = "ktrdr.home.mynerd.place"
+NETWORK: Final = "ktrdr-lab"
+LABEL: Final = "place.mynerd.ktrdr.lab"
+SHARED_VOLUME: Final = "ktrdr-lab-shared"
+# Who all containers of KTRDR run as.
+UID: Final = 10001
+
+BASE_IMAGE: Final = "ktrdr-lab/debian:bookworm"
+PYTHON_IMAGE: Final = "ktrdr-lab/python:3.11"
+NODE_IMAGE: Final = "ktrdr-lab/node"
+REGISTRY_IMAGE: Final = "ktrdr-lab/registry"
+
+GHCR_PORT: Final = 15443
+MIRROR_PORT: Final = 15444
+BACKEND_REPOSITORY: Final = "ktrdr/ktrdr-backend"
+NFS_REPOSITORY: Final = "ktrdr/ktrdr-nfs-server"
+REGISTRY_USER: Final = "ktrdr"
+
+VAULT: Final = "KTRDR Homelab Secrets"
+ITEM: Final = "ktrdr-homelab-core"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One host.
+
+    Attributes:
+        key: What the tests call it: core, B or C.
+        container: Its container on this machine.
+        names: Its DNS names.
+        shared: Where it has the shared directory.
+        ssh_port: Where its sshd is reached from this machine.
+        ports: Further ports of this machine that lead to ports of the host.
+        relay: ``PORT:TARGET``, where the host passes a port of its own on to one that listens on
+            its loopback alone.
+    """
+
+    key: str
+    container: str
+    names: tuple[str, ...]
+    shared: str
+    ssh_port: int
+    ports: tuple[tuple[int, int], ...] = ()
+    relay: str = ""
+
+
+API_PORT: Final = 18000
+GRAFANA_PORT: Final = 13000
+JAEGER_PORT: Final = 26686
+# Prometheus listens on its host's loopback alone.
+PROMETHEUS_PORT: Final = 19090
+
+CORE: Final = Node(
+    key="core",
+    container="ktrdr-lab-core",
+    names=tuple(f"{name}.{DOMAIN}" for name in ("backend", "postgres", "grafana", "prometheus")),
+    shared="/srv/ktrdr-shared",
+    ssh_port=22101,
+    ports=(
+        (API_PORT, 8000),
+        (GRAFANA_PORT, 3000),
+        (JAEGER_PORT, 16686),
+        (PROMETHEUS_PORT, PROMETHEUS_PORT),
+    ),
+    relay=f"{PROMETHEUS_PORT}:9090",
+)
+NODES: Final = (
+    CORE,
+    Node("B", "ktrdr-lab-b", (f"workers-b.{DOMAIN}",), "/mnt/ktrdr-shared", 22102),
+    Node("C", "ktrdr-lab-c", (f"workers-c.{DOMAIN}",), "/mnt/ktrdr-shared", 22103),
+)
+
+
+def url(port: int) -> str:
+    """An address on this machine."""
+    return f"http://127.0.0.1:{port}"

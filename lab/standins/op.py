@@ -1,0 +1,114 @@
+"""A stand-in for the 1Password CLI, which is proprietary and cannot be installed here.
+
+Takes the real program's arguments (`op item get ITEM --vault VAULT --format json`, `op --version`,
+`op account list`, `op vault list`), prints its JSON, its error texts, and exits as it does: with 1
+for everything. It reads a vault file, which is meant to be edited:
+
+    {"state": "signed in", "vaults": {"VAULT": {"ITEM": {"FIELD": "value", …}}}}
+
+A field may also be an object with `value`, `type` and `section`; an item may be a list of fields,
+each an object with `label` too, so that a label can stand twice. Other states than "signed in" make
+every call fail as the real program does: see STATES. KTRDR_LAB_VAULT names another file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+STATES = {
+    "signed out": "You are not currently signed in. Please run `op signin --help` for instructions",
+    "not signed in": "account is not signed in",
+    "session expired": "session expired, sign in to create a new session",
+    "prompt dismissed": "error initializing client: authorization prompt dismissed",
+    "prompt timeout": "error initializing client: authorization timeout",
+    "no app": "error initializing client: connecting to desktop app: is it running?",
+    "no account": "No accounts configured for use with 1Password CLI.",
+    "rate limited": "Too many requests. Your client has been rate-limited.",
+    "unknown": "something happened that nobody has seen before",
+}
+
+
+def fail(text: str) -> NoReturn:
+    sys.stderr.write(f"[ERROR] {time.strftime('%Y/%m/%d %H:%M:%S')} {text}\n")
+    raise SystemExit(1)
+
+
+def main() -> None:
+    path = Path(os.environ.get("KTRDR_LAB_VAULT") or sys.argv[1])
+    arguments = sys.argv[2:]
+    if arguments == ["--version"]:
+        print("2.32.0")
+        return
+    content = json.loads(path.read_text(encoding="utf-8"))
+    state = content.get("state", "signed in")
+    if state == "hangs":
+        time.sleep(3600)
+    if state != "signed in":
+        fail(STATES.get(state, state))
+    if arguments[:2] == ["item", "get"]:
+        get_item(content["vaults"], arguments[2:])
+    elif arguments[:2] == ["vault", "list"]:
+        print("\n".join(content["vaults"]))
+    elif arguments[:2] == ["account", "list"]:
+        print("my.1password.com  rehearsal@example.org")
+    else:
+        fail(f'unknown command {" ".join(arguments[:2])!r} for "op"')
+
+
+def get_item(vaults: dict[str, Any], arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="op item get")
+    parser.add_argument("item")
+    parser.add_argument("--vault")
+    parser.add_argument("--format", choices=["json"], required=True)
+    asked = parser.parse_args(arguments)
+    if asked.vault is None:
+        fail("a vault query must be provided when this command is called by a service account")
+    if asked.vault not in vaults:
+        fail(f'"{asked.vault}" isn\'t a vault in this account.')
+    items = vaults[asked.vault]
+    if asked.item not in items:
+        fail(f'"{asked.item}" isn\'t an item in the "{asked.vault}" vault.')
+    listed = items[asked.item]
+    entries = (
+        listed
+        if isinstance(listed, list)
+        else [
+            {"label": label, **(entry if isinstance(entry, dict) else {"value": entry})}
+            for label, entry in listed.items()
+        ]
+    )
+    print(json.dumps(as_item(asked.item, asked.vault, entries), indent=2))
+
+
+def as_item(title: str, vault: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    fields: list[dict[str, Any]] = [{"id": "notesPlain", "type": "STRING", "label": "notesPlain"}]
+    for number, entry in enumerate(entries):
+        field = {
+            "id": f"field{number}",
+            "type": entry.get("type", "CONCEALED"),
+            "label": entry["label"],
+            "reference": f"op://{vault}/{title}/{entry['label']}",
+        }
+        if entry.get("value", "") != "":
+            field["value"] = entry["value"]
+        if "section" in entry:
+            field["section"] = {"id": entry["section"].lower(), "label": entry["section"]}
+        fields.append(field)
+    return {
+        "id": "rehearsal",
+        "title": title,
+        "version": 1,
+        "vault": {"id": "rehearsalvault", "name": vault},
+        "category": "SECURE_NOTE",
+        "fields": fields,
+    }
+
+
+if __name__ == "__main__":
+    main()
