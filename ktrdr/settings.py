@@ -115,6 +115,9 @@ class BackendSettings(Settings):
     jwt_secret: Annotated[SecretText, AfterValidator(_long_enough)] = Field(
         description="Signs and checks tokens; at least 32 characters."
     )
+    database_deadline_s: float = Field(
+        default=45, gt=0, description="Seconds the backend waits for the database at its start."
+    )
     health_check_interval_s: float = Field(
         default=10, gt=0, description="Seconds between two health checks of a worker."
     )

@@ -50,9 +50,10 @@ def up(report: Report) -> None:
         registries.ensure()
         hosts = pool.submit(_bring_up_hosts, report)
         data.result()
-        images.fill_mirror(report)
+        changed = images.fill_mirror(report)
         images.fill_registry(report, wanted)
         hosts.result()
+    nodes.renew(changed)
     _write_environment(wanted)
     report.say("the lab is up; `. .lab/env` makes plain `ktrdr deploy …` address it")
 

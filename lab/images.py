@@ -100,11 +100,16 @@ def build_foundation(report: Report) -> None:
         node.result()
 
 
-def fill_mirror(report: Report) -> None:
-    """Builds what stands in for the third parties' images, and puts it into the mirror."""
+def fill_mirror(report: Report) -> list[str]:
+    """Builds what stands in for the third parties' images, and puts it into the mirror.
+
+    Returns:
+        The names whose image is another one than before.
+    """
     title = "images of the database, Prometheus, Grafana and Jaeger"
     with report.step(title), ThreadPoolExecutor(2) as pool:
-        list(pool.map(_fill, THIRD_PARTIES))
+        filled = list(pool.map(_fill, THIRD_PARTIES))
+    return [name for name in filled if name]
 
 
 def fill_registry(report: Report, wanted: Version) -> None:
@@ -131,7 +136,7 @@ def _build_node() -> None:
     build(NODE_IMAGE, context)
 
 
-def _fill(party: ThirdParty) -> None:
+def _fill(party: ThirdParty) -> str | None:
     context = IMAGES / party.service
     if party.service == "jaeger":
         context = _fresh_context("jaeger")
@@ -140,7 +145,8 @@ def _fill(party: ThirdParty) -> None:
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(context / "libraries")
     build(stand_in(party.service), context, labels={STANDIN_LABEL: party.stands_in})
-    registries.push_to_mirror(stand_in(party.service), names()[party.service])
+    name = names()[party.service]
+    return name if registries.push_to_mirror(stand_in(party.service), name) else None
 
 
 def _release_backend(wanted: Version) -> None:

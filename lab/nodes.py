@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Final
@@ -30,6 +30,18 @@ def ensure(report: Report) -> bool:
         changed = list(pool.map(lambda node: _ensure(node, report), NODES))
     containers.execute(NODES[0].container, "chown", f"{UID}:{UID}", NODES[0].shared)
     return any(changed)
+
+
+def renew(images: Iterable[str]) -> None:
+    """Makes hosts that have an older image of a name pull it anew: a name of a version never does.
+
+    Args:
+        images: Names in the mirror whose image has changed.
+    """
+    for name in images:
+        for node in NODES:
+            if containers.works_inside(node.container, "docker", "image", "inspect", name):
+                containers.execute(node.container, "docker", "pull", "--quiet", name, timeout=300)
 
 
 def is_well(node: Node) -> bool:

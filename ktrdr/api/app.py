@@ -15,10 +15,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from ktrdr.api.errors import add_error_handlers
 from ktrdr.api.measurement import MeasureRequests
 from ktrdr.api.routes import data, discovery, health, operations, workers
+from ktrdr.api.startup import SayWhyStartupFails
 from ktrdr.api.state import State
 from ktrdr.contracts import API_PREFIX
 from ktrdr.database.migrate import migrate
 from ktrdr.database.pool import make_pool, wait_until_reachable
+from ktrdr.errors import KtrdrError
 from ktrdr.fleet.health import HealthChecker
 from ktrdr.fleet.registry import WorkerRegistry
 from ktrdr.fleet.upkeep import Upkeep
@@ -33,8 +35,6 @@ logger = logging.getLogger(__name__)
 
 SERVICE: Final = "ktrdr-backend"
 POOL_SIZE: Final = 10
-# Compose starts the backend once the database is healthy; this covers a restart of both at once.
-DATABASE_DEADLINE_S: Final = 45
 
 
 def create_app(settings: BackendSettings) -> FastAPI:
@@ -45,8 +45,12 @@ def create_app(settings: BackendSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _running(settings, provider) as state:
-            app.state.ktrdr = state
+        async with AsyncExitStack() as stack:
+            try:
+                app.state.ktrdr = await stack.enter_async_context(_running(settings, provider))
+            except KtrdrError as fault:
+                app.state.startup_fault = fault
+                raise
             yield
 
     app = FastAPI(
@@ -63,6 +67,7 @@ def create_app(settings: BackendSettings) -> FastAPI:
     app.include_router(discovery.router)
     add_error_handlers(app)
     app.add_middleware(MeasureRequests)
+    app.add_middleware(SayWhyStartupFails)
     trace_requests(app, provider)
     return app
 
@@ -72,7 +77,7 @@ async def _running(settings: BackendSettings, provider: TracerProvider) -> Async
     """Starts what the routes need, and stops it in the reverse order, traces last."""
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, shut_down_tracing, provider)
-        await wait_until_reachable(settings, deadline_s=DATABASE_DEADLINE_S)
+        await wait_until_reachable(settings, deadline_s=settings.database_deadline_s)
         await migrate(settings)
         pool = await stack.enter_async_context(make_pool(settings, SERVICE, max_size=POOL_SIZE))
         store, registry = OperationStore(pool), WorkerRegistry(pool)

@@ -91,10 +91,9 @@ def _of_container(
         return Trouble(name, "has no container", final=True)
     restarts = container.restarts - restarts_before.get(container.id, 0)
     if restarts >= _CRASH_LOOP:
-        code = container.exit_code
-        return Trouble(
-            name, f"starts and ends again and again (last with exit code {code})", final=True
-        )
+        # Between two attempts there is a last exit code; while it runs, Docker says 0.
+        last = f" (last with exit code {code})" if (code := container.exit_code) else ""
+        return Trouble(name, f"starts and ends again and again{last}", final=True)
     if container.status in ("exited", "dead"):
         return Trouble(name, f"has ended with exit code {container.exit_code}", final=True)
     if not container.is_running:

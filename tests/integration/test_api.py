@@ -331,3 +331,17 @@ def test_nothing_secret_is_logged(place: Site, backend: Process) -> None:
     lines = [json.loads(line) for line in backend.output.splitlines() if line.startswith("{")]
     assert lines
     assert not any(secret in backend.output for secret in secrets)
+
+
+def test_a_backend_that_finds_no_database_ends_with_a_sentence(place: Site) -> None:
+    process = place.start(
+        "ktrdr.api.main:app",
+        free_port(),
+        JWT_SECRET=JWT_SECRET.reveal(),
+        DB_PORT=str(free_port()),
+        DATABASE_DEADLINE_S="0.5",
+    )
+    assert process.popen.wait(20) == 3
+    assert "cannot be used" in process.output
+    assert "Check that the db service is healthy" in process.output
+    assert "Traceback" not in process.output
