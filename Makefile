@@ -16,7 +16,7 @@ demo: setup ## raise the homelab, deploy to it, run real work on it
 	@$(BIN)/python -m lab demo
 
 test: setup ## every test: unit, integration, end-to-end in the lab
-	@scripts/apt-need postgresql openssh-server libnfs-utils
+	@scripts/apt-need postgresql openssh-server
 	@$(BIN)/pytest -n auto tests/unit tests/integration
 	@$(BIN)/pytest tests/e2e
 
@@ -48,7 +48,6 @@ integration: setup ## run the integration tests alone
 	@$(BIN)/pytest -q -n auto tests/integration
 
 e2e: setup ## run the end-to-end tests alone, in the lab
-	@scripts/apt-need libnfs-utils
 	@$(BIN)/pytest tests/e2e
 
 lab-up: setup ## raise the rehearsal homelab, or repair it

@@ -19,6 +19,7 @@ _COMMIT_TAG: Final = re.compile(r"sha-([0-9a-f]{7})")
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _SHORT: Final = 7
 
+DATABASE: Final = "deploy/db/"
 MONITORING: Final = "monitoring/"
 GRAFANA: Final = "monitoring/grafana/"
 
@@ -88,7 +89,7 @@ def env_file(target: Target) -> str:
 def shipped_paths(target: Target) -> tuple[str, ...]:
     """What belongs on a host of this target; a path that ends in a slash is a directory."""
     files = (compose_file(target), env_file(target))
-    return (*files, MONITORING) if target == "core" else files
+    return (*files, DATABASE, MONITORING) if target == "core" else files
 
 
 def tag_of(commit: str) -> str:

@@ -18,6 +18,11 @@ MINIMUM_LENGTHS: Final[Mapping[str, int]] = {
     # A name is no secret by itself and is not scrubbed from output.
     "db_username": 1,
 }
+# What initdb does not take in the name of a database's first role, and what no line of its
+# configuration can hold.
+_NOT_IN_ROLES: Final = frozenset("\"$'\\`\n\r\t")
+# NAMEDATALEN - 1: PostgreSQL cuts what is longer.
+_LONGEST_ROLE: Final = 63
 # What is shorter could not be scrubbed from output.
 _MINIMUM_LENGTH: Final = SHORTEST_SCRUBBED
 
@@ -31,7 +36,8 @@ def check(fields: Mapping[str, Secret], wanted: Iterable[str]) -> None:
 
     Raises:
         SecretsError: Names every wanted field that is missing, blank, too short, or holds what an
-            environment variable cannot (NUL, lone surrogates), in one sentence, without a value.
+            environment variable (NUL, lone surrogates) or PostgreSQL cannot, in one sentence,
+            without a value.
     """
     complaints = [
         complaint for label in wanted if (complaint := _complaint(label, fields.get(label)))
@@ -56,4 +62,14 @@ def _complaint(label: str, secret: Secret | None) -> str | None:
         return f"{label} holds half a character (a lone surrogate)"
     if len(value) < minimum:
         return f"{label} is shorter than {minimum} characters"
+    return _complaint_of_role(label, value) if label == "db_username" else None
+
+
+def _complaint_of_role(label: str, value: str) -> str | None:
+    if _NOT_IN_ROLES.intersection(value):
+        return f"{label} holds a character that PostgreSQL does not take (\" $ ' \\ ` or a control)"
+    if len(value.encode()) > _LONGEST_ROLE:
+        return f"{label} is longer than {_LONGEST_ROLE} bytes"
+    if value.startswith("pg_"):
+        return f"{label} begins with pg_, which PostgreSQL keeps for itself"
     return None

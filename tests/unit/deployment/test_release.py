@@ -36,7 +36,7 @@ def test_what_cannot_be_a_tag_is_refused(tag):
 
 
 def test_monitoring_goes_to_the_core_host_alone():
-    assert shipped_paths("core") == ("docker-compose.core.yml", ".env.core", "monitoring/")
+    assert shipped_paths("core")[2:] == ("deploy/db/", "monitoring/")
     assert shipped_paths("workers") == ("docker-compose.workers.yml", ".env.workers")
 
 

@@ -67,3 +67,23 @@ def test_the_documented_least_lengths_are_those_that_are_checked() -> None:
     page = Path("docs/secrets.md").read_text(encoding="utf-8")
     documented = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| (\d+) \|", page, re.MULTILINE))
     assert documented == {label: str(MINIMUM_LENGTHS.get(label, 4)) for label in GOOD}
+
+
+@pytest.mark.parametrize("character", ['"', "$", "'", "\\", "`", "\n", "\t"])
+def test_a_user_name_that_postgresql_does_not_take_is_refused(character: str) -> None:
+    text = complaint({"db_username": Secret(f"ktr{character}dr")})
+    assert "db_username holds a character that PostgreSQL does not take" in text
+
+
+def test_a_user_name_is_no_longer_than_postgresql_keeps_it() -> None:
+    check(GOOD | {"db_username": Secret("é" * 31)}, GOOD)
+    assert "db_username is longer than 63 bytes" in complaint({"db_username": Secret("é" * 32)})
+
+
+def test_a_user_name_does_not_begin_as_postgresqls_own_do() -> None:
+    assert "db_username begins with pg_" in complaint({"db_username": Secret("pg_ktrdr")})
+
+
+def test_any_other_character_is_taken_everywhere() -> None:
+    odd = Secret("%#=&;|<>(){}*?!~ é日本@:/")
+    check(GOOD | {"db_username": odd, "db_password": Secret("'\"$`\\ \t\nlong enough")}, GOOD)

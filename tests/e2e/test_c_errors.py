@@ -1,0 +1,356 @@
+"""Everything that is foreseeably wrong is one sentence, a documented exit code, and no change."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import keys, registries
+from lab.engine import docker
+from lab.place import DOMAIN, ROOT
+from lab.shell import run, wait_until
+from tests.e2e.conftest import BIN, Lab, Ran
+from tests.e2e.leaks import leaks_in
+
+CORE = f"backend.{DOMAIN}"
+
+
+def state_of(lab: Lab, key: str) -> dict[str, Any]:
+    return {
+        service: (each["Id"], each["State"]["StartedAt"])
+        for service, each in lab.inspect(key).items()
+    }
+
+
+def refused(lab: Lab, code: int, *words: str, ran: Ran) -> None:
+    """One error line with these words, this exit code, and no secret."""
+    assert ran.code == code, ran.text
+    errors = [line for line in ran.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, ran.text
+    for word in words:
+        assert word in ran.err, ran.text
+    assert any(line.startswith("hint: ") for line in ran.err.splitlines()), ran.text
+    assert leaks_in(ran.text, {k: v for k, v in lab.fields.items() if k != "db_username"}) == []
+
+
+# ---- 2: usage
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["workers", "Bb"], ["there is no node 'Bb'", "did you mean B?", "B, C"]),
+        (["core", "bakcend"], ["there is no service 'bakcend'", "did you mean backend?", "all"]),
+        (["core", "all", "--profile", "big"], ["there is no profile 'big'"]),
+        (["core", "all", "--set", "core.hots=x"], ["core.hots"]),
+    ],
+)
+def test_a_name_that_is_none_is_answered_with_the_valid_ones(
+    lab: Lab, command: list[str], words: list[str]
+) -> None:
+    ran = lab.ktrdr("deploy", *command)
+    code = 3 if "--set" in command else 2
+    refused(lab, code, *words, ran=ran)
+
+
+def test_a_scale_beyond_three_is_refused(lab: Lab) -> None:
+    ran = lab.ktrdr("deploy", "workers", "B", "--scale", "4")
+    assert ran.code == 2
+    assert "1<=x<=3" in ran.err
+
+
+# ---- 3: configuration
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("core: [\n", ["inventory.yml:2", "not YAML"]),
+        ("core:\n  host: a\nworkers: {}\nnodes: {}\n", ["inventory.yml:4", "nodes"]),
+        ("core:\n  host: a\n  ports: {backend: many}\n", ["inventory.yml:3", "ports.backend"]),
+        ("core:\n  host: a\n  ports: {backend: 3000}\n", ["inventory.yml:3", "3000"]),
+    ],
+)
+def test_a_fault_of_the_inventory_is_named_by_file_and_line(
+    lab: Lab, tmp_path: Path, content: str, words: list[str]
+) -> None:
+    path = tmp_path / "inventory.yml"
+    path.write_text(content)
+    refused(lab, 3, *words, ran=lab.ktrdr("deploy", "core", "all", "--inventory", str(path)))
+
+
+@pytest.fixture
+def checkout(lab: Lab, tmp_path: Path) -> Path:
+    place = tmp_path / "checkout"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place)], check=True)
+    return place
+
+
+def test_uncommitted_changes_are_refused_where_nobody_can_be_asked(
+    lab: Lab, checkout: Path
+) -> None:
+    (checkout / ".env.core").write_text("IMAGE_NAME=x\n")
+    before = state_of(lab, "core")
+    ran = lab.ktrdr("deploy", "core", "all", cwd=checkout, env={"KTRDR_DEPLOY_TAG": ""})
+    refused(lab, 3, "uncommitted changes (.env.core)", "--tag", ran=ran)
+    assert state_of(lab, "core") == before
+
+
+def test_an_unpushed_commit_is_refused_where_nobody_can_be_asked(lab: Lab, checkout: Path) -> None:
+    git = ["git", "-C", str(checkout), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "unpushed"], check=True)
+    ran = lab.ktrdr("deploy", "core", "all", cwd=checkout, env={"KTRDR_DEPLOY_TAG": ""})
+    refused(lab, 3, "is on no remote branch", "--tag", ran=ran)
+
+
+def test_uncommitted_changes_are_a_question_on_a_terminal(lab: Lab, checkout: Path) -> None:
+    (checkout / ".env.core").write_text("IMAGE_NAME=x\n")
+    env = {**lab.env, "KTRDR_DEPLOY_TAG": ""}
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(checkout)
+        os.execve(BIN / "ktrdr", ["ktrdr", "deploy", "core", "all"], env)
+    output = b""
+    answered = False
+    while True:
+        try:
+            piece = os.read(terminal, 1024)
+        except OSError:
+            break
+        output += piece
+        if not answered and b"[y/N]" in output:
+            os.write(terminal, b"n\n")
+            answered = True
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 130
+    assert b"uncommitted changes (.env.core)" in output
+    assert b"called off, nothing was changed" in output
+
+
+# ---- 4: secrets
+
+
+def test_a_laptop_without_op_is_told_so(lab: Lab, tmp_path: Path) -> None:
+    for program in ("git", "ssh"):
+        (tmp_path / program).symlink_to(shutil.which(program) or program)
+    ran = lab.ktrdr("deploy", "core", "all", env={"PATH": str(tmp_path)})
+    refused(lab, 4, "this machine has no program op", "1Password CLI", ran=ran)
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("signed out", "1Password is not signed in"),
+        ("not signed in", "1Password is not signed in"),
+        ("session expired", "session has expired"),
+        ("prompt dismissed", "prompt was dismissed"),
+        ("prompt timeout", "nobody answered 1Password's prompt"),
+        ("no app", "cannot reach the 1Password app"),
+        ("no account", "op knows no 1Password account"),
+        ("rate limited", "takes no more requests"),
+        ("unknown", "something happened that nobody has seen before"),
+    ],
+)
+def test_each_refusal_of_the_vault_has_its_own_words(
+    lab: Lab, tmp_path: Path, state: str, words: str
+) -> None:
+    env = lab.write_vault(tmp_path / "vault.json", state=state)
+    refused(lab, 4, words, ran=lab.ktrdr("deploy", "core", "all", env=env))
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("secrets.vault=Other", 'this 1Password account has no vault "Other"'),
+        ("secrets.item=other", 'the vault "KTRDR Homelab Secrets" has no item "other"'),
+    ],
+)
+def test_a_wrong_vault_and_a_wrong_item_are_told_apart(lab: Lab, setting: str, words: str) -> None:
+    refused(lab, 4, words, ran=lab.ktrdr("deploy", "core", "all", "--set", setting))
+
+
+def test_all_that_is_wrong_with_the_fields_is_said_at_once(lab: Lab, tmp_path: Path) -> None:
+    changes = {"db_username": None, "db_password": "", "jwt_secret": "short", "ghcr_token": "abc"}
+    env = lab.write_vault(tmp_path / "vault.json", changes)
+    refused(
+        lab,
+        4,
+        "db_username is missing",
+        "db_password is empty",
+        "jwt_secret is shorter than 32 characters",
+        "ghcr_token is shorter than",
+        ran=lab.ktrdr("deploy", "core", "all", env=env),
+    )
+
+
+def test_a_field_that_stands_twice_is_named_with_its_places(lab: Lab, tmp_path: Path) -> None:
+    from lab import vault
+
+    fields: Any = [{"label": name, "value": value} for name, value in lab.fields.items()]
+    fields.append({"label": "db_password", "value": "another one", "section": "Old"})
+    vault.write(tmp_path / "vault.json", fields)
+    env = {"KTRDR_LAB_VAULT": str(tmp_path / "vault.json")}
+    ran = lab.ktrdr("deploy", "core", "all", env=env)
+    refused(lab, 4, "fields of the same name: db_password", 'section "Old"', ran=ran)
+
+
+# ---- 5: hosts that cannot be reached
+
+
+def ssh_config(path: Path, *lines: str) -> dict[str, str]:
+    """A configuration that knows the core host in another way; everything else is the lab's."""
+    body = "".join(f"    {line}\n" for line in lines)
+    path.write_text(f"Host {CORE}\n{body}\n{keys.CONFIG.read_text()}")
+    return {"KTRDR_SSH_CONFIG": str(path)}
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """A port that takes connections and never says a word."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_a_host_name_that_nobody_knows(lab: Lab) -> None:
+    ran = lab.ktrdr("deploy", "core", "all", "--set", "core.host=no-such-host.invalid")
+    refused(lab, 5, "no-such-host.invalid", "name", ran=ran)
+
+
+def test_a_host_that_refuses_the_connection(lab: Lab, tmp_path: Path) -> None:
+    env = ssh_config(tmp_path / "config", f"Port {closed_port()}")
+    refused(lab, 5, CORE, "refuse", ran=lab.ktrdr("deploy", "core", "all", env=env))
+
+
+def test_a_host_whose_key_has_changed(lab: Lab, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other))
+    known = tmp_path / "known_hosts"
+    known.write_text(f"{CORE} {' '.join(Path(f'{other}.pub').read_text().split()[:2])}\n")
+    env = ssh_config(tmp_path / "config", f'UserKnownHostsFile "{known}"')
+    refused(lab, 5, CORE, "key", "changed", ran=lab.ktrdr("deploy", "core", "all", env=env))
+
+
+def test_a_host_that_does_not_take_the_operators_key(lab: Lab, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other))
+    env = ssh_config(tmp_path / "config", f'IdentityFile "{other}"')
+    config = tmp_path / "config"
+    config.write_text(config.read_text().replace(f'IdentityFile "{keys.DIRECTORY}/id_ed25519"', ""))
+    ran = lab.ktrdr("deploy", "core", "all", env=env)
+    refused(lab, 5, CORE, "key", ran=ran)
+    assert "changed" not in ran.err
+
+
+def test_a_host_that_does_not_answer(lab: Lab, tmp_path: Path) -> None:
+    with silent_server() as port:
+        env = ssh_config(tmp_path / "config", f"Port {port}", "ConnectTimeout 1")
+        refused(lab, 5, CORE, "answer", ran=lab.ktrdr("deploy", "core", "all", env=env))
+
+
+# ---- 6: hosts that cannot run the stack
+
+
+def test_all_that_is_wrong_with_a_host_is_found_at_once_and_changes_nothing(lab: Lab) -> None:
+    plugin = "/usr/local/lib/docker/cli-plugins/docker-compose"
+    before = state_of(lab, "C")
+    lab.on("C", "mv", plugin, f"{plugin}.away")
+    lab.on("C", "sh", "-c", "mkdir -p /opt/full && mount -t tmpfs -o size=64k tmpfs /opt/full")
+    try:
+        ran = lab.ktrdr(
+            *("deploy", "workers", "C", "--set", "workers.C.workdir=/opt/full/ktrdr"),
+            *("--set", "workers.C.shared_directory=/mnt/nothing"),
+        )
+    finally:
+        lab.on("C", "mv", f"{plugin}.away", plugin)
+        lab.on("C", "sh", "-c", "umount /opt/full && rmdir /opt/full")
+    words = (
+        f"workers-c.{DOMAIN} is not ready",
+        "Docker Compose is not installed",
+        "the disk of the work directory is full: 0 MiB are free and 2048 needed",
+        "the shared directory /mnt/nothing is missing",
+    )
+    refused(lab, 6, *words, ran=ran)
+    assert state_of(lab, "C") == before
+
+
+def test_a_compose_that_is_too_old_and_a_work_directory_that_cannot_be_written(lab: Lab) -> None:
+    plugin = "/usr/local/lib/docker/cli-plugins/docker-compose"
+    old = (
+        '#!/bin/sh\ncase "$1" in docker-cli-plugin-metadata) echo '
+        """'{"SchemaVersion": "0.1.0", "Vendor": "x", "Version": "2.20.0"}' """
+        ";; *) echo 2.20.0 ;; esac\n"
+    )
+    lab.on("C", "mv", plugin, f"{plugin}.away")
+    lab.on("C", "sh", "-c", f"cat >{plugin} <<'X'\n{old}X\nchmod +x {plugin}")
+    try:
+        ran = lab.ktrdr("deploy", "workers", "C", "--set", "workers.C.workdir=/proc/ktrdr")
+    finally:
+        lab.on("C", "mv", f"{plugin}.away", plugin)
+    refused(lab, 6, "Docker Compose 2.20.0 is older than 2.38.0", "/proc/ktrdr", ran=ran)
+
+
+def test_a_docker_daemon_that_does_not_run(lab: Lab) -> None:
+    lab.on(
+        "C",
+        "sh",
+        "-c",
+        "touch /run/no-docker; pkill -x dockerd; "
+        "while pgrep -x dockerd >/dev/null; do sleep 0.1; done",
+    )
+    try:
+        ran = lab.ktrdr("deploy", "workers", "C")
+    finally:
+        lab.on("C", "rm", "/run/no-docker")
+        wait_until("Docker is back", lambda: bool(lab.on("C", "docker", "ps", "-q", check=False)))
+    refused(lab, 6, "the Docker daemon does not run", "systemctl start docker", ran=ran)
+    lab.good("deploy", "workers", "C")
+
+
+# ---- 7: images
+
+
+def test_a_tag_that_the_registry_does_not_have(lab: Lab) -> None:
+    before = state_of(lab, "core")
+    ran = lab.ktrdr("deploy", "core", "all", "--tag", "sha-0000000")
+    refused(lab, 7, "sha-0000000 is not in the registry", "CI", ran=ran)
+    assert state_of(lab, "core") == before
+
+
+def test_a_registry_that_refuses_the_login(lab: Lab, tmp_path: Path) -> None:
+    env = lab.write_vault(tmp_path / "vault.json", {"ghcr_token": "ghp_outdated"})
+    ran = lab.ktrdr("deploy", "core", "all", "--tag", "sha-0000000", env=env)
+    refused(lab, 7, "refuses the login", "ghcr_token", ran=ran)
+
+
+def test_a_registry_that_is_down(lab: Lab) -> None:
+    run(docker(), "stop", "--time", "1", registries.GHCR)
+    try:
+        ran = lab.ktrdr("deploy", "core", "all", "--tag", "sha-0000000")
+    finally:
+        run(docker(), "start", registries.GHCR)
+        registries.wait()
+    refused(lab, 7, "cannot reach the registry", ran=ran)
+
+
+def test_the_host_is_left_as_it_was_by_all_of_this(lab: Lab) -> None:
+    for key, place in (("core", "core"), ("B", "workers-b"), ("C", "workers-c")):
+        assert ".ktrdr-staging" not in lab.on(key, "ls", "-a", f"/opt/ktrdr-{place}")
+    assert lab.good("deploy", "core", "all", "--json").json["changed"] is False

@@ -1,0 +1,136 @@
+"""Deploys that go wrong after something has changed, and those that are interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import registries
+from lab.engine import docker
+from lab.place import BACKEND_REPOSITORY, DOMAIN, NFS_REPOSITORY, ROOT
+from lab.shell import run
+from tests.e2e.conftest import Lab
+from tests.e2e.leaks import leaks_in
+
+BACKEND_IMAGE = "ktrdr-lab/ktrdr-backend"
+
+
+def push_broken(tag: str, program: str, tmp_path: Path) -> None:
+    """An image whose uvicorn is another program."""
+    (tmp_path / "uvicorn").write_text(program)
+    (tmp_path / "uvicorn").chmod(0o755)
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM {BACKEND_IMAGE}\nCOPY uvicorn /opt/ktrdr/bin/uvicorn\n"
+    )
+    image = f"ktrdr-lab/broken:{tag}"
+    run(docker(), "build", "--quiet", "--tag", image, str(tmp_path))
+    registries.push(image, BACKEND_REPOSITORY, tag)
+    registries.push("ktrdr-lab/ktrdr-nfs-server", NFS_REPOSITORY, tag)
+    run(docker(), "image", "rm", image)
+
+
+@pytest.fixture
+def healed(lab: Lab) -> Iterator[Lab]:
+    """The lab, put right again afterwards by a plain deploy, as an operator would."""
+    yield lab
+    for arguments in (["core", "all"], ["workers", "B"]):
+        lab.good("deploy", *arguments)
+
+
+def test_a_backend_that_crashes_is_reported_with_its_last_lines_scrubbed(
+    healed: Lab, tmp_path: Path
+) -> None:
+    push_broken(
+        "crashes", "#!/bin/sh\nenv\necho 'this backend cannot live' >&2\nexit 4\n", tmp_path
+    )
+    ran = healed.ktrdr("deploy", "core", "all", "--tag", "crashes", "-vv")
+    assert ran.code == 8, ran.text
+    assert "backend starts and ends again and again" in ran.err
+    assert "this backend cannot live" in ran.err
+    assert "DB_PASSWORD=•••" in ran.err
+    hidden = {name: value for name, value in healed.fields.items() if name != "db_username"}
+    assert leaks_in(ran.text, hidden) == []
+
+
+def test_a_backend_that_never_gets_healthy_fails_within_the_time_that_was_given(
+    healed: Lab, tmp_path: Path
+) -> None:
+    push_broken("sleeps", "#!/bin/sh\necho 'this backend sleeps'\nexec sleep 600\n", tmp_path)
+    began = time.monotonic()
+    ran = healed.ktrdr(
+        "deploy", "core", "backend", "--tag", "sleeps", "--health-timeout", "5", "--json"
+    )
+    assert time.monotonic() - began < 60
+    assert ran.code == 8, ran.text
+    assert "did not become healthy within 5 s: backend is starting" in ran.json["error"]["message"]
+    assert ran.json["ok"] is False
+    assert "this backend sleeps" in ran.err
+
+
+def test_a_worker_that_cannot_register_says_why(healed: Lab) -> None:
+    wrong = f"api_url=http://backend.{DOMAIN}:9999"
+    ran = healed.ktrdr("deploy", "workers", "B", "--set", wrong, "--health-timeout", "25")
+    assert ran.code == 8, ran.text
+    assert "backtest-worker-1 could not register:" in ran.err
+    assert ":9999" in ran.err
+
+
+# Where in the deploy the signal comes: while something is fetched, while containers are replaced
+# and while they are waited for.
+@pytest.mark.parametrize("step", ["check the host", "fetch configuration", "apply", "wait until"])
+def test_an_interrupted_deploy_leaves_the_host_whole_and_the_next_one_converges(
+    healed: Lab, moving_tag: str, step: str
+) -> None:
+    before = ["read the secrets", "check the host", "fetch configuration", "apply", "wait until"]
+    last_done = before[before.index(step) - 1]
+    deploy = healed.start("deploy", "core", "all", "--tag", moving_tag)
+    assert deploy.stdout
+    output = b""
+    for line in deploy.stdout:
+        output += line
+        if f"✓ {last_done}".encode() in line:
+            break
+    # Into the step, not onto its edge.
+    time.sleep(0.15)
+    os.kill(deploy.pid, signal.SIGINT)
+    output += deploy.stdout.read()
+    code = deploy.wait(60)
+    if code == 0 and step == "wait until":
+        pytest.fail("the deploy was over before it could be interrupted")
+    assert code == 130, output.decode()
+    assert b"Traceback" not in output
+    assert b"error: " in output
+    assert (
+        ".ktrdr-staging" not in healed.on("core", "ls", "-a", "/opt/ktrdr-core") or step == "apply"
+    )
+    states = {name: each["State"]["Status"] for name, each in healed.inspect("core").items()}
+    assert set(states) == {"db", "backend", "prometheus", "grafana", "jaeger", "nfs-server"}
+    converged = healed.good("deploy", "core", "all", "--tag", moving_tag, "--json").json
+    assert {each["health"] for each in converged["services"]} == {"healthy"}
+    assert ".ktrdr-staging" not in healed.on("core", "ls", "-a", "/opt/ktrdr-core")
+
+
+def test_sigterm_ends_a_deploy_as_ctrl_c_does(healed: Lab, moving_tag: str) -> None:
+    deploy = healed.start("deploy", "core", "backend", "--tag", moving_tag)
+    assert deploy.stdout
+    for line in deploy.stdout:
+        if "✓ check the host".encode() in line:
+            break
+    deploy.send_signal(signal.SIGTERM)
+    output = deploy.stdout.read()
+    assert deploy.wait(60) == 130, output.decode()
+    assert healed.on("core", "pgrep", "-fc", "ktrdr-staging", check=False).strip() == "0"
+
+
+def test_nothing_of_the_operators_side_is_left_running(lab: Lab) -> None:
+    listed = subprocess.run(
+        ["ps", "-eo", "args"], capture_output=True, text=True, check=True
+    ).stdout
+    masters = [line for line in listed.splitlines() if "ssh" in line and "ControlMaster=" in line]
+    assert [line for line in masters if str(ROOT) in line] == []
