@@ -19,7 +19,8 @@ from ktrdr.deployment.steps import Step
 from ktrdr.deployment.transport.interface import RemoteResult
 from ktrdr.errors import KtrdrError
 
-_LOG_LINES: Final = 20
+# Room for the end of one attempt and the whole of the next, where a program starts again and again.
+_LOG_LINES: Final = 40
 _LOOK_EVERY_S: Final = 0.5
 _LOGS_TIMEOUT_S: Final = 30.0
 
@@ -68,7 +69,9 @@ class HealthGate:
                 return after
             late = self.clock.monotonic() - began >= self.plan.health_timeout_s
             if late or any(trouble.final for trouble in troubles):
-                self._show_logs(after, [trouble.service for trouble in troubles])
+                # Those that are merely not ready yet are not what went wrong.
+                culprits = [trouble for trouble in troubles if trouble.final] or troubles
+                self._show_logs(after, [trouble.service for trouble in culprits])
                 raise faults.unhealthy(self.plan, troubles, self.plan.health_timeout_s)
             first = troubles[0]
             self.observe(events.Waiting(f"{first.service} {first.reason}"))
