@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 from ktrdr.errors import InvalidParameters
 from ktrdr.marketdata.catalogue import dataset_path, list_datasets
+from ktrdr.marketdata.timeframe import bars_a_year
 
 Floats = NDArray[np.float64]
 
-# Trading days of 6.5 hours and 252 of them a year, the convention of US equities.
-BARS_A_YEAR: Final = {"1d": 252.0, "1h": 252 * 6.5, "30m": 252 * 13.0, "15m": 252 * 26.0}
-BARS_A_YEAR_BY_MINUTE: Final = 252 * 390.0
+_COLUMNS: Final = ("open", "high", "low", "close", "volume")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Bars:
     @property
     def bars_a_year(self) -> float:
         """How many bars make a year, for annualising."""
-        return BARS_A_YEAR.get(self.timeframe, BARS_A_YEAR_BY_MINUTE)
+        return bars_a_year(self.timeframe)
 
 
 def read_bars(
@@ -59,15 +58,15 @@ def read_bars(
     """Reads a dataset, or the part from ``start`` up to and without ``end``.
 
     Raises:
-        InvalidParameters: There is no such dataset, or no bars between the dates.
+        InvalidParameters: There is no such dataset, it is damaged, or it has no bars between the
+            dates.
     """
     path = dataset_path(root, symbol, timeframe)
     if not path.is_file():
         raise InvalidParameters(
             f"there is no data for {symbol} {timeframe}", hint=_others(root, symbol)
         )
-    frame = pd.read_csv(path, parse_dates=["timestamp"], index_col="timestamp")
-    whole = frame
+    frame = whole = _frame(path)
     if start is not None:
         frame = frame[frame.index >= pd.Timestamp(start, tz="UTC")]
     if end is not None:
@@ -77,7 +76,7 @@ def read_bars(
             f"{symbol} {timeframe} has no bars between the dates that were asked for",
             hint=f"It covers {whole.index[0]:%Y-%m-%d} to {whole.index[-1]:%Y-%m-%d}.",
         )
-    columns = {name: frame[name].to_numpy(dtype=np.float64) for name in frame.columns}
+    columns = {name: frame[name].to_numpy() for name in _COLUMNS}
     return Bars(
         symbol=symbol,
         timeframe=timeframe,
@@ -85,6 +84,40 @@ def read_bars(
         data_hash=hashlib.sha256(path.read_bytes()).hexdigest(),
         **columns,
     )
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    """A dataset's file. Imports are checked row by row; this is for what was put there by hand."""
+    try:
+        frame = pd.read_csv(path, index_col="timestamp", dtype=dict.fromkeys(_COLUMNS, np.float64))
+        frame.index = pd.to_datetime(frame.index, utc=True)
+        fault = _fault_of(frame)
+    except (ValueError, KeyError, OverflowError) as exc:
+        fault = str(exc).strip().partition("\n")[0] or type(exc).__name__
+    if fault:
+        raise InvalidParameters(
+            f"the dataset {path.parent.name} {path.stem} is damaged: {fault}",
+            hint="Bring it in with `ktrdr data import`, which says what is wrong in which line.",
+        )
+    return frame
+
+
+def _fault_of(frame: pd.DataFrame) -> str | None:
+    missing = [name for name in _COLUMNS if name not in frame.columns]
+    if missing:
+        return f"it lacks {', '.join(missing)}"
+    if frame.empty:
+        return "it has no bars"
+    values = frame[list(_COLUMNS)].to_numpy()
+    prices = values[:, :4]
+    if not np.isfinite(values).all() or (prices <= 0).any():
+        return "it holds prices that are no positive numbers"
+    low, high = prices[:, 2], prices[:, 1]
+    if (low > prices.min(axis=1)).any() or (high < prices.max(axis=1)).any():
+        return "it holds bars whose high and low do not enclose open and close"
+    if not (frame.index.is_monotonic_increasing and frame.index.is_unique):
+        return "its bars are not in the order of their times"
+    return None
 
 
 def _others(root: Path, symbol: str) -> str:

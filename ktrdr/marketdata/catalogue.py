@@ -5,6 +5,7 @@ Standard library only: the backend imports this, and must stay small.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
@@ -17,6 +18,7 @@ from typing import BinaryIO, Final, Protocol, TextIO, cast
 from ktrdr.contracts import NAME_PATTERN, Dataset
 from ktrdr.errors import HostNotReady, UsageError
 from ktrdr.marketdata.rows import read_bars
+from ktrdr.marketdata.timeframe import bars_a_year
 
 HEADER: Final = "timestamp,open,high,low,close,volume"
 SUFFIX: Final = ".csv"
@@ -41,21 +43,26 @@ def dataset_path(root: Path, symbol: str, timeframe: str) -> Path:
     """Where a dataset is.
 
     Raises:
-        UsageError: A name that could lead out of the directory.
+        UsageError: A name that could lead out of the directory, or that is no timeframe.
     """
-    for what, name in (("symbol", symbol), ("timeframe", timeframe)):
-        if not re.fullmatch(NAME_PATTERN, name):
-            raise UsageError(
-                f"{name!r} cannot be the name of a {what}",
-                hint="Use letters, digits, dot, dash and underscore, 64 at most.",
-            )
+    if not re.fullmatch(NAME_PATTERN, symbol):
+        raise UsageError(
+            f"{symbol!r} cannot be the name of a symbol",
+            hint="Use letters, digits, dot, dash and underscore, 64 at most.",
+        )
+    bars_a_year(timeframe)
     return root / symbol / f"{timeframe}{SUFFIX}"
 
 
 def list_datasets(root: Path) -> list[Dataset]:
-    """All datasets below ``root``, by name; reads little more than each file's ends."""
-    paths = sorted(root.glob(f"*/*{SUFFIX}"))
-    return [describe(root, path) for path in paths if not path.name.startswith(".")]
+    """All datasets below ``root``, by name; files that were put there by hand and are none, not."""
+    found = []
+    for path in sorted(root.glob(f"*/*{SUFFIX}")):
+        # One being imported begins with a dot; one may vanish, or be no dataset at all.
+        if not path.name.startswith("."):
+            with contextlib.suppress(ValueError, IndexError, OSError):
+                found.append(describe(root, path))
+    return found
 
 
 def describe(root: Path, path: Path) -> Dataset:

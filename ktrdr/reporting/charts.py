@@ -181,8 +181,7 @@ def _anchor(number: int, count: int) -> str:
 
 
 def _line(line: Line, x: Scale, y: Scale) -> str:
-    step = max(1, math.ceil(len(line.values) / MAX_POINTS))
-    at = sorted({*range(0, len(line.values), step), len(line.values) - 1})
+    at = _worth_drawing(line.values)
     points = " ".join(f"{x(n):.1f},{y(line.values[n]):.1f}" for n in at)
     width = 1 if line.thin else 1.6
     drawn = (
@@ -194,6 +193,21 @@ def _line(line: Line, x: Scale, y: Scale) -> str:
         area = f"{x(at[0]):.1f},{base:.1f} {points} {x(at[-1]):.1f},{base:.1f}"
         drawn = f'<polygon points="{area}" style="fill:var(--{line.colour});opacity:.25"/>' + drawn
     return drawn
+
+
+def _worth_drawing(values: Sequence[float]) -> list[int]:
+    """All positions, or where there are too many the lowest and highest of each part, and the ends.
+
+    So a crash of one day is drawn in a chart of twenty years, too.
+    """
+    if len(values) <= MAX_POINTS:
+        return list(range(len(values)))
+    step = math.ceil(2 * len(values) / MAX_POINTS)
+    chosen = {0, len(values) - 1}
+    for start in range(0, len(values), step):
+        part = range(start, min(start + step, len(values)))
+        chosen |= {min(part, key=values.__getitem__), max(part, key=values.__getitem__)}
+    return sorted(chosen)
 
 
 def _marker(marker: Marker, x: Scale, y: Scale) -> str:

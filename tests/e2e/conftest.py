@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import secrets
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +13,26 @@ from typing import Any
 
 import pytest
 
-from lab import containers, demo, homelab, images, nodes, registries, vault
-from lab.place import BACKEND_REPOSITORY, NFS_REPOSITORY, NODES, ROOT, STATE, Node
+from lab import containers, demo, homelab, registries, vault
+from lab.place import BACKEND_REPOSITORY, NFS_REPOSITORY, NODES, ROOT, Node
 from lab.report import Report
 from tests.e2e.leaks import CommandLineSampler, Sampled
 
 BIN = ROOT / ".venv" / "bin"
 # Every character that some shell, Compose, URL, JSON or YAML takes for something else.
 ODD = "'\"$`\\%#=&;|<>(){}*?!~ \t\né日本"
+
+
+# From what only looks to what breaks things; the README's commands start from a bare lab again.
+ORDER = ("lab", "deploy", "stack", "errors", "failures", "development_stack", "readme")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests share one stack, so they run in an order that lets them."""
+    mine = [item for item in items if item.path.parent.name == "e2e"]
+    mine.sort(key=lambda item: ORDER.index(item.path.stem.removeprefix("test_")))
+    others = [item for item in items if item not in mine]
+    items[:] = [*others, *mine]
 
 
 @dataclass(frozen=True)
@@ -224,12 +234,3 @@ def moving_tag(bare_lab: Lab) -> str:
     ):
         registries.push(image, repository, "e2e")
     return "e2e"
-
-
-@pytest.fixture(scope="session")
-def python() -> str:
-    """The interpreter of the checkout."""
-    return sys.executable
-
-
-__all__ = ["BIN", "ODD", "STATE", "Deployment", "Lab", "Ran", "images", "node", "nodes", "os"]

@@ -61,10 +61,49 @@ def test_without_any_data_the_remedy_is_to_import_some(tmp_path: Path) -> None:
 def test_no_name_reads_a_file_outside_the_directory(root: Path, name: str) -> None:
     with pytest.raises(UsageError, match="cannot be the name of a symbol"):
         read_bars(root, name, "1d")
-    with pytest.raises(UsageError, match="cannot be the name of a timeframe"):
+    with pytest.raises(UsageError, match="is not the length of a bar"):
         read_bars(root, "TEST", name)
 
 
-@pytest.mark.parametrize(("timeframe", "bars"), [("1d", 252), ("1h", 1638), ("1m", 98_280)])
-def test_a_year_has_as_many_bars_as_252_sessions_of_390_minutes(timeframe: str, bars: int) -> None:
+@pytest.mark.parametrize(
+    ("timeframe", "bars"),
+    [
+        ("1d", 252),
+        ("1h", 1638),
+        ("1m", 98_280),
+        ("5m", 19_656),
+        ("4h", 409.5),
+        ("1w", 52),
+        ("1mo", 12),
+    ],
+)
+def test_a_year_has_as_many_bars_as_252_sessions_of_390_minutes(
+    timeframe: str, bars: float
+) -> None:
     assert dataclasses.replace(random_bars(3), timeframe=timeframe).bars_a_year == bars
+
+
+GOOD = "timestamp,open,high,low,close,volume\n2020-01-01T00:00:00Z,1,2,0.5,1,10\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "is damaged"),
+        ("a,b\n1,2\n", "is damaged"),
+        (GOOD.replace("volume", "amount"), "lacks volume"),
+        (GOOD.partition("\n")[0] + "\n", "has no bars"),
+        (GOOD + "2020-01-02T00:00:00Z,x,2,0.5,1,10\n", "is damaged"),
+        (GOOD + "2020-01-02T00:00:00Z,-1,2,-1,1,10\n", "no positive numbers"),
+        (GOOD + "2020-01-02T00:00:00Z,1,0.9,0.5,1,10\n", "do not enclose"),
+        (GOOD + "2019-01-02T00:00:00Z,1,2,0.5,1,10\n", "not in the order"),
+    ],
+)
+def test_a_file_that_was_put_there_by_hand_and_is_no_dataset_is_told_in_a_sentence(
+    tmp_path: Path, content: str, words: str
+) -> None:
+    (tmp_path / "HAND").mkdir()
+    (tmp_path / "HAND/1d.csv").write_text(content)
+    with pytest.raises(InvalidParameters, match=words) as caught:
+        read_bars(tmp_path, "HAND", "1d")
+    assert "ktrdr data import" in str(caught.value.hint)

@@ -115,3 +115,14 @@ def test_the_list_tells_what_each_dataset_holds(tmp_path: Path) -> None:
     (found,) = list_datasets(tmp_path)
     assert (found.symbol, found.timeframe, found.bars) == ("SPX", "1d", 2)
     assert (found.first.day, found.last.day) == (4, 5)
+
+
+def test_a_file_that_is_no_dataset_hides_no_other(tmp_path: Path) -> None:
+    import_csv(
+        io.BytesIO(b"date,open,high,low,close\n2020-01-01,1,2,1,2\n"), tmp_path, "GOOD", "1d"
+    )
+    (tmp_path / "BAD").mkdir()
+    (tmp_path / "BAD/1d.csv").write_text("nothing of use")
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "EMPTY/1d.csv").touch()
+    assert [each.symbol for each in list_datasets(tmp_path)] == ["GOOD"]

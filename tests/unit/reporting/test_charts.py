@@ -86,3 +86,13 @@ def test_a_matrix_shows_every_count_and_shades_the_largest_most() -> None:
 
 def test_a_matrix_of_nothing_can_be_drawn() -> None:
     assert texts(matrix_chart([[0, 0], [0, 0]], ["a", "b"], across="x", down="y")).count("0") == 4
+
+
+def test_one_bar_of_twenty_thousand_that_stands_out_is_drawn() -> None:
+    values = [100.0] * 20_000
+    values[12_345] = 10.0
+    chart = line_chart([Line("a", values, "blue")], ["x"] * len(values), height=200, form=str)
+    (line,) = ET.fromstring(chart).iter("polyline")
+    heights = {y for _, y in points(line)}
+    assert len(heights) == 2
+    assert len(points(line)) < 3_000

@@ -1,0 +1,76 @@
+"""Every command of the README does what it says there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab import demo
+from lab.place import ROOT
+from tests.e2e.conftest import Lab
+
+BLOCKS = re.findall(
+    r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+)
+
+
+def shell(script: str, env: dict[str, str]) -> str:
+    """What a shell says to a block of commands, all of which must end well."""
+    done = subprocess.run(
+        ["bash", "-e", "-c", script],
+        cwd=ROOT,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "Traceback" not in done.stdout
+    return done.stdout
+
+
+def test_these_are_all_the_commands_of_the_readme() -> None:
+    assert [block.splitlines()[0] for block in BLOCKS[:2]] == ["make demo", "make test"]
+    assert len(BLOCKS) == 3
+    assert "ktrdr deploy core all\n" in BLOCKS[2]
+
+
+@pytest.mark.timeout(900)
+def test_make_demo_goes_from_a_bare_lab_to_results(bare_lab: Lab) -> None:
+    bare_lab.wipe()
+    said = shell(BLOCKS[0], dict(os.environ))
+    for words in ("The rehearsal homelab is yours", "Report", "Try next", "targets up"):
+        assert words in said
+    reports = re.findall(r"\.lab/results/\S+/report\.html", said)
+    assert reports
+    assert all((ROOT / report).is_file() for report in reports)
+
+
+def test_make_test_is_what_runs_this() -> None:
+    listed = subprocess.run(
+        ["make", "--dry-run", "--always-make", *BLOCKS[1].split()[1:]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "pytest tests/e2e" in listed
+
+
+@pytest.mark.timeout(900)
+def test_the_homelab_in_ten_lines(bare_lab: Lab, tmp_path: Path) -> None:
+    """From a laptop that has nothing but Python: the CLI is installed as the README says."""
+    env = {**demo.environment(), "HOME": str(tmp_path), "PIP_QUIET": "2"}
+    said = shell(BLOCKS[2], env)
+    assert "Nothing changed, nothing restarted" in said
+    assert "completed 100%" in said
+    installed = {path.name for path in (tmp_path / ".ktrdr/lib").rglob("site-packages/*")}
+    assert "click" in installed
+    assert not {"fastapi", "sklearn", "pandas", "psycopg", "opentelemetry"} & installed
