@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Final
@@ -57,19 +56,14 @@ def start(report: Report) -> None:
         PID_FILE.parent.mkdir(parents=True, exist_ok=True)
         # One that was killed leaves this behind and would not start again.
         Path("/var/run/docker.pid").unlink(missing_ok=True)
-        with log_file("dockerd").open("ab") as log:
-            daemon = subprocess.Popen(
-                ["dockerd"],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        PID_FILE.write_text(str(daemon.pid))
+        log = log_file("dockerd")
+        # A shell in between, so that it is nobody's child and outlives whoever started it.
+        script = 'setsid dockerd >>"$0" 2>&1 </dev/null & echo $!'
+        PID_FILE.write_text(run("sh", "-c", script, str(log)).stdout.strip())
         deadline = time.monotonic() + START_TIMEOUT_S
         while not is_running():
-            if daemon.poll() is not None or time.monotonic() > deadline:
-                tail = log_file("dockerd").read_text(errors="replace").splitlines()[-3:]
+            if not _is_dockerd(int(PID_FILE.read_text())) or time.monotonic() > deadline:
+                tail = log.read_text(errors="replace").splitlines()[-3:]
                 raise LabError(f"the Docker Engine does not start: {' | '.join(tail)}")
             time.sleep(0.2)
 
@@ -94,4 +88,4 @@ def _is_dockerd(pid: int) -> bool:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return False
-    return command.startswith(b"dockerd") and state != "Z"
+    return b"dockerd" in command and state != "Z"

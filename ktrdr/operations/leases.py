@@ -15,7 +15,15 @@ from psycopg.types.json import Json, Jsonb
 from ktrdr.contracts import OperationFault, OperationStatus, OperationType
 from ktrdr.database.pool import Connection, Pool, transaction
 from ktrdr.database.queries import query
-from ktrdr.operations.model import Claim, Lease, Row, read_parameters, settle_expired
+from ktrdr.operations.model import (
+    Claim,
+    Lease,
+    Row,
+    Settlement,
+    read_parameters,
+    settle_death,
+    settle_expired,
+)
 from ktrdr.operations.queue import submitting_app, wake
 from ktrdr.operations.store import add_event
 from ktrdr.work import Checkpoint
@@ -133,6 +141,22 @@ class LeaseBook:
             await add_event(connection, row, "requeued", "its worker is stopping")
             await wake(connection, self._queue, lease.operation_id, row["worker_type"])
 
+    async def died(self, lease: Lease, fault: OperationFault) -> OperationStatus:
+        """Settles an operation whose process died without a word; gives what has become of it.
+
+        Args:
+            lease: What it ran under.
+            fault: How it died.
+
+        Raises:
+            LeaseLost: It is no longer ours.
+        """
+        async with transaction(self._pool) as connection:
+            row = _held(await self._write(connection, "lock_held", _of(lease)), lease)
+            settlement = settle_death(row, fault)
+            await self._settle(connection, row, settlement, fault.message)
+        return settlement.status
+
     async def reap(self) -> list[str]:
         """Settles operations whose lease ran out; gives their ids.
 
@@ -142,7 +166,8 @@ class LeaseBook:
             cursor = await connection.execute(_sql("expired"), {"limit": BATCH})
             expired = await cursor.fetchall()
             for row in expired:
-                await self._settle(connection, row)
+                silent = f"{row['worker_id']} fell silent"
+                await self._settle(connection, row, settle_expired(row), silent)
             cursor = await connection.execute(
                 _sql("forgotten"), {"limit": BATCH, "older_than_s": FORGOTTEN_AFTER_S}
             )
@@ -151,24 +176,24 @@ class LeaseBook:
                 await wake(connection, self._queue, row["operation_id"], row["worker_type"])
         return [row["operation_id"] for row in expired]
 
-    async def _settle(self, connection: Connection, expired: Row) -> None:
-        settlement = settle_expired(expired)
+    async def _settle(
+        self, connection: Connection, locked: Row, settlement: Settlement, reason: str
+    ) -> None:
         row = await self._write(
             connection,
-            "settle_expired",
+            "settle",
             {
-                "operation_id": expired["operation_id"],
+                "operation_id": locked["operation_id"],
                 "status": settlement.status.value,
                 "error": _json(settlement.error),
             },
         )
         assert row is not None  # noqa: S101  # locked by this transaction a moment ago
-        silent = f"{expired['worker_id']} fell silent"
         if settlement.status is OperationStatus.PENDING:
-            await add_event(connection, row, "requeued", silent)
+            await add_event(connection, row, "requeued", reason)
             await wake(connection, self._queue, row["operation_id"], row["worker_type"])
         else:
-            await add_event(connection, row, "finished", silent)
+            await add_event(connection, row, "finished", reason)
 
     async def _finish(
         self,

@@ -30,6 +30,8 @@ PARAMETERS: Final[Mapping[OperationType, type[OperationParameters]]] = {
 }
 # A worker that dies may be bad luck; one operation that outlives this many workers is the cause.
 MAX_LOST_LEASES: Final = 5
+# The same for the process that does the work, which takes no worker with it.
+MAX_DEATHS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,20 @@ class Settlement:
 
     status: OperationStatus
     error: OperationFault | None
+
+
+def settle_death(row: Row, fault: OperationFault) -> Settlement:
+    """Decides about an operation whose process died without a word.
+
+    Args:
+        row: The operation.
+        fault: How it died, which is the operation's error if this is not to be tried again.
+    """
+    if row["cancel_requested_at"] is not None:
+        return Settlement(OperationStatus.CANCELLED, None)
+    if row["lost_leases"] + 1 >= MAX_DEATHS:
+        return Settlement(OperationStatus.FAILED, fault)
+    return Settlement(OperationStatus.PENDING, None)
 
 
 def settle_expired(row: Row) -> Settlement:

@@ -197,8 +197,9 @@ class Supervisor:
             await self._persist(lambda: self._leases.hand_back(lease))
             return OperationStatus.PENDING
         fault = why_it_died(exit_code, running.workspace.log)
+        logger.warning("%s: %s", lease.operation_id, fault.message)
         await asyncio.to_thread(running.workspace.keep_log)
-        return await self._fail(lease, fault)
+        return await self._persist(lambda: self._leases.died(lease, fault))
 
     async def _fail(self, lease: Lease, fault: OperationFault) -> OperationStatus:
         logger.warning("%s failed: %s", lease.operation_id, fault.message)

@@ -123,7 +123,7 @@ def test_the_stack_and_a_worker_of_each_type_come_up_without_editing_anything(
     wait_until(
         "both workers are registered",
         lambda: (
-            {each["worker_type"] for each in development.get("/api/v1/workers", token)["workers"]}
+            {each["worker_type"] for each in development.get("/api/v1/workers", token)}
             == {"backtesting", "training"}
         ),
         30,
