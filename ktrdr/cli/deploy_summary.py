@@ -13,6 +13,8 @@ from ktrdr.deployment.compare import Action
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.result import DeployResult, ServiceState
 
+# More names than these stand in the display of the steps alone.
+_NAMED: Final = 3
 _STYLES: Final = {Action.UNCHANGED: "dim", Action.REMOVED: "yellow"}
 
 
@@ -30,8 +32,8 @@ def show_result(console: Console, result: DeployResult) -> None:
             f"  {state.change.service}", _version(state), _state(state), f"[{style}]{action}[/]"
         )
     console.print(table)
-    for file in result.files:
-        console.print(f"  {escape(file)}", soft_wrap=True)
+    if result.files:
+        console.print(f"  {_files(result)}", style="dim", soft_wrap=True)
     for line in (verdict(result), usage(result)):
         console.print(line, soft_wrap=True)
 
@@ -68,6 +70,13 @@ def show_plan(console: Console, plan: Plan, *, whole: bool) -> None:
         )
         script = render_for_display(step.script, whole=whole)
         console.print(script.rstrip("\n"), soft_wrap=True, markup=False)
+
+
+def _files(result: DeployResult) -> str:
+    """Which configuration files have changed: by name, unless they are many."""
+    names = [file.partition(" ")[2] for file in result.files]
+    shown = names if len(names) <= _NAMED else [f"{len(names)} files"]
+    return escape(f"configuration changed: {', '.join(shown)}")
 
 
 def _version(state: ServiceState) -> str:

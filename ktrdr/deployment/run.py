@@ -96,7 +96,9 @@ class Runner:
                 raise faults.looking_failed(self.plan, "readiness", result)
             facts = preflight.read_facts(result.stdout)
             preflight.check(self.plan, facts, now=self.clock.now())
-            done.append(f"Docker {facts['docker']}, Compose {facts['compose'].lstrip('v')}")
+            # Without what a distribution appends.
+            engine = facts["docker"].partition("+")[0]
+            done.append(f"Docker {engine}, Compose {facts['compose'].lstrip('v')}")
 
     def _fetch(self) -> Comparison:
         step = self._step(StepKind.FETCH)
