@@ -1,0 +1,99 @@
+"""The root of the command line: quick, lazy, and never at a loss for words."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = (
+    "fastapi",
+    "psycopg",
+    "pandas",
+    "numpy",
+    "opentelemetry",
+    "yaml",
+    "rich",
+    "pydantic",
+    "httpx",
+)
+PROBE = """
+import json, sys
+from ktrdr.cli.cli import cli
+try:
+    cli.main(sys.argv[1:], prog_name="ktrdr", standalone_mode=False)
+finally:
+    sys.stderr.write(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def ktrdr(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from ktrdr.cli.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **env},
+    )
+
+
+def modules_after(*arguments: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def test_the_help_loads_nothing_heavy_and_lists_every_group_and_exit_code() -> None:
+    assert not set(HEAVY) & modules_after("--help")
+    shown = ktrdr("--help").stdout
+    for word in ("deploy", "status", "workers", "operations", "data", "token", "130 interrupted"):
+        assert word in shown
+
+
+@pytest.mark.parametrize("group", ["deploy", "workers", "operations", "data", "token", "status"])
+def test_no_command_of_the_laptop_loads_what_only_the_image_has(group: str) -> None:
+    image_only = {
+        "fastapi",
+        "psycopg",
+        "pandas",
+        "numpy",
+        "opentelemetry",
+        "sklearn",
+        "procrastinate",
+    }
+    assert not image_only & modules_after(group, "--help")
+
+
+def test_a_misspelt_command_is_answered_with_the_nearest() -> None:
+    done = ktrdr("deplyo", "core", "all")
+    assert done.returncode == 2
+    assert "There is no command 'deplyo'. Did you mean 'deploy'?" in done.stderr
+    assert not done.stdout
+
+
+def test_a_fault_nobody_foresaw_shows_no_traceback_unless_asked(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import ktrdr.cli.commands.token as t\n"
+        "t.token.callback = None\n"
+        "t.token.invoke = lambda ctx: 1 / 0\n"
+    )
+    done = ktrdr("token", "show", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "met an error it did not foresee: ZeroDivisionError" in done.stderr
+    assert "Traceback" not in done.stderr
+    asked = ktrdr("token", "show", PYTHONPATH=str(tmp_path), KTRDR_DEBUG="1")
+    assert "Traceback" in asked.stderr
+
+
+def test_without_a_token_a_command_says_how_to_get_one(tmp_path: Path) -> None:
+    env = {"KTRDR_CONFIG": str(tmp_path / "none.toml"), "KTRDR_TOKEN": ""}
+    done = ktrdr("workers", "list", **env)
+    assert done.returncode == 4
+    assert "there is no token" in done.stderr
+    assert "ktrdr token create --save" in done.stderr

@@ -1,0 +1,151 @@
+"""Command lines, to the letter."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from pathlib import Path
+
+from ktrdr.deployment.commands import docker, host
+from ktrdr.deployment.commands import release as files
+from ktrdr.deployment.commands.compose import Compose, unless_images_are_there
+
+CORE = Compose(
+    project="ktrdr-core",
+    directory="/opt/ktrdr-core",
+    files="/opt/ktrdr-core",
+    file="docker-compose.core.yml",
+    env_file=".env.core",
+)
+BEGINNING = (
+    "docker compose -p ktrdr-core --project-directory /opt/ktrdr-core "
+    "-f /opt/ktrdr-core/docker-compose.core.yml --env-file /opt/ktrdr-core/.env.core"
+)
+
+
+def sh(script: str, **more: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", f"set -eu\n{script}"], capture_output=True, text=True, check=False
+    )
+
+
+def test_every_compose_call_names_project_directory_file_and_settings() -> None:
+    assert CORE.pull(policy="missing") == f"{BEGINNING} pull --policy missing"
+    assert CORE.pull(["db"], policy="always") == f"{BEGINNING} pull --policy always db"
+    assert CORE.hashes() == f"{BEGINNING} config --hash '*'"
+    assert CORE.up() == f"{BEGINNING} up --detach --pull never --remove-orphans"
+    assert CORE.remove(["x"]) == (BEGINNING + " --profile '*' rm --stop --force x")
+
+
+def test_all_is_no_service_of_compose() -> None:
+    assert "all" not in CORE.up().split()
+
+
+def test_a_single_service_leaves_others_alone_unless_what_it_needs_does_not_run() -> None:
+    assert CORE.up("db") == f"{BEGINNING} up --detach --pull never --no-deps db"
+    script = CORE.up("backend", dependencies=["db"])
+    assert script.startswith(
+        'if [ -n "$(docker ps --quiet --filter label=com.docker.compose.project'
+    )
+    assert f"{BEGINNING} up --detach --pull never --no-deps backend\nelse" in script
+    assert f"{BEGINNING} up --detach --pull never backend\nfi" in script
+
+
+def test_staged_files_are_read_from_where_they_are_and_mean_the_same_directory() -> None:
+    staged = CORE.at("/opt/ktrdr-core/.staging").hashes()
+    assert "--project-directory /opt/ktrdr-core " in staged
+    assert "-f /opt/ktrdr-core/.staging/docker-compose.core.yml" in staged
+
+
+def test_profiles_come_before_the_command() -> None:
+    scaled = Compose("p", "/d", "/d", "f", "e", profiles=("scale-2", "scale-3"))
+    assert " --profile scale-2 --profile scale-3 up " in scaled.up()
+
+
+def test_a_path_with_spaces_and_quotes_stays_one_word() -> None:
+    odd = Compose("p", "/o'dd path", "/o'dd path", "f.yml", ".env")
+    ran = sh(odd.up().replace("docker compose", "printf '%s\\n'"))
+    assert "/o'dd path/f.yml" in ran.stdout.splitlines()
+
+
+def test_images_that_are_there_are_not_pulled() -> None:
+    script = unless_images_are_there(["a:1", "b:2"], "echo pulled")
+    assert script == "docker image inspect a:1 b:2 >/dev/null 2>&1 || echo pulled"
+
+
+def test_containers_are_shown_without_their_environment() -> None:
+    shown = docker.containers("ktrdr-core")
+    assert "json .Config.Env" not in shown
+    assert "{{json .}}" not in shown
+
+
+def test_the_log_of_each_container_stands_under_its_id() -> None:
+    assert docker.logs(["abc"], lines=5) == "echo '== abc'\ndocker logs --tail 5 abc 2>&1 || :"
+
+
+def test_the_same_files_make_the_same_archive_readable_for_everyone() -> None:
+    content = {"b/c.yml": b"2", "a.yml": b"1"}
+    packed = files.archive(content)
+    assert packed == files.archive(dict(reversed(content.items())))
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        assert [(member.name, member.mode) for member in tar] == [
+            ("a.yml", 0o644),
+            ("b/c.yml", 0o644),
+        ]
+
+
+def stage(workdir: Path, content: dict[str, bytes]) -> None:
+    for name, text in content.items():
+        path = Path(files.staging(str(workdir))) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text)
+
+
+def test_files_move_into_place_one_by_one_and_leftovers_go(tmp_path: Path) -> None:
+    workdir = tmp_path / "work dir"
+    for name, text in {"a.yml": "old", "monitoring/gone.yml": "x", "notes": "mine"}.items():
+        (workdir / name).parent.mkdir(parents=True, exist_ok=True)
+        (workdir / name).write_text(text)
+    mounted = (workdir / "monitoring").stat().st_ino
+    release = {"a.yml": b"new", "monitoring/it's.yml": b"1"}
+    stage(workdir, release)
+    reported = sh(files.report_and_keep(str(workdir), release, "monitoring/"))
+    assert reported.stdout.splitlines() == [
+        "+ a.yml",
+        "+ monitoring/it's.yml",
+        "- monitoring/gone.yml",
+    ], reported.stderr
+    assert (workdir / "a.yml").read_text() == "old", "looking changes nothing"
+    placed = sh(files.place(str(workdir), release, "monitoring/"))
+    assert placed.returncode == 0, placed.stderr
+    found = {str(p.relative_to(workdir)) for p in workdir.rglob("*") if p.is_file()}
+    assert found == {"a.yml", "monitoring/it's.yml", "notes"}
+    assert (workdir / "a.yml").read_text() == "new"
+    assert (workdir / "monitoring").stat().st_ino == mounted, "containers have it mounted"
+    stage(workdir, release)
+    assert sh(files.report_and_keep(str(workdir), release, "monitoring/")).stdout == ""
+
+
+def test_a_host_is_asked_for_all_facts_at_once(tmp_path: Path) -> None:
+    script = host.facts(str(tmp_path / "new/work dir"), str(tmp_path), shared_is_mounted=False)
+    facts = dict(line.partition("=")[::2] for line in sh(script).stdout.splitlines())
+    assert facts["workdir"] == "writable"
+    assert facts["shared"] in ("writable", "not-writable")
+    assert int(facts["clock"]) > 1_700_000_000
+    assert int(facts["workdir_free_kb"]) > 0
+    assert not (tmp_path / "new").exists(), "looking changes nothing"
+
+
+def test_a_file_in_the_place_of_a_directory_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    script = host.facts(str(tmp_path / "file/inside"), str(tmp_path / "no"), shared_is_mounted=True)
+    said = sh(script).stdout
+    assert "workdir=not-a-directory" in said
+    assert "shared=missing" in said
+
+
+def test_an_empty_directory_of_the_hosts_own_disk_is_no_mount(tmp_path: Path) -> None:
+    on_root = Path("/").stat().st_dev == tmp_path.stat().st_dev
+    said = sh(host.facts("/tmp", str(tmp_path), shared_is_mounted=True)).stdout
+    assert ("shared=not-mounted" in said) == on_root
