@@ -94,7 +94,9 @@ class Tour:
         return json.loads(done.stdout)
 
     def _show(self, command: tuple[str, ...]) -> None:
-        self._console.print(f"[bold green]$[/bold green] {shlex.join(command)}", highlight=False)
+        self._console.print(
+            f"[bold green]$[/bold green] {shlex.join(command)}", highlight=False, soft_wrap=True
+        )
 
 
 def wait_for(what: str, condition: Callable[[], str | None], seconds: float = 60) -> str:

@@ -16,6 +16,7 @@ import click
 
 from ktrdr.cli import deploy_summary
 from ktrdr.cli.cli import EXIT_CODES
+from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.live import DeployDisplay
 from ktrdr.cli.render import console, write_json
 from ktrdr.client.backend import Backend
@@ -26,18 +27,15 @@ from ktrdr.deployment import plan as plans
 from ktrdr.deployment.checkout import Checkout, undecided
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.inventory import HIGHEST_SCALE, Inventory
-from ktrdr.deployment.inventory_file import load
 from ktrdr.deployment.plan import Plan, Request
 from ktrdr.deployment.release import checked_tag
 from ktrdr.deployment.result import DeployResult, failure_to_json, plan_to_json
 from ktrdr.deployment.secrets.onepassword import OnePassword
-from ktrdr.deployment.transport.connection import SshProgram
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import Interrupted, KtrdrError, UsageError
 from ktrdr.secret import Scrubber, Secret
 from ktrdr.tokens import Role, mint
 
-_INVENTORY: Final = "deploy/inventory.yml"
 _LOOKING_LIFETIME: Final = timedelta(minutes=30)
 
 
@@ -96,14 +94,7 @@ _OPTIONS: Final = (
         count=True,
         help="Show what Compose says; -vv all that hosts write, and the scripts.",
     ),
-    click.option(
-        "--inventory",
-        type=click.Path(path_type=Path),
-        envvar="KTRDR_INVENTORY",
-        show_envvar=True,
-        metavar="FILE",
-        help=f"Where the hosts are listed; by default {_INVENTORY} in the checkout.",
-    ),
+    inventory_option,
     click.option(
         "--set",
         "settings",
@@ -199,13 +190,7 @@ class _Command:
     def _plan(self) -> tuple[Inventory, Plan]:
         options = self._options
         checkout = Checkout.around(Path.cwd())
-        given = options.inventory
-        inventory = load(
-            given or checkout.root / _INVENTORY,
-            shown_as=str(given or _INVENTORY),
-            environ=os.environ,
-            settings=options.settings,
-        )
+        inventory = read_inventory(options.inventory, checkout=checkout, settings=options.settings)
         if options.tag is None:
             self._settle(checkout.head().doubts())
         tag = checked_tag(options.tag) if options.tag else None
@@ -232,11 +217,9 @@ class _Command:
             self._err.print(f"note: {'; '.join(doubts)}", soft_wrap=True)
 
     def _surroundings(self, plan: Plan, inventory: Inventory) -> deployment.Surroundings:
-        config = os.environ.get("KTRDR_SSH_CONFIG")
-        program = SshProgram(config=Path(config) if config else None, user=inventory.ssh_user)
 
         def transport(scrubber: Scrubber) -> SshTransport:
-            return SshTransport(program, scrubber=scrubber)
+            return SshTransport(ssh_program(inventory), scrubber=scrubber)
 
         def directory(secret: Secret) -> Callable[[], Sequence[Worker]]:
             url = api_url(os.environ, default=inventory.api_url)

@@ -15,6 +15,7 @@ import click
 from ktrdr.cli.commands.operations import write_operations
 from ktrdr.cli.commands.workers import write_workers
 from ktrdr.cli.connection import backend
+from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import (
     duration,
     heading,
@@ -27,9 +28,7 @@ from ktrdr.cli.render import (
 from ktrdr.client.configuration import api_url
 from ktrdr.contracts import BackendHealth, Operation, Worker
 from ktrdr.deployment.containers import Container
-from ktrdr.deployment.inventory_file import load
 from ktrdr.deployment.survey import Surveyed, survey
-from ktrdr.deployment.transport.connection import SshProgram
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import KtrdrError
 
@@ -47,17 +46,10 @@ class Seen:
 
 
 @click.command()
-@click.option(
-    "--inventory",
-    type=click.Path(path_type=Path),
-    envvar="KTRDR_INVENTORY",
-    default=Path("deploy/inventory.yml"),
-    show_default=True,
-    help="The hosts to look at.",
-)
+@inventory_option
 @click.option("--no-hosts", is_flag=True, help="Ask the backend alone; open no SSH connection.")
 @json_option
-def status(inventory: Path, no_hosts: bool, as_json: bool) -> None:
+def status(inventory: Path | None, no_hosts: bool, as_json: bool) -> None:
     """Show hosts, services, versions, workers and operations at a glance.
 
     Needs a token for the backend and SSH to the hosts, but no secret. What cannot be reached is
@@ -74,11 +66,9 @@ def status(inventory: Path, no_hosts: bool, as_json: bool) -> None:
         raise SystemExit(seen.fault.exit_code if seen.fault else 5)
 
 
-def _survey(inventory: Path) -> list[Surveyed]:
-    found = load(inventory, environ=os.environ)
-    config = os.environ.get("KTRDR_SSH_CONFIG")
-    program = SshProgram(config=Path(config) if config else None, user=found.ssh_user)
-    with SshTransport(program) as transport:
+def _survey(inventory: Path | None) -> list[Surveyed]:
+    found = read_inventory(inventory)
+    with SshTransport(ssh_program(found)) as transport:
         return survey(found, transport)
 
 

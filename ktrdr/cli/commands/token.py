@@ -10,8 +10,8 @@ from typing import Final
 
 import click
 
+from ktrdr.cli.hosts import inventory_option, read_inventory
 from ktrdr.client.token_file import configuration_file, save_token, token_in_use
-from ktrdr.deployment.inventory_file import load
 from ktrdr.deployment.secrets.onepassword import OnePassword
 from ktrdr.deployment.secrets.requirements import check
 from ktrdr.errors import SecretsError, UsageError
@@ -46,21 +46,19 @@ def token() -> None:
 @click.option(
     "--save", is_flag=True, help="Put it into the configuration file instead of printing it."
 )
-@click.option(
-    "--inventory",
-    type=click.Path(path_type=Path),
-    envvar="KTRDR_INVENTORY",
-    default=Path("deploy/inventory.yml"),
-    show_default=True,
-    help="The file that names the vault.",
-)
+@inventory_option
 @click.option(
     "--jwt-secret-env",
     metavar="VARIABLE",
     help="Take JWT_SECRET from this variable instead of the vault, for development.",
 )
 def create(
-    role: str, name: str | None, days: int, save: bool, inventory: Path, jwt_secret_env: str | None
+    role: str,
+    name: str | None,
+    days: int,
+    save: bool,
+    inventory: Path | None,
+    jwt_secret_env: str | None,
 ) -> None:
     """Make a token from the vault's JWT_SECRET and print it."""
     secret = _from_variable(jwt_secret_env) if jwt_secret_env else _from_vault(inventory)
@@ -119,8 +117,8 @@ def _from_variable(variable: str) -> Secret:
     return Secret(value)
 
 
-def _from_vault(inventory: Path) -> Secret:
-    where = load(inventory, environ=os.environ).secrets
+def _from_vault(inventory: Path | None) -> Secret:
+    where = read_inventory(inventory).secrets
     fields = OnePassword().fetch(where.vault, where.item)
     check(fields, [_FIELD])
     return fields[_FIELD]
