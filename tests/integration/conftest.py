@@ -18,6 +18,7 @@ from psycopg import sql
 
 from ktrdr.secret import Secret
 from ktrdr.settings import Settings
+from tests.integration.processes import Process, Site, site
 
 # A name and a password that break whatever pastes them into a string. PostgreSQL itself refuses
 # quotes, dollars and backslashes in the name of a role that owns extensions.
@@ -145,3 +146,16 @@ def empty_database(postgres: Server) -> Iterator[Settings]:
     postgres.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     yield postgres.settings(name)
     postgres.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def place(database: Settings, tmp_path: Path) -> Iterator[Site]:
+    """A database and a shared directory, for processes that end with the test."""
+    with site(database, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def backend(place: Site) -> Process:
+    """A backend that answers."""
+    return place.backend()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from ktrdr.client.backend import Backend
 from ktrdr.contracts import OperationRequest, OperationStatus, OperationType
 from ktrdr.errors import Conflict, HostUnreachable, InvalidParameters, NotFound, SecretsError
 from ktrdr.secret import Secret
-from ktrdr.settings import Settings
 from ktrdr.tokens import Role
-from tests.integration.processes import JWT_SECRET, Process, Site, site, token, wait_for
+from tests.integration.processes import JWT_SECRET, Process, Site, token, wait_for
 from tests.integration.sshd import free_port
 
 CSV = b"date,open,high,low,close\n2020-01-01,1,2,0.5,1\n2020-01-02,1,2,0.5,1.5\n"
@@ -29,17 +27,6 @@ REGISTRATION = {
     "endpoint_url": "http://127.0.0.1:5003",
     "version": "sha-7e57ed0",
 }
-
-
-@pytest.fixture
-def place(database: Settings, tmp_path: Path) -> Iterator[Site]:
-    with site(database, tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def backend(place: Site) -> Process:
-    return place.backend()
 
 
 def ask(

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,24 +15,12 @@ import pytest
 
 from ktrdr.client.backend import Backend
 from ktrdr.contracts import Operation, OperationRequest, OperationStatus, OperationType
-from ktrdr.settings import Settings
-from tests.integration.processes import Process, Site, site, wait_for
+from tests.integration.processes import Process, Site, wait_for
 
 DATA = Path(__file__).parents[1] / "data" / "sp500_2007_2009.csv"
 BACKTEST = {"symbol": "SP500", "train_bars": 200, "folds": 3}
 # Some seconds of work, in many steps.
 TRAINING = {"symbol": "SP500", "epochs": 250, "hidden_units": [64, 64], "seed": 3}
-
-
-@pytest.fixture
-def place(database: Settings, tmp_path: Path) -> Iterator[Site]:
-    with site(database, tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def backend(place: Site) -> Process:
-    return place.backend()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
@@ -159,8 +160,10 @@ class Connection:
         end_process(self._process)
 
     def _greet(self, timeout_s: float) -> None:
-        # The pipe takes the few bytes at once, whether or not anybody reads them.
-        os.write(opened(self._process.stdin).fileno(), _GREETING)
+        # The pipe takes the few bytes at once, whether or not anybody reads them. An ssh that has
+        # already given up is heard of below.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(opened(self._process.stdin).fileno(), _GREETING)
         output = opened(self._process.stdout).fileno()
         deadline = time.monotonic() + timeout_s
         heard = b""

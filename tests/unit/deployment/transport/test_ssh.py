@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,21 @@ def test_ssh_is_called_so_that_it_never_asks_and_soon_gives_up(
     # A host that looks like an option is not one, and the script stands nowhere.
     assert arguments[-3:] == ["--", "-oProxyCommand=evil", "cat"]
     assert "hunter22" not in "".join(arguments)
+
+
+def test_an_ssh_that_is_gone_before_it_is_spoken_to_is_a_refusal_like_any_other(
+    monkeypatch: pytest.MonkeyPatch, stand_in: SshProgram
+) -> None:
+    start = SshProgram.start
+
+    def start_and_end(self: SshProgram, *arguments: Any, **more: Any) -> Any:
+        process = start(self, *arguments, **more)
+        process.wait()
+        return process
+
+    monkeypatch.setattr(SshProgram, "start", start_and_end)
+    with SshTransport(stand_in) as ssh, pytest.raises(HostUnreachable, match="could not connect"):
+        ssh.run("node", Secret("x"), timeout_s=5)
 
 
 def test_a_directory_whose_path_is_too_long_for_a_socket_is_named(
