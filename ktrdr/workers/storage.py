@@ -38,14 +38,16 @@ class Workspace:
         return self.output / LOG
 
     def prepare(self) -> None:
-        """Makes the directories.
+        """Makes the directories, and removes what earlier attempts could not clean up.
 
         Raises:
             HostNotReady: The shared directory is missing, full or read-only.
         """
         try:
             for directory in (self.output, self.staging):
-                shutil.rmtree(directory, ignore_errors=True)
+                # Whoever held an earlier epoch can publish nothing from there any more.
+                for earlier in directory.parent.glob(f".{self._lease.operation_id}.*"):
+                    shutil.rmtree(earlier, ignore_errors=True)
                 directory.mkdir(parents=True)
         except OSError as exc:
             raise HostNotReady(

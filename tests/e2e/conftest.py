@@ -147,6 +147,11 @@ class Lab:
         vault.write(path, kept, state=state)
         return {"KTRDR_LAB_VAULT": str(path)}
 
+    def up(self) -> None:
+        """Raises or repairs the lab, whose registry then takes the tests' own token again."""
+        homelab.up(Report())
+        registries.allow(self.fields["ghcr_token"])
+
     def wipe(self) -> None:
         """Leaves the hosts as bare as they were when they came up."""
         for each in NODES:

@@ -7,7 +7,6 @@ import json
 from lab import containers, homelab, registries
 from lab.engine import docker
 from lab.place import LABEL, NODES
-from lab.report import Report
 from lab.shell import run, wait_until
 from tests.e2e.conftest import Lab
 
@@ -23,7 +22,7 @@ def test_a_half_dead_lab_is_repaired(bare_lab: Lab) -> None:
     containers.execute(other.container, "sh", "-c", "touch /run/no-docker; pkill -x dockerd")
     containers.execute(third.container, "sh", "-c", "pkill -x dockerd")
     wait_until("the second host's engine is gone", lambda: len(down()) >= 3)
-    homelab.up(Report())
+    bare_lab.up()
     assert down() == []
     # Left as a test found it, so that the file which keeps the engine away is gone too.
     assert containers.works_inside(other.container, "docker", "info")
@@ -37,7 +36,7 @@ def test_raising_a_running_lab_touches_nothing(bare_lab: Lab) -> None:
 
     before = started()
     assert len(before) == 5
-    homelab.up(Report())
+    bare_lab.up()
     assert started() == before
 
 

@@ -134,9 +134,11 @@ class Site:
         wait_for("the backend", lambda: process.answers("/api/v1/health/ready"))
         return process
 
-    def worker(self, kind: str, backend: Process, **environment: str) -> Process:
-        """Starts a worker and waits until it is registered."""
-        port = free_port()
+    def worker(
+        self, kind: str, backend: Process, *, port: int | None = None, **environment: str
+    ) -> Process:
+        """Starts a worker and waits until it answers."""
+        port = port or free_port()
         process = self.start(
             f"ktrdr.workers.{kind}:app",
             port,

@@ -136,6 +136,8 @@ def test_work_goes_on_elsewhere_when_a_process_is_killed(
     done = ended(client, operation)
     assert done.status is OperationStatus.COMPLETED
     assert done.attempt == 2
+    left = [*place.shared.glob("results/.*"), *place.shared.glob("checkpoints/.*")]
+    assert left == [], "what the first attempt could not clean up, the second does"
 
 
 def test_cancelling_stops_the_child_within_seconds_and_the_worker_goes_on(

@@ -1,0 +1,1 @@
+"""Faults on purpose: many operations on real processes while something always breaks."""

@@ -1,0 +1,51 @@
+"""`make chaos`: many operations, something always breaking, and a table of what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.chaos.run import Account, run
+
+
+def show(account: Account, console: Console) -> None:
+    """Prints the table, and whatever must not be."""
+    table = Table(box=None, header_style="bold")
+    table.add_column("fault")
+    for title in ("injected", "operations hit", "recovered", "lost"):
+        table.add_column(title, justify="right")
+    for name, *figures in account.table():
+        table.add_row(name, *map(str, figures))
+    console.print(table)
+    for problem in account.problems:
+        console.print(f"[red]{problem}[/]")
+    console.print(
+        f"{account.completed} operations completed in {account.seconds:.0f} s; "
+        f"{account.given_up} had been hit so often that they were given up, and were resumed"
+    )
+
+
+def main() -> int:
+    """Runs one schedule; the exit code is 0 when nothing was lost."""
+    parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
+    parser.add_argument("--operations", type=int, default=200)
+    asked = parser.parse_args()
+    console = Console(highlight=False)
+    console.print(f"seed {asked.seed}, {asked.operations} operations")
+    account = run(asked.seed, asked.operations, say=console.print)
+    show(account, console)
+    if account.problems:
+        console.print(
+            f"again with: .venv/bin/python -m tests.chaos --seed {asked.seed} "
+            f"--operations {asked.operations}"
+        )
+    return 1 if account.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
