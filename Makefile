@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test check format lint types unit integration e2e lab-up lab-down lab-status lock docs
+.PHONY: help setup demo test check format lint types unit integration e2e chaos lab-up lab-down lab-status lock docs
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ integration: setup ## run the integration tests alone
 
 e2e: setup ## run the end-to-end tests alone, in the lab
 	@$(BIN)/pytest tests/e2e
+
+chaos: setup ## many operations while something always breaks; SEED=N repeats a run
+	@scripts/apt-need postgresql
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(OPERATIONS),--operations $(OPERATIONS))
 
 lab-up: setup ## raise the rehearsal homelab, or repair it
 	@$(BIN)/python -m lab up

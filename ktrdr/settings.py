@@ -152,6 +152,12 @@ class WorkerSettings(Settings):
     lease_s: float = Field(
         default=30, gt=1, description="Seconds an operation stays with a worker that falls silent."
     )
+    child_memory_mb: int | None = Field(
+        default=None,
+        ge=128,
+        description="MiB of memory an operation may use; by default what the container's limit "
+        "leaves beside the worker itself.",
+    )
     stop_grace_s: float = Field(
         default=20, gt=0, description="Seconds a stopping worker gives its operation to checkpoint."
     )

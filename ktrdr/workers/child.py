@@ -17,9 +17,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from ktrdr.contracts import OperationType
+from ktrdr.contracts import OperationFault, OperationType
 from ktrdr.operations.model import fault_of, read_parameters
 from ktrdr.work import Checkpoint, Stopped, WorkContext, WorkResult
+from ktrdr.workers import memory
 from ktrdr.workers.messages import (
     STOP,
     Done,
@@ -118,6 +119,8 @@ def run(task: Task, parent: Parent) -> Message:
         result = handler(read_parameters(kind, task.parameters), PipeContext(task, parent))
     except Stopped:
         return Paused()
+    except MemoryError:
+        return Failed(_out_of_memory(task.memory).model_dump())
     except Exception as exc:  # noqa: BLE001  # whatever a handler raises is the operation's error
         traceback.print_exc()
         return Failed(fault_of(exc).model_dump())
@@ -137,8 +140,17 @@ def main() -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     task = decode_task(sys.stdin.buffer.readline())
+    memory.limit(task.memory)
     parent = Parent(sys.stdin.buffer, outgoing)
     parent.tell(run(task, parent))
+
+
+def _out_of_memory(allowed: int) -> OperationFault:
+    return OperationFault(
+        kind="out-of-memory",
+        message=f"the operation needs more than the {allowed // 2**20} MiB of memory it may use",
+        hint="Use fewer bars or a smaller model, or raise the worker's memory limit.",
+    )
 
 
 def _checkpoint(task: Task) -> Checkpoint | None:

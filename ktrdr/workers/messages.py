@@ -22,6 +22,7 @@ class Task:
         output: An empty directory for the results.
         staging: A directory for the files of checkpoints that are not safe yet.
         checkpoint: Where an earlier attempt got to: step, state, directory of its files.
+        memory: Bytes that the process may use; 0 for no limit.
     """
 
     operation_id: str
@@ -31,6 +32,7 @@ class Task:
     output: str
     staging: str
     checkpoint: tuple[int, dict[str, Any], str | None] | None
+    memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from ktrdr.operations.leases import LeaseBook, LeaseLost
 from ktrdr.operations.model import Claim, Lease, fault_of
 from ktrdr.settings import WorkerSettings
 from ktrdr.telemetry import metrics
+from ktrdr.workers import memory
 from ktrdr.workers.messages import GO_ON, Done, Failed, Message, Paused, Progress, Saved, Task
 from ktrdr.workers.observation import observed
 from ktrdr.workers.process import Child, started, why_it_died
@@ -141,6 +142,7 @@ class Supervisor:
             output=str(workspace.output),
             staging=str(workspace.staging),
             checkpoint=checkpoint,
+            memory=memory.allowance(self._settings.child_memory_mb),
         )
 
     async def _follow(self, claim: Claim, running: Running, child: Child) -> Message | None:

@@ -7,6 +7,7 @@ blind spots.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import shlex
 import subprocess
@@ -90,15 +91,22 @@ def leaks_in(data: bytes | str, secrets: Mapping[str, str]) -> list[str]:
 
 
 def leaks_in_files(
-    roots: Iterable[Path], secrets: Mapping[str, str], *, except_below: Iterable[Path] = ()
+    roots: Iterable[Path], secrets: Mapping[str, str], *, leave_out: Iterable[str] = ()
 ) -> list[str]:
-    """``name in path`` for every file below the roots that holds a secret."""
-    found, left_out = [], tuple(except_below)
+    """``name in path`` for every file below the roots that holds a secret.
+
+    Args:
+        roots: The directories to search.
+        secrets: What to search for.
+        leave_out: Paths that begin with one of these are not looked at.
+    """
+    found, left_out = [], tuple(leave_out)
     for root in roots:
         for path in sorted(root.rglob("*")):
-            if path.is_symlink() or not path.is_file():
+            if str(path).startswith(left_out) or path.is_symlink() or not path.is_file():
                 continue
-            if not any(path.is_relative_to(each) for each in left_out):
+            # A file may vanish between the listing and the look.
+            with contextlib.suppress(FileNotFoundError):
                 found += [f"{name} in {path}" for name in leaks_in(path.read_bytes(), secrets)]
     return found
 

@@ -235,3 +235,19 @@ def test_work_that_kills_its_process_again_and_again_fails_and_takes_no_worker_w
     assert (done.attempt, deaths >= 3) == (3, True)
     after = ended(client, submit(client, "training", {**TRAINING, "epochs": 2}))
     assert after.status is OperationStatus.COMPLETED
+
+
+def test_work_that_wants_too_much_memory_fails_with_a_sentence_and_nobody_is_killed(
+    place: Site, backend: Process, client: Backend
+) -> None:
+    worker = place.worker("training", backend, CHILD_MEMORY_MB="600")
+    greedy = submit(client, "training", {**TRAINING, "hidden_units": [1024] * 60, "epochs": 1})
+    done = ended(client, greedy)
+    assert done.status is OperationStatus.FAILED
+    assert done.error
+    assert done.error.kind == "out-of-memory"
+    assert done.error.message == "the operation needs more than the 600 MiB of memory it may use"
+    assert done.attempt == 1
+    after = ended(client, submit(client, "training", {**TRAINING, "epochs": 2}))
+    assert after.status is OperationStatus.COMPLETED
+    assert worker.popen.poll() is None
