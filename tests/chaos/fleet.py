@@ -6,7 +6,10 @@ import os
 import signal
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+
+import httpx
 
 from ktrdr.client.backend import Backend
 from ktrdr.contracts import Operation, WorkerHealth
@@ -118,12 +121,10 @@ def wait_until_all_answer(fleet: Fleet) -> None:
     """Waits until backend and workers serve requests, and the workers are registered."""
     wait_for("the backend", lambda: fleet.backend.answers("/api/v1/health/ready"))
     for member in fleet.members:
-        wait_for(f"{member.worker_id}", lambda member=member: _is_registered(member), 60)  # type: ignore[misc]
+        wait_for(member.worker_id, partial(_is_registered, member), 60)
 
 
 def _is_registered(member: Member) -> bool:
-    import httpx
-
     with suppress(httpx.HTTPError):
         answer = httpx.get(f"{member.process.url}/health", timeout=2, trust_env=False)
         return WorkerHealth.model_validate_json(answer.content).registered

@@ -11,6 +11,7 @@ from psycopg import sql
 from ktrdr.settings import Settings
 from tests.integration.postgres import Server, running_server
 from tests.integration.processes import Process, Site, site
+from tests.integration.sshd import Sshd
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +59,12 @@ def place(database: Settings, tmp_path: Path) -> Iterator[Site]:
 def backend(place: Site) -> Process:
     """A backend that answers."""
     return place.backend()
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """An OpenSSH server on the loopback interface."""
+    server = Sshd(tmp_path_factory.mktemp("sshd"))
+    server.start()
+    yield server
+    server.stop()

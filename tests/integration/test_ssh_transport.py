@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import textwrap
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,19 +19,11 @@ from ktrdr.deployment.transport.connection import SOCKET_NAME, SshProgram
 from ktrdr.deployment.transport.interface import Transport
 from ktrdr.deployment.transport.recording import Answer, RecordingTransport
 from ktrdr.deployment.transport.ssh import SshTransport
-from ktrdr.errors import ConfigurationError, HostUnreachable, Interrupted
+from ktrdr.errors import HostUnreachable, Interrupted
 from ktrdr.secret import Scrubber, Secret
-from tests.integration.sshd import Sshd, free_port, make_key, wait_until
+from tests.integration.sshd import Sshd, free_port, wait_until
 
 END = f"echo {SENTINEL}\n"
-
-
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    server = Sshd(tmp_path_factory.mktemp("sshd"))
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture
@@ -433,133 +423,3 @@ def test_however_the_caller_ends_nothing_runs_on(
         wait_until_ended(pid)
     if kind is signal.SIGINT:
         assert caller.stdout.read() == "interrupted\n"
-
-
-# ---------------------------------------------------------------- why there is no connection
-
-
-@pytest.fixture
-def silent_port() -> Iterator[int]:
-    """A port that takes connections and says nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
-
-
-@pytest.fixture
-def rude_port() -> Iterator[int]:
-    """A port that closes every connection at once."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def close_all() -> None:
-            while True:
-                try:
-                    server.accept()[0].close()
-                except OSError:
-                    return
-
-        thread = threading.Thread(target=close_all)
-        thread.start()
-        yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join()
-
-
-def refusal(config: Path, host: str = "node", **program: object) -> HostUnreachable:
-    settings = {"connect_timeout_s": 1, "config": config} | program
-    with (
-        SshTransport(SshProgram(**settings)) as ssh,  # type: ignore[arg-type]  # checked at run time
-        pytest.raises(HostUnreachable) as caught,
-    ):
-        ssh.run(host, Secret(END), timeout_s=20)
-    assert caught.value.hint
-    assert ssh.connections == 0
-    return caught.value
-
-
-def test_a_name_that_nobody_knows(sshd: Sshd) -> None:
-    config = sshd.client_config("names", HostName="")
-    assert str(refusal(config, "no-such.invalid")) == "the name no-such.invalid is unknown"
-
-
-def test_a_port_where_nobody_listens(sshd: Sshd) -> None:
-    config = sshd.client_config("port", Port=str(free_port()))
-    assert str(refusal(config)) == "node refused the connection"
-
-
-def test_the_reason_is_known_where_the_user_keeps_ssh_quiet(sshd: Sshd) -> None:
-    config = sshd.client_config("quiet", Port=str(free_port()), LogLevel="QUIET")
-    assert str(refusal(config)) == "node refused the connection"
-
-
-def test_a_host_that_never_answers(sshd: Sshd, silent_port: int) -> None:
-    started = time.monotonic()
-    config = sshd.client_config("silent", Port=str(silent_port))
-    assert str(refusal(config)) == "node did not answer in time"
-    assert time.monotonic() - started < 8
-
-
-def test_a_port_that_hangs_up(sshd: Sshd, rude_port: int) -> None:
-    config = sshd.client_config("rude", Port=str(rude_port))
-    assert str(refusal(config)) == "node closed the connection before the login"
-
-
-def test_a_host_key_that_has_changed(sshd: Sshd, tmp_path: Path) -> None:
-    other = make_key(tmp_path / "other").with_suffix(".pub").read_text().rsplit(" ", 1)[0]
-    known = tmp_path / "known_hosts"
-    known.write_text(f"[127.0.0.1]:{sshd.port} {other}\n")
-    fault = refusal(sshd.client_config("changed", UserKnownHostsFile=str(known)))
-    assert str(fault) == f"the host key of node has changed (known from {known}, line 1)"
-    assert fault.hint is not None
-    assert f"ssh-keygen -R '[127.0.0.1]:{sshd.port}' -f {known}" in fault.hint
-
-
-def test_a_host_key_that_is_not_known(sshd: Sshd, tmp_path: Path) -> None:
-    config = sshd.client_config("unknown", UserKnownHostsFile=str(tmp_path / "none"))
-    assert str(refusal(config)) == "the host key of node is not known to this machine"
-
-
-def test_a_key_that_the_host_refuses(sshd: Sshd, tmp_path: Path) -> None:
-    config = sshd.client_config("stranger", IdentityFile=str(make_key(tmp_path / "stranger")))
-    assert str(refusal(config)) == "node refused this user's key"
-
-
-def test_a_private_key_that_others_can_read(sshd: Sshd, tmp_path: Path) -> None:
-    key = tmp_path / "key"
-    key.write_bytes(sshd.user_key.read_bytes())
-    key.chmod(0o644)
-    fault = refusal(sshd.client_config("open", IdentityFile=str(key)))
-    assert "others can read" in str(fault)
-
-
-def test_a_user_without_a_shell(tmp_path: Path) -> None:
-    server = Sshd(tmp_path)
-    server.start("ForceCommand echo This account is not available.; exit 1")
-    try:
-        fault = refusal(server.client_config())
-    finally:
-        server.stop()
-    assert "does not run commands" in str(fault)
-    assert "This account is not available" in str(fault)
-
-
-def test_ssh_that_is_not_installed(sshd: Sshd) -> None:
-    fault = refusal(sshd.client_config(), executable="ssh-that-is-not-there")
-    assert "no program ssh-that-is-not-there" in str(fault)
-
-
-def test_a_configuration_file_that_is_not_there(tmp_path: Path) -> None:
-    with (
-        SshTransport(SshProgram(config=tmp_path / "none")) as ssh,
-        pytest.raises(ConfigurationError, match=r"cannot read its configuration file .*none"),
-    ):
-        ssh.run("node", Secret(END), timeout_s=20)
-
-
-def test_a_configuration_file_with_a_mistake(tmp_path: Path) -> None:
-    config = tmp_path / "config"
-    config.write_text("Host *\n  Prot 22\n")
-    with (
-        SshTransport(SshProgram(config=config)) as ssh,
-        pytest.raises(ConfigurationError, match="does not understand its configuration"),
-    ):
-        ssh.run("node", Secret(END), timeout_s=20)
