@@ -127,6 +127,11 @@ class BackendSettings(Settings):
     health_check_failures: int = Field(
         default=3, ge=1, description="Failures in a row after which a worker is unavailable."
     )
+    sweep_every_s: float = Field(
+        default=300,
+        gt=0,
+        description="Seconds between two searches for files that killed workers left behind.",
+    )
     worker_forget_after_s: float = Field(
         default=300,
         gt=0,

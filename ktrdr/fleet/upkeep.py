@@ -1,4 +1,4 @@
-"""What one backend at a time does for all: health checks, expired leases, gauges."""
+"""What one backend at a time does for all: health checks, expired leases, leftovers, gauges."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ktrdr.contracts import OperationStatus
 from ktrdr.database.pool import connection_arguments
 from ktrdr.errors import DatabaseUnavailable
 from ktrdr.fleet.health import HealthChecker
+from ktrdr.operations import leftovers
 from ktrdr.operations.leases import LeaseBook
 from ktrdr.operations.store import OperationStore
 from ktrdr.settings import BackendSettings
@@ -59,7 +60,7 @@ class Upkeep:
         arguments = connection_arguments(self._settings, "ktrdr-upkeep")
         connection = await AsyncConnection.connect(**arguments, autocommit=True)
         async with connection:
-            next_check = 0.0
+            next_check = next_sweep = 0.0
             while await _is_leader(connection):
                 metrics.database_up.set(1)
                 expired = await self._leases.reap()
@@ -67,8 +68,23 @@ class Upkeep:
                 if time.monotonic() >= next_check:
                     next_check = time.monotonic() + self._settings.health_check_interval_s
                     await self._checker.check_all(datetime.now(UTC))
+                if time.monotonic() >= next_sweep:
+                    next_sweep = time.monotonic() + self._settings.sweep_every_s
+                    await self._sweep()
                 await self._measure()
                 await asyncio.sleep(min(REAP_EVERY_S, self._settings.health_check_interval_s))
+
+    async def _sweep(self) -> None:
+        """Removes files that killed workers have left behind."""
+        try:
+            found = await asyncio.to_thread(leftovers.find, self._settings.shared_mount_path)
+            known = await self._store.epochs(sorted({each.operation_id for each in found}))
+            removed = await asyncio.to_thread(leftovers.remove, found, known)
+        except OSError as exc:
+            logger.warning("the shared directory cannot be searched (%s)", exc.strerror)
+            return
+        if removed:
+            logger.info("removed %d directories of attempts that nobody finishes", len(removed))
 
     async def _measure(self) -> None:
         metrics.operations_unfinished.clear()

@@ -180,6 +180,15 @@ class OperationStore:
         async with transaction(self._pool) as connection:
             return await _all(connection, "counts", {})
 
+    async def epochs(self, operation_ids: Sequence[str]) -> dict[str, tuple[OperationStatus, int]]:
+        """Status and lease epoch of those of the operations that there are."""
+        async with transaction(self._pool) as connection:
+            rows = await _all(connection, "epochs", {"operation_ids": list(operation_ids)})
+        return {
+            row["operation_id"]: (OperationStatus(row["status"]), row["lease_epoch"])
+            for row in rows
+        }
+
     async def _row(self, operation_id: str) -> Row:
         async with transaction(self._pool) as connection:
             row = await _one(connection, "get", {"operation_id": operation_id})

@@ -65,7 +65,7 @@ class Fleet:
 
     def start_backend(self) -> None:
         """Starts the backend, where it was before."""
-        self.backend = self.site.backend(self.api_port)
+        self.backend = self.site.backend(self.api_port, SWEEP_EVERY_S="1")
 
     def revive(self, member: Member) -> None:
         """Starts a worker again that has ended."""

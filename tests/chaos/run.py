@@ -149,6 +149,8 @@ def _examine(fleet: Fleet, expected: list[dict[str, str]], account: Account) -> 
         account.completed += 1
         if _digests(fleet, each) != expected[_variant_of(each)]:
             account.problems.append(f"{each.operation_id}: its result is another one")
+    with suppress(AssertionError):
+        wait_for("the sweep", lambda: not _left_behind(fleet, found), 20)
     account.problems += _left_behind(fleet, found)
 
 

@@ -1,0 +1,75 @@
+"""Files of attempts that nobody is going to finish, left behind by workers that were killed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ktrdr.contracts import OperationStatus
+
+# Where attempts write until they publish (hidden, with the epoch), and where checkpoints are kept.
+_PLACES: Final = ("results", "checkpoints")
+_ATTEMPT: Final = re.compile(r"\.(?P<operation>op_\w+)\.(?P<epoch>\d+)")
+_KEPT: Final = re.compile(r"(?P<operation>op_\w+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A directory that may have lost its purpose.
+
+    Attributes:
+        path: Where it is.
+        operation_id: Whose it is.
+        epoch: The lease it was written under, or None for checkpoints, which outlive leases.
+    """
+
+    path: Path
+    operation_id: str
+    epoch: int | None
+
+    def is_stale(self, status: OperationStatus, epoch: int) -> bool:
+        """Whether nobody can need it any more.
+
+        Args:
+            status: What has become of the operation.
+            epoch: Its present lease.
+        """
+        if self.epoch is not None:
+            return status.is_final or self.epoch < epoch
+        # A failed or cancelled operation may be resumed from its checkpoint.
+        return status is OperationStatus.COMPLETED
+
+
+def find(shared: Path) -> list[Leftover]:
+    """All directories of attempts and checkpoints in a shared directory."""
+    found = []
+    for place in _PLACES:
+        for path in sorted((shared / place).glob("*")):
+            if attempt := _ATTEMPT.fullmatch(path.name):
+                found.append(Leftover(path, attempt["operation"], int(attempt["epoch"])))
+            elif place == "checkpoints" and (kept := _KEPT.fullmatch(path.name)):
+                found.append(Leftover(path, kept["operation"], None))
+    return found
+
+
+def remove(
+    leftovers: Iterable[Leftover], known: Mapping[str, tuple[OperationStatus, int]]
+) -> list[Path]:
+    """Removes what is stale; gives the paths.
+
+    Args:
+        leftovers: What was found.
+        known: Status and epoch by operation. What belongs to an operation that is not among them
+            stays: it may be another database's.
+    """
+    removed = []
+    for each in leftovers:
+        state = known.get(each.operation_id)
+        if state is not None and each.is_stale(*state):
+            shutil.rmtree(each.path, ignore_errors=True)
+            removed.append(each.path)
+    return removed
