@@ -24,12 +24,11 @@ _NEARLY_PRIVILEGED: Final = (
 _PRIVILEGED: Final = ("--privileged",)
 
 
-def ensure(report: Report) -> bool:
-    """Brings all hosts up; says whether any had to be made, started or repaired."""
+def ensure(report: Report) -> None:
+    """Brings all hosts up, and repairs those that do not answer."""
     with ThreadPoolExecutor(len(NODES)) as pool:
-        changed = list(pool.map(lambda node: _ensure(node, report), NODES))
+        list(pool.map(lambda node: _ensure(node, report), NODES))
     containers.execute(NODES[0].container, "chown", f"{UID}:{UID}", NODES[0].shared)
-    return any(changed)
 
 
 def renew(images: Iterable[str]) -> None:
@@ -64,7 +63,7 @@ def privileges() -> tuple[str, ...]:
     raise LabError("this machine's engine starts no container that could be a host")
 
 
-def _ensure(node: Node, report: Report) -> bool:
+def _ensure(node: Node, report: Report) -> None:
     changed = containers.ensure(node.container, NODE_IMAGE, list(_options(node)))
     if not changed and not is_well(node):
         report.say(f"{node.names[0]} does not answer: it is restarted")
@@ -73,7 +72,6 @@ def _ensure(node: Node, report: Report) -> bool:
     if changed:
         what = f"{node.names[0]} is up"
         wait_until(what, lambda: is_well(node), _START_TIMEOUT_S)
-    return changed
 
 
 def _options(node: Node) -> Iterator[str]:

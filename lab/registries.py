@@ -34,12 +34,12 @@ _ANY_MANIFEST: Final = ", ".join(
 )
 
 
-def ensure() -> bool:
-    """Brings both up; says whether one had to be made or started."""
+def ensure() -> None:
+    """Brings both up, with the token of the lab's own vault."""
     certificates.ensure()
     allow(vault.field("ghcr_token"))
     data = "/var/lib/docker-registry"
-    changed = containers.ensure(
+    containers.ensure(
         GHCR,
         REGISTRY_IMAGE,
         [
@@ -54,7 +54,7 @@ def ensure() -> bool:
             *("--env", "REGISTRY_AUTH_HTPASSWD_PATH=/auth/htpasswd"),
         ],
     )
-    changed |= containers.ensure(
+    containers.ensure(
         MIRROR,
         REGISTRY_IMAGE,
         [
@@ -63,7 +63,6 @@ def ensure() -> bool:
         ],
     )
     wait()
-    return changed
 
 
 def wait() -> None:

@@ -39,12 +39,11 @@ def wheels(*names: str) -> tuple[Path, ...]:
     return tuple(max(_DIRECTORY.glob(f"{name}-*.whl")) for name in names)
 
 
-def ensure_market_data() -> bool:
-    """Daily bars of two indices, as the package `arch` has them; says whether that took work."""
+def ensure_market_data() -> None:
+    """Daily bars of two indices, as the package `arch` carries them."""
     if all((DATA / f"{symbol}.csv").exists() for symbol in _SERIES):
-        return False
+        return
     DATA.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(wheels("arch")[0]) as archive:
         for symbol, member in _SERIES.items():
             (DATA / f"{symbol}.csv").write_bytes(gzip.decompress(archive.read(member)))
-    return True
