@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -86,6 +87,8 @@ def run(seed: int, operations: int, say: Any = print) -> Account:
         account = _disturbed(fleet, seed, operations, began, say)
         _examine(fleet, expected, account)
     account.seconds = time.monotonic() - began
+    if not account.problems:
+        shutil.rmtree(place)
     return account
 
 
@@ -128,11 +131,11 @@ def _settle(fleet: Fleet, account: Account, submitted: list[str]) -> None:
     deadline = time.monotonic() + SETTLE_S
     while time.monotonic() < deadline:
         found = fleet.all_operations()
-        for each in found:
-            if each.status is OperationStatus.FAILED and each.error and each.error.kind in GIVEN_UP:
-                account.given_up += 1
-                fleet.client.resume(each.operation_id)
-        if all(each.status.is_final for each in found):
+        given_up = [each for each in found if each.error and each.error.kind in GIVEN_UP]
+        for each in given_up:
+            fleet.client.resume(each.operation_id)
+        account.given_up += len(given_up)
+        if not given_up and all(each.status.is_final for each in found):
             break
         time.sleep(0.3)
     missing = set(submitted) - {each.operation_id for each in fleet.all_operations()}
