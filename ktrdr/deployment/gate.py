@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from ktrdr.contracts import Worker
 from ktrdr.deployment import containers, events, faults, health
@@ -21,13 +21,22 @@ from ktrdr.errors import KtrdrError
 
 # Room for the end of one attempt and the whole of the next, where a program starts again and again.
 _LOG_LINES: Final = 40
+# Asked for beyond those and not shown: a secret of many lines that the first of them cuts in two
+# could not be recognised.
+_MARGIN_LINES: Final = 100
 _LOOK_EVERY_S: Final = 0.5
 _LOGS_TIMEOUT_S: Final = 30.0
 
 # Asks the backend which workers it knows.
 WorkerDirectory = Callable[[], Sequence[Worker]]
-# Runs a script on the plan's host, for so many seconds at most.
-Send = Callable[[Script, float], RemoteResult]
+
+
+class Send(Protocol):
+    """Runs scripts on the plan's host."""
+
+    def __call__(self, script: Script, timeout_s: float, *, observed: bool = True) -> RemoteResult:
+        """Runs one for so many seconds at most; where it is observed, its lines are told of."""
+        ...
 
 
 @dataclass(slots=True)
@@ -122,10 +131,11 @@ class HealthGate:
         names = {there[service].id: service for service in services if service in there}
         if not names:
             return
-        result = self.send(Script(docker.logs(names, lines=_LOG_LINES)), _LOGS_TIMEOUT_S)
+        asked = docker.logs(names, lines=_LOG_LINES + _MARGIN_LINES)
+        result = self.send(Script(asked), _LOGS_TIMEOUT_S, observed=False)
         for container_id, lines in sections.split(result.stdout).items():
             if container_id in names:
-                self.observe(events.LogTail(names[container_id], tuple(lines)))
+                self.observe(events.LogTail(names[container_id], tuple(lines[-_LOG_LINES:])))
 
     def _ask(self, step: Step) -> dict[str, list[str]]:
         result = self.send(step.script, step.timeout_s)

@@ -164,13 +164,16 @@ class Runner:
     def _send(self, step: Step) -> RemoteResult:
         return self._run(step.script, step.timeout_s)
 
-    def _run(self, script: Script, timeout_s: float) -> RemoteResult:
+    def _run(self, script: Script, timeout_s: float, *, observed: bool = True) -> RemoteResult:
         def on_line(stream: Stream, line: str) -> None:
             self.observe(events.Output(stream, line))
 
         rendered = render(script, self.values)
         return self.transport.run(
-            self.plan.site.host, rendered, timeout_s=timeout_s, on_line=on_line
+            self.plan.site.host,
+            rendered,
+            timeout_s=timeout_s,
+            on_line=on_line if observed else None,
         )
 
     @contextmanager

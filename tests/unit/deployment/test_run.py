@@ -176,6 +176,24 @@ def test_services_that_are_not_well_in_time_fail_the_deploy(watched) -> None:
     assert len(looks) == 21, "every half second"
 
 
+def test_a_secret_that_the_end_of_a_log_cuts_in_two_is_not_shown_in_part(watched) -> None:
+    """Of a secret of many lines only the last ones may be left of what Docker gives."""
+    watch = watched(health_timeout_s=1).ready()
+    watch.host.containers["backend"]["state"]["Health"]["Status"] = "unhealthy"
+    watch.transport.answer(Answer(stdout=watch.host.verify_output()), containing=VERIFY)
+    rest_of_secret = [f"secret line {number}" for number in range(60)]
+    lines = [*rest_of_secret, *(f"line {number}" for number in range(80))]
+    text = "\n".join(["== id-of-backend", *lines, ""])
+    watch.transport.answer(Answer(stdout=text), containing="docker logs --tail 140")
+    with pytest.raises(DeploymentFailed):
+        watch.runner.run()
+    (shown,) = [event for event in watch.events if isinstance(event, events.LogTail)]
+    assert shown.lines == tuple(f"line {number}" for number in range(40, 80))
+    # Not even where every line of every script is shown.
+    told = [event.line for event in watch.events if isinstance(event, events.Output)]
+    assert not any("secret line" in line for line in told)
+
+
 def test_workers_are_well_when_the_backend_lists_them(planned, clock) -> None:
     watch = Watched(planned("workers", health_timeout_s=2), clock).ready()
     with pytest.raises(DeploymentFailed, match="is not among the backend's workers"):
