@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, HttpUrl, model_validator
 API_PREFIX: Final = "/api/v1"
 # One path segment, no separators, no leading dot: no name can climb out of its directory.
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-OPERATION_ID_PATTERN: Final = r"^op_(backtest|training)_\d{8}_\d{6}_[0-9a-f]{8}$"
+OPERATION_ID_PATTERN: Final = r"^op_(backtest|training|sweep)_\d{8}_\d{6}_[0-9a-f]{8}$"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
@@ -95,6 +95,7 @@ class OperationType(StrEnum):
 
     BACKTEST = "backtest"
     TRAINING = "training"
+    SWEEP = "sweep"
 
     @property
     def worker_type(self) -> WorkerType:
@@ -105,6 +106,7 @@ class OperationType(StrEnum):
 _WORKER_OF: Final = {
     OperationType.BACKTEST: WorkerType.BACKTESTING,
     OperationType.TRAINING: WorkerType.TRAINING,
+    OperationType.SWEEP: WorkerType.BACKTESTING,
 }
 
 
@@ -139,27 +141,38 @@ class _DatedWork(Contract):
         return self
 
 
-class BacktestParameters(_DatedWork):
-    """A walk-forward backtest of the moving-average cross.
+# What a strategy's parameter may be: a number, or several that compete with each other.
+Number = Annotated[int | float, Field(allow_inf_nan=False)]
+Values = Number | Annotated[tuple[Number, ...], Field(min_length=1, max_length=1000)]
+# As the strategy's file names them; they are used in its rules, so they are identifiers.
+ParameterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
-    In every fold the pair of windows with the best in-sample Sharpe ratio is chosen, and traded on
-    the fold's out-of-sample bars alone. Costs are fractions of traded value.
+
+class BacktestParameters(_DatedWork):
+    """A walk-forward backtest of a strategy.
+
+    Where a parameter of the strategy has several values, each fold is traded with those that had
+    the best Sharpe ratio in the bars before it. Costs and sizing are the strategy's own unless they
+    are given here; costs are fractions of traded value.
     """
 
-    strategy: Literal["moving_average_cross"] = "moving_average_cross"
-    fast_windows: tuple[Annotated[int, Field(ge=1, le=500)], ...] = (10, 20, 50)
-    slow_windows: tuple[Annotated[int, Field(ge=2, le=1000)], ...] = (50, 100, 200)
+    strategy: Name = "moving_average_cross"
+    strategy_parameters: dict[ParameterName, Values] = Field(default_factory=dict)
     folds: int = Field(default=5, ge=1, le=100)
     train_bars: int = Field(default=756, ge=20, description="In-sample bars before each fold.")
-    initial_capital: float = Field(default=100_000.0, gt=0)
-    commission: float = Field(default=0.0005, ge=0, lt=0.1)
-    slippage: float = Field(default=0.0002, ge=0, lt=0.1)
+    initial_capital: float = Field(default=100_000.0, gt=0, le=1e15)
+    commission: float | None = Field(default=None, ge=0, lt=0.1)
+    slippage: float | None = Field(default=None, ge=0, lt=0.1)
 
-    @model_validator(mode="after")
-    def _some_pair_crosses(self) -> BacktestParameters:
-        if not any(f < s for f in self.fast_windows for s in self.slow_windows):
-            raise ValueError("no fast window is shorter than a slow one")
-        return self
+
+class SweepParameters(BacktestParameters):
+    """Backtests of every combination of a strategy's parameters, collected into one report.
+
+    Each combination of the values in ``strategy_parameters`` becomes a backtest of its own, in
+    which nothing competes; combinations that the strategy's constraint forbids are left out.
+    """
+
+    metric: Literal["sharpe", "sortino", "cagr", "total_return", "max_drawdown"] = "sharpe"
 
 
 class TrainingParameters(_DatedWork):
@@ -173,7 +186,7 @@ class TrainingParameters(_DatedWork):
     test_fraction: float = Field(default=0.25, gt=0, lt=0.9)
 
 
-OperationParameters = BacktestParameters | TrainingParameters
+OperationParameters = BacktestParameters | TrainingParameters | SweepParameters
 
 
 class OperationRequest(Contract):

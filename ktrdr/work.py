@@ -6,7 +6,7 @@ HTTP or leases: it computes, reports, checkpoints and asks whether to stop.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +29,22 @@ class Checkpoint:
     step: int
     state: Mapping[str, Any]
     artifacts: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the operations that another was divided into, at its end.
+
+    Attributes:
+        parameters: What it was asked to do.
+        summary: Its figures, or None if it did not complete.
+        error: Why it did not complete, or None.
+    """
+
+    operation_id: str
+    parameters: Mapping[str, Any]
+    summary: Mapping[str, float | int | str | None] | None
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +72,13 @@ class WorkContext(Protocol):
         ...
 
     @property
-    def data(self) -> Path:
-        """The directory of market data, ``SHARED_MOUNT_PATH/data``."""
+    def shared(self) -> Path:
+        """``SHARED_MOUNT_PATH``, with ``data/``, ``strategies/`` and ``models/``; read only."""
+        ...
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """The operations this one was divided into, in their order; empty if it was not."""
         ...
 
     @property
@@ -90,8 +111,9 @@ class LocalContext:
     """A context with no worker behind it, for tests and for running a handler by hand."""
 
     operation_id: str
-    data: Path
+    shared: Path
     output: Path
+    parts: Sequence[Part] = ()
     resume_from: Checkpoint | None = None
     stop_after_step: int | None = None
     messages: list[tuple[float, str]] = field(default_factory=list)

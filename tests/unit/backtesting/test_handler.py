@@ -33,7 +33,7 @@ COST = 0.0015
 def context(tmp_path: Path, name: str = "out", **more) -> LocalContext:
     output = tmp_path / name
     output.mkdir()
-    return LocalContext("op_backtest_x", tmp_path / "data", output, **more)
+    return LocalContext("op_backtest_x", tmp_path, output, **more)
 
 
 @pytest.fixture

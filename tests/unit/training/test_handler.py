@@ -23,7 +23,7 @@ PARAMETERS = TrainingParameters(symbol="TEST", epochs=4, hidden_units=(8,), seed
 def context(tmp_path: Path, name: str, **more) -> LocalContext:
     output = tmp_path / name
     output.mkdir()
-    return LocalContext("op_training_x", tmp_path / "data", output, **more)
+    return LocalContext("op_training_x", tmp_path, output, **more)
 
 
 @pytest.fixture
