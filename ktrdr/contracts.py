@@ -10,12 +10,16 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, HttpUrl, model_validator
 
 API_PREFIX: Final = "/api/v1"
 # One path segment, no separators, no leading dot: no name can climb out of its directory.
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 OPERATION_ID_PATTERN: Final = r"^op_(backtest|training|sweep)_\d{8}_\d{6}_[0-9a-f]{8}$"
+
+# Text that PostgreSQL can hold and a terminal can show: no control characters.
+PLAIN_TEXT: Final = r"^[^\x00-\x1f\x7f]*$"
+MAX_BATCH: Final = 1000
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
@@ -44,6 +48,28 @@ class WorkerStatus(StrEnum):
     TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
 
 
+class DrainMode(StrEnum):
+    """What a worker that is to make way does with what it runs."""
+
+    FINISH = "finish"
+    HAND_OVER = "hand_over"
+
+
+class Drain(Contract):
+    """A worker or node that takes nothing new."""
+
+    target: str
+    mode: DrainMode
+    requested_by: str
+    requested_at: datetime
+
+
+class DrainRequest(Contract):
+    """The body of ``PUT /drains/{target}``."""
+
+    mode: DrainMode = DrainMode.FINISH
+
+
 class WorkerRegistration(Contract):
     """What a worker says of itself, at start and whenever the backend has forgotten it."""
 
@@ -69,6 +95,9 @@ class Worker(Contract):
     registered_at: datetime
     last_healthy_at: datetime | None
     health_check_failures: int
+    drain: DrainMode | None = Field(
+        default=None, description="Set while the worker takes nothing new."
+    )
 
 
 class WorkerHealth(Contract):
@@ -220,6 +249,13 @@ class Operation(Contract):
     started_at: datetime | None
     finished_at: datetime | None
     cancel_requested_at: datetime | None
+    parent_id: str | None = Field(default=None, description="The operation this is a part of.")
+    retry_at: datetime | None = Field(
+        default=None, description="When it may be tried again, while it waits for that."
+    )
+    retry_reason: str | None = Field(
+        default=None, description="Why the last attempt that had no outcome ended."
+    )
     error: OperationFault | None
     trace_id: str | None
 
@@ -259,6 +295,45 @@ class OperationEvent(Contract):
     status: OperationStatus
     progress: float
     message: str | None = None
+
+
+class LeftoverFile(Contract):
+    """A directory or log that an attempt left behind and nobody needs."""
+
+    operation_id: str
+    path: str
+
+
+# ---------------------------------------------------------------- access
+
+
+class TokenRevocation(Contract):
+    """The body of ``POST /tokens/revoked``: the token's id, and when it would have expired."""
+
+    token_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,200}$")]
+    expires_at: AwareDatetime
+
+
+class RevokedToken(Contract):
+    """A token that is not believed any more."""
+
+    token_id: str
+    expires_at: datetime
+    revoked_by: str
+    revoked_at: datetime
+
+
+class AuditEntry(Contract):
+    """Who changed what, and when."""
+
+    audit_id: int
+    at: datetime
+    actor: str
+    role: str
+    token_id: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
 
 
 # ---------------------------------------------------------------- health

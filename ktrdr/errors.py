@@ -5,10 +5,12 @@
     KtrdrError                    exit 1    HTTP 500
     ├── UsageError                exit 2    HTTP 422   what was asked for is not there
     │   ├── InvalidParameters     exit 2    HTTP 422   an operation's parameters do not fit its type
+    │   ├── TooLarge              exit 2    HTTP 413   a request with more in it than is accepted
     │   └── NotFound              exit 2    HTTP 404
     ├── ConfigurationError        exit 3    HTTP 500   inventory, settings or checkout
     ├── SecretsError              exit 4    HTTP 401   vault, field or token
-    │   └── Forbidden             exit 4    HTTP 403   a valid token that lacks the right
+    │   ├── Forbidden             exit 4    HTTP 403   a valid token that lacks the right
+    │   └── TooManyAttempts       exit 4    HTTP 429   too many bad tokens from one address
     ├── HostUnreachable           exit 5    HTTP 502   name, network, SSH or the backend's HTTP
     ├── HostNotReady              exit 6    HTTP 503   reachable, but cannot run the stack
     │   └── DatabaseUnavailable   exit 6    HTTP 503
@@ -63,6 +65,13 @@ class InvalidParameters(UsageError):
     kind = "invalid-parameters"
 
 
+class TooLarge(UsageError):
+    """A request holds more than is accepted."""
+
+    http_status = 413
+    kind = "too-large"
+
+
 class NotFound(UsageError):
     """The named thing does not exist."""
 
@@ -90,6 +99,23 @@ class Forbidden(SecretsError):
 
     http_status = 403
     kind = "forbidden"
+
+
+class TooManyAttempts(SecretsError):
+    """An address has sent too many bad tokens of late.
+
+    Attributes:
+        retry_after_s: When it may try again, in seconds.
+    """
+
+    http_status = 429
+    kind = "too-many-attempts"
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, retry_after_s: float = 60.0
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
 
 
 class HostUnreachable(KtrdrError):

@@ -13,12 +13,15 @@ from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     HttpUrl,
     ValidationError,
+    field_validator,
+    model_validator,
 )
 
 from ktrdr.contracts import NAME_PATTERN, WorkerType
@@ -115,6 +118,20 @@ class BackendSettings(Settings):
     jwt_secret: Annotated[SecretText, AfterValidator(_long_enough)] = Field(
         description="Signs and checks tokens; at least 32 characters."
     )
+    jwt_secret_previous: SecretText | None = Field(
+        default=None,
+        description="The secret before a rotation: tokens it has signed are good until "
+        "`JWT_SECRET_PREVIOUS_UNTIL`.",
+    )
+    jwt_secret_previous_until: AwareDatetime | None = Field(
+        default=None,
+        description="When the overlap of a rotation ends, such as `2026-12-01T00:00Z`.",
+    )
+    cors_origins: tuple[str, ...] = Field(
+        default=(),
+        description="Origins whose pages may call the API from a browser, separated by commas; "
+        "by default none.",
+    )
     database_deadline_s: float = Field(
         default=45, gt=0, description="Seconds the backend waits for the database at its start."
     )
@@ -137,6 +154,21 @@ class BackendSettings(Settings):
         gt=0,
         description="Seconds without a good check after which a worker is forgotten.",
     )
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @model_validator(mode="after")
+    def _overlap_ends(self) -> Self:
+        if (self.jwt_secret_previous is None) != (self.jwt_secret_previous_until is None):
+            raise ValueError(
+                "JWT_SECRET_PREVIOUS and JWT_SECRET_PREVIOUS_UNTIL are given together or not at all"
+            )
+        return self
 
 
 class WorkerSettings(Settings):

@@ -10,6 +10,7 @@ A token is a JWT (RFC 7519) signed with HMAC-SHA-256 under ``JWT_SECRET``. Roles
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -158,6 +159,36 @@ def verify(token: str, secret: Secret) -> Identity:
             "the token is not one of this backend's",
             hint="Make one with `ktrdr token create` from the vault this backend uses.",
         ) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """The secrets that tokens may be signed with.
+
+    Attributes:
+        current: What new tokens are signed with.
+        previous: What they were signed with before a rotation, or None.
+        previous_until: When ``previous`` stops being good; aware.
+    """
+
+    current: Secret
+    previous: Secret | None = None
+    previous_until: datetime | None = None
+
+    def verify(self, token: str, now: datetime) -> Identity:
+        """Checks a token against the current secret, then against the previous one while it lasts.
+
+        Raises:
+            SecretsError: No secret that is good now has signed it; the reason is the current one's.
+        """
+        try:
+            return verify(token, self.current)
+        except SecretsError:
+            if self.previous is None or self.previous_until is None or now >= self.previous_until:
+                raise
+            with suppress(SecretsError):
+                return verify(token, self.previous)
+            raise
 
 
 def read_unverified(token: Secret) -> Identity:

@@ -6,15 +6,32 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version as installed_version
 from typing import Final
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from opentelemetry.sdk.trace import TracerProvider
 
+from ktrdr.access.audit import AuditTrail
+from ktrdr.access.revocations import Revocations
+from ktrdr.api.division import divide_work
 from ktrdr.api.errors import add_error_handlers
+from ktrdr.api.limits import LimitRequestSize
 from ktrdr.api.measurement import MeasureRequests
-from ktrdr.api.routes import data, discovery, health, operations, workers
+from ktrdr.api.routes import (
+    audit,
+    data,
+    discovery,
+    drains,
+    health,
+    leftovers,
+    operations,
+    outcomes,
+    tokens,
+    workers,
+)
 from ktrdr.api.startup import SayWhyStartupFails
 from ktrdr.api.state import State
 from ktrdr.contracts import API_PREFIX
@@ -24,6 +41,7 @@ from ktrdr.errors import KtrdrError
 from ktrdr.fleet.health import HealthChecker
 from ktrdr.fleet.registry import WorkerRegistry
 from ktrdr.fleet.upkeep import Upkeep
+from ktrdr.operations.drains import Drains
 from ktrdr.operations.feed import ChangeFeed
 from ktrdr.operations.leases import LeaseBook
 from ktrdr.operations.store import OperationStore
@@ -62,10 +80,28 @@ def create_app(settings: BackendSettings) -> FastAPI:
         docs_url=f"{API_PREFIX}/docs",
         redoc_url=None,
     )
-    for module in (health, workers, operations, data):
+    for module in (
+        health,
+        workers,
+        drains,
+        operations,
+        outcomes,
+        leftovers,
+        data,
+        tokens,
+        audit,
+    ):
         app.include_router(module.router, prefix=API_PREFIX)
     app.include_router(discovery.router)
     add_error_handlers(app)
+    app.add_middleware(LimitRequestSize)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+        )
     app.add_middleware(MeasureRequests)
     app.add_middleware(SayWhyStartupFails)
     trace_requests(app, provider)
@@ -80,11 +116,15 @@ async def _running(settings: BackendSettings, provider: TracerProvider) -> Async
         await wait_until_reachable(settings, deadline_s=settings.database_deadline_s)
         await migrate(settings)
         pool = await stack.enter_async_context(make_pool(settings, SERVICE, max_size=POOL_SIZE))
-        store, registry = OperationStore(pool), WorkerRegistry(pool)
-        feed = ChangeFeed(settings)
+        divide = partial(divide_work, settings.shared_mount_path / "strategies")
+        store, registry = OperationStore(pool, divide=divide), WorkerRegistry(pool)
+        feed, revocations = ChangeFeed(settings), Revocations(pool)
+        await revocations.load()
         upkeep = Upkeep(settings, HealthChecker(registry, settings), LeaseBook(pool), store)
-        await stack.enter_async_context(_background(feed.run(), upkeep.run()))
-        yield State(settings, pool, store, registry, feed)
+        await stack.enter_async_context(_background(feed.run(), upkeep.run(), revocations.run()))
+        yield State(
+            settings, pool, store, registry, feed, Drains(pool), AuditTrail(pool), revocations
+        )
 
 
 @asynccontextmanager

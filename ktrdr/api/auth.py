@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import Depends, Security
+from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from ktrdr.api.state import BackendState
 from ktrdr.contracts import WorkerRegistration
 from ktrdr.errors import Forbidden, SecretsError
 from ktrdr.fleet.registry import node_of
-from ktrdr.tokens import Identity, Role, verify
+from ktrdr.telemetry import metrics
+from ktrdr.tokens import Identity, Role
 
 _bearer = HTTPBearer(auto_error=False, description="A token made by `ktrdr token create`.")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
-def identify(state: BackendState, credentials: Credentials) -> Identity:
+async def identify(request: Request, state: BackendState, credentials: Credentials) -> Identity:
     """The caller, as their token says.
 
     Raises:
         SecretsError: There is no token, or it is not a good one.
+        TooManyAttempts: There were too many bad ones from there; this one was not looked at.
     """
+    address, now = request.client.host if request.client else "nowhere", time.monotonic()
+    state.failed_attempts.check(address, now)
+    try:
+        return _identity(state, credentials)
+    except SecretsError:
+        state.failed_attempts.failed(address, now)
+        metrics.failed_authentications.inc()
+        raise
+
+
+def _identity(state: BackendState, credentials: HTTPAuthorizationCredentials | None) -> Identity:
     if credentials is None:
         raise SecretsError(
             "this needs a token",
             hint="Send it as `Authorization: Bearer …`; `ktrdr token create` makes one.",
         )
-    return verify(credentials.credentials, state.settings.jwt_secret)
+    identity = state.keyring.verify(credentials.credentials, datetime.now(UTC))
+    state.revocations.check(identity)
+    return identity
 
 
 Caller = Annotated[Identity, Depends(identify)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from ktrdr.contracts import Problem
-from ktrdr.errors import KtrdrError, SecretsError
+from ktrdr.errors import KtrdrError, NotFound, SecretsError, TooLarge, TooManyAttempts, UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +46,14 @@ def problem_response(
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What a route's documentation says of the errors it answers with."""
+    """What a route's documentation says of the errors it answers with.
+
+    Whatever asks for a token answers 429 to whoever sent too many bad ones, and 503 comes wherever
+    the database is asked.
+    """
     return {
         status: {"model": Problem, "content": {CONTENT_TYPE: {}}, "description": _phrase(status)}
-        for status in sorted({*statuses, 503})
+        for status in sorted({*statuses, *({429} if 401 in statuses else ()), 503})
     }
 
 
@@ -56,16 +61,21 @@ def add_error_handlers(app: FastAPI) -> None:
     """Makes every error of this application a problem document."""
     app.add_exception_handler(KtrdrError, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, http_problem)
     app.add_exception_handler(Exception, _unforeseen)
 
 
 async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, KtrdrError)  # noqa: S101  # registered for this type
-    headers = {"WWW-Authenticate": "Bearer"} if type(error) is SecretsError else None
     return problem_response(
-        request, error.http_status, error.kind, error.message, error.hint, headers
+        request, error.http_status, error.kind, error.message, error.hint, _headers_of(error)
     )
+
+
+def _headers_of(error: KtrdrError) -> dict[str, str] | None:
+    if isinstance(error, TooManyAttempts):
+        return {"Retry-After": str(math.ceil(error.retry_after_s))}
+    return {"WWW-Authenticate": "Bearer"} if type(error) is SecretsError else None
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -79,9 +89,11 @@ async def _invalid(request: Request, error: Exception) -> Response:
     )
 
 
-async def _http(request: Request, error: Exception) -> Response:
+async def http_problem(request: Request, error: Exception) -> Response:
+    """An error of the framework itself as a problem document."""
     assert isinstance(error, HTTPException)  # noqa: S101  # registered for this type
-    kind = "not-found" if error.status_code == HTTPStatus.NOT_FOUND else "usage"
+    kinds = {each.http_status: each.kind for each in (NotFound, TooLarge)}
+    kind = kinds.get(error.status_code, UsageError.kind)
     headers = dict(error.headers) if error.headers else None
     return problem_response(
         request,

@@ -55,7 +55,11 @@ def run(parameters: BacktestParameters, context: WorkContext) -> WorkResult:
         InvalidParameters: There is no such data, or too little of it.
     """
     bars = read_bars(
-        context.shared / "data", parameters.symbol, parameters.timeframe, parameters.start, parameters.end
+        context.shared / "data",
+        parameters.symbol,
+        parameters.timeframe,
+        parameters.start,
+        parameters.end,
     )
     folds = plan_folds(len(bars), folds=parameters.folds, train_bars=parameters.train_bars)
     choices = _choose_all(bars, folds, parameters, context)

@@ -42,6 +42,7 @@ def to_worker(row: Row) -> Worker:
         registered_at=row["registered_at"],
         last_healthy_at=row["last_healthy_at"],
         health_check_failures=row["health_check_failures"],
+        drain=row.get("drain"),
     )
 
 

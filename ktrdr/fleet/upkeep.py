@@ -13,11 +13,11 @@ from psycopg import AsyncConnection
 
 from ktrdr.contracts import OperationStatus
 from ktrdr.database.pool import connection_arguments
-from ktrdr.errors import DatabaseUnavailable
+from ktrdr.errors import DatabaseUnavailable, HostNotReady
 from ktrdr.fleet.health import HealthChecker
-from ktrdr.operations import leftovers
 from ktrdr.operations.leases import LeaseBook
 from ktrdr.operations.store import OperationStore
+from ktrdr.operations.sweeping import sweep
 from ktrdr.settings import BackendSettings
 from ktrdr.telemetry import metrics
 
@@ -50,6 +50,8 @@ class Upkeep:
             except (psycopg.OperationalError, DatabaseUnavailable) as exc:
                 metrics.database_up.set(0)
                 logger.warning("upkeep waits for the database (%s)", type(exc).__name__)
+            except HostNotReady as exc:
+                logger.warning("%s", exc)
             except Exception:
                 # A fault in one round must not end all later ones.
                 logger.exception("a round of upkeep failed")
@@ -76,15 +78,9 @@ class Upkeep:
 
     async def _sweep(self) -> None:
         """Removes files that killed workers have left behind."""
-        try:
-            found = await asyncio.to_thread(leftovers.find, self._settings.shared_mount_path)
-            known = await self._store.epochs(sorted({each.operation_id for each in found}))
-            removed = await asyncio.to_thread(leftovers.remove, found, known)
-        except OSError as exc:
-            logger.warning("the shared directory cannot be searched (%s)", exc.strerror)
-            return
+        removed = await sweep(self._store, self._settings.shared_mount_path)
         if removed:
-            logger.info("removed %d directories of attempts that nobody finishes", len(removed))
+            logger.info("removed %d leftovers of attempts that nobody finishes", len(removed))
 
     async def _measure(self) -> None:
         metrics.operations_unfinished.clear()

@@ -6,27 +6,25 @@ and says so; there is no other fence, and none is needed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, LiteralString
 
 from procrastinate import App
 from psycopg.types.json import Json, Jsonb
 
-from ktrdr.contracts import OperationFault, OperationStatus, OperationType
+from ktrdr.contracts import DrainMode, OperationFault, OperationStatus, OperationType
 from ktrdr.database.pool import Connection, Pool, transaction
 from ktrdr.database.queries import query
-from ktrdr.operations.model import (
-    Claim,
-    Lease,
-    Row,
-    Settlement,
-    read_parameters,
-    settle_death,
-    settle_expired,
-)
+from ktrdr.errors import InvalidParameters
+from ktrdr.operations.events import add_event
+from ktrdr.operations.model import Claim, Lease, Renewal, Row, read_parameters
+from ktrdr.operations.parts import part_ended, part_started, parts_of
 from ktrdr.operations.queue import submitting_app, wake
-from ktrdr.operations.store import add_event
-from ktrdr.work import Checkpoint
+from ktrdr.operations.settlement import Setback, Settlement, settle, silence_of
+from ktrdr.work import Checkpoint, Part
+
+logger = logging.getLogger(__name__)
 
 # The reaper takes this many at a time, so that its transaction stays short.
 BATCH: Final = 100
@@ -38,6 +36,10 @@ class LeaseLost(Exception):
     """Somebody else has claimed the operation, or it has ended; whoever gets this must stop."""
 
 
+class NotOurs(Exception):
+    """The operation is of a later release; it is left to workers that can read it."""
+
+
 class LeaseBook:
     """Claims and the writes made under them; safe to share between tasks."""
 
@@ -47,40 +49,62 @@ class LeaseBook:
 
     async def claim(self, operation_id: str, *, worker_id: str, lease_s: float) -> Claim | None:
         """The right to run an operation for ``lease_s`` seconds, or None if it is not to be had."""
+        values = {"operation_id": operation_id, "worker_id": worker_id, "lease_s": lease_s}
+        try:
+            async with transaction(self._pool) as connection:
+                row = await self._write(connection, "claim", values)
+                if row is None:
+                    return None
+                claim = _to_claim(row)
+                await part_started(connection, row)
+                note = f"on {worker_id}, attempt {row['attempt']}"
+                await add_event(connection, row, "started", note)
+        except NotOurs as exc:
+            logger.warning("%s", exc)
+            return None
+        return claim
+
+    async def wake_another(self, operation_id: str) -> None:
+        """Puts an operation that was not claimed back for another worker."""
         async with transaction(self._pool) as connection:
-            row = await self._write(
-                connection,
-                "claim",
-                {"operation_id": operation_id, "worker_id": worker_id, "lease_s": lease_s},
-            )
-            if row is None:
-                return None
-            await add_event(connection, row, "started", f"on {worker_id}, attempt {row['attempt']}")
-        kind = OperationType(row["operation_type"])
-        return Claim(
-            lease=Lease(operation_id, row["lease_epoch"]),
-            operation_type=kind,
-            parameters=read_parameters(kind, row["parameters"]),
-            attempt=row["attempt"],
-            traceparent=row["traceparent"],
-            queued_s=row["queued_s"],
-        )
+            row = await self._write(connection, "get", {"operation_id": operation_id})
+            if row is not None and row["status"] == OperationStatus.PENDING:
+                await wake(connection, self._queue, [row])
 
     async def renew(
-        self, lease: Lease, *, lease_s: float, progress: float | None, message: str | None
-    ) -> bool:
-        """Extends a lease and notes the progress; True if somebody wants the operation cancelled.
+        self,
+        lease: Lease,
+        *,
+        lease_s: float,
+        progress: float | None,
+        message: str | None,
+        drain_targets: Sequence[str] = (),
+    ) -> Renewal:
+        """Extends a lease, notes the progress, and asks what is wanted of whoever holds it.
+
+        Args:
+            lease: What to extend.
+            lease_s: For how long, in seconds from now.
+            progress: How far the work is, or None for no change.
+            message: The same in words.
+            drain_targets: The worker's id and node.
 
         Raises:
             LeaseLost: It is no longer ours.
         """
+        values = {
+            **_of(lease),
+            "lease_s": lease_s,
+            "progress": progress,
+            "message": message,
+            "drain_targets": list(drain_targets),
+        }
         async with transaction(self._pool) as connection:
-            row = await self._write(
-                connection,
-                "renew",
-                {**_of(lease), "lease_s": lease_s, "progress": progress, "message": message},
-            )
-        return _held(row, lease)["cancel_requested_at"] is not None
+            row = _held(await self._write(connection, "renew", values), lease)
+        return Renewal(
+            cancel=row["cancel_requested_at"] is not None,
+            drain=DrainMode(row["drain"]) if row["drain"] else None,
+        )
 
     async def checkpoint(
         self, lease: Lease, *, step: int, state: Mapping[str, Any], directory: str | None
@@ -105,6 +129,11 @@ class LeaseBook:
         if row is None:
             return None
         return Checkpoint(row["step"], row["state"], None), row["directory"]
+
+    async def parts(self, lease: Lease) -> list[Part]:
+        """What the operation was divided into, as it ended; empty if it was not."""
+        async with transaction(self._pool) as connection:
+            return await parts_of(connection, lease.operation_id)
 
     async def complete(self, lease: Lease, result: Mapping[str, Any]) -> None:
         """Ends an operation with its result; its checkpoint is forgotten.
@@ -138,22 +167,25 @@ class LeaseBook:
         """
         async with transaction(self._pool) as connection:
             row = _held(await self._write(connection, "hand_back", _of(lease)), lease)
-            await add_event(connection, row, "requeued", "its worker is stopping")
-            await wake(connection, self._queue, lease.operation_id, row["worker_type"])
+            await add_event(connection, row, "requeued", "its worker makes way")
+            await wake(connection, self._queue, [row])
 
-    async def died(self, lease: Lease, fault: OperationFault) -> OperationStatus:
-        """Settles an operation whose process died without a word; gives what has become of it.
+    async def set_back(
+        self, lease: Lease, setback: Setback, fault: OperationFault
+    ) -> OperationStatus:
+        """Settles an attempt that had no outcome; gives what has become of the operation.
 
         Args:
             lease: What it ran under.
-            fault: How it died.
+            setback: What happened.
+            fault: How, in a sentence.
 
         Raises:
             LeaseLost: It is no longer ours.
         """
         async with transaction(self._pool) as connection:
             row = _held(await self._write(connection, "lock_held", _of(lease)), lease)
-            settlement = settle_death(row, fault)
+            settlement = settle(row, setback, fault)
             await self._settle(connection, row, settlement, fault.message)
         return settlement.status
 
@@ -166,14 +198,15 @@ class LeaseBook:
             cursor = await connection.execute(_sql("expired"), {"limit": BATCH})
             expired = await cursor.fetchall()
             for row in expired:
-                silent = f"{row['worker_id']} fell silent"
-                await self._settle(connection, row, settle_expired(row), silent)
+                settlement = settle(row, Setback.LOST_LEASE, silence_of(row))
+                await self._settle(connection, row, settlement, f"{row['worker_id']} fell silent")
             cursor = await connection.execute(
                 _sql("forgotten"), {"limit": BATCH, "older_than_s": FORGOTTEN_AFTER_S}
             )
-            for row in await cursor.fetchall():
+            forgotten = await cursor.fetchall()
+            for row in forgotten:
                 await connection.execute(_sql("touch_queued"), row)
-                await wake(connection, self._queue, row["operation_id"], row["worker_type"])
+            await wake(connection, self._queue, forgotten)
         return [row["operation_id"] for row in expired]
 
     async def _settle(
@@ -186,14 +219,18 @@ class LeaseBook:
                 "operation_id": locked["operation_id"],
                 "status": settlement.status.value,
                 "error": _json(settlement.error),
+                "reason": reason,
+                "pause_s": settlement.pause_s,
             },
         )
         assert row is not None  # noqa: S101  # locked by this transaction a moment ago
         if settlement.status is OperationStatus.PENDING:
-            await add_event(connection, row, "requeued", reason)
-            await wake(connection, self._queue, row["operation_id"], row["worker_type"])
+            again = f"{reason}; tried again in {settlement.pause_s:g} s"
+            await add_event(connection, row, "requeued", again)
+            await wake(connection, self._queue, [row])
         else:
             await add_event(connection, row, "finished", reason)
+            await part_ended(connection, self._queue, row)
 
     async def _finish(
         self,
@@ -214,12 +251,29 @@ class LeaseBook:
             await add_event(connection, row, "finished", fault.message if fault else None)
             if status is OperationStatus.COMPLETED:
                 await connection.execute(_sql("delete_checkpoint"), values)
+            await part_ended(connection, self._queue, row)
 
     async def _write(
         self, connection: Connection, name: str, values: Mapping[str, Any]
     ) -> Row | None:
         cursor = await connection.execute(_sql(name), values)
         return await cursor.fetchone()
+
+
+def _to_claim(row: Row) -> Claim:
+    try:
+        kind = OperationType(row["operation_type"])
+        parameters = read_parameters(kind, row["parameters"])
+    except (ValueError, InvalidParameters) as exc:
+        raise NotOurs(f"{row['operation_id']} is left to a worker of a later release") from exc
+    return Claim(
+        lease=Lease(row["operation_id"], row["lease_epoch"]),
+        operation_type=kind,
+        parameters=parameters,
+        attempt=row["attempt"],
+        traceparent=row["traceparent"],
+        queued_s=row["queued_s"],
+    )
 
 
 def _sql(name: str) -> LiteralString:

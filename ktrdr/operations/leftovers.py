@@ -12,19 +12,19 @@ from typing import Final
 from ktrdr.contracts import OperationStatus
 
 # Where attempts write until they publish (hidden, with the epoch), and where checkpoints are kept.
-_PLACES: Final = ("results", "checkpoints")
+_PLACES: Final = ("results", "checkpoints", "logs")
 _ATTEMPT: Final = re.compile(r"\.(?P<operation>op_\w+)\.(?P<epoch>\d+)")
-_KEPT: Final = re.compile(r"(?P<operation>op_\w+)")
+_KEPT: Final = re.compile(r"(?P<operation>op_\w+?)(\.log)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A directory that may have lost its purpose.
+    """A directory, or a log, that may have lost its purpose.
 
     Attributes:
         path: Where it is.
         operation_id: Whose it is.
-        epoch: The lease it was written under, or None for checkpoints, which outlive leases.
+        epoch: The lease it was written under, or None for checkpoints and logs, which outlive it.
     """
 
     path: Path
@@ -45,31 +45,38 @@ class Leftover:
 
 
 def find(shared: Path) -> list[Leftover]:
-    """All directories of attempts and checkpoints in a shared directory."""
+    """Everything of attempts, all checkpoints and all logs in a shared directory."""
     found = []
     for place in _PLACES:
         for path in sorted((shared / place).glob("*")):
             if attempt := _ATTEMPT.fullmatch(path.name):
                 found.append(Leftover(path, attempt["operation"], int(attempt["epoch"])))
-            elif place == "checkpoints" and (kept := _KEPT.fullmatch(path.name)):
+            elif place != "results" and (kept := _KEPT.fullmatch(path.name)):
                 found.append(Leftover(path, kept["operation"], None))
     return found
 
 
-def remove(
+def stale(
     leftovers: Iterable[Leftover], known: Mapping[str, tuple[OperationStatus, int]]
-) -> list[Path]:
-    """Removes what is stale; gives the paths.
+) -> list[Leftover]:
+    """Those that nobody can need any more.
 
     Args:
         leftovers: What was found.
         known: Status and epoch by operation. What belongs to an operation that is not among them
             stays: it may be another database's.
     """
-    removed = []
+    return [
+        each
+        for each in leftovers
+        if each.operation_id in known and each.is_stale(*known[each.operation_id])
+    ]
+
+
+def remove(leftovers: Iterable[Leftover]) -> None:
+    """Removes them."""
     for each in leftovers:
-        state = known.get(each.operation_id)
-        if state is not None and each.is_stale(*state):
+        if each.path.is_dir():
             shutil.rmtree(each.path, ignore_errors=True)
-            removed.append(each.path)
-    return removed
+        else:
+            each.path.unlink(missing_ok=True)

@@ -12,12 +12,13 @@ from pydantic import ValidationError
 
 from ktrdr.contracts import (
     BacktestParameters,
+    DrainMode,
     Operation,
     OperationEvent,
     OperationFault,
     OperationParameters,
-    OperationStatus,
     OperationType,
+    SweepParameters,
     TrainingParameters,
 )
 from ktrdr.errors import InvalidParameters, KtrdrError
@@ -27,11 +28,8 @@ Row = Mapping[str, Any]
 PARAMETERS: Final[Mapping[OperationType, type[OperationParameters]]] = {
     OperationType.BACKTEST: BacktestParameters,
     OperationType.TRAINING: TrainingParameters,
+    OperationType.SWEEP: SweepParameters,
 }
-# A worker that dies may be bad luck; one operation that outlives this many workers is the cause.
-MAX_LOST_LEASES: Final = 5
-# The same for the process that does the work, which takes no worker with it.
-MAX_DEATHS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +57,22 @@ class Claim:
     queued_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What is wanted of whoever renews a lease.
+
+    Attributes:
+        cancel: Somebody wants the operation cancelled.
+        drain: The worker is to make way, and how; None if it is not.
+    """
+
+    cancel: bool
+    drain: DrainMode | None
+
+
 def new_operation_id(operation_type: OperationType, now: datetime) -> str:
     """A readable id such as ``op_backtest_20261123_164500_1a2b3c4d``."""
     return f"op_{operation_type}_{now:%Y%m%d_%H%M%S}_{secrets.token_hex(4)}"
-
-
-def results_directory(operation_id: str) -> str:
-    """Where an operation's files go, relative to the shared directory."""
-    return f"results/{operation_id.removeprefix('op_')}"
-
-
-def model_directory(operation_id: str, name: str) -> str:
-    """Where a training's model goes, relative to the shared directory."""
-    version = operation_id.split("_", 2)[2]
-    return f"models/{name}_{version}"
 
 
 def read_parameters(
@@ -114,6 +114,9 @@ def to_operation(row: Row) -> Operation:
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         cancel_requested_at=row["cancel_requested_at"],
+        parent_id=row["parent_id"],
+        retry_at=row["not_before"],
+        retry_reason=row["retry_reason"],
         error=OperationFault.model_validate(error) if error else None,
         trace_id=trace_id_of(row["traceparent"]),
     )
@@ -139,46 +142,3 @@ def fault_of(error: BaseException) -> OperationFault:
         message=f"{type(error).__name__}: {text}" if text else type(error).__name__,
         hint="The operation's log has the traceback.",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """What becomes of an operation whose lease ran out."""
-
-    status: OperationStatus
-    error: OperationFault | None
-
-
-def settle_death(row: Row, fault: OperationFault) -> Settlement:
-    """Decides about an operation whose process died without a word.
-
-    Args:
-        row: The operation.
-        fault: How it died, which is the operation's error if this is not to be tried again.
-    """
-    if row["cancel_requested_at"] is not None:
-        return Settlement(OperationStatus.CANCELLED, None)
-    if row["lost_leases"] + 1 >= MAX_DEATHS:
-        return Settlement(OperationStatus.FAILED, fault)
-    return Settlement(OperationStatus.PENDING, None)
-
-
-def settle_expired(row: Row) -> Settlement:
-    """Decides about a running operation whose worker fell silent.
-
-    It goes back to the queue, unless somebody wanted it cancelled, or it has outlived so many
-    workers that it must be what kills them.
-    """
-    if row["cancel_requested_at"] is not None:
-        return Settlement(OperationStatus.CANCELLED, None)
-    if row["lost_leases"] + 1 >= MAX_LOST_LEASES:
-        return Settlement(
-            OperationStatus.FAILED,
-            OperationFault(
-                kind="lease-lost",
-                message=f"{MAX_LOST_LEASES} workers fell silent while running it,"
-                f" the last one {row['worker_id']}",
-                hint="Look at that worker's log and memory; then `ktrdr operations resume`.",
-            ),
-        )
-    return Settlement(OperationStatus.PENDING, None)

@@ -7,21 +7,32 @@ the reaper.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
 from typing import Final
 
 from procrastinate import App, JobContext, PsycopgConnector
 from procrastinate.tasks import configure_task
+from procrastinate.types import JSONDict
 
 from ktrdr.contracts import WorkerType
 from ktrdr.database.pool import Connection, Pool, transaction
 from ktrdr.database.queries import query
+from ktrdr.operations.model import Row
 
 RUN_TASK: Final = "ktrdr.run"
 TICK_TASK: Final = "ktrdr.tick"
 TICK_QUEUE: Final = "tick"
+# Grows whenever operations get parameters that workers of the release before cannot read: those
+# do not serve the new queue, and during a deploy such work waits for workers that can do it.
+WORK_VERSION: Final = 2
 
 RunOperation = Callable[[str], Awaitable[None]]
+
+
+def queue_of(worker_type: str, version: int = WORK_VERSION) -> str:
+    """The queue that all workers of a type serve which know this version of the work."""
+    return worker_type if version == 1 else f"{worker_type}.{version}"
 
 
 def pinned_queue(worker_id: str) -> str:
@@ -29,16 +40,28 @@ def pinned_queue(worker_id: str) -> str:
     return f"worker:{worker_id}"
 
 
-async def wake(connection: Connection, app: App, operation_id: str, worker_type: str) -> None:
-    """Adds a queue entry within the transaction that is open on ``connection``."""
-    deferrer = configure_task(
-        name=RUN_TASK,
-        job_manager=app.job_manager,
-        queue=worker_type,
-        task_kwargs={"operation_id": operation_id},
-        connection=connection,
-    )
-    await deferrer.defer_async()
+async def wake(connection: Connection, app: App, operations: Iterable[Row]) -> None:
+    """Adds queue entries within the transaction that is open on ``connection``.
+
+    Args:
+        connection: The one whose transaction has just written the operations.
+        app: The queue.
+        operations: Their rows; an entry of one that waits is not seen before its time.
+    """
+    together: dict[tuple[str, datetime | None], list[str]] = {}
+    for row in operations:
+        key = (row["worker_type"], row["not_before"])
+        together.setdefault(key, []).append(row["operation_id"])
+    for (worker_type, not_before), operation_ids in together.items():
+        deferrer = configure_task(
+            name=RUN_TASK,
+            job_manager=app.job_manager,
+            queue=queue_of(worker_type),
+            schedule_at=not_before,
+            connection=connection,
+        )
+        entries: list[JSONDict] = [{"operation_id": each} for each in operation_ids]
+        await deferrer.batch_defer_async(*entries)
 
 
 def submitting_app() -> App:
@@ -75,9 +98,10 @@ async def serve(
 
     Retried entries send no notification, so the table is polled every second besides listening.
     """
+    shared = [queue_of(worker_type.value, version) for version in range(1, WORK_VERSION + 1)]
     async with app.open_async(pool):
         await app.run_worker_async(
-            queues=[worker_type.value, pinned_queue(worker_id), TICK_QUEUE],
+            queues=[*shared, pinned_queue(worker_id), TICK_QUEUE],
             name=worker_id,
             concurrency=1,
             fetch_job_polling_interval=1.0,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from procrastinate import App
-from psycopg.types.json import Jsonb
 
+from ktrdr.access.audit import record
 from ktrdr.contracts import (
+    OPERATION_ID_PATTERN,
     Operation,
     OperationEvent,
     OperationPage,
@@ -23,54 +26,73 @@ from ktrdr.contracts import (
 from ktrdr.database.pool import Connection, Pool, transaction
 from ktrdr.database.queries import query
 from ktrdr.errors import Conflict, NotFound, UsageError
-from ktrdr.operations.model import Row, new_operation_id, read_parameters, to_event, to_operation
+from ktrdr.operations.events import add_event
+from ktrdr.operations.model import Row, to_event, to_operation
+from ktrdr.operations.parts import cancel_parts, part_ended, resume_parts
 from ktrdr.operations.queue import submitting_app, wake
+from ktrdr.operations.submission import Divide, prepare, undivided, write
+from ktrdr.tokens import Identity
 
 MAX_PAGE = 500
 
 
-class OperationStore:
-    """The operations of one database; safe to share between tasks."""
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which operations are wanted; None means any.
 
-    def __init__(self, pool: Pool, queue: App | None = None) -> None:
+    Attributes:
+        with_parts: Whether operations that are parts of another are listed.
+    """
+
+    status: OperationStatus | None = None
+    operation_type: OperationType | None = None
+    parent_id: str | None = None
+    with_parts: bool = True
+    worker_id: str | None = None
+    submitted_by: str | None = None
+
+
+class OperationStore:
+    """The operations of one database; safe to share between tasks.
+
+    Args:
+        pool: Its connections.
+        queue: What workers are woken through.
+        divide: Looks at parameters before they are accepted, and divides what has parts.
+    """
+
+    def __init__(self, pool: Pool, queue: App | None = None, divide: Divide = undivided) -> None:
         self._pool = pool
         self._queue = queue or submitting_app()
+        self._divide = divide
 
     async def submit(
         self,
-        request: OperationRequest,
+        requests: Sequence[OperationRequest],
         *,
-        submitted_by: str,
+        by: Identity,
         idempotency_key: str | None = None,
         traceparent: str | None = None,
-    ) -> tuple[Operation, bool]:
-        """Writes an operation and its queue entry, both or neither.
+    ) -> list[tuple[Operation, bool]]:
+        """Writes operations and their queue entries, all or none.
+
+        Args:
+            requests: What is to be done; the order is kept.
+            by: Who wants it.
+            idempotency_key: Names the request. Where there are several, each has it with a number.
+            traceparent: The trace that all of them continue.
 
         Returns:
-            The operation, and whether it is new: with a known ``idempotency_key`` the earlier one
-            comes back.
+            The operations, and whether each is new: with a known key the earlier one comes back.
 
         Raises:
             InvalidParameters: They do not fit the type.
             Conflict: The key was used for a different request.
         """
-        parameters = read_parameters(request.operation_type, request.parameters)
-        values = {
-            "operation_id": new_operation_id(request.operation_type, datetime.now(UTC)),
-            "operation_type": request.operation_type.value,
-            "worker_type": request.operation_type.worker_type.value,
-            "parameters": Jsonb(parameters.model_dump(mode="json")),
-            "idempotency_key": idempotency_key,
-            "submitted_by": submitted_by,
-            "traceparent": traceparent,
-        }
+        entries = prepare(requests, idempotency_key, self._divide)
         async with transaction(self._pool) as connection:
-            row = await _one(connection, "insert", values)
-            if row is None:
-                return await self._earlier(connection, values, parameters.model_dump(mode="json"))
-            await add_event(connection, row, "submitted", f"by {submitted_by}")
-            await wake(connection, self._queue, row["operation_id"], row["worker_type"])
-        return to_operation(row), True
+            written = await write(connection, self._queue, entries, by=by, traceparent=traceparent)
+        return [(to_operation(row), new) for row, new in written]
 
     async def get(self, operation_id: str) -> Operation:
         """One operation.
@@ -81,12 +103,7 @@ class OperationStore:
         return to_operation(await self._row(operation_id))
 
     async def page(
-        self,
-        *,
-        status: OperationStatus | None = None,
-        operation_type: OperationType | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
+        self, wanted: Filter | None = None, *, limit: int = 50, cursor: str | None = None
     ) -> OperationPage:
         """The newest operations, or those after ``cursor``.
 
@@ -95,61 +112,65 @@ class OperationStore:
         """
         limit = max(1, min(limit, MAX_PAGE))
         before_at, before_id = _read_cursor(cursor) if cursor else (None, None)
+        values = {
+            **asdict(wanted or Filter()),
+            # After a rollback there may be operations of types that a later release has brought.
+            "known_types": [kind.value for kind in OperationType],
+            "before_at": before_at,
+            "before_id": before_id,
+            "limit": limit + 1,
+        }
         async with transaction(self._pool) as connection:
-            rows = await _all(
-                connection,
-                "list",
-                {
-                    "status": status,
-                    "operation_type": operation_type,
-                    "before_at": before_at,
-                    "before_id": before_id,
-                    "limit": limit + 1,
-                },
-            )
+            rows = await _all(connection, "list", values)
         more = len(rows) > limit
         return OperationPage(
             operations=[to_operation(row) for row in rows[:limit]],
             next_cursor=_write_cursor(rows[limit - 1]) if more else None,
         )
 
-    async def cancel(self, operation_id: str, *, by: str) -> Operation:
-        """Cancels at once what is pending, and asks the worker of what is running.
+    async def cancel(self, operation_id: str, *, by: Identity) -> Operation:
+        """Cancels at once what nobody works on, and asks the worker of what is running.
 
         Raises:
             NotFound: There is none of that id.
             Conflict: It is finished already.
         """
+        note = f"cancelled by {by.subject}"
         async with transaction(self._pool) as connection:
+            parts = await cancel_parts(connection, operation_id)
             row = await _one(connection, "cancel", {"operation_id": operation_id})
-            if row is not None and row["status"] == OperationStatus.CANCELLED:
-                await add_event(connection, row, "finished", f"cancelled by {by}")
-        if row is None:
-            operation = await self.get(operation_id)
-            raise Conflict(
-                f"operation {operation_id} is {operation.status} already",
-                hint="Only pending and running operations can be cancelled.",
-            )
+            if row is None:
+                raise await self._refusal(
+                    connection, operation_id, "pending and running", "cancelled"
+                )
+            for each in (*parts, row):
+                if each["status"] == OperationStatus.CANCELLED:
+                    await add_event(connection, each, "finished", note)
+            await part_ended(connection, self._queue, row)
+            await record(connection, by, "operation.cancel", operation_id, {"parts": len(parts)})
         return to_operation(row)
 
-    async def resume(self, operation_id: str, *, by: str) -> Operation:
+    async def resume(self, operation_id: str, *, by: Identity) -> Operation:
         """Puts a failed or cancelled operation back into the queue; it goes on from its checkpoint.
+
+        Of one that was divided, the parts that did not complete are put back too.
 
         Raises:
             NotFound: There is none of that id.
             Conflict: It is not failed or cancelled.
         """
         async with transaction(self._pool) as connection:
+            parts = await resume_parts(connection, self._queue, operation_id)
             row = await _one(connection, "resume", {"operation_id": operation_id})
-            if row is not None:
-                await add_event(connection, row, "requeued", f"resumed by {by}")
-                await wake(connection, self._queue, operation_id, row["worker_type"])
-        if row is None:
-            operation = await self.get(operation_id)
-            raise Conflict(
-                f"operation {operation_id} is {operation.status}",
-                hint="Only failed and cancelled operations can be resumed.",
-            )
+            if row is None:
+                raise await self._refusal(
+                    connection, operation_id, "failed and cancelled", "resumed"
+                )
+            for each in (*parts, row):
+                await add_event(connection, each, "requeued", f"resumed by {by.subject}")
+            if not parts:
+                await wake(connection, self._queue, [row])
+            await record(connection, by, "operation.resume", operation_id, {"parts": len(parts)})
         return to_operation(row)
 
     async def events(self, operation_id: str, *, after: int = 0) -> list[OperationEvent]:
@@ -193,37 +214,19 @@ class OperationStore:
         async with transaction(self._pool) as connection:
             row = await _one(connection, "get", {"operation_id": operation_id})
         if row is None:
-            raise NotFound(
-                f"there is no operation {operation_id!r}",
-                hint="`ktrdr operations list` shows what there is.",
-            )
+            raise _unknown(operation_id)
         return row
 
-    async def _earlier(
-        self, connection: Connection, values: dict[str, Any], parameters: dict[str, Any]
-    ) -> tuple[Operation, bool]:
-        row = await _one(connection, "by_idempotency_key", values)
-        assert row is not None  # noqa: S101  # rows are never deleted, and the insert just met it
-        if (row["operation_type"], row["parameters"]) != (values["operation_type"], parameters):
-            raise Conflict(
-                f"the idempotency key was used for {row['operation_id']} with other parameters",
-                hint="Use a new key for a new request.",
-            )
-        return to_operation(row), False
-
-
-async def add_event(connection: Connection, row: Row, kind: str, message: str | None) -> None:
-    """Notes what happened to an operation, within the caller's transaction."""
-    await connection.execute(
-        query("ktrdr.operations", "add_event"),
-        {
-            "operation_id": row["operation_id"],
-            "kind": kind,
-            "status": row["status"],
-            "progress": row["progress"],
-            "message": message,
-        },
-    )
+    async def _refusal(
+        self, connection: Connection, operation_id: str, can: str, what: str
+    ) -> Conflict | NotFound:
+        row = await _one(connection, "get", {"operation_id": operation_id})
+        if row is None:
+            return _unknown(operation_id)
+        return Conflict(
+            f"operation {operation_id} is {row['status']} already",
+            hint=f"Only {can} operations can be {what}.",
+        )
 
 
 async def _one(connection: Connection, name: str, values: dict[str, Any]) -> Row | None:
@@ -236,6 +239,13 @@ async def _all(connection: Connection, name: str, values: dict[str, Any]) -> lis
     return list(await cursor.fetchall())
 
 
+def _unknown(operation_id: str) -> NotFound:
+    return NotFound(
+        f"there is no operation {operation_id!r}",
+        hint="`ktrdr operations list` shows what there is.",
+    )
+
+
 def _write_cursor(row: Row) -> str:
     text = f"{row['created_at'].isoformat()} {row['operation_id']}"
     return base64.urlsafe_b64encode(text.encode()).decode()
@@ -243,10 +253,18 @@ def _write_cursor(row: Row) -> str:
 
 def _read_cursor(cursor: str) -> tuple[datetime, str]:
     try:
-        at, _, operation_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition(" ")
-        return datetime.fromisoformat(at), operation_id
-    except (ValueError, binascii.Error) as exc:
-        raise UsageError(
-            "the cursor is not one of this backend's",
-            hint="Pass next_cursor of the page before, unchanged.",
-        ) from exc
+        text = base64.urlsafe_b64decode(cursor.encode()).decode()
+        at, operation_id = text.split(" ")
+        moment = datetime.fromisoformat(at).astimezone(UTC)
+    except (ValueError, OverflowError, binascii.Error) as exc:
+        raise _not_ours() from exc
+    if not re.fullmatch(OPERATION_ID_PATTERN, operation_id):
+        raise _not_ours()
+    return moment, operation_id
+
+
+def _not_ours() -> UsageError:
+    return UsageError(
+        "the cursor is not one of this backend's",
+        hint="Pass next_cursor of the page before, unchanged.",
+    )

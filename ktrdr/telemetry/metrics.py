@@ -78,6 +78,11 @@ leases_expired = Counter(
     "Operations taken from workers that fell silent.",
     registry=REGISTRY,
 )
+failed_authentications = Counter(
+    "ktrdr_failed_authentications",
+    "Requests with a token that is missing, bad, expired or revoked.",
+    registry=REGISTRY,
+)
 database_up = Gauge(
     "ktrdr_database_up", "Whether the last query of the database succeeded.", registry=REGISTRY
 )
@@ -126,6 +131,12 @@ retries = Counter(
     "ktrdr_operation_retries",
     "Operations claimed for a second or later attempt.",
     ["operation_type"],
+    registry=REGISTRY,
+)
+setbacks = Counter(
+    "ktrdr_operation_setbacks",
+    "Attempts that ended here without an outcome, by why.",
+    ["operation_type", "setback"],
     registry=REGISTRY,
 )
 worker_busy = Gauge("ktrdr_worker_busy", "1 while an operation runs here.", registry=REGISTRY)

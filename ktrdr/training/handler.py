@@ -54,7 +54,11 @@ def run(parameters: TrainingParameters, context: WorkContext) -> WorkResult:
         InvalidParameters: There is no such data, or too little of it.
     """
     bars = read_bars(
-        context.shared / "data", parameters.symbol, parameters.timeframe, parameters.start, parameters.end
+        context.shared / "data",
+        parameters.symbol,
+        parameters.timeframe,
+        parameters.start,
+        parameters.end,
     )
     samples = make_samples(bars, parameters.horizon_bars)
     split = split_in_time(

@@ -10,16 +10,17 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version as installed_version
-from pathlib import Path
 from typing import Annotated, Final
 
-from fastapi import FastAPI, Header, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi import FastAPI, Header, Query, Response
+from fastapi.responses import JSONResponse
 from procrastinate.exceptions import ConnectorException
 
 from ktrdr.contracts import Problem, WorkerHealth, WorkerRegistration, WorkerType
 from ktrdr.database.pool import make_pool, wait_until_reachable
 from ktrdr.errors import ConfigurationError, DatabaseUnavailable
+from ktrdr.operations.drains import Drains
+from ktrdr.operations.files import read_from
 from ktrdr.operations.leases import LeaseBook
 from ktrdr.operations.queue import serve, working_app
 from ktrdr.settings import WorkerSettings
@@ -37,7 +38,6 @@ SERVICE: Final = {
 }
 # One connection listens, one serves the queue's own queries, the rest are for leases.
 POOL_SIZE: Final = 4
-LOG_TAIL: Final = 64 * 1024
 
 
 def worker_id_of(settings: WorkerSettings) -> str:
@@ -57,7 +57,9 @@ class Worker:
         self.worker_id = worker_id_of(settings)
         self._started = time.monotonic()
         self._pool = make_pool(settings, self.worker_id, max_size=POOL_SIZE)
-        self.supervisor = Supervisor(settings, self.worker_id, LeaseBook(self._pool))
+        self.supervisor = Supervisor(
+            settings, self.worker_id, LeaseBook(self._pool), Drains(self._pool)
+        )
         self.registrar = Registrar(settings, self._registration)
 
     @asynccontextmanager
@@ -202,11 +204,12 @@ def _add_routes(app: FastAPI, worker: Worker) -> None:
         )
 
     @app.get("/operations/{operation_id}/logs", response_model=None)
-    async def logs(operation_id: str) -> Response:
+    async def logs(operation_id: str, offset: Annotated[int, Query(ge=0)] = 0) -> Response:
         running = worker.supervisor.running
         if running is None or running.operation_id != operation_id:
             return _not_here(operation_id)
-        return PlainTextResponse(await asyncio.to_thread(_tail, running.workspace.log))
+        part = await asyncio.to_thread(read_from, running.workspace.log, offset)
+        return Response(part, media_type="text/plain; charset=utf-8")
 
 
 def _not_here(operation_id: str) -> Response:
@@ -219,13 +222,6 @@ def _not_here(operation_id: str) -> Response:
     return JSONResponse(
         problem.model_dump(), status_code=404, media_type="application/problem+json"
     )
-
-
-def _tail(log: Path) -> str:
-    with log.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(size - LOG_TAIL, 0))
-        return file.read().decode(errors="replace")
 
 
 def _reason(error: Exception) -> str:

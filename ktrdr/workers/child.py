@@ -13,14 +13,15 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from ktrdr.contracts import OperationFault, OperationType
+from ktrdr.errors import HostNotReady
 from ktrdr.operations.model import fault_of, read_parameters
-from ktrdr.work import Checkpoint, Stopped, WorkContext, WorkResult
-from ktrdr.workers import memory
+from ktrdr.work import Checkpoint, Part, Stopped, WorkContext, WorkResult
+from ktrdr.workers import memory, storage
 from ktrdr.workers.messages import (
     STOP,
     Done,
@@ -39,6 +40,7 @@ Handler = Callable[[Any, WorkContext], WorkResult]
 HANDLERS: Final = {
     OperationType.BACKTEST: "ktrdr.backtesting.handler",
     OperationType.TRAINING: "ktrdr.training.handler",
+    OperationType.SWEEP: "ktrdr.backtesting.sweep",
 }
 
 
@@ -83,8 +85,9 @@ class PipeContext:
         self._parent = parent
         self._staging = Path(task.staging)
         self.operation_id = task.operation_id
-        self.data = Path(task.data)
+        self.shared = Path(task.shared)
         self.output = Path(task.output)
+        self.parts: Sequence[Part] = [Part(**part) for part in task.parts]
         self.resume_from = _checkpoint(task)
 
     def progress(self, fraction: float, message: str) -> None:
@@ -121,6 +124,11 @@ def run(task: Task, parent: Parent) -> Message:
         return Paused()
     except MemoryError:
         return Failed(_out_of_memory(task.memory).model_dump())
+    except HostNotReady as exc:
+        return Failed(fault_of(exc).model_dump(), transient=True)
+    except OSError as exc:
+        traceback.print_exc()
+        return _failed_io(exc, Path(task.shared))
     except Exception as exc:  # noqa: BLE001  # whatever a handler raises is the operation's error
         traceback.print_exc()
         return Failed(fault_of(exc).model_dump())
@@ -143,6 +151,12 @@ def main() -> None:
     memory.limit(task.memory)
     parent = Parent(sys.stdin.buffer, outgoing)
     parent.tell(run(task, parent))
+
+
+def _failed_io(error: OSError, shared: Path) -> Failed:
+    if error.errno in storage.TRANSIENT:
+        return Failed(fault_of(storage.fault(shared, error)).model_dump(), transient=True)
+    return Failed(fault_of(error).model_dump())
 
 
 def _out_of_memory(allowed: int) -> OperationFault:

@@ -18,20 +18,22 @@ class Task:
     """The first line the child reads: what to do, and where.
 
     Attributes:
-        data: The directory of market data.
+        shared: The shared directory.
         output: An empty directory for the results.
         staging: A directory for the files of checkpoints that are not safe yet.
         checkpoint: Where an earlier attempt got to: step, state, directory of its files.
+        parts: What the operation was divided into, as `ktrdr.work.Part` has it.
         memory: Bytes that the process may use; 0 for no limit.
     """
 
     operation_id: str
     operation_type: str
     parameters: dict[str, Any]
-    data: str
+    shared: str
     output: str
     staging: str
     checkpoint: tuple[int, dict[str, Any], str | None] | None
+    parts: list[dict[str, Any]] = field(default_factory=list)
     memory: int = 0
 
 
@@ -66,9 +68,14 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The work ended in an error of its own."""
+    """The work ended in an error.
+
+    Attributes:
+        transient: Whether it may well go right at another time.
+    """
 
     fault: dict[str, Any] = field(default_factory=dict)
+    transient: bool = False
     kind: Literal["failed"] = "failed"
 
     def to_fault(self) -> OperationFault:

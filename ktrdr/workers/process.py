@@ -18,7 +18,16 @@ from ktrdr.workers.messages import STOP, Message, Task, decode, encode
 # A checkpoint's state is one line; it has to fit.
 MAX_LINE: Final = 64 * 1024 * 1024
 # The work needs no secret, so the child gets none: what is not named here stays with the parent.
-PASSED_ON: Final = ("PATH", "HOME", "LANG", "TMPDIR", "MPLCONFIGDIR", "PYTHONPATH", "VIRTUAL_ENV")
+PASSED_ON: Final = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "TMPDIR",
+    "MPLCONFIGDIR",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+    "KTRDR_COMMIT",
+)
 # Workers are given whole processors, one a child; numerical libraries must not start more threads.
 ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 LOG_LINES: Final = 5

@@ -6,73 +6,98 @@ sees half a result. All paths are below the shared directory.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from ktrdr.errors import HostNotReady
-from ktrdr.operations.model import Lease, model_directory, results_directory
+from ktrdr.operations.files import LOG, log_path, model_directory, results_directory
+from ktrdr.operations.model import Lease
 
 MODEL: Final = "model"
-LOG: Final = "operation.log"
 RESULT: Final = "result.json"
+# What a directory on another host can be at one time and not at another.
+TRANSIENT: Final = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EIO,
+        errno.ESTALE,
+        errno.ENOTCONN,
+        errno.EHOSTDOWN,
+        errno.ETIMEDOUT,
+    }
+)
+
+
+def fault(shared: Path, error: OSError) -> HostNotReady:
+    """What is said when the shared directory cannot be used."""
+    return HostNotReady(
+        f"the shared directory {shared} cannot be used ({error.strerror})",
+        hint="Check that it is mounted, has space and belongs to user 10001.",
+    )
 
 
 class Workspace:
-    """The directories of one attempt at an operation."""
+    """The directories of one attempt at an operation.
+
+    Every method that writes raises `HostNotReady` when the shared directory is missing, full or
+    read-only.
+    """
 
     def __init__(self, shared: Path, lease: Lease) -> None:
-        self._shared = shared
+        self.shared = shared
         self._lease = lease
         name = f"{lease.operation_id}.{lease.epoch}"
-        self.data = shared / "data"
         self.output = shared / "results" / f".{name}"
         self.staging = shared / "checkpoints" / f".{name}"
-
-    @property
-    def log(self) -> Path:
-        """What the child writes to its standard error."""
-        return self.output / LOG
+        self.log = log_path(shared, lease.operation_id)
 
     def prepare(self) -> None:
-        """Makes the directories, and removes what earlier attempts could not clean up.
-
-        Raises:
-            HostNotReady: The shared directory is missing, full or read-only.
-        """
-        try:
+        """Makes the directories, and removes what earlier attempts could not clean up."""
+        with self._writing():
             for directory in (self.output, self.staging):
                 # Whoever held an earlier epoch can publish nothing from there any more.
                 for earlier in directory.parent.glob(f".{self._lease.operation_id}.*"):
                     shutil.rmtree(earlier, ignore_errors=True)
                 directory.mkdir(parents=True)
-        except OSError as exc:
-            raise HostNotReady(
-                f"the shared directory {self._shared} cannot be written ({exc.strerror})",
-                hint="Check that it is mounted, has space and belongs to user 10001.",
-            ) from exc
+            self.log.parent.mkdir(exist_ok=True)
+
+    @contextmanager
+    def opened_log(self, heading: str) -> Iterator[BinaryIO]:
+        """The log, to be appended to; it goes on from one attempt to the next."""
+        with self._writing():
+            file = self.log.open("ab")
+            file.write(f"---- {heading}\n".encode())
+            file.flush()
+        with file:
+            yield file
 
     def keep_checkpoint(self, step: int, directory: str) -> str:
         """Moves a checkpoint's files to where they count; gives the path relative to shared."""
         kept = Path("checkpoints") / self._lease.operation_id / f"{self._lease.epoch}-{step}"
-        target = self._shared / kept
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(target, ignore_errors=True)
-        Path(directory).rename(target)
-        _sync(target.parent)
+        target = self.shared / kept
+        with self._writing():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(target, ignore_errors=True)
+            Path(directory).rename(target)
+            _sync(target.parent)
         return str(kept)
 
     def drop_checkpoints(self, *, keep: str | None = None) -> None:
         """Deletes the files of this operation's checkpoints, all but those of ``keep``."""
-        for directory in (self._shared / "checkpoints" / self._lease.operation_id).glob("*"):
-            if keep is None or directory != self._shared / keep:
+        for directory in (self.shared / "checkpoints" / self._lease.operation_id).glob("*"):
+            if keep is None or directory != self.shared / keep:
                 shutil.rmtree(directory, ignore_errors=True)
         if keep is None:
             shutil.rmtree(
-                self._shared / "checkpoints" / self._lease.operation_id, ignore_errors=True
+                self.shared / "checkpoints" / self._lease.operation_id, ignore_errors=True
             )
 
     def publish(self, summary: Mapping[str, Any], report: str, model: str | None) -> dict[str, Any]:
@@ -80,49 +105,55 @@ class Workspace:
 
         Repeating it replaces what an earlier attempt published and could not account for.
         """
-        if model is not None:
-            target = model_directory(self._lease.operation_id, model)
-            self._move(self.output / MODEL, target)
-            summary = {**summary, "model": target}
-        result: dict[str, Any] = {
-            "summary": dict(summary),
-            "directory": results_directory(self._lease.operation_id),
-            "report": report,
-        }
-        (self.output / RESULT).write_text(
-            json.dumps(
-                {"operation_id": self._lease.operation_id, **result}, indent=2, sort_keys=True
-            )
-            + "\n",
-            encoding="utf-8",
-        )
-        result["files"] = sorted(
-            str(path.relative_to(self.output)) for path in self.output.rglob("*") if path.is_file()
-        )
-        self._move(self.output, result["directory"])
+        with self._writing():
+            if model is not None:
+                target = model_directory(self._lease.operation_id, model)
+                self._move(self.output / MODEL, target)
+                summary = {**summary, "model": target}
+            result: dict[str, Any] = {
+                "summary": dict(summary),
+                "directory": results_directory(self._lease.operation_id),
+                "report": report,
+            }
+            self._write_result(result)
+            shutil.copyfile(self.log, self.output / LOG)
+            files = (path for path in self.output.rglob("*") if path.is_file())
+            result["files"] = sorted(str(path.relative_to(self.output)) for path in files)
+            self._move(self.output, result["directory"])
         return result
 
-    def keep_log(self) -> None:
-        """Puts a failed attempt's log where its results would be."""
-        target = self._shared / results_directory(self._lease.operation_id)
-        target.mkdir(parents=True, exist_ok=True)
-        self.log.replace(target / LOG)
+    def finish(self) -> None:
+        """Deletes what is of no use once the results count: checkpoints, and the log's original."""
+        self.drop_checkpoints()
+        self.log.unlink(missing_ok=True)
 
     def clean_up(self) -> None:
         """Deletes what this attempt did not publish."""
         shutil.rmtree(self.output, ignore_errors=True)
         shutil.rmtree(self.staging, ignore_errors=True)
 
+    def _write_result(self, result: Mapping[str, Any]) -> None:
+        content = {"operation_id": self._lease.operation_id, **result}
+        text = json.dumps(content, indent=2, sort_keys=True)
+        (self.output / RESULT).write_text(f"{text}\n", encoding="utf-8")
+
     def _move(self, source: Path, target: str) -> None:
         for path in source.rglob("*"):
             if path.is_file():
                 _sync(path)
-        final = self._shared / target
+        final = self.shared / target
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.exists():
             shutil.rmtree(final)
         source.rename(final)
         _sync(final.parent)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise fault(self.shared, exc) from exc
 
 
 def _sync(path: Path) -> None:

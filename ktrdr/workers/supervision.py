@@ -11,78 +11,78 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 from opentelemetry.trace import Status, StatusCode, get_current_span
 
-from ktrdr.contracts import OperationFault, OperationStatus, OperationType
+from ktrdr.contracts import DrainMode, OperationFault, OperationStatus
 from ktrdr.errors import DatabaseUnavailable, HostNotReady
+from ktrdr.operations.drains import Drains
 from ktrdr.operations.leases import LeaseBook, LeaseLost
-from ktrdr.operations.model import Claim, Lease, fault_of
+from ktrdr.operations.model import Claim, Lease, Renewal, fault_of
+from ktrdr.operations.settlement import Setback
 from ktrdr.settings import WorkerSettings
 from ktrdr.telemetry import metrics
 from ktrdr.workers import memory
+from ktrdr.workers.keeping import LeaseKeeper
 from ktrdr.workers.messages import GO_ON, Done, Failed, Message, Paused, Progress, Saved, Task
 from ktrdr.workers.observation import observed
 from ktrdr.workers.process import Child, started, why_it_died
+from ktrdr.workers.running import Running
 from ktrdr.workers.storage import Workspace
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# Often enough that a cancellation is noticed within seconds, seldom enough not to matter.
-RENEW_EVERY_S: Final = 2.0
 # Cancelling wants an end soon; the last checkpoint is enough to resume from.
-CANCEL_PATIENCE_S: Final = 3.0
-
-
-@dataclass(slots=True)
-class Running:
-    """The operation that runs now.
-
-    Attributes:
-        stop_reason: What it is to become once the child has stopped: pending when the worker makes
-            way, cancelled when somebody wants that; None while it just runs.
-    """
-
-    operation_id: str
-    operation_type: OperationType
-    workspace: Workspace
-    child: Child | None = None
-    progress: float | None = None
-    message: str | None = None
-    stop_reason: OperationStatus | None = None
-
-    def stop(self, reason: OperationStatus, patience_s: float) -> None:
-        """Asks the child to stop after its next checkpoint; kills it when that takes too long."""
-        if self.stop_reason is None:
-            self.stop_reason = reason
-            if self.child is not None:
-                self.child.ask_to_stop()
-                asyncio.get_running_loop().call_later(patience_s, self.child.kill)
+CANCEL_PATIENCE_S: Final = 2.0
+# So soon a worker that was drained goes on after that has ended.
+DRAIN_LOOK_S: Final = 2.0
 
 
 class Supervisor:
-    """Runs the operations of one worker."""
+    """Runs the operations of one worker.
 
-    def __init__(self, settings: WorkerSettings, worker_id: str, leases: LeaseBook) -> None:
+    Args:
+        settings: The worker's.
+        worker_id: Who it is.
+        leases: What it claims operations through.
+        drains: What it is told by that it is to take nothing new.
+    """
+
+    def __init__(
+        self, settings: WorkerSettings, worker_id: str, leases: LeaseBook, drains: Drains
+    ) -> None:
         self._settings = settings
         self._worker_id = worker_id
+        self._drain_targets = (worker_id, settings.worker_public_base_url.host or "")
         self._leases = leases
-        self._stopping = False
+        self._drains = drains
+        self._keeper = LeaseKeeper(leases, settings.lease_s, self._drain_targets, self._heed)
+        self._stopping = asyncio.Event()
         self.running: Running | None = None
 
     async def run(self, operation_id: str) -> None:
-        """Runs an operation if it can be claimed; returns once it has ended or been handed back."""
-        claim = await self._leases.claim(
-            operation_id, worker_id=self._worker_id, lease_s=self._settings.lease_s
+        """Runs an operation if it can be claimed; returns once it has ended or been handed back.
+
+        Raises:
+            DatabaseUnavailable: It stayed away for as long as a lease lasts.
+        """
+        if await self._patiently(self._is_drained):
+            await self._patiently(lambda: self._leases.wake_another(operation_id))
+            await self._until_undrained()
+            return
+        claim = await self._patiently(
+            lambda: self._leases.claim(
+                operation_id, worker_id=self._worker_id, lease_s=self._settings.lease_s
+            )
         )
         if claim is None:
             return
-        if self._stopping:
+        if self._stopping.is_set():
             await self._leases.hand_back(claim.lease)
             return
         with observed(claim) as outcome:
@@ -90,9 +90,24 @@ class Supervisor:
 
     def stop(self) -> None:
         """Takes nothing new, and has the running operation checkpoint and make way."""
-        self._stopping = True
+        self._stopping.set()
         if self.running is not None:
             self.running.stop(OperationStatus.PENDING, self._settings.stop_grace_s)
+
+    async def _is_drained(self) -> bool:
+        return await self._drains.of(self._drain_targets) is not None
+
+    async def _until_undrained(self) -> None:
+        """Holds this worker's only place, so that it fetches nothing while it is drained."""
+        logger.info("drained: this worker takes nothing new")
+        while not self._stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_LOOK_S):
+                    await self._stopping.wait()
+            with contextlib.suppress(DatabaseUnavailable):
+                if not await self._is_drained():
+                    logger.info("not drained any more")
+                    return
 
     async def _attempt(self, claim: Claim) -> OperationStatus | None:
         """Works on a claimed operation; gives what became of it, None when it is another's now."""
@@ -106,24 +121,25 @@ class Supervisor:
             metrics.lease_losses.inc()
             return None
         except HostNotReady as exc:
-            return await self._fail(claim.lease, fault_of(exc))
+            return await self._set_back(claim.lease, Setback.TRANSIENT, fault_of(exc))
         finally:
             self.running = None
             await asyncio.to_thread(workspace.clean_up)
 
     async def _work(self, claim: Claim, running: Running, workspace: Workspace) -> OperationStatus:
         task = await self._task(claim, workspace)
-        with workspace.log.open("ab") as log:
-            async with started(task, log) as child, self._kept(claim.lease, running):
+        heading = f"attempt {claim.attempt} on {self._worker_id}, {datetime.now(UTC):%F %T} UTC"
+        with workspace.opened_log(heading) as log:
+            async with started(task, log) as child, self._keeper.kept(claim.lease, running):
                 running.child = child
-                if self._stopping:
+                if self._stopping.is_set():
                     running.stop(OperationStatus.PENDING, self._settings.stop_grace_s)
                 last = await self._follow(claim, running, child)
                 exit_code = await child.exit_code()
                 result = await self._publish(claim.lease, workspace, last)
         if result is not None:
             await self._persist(lambda: self._leases.complete(claim.lease, result))
-            await asyncio.to_thread(workspace.drop_checkpoints)
+            await asyncio.to_thread(workspace.finish)
             return OperationStatus.COMPLETED
         return await self._settle(claim.lease, running, last, exit_code)
 
@@ -132,16 +148,18 @@ class Supervisor:
         checkpoint = None
         if found is not None:
             point, directory = found
-            path = str(self._settings.shared_mount_path / directory) if directory else None
+            path = str(workspace.shared / directory) if directory else None
             checkpoint = (point.step, dict(point.state), path)
+        parts = await self._leases.parts(claim.lease)
         return Task(
             operation_id=claim.lease.operation_id,
             operation_type=claim.operation_type.value,
             parameters=claim.parameters.model_dump(mode="json"),
-            data=str(workspace.data),
+            shared=str(workspace.shared),
             output=str(workspace.output),
             staging=str(workspace.staging),
             checkpoint=checkpoint,
+            parts=[asdict(part) for part in parts],
             memory=memory.allowance(self._settings.child_memory_mb),
         )
 
@@ -189,8 +207,9 @@ class Supervisor:
         self, lease: Lease, running: Running, last: Message | None, exit_code: int
     ) -> OperationStatus:
         """Ends an operation that has no result."""
+        if isinstance(last, Failed) and last.transient:
+            return await self._set_back(lease, Setback.TRANSIENT, last.to_fault())
         if isinstance(last, Failed):
-            await asyncio.to_thread(running.workspace.keep_log)
             return await self._fail(lease, last.to_fault())
         if running.stop_reason is OperationStatus.CANCELLED:
             await self._persist(lambda: self._leases.cancelled(lease))
@@ -199,9 +218,15 @@ class Supervisor:
             await self._persist(lambda: self._leases.hand_back(lease))
             return OperationStatus.PENDING
         fault = why_it_died(exit_code, running.workspace.log)
+        return await self._set_back(lease, Setback.DEATH, fault)
+
+    async def _set_back(
+        self, lease: Lease, setback: Setback, fault: OperationFault
+    ) -> OperationStatus:
         logger.warning("%s: %s", lease.operation_id, fault.message)
-        await asyncio.to_thread(running.workspace.keep_log)
-        return await self._persist(lambda: self._leases.died(lease, fault))
+        if self.running is not None:
+            metrics.setbacks.labels(self.running.operation_type.value, setback.value).inc()
+        return await self._persist(lambda: self._leases.set_back(lease, setback, fault))
 
     async def _fail(self, lease: Lease, fault: OperationFault) -> OperationStatus:
         logger.warning("%s failed: %s", lease.operation_id, fault.message)
@@ -209,50 +234,11 @@ class Supervisor:
         await self._persist(lambda: self._leases.fail(lease, fault))
         return OperationStatus.FAILED
 
-    @asynccontextmanager
-    async def _kept(self, lease: Lease, running: Running) -> AsyncIterator[None]:
-        """Renews the lease all through the block.
-
-        Raises:
-            LeaseLost: It was lost; the child has been killed.
-        """
-        keeper = asyncio.create_task(self._keep(lease, running))
-        try:
-            yield
-        finally:
-            if keeper.done():
-                keeper.result()
-            keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeper
-
-    async def _keep(self, lease: Lease, running: Running) -> None:
-        renewed = time.monotonic()
-        while True:
-            await asyncio.sleep(min(RENEW_EVERY_S, self._settings.lease_s / 3))
-            try:
-                cancel = await self._leases.renew(
-                    lease,
-                    lease_s=self._settings.lease_s,
-                    progress=running.progress,
-                    message=running.message,
-                )
-            except DatabaseUnavailable as exc:
-                # Until the lease has run out nobody else can have claimed it.
-                if time.monotonic() - renewed < self._settings.lease_s:
-                    continue
-                self._kill(running)
-                raise LeaseLost(f"{lease.operation_id}: the database was away too long") from exc
-            except LeaseLost:
-                self._kill(running)
-                raise
-            renewed = time.monotonic()
-            if cancel:
-                running.stop(OperationStatus.CANCELLED, CANCEL_PATIENCE_S)
-
-    def _kill(self, running: Running) -> None:
-        if running.child is not None:
-            running.child.kill()
+    def _heed(self, running: Running, wanted: Renewal) -> None:
+        if wanted.cancel:
+            running.stop(OperationStatus.CANCELLED, CANCEL_PATIENCE_S)
+        elif wanted.drain is DrainMode.HAND_OVER:
+            running.stop(OperationStatus.PENDING, self._settings.stop_grace_s)
 
     async def _persist(self, write: Callable[[], Awaitable[T]]) -> T:
         """Repeats a write while the database is away, for as long as the lease may last.
@@ -260,11 +246,22 @@ class Supervisor:
         Raises:
             LeaseLost: It was away for longer.
         """
+        try:
+            return await self._patiently(write)
+        except DatabaseUnavailable as exc:
+            raise LeaseLost("the database was away too long") from exc
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Repeats a call while the database is away, for as long as a lease lasts.
+
+        Raises:
+            DatabaseUnavailable: It was away for longer.
+        """
         deadline = time.monotonic() + self._settings.lease_s
         while True:
             try:
-                return await write()
-            except DatabaseUnavailable as exc:
+                return await call()
+            except DatabaseUnavailable:
                 if time.monotonic() > deadline:
-                    raise LeaseLost("the database was away too long") from exc
+                    raise
                 await asyncio.sleep(0.5)

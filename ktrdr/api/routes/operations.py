@@ -4,56 +4,79 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from opentelemetry.propagate import inject
+from pydantic import Field
 
 from ktrdr.api.auth import Caller, Operator
 from ktrdr.api.errors import documented
+from ktrdr.api.paths import Id
 from ktrdr.api.state import BackendState, State
 from ktrdr.contracts import (
     API_PREFIX,
+    MAX_BATCH,
+    PLAIN_TEXT,
+    Contract,
     Operation,
     OperationEvent,
     OperationPage,
     OperationRequest,
-    OperationResults,
     OperationStatus,
     OperationType,
 )
-from ktrdr.errors import NotFound
-from ktrdr.operations.store import MAX_PAGE
+from ktrdr.operations.store import MAX_PAGE, Filter
 from ktrdr.telemetry import metrics
 
 router = APIRouter(prefix="/operations", tags=["operations"])
 
-# What browsers may show; anything else is offered for download.
-INLINE: Final = {".html": "text/html", ".json": "application/json", ".csv": "text/csv"}
+Batch = Annotated[list[OperationRequest], Field(min_length=1, max_length=MAX_BATCH)]
+Text = Annotated[str, Field(pattern=PLAIN_TEXT, max_length=300)]
+
+
+class Wanted(Contract):
+    """Which operations a listing is to show, and where it begins."""
+
+    status: OperationStatus | None = None
+    operation_type: OperationType | None = None
+    parent_id: Text | None = Field(default=None, description="Parts of this one alone.")
+    parts: bool = Field(default=False, description="Whether parts of others are listed as well.")
+    worker_id: Text | None = None
+    submitted_by: Text | None = None
+    limit: int = Field(default=50, ge=1, le=MAX_PAGE)
+    cursor: Text | None = None
+
+
 Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)]
 
 
-@router.post("", status_code=202, responses=documented(401, 403, 409, 422))
+@router.post("", status_code=202, responses=documented(401, 403, 409, 413, 422))
 async def submit(
-    body: OperationRequest,
+    body: OperationRequest | Batch,
     caller: Operator,
     state: BackendState,
     response: Response,
     idempotency_key: Key = None,
-) -> Operation:
-    """Queues an operation; with an idempotency key, repeating this is harmless."""
+) -> Operation | list[Operation]:
+    """Queues an operation, or a list of them, all or none.
+
+    With an idempotency key, repeating this is harmless.
+    """
     carrier: dict[str, str] = {}
     inject(carrier)
-    operation, created = await state.operations.submit(
-        body,
-        submitted_by=caller.subject,
+    submitted = await state.operations.submit(
+        body if isinstance(body, list) else [body],
+        by=caller,
         idempotency_key=idempotency_key,
         traceparent=carrier.get("traceparent"),
     )
-    if created:
-        metrics.operations_submitted.labels(body.operation_type.value).inc()
+    for operation, created in submitted:
+        metrics.operations_submitted.labels(operation.operation_type.value).inc(created)
+    if isinstance(body, list):
+        return [operation for operation, _ in submitted]
+    ((operation, _),) = submitted
     response.headers["Location"] = f"{API_PREFIX}/operations/{operation.operation_id}"
     return operation
 
@@ -62,63 +85,39 @@ async def submit(
 async def operations(
     _caller: Caller,
     state: BackendState,
-    status: OperationStatus | None = None,
-    operation_type: OperationType | None = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
-    cursor: str | None = None,
+    wanted: Annotated[Wanted, Query()],
 ) -> OperationPage:
     """The newest operations, a page at a time."""
-    return await state.operations.page(
-        status=status, operation_type=operation_type, limit=limit, cursor=cursor
+    chosen = Filter(
+        status=wanted.status,
+        operation_type=wanted.operation_type,
+        parent_id=wanted.parent_id,
+        with_parts=wanted.parts or wanted.parent_id is not None,
+        worker_id=wanted.worker_id,
+        submitted_by=wanted.submitted_by,
     )
+    return await state.operations.page(chosen, limit=wanted.limit, cursor=wanted.cursor)
 
 
 @router.get("/{operation_id}", responses=documented(401, 404))
-async def operation(operation_id: str, _caller: Caller, state: BackendState) -> Operation:
+async def operation(operation_id: Id, _caller: Caller, state: BackendState) -> Operation:
     """One operation."""
     return await state.operations.get(operation_id)
 
 
 @router.delete("/{operation_id}", status_code=202, responses=documented(401, 403, 404, 409))
-async def cancel(operation_id: str, caller: Operator, state: BackendState) -> Operation:
-    """Cancels what is pending at once; a running operation stops within seconds."""
-    return await state.operations.cancel(operation_id, by=caller.subject)
+async def cancel(operation_id: Id, caller: Operator, state: BackendState) -> Operation:
+    """Cancels what is pending at once; a running operation stops within seconds.
+
+    Of an operation that was divided, the parts are cancelled too.
+    """
+    return await state.operations.cancel(operation_id, by=caller)
 
 
 @router.post("/{operation_id}/resume", status_code=202, responses=documented(401, 403, 404, 409))
-async def resume(operation_id: str, caller: Operator, state: BackendState) -> Operation:
+async def resume(operation_id: Id, caller: Operator, state: BackendState) -> Operation:
     """Queues a failed or cancelled operation again; it goes on from its checkpoint."""
-    return await state.operations.resume(operation_id, by=caller.subject)
-
-
-@router.get("/{operation_id}/results", responses=documented(401, 404, 409))
-async def results(operation_id: str, _caller: Caller, state: BackendState) -> OperationResults:
-    """What a completed operation found."""
-    return await state.operations.results(operation_id)
-
-
-@router.get("/{operation_id}/results/files/{name:path}", responses=documented(401, 404, 409))
-async def result_file(
-    operation_id: str, name: str, _caller: Caller, state: BackendState
-) -> FileResponse:
-    """One of the files that the results name."""
-    found = await state.operations.results(operation_id)
-    # Only names that the results list are served, so no other path can be reached.
-    path = state.settings.shared_mount_path / found.directory / name
-    if name not in found.files or not path.is_file():
-        raise NotFound(
-            f"operation {operation_id} has no file {name!r}",
-            hint=f"It has {', '.join(found.files)}.",
-        )
-    # A report is a page somebody else's data went into: it may show, but run nothing.
-    return FileResponse(
-        path,
-        media_type=INLINE.get(Path(name).suffix, "application/octet-stream"),
-        headers={
-            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-            "X-Content-Type-Options": "nosniff",
-        },
-    )
+    return await state.operations.resume(operation_id, by=caller)
 
 
 @router.get(
@@ -127,7 +126,7 @@ async def result_file(
     responses={200: {"content": {"text/event-stream": {}}}, **documented(401, 404)},
 )
 async def events(
-    operation_id: str,
+    operation_id: Id,
     _caller: Caller,
     state: BackendState,
     request: Request,

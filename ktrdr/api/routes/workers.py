@@ -53,4 +53,6 @@ async def remove(worker_id: str, caller: Caller, state: BackendState) -> Respons
                 hint="Use a token of role operator.",
             )
     await state.registry.remove(worker_id)
+    if caller.role is Role.OPERATOR:
+        await state.audit.note(caller, "worker.remove", worker_id)
     return Response(status_code=204)

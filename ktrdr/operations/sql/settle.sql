@@ -4,8 +4,10 @@ SET status = %(status)s,
     lease_epoch = lease_epoch + 1,
     lease_until = NULL,
     worker_id = CASE WHEN %(status)s = 'pending' THEN NULL ELSE worker_id END,
-    lost_leases = lost_leases + 1,
-    queued_at = now(),
+    setbacks = setbacks + 1,
+    retry_reason = %(reason)s,
+    not_before = CASE WHEN %(status)s = 'pending' THEN now() + make_interval(secs => %(pause_s)s) END,
+    queued_at = now() + make_interval(secs => %(pause_s)s),
     finished_at = CASE WHEN %(status)s = 'pending' THEN NULL ELSE now() END,
     error = %(error)s
 WHERE operation_id = %(operation_id)s

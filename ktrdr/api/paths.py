@@ -1,0 +1,23 @@
+"""What paths of the API hold, checked before anything is done with it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import Depends
+
+from ktrdr.contracts import OPERATION_ID_PATTERN
+from ktrdr.errors import NotFound
+
+
+def _known_shape(operation_id: str) -> str:
+    if not re.fullmatch(OPERATION_ID_PATTERN, operation_id):
+        raise NotFound(
+            f"{operation_id!r} is no operation's id",
+            hint="`ktrdr operations list` shows what there is.",
+        )
+    return operation_id
+
+
+Id = Annotated[str, Depends(_known_shape)]

@@ -1,1 +1,0 @@
-SELECT * FROM operations WHERE idempotency_key = %(idempotency_key)s

@@ -1,0 +1,1 @@
+SELECT * FROM operations WHERE idempotency_key = ANY(%(keys)s)

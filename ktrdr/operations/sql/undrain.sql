@@ -1,0 +1,1 @@
+DELETE FROM drains WHERE target = %(target)s RETURNING *
