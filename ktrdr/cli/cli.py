@@ -35,11 +35,12 @@ ENTRIES: Final = {
     "status": Entry("ktrdr.cli.commands.status:status", "Hosts, services, workers, operations."),
     "workers": Entry("ktrdr.cli.commands.workers:workers", "Look at the registered workers."),
     "operations": Entry(
-        "ktrdr.cli.commands.operations:operations",
-        "Submit, watch and fetch backtests and trainings.",
+        "ktrdr.cli.commands.operations.group:operations",
+        "Submit, watch and fetch backtests, sweeps and trainings.",
     ),
     "data": Entry("ktrdr.cli.commands.data:data", "Bring in and list market data."),
-    "token": Entry("ktrdr.cli.commands.token:token", "Make and look at tokens."),
+    "token": Entry("ktrdr.cli.commands.token:token", "Make, look at and revoke tokens."),
+    "audit": Entry("ktrdr.cli.commands.audit:audit", "Who changed what, and when."),
 }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self, TypeVar
@@ -15,14 +16,19 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from ktrdr import errors
 from ktrdr.contracts import (
     API_PREFIX,
+    AuditEntry,
     BackendHealth,
     Dataset,
+    Drain,
+    DrainMode,
+    LeftoverFile,
     Operation,
     OperationEvent,
     OperationPage,
     OperationRequest,
     OperationResults,
     Problem,
+    RevokedToken,
     Worker,
 )
 from ktrdr.errors import HostUnreachable, KtrdrError
@@ -37,6 +43,7 @@ Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
 _WORKERS: Final = TypeAdapter(list[Worker])
 _DATASETS: Final = TypeAdapter(list[Dataset])
+_LEFTOVERS: Final = TypeAdapter(list[LeftoverFile])
 
 
 def _kinds() -> dict[str, type[KtrdrError]]:
@@ -106,6 +113,18 @@ class Backend:
             headers={"Idempotency-Key": idempotency_key},
         )
 
+    def submit_all(
+        self, requests: Sequence[OperationRequest], *, idempotency_key: str
+    ) -> list[Operation]:
+        """Queues operations, all or none, a thousand at most; the key covers them together."""
+        content = self._request(
+            "POST",
+            "/operations",
+            json=[request.model_dump(mode="json") for request in requests],
+            headers={"Idempotency-Key": idempotency_key},
+        )
+        return self._validated(TypeAdapter(list[Operation]), content)
+
     def operation(self, operation_id: str) -> Operation:
         """One operation."""
         return self._read(Operation, "GET", f"/operations/{operation_id}")
@@ -146,6 +165,54 @@ class Backend:
             for line in answer.iter_lines():
                 if line.startswith("data: "):
                     yield OperationEvent.model_validate_json(line.removeprefix("data: "))
+
+    def log(self, operation_id: str, *, follow: bool = False) -> Iterator[bytes]:
+        """The log of an operation, in parts; with ``follow``, as it grows, until the end."""
+        path = f"/operations/{operation_id}/logs"
+        # Between two lines of a log any time may pass.
+        timeout = httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S, read=None)
+        with (
+            self._translated(),
+            self._http.stream("GET", path, params={"follow": follow}, timeout=timeout) as answer,
+        ):
+            _refuse(answer)
+            yield from answer.iter_bytes()
+
+    def leftovers(self) -> list[LeftoverFile]:
+        """Files that killed workers have left behind."""
+        return self._validated(_LEFTOVERS, self._request("GET", "/leftovers"))
+
+    def remove_leftovers(self) -> list[LeftoverFile]:
+        """Removes them; gives what there was."""
+        return self._validated(_LEFTOVERS, self._request("DELETE", "/leftovers"))
+
+    def drains(self) -> list[Drain]:
+        """The workers and nodes that take nothing new."""
+        return self._validated(TypeAdapter(list[Drain]), self._request("GET", "/drains"))
+
+    def drain(self, target: str, mode: DrainMode) -> Drain:
+        """Lets a worker or node take nothing new."""
+        return self._read(Drain, "PUT", f"/drains/{target}", json={"mode": mode.value})
+
+    def undrain(self, target: str) -> None:
+        """Lets it take work again."""
+        self._request("DELETE", f"/drains/{target}")
+
+    def revoke_token(self, token_id: str, expires_at: datetime) -> None:
+        """Has the backend believe a token no more."""
+        body = {"token_id": token_id, "expires_at": expires_at.isoformat()}
+        self._request("POST", "/tokens/revoked", json=body)
+
+    def revoked_tokens(self) -> list[RevokedToken]:
+        """The revoked tokens that have not expired."""
+        content = self._request("GET", "/tokens/revoked")
+        return self._validated(TypeAdapter(list[RevokedToken]), content)
+
+    def audit(self, **filters: str | int | None) -> list[AuditEntry]:
+        """Who changed what, newest first; filters as the API names them."""
+        given = {name: value for name, value in filters.items() if value is not None}
+        content = self._request("GET", "/audit", params=given)
+        return self._validated(TypeAdapter(list[AuditEntry]), content)
 
     def datasets(self) -> list[Dataset]:
         """The datasets in the shared directory."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import pytest
 
@@ -13,13 +14,18 @@ from ktrdr.database.migrate import migrate, migrations
 from ktrdr.database.pool import Pool, make_pool, transaction
 from ktrdr.errors import Conflict, InvalidParameters, NotFound, UsageError
 from ktrdr.operations.leases import LeaseBook, LeaseLost
-from ktrdr.operations.model import MAX_LOST_LEASES, Claim
+from ktrdr.operations.model import Claim
+from ktrdr.operations.settlement import PATIENCE, Setback
 from ktrdr.operations.store import OperationStore
 from ktrdr.settings import Settings
+from ktrdr.tokens import Identity, Role
 
 BACKTEST = OperationRequest(
     operation_type=OperationType.BACKTEST, parameters={"symbol": "SP500", "folds": 3}
 )
+
+
+ADA = Identity("ada", Role.OPERATOR, None, "a-token", datetime(2100, 1, 1, tzinfo=UTC))
 
 
 class Bench:
@@ -31,7 +37,7 @@ class Bench:
         self.leases = LeaseBook(pool)
 
     async def submitted(self, key: str | None = None) -> str:
-        operation, _ = await self.store.submit(BACKTEST, submitted_by="ada", idempotency_key=key)
+        ((operation, _),) = await self.store.submit([BACKTEST], by=ADA, idempotency_key=key)
         return operation.operation_id
 
     async def claimed(
@@ -57,6 +63,12 @@ class Bench:
                 "UPDATE operations SET lease_until = now() - interval '1 s'"
                 " WHERE operation_id = %s",
                 (operation_id,),
+            )
+
+    async def let_pause_end(self, operation_id: str) -> None:
+        async with transaction(self.pool) as connection:
+            await connection.execute(
+                "UPDATE operations SET not_before = NULL WHERE operation_id = %s", (operation_id,)
             )
 
 
@@ -93,7 +105,7 @@ def test_an_idempotency_key_is_not_taken_for_a_different_request(database: Setti
             operation_type=OperationType.BACKTEST, parameters={"symbol": "NASDAQ"}
         )
         with pytest.raises(Conflict, match="other parameters"):
-            await bench.store.submit(other, submitted_by="ada", idempotency_key="k")
+            await bench.store.submit([other], by=ADA, idempotency_key="k")
 
     scenario(database, story)
 
@@ -106,7 +118,7 @@ def test_parameters_that_do_not_fit_are_named_all_at_once_and_nothing_is_written
             operation_type=OperationType.BACKTEST, parameters={"folds": 0, "cost": 1}
         )
         with pytest.raises(InvalidParameters) as caught:
-            await bench.store.submit(bad, submitted_by="ada")
+            await bench.store.submit([bad], by=ADA)
         assert all(name in caught.value.message for name in ("symbol", "folds", "cost"))
         assert await bench.count("operations") == 0
 
@@ -168,7 +180,8 @@ def test_an_operation_that_outlives_its_workers_again_and_again_fails_with_a_rea
 ) -> None:
     async def story(bench: Bench) -> None:
         operation_id = await bench.submitted()
-        for attempt in range(MAX_LOST_LEASES):
+        for attempt in range(PATIENCE[OperationType.BACKTEST][Setback.LOST_LEASE].limit):
+            await bench.let_pause_end(operation_id)
             await bench.held(operation_id, f"w{attempt}")
             await bench.let_lease_run_out(operation_id)
             await bench.leases.reap()
@@ -199,15 +212,15 @@ def test_cancelling_ends_a_pending_operation_at_once_and_asks_the_worker_of_a_ru
 ) -> None:
     async def story(bench: Bench) -> None:
         pending = await bench.submitted()
-        assert (await bench.store.cancel(pending, by="ada")).status is OperationStatus.CANCELLED
+        assert (await bench.store.cancel(pending, by=ADA)).status is OperationStatus.CANCELLED
         assert await bench.claimed(pending) is None
         running = await bench.submitted()
         lease = (await bench.held(running)).lease
-        assert (await bench.store.cancel(running, by="ada")).status is OperationStatus.RUNNING
-        assert await bench.leases.renew(lease, lease_s=30, progress=None, message=None) is True
+        assert (await bench.store.cancel(running, by=ADA)).status is OperationStatus.RUNNING
+        assert (await bench.leases.renew(lease, lease_s=30, progress=None, message=None)).cancel
         await bench.leases.cancelled(lease)
         with pytest.raises(Conflict, match="cancelled already"):
-            await bench.store.cancel(running, by="ada")
+            await bench.store.cancel(running, by=ADA)
 
     scenario(database, story)
 
@@ -220,7 +233,7 @@ def test_a_failed_operation_can_be_resumed_and_keeps_its_checkpoint(database: Se
         await bench.leases.fail(lease, OperationFault(kind="x", message="disk full"))
         with pytest.raises(Conflict, match="failed and has no results"):
             await bench.store.results(operation_id)
-        assert (await bench.store.resume(operation_id, by="ada")).status is OperationStatus.PENDING
+        assert (await bench.store.resume(operation_id, by=ADA)).status is OperationStatus.PENDING
         again = await bench.held(operation_id)
         found = await bench.leases.last_checkpoint(again.lease)
         assert found is not None

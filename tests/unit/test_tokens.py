@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ktrdr.errors import SecretsError
 from ktrdr.secret import Secret
-from ktrdr.tokens import Identity, Role, mint, mint_for_node, read_unverified, verify
+from ktrdr.tokens import Identity, Keyring, Role, mint, mint_for_node, read_unverified, verify
 
 SECRET = Secret("s" * 32)
 OTHER = Secret("o" * 32)
@@ -149,3 +149,22 @@ def test_a_token_can_be_read_without_the_secret() -> None:
 def test_an_expired_token_can_still_be_read() -> None:
     expired = operator(timedelta(minutes=1), now() - timedelta(hours=1))
     assert read_unverified(Secret(expired)).expires_at < now()
+
+
+def test_after_a_rotation_the_old_secrets_tokens_are_good_for_the_stated_time_alone() -> None:
+    old, new = operator(), signed({"sub": "bob"}, OTHER)
+    until = now() + timedelta(hours=1)
+    ring = Keyring(OTHER, SECRET, until)
+    assert ring.verify(old, now()).subject == "ann"
+    assert ring.verify(new, now()).subject == "bob"
+    with pytest.raises(SecretsError, match="not one of this backend's"):
+        ring.verify(old, until)
+    assert ring.verify(new, until).subject == "bob"
+    with pytest.raises(SecretsError):
+        Keyring(OTHER).verify(old, now())
+
+
+def test_the_reason_given_after_a_rotation_is_the_present_secrets() -> None:
+    ring = Keyring(SECRET, OTHER, now() + DAY)
+    with pytest.raises(SecretsError, match="expired"):
+        ring.verify(operator(at=now() - 3 * DAY), now())

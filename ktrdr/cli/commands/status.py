@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ktrdr.cli.commands.operations import write_operations
+from ktrdr.cli.commands.operations.tables import write_operations
 from ktrdr.cli.commands.workers import write_workers
 from ktrdr.cli.connection import backend
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program

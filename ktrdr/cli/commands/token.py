@@ -10,7 +10,9 @@ from typing import Final
 
 import click
 
+from ktrdr.cli.connection import backend
 from ktrdr.cli.hosts import inventory_option, read_inventory
+from ktrdr.cli.render import json_option, write_json, write_table
 from ktrdr.client.token_file import configuration_file, save_token, token_in_use
 from ktrdr.deployment.secrets.onepassword import OnePassword
 from ktrdr.deployment.secrets.requirements import check
@@ -24,7 +26,7 @@ _ROLES: Final = (Role.OPERATOR, Role.READER)
 
 @click.group()
 def token() -> None:
-    """Make and look at the tokens that the backend asks for."""
+    """Make, look at and revoke the tokens that the backend asks for."""
 
 
 @token.command()
@@ -96,6 +98,57 @@ def show() -> None:
     ):
         if value is not None:
             click.echo(f"{label:8} {value}")
+
+
+@token.command()
+@click.argument("token_id", required=False)
+@click.option("--this", is_flag=True, help="The token in use.")
+@click.option(
+    "--days",
+    type=click.IntRange(1, 3650),
+    default=3650,
+    show_default=True,
+    help="How long to remember it; longer than it could be valid.",
+)
+def revoke(token_id: str | None, this: bool, days: int) -> None:
+    """Have the backend believe a token no more; `ktrdr token show` gives its id.
+
+    Whoever holds a token that got into wrong hands can revoke it by its id alone. Rotating
+    jwt_secret ends all tokens at once.
+    """
+    if this == (token_id is not None):
+        raise UsageError("name one token", hint="Give its id, or --this for the token in use.")
+    until = datetime.now(tz=UTC) + timedelta(days=days)
+    if this:
+        identity = read_unverified(token_in_use(os.environ))
+        token_id, until = identity.token_id, identity.expires_at
+    with backend() as api:
+        api.revoke_token(str(token_id), until)
+    click.echo(f"token {token_id} is revoked", err=True)
+
+
+@token.command()
+@json_option
+def revoked(as_json: bool) -> None:
+    """List the tokens that were revoked and have not expired."""
+    with backend() as api:
+        found = api.revoked_tokens()
+    if as_json:
+        write_json(found)
+        return
+    write_table(
+        ("token", "revoked (UTC)", "by", "would expire"),
+        [
+            (
+                each.token_id,
+                f"{each.revoked_at:%Y-%m-%d %H:%M}",
+                each.revoked_by,
+                f"{each.expires_at:%Y-%m-%d}",
+            )
+            for each in found
+        ],
+        empty="No token is revoked.",
+    )
 
 
 def _user_name() -> str:

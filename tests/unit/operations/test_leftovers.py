@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ktrdr.contracts import OperationStatus
-from ktrdr.operations.leftovers import find, remove
+from ktrdr.operations.leftovers import find, remove, stale
 
 OP = "op_backtest_20261123_164500_1a2b3c4d"
 OTHER = "op_training_20261123_164500_5e6f7a8b"
@@ -28,12 +28,16 @@ def shared(tmp_path: Path) -> Path:
         "data/SP500",
     ):
         (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / f"{OP}.log").write_text("it began\n")
     return tmp_path
 
 
 def directories(shared: Path) -> set[Path]:
     return {
-        path for place in ("results", "checkpoints", "data") for path in shared.glob(f"{place}/*")
+        path
+        for place in ("results", "checkpoints", "logs", "data")
+        for path in shared.glob(f"{place}/*")
     }
 
 
@@ -51,20 +55,21 @@ def directories(shared: Path) -> set[Path]:
             2,
             [f"results/.{OP}.1", f"results/.{OP}.2", f"checkpoints/.{OP}.2"],
         ),
-        (OperationStatus.COMPLETED, 2, [*ATTEMPTS, f"checkpoints/{OP}"]),
+        (OperationStatus.COMPLETED, 2, [*ATTEMPTS, f"checkpoints/{OP}", f"logs/{OP}.log"]),
     ],
 )
 def test_what_nobody_can_need_any_more_is_removed(
     shared: Path, status: OperationStatus, epoch: int, gone: list[str]
 ) -> None:
     before = directories(shared)
-    removed = remove(find(shared), {OP: (status, epoch)})
-    assert sorted(removed) == sorted(shared / name for name in gone)
-    assert before - directories(shared) == set(removed)
+    found = stale(find(shared), {OP: (status, epoch)})
+    assert sorted(each.path for each in found) == sorted(shared / name for name in gone)
+    remove(found)
+    assert before - directories(shared) == {each.path for each in found}
 
 
 def test_what_belongs_to_an_unknown_operation_stays(shared: Path) -> None:
-    assert remove(find(shared), {}) == []
+    assert stale(find(shared), {}) == []
 
 
 def test_a_shared_directory_that_is_new_has_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""`ktrdr operations`: submit work, watch it, fetch what it found."""

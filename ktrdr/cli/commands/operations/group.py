@@ -1,0 +1,29 @@
+"""The group, and what is in it."""
+
+from __future__ import annotations
+
+import click
+
+from ktrdr.cli.commands.operations.control import cancel, clean, resume
+from ktrdr.cli.commands.operations.look import list_operations, logs, results, show, watch
+from ktrdr.cli.commands.operations.submit import batch, submit
+
+
+@click.group()
+def operations() -> None:
+    """Submit, watch and fetch backtests, sweeps and trainings."""
+
+
+for command in (
+    submit,
+    batch,
+    list_operations,
+    show,
+    watch,
+    logs,
+    results,
+    cancel,
+    resume,
+    clean,
+):
+    operations.add_command(command)
