@@ -89,9 +89,7 @@ class Settings(BaseModel):
         try:
             settings = cls(**values)
         except ValidationError as exc:
-            problems += [
-                _describe(str(e["loc"][0]).upper(), e) for e in exc.errors(include_input=False)
-            ]
+            problems += [_describe(each) for each in exc.errors(include_input=False)]
         if problems:
             raise ConfigurationError(
                 "the environment is not usable: " + "; ".join(problems),
@@ -100,10 +98,12 @@ class Settings(BaseModel):
         return settings
 
 
-def _describe(name: str, error: Mapping[str, Any]) -> str:
-    if error["type"] == "missing":
-        return f"{name} is not set"
-    return f"{name} is wrong ({error['msg'].removeprefix('Value error, ')})"
+def _describe(error: Mapping[str, Any]) -> str:
+    reason = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:
+        return reason
+    name = str(error["loc"][0]).upper()
+    return f"{name} is not set" if error["type"] == "missing" else f"{name} is wrong ({reason})"
 
 
 def _long_enough(value: Secret) -> Secret:
@@ -126,6 +126,9 @@ class BackendSettings(Settings):
     jwt_secret_previous_until: AwareDatetime | None = Field(
         default=None,
         description="When the overlap of a rotation ends, such as `2026-12-01T00:00Z`.",
+    )
+    bad_tokens_a_minute: int = Field(
+        default=20, ge=1, description="Bad tokens from one address after which it has to wait."
     )
     cors_origins: tuple[str, ...] = Field(
         default=(),

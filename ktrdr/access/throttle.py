@@ -8,8 +8,6 @@ from typing import Final
 
 from ktrdr.errors import TooManyAttempts
 
-# A node's three workers with an expired token try six times a minute together: that is no attack.
-MAX_FAILURES: Final = 20
 WINDOW_S: Final = 60.0
 # Addresses are remembered up to this number, the oldest forgotten first, so that memory is bounded.
 MAX_ADDRESSES: Final = 10_000
@@ -17,9 +15,15 @@ MAX_ADDRESSES: Final = 10_000
 
 @dataclass
 class FailedAttempts:
-    """Failed authentications by address, within a sliding window."""
+    """Failed authentications by address, within a sliding window.
 
-    max_failures: int = MAX_FAILURES
+    Attributes:
+        max_failures: So many within the window are too many. A node's three workers with an expired
+            token come to six a minute together.
+        window_s: Its length in seconds.
+    """
+
+    max_failures: int
     window_s: float = WINDOW_S
     _failures: OrderedDict[str, deque[float]] = field(default_factory=OrderedDict)
 

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from ktrdr.access.audit import AuditTrail
 from ktrdr.access.revocations import Revocations
+from ktrdr.access.throttle import FailedAttempts
 from ktrdr.api.division import divide_work
 from ktrdr.api.errors import add_error_handlers
 from ktrdr.api.limits import LimitRequestSize
@@ -123,7 +124,15 @@ async def _running(settings: BackendSettings, provider: TracerProvider) -> Async
         upkeep = Upkeep(settings, HealthChecker(registry, settings), LeaseBook(pool), store)
         await stack.enter_async_context(_background(feed.run(), upkeep.run(), revocations.run()))
         yield State(
-            settings, pool, store, registry, feed, Drains(pool), AuditTrail(pool), revocations
+            settings=settings,
+            pool=pool,
+            operations=store,
+            registry=registry,
+            feed=feed,
+            drains=Drains(pool),
+            audit=AuditTrail(pool),
+            revocations=revocations,
+            failed_attempts=FailedAttempts(settings.bad_tokens_a_minute),
         )
 
 

@@ -35,7 +35,7 @@ class State:
     drains: Drains
     audit: AuditTrail
     revocations: Revocations
-    failed_attempts: FailedAttempts = field(default_factory=FailedAttempts)
+    failed_attempts: FailedAttempts
     started: float = field(default_factory=time.monotonic)
 
     @cached_property

@@ -182,3 +182,23 @@ def site(settings: Settings, directory: Path) -> Iterator[Site]:
         yield found
     finally:
         found.end()
+
+
+def ktrdr(backend: Process, *words: str, exit_code: int = 0) -> str:
+    """Runs the command line against a backend as an operator; gives all that it writes."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ktrdr"), *words],
+        env={
+            **kept,
+            "KTRDR_API_URL": backend.url,
+            "KTRDR_TOKEN": token(Role.OPERATOR).reveal(),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == exit_code, done.stdout
+    return done.stdout

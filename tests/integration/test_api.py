@@ -46,12 +46,41 @@ ROUTES = [
     ("DELETE", "/api/v1/workers/w9", {Role.OPERATOR, Role.WORKER, Role.READER}),
     ("POST", "/api/v1/operations", {Role.OPERATOR}),
     ("GET", "/api/v1/operations", {Role.WORKER, Role.READER, Role.OPERATOR}),
-    ("GET", "/api/v1/operations/op_x", {Role.WORKER, Role.READER, Role.OPERATOR}),
-    ("DELETE", "/api/v1/operations/op_x", {Role.OPERATOR}),
-    ("POST", "/api/v1/operations/op_x/resume", {Role.OPERATOR}),
-    ("GET", "/api/v1/operations/op_x/results", {Role.WORKER, Role.READER, Role.OPERATOR}),
-    ("GET", "/api/v1/operations/op_x/results/files/a", {Role.WORKER, Role.READER, Role.OPERATOR}),
-    ("GET", "/api/v1/operations/op_x/events", {Role.WORKER, Role.READER, Role.OPERATOR}),
+    (
+        "GET",
+        "/api/v1/operations/op_backtest_20200101_000000_00000000",
+        {Role.WORKER, Role.READER, Role.OPERATOR},
+    ),
+    ("DELETE", "/api/v1/operations/op_backtest_20200101_000000_00000000", {Role.OPERATOR}),
+    ("POST", "/api/v1/operations/op_backtest_20200101_000000_00000000/resume", {Role.OPERATOR}),
+    (
+        "GET",
+        "/api/v1/operations/op_backtest_20200101_000000_00000000/results",
+        {Role.WORKER, Role.READER, Role.OPERATOR},
+    ),
+    (
+        "GET",
+        "/api/v1/operations/op_backtest_20200101_000000_00000000/results/files/a",
+        {Role.WORKER, Role.READER, Role.OPERATOR},
+    ),
+    (
+        "GET",
+        "/api/v1/operations/op_backtest_20200101_000000_00000000/events",
+        {Role.WORKER, Role.READER, Role.OPERATOR},
+    ),
+    (
+        "GET",
+        "/api/v1/operations/op_backtest_20200101_000000_00000000/logs",
+        {Role.WORKER, Role.READER, Role.OPERATOR},
+    ),
+    ("GET", "/api/v1/leftovers", {Role.WORKER, Role.READER, Role.OPERATOR}),
+    ("DELETE", "/api/v1/leftovers", {Role.OPERATOR}),
+    ("GET", "/api/v1/drains", {Role.WORKER, Role.READER, Role.OPERATOR}),
+    ("PUT", "/api/v1/drains/w1", {Role.OPERATOR}),
+    ("DELETE", "/api/v1/drains/w1", {Role.OPERATOR}),
+    ("GET", "/api/v1/tokens/revoked", {Role.OPERATOR}),
+    ("POST", "/api/v1/tokens/revoked", {Role.OPERATOR}),
+    ("GET", "/api/v1/audit", {Role.OPERATOR}),
     ("GET", "/api/v1/data", {Role.WORKER, Role.READER, Role.OPERATOR}),
     ("PUT", "/api/v1/data/X/1d", {Role.OPERATOR}),
 ]
@@ -59,10 +88,13 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/v1/workers/register": {"json": REGISTRATION},
     "/api/v1/operations": {"json": BACKTEST.model_dump(mode="json")},
     "/api/v1/data/X/1d": {"content": CSV},
+    "/api/v1/drains/w1": {"json": {"mode": "finish"}},
+    "/api/v1/tokens/revoked": {"json": {"token_id": "t", "expires_at": "2100-01-01T00:00:00Z"}},
 }
 
 
-def test_every_route_asks_for_a_token_and_lets_only_its_roles_through(backend: Process) -> None:
+def test_every_route_asks_for_a_token_and_lets_only_its_roles_through(place: Site) -> None:
+    backend = place.backend(BAD_TOKENS_A_MINUTE="1000")
     documented = httpx.get(f"{backend.url}/api/v1/openapi.json", trust_env=False).json()["paths"]
     opened = {"/api/v1/health", "/api/v1/health/live", "/api/v1/health/ready"}
     opened.add("/api/v1/service-discovery")
