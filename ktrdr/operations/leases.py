@@ -133,11 +133,16 @@ class LeaseBook:
     async def hand_back(self, lease: Lease) -> None:
         """Gives an operation back to the queue, to go on from its checkpoint elsewhere.
 
+        One that is to be cancelled is cancelled instead.
+
         Raises:
             LeaseLost: It is no longer ours.
         """
         async with transaction(self._pool) as connection:
             row = _held(await self._write(connection, "hand_back", _of(lease)), lease)
+            if row["status"] == OperationStatus.CANCELLED:
+                await add_event(connection, row, "finished", None)
+                return
             await add_event(connection, row, "requeued", "its worker is stopping")
             await wake(connection, self._queue, lease.operation_id, row["worker_type"])
 
