@@ -12,7 +12,7 @@ from typing import Final
 from fastapi import FastAPI
 from opentelemetry.sdk.trace import TracerProvider
 
-from ktrdr.api.errors import add_error_handlers
+from ktrdr.api.errors import add_error_handlers, document_truthfully
 from ktrdr.api.measurement import MeasureRequests
 from ktrdr.api.routes import data, discovery, health, operations, workers
 from ktrdr.api.startup import SayWhyStartupFails
@@ -66,6 +66,7 @@ def create_app(settings: BackendSettings) -> FastAPI:
         app.include_router(module.router, prefix=API_PREFIX)
     app.include_router(discovery.router)
     add_error_handlers(app)
+    document_truthfully(app)
     app.add_middleware(MeasureRequests)
     app.add_middleware(SayWhyStartupFails)
     trace_requests(app, provider)

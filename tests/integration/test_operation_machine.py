@@ -1,8 +1,8 @@
 """Thousands of random lives of operations on a real PostgreSQL, each step held against a model.
 
-Two workers claim, renew, checkpoint, finish, hand back and die, under leases that are good and under
-every lease they ever had; clients submit, cancel and resume; leases run out, reapers come, one or
-two at a time; the queue loses entries. After every step the whole database is looked at.
+Two workers claim, renew, checkpoint, finish, hand back and die, under leases that are good and
+under every lease they ever had; clients submit, cancel and resume; leases run out, reapers come,
+one or two at a time; the queue loses entries. After every step the whole database is looked at.
 ``OPERATION_MACHINE_EXAMPLES`` sets how many lives there are.
 """
 
@@ -38,7 +38,7 @@ from ktrdr.operations.store import OperationStore
 from ktrdr.settings import Settings
 from tests.integration.operation_model import FINAL, Life
 
-EXAMPLES = int(os.environ.get("OPERATION_MACHINE_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("OPERATION_MACHINE_EXAMPLES", "100"))
 STEPS = 50
 # Few, so that much befalls each.
 MOST_OPERATIONS = 3
@@ -116,7 +116,7 @@ class Ground:
 
     async def _rows(self, statement: str, values: tuple[object, ...] = ()) -> list[Row]:
         async with transaction(self.pool) as connection:
-            cursor = await connection.execute(statement, values)  # type: ignore[arg-type]
+            cursor = await connection.execute(statement, values)
             return list(await cursor.fetchall()) if cursor.description else []
 
 
@@ -289,17 +289,20 @@ class OperationMachine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------ time, reapers, accidents
 
-    @rule(operation_id=operations)
-    def lease_runs_out(self, operation_id: str) -> None:
-        life = self.lives[operation_id]
-        if not life.leased:
-            return
-        self.touched.add(operation_id)
-        life.overdue = True
-        self.ground.execute(
-            "UPDATE operations SET lease_until = now() - interval '1 s' WHERE operation_id = %s",
-            operation_id,
-        )
+    @rule(lease=leases)
+    def lease_runs_out(self, lease: Lease) -> None:
+        self._let_run_out(lease.operation_id)
+
+    @rule(target=leases, lease=leases, worker=WORKERS)
+    def lease_runs_out_and_somebody_takes_over(self, lease: Lease, worker: str) -> Any:
+        self._let_run_out(lease.operation_id)
+        claim = self.ground.run(self._claim(lease.operation_id, worker))
+        return self._granted(lease.operation_id, [claim])
+
+    @rule(lease=leases)
+    def lease_runs_out_and_two_reapers_come(self, lease: Lease) -> None:
+        self._let_run_out(lease.operation_id)
+        self._reap(2)
 
     @rule(operation_id=operations)
     def pause_before_the_next_try_ends(self, operation_id: str) -> None:
@@ -326,16 +329,8 @@ class OperationMachine(RuleBasedStateMachine):
         )
 
     @rule(reapers=st.integers(1, 2))
-    def reap(self, reapers: int) -> None:
-        overdue = {name for name, life in self.lives.items() if life.overdue}
-        decided = {name: settle_expired(self.before.rows[name]) for name in overdue}
-        reaped = self.ground.together(*(self.ground.leases.reap() for _ in range(reapers)))
-        assert sorted(name for names in reaped for name in names) == sorted(overdue)
-        for name, settlement in decided.items():
-            error = settlement.error
-            self.lives[name].settle(settlement.status, error.kind if error else None)
-        self.touched |= overdue | self.unqueued
-        self.unqueued.clear()
+    def reapers_come(self, reapers: int) -> None:
+        self._reap(reapers)
 
     # ------------------------------------------------------------ what must be so
 
@@ -369,6 +364,29 @@ class OperationMachine(RuleBasedStateMachine):
         assert now.events[name][: len(told_before)] == told_before, "history was rewritten"
 
     # ------------------------------------------------------------ how the rules do it
+
+    def _let_run_out(self, operation_id: str) -> None:
+        life = self.lives[operation_id]
+        if not life.leased:
+            return
+        self.touched.add(operation_id)
+        life.overdue = True
+        self.ground.execute(
+            "UPDATE operations SET lease_until = now() - interval '1 s' WHERE operation_id = %s",
+            operation_id,
+        )
+
+    def _reap(self, reapers: int) -> None:
+        overdue = {name for name, life in self.lives.items() if life.overdue}
+        rows = self.ground.snapshot().rows
+        decided = {name: settle_expired(rows[name]) for name in overdue}
+        reaped = self.ground.together(*(self.ground.leases.reap() for _ in range(reapers)))
+        assert sorted(name for names in reaped for name in names) == sorted(overdue)
+        for name, settlement in decided.items():
+            error = settlement.error
+            self.lives[name].settle(settlement.status, error.kind if error else None)
+        self.touched |= overdue | self.unqueued
+        self.unqueued.clear()
 
     async def _claim(self, operation_id: str, worker: str) -> Claim | None:
         return await self.ground.leases.claim(operation_id, worker_id=worker, lease_s=LEASE_S)

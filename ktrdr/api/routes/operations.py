@@ -32,10 +32,12 @@ router = APIRouter(prefix="/operations", tags=["operations"])
 
 # What browsers may show; anything else is offered for download.
 INLINE: Final = {".html": "text/html", ".json": "application/json", ".csv": "text/csv"}
+ANYTHING_ELSE: Final = "application/octet-stream"
+KINDS: Final = (*INLINE.values(), ANYTHING_ELSE)
 Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)]
 
 
-@router.post("", status_code=202, responses=documented(401, 403, 409, 422))
+@router.post("", status_code=202, responses=documented(400, 401, 403, 409, 422))
 async def submit(
     body: OperationRequest,
     caller: Operator,
@@ -97,7 +99,11 @@ async def results(operation_id: str, _caller: Caller, state: BackendState) -> Op
     return await state.operations.results(operation_id)
 
 
-@router.get("/{operation_id}/results/files/{name:path}", responses=documented(401, 404, 409))
+@router.get(
+    "/{operation_id}/results/files/{name:path}",
+    response_class=FileResponse,
+    responses={200: {"content": {kind: {} for kind in KINDS}}, **documented(401, 404, 409)},
+)
 async def result_file(
     operation_id: str, name: str, _caller: Caller, state: BackendState
 ) -> FileResponse:
@@ -113,7 +119,7 @@ async def result_file(
     # A report is a page somebody else's data went into: it may show, but run nothing.
     return FileResponse(
         path,
-        media_type=INLINE.get(Path(name).suffix, "application/octet-stream"),
+        media_type=INLINE.get(Path(name).suffix, ANYTHING_ELSE),
         headers={
             "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
             "X-Content-Type-Options": "nosniff",
@@ -124,7 +130,7 @@ async def result_file(
 @router.get(
     "/{operation_id}/events",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {}}}, **documented(401, 404)},
+    responses={200: {"content": {"text/event-stream": {}}}, **documented(401, 404, 422)},
 )
 async def events(
     operation_id: str,
