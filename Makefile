@@ -7,10 +7,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test check format lint types unit integration e2e chaos lab-up lab-down lab-status lock docs
+.PHONY: help setup demo test check format lint types unit integration e2e chaos fuzz-api bench-runtime lab-up lab-down lab-status lock docs
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## raise the homelab, deploy to it, run real work on it
 	@$(BIN)/python -m lab demo
@@ -53,6 +53,14 @@ e2e: setup ## run the end-to-end tests alone, in the lab
 chaos: setup ## many operations while something always breaks; SEED=N repeats a run
 	@scripts/apt-need postgresql
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(OPERATIONS),--operations $(OPERATIONS))
+
+fuzz-api: setup ## 5,000 requests made from the API's documentation; SEED=N repeats a run
+	@scripts/apt-need postgresql
+	@$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(REQUESTS),--requests $(REQUESTS))
+
+bench-runtime: setup ## measure queue, throughput, a thousand workers, a full table; exit 1 when a goal is missed
+	@scripts/apt-need postgresql
+	@$(BIN)/python -m benchmarks.runtime $(if $(JSON),--json $(JSON)) $(if $(ONLY),--only $(ONLY))
 
 lab-up: setup ## raise the rehearsal homelab, or repair it
 	@$(BIN)/python -m lab up

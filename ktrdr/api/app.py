@@ -18,7 +18,7 @@ from ktrdr.access.audit import AuditTrail
 from ktrdr.access.revocations import Revocations
 from ktrdr.access.throttle import FailedAttempts
 from ktrdr.api.division import divide_work
-from ktrdr.api.errors import add_error_handlers
+from ktrdr.api.errors import add_error_handlers, document_truthfully
 from ktrdr.api.limits import LimitRequestSize
 from ktrdr.api.measurement import MeasureRequests
 from ktrdr.api.routes import (
@@ -103,6 +103,7 @@ def create_app(settings: BackendSettings) -> FastAPI:
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
         )
+    document_truthfully(app)
     app.add_middleware(MeasureRequests)
     app.add_middleware(SayWhyStartupFails)
     trace_requests(app, provider)

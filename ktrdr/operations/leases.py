@@ -159,16 +159,23 @@ class LeaseBook:
         """
         await self._finish(lease, OperationStatus.CANCELLED)
 
-    async def hand_back(self, lease: Lease) -> None:
+    async def hand_back(self, lease: Lease) -> OperationStatus:
         """Gives an operation back to the queue, to go on from its checkpoint elsewhere.
+
+        One that is to be cancelled is cancelled instead. What has become of it is given.
 
         Raises:
             LeaseLost: It is no longer ours.
         """
         async with transaction(self._pool) as connection:
             row = _held(await self._write(connection, "hand_back", _of(lease)), lease)
-            await add_event(connection, row, "requeued", "its worker makes way")
-            await wake(connection, self._queue, [row])
+            if row["status"] == OperationStatus.CANCELLED:
+                await add_event(connection, row, "finished", None)
+                await part_ended(connection, self._queue, row)
+            else:
+                await add_event(connection, row, "requeued", "its worker makes way")
+                await wake(connection, self._queue, [row])
+        return OperationStatus(row["status"])
 
     async def set_back(
         self, lease: Lease, setback: Setback, fault: OperationFault

@@ -215,8 +215,7 @@ class Supervisor:
             await self._persist(lambda: self._leases.cancelled(lease))
             return OperationStatus.CANCELLED
         if isinstance(last, Paused) or running.stop_reason is OperationStatus.PENDING:
-            await self._persist(lambda: self._leases.hand_back(lease))
-            return OperationStatus.PENDING
+            return await self._persist(lambda: self._leases.hand_back(lease))
         fault = why_it_died(exit_code, running.workspace.log)
         return await self._set_back(lease, Setback.DEATH, fault)
 

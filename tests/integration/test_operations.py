@@ -225,6 +225,22 @@ def test_cancelling_ends_a_pending_operation_at_once_and_asks_the_worker_of_a_ru
     scenario(database, story)
 
 
+def test_what_was_to_be_cancelled_is_cancelled_when_its_worker_makes_way_first(
+    database: Settings,
+) -> None:
+    async def story(bench: Bench) -> None:
+        operation_id = await bench.submitted()
+        lease = (await bench.held(operation_id)).lease
+        await bench.store.cancel(operation_id, by="ada")
+        await bench.leases.hand_back(lease)
+        operation = await bench.store.get(operation_id)
+        assert operation.status is OperationStatus.CANCELLED
+        assert operation.finished_at
+        assert (await bench.store.events(operation_id))[-1].kind == "finished"
+
+    scenario(database, story)
+
+
 def test_a_failed_operation_can_be_resumed_and_keeps_its_checkpoint(database: Settings) -> None:
     async def story(bench: Bench) -> None:
         operation_id = await bench.submitted()

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
 
+from ktrdr.api.errors import documented
 from ktrdr.api.state import BackendState
 from ktrdr.fleet.discovery import TargetGroup, target_groups
 from ktrdr.telemetry import metrics
@@ -13,7 +14,7 @@ from ktrdr.telemetry import metrics
 router = APIRouter(tags=["monitoring"])
 
 
-@router.get("/api/v1/service-discovery")
+@router.get("/api/v1/service-discovery", responses=documented())
 async def service_discovery(state: BackendState) -> list[TargetGroup]:
     """The registered workers as scrape targets."""
     return target_groups(await state.registry.workers())

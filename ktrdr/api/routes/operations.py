@@ -52,7 +52,7 @@ class Wanted(Contract):
 Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)]
 
 
-@router.post("", status_code=202, responses=documented(401, 403, 409, 413, 422))
+@router.post("", status_code=202, responses=documented(400, 401, 403, 409, 413, 422))
 async def submit(
     body: OperationRequest | Batch,
     caller: Operator,
@@ -123,7 +123,7 @@ async def resume(operation_id: Id, caller: Operator, state: BackendState) -> Ope
 @router.get(
     "/{operation_id}/events",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {}}}, **documented(401, 404)},
+    responses={200: {"content": {"text/event-stream": {}}}, **documented(401, 404, 422)},
 )
 async def events(
     operation_id: Id,

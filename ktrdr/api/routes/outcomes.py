@@ -20,6 +20,8 @@ router = APIRouter(prefix="/operations", tags=["operations"])
 
 # What browsers may show; anything else is offered for download.
 INLINE: Final = {".html": "text/html", ".json": "application/json", ".csv": "text/csv"}
+ANYTHING_ELSE: Final = "application/octet-stream"
+KINDS: Final = (*INLINE.values(), ANYTHING_ELSE)
 
 
 @router.get("/{operation_id}/results", responses=documented(401, 404, 409))
@@ -28,7 +30,11 @@ async def results(operation_id: Id, _caller: Caller, state: BackendState) -> Ope
     return await state.operations.results(operation_id)
 
 
-@router.get("/{operation_id}/results/files/{name:path}", responses=documented(401, 404, 409))
+@router.get(
+    "/{operation_id}/results/files/{name:path}",
+    response_class=FileResponse,
+    responses={200: {"content": {kind: {} for kind in KINDS}}, **documented(401, 404, 409)},
+)
 async def result_file(
     operation_id: Id, name: str, _caller: Caller, state: BackendState
 ) -> FileResponse:
@@ -44,7 +50,7 @@ async def result_file(
     # A report is a page somebody else's data went into: it may show, but run nothing.
     return FileResponse(
         path,
-        media_type=INLINE.get(Path(name).suffix, "application/octet-stream"),
+        media_type=INLINE.get(Path(name).suffix, ANYTHING_ELSE),
         headers={
             "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
             "X-Content-Type-Options": "nosniff",

@@ -1,0 +1,1 @@
+"""Requests made from the API's own documentation, by the thousand, and answers held against it."""
