@@ -6,6 +6,7 @@ from 0 to 1.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
@@ -193,6 +194,21 @@ class BacktestParameters(_DatedWork):
     commission: float | None = Field(default=None, ge=0, lt=0.1)
     slippage: float | None = Field(default=None, ge=0, lt=0.1)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_release_0_1_wrote_them(cls, given: Any) -> Any:
+        """What release 0.1.0 queued may run yet; it knew the moving-average cross alone."""
+        if not isinstance(given, Mapping) or given.get("strategy_parameters"):
+            return given
+        if given.get("strategy", "moving_average_cross") != "moving_average_cross":
+            return given
+        old = {"fast_windows": "fast", "slow_windows": "slow"}
+        windows = {new: given[name] for name, new in old.items() if name in given}
+        if not windows:
+            return given
+        kept = {name: value for name, value in given.items() if name not in old}
+        return {**kept, "strategy_parameters": windows}
+
 
 class SweepParameters(BacktestParameters):
     """Backtests of every combination of a strategy's parameters, collected into one report.
@@ -205,11 +221,18 @@ class SweepParameters(BacktestParameters):
 
 
 class TrainingParameters(_DatedWork):
-    """A classifier of the sign of the next bars' return, on features of past bars."""
+    """A classifier of the sign of the next bars' return, on features of past bars.
+
+    The model of the epoch with the least loss on the validation part is kept; once so many epochs
+    in a row as ``patience`` says were not better, no further one is tried.
+    """
 
     model_name: Name = "direction"
+    features: Name = "default"
     horizon_bars: int = Field(default=5, ge=1, le=250)
     epochs: int = Field(default=20, ge=1, le=1000)
+    patience: int = Field(default=5, ge=1, le=1000)
+    validation_fraction: float = Field(default=0.2, gt=0, lt=0.9)
     hidden_units: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = (32, 16)
     learning_rate: float = Field(default=0.001, gt=0, le=1)
     test_fraction: float = Field(default=0.25, gt=0, lt=0.9)
@@ -334,6 +357,30 @@ class AuditEntry(Contract):
     action: str
     subject: str
     detail: dict[str, Any]
+
+
+# ---------------------------------------------------------------- strategies
+
+
+class StrategyParameter(Contract):
+    """A parameter of a strategy, with what it may be; several defaults compete with each other."""
+
+    name: str
+    defaults: tuple[int | float, ...]
+    minimum: int | float
+    maximum: int | float
+    integer: bool
+
+
+class StrategyInfo(Contract):
+    """A strategy in a listing; ``fault`` says why a file of one's own cannot be used."""
+
+    name: str
+    description: str
+    built_in: bool
+    parameters: list[StrategyParameter]
+    content_hash: str
+    fault: str | None = None
 
 
 # ---------------------------------------------------------------- health

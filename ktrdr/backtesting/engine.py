@@ -7,21 +7,27 @@ from dataclasses import dataclass
 import bt
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from ktrdr.backtesting.strategy import Positions
 from ktrdr.marketdata.bars import Floats
+
+# The share of capital that is held at each close, 0 to 1.
+Positions = NDArray[np.float64]
 
 _ASSET = "asset"
 
 
 @dataclass(frozen=True, slots=True)
 class Trade:
-    """A position from its purchase to its sale; one that is still held is valued at the last close.
+    """A position from its first purchase until nothing is left of it.
+
+    One that is still held is valued at the last close.
 
     Attributes:
-        entry: Index of the bar at whose close it was bought; ``exit`` is that of the sale.
-        quantity: Units, a fraction allowed.
-        profit: In money, after the costs of both sides.
+        entry: Index of the bar at whose close it was first bought; ``exit`` is that of the sale.
+        entry_price: What a unit was bought for, on average; ``exit_price`` is the same of sales.
+        quantity: All the units bought, a fraction allowed.
+        profit: In money, after all costs.
         closed: Whether it was sold before the end.
     """
 
@@ -62,13 +68,15 @@ def simulate(
 ) -> Simulation:
     """Trades ``targets`` at the closes.
 
-    A change of the target is traded at that bar's close; between changes nothing is. Buying invests
-    all cash, its costs included, in fractional units: ``quantity = cash / (price * (1 + cost))``.
+    A change of the target is traded at that bar's close; between changes nothing is. Units are
+    fractional. Costs come out of what is traded: a purchase spends
+    ``target * equity - value of the position``, costs included, and a sale brings in as much after
+    costs; a target of 0 sells everything.
 
     Args:
         times: The bars' times.
         closes: Their closing prices.
-        targets: The share of capital to hold at each close, 0 or 1.
+        targets: The share of capital to hold at each close, 0 to 1.
         capital: Cash at the start.
         cost: Commission and slippage, as a fraction of the traded value.
     """
@@ -102,9 +110,11 @@ def _trades(closes: Floats, held: Floats, cost: float) -> list[Trade]:
     trades = []
     entry: int | None = None
     for index in np.flatnonzero(np.diff(held, prepend=0.0)).tolist():
-        if entry is not None:
+        if entry is None:
+            entry = index
+        elif not held[index]:
             trades.append(_trade(closes, held, cost, entry, index, closed=True))
-        entry = index if held[index] else None
+            entry = None
     if entry is not None:
         trades.append(_trade(closes, held, cost, entry, len(closes) - 1, closed=False))
     return trades
@@ -113,6 +123,17 @@ def _trades(closes: Floats, held: Floats, cost: float) -> list[Trade]:
 def _trade(
     closes: Floats, held: Floats, cost: float, entry: int, last: int, *, closed: bool
 ) -> Trade:
-    quantity, bought, sold = float(held[entry]), float(closes[entry]), float(closes[last])
-    costs = quantity * cost * (bought + (sold if closed else 0.0))
-    return Trade(entry, last, bought, sold, quantity, quantity * (sold - bought) - costs, closed)
+    prices = closes[entry : last + 1]
+    units = np.diff(held[entry : last + 1], prepend=0.0)
+    bought, sold = np.maximum(units, 0.0), np.maximum(-units, 0.0)
+    paid, received, left = float(bought @ prices), float(sold @ prices), float(held[last])
+    value, quantity = received + left * float(prices[-1]), float(np.sum(bought))
+    return Trade(
+        entry,
+        last,
+        paid / quantity,
+        value / quantity,
+        quantity,
+        value - paid - cost * (paid + received),
+        closed,
+    )

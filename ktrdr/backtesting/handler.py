@@ -2,58 +2,87 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
-from ktrdr.backtesting.engine import Simulation, simulate
+from ktrdr.backtesting.checkpoints import resumed_choices, state_of
+from ktrdr.backtesting.decisions import Decisions
+from ktrdr.backtesting.engine import simulate
+from ktrdr.backtesting.figures import Figures, read_signals
+from ktrdr.backtesting.outcome import Outcome, summary_of
 from ktrdr.backtesting.report import write_report
-from ktrdr.backtesting.statistics import Statistics, describe
-from ktrdr.backtesting.walkforward import (
-    Choice,
-    Fold,
-    choose,
-    plan_folds,
-    traded_targets,
-    window_pairs,
-)
+from ktrdr.backtesting.result_files import write_files
+from ktrdr.backtesting.signals import refuse_what_they_learnt_from
+from ktrdr.backtesting.statistics import describe
+from ktrdr.backtesting.walkforward import Choice, Fold, choose, plan_folds, traded_targets
 from ktrdr.contracts import BacktestParameters
 from ktrdr.marketdata.bars import Bars, read_bars
+from ktrdr.provenance import code, libraries
+from ktrdr.strategies.catalogue import find
+from ktrdr.strategies.document import Costs, Strategy
+from ktrdr.strategies.grid import Combination, combinations
 from ktrdr.work import WorkContext, WorkResult
+
+LIBRARIES: Final = ("bt", "numpy", "pandas")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A finished backtest.
+class _Task:
+    """What is to be backtested, everything checked."""
 
-    Attributes:
-        start: The index of the first traded bar.
-        held: Buying at that bar and never selling, with the same costs, for comparison.
-    """
-
-    bars: Bars
     parameters: BacktestParameters
+    bars: Bars
+    strategy: Strategy
+    costs: Costs
+    models: dict[str, str]
+    combinations: Sequence[Combination]
     folds: Sequence[Fold]
-    choices: Sequence[Choice]
-    start: int
-    simulation: Simulation
-    held: Simulation
-    statistics: Statistics
-    benchmark_statistics: Statistics
+    decisions: Decisions
+
+    @property
+    def cost(self) -> float:
+        """Commission and slippage together, as a fraction of the traded value."""
+        return self.costs.commission + self.costs.slippage
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """What the choices follow from, beside the parameters."""
+        return {
+            "data": self.bars.data_hash,
+            "strategy": self.strategy.content_hash,
+            "models": self.models,
+            "code": code(),
+            "libraries": libraries(LIBRARIES),
+        }
 
 
 def run(parameters: BacktestParameters, context: WorkContext) -> WorkResult:
     """Backtests as ``parameters`` say, and writes the report and its data to ``context.output``.
 
-    The summary holds the figures of `ktrdr.backtesting.statistics`, the data's hash and dates, and
-    ``benchmark_return``, that of buying and holding.
-
     Raises:
-        InvalidParameters: There is no such data, or too little of it.
+        InvalidParameters: There is no such data, strategy or model, or they do not go together.
     """
+    task = _prepare(parameters, context)
+    choices = _choose_all(task, context)
+    context.progress(0.9, "trading")
+    outcome = _trade(task, choices)
+    write_files(outcome, context.output)
+    write_report(outcome, context.output / "report.html")
+    return WorkResult(summary=summary_of(outcome))
+
+
+def costs_of(parameters: BacktestParameters, strategy: Strategy) -> Costs:
+    """The strategy's costs, but for what the parameters say."""
+    return Costs(
+        strategy.costs.commission if parameters.commission is None else parameters.commission,
+        strategy.costs.slippage if parameters.slippage is None else parameters.slippage,
+    )
+
+
+def _prepare(parameters: BacktestParameters, context: WorkContext) -> _Task:
+    strategy = find(parameters.strategy, context.shared / "strategies")
+    grid = combinations(strategy, parameters.strategy_parameters)
     bars = read_bars(
         context.shared / "data",
         parameters.symbol,
@@ -62,51 +91,52 @@ def run(parameters: BacktestParameters, context: WorkContext) -> WorkResult:
         parameters.end,
     )
     folds = plan_folds(len(bars), folds=parameters.folds, train_bars=parameters.train_bars)
-    choices = _choose_all(bars, folds, parameters, context)
-    context.progress(0.9, "trading")
-    outcome = _trade(bars, folds, choices, parameters)
-    _write_files(outcome, context.output)
-    write_report(outcome, context.output / "report.html")
-    return WorkResult(summary=_summary(outcome))
+    signals = read_signals(strategy, context.shared / "models")
+    refuse_what_they_learnt_from(signals, bars, folds[0].test_start)
+    return _Task(
+        parameters=parameters,
+        bars=bars,
+        strategy=strategy,
+        costs=costs_of(parameters, strategy),
+        models={name: signal.sha256 for name, signal in signals.items()},
+        combinations=grid,
+        folds=folds,
+        decisions=Decisions(strategy, Figures(bars, signals)),
+    )
 
 
-def cost_of(parameters: BacktestParameters) -> float:
-    """Commission and slippage together, as a fraction of the traded value."""
-    return parameters.commission + parameters.slippage
-
-
-def _choose_all(
-    bars: Bars, folds: Sequence[Fold], parameters: BacktestParameters, context: WorkContext
-) -> list[Choice]:
-    pairs = window_pairs(parameters.fast_windows, parameters.slow_windows)
-    choices: list[Choice] = []
-    resumed = context.resume_from
-    # Choices made on other data than there is now are worth nothing.
-    if resumed is not None and resumed.state["data_hash"] == bars.data_hash:
-        choices = [Choice(**choice) for choice in resumed.state["choices"]]
+def _choose_all(task: _Task, context: WorkContext) -> list[Choice]:
+    folds, made_from = task.folds, task.made_from
+    choices = resumed_choices(context.resume_from, made_from, folds, task.combinations)
     for fold in folds[len(choices) :]:
         choice = choose(
-            bars.close, fold, pairs, cost=cost_of(parameters), bars_a_year=bars.bars_a_year
+            task.bars.close,
+            fold,
+            task.combinations,
+            task.decisions,
+            cost=task.cost,
+            bars_a_year=task.bars.bars_a_year,
         )
         choices.append(choice)
         context.progress(0.9 * len(choices) / len(folds), f"fold {fold.number} of {len(folds)}")
-        state = {"data_hash": bars.data_hash, "choices": [asdict(each) for each in choices]}
-        context.checkpoint(len(choices), state)
+        context.checkpoint(len(choices), state_of(choices, made_from))
     return choices
 
 
-def _trade(
-    bars: Bars, folds: Sequence[Fold], choices: Sequence[Choice], parameters: BacktestParameters
-) -> Outcome:
-    start, capital, cost = folds[0].test_start, parameters.initial_capital, cost_of(parameters)
+def _trade(task: _Task, choices: Sequence[Choice]) -> Outcome:
+    bars, start, capital = task.bars, task.folds[0].test_start, task.parameters.initial_capital
     closes, times = bars.close[start:], bars.times[start:]
-    targets = traded_targets(bars.close, folds, choices)
-    simulation = simulate(times, closes, targets, capital=capital, cost=cost)
-    held = simulate(times, closes, 0 * targets + 1, capital=capital, cost=cost)
+    targets = traded_targets(task.folds, choices, task.decisions)
+    simulation = simulate(times, closes, targets, capital=capital, cost=task.cost)
+    held = simulate(times, closes, 0 * targets + 1, capital=capital, cost=task.cost)
     return Outcome(
         bars=bars,
-        parameters=parameters,
-        folds=folds,
+        parameters=task.parameters,
+        strategy=task.strategy,
+        costs=task.costs,
+        models=task.models,
+        combinations=task.combinations,
+        folds=task.folds,
         choices=choices,
         start=start,
         simulation=simulation,
@@ -114,66 +144,3 @@ def _trade(
         statistics=describe(simulation, capital=capital, bars_a_year=bars.bars_a_year),
         benchmark_statistics=describe(held, capital=capital, bars_a_year=bars.bars_a_year),
     )
-
-
-def _summary(outcome: Outcome) -> dict[str, Any]:
-    bars = outcome.bars
-    return {
-        **outcome.statistics.to_summary(),
-        "benchmark_return": outcome.benchmark_statistics.total_return,
-        "bars": len(bars),
-        "traded_from": f"{bars.times[outcome.start]:%Y-%m-%d}",
-        "traded_to": f"{bars.times[-1]:%Y-%m-%d}",
-        "data_hash": bars.data_hash,
-    }
-
-
-def _write_files(outcome: Outcome, output: Path) -> None:
-    """The data behind the report; numbers in full precision, times in UTC."""
-    times, simulation = outcome.bars.times[outcome.start :], outcome.simulation
-    _write_csv(
-        output / "equity.csv",
-        ("timestamp", "close", "target", "equity", "costs", "buy_and_hold"),
-        zip(
-            (time.strftime("%Y-%m-%dT%H:%M:%SZ") for time in times),
-            outcome.bars.close[outcome.start :].tolist(),
-            simulation.targets.tolist(),
-            simulation.equity.tolist(),
-            simulation.costs.tolist(),
-            outcome.held.equity.tolist(),
-            strict=True,
-        ),
-    )
-    _write_csv(
-        output / "trades.csv",
-        ("bought", "sold", "entry_price", "exit_price", "quantity", "profit", "closed"),
-        (
-            (
-                f"{times[trade.entry]:%Y-%m-%dT%H:%M:%SZ}",
-                f"{times[trade.exit]:%Y-%m-%dT%H:%M:%SZ}",
-                trade.entry_price,
-                trade.exit_price,
-                trade.quantity,
-                trade.profit,
-                trade.closed,
-            )
-            for trade in simulation.trades
-        ),
-    )
-    summary = {
-        "parameters": outcome.parameters.model_dump(mode="json"),
-        "summary": _summary(outcome),
-        "folds": [
-            {**asdict(fold), **asdict(choice)}
-            for fold, choice in zip(outcome.folds, outcome.choices, strict=True)
-        ],
-    }
-    text = json.dumps(summary, indent=2, sort_keys=True, allow_nan=False)
-    (output / "summary.json").write_text(f"{text}\n", encoding="utf-8")
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)

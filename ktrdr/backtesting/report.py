@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from ktrdr.backtesting.outcome import Outcome, shown
 from ktrdr.backtesting.statistics import Statistics, drawdowns
+from ktrdr.provenance import code, libraries
 from ktrdr.reporting.charts import Line, Marker, line_chart
 from ktrdr.reporting.page import (
     Card,
@@ -20,9 +21,7 @@ from ktrdr.reporting.page import (
     table,
     tone_of,
 )
-
-if TYPE_CHECKING:
-    from ktrdr.backtesting.handler import Outcome
+from ktrdr.strategies.document import Reference, Template
 
 MAX_TRADES: Final = 200
 MAX_MARKERS: Final = 160
@@ -34,11 +33,12 @@ def write_report(outcome: Outcome, path: Path) -> None:
     parameters, bars = outcome.parameters, outcome.bars
     times = bars.times[outcome.start :]
     subtitle = (
-        f"Moving-average cross, walk-forward over {len(outcome.folds)} folds, "
+        f"{outcome.strategy.name}, walk-forward over {_folds_in_words(outcome)}, "
         f"{times[0]:%d %B %Y} to {times[-1]:%d %B %Y}, {len(times):,} {bars.timeframe} bars"
     )
     parts = [
         cards(_headline(outcome.statistics, outcome.benchmark_statistics)),
+        section("Strategy", paragraph(outcome.strategy.description), _strategy(outcome)),
         section("Equity", _equity(outcome), _drawdown(outcome)),
         section("Trades", _prices(outcome), _trades(outcome)),
         section("Folds", _folds(outcome)),
@@ -61,6 +61,33 @@ def _headline(ours: Statistics, held: Statistics) -> list[Card]:
     ]
 
 
+def _folds_in_words(outcome: Outcome) -> str:
+    count = len(outcome.folds)
+    return "1 fold" if count == 1 else f"{count} folds"
+
+
+def _strategy(outcome: Outcome) -> str:
+    strategy, chosen = outcome.strategy, outcome.combinations
+    names = {"entry": "Enters", "exit": "Leaves", "constraint": "With"}
+    rows = [(names[key], strategy.shown[key]) for key in names if key in strategy.shown]
+    for name, template in strategy.indicators.items():
+        rows.append((name, _template(template)))
+    for name in strategy.parameters:
+        values = sorted({each[name] for each in chosen})
+        compete = ", one of which is chosen for each fold" if len(values) > 1 else ""
+        rows.append((name, ", ".join(f"{value:g}" for value in values) + compete))
+    return definitions([*rows, ("Sizing", _template(strategy.sizing))])
+
+
+def _template(template: Template) -> str:
+    given = ", ".join(
+        f"{name} {value.parameter if isinstance(value, Reference) else value}"
+        for name, value in template.arguments
+    )
+    kind = template.kind.replace("_", " ")
+    return f"{kind}: {given}" if given else kind
+
+
 def _labels(outcome: Outcome) -> list[str]:
     return [f"{time:%b %Y}" for time in outcome.bars.times[outcome.start :]]
 
@@ -78,8 +105,12 @@ def _equity(outcome: Outcome) -> str:
         _labels(outcome),
         form=lambda value: number(value, 0),
         bands=_fold_starts(outcome),
-        caption="Equity at each close, after costs. Every band is a fold; its windows were chosen "
-        "on the bars before it.",
+        caption="Equity at each close, after costs."
+        + (
+            " Every band is a fold, whose parameters were chosen on the bars before it."
+            if len(outcome.combinations) > 1
+            else " Every band is a fold."
+        ),
     )
 
 
@@ -143,12 +174,12 @@ def _folds(outcome: Outcome) -> str:
             f"{times[fold.train_start]:%Y-%m-%d}",
             f"{times[fold.test_start]:%Y-%m-%d}",
             f"{times[fold.test_end - 1]:%Y-%m-%d}",
-            f"{choice.fast} / {choice.slow}",
+            shown(choice.parameters),
             number(choice.sharpe),
         )
         for fold, choice in zip(outcome.folds, outcome.choices, strict=True)
     ]
-    header = ("fold", "trained from", "traded from", "to", "windows", "Sharpe in training")
+    header = ("fold", "trained from", "traded from", "to", "parameters", "Sharpe in training")
     return table(header, rows)
 
 
@@ -167,18 +198,20 @@ def _comparison(outcome: Outcome) -> str:
 
 
 def _provenance(outcome: Outcome) -> str:
-    parameters = outcome.parameters
-    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    parameters, made_by = outcome.parameters, code()
+    models = [(f"Model {name}, SHA-256", value) for name, value in outcome.models.items()]
+    used = ", ".join(f"{name} {each}" for name, each in libraries(LIBRARIES).items())
     return definitions(
         [
-            ("Fast windows", ", ".join(map(str, parameters.fast_windows))),
-            ("Slow windows", ", ".join(map(str, parameters.slow_windows))),
             ("Training bars", f"{parameters.train_bars:,}"),
             ("Initial capital", number(parameters.initial_capital)),
-            ("Commission", percent(parameters.commission, 3)),
-            ("Slippage", percent(parameters.slippage, 3)),
+            ("Commission", percent(outcome.costs.commission, 3)),
+            ("Slippage", percent(outcome.costs.slippage, 3)),
             ("Execution", "decided at a close, traded at the next close"),
             ("Data, SHA-256", outcome.bars.data_hash),
-            ("Libraries", libraries),
+            ("Strategy, SHA-256", outcome.strategy.content_hash),
+            *models,
+            ("KTRDR", f"{made_by['version']}, commit {made_by['commit']}"),
+            ("Libraries", used),
         ]
     )

@@ -1,4 +1,4 @@
-"""Walk-forward selection: windows are chosen on past bars and used on the bars that follow.
+"""Walk-forward selection: parameters are chosen on past bars and used on the bars that follow.
 
 After R. Pardo, "The Evaluation and Optimization of Trading Strategies", 2nd ed., 2008, chapter 11.
 """
@@ -12,9 +12,11 @@ from typing import Final
 
 import numpy as np
 
-from ktrdr.backtesting.strategy import Positions, cross_targets
+from ktrdr.backtesting.decisions import Decisions
+from ktrdr.backtesting.engine import Positions
 from ktrdr.errors import InvalidParameters
 from ktrdr.marketdata.bars import Floats
+from ktrdr.strategies.grid import Combination
 
 MIN_TEST_BARS: Final = 2
 
@@ -34,10 +36,9 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The windows chosen for a fold, and their annualised Sharpe ratio in its training bars."""
+    """The parameters chosen for a fold, and their annualised Sharpe ratio in its training bars."""
 
-    fast: int
-    slow: int
+    parameters: Combination
     sharpe: float
 
 
@@ -60,16 +61,12 @@ def plan_folds(bars: int, *, folds: int, train_bars: int) -> list[Fold]:
     ]
 
 
-def window_pairs(fast: Sequence[int], slow: Sequence[int]) -> list[tuple[int, int]]:
-    """All pairs in which the fast window is the shorter one, in ascending order."""
-    return sorted({(f, s) for f in fast for s in slow if f < s})
-
-
 def net_returns(closes: Floats, targets: Positions, cost: float) -> Floats:
     """Returns bar by bar of holding ``targets``, less ``cost`` for every unit of change.
 
     Entry t is earned from close t-1 to close t by what was held at t-1; a change at close t is paid
-    at t. The first entry has no bar before it and is its cost alone.
+    at t. The first entry has no bar before it and is its cost alone. Shares below 1 are taken as
+    if they were restored at every close, which is near enough to choose by.
     """
     changes = np.abs(np.diff(targets, prepend=0.0))
     earned = np.concatenate(([0.0], targets[:-1] * (closes[1:] / closes[:-1] - 1)))
@@ -85,32 +82,36 @@ def sharpe_of(returns: Floats, bars_a_year: float) -> float:
 def choose(
     closes: Floats,
     fold: Fold,
-    pairs: Sequence[tuple[int, int]],
+    combinations: Sequence[Combination],
+    decisions: Decisions,
     *,
     cost: float,
     bars_a_year: float,
 ) -> Choice:
-    """The pair with the best Sharpe ratio in the fold's training bars; the first of equals.
+    """The parameters with the best Sharpe ratio in the fold's training bars; the first of equals.
 
-    Nothing from ``test_start`` on is looked at. Bars before ``train_start`` only warm the averages
-    up.
+    Of the targets, which know no later bar than they are for, those before ``test_start`` count.
     """
-    past = closes[: fold.test_start]
     best: Choice | None = None
-    for fast, slow in pairs:
-        targets = cross_targets(past, fast, slow)[fold.train_start :]
-        returns = net_returns(past[fold.train_start :], targets, cost)
-        candidate = Choice(fast, slow, sharpe_of(returns, bars_a_year))
+    seen = slice(fold.train_start, fold.test_start)
+    for combination in combinations:
+        returns = net_returns(closes[seen], decisions.targets(combination)[seen], cost)
+        candidate = Choice(combination, sharpe_of(returns, bars_a_year))
         if best is None or candidate.sharpe > best.sharpe:
             best = candidate
-    assert best is not None  # noqa: S101  # the parameters were checked to have a pair
+    assert best is not None  # noqa: S101  # a grid without a combination was refused before
     return best
 
 
-def traded_targets(closes: Floats, folds: Sequence[Fold], choices: Sequence[Choice]) -> Positions:
-    """What is held at each close from the first test bar on, every fold by its own choice."""
+def traded_targets(
+    folds: Sequence[Fold], choices: Sequence[Choice], decisions: Decisions
+) -> Positions:
+    """What is held at each close from the first test bar on, every fold by its own choice.
+
+    A fold begins with what its parameters would be holding by then, had they been used all along.
+    """
     parts = [
-        cross_targets(closes, choice.fast, choice.slow)[fold.test_start : fold.test_end]
+        decisions.targets(choice.parameters)[fold.test_start : fold.test_end]
         for fold, choice in zip(folds, choices, strict=True)
     ]
     return np.concatenate(parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,12 +13,12 @@ from pydantic import BaseModel, ValidationError
 
 from ktrdr.deployment.inventory import Core, Inventory, Ports, Vault, WorkerNode, with_defaults
 from ktrdr.errors import ConfigurationError
+from ktrdr.suggestions import did_you_mean
+from ktrdr.yaml_source import KeyPath, YamlFault, dotted, kind_of, read_yaml
 
 ENVIRONMENT_PREFIX: Final = "KTRDR_INVENTORY_"
 _NODE_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?")
 _HINT: Final = "docs/adding-a-node.md lists the inventory's keys, their types and defaults."
-
-Path_ = tuple[str, ...]
 
 
 @dataclass
@@ -27,10 +26,10 @@ class _Source:
     """The values given, and where each of them stands."""
 
     data: dict[str, Any]
-    places: dict[Path_, str] = field(default_factory=dict)
+    places: dict[KeyPath, str] = field(default_factory=dict)
     fallback: str = ""
 
-    def place(self, path: Path_) -> str:
+    def place(self, path: KeyPath) -> str:
         """Where the value, or the nearest thing around it that was written, stands."""
         while path and path not in self.places:
             path = path[:-1]
@@ -84,56 +83,14 @@ def _read(path: Path, name: str) -> _Source:
             f"the inventory {name} cannot be read: {getattr(exc, 'strerror', None) or exc}",
             hint="It must be a readable file of UTF-8 text.",
         ) from exc
-    source = _Source({}, {(): f"{name}:1"}, f"{name}:1")
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = _plain(root, (), source.places, name) if root else {}
-    except yaml.MarkedYAMLError as exc:
-        mark = exc.problem_mark or exc.context_mark
-        line = mark.line + 1 if mark else 1
-        raise _wrong(f"{name}:{line}", f"this is not YAML: {exc.problem or exc.context}") from exc
-    except yaml.YAMLError as exc:
-        raise _wrong(
-            f"{name}:1", "this is not YAML: it holds a character that is not text"
-        ) from exc
-    except RecursionError as exc:
-        raise _wrong(f"{name}:1", "this is not an inventory: it is nested too deeply") from exc
-    if not isinstance(data, dict):
-        raise _wrong(f"{name}:1", f"an inventory is keys with values, not {_kind(data)}")
-    source.data = data
-    return source
-
-
-def _plain(node: yaml.Node, path: Path_, places: dict[Path_, str], name: str) -> Any:
-    """The node as plain data; notes the line of everything in it."""
-    if isinstance(node, yaml.SequenceNode):
-        return [
-            _plain(item, (*path, str(index)), places, name) for index, item in enumerate(node.value)
-        ]
-    if not isinstance(node, yaml.MappingNode):
-        return _scalar(node, name)
-    found: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        place = f"{name}:{key_node.start_mark.line + 1}"
-        # The text itself: YAML would take a node called N for "no".
-        key = str(key_node.value)
-        inner = (*path, key)
-        if key in found:
-            raise _wrong(place, f"{_dotted(inner)} stands twice (first on {places[inner]})")
-        places[inner] = place
-        found[key] = _plain(value_node, inner, places, name)
-    return found
-
-
-def _scalar(node: yaml.Node, name: str) -> Any:
-    loader = yaml.SafeLoader("")
-    try:
-        return loader.construct_object(node, deep=True)
-    except (ValueError, yaml.constructor.ConstructorError) as exc:
-        reason = getattr(exc, "problem", None) or exc
-        raise _wrong(f"{name}:{node.start_mark.line + 1}", str(reason)) from exc
-    finally:
-        loader.dispose()
+        written = read_yaml(text, name)
+    except YamlFault as exc:
+        raise _wrong(f"{name}:{exc.line}", exc.reason) from exc
+    if not isinstance(written.data, dict):
+        raise _wrong(f"{name}:1", f"an inventory is keys with values, not {kind_of(written.data)}")
+    places = {path: f"{name}:{line}" for path, line in written.lines.items()}
+    return _Source(written.data, places, f"{name}:1")
 
 
 def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -142,27 +99,27 @@ def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield variable, environ[variable]
 
 
-def _path_of(variable: str, data: Mapping[str, Any]) -> Path_:
+def _path_of(variable: str, data: Mapping[str, Any]) -> KeyPath:
     known = {_variable(path): path for path in _known_paths(data)}
     if variable not in known:
         raise ConfigurationError(
-            f"{variable} names no key of the inventory{_did_you_mean(variable, known)}", hint=_HINT
+            f"{variable} names no key of the inventory{did_you_mean(variable, known)}", hint=_HINT
         )
     return known[variable]
 
 
-def _variable(path: Path_) -> str:
+def _variable(path: KeyPath) -> str:
     return ENVIRONMENT_PREFIX + "_".join(path).upper().replace("-", "_")
 
 
-def _known_paths(data: Mapping[str, Any]) -> Iterator[Path_]:
+def _known_paths(data: Mapping[str, Any]) -> Iterator[KeyPath]:
     for model, path in _models(data):
         for key, info in model.model_fields.items():
             if not _is_model(info.annotation) and (*path, key) != ("workers",):
                 yield (*path, key)
 
 
-def _models(data: Mapping[str, Any]) -> Iterator[tuple[type[BaseModel], Path_]]:
+def _models(data: Mapping[str, Any]) -> Iterator[tuple[type[BaseModel], KeyPath]]:
     yield Inventory, ()
     yield Vault, ("secrets",)
     yield Core, ("core",)
@@ -176,7 +133,7 @@ def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _override(source: _Source, path: Path_, text: str, *, place: str) -> None:
+def _override(source: _Source, path: KeyPath, text: str, *, place: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -213,26 +170,26 @@ def _refuse_odd_node_names(source: _Source) -> None:
             )
 
 
-def _ports(inventory: Inventory) -> Iterator[tuple[Path_, int]]:
+def _ports(inventory: Inventory) -> Iterator[tuple[KeyPath, int]]:
     for name, port in inventory.core.ports.model_dump().items():
         yield ("core", "ports", name), port
 
 
-def _hosts(inventory: Inventory) -> Iterator[tuple[Path_, str]]:
+def _hosts(inventory: Inventory) -> Iterator[tuple[KeyPath, str]]:
     yield ("core", "host"), inventory.core.host
     for name, node in inventory.workers.items():
         yield ("workers", name, "host"), node.host
 
 
-def _refuse_twice(source: _Source, entries: Iterable[tuple[Path_, Any]], complaint: str) -> None:
-    owners: dict[Any, Path_] = {}
+def _refuse_twice(source: _Source, entries: Iterable[tuple[KeyPath, Any]], complaint: str) -> None:
+    owners: dict[Any, KeyPath] = {}
     for path, value in entries:
         if value in owners:
             other = owners[value]
             # The one that was written is to blame, not the one that is a default.
             path, other = (path, other) if path in source.places else (other, path)
             raise _wrong(
-                source.place(path), f"{_dotted(path)}: {complaint.format(value, _dotted(other))}"
+                source.place(path), f"{dotted(path)}: {complaint.format(value, dotted(other))}"
             )
         owners[value] = path
 
@@ -242,7 +199,7 @@ def _explained(error: ValidationError, source: _Source) -> ConfigurationError:
     faults = []
     for fault in error.errors(include_url=False):
         path = tuple(str(part) for part in fault["loc"])
-        reason = f"{_dotted(path)} {_reason(fault, path)}"
+        reason = f"{dotted(path)} {_reason(fault, path)}"
         faults.append((source.place(path), reason, path in source.places))
     # A default that follows from a wrong value is wrong, too, and not worth a word.
     written = [fault for fault in faults if fault[2]] or faults
@@ -252,10 +209,10 @@ def _explained(error: ValidationError, source: _Source) -> ConfigurationError:
     return _wrong(place, f"{reason}{more}")
 
 
-def _reason(fault: Any, path: Path_) -> str:
+def _reason(fault: Any, path: KeyPath) -> str:
     kind, given, context = fault["type"], fault.get("input"), fault.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"is not a known key{_did_you_mean(path[-1], _siblings(path))}"
+        return f"is not a known key{did_you_mean(path[-1], _siblings(path))}"
     if kind == "value_error":
         return f"{context['error']}: {given!r}"
     if kind in ("greater_than_equal", "less_than_equal"):
@@ -264,30 +221,14 @@ def _reason(fault: Any, path: Path_) -> str:
     if kind == "literal_error":
         return f"must be {context['expected']}, not {given!r}"
     wanted = {"string_type": "text", "int_type": "a whole number"}.get(kind, "keys with values")
-    return f"must be {wanted}, not {_kind(given)}"
+    return f"must be {wanted}, not {kind_of(given)}"
 
 
-def _siblings(path: Path_) -> list[str]:
+def _siblings(path: KeyPath) -> list[str]:
     for model, where in _models({"workers": {path[1]: {}} if len(path) > 1 else {}}):
         if where == path[:-1]:
             return list(model.model_fields)
     return []
-
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "empty"
-    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
-    return next((text for kind, text in names.items() if isinstance(value, kind)), "keys")
-
-
-def _dotted(path: Path_) -> str:
-    return ".".join(path)
 
 
 def _line(place: str) -> int:

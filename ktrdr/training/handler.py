@@ -2,57 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ktrdr.contracts import TrainingParameters
 from ktrdr.marketdata.bars import Bars, read_bars
+from ktrdr.provenance import code, libraries
+from ktrdr.strategies.catalogue import find_features
+from ktrdr.strategies.document import FeatureSet
+from ktrdr.training.checkpoints import Progress, resumed
 from ktrdr.training.features import Samples, make_samples
-from ktrdr.training.model import CLASSES, Classifier, Epoch
+from ktrdr.training.judging import judge
+from ktrdr.training.model import Classifier, Epoch
+from ktrdr.training.outcome import Outcome, summary_of
 from ktrdr.training.report import write_report
 from ktrdr.training.split import Split, split_in_time
+from ktrdr.training.stopping import best_of, has_ended
+from ktrdr.training.stored import FORMAT, METADATA_FILE, MODEL_FILE, feature_list
 from ktrdr.work import WorkContext, WorkResult
 
-MODEL_FILE: Final = "model.skops"
 LIBRARIES: Final = ("scikit-learn", "skops", "numpy", "pandas")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished training.
-
-    Attributes:
-        baseline: The accuracy on the test of always saying what was more frequent in training.
-        confusion: Counts by true class (rows) and predicted class (columns), on the test.
-    """
-
-    bars: Bars
-    parameters: TrainingParameters
-    samples: Samples
-    split: Split
-    epochs: Sequence[Epoch]
-    baseline: float
-    confusion: NDArray[np.int64]
-
-    @property
-    def last(self) -> Epoch:
-        """The last epoch, whose model is kept."""
-        return self.epochs[-1]
 
 
 def run(parameters: TrainingParameters, context: WorkContext) -> WorkResult:
     """Trains as ``parameters`` say; writes model, report and data to ``context.output``.
 
     Raises:
-        InvalidParameters: There is no such data, or too little of it.
+        InvalidParameters: There is no such data or feature set, or too little data.
     """
+    feature_set = find_features(parameters.features, context.shared / "strategies")
     bars = read_bars(
         context.shared / "data",
         parameters.symbol,
@@ -60,100 +42,99 @@ def run(parameters: TrainingParameters, context: WorkContext) -> WorkResult:
         parameters.start,
         parameters.end,
     )
-    samples = make_samples(bars, parameters.horizon_bars)
+    samples = make_samples(bars, parameters.horizon_bars, feature_set.definitions)
     split = split_in_time(
-        samples, test_fraction=parameters.test_fraction, horizon=parameters.horizon_bars
+        samples,
+        validation_fraction=parameters.validation_fraction,
+        test_fraction=parameters.test_fraction,
+        horizon=parameters.horizon_bars,
     )
-    classifier, epochs = _train(parameters, bars, samples, split, context)
-    outcome = _judge(parameters, bars, samples, split, classifier, epochs)
-    _write_model(outcome, classifier, context.output / "model")
-    _write_json(context.output / "epochs.json", [asdict(epoch) for epoch in epochs])
+    progress = _train(parameters, samples, split, context, _made_from(bars, feature_set))
+    outcome = Outcome(
+        bars=bars,
+        parameters=parameters,
+        feature_set=feature_set,
+        samples=samples,
+        split=split,
+        epochs=progress.epochs,
+        best=best_of(progress.epochs),
+        judgement=judge(Classifier.load(progress.best), samples, split, parameters.horizon_bars),
+    )
+    _write_model(outcome, progress.best, context)
+    _write_json(context.output / "epochs.json", [asdict(epoch) for epoch in progress.epochs])
     write_report(outcome, context.output / "report.html")
     return WorkResult(summary=summary_of(outcome), model=parameters.model_name)
 
 
-def summary_of(outcome: Outcome) -> dict[str, Any]:
-    """The figures of a training: accuracies and losses after the last epoch, and the baseline."""
-    last = outcome.last
+def _made_from(bars: Bars, feature_set: FeatureSet) -> dict[str, Any]:
+    """What the weights follow from, beside the parameters."""
     return {
-        "test_accuracy": last.test_accuracy,
-        "baseline_accuracy": outcome.baseline,
-        "edge": last.test_accuracy - outcome.baseline,
-        "test_loss": last.test_loss,
-        "train_accuracy": last.train_accuracy,
-        "train_loss": last.train_loss,
-        "epochs": len(outcome.epochs),
-        "train_samples": len(outcome.split.train),
-        "test_samples": len(outcome.split.test),
-        "data_hash": outcome.bars.data_hash,
+        "data": bars.data_hash,
+        "features": feature_list(feature_set.definitions),
+        "code": code(),
+        "libraries": libraries(LIBRARIES),
     }
 
 
 def _train(
     parameters: TrainingParameters,
-    bars: Bars,
     samples: Samples,
     split: Split,
     context: WorkContext,
-) -> tuple[Classifier, list[Epoch]]:
-    train, train_labels = samples.features[split.train], samples.labels[split.train]
-    test, test_labels = samples.features[split.test], samples.labels[split.test]
-    classifier, epochs = _resumed(bars, context) or (Classifier.new(parameters, train), [])
-    for number in range(len(epochs) + 1, parameters.epochs + 1):
-        classifier.learn(train, train_labels)
-        train_loss, train_accuracy = classifier.evaluate(train, train_labels)
-        test_loss, test_accuracy = classifier.evaluate(test, test_labels)
-        epochs.append(Epoch(number, train_loss, test_loss, train_accuracy, test_accuracy))
+    made_from: Mapping[str, Any],
+) -> Progress:
+    train, labels = samples.features[split.train], samples.labels[split.train]
+    progress = resumed(context.resume_from, made_from)
+    progress = progress or Progress(Classifier.new(parameters, train))
+    while not has_ended(progress.epochs, limit=parameters.epochs, patience=parameters.patience):
+        progress.classifier.learn(train, labels)
+        epoch = _evaluated(progress, samples, split)
+        progress.epochs.append(epoch)
+        if best_of(progress.epochs) is epoch:
+            progress.best = progress.classifier.dump()
         context.progress(
-            number / parameters.epochs,
-            f"epoch {number} of {parameters.epochs}, loss {test_loss:.4f}",
+            epoch.number / parameters.epochs,
+            f"epoch {epoch.number} of {parameters.epochs}, loss {epoch.validation_loss:.4f}",
         )
-        state = {"data_hash": bars.data_hash, "epochs": [asdict(epoch) for epoch in epochs]}
-        context.checkpoint(number, state, {MODEL_FILE: classifier.dump()})
-    return classifier, epochs
+        context.checkpoint(epoch.number, progress.state(made_from), progress.files())
+    return progress
 
 
-def _resumed(bars: Bars, context: WorkContext) -> tuple[Classifier, list[Epoch]] | None:
-    point = context.resume_from
-    # What was learnt from other data than there is now is worth nothing.
-    if point is None or point.artifacts is None or point.state["data_hash"] != bars.data_hash:
-        return None
-    classifier = Classifier.load((point.artifacts / MODEL_FILE).read_bytes())
-    return classifier, [Epoch(**epoch) for epoch in point.state["epochs"]]
-
-
-def _judge(
-    parameters: TrainingParameters,
-    bars: Bars,
-    samples: Samples,
-    split: Split,
-    classifier: Classifier,
-    epochs: Sequence[Epoch],
-) -> Outcome:
-    labels = samples.labels[split.test]
-    predicted = (classifier.probabilities(samples.features[split.test]) > 0.5).astype(np.int64)
-    majority = int(np.mean(samples.labels[split.train]) >= 0.5)
-    confusion = np.array(
-        [[np.sum((labels == true) & (predicted == said)) for said in CLASSES] for true in CLASSES]
+def _evaluated(progress: Progress, samples: Samples, split: Split) -> Epoch:
+    losses, accuracies = zip(
+        *(
+            progress.classifier.evaluate(samples.features[part], samples.labels[part])
+            for part in (split.train, split.validation)
+        ),
+        strict=True,
     )
-    return Outcome(
-        bars, parameters, samples, split, epochs, float(np.mean(labels == majority)), confusion
-    )
+    return Epoch(len(progress.epochs) + 1, *losses, *accuracies)
 
 
-def _write_model(outcome: Outcome, classifier: Classifier, directory: Path) -> None:
+def _write_model(outcome: Outcome, content: bytes, context: WorkContext) -> None:
     """The model, and what somebody needs to know who finds it in a year."""
+    directory, bars, parameters = context.output / "model", outcome.bars, outcome.parameters
     directory.mkdir()
-    (directory / MODEL_FILE).write_bytes(classifier.dump())
+    (directory / MODEL_FILE).write_bytes(content)
     metadata = {
-        "name": outcome.parameters.model_name,
-        "parameters": outcome.parameters.model_dump(mode="json"),
-        "features": list(outcome.samples.names),
+        "format": FORMAT,
+        "name": parameters.model_name,
+        "operation_id": context.operation_id,
+        "parameters": parameters.model_dump(mode="json"),
+        "symbol": bars.symbol,
+        "timeframe": bars.timeframe,
+        "data_hash": bars.data_hash,
+        "first_bar": bars.times[0].isoformat(),
+        "last_bar": bars.times[-1].isoformat(),
+        "trained_until": bars.times[outcome.last_bar_learnt_from()].isoformat(),
+        "features": feature_list(outcome.feature_set.definitions),
         "classes": {"0": "falls or stays", "1": "rises"},
         "metrics": summary_of(outcome),
-        "libraries": {name: version(name) for name in LIBRARIES},
+        "code": code(),
+        "libraries": libraries(LIBRARIES),
+        "sha256": hashlib.sha256(content).hexdigest(),
     }
-    _write_json(directory / "metadata.json", metadata)
+    _write_json(directory / METADATA_FILE, metadata)
 
 
 def _write_json(path: Path, value: object) -> None:

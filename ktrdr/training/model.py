@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from ktrdr.contracts import TrainingParameters
 from ktrdr.errors import InvalidParameters
 from ktrdr.marketdata.bars import Floats
+from ktrdr.training.archive import normalised
 
 CLASSES: Final = np.array([0, 1])
 TRUSTED: Final = ("sklearn.neural_network._stochastic_optimizers.AdamOptimizer",)
@@ -30,9 +31,9 @@ class Epoch:
 
     number: int
     train_loss: float
-    test_loss: float
+    validation_loss: float
     train_accuracy: float
-    test_accuracy: float
+    validation_accuracy: float
 
 
 class Classifier:
@@ -70,9 +71,14 @@ class Classifier:
         )
 
     def dump(self) -> bytes:
-        """Everything that is needed to go on learning, or to predict."""
+        """Everything that is needed to go on learning, or to predict; the same bytes every time."""
         content: bytes = skops.io.dumps({"scaler": self._scaler, "network": self._network})
-        return content
+        return normalised(content)
+
+    @property
+    def width(self) -> int:
+        """How many features it looks at."""
+        return int(self._scaler.n_features_in_)
 
     @classmethod
     def load(cls, content: bytes) -> Classifier:
@@ -83,9 +89,16 @@ class Classifier:
         """
         try:
             parts: dict[str, Any] = skops.io.loads(content, trusted=list(TRUSTED))
-            return cls(parts["scaler"], parts["network"])
+            return _checked(cls(parts["scaler"], parts["network"]))
         except Exception as exc:
             raise InvalidParameters(
                 f"the stored model cannot be read ({type(exc).__name__})",
                 hint="Train it again with this release.",
             ) from exc
+
+
+def _checked(classifier: Classifier) -> Classifier:
+    """The classifier, if what a file held is one that can be asked."""
+    rows = np.zeros((1, classifier.width))
+    classifier.probabilities(rows)
+    return classifier

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Final
 
-from ktrdr.reporting.charts import Line, line_chart, matrix_chart
+from ktrdr.provenance import code, libraries
+from ktrdr.reporting.charts import Line, Marker, line_chart, matrix_chart
 from ktrdr.reporting.page import (
     Card,
     cards,
@@ -19,9 +19,10 @@ from ktrdr.reporting.page import (
     table,
     tone_of,
 )
+from ktrdr.training.outcome import Outcome
+from ktrdr.training.split import Positions
 
-if TYPE_CHECKING:
-    from ktrdr.training.handler import Outcome
+LIBRARIES: Final = ("scikit-learn", "numpy")
 
 
 def write_report(outcome: Outcome, path: Path) -> None:
@@ -29,14 +30,15 @@ def write_report(outcome: Outcome, path: Path) -> None:
     parameters = outcome.parameters
     subtitle = (
         f"Will the close {parameters.horizon_bars} bars later be higher? Learnt from "
-        f"{len(outcome.split.train):,} bars, judged on the {len(outcome.split.test):,} after them"
+        f"{len(outcome.split.train):,} bars, stopped by the {len(outcome.split.validation):,} "
+        f"after them, judged on the last {len(outcome.split.test):,}"
     )
     parts = [
         cards(_headline(outcome)),
         paragraph(_verdict(outcome)),
         section("Learning", _loss(outcome), _accuracy(outcome)),
-        section("On the test", _confusion(outcome)),
-        section("Features", paragraph(", ".join(outcome.samples.names))),
+        section("On the test", _confusion(outcome), _comparison(outcome)),
+        section("Features", _features(outcome)),
         section("Made from", _provenance(outcome)),
     ]
     title = f"Training of {parameters.model_name} on {parameters.symbol}"
@@ -44,19 +46,24 @@ def write_report(outcome: Outcome, path: Path) -> None:
 
 
 def _headline(outcome: Outcome) -> list[Card]:
-    last = outcome.last
-    edge = last.test_accuracy - outcome.baseline
+    judged = outcome.judgement
+    tone = tone_of(judged.edge) if judged.is_clear or judged.edge < 0 else ""
     return [
-        Card("accuracy on the test", percent(last.test_accuracy)),
-        Card("baseline", percent(outcome.baseline)),
-        Card("better than the baseline", percent(edge), tone_of(edge)),
-        Card("log loss on the test", number(last.test_loss, 4)),
+        Card("accuracy on the test", percent(judged.accuracy)),
+        Card("baseline", percent(judged.baseline_accuracy)),
+        Card("better than the baseline", percent(judged.edge), tone),
+        Card("standard error of that", percent(judged.edge_error)),
     ]
 
 
 def _verdict(outcome: Outcome) -> str:
-    better = outcome.last.test_accuracy > outcome.baseline
-    found = "found something beyond it here" if better else "found nothing beyond it"
+    judged = outcome.judgement
+    if judged.is_clear:
+        found = "is right more often by over two standard errors, which is hardly luck"
+    elif judged.edge > 0:
+        found = "is right a little more often, but by less than luck alone would explain"
+    else:
+        found = "is not right more often: it has found nothing"
     return (
         "The baseline always says what was more frequent among the training bars. "
         f"The model {found}."
@@ -64,16 +71,18 @@ def _verdict(outcome: Outcome) -> str:
 
 
 def _loss(outcome: Outcome) -> str:
-    epochs = outcome.epochs
+    epochs, best = outcome.epochs, outcome.best
     return line_chart(
         [
             Line("training", [epoch.train_loss for epoch in epochs], "grey"),
-            Line("test", [epoch.test_loss for epoch in epochs], "blue"),
+            Line("validation", [epoch.validation_loss for epoch in epochs], "blue"),
         ],
         [str(epoch.number) for epoch in epochs],
         height=240,
         form=lambda value: number(value, 3),
-        caption="Log loss after each epoch.",
+        markers=[Marker(best.number - 1, best.validation_loss, up=True)],
+        caption=f"Log loss after each epoch. Epoch {best.number}, marked, has the least on the "
+        "validation, and its model is kept.",
     )
 
 
@@ -82,8 +91,7 @@ def _accuracy(outcome: Outcome) -> str:
     return line_chart(
         [
             Line("training", [epoch.train_accuracy for epoch in epochs], "grey"),
-            Line("test", [epoch.test_accuracy for epoch in epochs], "blue"),
-            Line("baseline", [outcome.baseline] * len(epochs), "red", thin=True),
+            Line("validation", [epoch.validation_accuracy for epoch in epochs], "blue"),
         ],
         [str(epoch.number) for epoch in epochs],
         height=240,
@@ -92,9 +100,26 @@ def _accuracy(outcome: Outcome) -> str:
     )
 
 
+def _comparison(outcome: Outcome) -> str:
+    judged = outcome.judgement
+    rows = [
+        ("accuracy", percent(judged.accuracy), percent(judged.baseline_accuracy)),
+        ("log loss", number(judged.loss, 4), number(judged.baseline_loss, 4)),
+    ]
+    return table(("", "model", "baseline"), rows)
+
+
+def _features(outcome: Outcome) -> str:
+    rows = [
+        (name, each.kind, ", ".join(f"{key} {value}" for key, value in each.arguments))
+        for name, each in outcome.feature_set.definitions.items()
+    ]
+    return table(("feature", "kind", "of"), rows, text=3)
+
+
 def _confusion(outcome: Outcome) -> str:
     names = ("fell", "rose")
-    cells = outcome.confusion.tolist()
+    cells = outcome.judgement.confusion.tolist()
     rows = [
         (f"it {name}", f"{sum(row):,}", percent(row[index] / sum(row) if sum(row) else None))
         for index, (name, row) in enumerate(zip(names, cells, strict=True))
@@ -105,23 +130,28 @@ def _confusion(outcome: Outcome) -> str:
 
 
 def _provenance(outcome: Outcome) -> str:
-    parameters, bars, samples = outcome.parameters, outcome.bars, outcome.samples
-    train, test = samples.index[outcome.split.train], samples.index[outcome.split.test]
+    parameters, split, made_by = outcome.parameters, outcome.split, code()
+    used = ", ".join(f"{name} {each}" for name, each in libraries(LIBRARIES).items())
     return definitions(
         [
-            (
-                "Training bars",
-                f"{bars.times[train[0]]:%Y-%m-%d} to {bars.times[train[-1]]:%Y-%m-%d}",
-            ),
-            ("Test bars", f"{bars.times[test[0]]:%Y-%m-%d} to {bars.times[test[-1]]:%Y-%m-%d}"),
+            ("Training bars", _dates(outcome, split.train)),
+            ("Validation bars", _dates(outcome, split.validation)),
+            ("Test bars", _dates(outcome, split.test)),
             (
                 "Left out between",
-                f"{parameters.horizon_bars} bars, whose labels look into the test",
+                f"{parameters.horizon_bars} bars each time, whose labels look into the next part",
             ),
-            ("Hidden units", ", ".join(map(str, parameters.hidden_units))),
+            ("Hidden units", ", ".join(map(str, parameters.hidden_units)) or "none"),
             ("Learning rate", f"{parameters.learning_rate:g}"),
+            ("Patience", f"{parameters.patience} epochs, of {parameters.epochs} at most"),
             ("Seed", str(parameters.seed)),
-            ("Data, SHA-256", bars.data_hash),
-            ("Libraries", f"scikit-learn {version('scikit-learn')}, numpy {version('numpy')}"),
+            ("Data, SHA-256", outcome.bars.data_hash),
+            ("KTRDR", f"{made_by['version']}, commit {made_by['commit']}"),
+            ("Libraries", used),
         ]
     )
+
+
+def _dates(outcome: Outcome, part: Positions) -> str:
+    times = outcome.bars.times[outcome.samples.index[part]]
+    return f"{times[0]:%Y-%m-%d} to {times[-1]:%Y-%m-%d}"

@@ -19,8 +19,7 @@ from tests.unit.backtesting.bars import random_bars, write_csv
 
 PARAMETERS = BacktestParameters(
     symbol="TEST",
-    fast_windows=(3, 8),
-    slow_windows=(15, 30),
+    strategy_parameters={"fast": (3, 8), "slow": (15, 30)},
     folds=4,
     train_bars=120,
     commission=0.001,
@@ -113,7 +112,7 @@ def test_equity_costs_trades_and_every_statistic_agree_with_an_independent_compu
     np.testing.assert_allclose(written["equity"], equity, rtol=1e-9)
     np.testing.assert_allclose(written["costs"], costs, rtol=1e-9, atol=1e-9)
     folds = json.loads((work.output / "summary.json").read_text())["folds"]
-    assert [(fold["fast"], fold["slow"]) for fold in folds] == chosen
+    assert [tuple(fold["parameters"].values()) for fold in folds] == chosen
 
     returns = equity / np.concatenate(([50_000.0], equity[:-1])) - 1
     years = len(equity) / 252
@@ -185,7 +184,7 @@ def test_changing_the_future_changes_no_decision_of_the_past(tmp_path: Path) -> 
 
 def test_costs_never_help(data: Path) -> None:
     free = PARAMETERS.model_copy(update={"commission": 0.0, "slippage": 0.0})
-    one_pair = {"fast_windows": (3,), "slow_windows": (15,)}
+    one_pair = {"strategy_parameters": {"fast": 3, "slow": 15}}
     with_costs = run(PARAMETERS.model_copy(update=one_pair), context(data, "a"))
     without = run(free.model_copy(update=one_pair), context(data, "b"))
     paid, unpaid = with_costs.summary["final_equity"], without.summary["final_equity"]

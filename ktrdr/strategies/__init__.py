@@ -1,0 +1,1 @@
+"""Strategies as documents: what they say and whether it makes sense. No bar is looked at here."""
