@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ktrdr.contracts import (
-    BacktestParameters,
-    OperationParameters,
-    OperationType,
-    SweepParameters,
-)
+from ktrdr.contracts import BacktestParameters, OperationParameters, SweepParameters
+from ktrdr.strategies.catalogue import find_features
+from ktrdr.strategies.grid import check, parts_of
 
 
-def divide_work(
-    strategies: Path, _kind: OperationType, parameters: OperationParameters
-) -> Sequence[BacktestParameters]:
+def divide_work(strategies: Path, parameters: OperationParameters) -> Sequence[BacktestParameters]:
     """The parts of a sweep; other work stays whole.
+
+    Args:
+        strategies: The directory of the users' own strategies.
+        parameters: What is to be done.
 
     Raises:
         InvalidParameters: There is no such strategy, or its parameters do not fit it.
     """
-    del strategies
     if isinstance(parameters, SweepParameters):
-        return []
+        return parts_of(parameters, check(parameters, strategies))
+    if isinstance(parameters, BacktestParameters):
+        check(parameters, strategies)
+    else:
+        find_features(parameters.features, strategies)
     return ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import re
@@ -89,7 +90,8 @@ class OperationStore:
             InvalidParameters: They do not fit the type.
             Conflict: The key was used for a different request.
         """
-        entries = prepare(requests, idempotency_key, self._divide)
+        # A thousand requests take a while to look at; meanwhile others are served.
+        entries = await asyncio.to_thread(prepare, requests, idempotency_key, self._divide)
         async with transaction(self._pool) as connection:
             written = await write(connection, self._queue, entries, by=by, traceparent=traceparent)
         return [(to_operation(row), new) for row, new in written]

@@ -21,12 +21,12 @@ from ktrdr.tokens import Identity
 
 _ROOM = "ktrdr.operations"
 
-Divide = Callable[[OperationType, OperationParameters], Sequence[OperationParameters]]
+Divide = Callable[[OperationParameters], Sequence[OperationParameters]]
 """Checks parameters against what is in the shared directory, and gives the parts of an operation
 that is divided; raises InvalidParameters."""
 
 
-def undivided(_kind: OperationType, _parameters: OperationParameters) -> Sequence[Any]:
+def undivided(_parameters: OperationParameters) -> Sequence[OperationParameters]:
     """Leaves everything whole, and checks nothing."""
     return ()
 
@@ -70,7 +70,7 @@ def prepare(
     for number, request in enumerate(requests):
         own_key = key if key is None or len(requests) == 1 else f"{key}:{number}"
         parameters = read_parameters(request.operation_type, request.parameters)
-        parts = divide(request.operation_type, parameters)
+        parts = divide(parameters)
         entries.append(
             _entry(
                 request.operation_type,

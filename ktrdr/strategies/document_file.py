@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from ktrdr.contracts import NAME_PATTERN
@@ -46,6 +47,7 @@ KEYS: Final = (
 _IDENTIFIER: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
+@lru_cache(maxsize=64)
 def read_strategy(text: str, shown_as: str) -> Strategy:
     """The strategy that a YAML text says.
 
@@ -89,6 +91,7 @@ def read_strategy(text: str, shown_as: str) -> Strategy:
     )
 
 
+@lru_cache(maxsize=64)
 def read_feature_set(text: str, shown_as: str) -> FeatureSet:
     """The feature set that a YAML text says.
 
