@@ -16,10 +16,10 @@ from typing import Final, Literal, LiteralString
 
 import psycopg
 from procrastinate.schema import SchemaManager
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 
 from ktrdr.database.pool import connection_arguments
-from ktrdr.errors import ConfigurationError
+from ktrdr.errors import ConfigurationError, DatabaseUnavailable
 from ktrdr.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ Phase = Literal["pre", "post"]
 ADVISORY_LOCK: Final = 0x6B74_7264_72
 # The queue's own tables come with its package, in the version that is installed.
 QUEUE_SCHEMA: Final = "0000_queue"
+
+LOCK_TIMEOUT_MS: Final = 10_000
 
 _LEDGER: Final = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -78,6 +80,10 @@ async def migrate(settings: Settings, phases: Sequence[Phase] = ("pre",)) -> lis
         # Waiting for the lock may take as long as another's migration does.
         await connection.execute("SET statement_timeout = 0")
         await connection.execute("SELECT pg_advisory_lock(%s)", (ADVISORY_LOCK,))
+        # A migration that waits for a table holds up all who come after it: better it gives up.
+        await connection.execute(
+            sql.SQL("SET lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT_MS))
+        )
         # The session's end releases the lock, also when this process dies.
         await connection.execute(_LEDGER)
         return [
@@ -86,6 +92,17 @@ async def migrate(settings: Settings, phases: Sequence[Phase] = ("pre",)) -> lis
             for migration in migrations(phase)
             if await _apply(connection, migration)
         ]
+
+
+async def missing(settings: Settings, phase: Phase) -> list[str]:
+    """The names of a phase's migrations that are not applied yet."""
+    arguments = connection_arguments(settings, "ktrdr-migrate")
+    connection = await AsyncConnection.connect(**arguments, autocommit=True)
+    async with connection:
+        await connection.execute(_LEDGER)
+        cursor = await connection.execute("SELECT name FROM schema_migrations")
+        applied = {row[0] for row in await cursor.fetchall()}
+    return [each.name for each in migrations(phase) if each.name not in applied]
 
 
 async def _apply(connection: psycopg.AsyncConnection, migration: Migration) -> bool:
@@ -101,11 +118,17 @@ async def _apply(connection: psycopg.AsyncConnection, migration: Migration) -> b
                 hint="Deploy the release the database was migrated with, or restore a backup.",
             )
         return False
-    async with connection.transaction():
-        await connection.execute(migration.sql)
-        await connection.execute(
-            "INSERT INTO schema_migrations (name, checksum) VALUES (%s, %s)",
-            (migration.name, migration.checksum),
-        )
+    try:
+        async with connection.transaction():
+            await connection.execute(migration.sql)
+            await connection.execute(
+                "INSERT INTO schema_migrations (name, checksum) VALUES (%s, %s)",
+                (migration.name, migration.checksum),
+            )
+    except psycopg.errors.LockNotAvailable as exc:
+        raise DatabaseUnavailable(
+            f"migration {migration.name} found its tables in use for {LOCK_TIMEOUT_MS // 1000} s",
+            hint="Nothing has changed; see what holds them in pg_stat_activity, and start again.",
+        ) from exc
     logger.info("applied migration %s", migration.name)
     return True

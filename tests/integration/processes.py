@@ -115,8 +115,13 @@ class Site:
         # As in the compose files: without it, one who watches would hold a stopping server up.
         command += ["--timeout-graceful-shutdown", "3"]
         with log.open("wb") as file:
+            # Not in the checkout, which Python would look for modules in before PYTHONPATH.
             popen = subprocess.Popen(
-                command, env=self.environment(**environment), stdout=file, stderr=file
+                command,
+                env=self.environment(**environment),
+                cwd=self.logs,
+                stdout=file,
+                stderr=file,
             )
         process = Process(popen, f"http://127.0.0.1:{port}", log)
         self.processes.append(process)

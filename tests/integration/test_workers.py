@@ -20,7 +20,7 @@ from tests.integration.processes import Process, Site, wait_for
 DATA = Path(__file__).parents[1] / "data" / "sp500_2007_2009.csv"
 BACKTEST = {"symbol": "SP500", "train_bars": 200, "folds": 3}
 # Some seconds of work, in many steps.
-TRAINING = {"symbol": "SP500", "epochs": 250, "hidden_units": [64, 64], "seed": 3}
+TRAINING = {"symbol": "SP500", "epochs": 250, "patience": 250, "hidden_units": [64, 64], "seed": 3}
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_cancelling_stops_the_child_within_seconds_and_the_worker_goes_on(
     place: Site, backend: Process, client: Backend
 ) -> None:
     worker = place.worker("training", backend)
-    operation = submit(client, "training", {**TRAINING, "epochs": 1000})
+    operation = submit(client, "training", {**TRAINING, "epochs": 1000, "patience": 1000})
     has_begun(client, operation, 0.01)
     client.cancel(operation)
     assert ended(client, operation, 5).status is OperationStatus.CANCELLED
@@ -220,7 +220,7 @@ def test_work_that_kills_its_process_again_and_again_fails_and_takes_no_worker_w
     place: Site, backend: Process, client: Backend
 ) -> None:
     worker = place.worker("training", backend)
-    operation = submit(client, "training", {**TRAINING, "epochs": 1000})
+    operation = submit(client, "training", {**TRAINING, "epochs": 1000, "patience": 1000})
     deaths = 0
     while not client.operation(operation).status.is_final:
         for child in children_of(worker.popen.pid):
