@@ -38,7 +38,7 @@ ENTRIES: Final = {
         "ktrdr.cli.commands.operations:operations",
         "Submit, watch and fetch backtests and trainings.",
     ),
-    "data": Entry("ktrdr.cli.commands.data:data", "Bring in and list market data."),
+    "data": Entry("ktrdr.cli.commands.data:data", "Bring in, look at and remove market data."),
     "token": Entry("ktrdr.cli.commands.token:token", "Make and look at tokens."),
 }
 
