@@ -29,7 +29,7 @@ def write_details(details: DatasetDetails) -> None:
     heading(_name(dataset))
     pairs = [
         ("bars", _range(dataset)),
-        ("file", f"{dataset.path}, {dataset.size_bytes / 1e6:.1f} MB"),
+        ("file", f"{dataset.path}, {_size(dataset.size_bytes)}"),
         ("hash", dataset.data_hash),
         ("state", _state(dataset)),
     ]
@@ -68,27 +68,28 @@ def _findings(report: ImportReport) -> Pairs:
 
 def _in_words(finding: Finding) -> str:
     lines = ", ".join(map(str, finding.lines))
-    more = " …" if finding.count > len(finding.lines) else ""
     by = f" ({finding.repair})" if finding.repair else ""
-    rows = "row" if finding.count == 1 else "rows"
-    return (
-        f"{finding.count:,} {rows} with {finding.kind.words}{by}, line {lines}{more}:"
-        f" {finding.example}"
-    )
+    if finding.count == 1:
+        return f"line {lines}: {finding.example}{by}"
+    more = " …" if finding.count > len(finding.lines) else ""
+    kind = f"{finding.count:,} rows with {finding.kind.words}{by}"
+    return f"{kind}; line {lines}{more}; the first: {finding.example}"
 
 
 def _gaps(gaps: Gaps) -> Pairs:
-    if not gaps.count:
-        yield "gaps", f"none (a gap is {gaps.rule})"
-    else:
-        yield "gaps", f"{gaps.count:,}, {gaps.missing_bars:,} bars missing (a gap is {gaps.rule})"
+    yield "gaps", f"{gaps.count:,}, {gaps.missing_bars:,} bars missing" if gaps.count else "none"
     for gap in gaps.first:
         span = f"{_minute(gap.after)} to {_minute(gap.until)}"
         yield "", f"{span}: {gap.missing_bars:,} missing before line {gap.line}"
     if gaps.count > len(gaps.first):
         yield "", f"and {gaps.count - len(gaps.first):,} more"
+    yield "", f"(a gap is {gaps.rule})"
     for pause in gaps.pauses:
         yield "pause", f"{pause.start} to {pause.end} UTC, {pause.times:,} times"
+
+
+def _size(number: int) -> str:
+    return f"{number / 1e6:.1f} MB" if number >= 1e5 else f"{number / 1e3:.1f} kB"
 
 
 def _minute(moment: datetime) -> str:

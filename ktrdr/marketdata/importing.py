@@ -182,8 +182,11 @@ def _remedy(report: ImportReport) -> str:
 def _text(source: Readable) -> TextIO:
     magic = source.read(len(_GZIP_MAGIC))
     source.seek(0)
-    plain = gzip.GzipFile(fileobj=cast("BinaryIO", source)) if magic == _GZIP_MAGIC else source
-    return io.TextIOWrapper(cast("BinaryIO", plain), encoding="utf-8", newline="")
+    file = cast("BinaryIO", source)
+    if magic == _GZIP_MAGIC:
+        # Left to guess, it would take a temporary file, open for both, for one to write to.
+        file = cast("BinaryIO", gzip.GzipFile(fileobj=file, mode="rb"))
+    return io.TextIOWrapper(file, encoding="utf-8", newline="")
 
 
 @contextmanager
@@ -197,6 +200,6 @@ def _translated(target: Path) -> Iterator[None]:
         ) from exc
     except OSError as exc:
         raise HostNotReady(
-            f"{target} cannot be written ({exc.strerror})",
+            f"{target} cannot be written ({exc.strerror or exc})",
             hint="Check the shared directory's space and owner (user 10001).",
         ) from exc

@@ -146,6 +146,9 @@ class BarWriter:
             # What could not be written before cannot be now.
             with contextlib.suppress(OSError):
                 file.close()
+        with contextlib.suppress(OSError), locked(self._target.parent.parent):
+            # Empty if this would have been the symbol's first dataset.
+            self._target.parent.rmdir()
 
     def _part(self, target: Path) -> BinaryIO:
         self._parts.append(_part(target))

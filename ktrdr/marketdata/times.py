@@ -166,7 +166,7 @@ def _strptime(pattern: str) -> Callable[[str], datetime]:
         try:
             return datetime.strptime(text, pattern)  # noqa: DTZ007  # added by whoever asks
         except ValueError:
-            raise ValueError(f"{text!r} is not a time as {pattern}") from None
+            raise ValueError(f"{text!r} is not a time like {pattern}") from None
 
     return read
 
@@ -247,4 +247,4 @@ def _plausible(seconds: int, shown: object) -> int:
 
 
 def _not_a_time(text: str, name: str) -> ValueError:
-    return ValueError(f"{text!r} is not a time as {_EXAMPLES[name]}")
+    return ValueError(f"{text!r} is not a time like {_EXAMPLES[name]}")

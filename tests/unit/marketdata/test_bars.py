@@ -118,7 +118,7 @@ def imported(tmp_path: Path) -> Path:
     """A thousand bars of a minute that were imported."""
     start = datetime(2020, 1, 1, tzinfo=UTC)
     rows = [
-        f"{start + timedelta(minutes=n * 10):%Y-%m-%dT%H:%M:%SZ},{n + 1},{n + 2},{n + 1},{n + 2},{n}"
+        f"{(start + timedelta(minutes=n * 10)).isoformat()},{n + 1},{n + 2},{n + 1},{n + 2},{n}"
         for n in range(1000)
     ]
     bring_in(table(*rows), tmp_path, "BIG", "10m")
