@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test check format lint types unit integration e2e chaos lab-up lab-down lab-status lock docs
+.PHONY: help setup demo test check format lint types unit integration e2e chaos lab-up lab-down lab-status lock docs bench-data
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ e2e: setup ## run the end-to-end tests alone, in the lab
 chaos: setup ## many operations while something always breaks; SEED=N repeats a run
 	@scripts/apt-need postgresql
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(OPERATIONS),--operations $(OPERATIONS))
+
+bench-data: setup ## measure importing and reading a million bars; ROWS=N for another number
+	@$(BIN)/python -m benchmarks.data $(ROWS)
 
 lab-up: setup ## raise the rehearsal homelab, or repair it
 	@$(BIN)/python -m lab up

@@ -24,6 +24,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -105,8 +106,7 @@ class BarWriter:
         if day != self._date[0] or not self.bars:
             self._date = (day, _date(day))
         self._lines.append(
-            f"{self._date[1]}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z,"
-            f"{first!r},{high!r},{low!r},{last!r},{volume!r}\n"
+            f"{self._date[1]}T{_clock(second)}Z,{first!r},{high!r},{low!r},{last!r},{volume!r}\n"
         )
         self._records.append(RECORD.pack(time, first, high, low, last, volume))
         self.bars += 1
@@ -218,6 +218,11 @@ def _read_history(path: Path) -> Provenance | None:
         return Provenance.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None
+
+
+@lru_cache(maxsize=1440)
+def _clock(second: int) -> str:
+    return f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
 
 
 def _date(day: int) -> str:

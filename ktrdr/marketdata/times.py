@@ -21,6 +21,7 @@ ReadTime = Callable[[str, int | None], int]
 FIRST_YEAR: Final = 1700
 LAST_YEAR: Final = 2200
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001  # compared with others that lack a zone
+_EPOCH_UTC: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOCK: Final = (
     r"(?:[ T]+(?P<H>[0-9]{1,2}):?(?P<M>[0-9]{2})(?::?(?P<S>[0-9]{2})(?:\.0+)?)?"
     r"(?: ?(?P<half>[AaPp])[Mm])?)?"
@@ -194,9 +195,8 @@ def _in_zone(name: str) -> Callable[[datetime, int | None], int]:
 
     def to_seconds(time: datetime, previous: int | None) -> int:
         if time.tzinfo is not None:
-            time = time.astimezone(UTC).replace(tzinfo=None)
-            return _since_epoch(time)
-        local = _since_epoch(time)
+            return _since_epoch(time, time - _EPOCH_UTC)
+        local = _since_epoch(time, time - _EPOCH)
         if zone is None:
             return local
         placed = time.replace(tzinfo=zone)
@@ -229,8 +229,7 @@ def _offset(time: datetime) -> int:
     return offset.days * 86_400 + offset.seconds
 
 
-def _since_epoch(time: datetime) -> int:
-    passed = time - _EPOCH
+def _since_epoch(time: datetime, passed: timedelta) -> int:
     if passed.microseconds:
         raise ValueError(f"{time} has fractions of a second")
     return _plausible(passed.days * 86_400 + passed.seconds, time)

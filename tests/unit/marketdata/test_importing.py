@@ -5,7 +5,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import gzip
+import io
+import itertools
 import json
+import tracemalloc
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from hypothesis import strategies as st
 from ktrdr.data_contracts import Delimiter, FaultKind, Repair
 from ktrdr.errors import HostNotReady, KtrdrError, UsageError
 from ktrdr.marketdata.dialect import DELIMITERS
+from ktrdr.marketdata.importing import import_csv
 from ktrdr.marketdata.repairs import REPAIR_OF
 from tests.unit.marketdata.files import all_repairs, bring_in, stored, table
 
@@ -357,3 +362,41 @@ def test_bars_that_were_written_come_back_exactly(
     report = bring_in(gzip.compress(raw) if zipped else raw, root, repair=["sort"], **chosen)
     assert stored(root) == expected
     assert (report.date_format, report.delimiter) == (date_format, delimiter)
+
+
+class Endless(io.RawIOBase):
+    """A file of so many bars that exists nowhere."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._lines: Iterator[bytes] = iter(())
+
+    def readable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        days = (BEGIN + timedelta(minutes=n) for n in range(self._rows))
+        body = (f"{time:%Y-%m-%d %H:%M},1.5,2.5,1.5,2.5,7\n".encode() for time in days)
+        self._lines = itertools.chain([b"date,open,high,low,close,volume\n"], body)
+        return 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        return b"".join(itertools.islice(self._lines, 100))
+
+    read1 = read
+
+
+def most_memory(rows: int, root: Path) -> int:
+    tracemalloc.start()
+    try:
+        report = import_csv(Endless(rows), root, "BIG", "1m")
+        assert report.bars == rows
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_memory_of_an_import_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    most_memory(10_000, tmp_path)
+    small, large = most_memory(10_000, tmp_path), most_memory(60_000, tmp_path)
+    assert large < 1.1 * small
