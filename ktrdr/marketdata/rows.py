@@ -150,7 +150,7 @@ def _bars(
         except IndexError:
             yield Fault(line, FaultKind.UNREADABLE, "there are too few fields")
         except (ValueError, OverflowError) as exc:
-            yield Fault(line, FaultKind.UNREADABLE, str(exc))
+            yield Fault(line, FaultKind.UNREADABLE, _short(str(exc), 160))
         else:
             previous = time
             yield fault_of(bar) or bar
@@ -173,5 +173,5 @@ def _comma_number(text: str) -> float:
     return _number(text.replace(",", "."))
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:40]}…"
+def _short(text: str, length: int = 40) -> str:
+    return text if len(text) <= length else f"{text[:length]}…"

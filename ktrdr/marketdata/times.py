@@ -89,7 +89,7 @@ def recognise(examples: Iterable[tuple[int, str]], zone: str) -> str:
     readers = {each: reader_of(each, zone) for each in FORMATS}
     fits = {each: sum(_reads(each, readers[each], text) for _, text in times) for each in FORMATS}
     best = max(FORMATS, key=lambda each: fits[each])
-    line, example = times[0]
+    line, example = times[0][0], times[0][1][:40]
     if not fits[best]:
         raise UsageError(
             f"line {line}: {example!r} is not a time that is written in a known way",

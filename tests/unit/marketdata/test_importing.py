@@ -400,3 +400,14 @@ def test_the_memory_of_an_import_does_not_grow_with_the_file(tmp_path: Path) -> 
     most_memory(10_000, tmp_path)
     small, large = most_memory(10_000, tmp_path), most_memory(60_000, tmp_path)
     assert large < 1.1 * small
+
+
+def test_a_sentence_about_a_row_stays_short_however_long_the_row_is(tmp_path: Path) -> None:
+    for rows in (
+        [f"{'9' * 60_000},1,2,1,2,3"],
+        [GOOD_ROW, f"{'9' * 60_000},1,2,1,2,3"],
+        [GOOD_ROW, f"2020-01-21,1,2,1,2,{'x' * 60_000}"],
+    ):
+        with pytest.raises(UsageError, match=r"line \d: ") as caught:
+            bring_in(table(*rows), tmp_path)
+        assert len(caught.value.message) < 300
