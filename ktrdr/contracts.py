@@ -403,21 +403,6 @@ class BackendHealth(Contract):
     uptime_s: float
 
 
-# ---------------------------------------------------------------- market data
-
-
-class Dataset(Contract):
-    """A CSV file of bars under the shared directory."""
-
-    symbol: str
-    timeframe: str
-    path: str
-    bars: int
-    first: datetime
-    last: datetime
-    size_bytes: int
-
-
 class Problem(BaseModel):
     """An error as RFC 9457 writes it; ``hint`` is our extension."""
 

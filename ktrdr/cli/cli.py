@@ -38,7 +38,7 @@ ENTRIES: Final = {
         "ktrdr.cli.commands.operations.group:operations",
         "Submit, watch and fetch backtests, sweeps and trainings.",
     ),
-    "data": Entry("ktrdr.cli.commands.data:data", "Bring in and list market data."),
+    "data": Entry("ktrdr.cli.commands.data:data", "Bring in, look at and remove market data."),
     "token": Entry("ktrdr.cli.commands.token:token", "Make, look at and revoke tokens."),
     "audit": Entry("ktrdr.cli.commands.audit:audit", "Who changed what, and when."),
 }

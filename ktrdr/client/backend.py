@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,9 +17,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from ktrdr import errors
 from ktrdr.contracts import (
     API_PREFIX,
+    NAME_PATTERN,
     AuditEntry,
     BackendHealth,
-    Dataset,
     Drain,
     DrainMode,
     LeftoverFile,
@@ -31,7 +32,8 @@ from ktrdr.contracts import (
     RevokedToken,
     Worker,
 )
-from ktrdr.errors import HostUnreachable, KtrdrError
+from ktrdr.data_contracts import Dataset, DatasetDetails, ImportReport, ImportRequest
+from ktrdr.errors import HostUnreachable, KtrdrError, UsageError
 from ktrdr.secret import Secret
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -44,6 +46,7 @@ T = TypeVar("T")
 _WORKERS: Final = TypeAdapter(list[Worker])
 _DATASETS: Final = TypeAdapter(list[Dataset])
 _LEFTOVERS: Final = TypeAdapter(list[LeftoverFile])
+_DETAILS: Final = TypeAdapter(list[DatasetDetails])
 
 
 def _kinds() -> dict[str, type[KtrdrError]]:
@@ -218,15 +221,33 @@ class Backend:
         """The datasets in the shared directory."""
         return self._validated(_DATASETS, self._request("GET", "/data"))
 
-    def import_dataset(self, file: BinaryIO, symbol: str, timeframe: str) -> Dataset:
+    def datasets_of(self, symbol: str) -> list[DatasetDetails]:
+        """All that is known of a symbol's datasets."""
+        return self._validated(_DETAILS, self._request("GET", _data_path(symbol)))
+
+    def dataset(self, symbol: str, timeframe: str) -> DatasetDetails:
+        """All that is known of a dataset."""
+        return self._read(DatasetDetails, "GET", _data_path(symbol, timeframe))
+
+    def import_dataset(
+        self, file: BinaryIO, symbol: str, timeframe: str, request: ImportRequest | None = None
+    ) -> ImportReport:
         """Uploads a CSV file; it is checked there, row by row."""
+        query = (request or ImportRequest()).model_dump(
+            mode="json", exclude_defaults=True, exclude_none=True
+        )
         return self._read(
-            Dataset,
+            ImportReport,
             "PUT",
-            f"/data/{symbol}/{timeframe}",
+            _data_path(symbol, timeframe),
+            params=query,
             content=iter(lambda: file.read(CHUNK), b""),
             timeout=httpx.Timeout(600, connect=CONNECT_TIMEOUT_S),
         )
+
+    def remove_dataset(self, symbol: str, timeframe: str) -> None:
+        """Removes a dataset."""
+        self._request("DELETE", _data_path(symbol, timeframe))
 
     def _read(self, model: type[Model], method: str, path: str, **more: Any) -> Model:
         return self._validated(TypeAdapter(model), self._request(method, path, **more))
@@ -266,6 +287,17 @@ class Backend:
             f"the backend at {self._api_url} {reason}",
             hint="Check KTRDR_API_URL and, on the core host, the backend service.",
         )
+
+
+def _data_path(*names: str) -> str:
+    """A path below the data; no name leads to another."""
+    for name in names:
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise UsageError(
+                f"{name!r} cannot be the name of a symbol or a timeframe",
+                hint="Use letters, digits, dot, dash and underscore, 64 at most.",
+            )
+    return f"/data/{'/'.join(names)}"
 
 
 def _refuse(answer: httpx.Response) -> None:

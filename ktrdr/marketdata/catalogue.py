@@ -1,4 +1,4 @@
-"""The datasets of a shared directory: ``data/SYMBOL/TIMEFRAME.csv``.
+"""The datasets of a shared directory: what there is, and what is known of it.
 
 Standard library only: the backend imports this, and must stay small.
 """
@@ -6,37 +6,40 @@ Standard library only: the backend imports this, and must stay small.
 from __future__ import annotations
 
 import contextlib
-import gzip
-import io
+import difflib
+import hashlib
 import os
 import re
-import secrets
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol, TextIO, cast
+from typing import Final, NamedTuple
 
-from ktrdr.contracts import NAME_PATTERN, Dataset
-from ktrdr.errors import HostNotReady, UsageError
-from ktrdr.marketdata.rows import read_bars
-from ktrdr.marketdata.timeframe import bars_a_year
+from ktrdr.contracts import NAME_PATTERN
+from ktrdr.data_contracts import Dataset, DatasetDetails, Provenance
+from ktrdr.errors import HostNotReady, NotFound, UsageError
+from ktrdr.marketdata.store import (
+    SUFFIX,
+    has_history,
+    history_by_hash,
+    history_of,
+    remove_files,
+    stamp_of,
+)
+from ktrdr.marketdata.timeframe import parse_timeframe
 
-HEADER: Final = "timestamp,open,high,low,close,volume"
-SUFFIX: Final = ".csv"
-_GZIP_MAGIC: Final = b"\x1f\x8b"
 _CHUNK: Final = 1024 * 1024
 _LONGEST_LINE: Final = 4096
 
 
-class Readable(Protocol):
-    """A binary file that can be read again from its start."""
+class _Content(NamedTuple):
+    """What reading all of a file that nobody imported tells."""
 
-    def read(self, size: int = ..., /) -> bytes:
-        """At most ``size`` bytes."""
-        ...
-
-    def seek(self, offset: int, /) -> object:
-        """Goes to a place."""
-        ...
+    bars: int
+    first: datetime
+    last: datetime
+    data_hash: str
 
 
 def dataset_path(root: Path, symbol: str, timeframe: str) -> Path:
@@ -50,90 +53,168 @@ def dataset_path(root: Path, symbol: str, timeframe: str) -> Path:
             f"{symbol!r} cannot be the name of a symbol",
             hint="Use letters, digits, dot, dash and underscore, 64 at most.",
         )
-    bars_a_year(timeframe)
+    parse_timeframe(timeframe)
     return root / symbol / f"{timeframe}{SUFFIX}"
 
 
-def list_datasets(root: Path) -> list[Dataset]:
-    """All datasets below ``root``, by name; files that were put there by hand and are none, not."""
-    found = []
-    for path in sorted(root.glob(f"*/*{SUFFIX}")):
-        # One being imported begins with a dot; one may vanish, or be no dataset at all.
-        if not path.name.startswith("."):
-            with contextlib.suppress(ValueError, IndexError, OSError):
-                found.append(describe(root, path))
+def relative_path(path: Path) -> str:
+    """A dataset's place below the shared directory."""
+    return f"data/{path.parent.name}/{path.name}"
+
+
+def list_datasets(root: Path, symbol: str | None = None) -> list[Dataset]:
+    """All datasets below ``root``, or those of a symbol, by name.
+
+    A file that was put there by hand and is none is left out.
+    """
+    return [details.dataset for details in _all_details(root, symbol)]
+
+
+def describe(root: Path, symbol: str, timeframe: str | None = None) -> list[DatasetDetails]:
+    """What is known of a symbol's datasets, or of one of them.
+
+    Raises:
+        NotFound: There is none.
+        UsageError: The names cannot be those of a dataset.
+    """
+    dataset_path(root, symbol, timeframe or "1d")
+    found = [
+        details
+        for details in _all_details(root, symbol)
+        if timeframe is None or details.dataset.timeframe == timeframe
+    ]
+    if not found:
+        raise _unknown(root, symbol, timeframe)
     return found
 
 
-def describe(root: Path, path: Path) -> Dataset:
-    """What a dataset's file holds."""
-    with path.open("rb") as file:
-        file.readline()
-        first = file.readline()
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - _LONGEST_LINE, 0))
-        last = file.read().splitlines()[-1]
-        file.seek(0)
-        lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_CHUNK), b""))
+def remove(root: Path, symbol: str, timeframe: str) -> None:
+    """Removes a dataset; work that has begun with it reads on.
+
+    Raises:
+        NotFound: There is none.
+        HostNotReady: The shared directory cannot be written.
+    """
+    path = dataset_path(root, symbol, timeframe)
+    if not path.is_file():
+        raise _unknown(root, symbol, timeframe)
+    try:
+        remove_files(path)
+    except FileNotFoundError:
+        raise _unknown(root, symbol, timeframe) from None
+    except OSError as exc:
+        raise HostNotReady(
+            f"{path} cannot be removed ({exc.strerror})",
+            hint="Check the shared directory's owner (user 10001).",
+        ) from exc
+
+
+def suggest(root: Path, symbol: str) -> str:
+    """What to say to somebody who asked for a dataset that is not there."""
+    known = _names(root)
+    if not known:
+        return "Bring some in with `ktrdr data import`."
+    symbols = sorted({name.split()[0] for name in known})
+    if symbol in symbols:
+        return f"There is {', '.join(name for name in known if name.split()[0] == symbol)}."
+    by_lower = {each.lower(): each for each in symbols}
+    near = difflib.get_close_matches(symbol.lower(), by_lower, n=1)
+    question = f"Did you mean {by_lower[near[0]]}? " if near else ""
+    more = " and more, see `ktrdr data list`" if len(known) > 10 else ""
+    return f"{question}There is {', '.join(known[:10])}{more}."
+
+
+def _unknown(root: Path, symbol: str, timeframe: str | None) -> NotFound:
+    name = f"{symbol} {timeframe}" if timeframe else symbol
+    return NotFound(f"there is no data for {name}", hint=suggest(root, symbol))
+
+
+def _names(root: Path) -> list[str]:
+    """The names of all datasets, without a look into any."""
+    return [f"{path.parent.name} {path.stem}" for path in _files(root)]
+
+
+def _files(root: Path, symbol: str | None = None) -> Iterable[Path]:
+    found = sorted((root / symbol).glob(f"*{SUFFIX}") if symbol else root.glob(f"*/*{SUFFIX}"))
+    return [path for path in found if not path.name.startswith(".") and path.is_file()]
+
+
+def _all_details(root: Path, symbol: str | None) -> list[DatasetDetails]:
+    found = []
+    for path in _files(root, symbol):
+        # One may vanish while we look, or be no dataset at all.
+        with contextlib.suppress(OSError):
+            details = _details(path)
+            if details is not None:
+                found.append(details)
+    return found
+
+
+def _details(path: Path) -> DatasetDetails | None:
+    """What is known of a file; None if it is no dataset."""
+    status = path.stat()
+    stamp = stamp_of(status)
+    history = history_of(path, stamp)
+    if history is None:
+        content = _content(path, stamp)
+        if content is None:
+            return None
+        older = history_by_hash(path, content.data_hash)
+        if older is None:
+            return DatasetDetails(dataset=_by_hand(path, status, content), provenance=None)
+        history = older[1]
+    return _as_imported(path, history)
+
+
+def _as_imported(path: Path, history: Provenance) -> DatasetDetails | None:
+    dataset = history.report.dataset
+    if dataset is None:
+        return None
+    # Directories may have been renamed since.
+    placed = {"symbol": path.parent.name, "timeframe": path.stem, "path": relative_path(path)}
+    return DatasetDetails(dataset=dataset.model_copy(update=placed), provenance=history)
+
+
+def _by_hand(path: Path, status: os.stat_result, content: _Content) -> Dataset:
     return Dataset(
         symbol=path.parent.name,
-        timeframe=path.name.removesuffix(SUFFIX),
-        path=f"data/{path.relative_to(root)}",
-        bars=lines - 1,
-        first=_time(first),
-        last=_time(last),
-        size_bytes=size,
+        timeframe=path.stem,
+        path=relative_path(path),
+        bars=content.bars,
+        first=content.first,
+        last=content.last,
+        size_bytes=status.st_size,
+        data_hash=content.data_hash,
+        state="changed" if has_history(path) else "by hand",
     )
 
 
-def import_csv(source: Readable, root: Path, symbol: str, timeframe: str) -> Dataset:
-    """Checks every row of a CSV file, plain or gzip, and puts it in place as a dataset.
-
-    What was there before stays until the new file is complete.
-
-    Raises:
-        UsageError: The names or the file cannot be used; nothing has changed.
-        HostNotReady: The shared directory cannot be written.
-    """
-    target = dataset_path(root, symbol, timeframe)
-    temporary = target.with_name(f".{timeframe}.{secrets.token_hex(4)}{SUFFIX}")
+@lru_cache(maxsize=256)
+def _content(path: Path, stamp: str) -> _Content | None:  # noqa: ARG001  # part of the key
+    """Reads a whole file, once for each of its states."""
+    digest = hashlib.sha256()
+    lines = 0
+    with path.open("rb") as file:
+        file.readline(_LONGEST_LINE)
+        first = file.readline(_LONGEST_LINE)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - _LONGEST_LINE, 0))
+        end = file.read()
+        file.seek(0)
+        for chunk in iter(lambda: file.read(_CHUNK), b""):
+            digest.update(chunk)
+            lines += chunk.count(b"\n")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="ascii", newline="\n") as file:
-            _write(source, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as exc:
-        raise UsageError(
-            f"the file is neither CSV text in UTF-8 nor gzip of it ({type(exc).__name__})",
-            hint="Export it as plain CSV.",
-        ) from exc
-    except OSError as exc:
-        raise HostNotReady(
-            f"{target} cannot be written ({exc.strerror})",
-            hint="Check the shared directory's space and owner (user 10001).",
-        ) from exc
-    finally:
-        temporary.unlink(missing_ok=True)
-    return describe(root, target)
-
-
-def _write(source: Readable, file: TextIO) -> None:
-    file.write(f"{HEADER}\n")
-    for bar in read_bars(_text(source)):
-        file.write(
-            f"{bar.time:%Y-%m-%dT%H:%M:%SZ},{bar.open!r},{bar.high!r},{bar.low!r},{bar.close!r},"
-            f"{bar.volume!r}\n"
+        return _Content(
+            bars=lines - end.endswith(b"\n"),
+            first=_time(first),
+            last=_time(end.splitlines()[-1]),
+            data_hash=digest.hexdigest(),
         )
-
-
-def _text(source: Readable) -> TextIO:
-    magic = source.read(len(_GZIP_MAGIC))
-    source.seek(0)
-    plain = gzip.GzipFile(fileobj=cast("BinaryIO", source)) if magic == _GZIP_MAGIC else source
-    return io.TextIOWrapper(cast("BinaryIO", plain), encoding="utf-8", newline="")
+    except (ValueError, IndexError):
+        return None
 
 
 def _time(line: bytes) -> datetime:
-    return datetime.fromisoformat(line.partition(b",")[0].decode())
+    time = datetime.fromisoformat(line.partition(b",")[0].decode())
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time

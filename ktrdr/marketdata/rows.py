@@ -6,169 +6,172 @@ Standard library only: the backend imports this, and must stay small.
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Final, TextIO
+from typing import Final, NamedTuple, TextIO
 
+from ktrdr.data_contracts import Decimal, Delimiter, FaultKind, ImportOptions
 from ktrdr.errors import UsageError
+from ktrdr.marketdata.dialect import DELIMITERS, Columns, lines_of, read_header
+from ktrdr.marketdata.times import ReadTime, reader_of, recognise
 
-TIME_NAMES: Final = ("timestamp", "datetime", "date", "time")
-PRICE_NAMES: Final = ("open", "high", "low", "close")
-# More would not help anybody to mend the file.
-MAX_FAULTS: Final = 5
+# The rows that the format of the times is judged by: a daily file needs a fortnight of them.
+LOOK_AHEAD: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """One bar: its time in UTC, and its prices and volume."""
+class Bar(NamedTuple):
+    """One bar, and the line it stands in; its time is in seconds since 1970, UTC."""
 
-    time: datetime
+    line: int
+    time: int
     open: float
     high: float
     low: float
     close: float
     volume: float
 
-    def fault(self) -> str | None:
-        """What is impossible about this bar, or None."""
-        prices = (self.open, self.high, self.low, self.close)
-        if not all(math.isfinite(value) for value in (*prices, self.volume)):
-            return "a value is not a finite number"
-        if min(prices) <= 0:
-            return "a price is not positive"
-        if self.volume < 0:
-            return "the volume is negative"
-        if self.high < max(prices) or self.low > min(prices):
-            return "high and low do not enclose open and close"
-        return None
+
+class Fault(NamedTuple):
+    """What is wrong with a row, and the bar it would be if it can be read."""
+
+    line: int
+    kind: FaultKind
+    text: str
+    bar: Bar | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Columns:
-    time: int
-    prices: tuple[int, ...]
-    volume: int | None
+class Table:
+    """A file that has been recognised, and its rows in their order: bars, or what is wrong."""
 
-    @property
-    def last(self) -> int:
-        return max(self.time, *self.prices, self.volume or 0)
+    delimiter: Delimiter
+    date_format: str
+    rows: Iterator[Bar | Fault]
 
 
-def read_bars(file: TextIO) -> Iterator[Bar]:
-    """The bars of a file in its order, each checked.
+def read_table(file: TextIO, options: ImportOptions) -> Table:
+    """Recognises a file by its header and its first rows; the rest is read as it is asked for.
 
-    The header may use any case; ``Date``, ``Datetime``, ``Time`` or ``Timestamp`` is the time;
-    columns that are none of OHLCV are ignored; a missing volume counts as 0. Fields are separated
-    by comma, semicolon or tab. Times without a zone are taken as UTC.
+    Columns that are none of OHLCV are ignored; a missing volume counts as 0.
 
     Raises:
-        UsageError: The header lacks a column, or rows are wrong: out of order, twice, unreadable or
-            impossible. The first few are named by line.
+        UsageError: This is no table of bars, or it can be read in more than one way.
     """
-    header = file.readline()
-    if not header.strip():
-        raise UsageError("the file is empty", hint="Import a CSV file with a header line.")
-    delimiter = max(",;\t", key=header.count)
-    columns = _columns(next(csv.reader([header.lstrip("\ufeff")], delimiter=delimiter)))
-    faults: list[str] = []
-    previous: datetime | None = None
-    read_time: Callable[[str], datetime] | None = None
-    for number, row in enumerate(csv.reader(file, delimiter=delimiter), start=2):
-        if not row:
-            continue
-        try:
-            read_time = read_time or _time_reader(row[columns.time])
-            bar = _bar(row, columns, read_time)
-            fault = bar.fault() or _order_fault(previous, bar.time)
-        except (ValueError, IndexError) as exc:
-            fault = str(exc) if isinstance(exc, ValueError) else "there are too few fields"
-        if fault is None:
-            previous = bar.time
-            if not faults:
-                yield bar
-        else:
-            faults.append(f"line {number}: {fault}")
-            if len(faults) > MAX_FAULTS:
-                break
-    if faults:
-        raise UsageError(_describe(faults), hint="Correct these lines and import the file again.")
-    if previous is None:
+    lines = lines_of(file)
+    delimiter, columns = read_header(next(lines, None), options.delimiter)
+    rows = _split(lines, DELIMITERS[delimiter])
+    first = list(itertools.islice(rows, LOOK_AHEAD))
+    if not first:
         raise UsageError("the file has a header but no bars", hint="Import a file with rows.")
+    date_format = options.date_format
+    if date_format is None:
+        times = [(line, time) for line, row in first if (time := _time(row, columns))]
+        if not times:
+            raise UsageError(
+                f"line {first[0][0]}: there is no time in this row nor in those after it",
+                hint="Check the delimiter and the header.",
+            )
+        date_format = recognise(times, options.time_zone)
+    read_time = reader_of(date_format, options.time_zone)
+    number = _comma_number if options.decimal is Decimal.COMMA else _number
+    bars = _bars(itertools.chain(first, rows), columns, read_time, number)
+    return Table(delimiter, date_format, bars)
 
 
-def _describe(faults: Sequence[str]) -> str:
-    more = "; and more" if len(faults) > MAX_FAULTS else ""
-    return f"the file is not usable: {'; '.join(faults[:MAX_FAULTS])}{more}"
+def fault_of(bar: Bar) -> Fault | None:
+    """What is impossible about a bar, or None."""
+    line, _, first, high, low, last, volume = bar
+    # This is false for whatever is not a number, too.
+    if 0 < low <= first <= high < math.inf and low <= last <= high and 0 <= volume < math.inf:
+        return None
+    prices = (first, high, low, last)
+    if not all(math.isfinite(value) for value in (*prices, volume)):
+        return Fault(line, FaultKind.NOT_FINITE, "a value is not a finite number", bar)
+    if min(prices) <= 0:
+        return Fault(line, FaultKind.NOT_POSITIVE, f"the price {min(prices)} is not positive", bar)
+    if volume < 0:
+        return Fault(line, FaultKind.NEGATIVE_VOLUME, f"the volume {volume} is negative", bar)
+    if high < low:
+        return Fault(line, FaultKind.CROSSED, f"high {high} is below low {low}", bar)
+    return Fault(
+        line,
+        FaultKind.NOT_ENCLOSED,
+        f"high {high} and low {low} do not enclose open {first} and close {last}",
+        bar,
+    )
 
 
-def _columns(header: Sequence[str]) -> _Columns:
-    names = [name.strip().lower() for name in header]
-    time = next((names.index(name) for name in TIME_NAMES if name in names), None)
-    missing = [name for name in PRICE_NAMES if name not in names]
-    if time is None:
-        missing.insert(0, " or ".join(TIME_NAMES))
-    if missing or time is None:
+def _split(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows with their lines' numbers; the header was line 1, and empty lines are no rows."""
+    reader = csv.reader(lines, delimiter=delimiter)
+    try:
+        for row in reader:
+            if row:
+                yield reader.line_num + 1, row
+    except csv.Error as exc:
         raise UsageError(
-            f"the header lacks {', '.join(missing)}; it has {', '.join(names)}",
-            hint="Name the columns timestamp, open, high, low, close and volume.",
-        )
-    volume = names.index("volume") if "volume" in names else None
-    return _Columns(time, tuple(names.index(name) for name in PRICE_NAMES), volume)
+            f"line {reader.line_num + 1} cannot be read as CSV ({exc})",
+            hint="Look there for a quotation mark that is not closed.",
+        ) from exc
 
 
-def _bar(row: Sequence[str], columns: _Columns, read_time: Callable[[str], datetime]) -> Bar:
-    first, high, low, last = (_number(row[index]) for index in columns.prices)
-    volume = _number(row[columns.volume]) if columns.volume is not None else 0.0
-    return Bar(read_time(row[columns.time]), first, high, low, last, volume)
+def _time(row: Sequence[str], columns: Columns) -> str:
+    try:
+        if columns.clock is None:
+            return row[columns.time]
+        return f"{row[columns.time]} {row[columns.clock]}"
+    except IndexError:
+        return ""
+
+
+def _bars(
+    rows: Iterator[tuple[int, list[str]]],
+    columns: Columns,
+    read_time: ReadTime,
+    number: Callable[[str], float],
+) -> Iterator[Bar | Fault]:
+    first, high, low, last = columns.prices
+    previous = None
+    for line, row in rows:
+        try:
+            time = read_time(_time(row, columns), previous)
+            volume = 0.0 if columns.volume is None else number(row[columns.volume])
+            bar = Bar(
+                line,
+                time,
+                number(row[first]),
+                number(row[high]),
+                number(row[low]),
+                number(row[last]),
+                volume,
+            )
+        except IndexError:
+            yield Fault(line, FaultKind.UNREADABLE, "there are too few fields")
+        except (ValueError, OverflowError) as exc:
+            yield Fault(line, FaultKind.UNREADABLE, _short(str(exc), 160))
+        else:
+            previous = time
+            yield fault_of(bar) or bar
 
 
 def _number(text: str) -> float:
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        raise ValueError(f"{text!r} is not a number") from None
+        raise ValueError(f"{_short(text)!r} is not a number") from None
+    # Python reads 1_000, which nobody else writes.
+    if "_" in text:
+        raise ValueError(f"{_short(text)!r} is not a number")
+    return value
 
 
-def _order_fault(previous: datetime | None, time: datetime) -> str | None:
-    if previous is None or time > previous:
-        return None
-    kind = "stands twice" if time == previous else "is out of order"
-    return f"{time.isoformat()} {kind}"
+def _comma_number(text: str) -> float:
+    if "." in text:
+        raise ValueError(f"{_short(text)!r} is not a number with a decimal comma")
+    return _number(text.replace(",", "."))
 
 
-def _time_reader(example: str) -> Callable[[str], datetime]:
-    """How a file writes its times, judged by the first: all its rows must follow."""
-    for read in (_iso, _american, _epoch):
-        try:
-            read(example)
-        except ValueError:
-            continue
-        return read
-    raise ValueError(f"{example!r} is not a time (ISO, M/D/YYYY or seconds since 1970)")
-
-
-def _iso(text: str) -> datetime:
-    text = text.strip()
-    if len(text) < len("2000-01-01"):
-        raise ValueError(f"{text!r} is not an ISO time")
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not an ISO time") from None
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-
-
-def _american(text: str) -> datetime:
-    try:
-        return datetime.strptime(text.strip(), "%m/%d/%Y").replace(tzinfo=UTC)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a date as M/D/YYYY") from None
-
-
-def _epoch(text: str) -> datetime:
-    try:
-        return datetime.fromtimestamp(int(text), tz=UTC)
-    except (ValueError, OverflowError, OSError):
-        raise ValueError(f"{text!r} is not a number of seconds") from None
+def _short(text: str, length: int = 40) -> str:
+    return text if len(text) <= length else f"{text[:length]}…"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 from ktrdr.errors import UsageError
 
@@ -17,11 +17,18 @@ _UNITS_A_YEAR: Final = {
     "w": 52.0,
     "mo": 12.0,
 }
-_TIMEFRAME: Final = re.compile(r"([1-9]\d{0,3})(mo|[mhdw])")
+_TIMEFRAME: Final = re.compile(r"([1-9][0-9]{0,3})(mo|[mhdw])")
 
 
-def bars_a_year(timeframe: str) -> float:
-    """How many bars make a year, for annualising.
+class Timeframe(NamedTuple):
+    """So many of a unit: m, h, d, w or mo."""
+
+    number: int
+    unit: str
+
+
+def parse_timeframe(timeframe: str) -> Timeframe:
+    """The parts of a bar's length.
 
     Raises:
         UsageError: This is no timeframe.
@@ -32,4 +39,14 @@ def bars_a_year(timeframe: str) -> float:
             f"{timeframe!r} is not the length of a bar",
             hint="Write a number and m, h, d, w or mo, such as 15m or 1d.",
         )
-    return _UNITS_A_YEAR[found[2]] / int(found[1])
+    return Timeframe(int(found[1]), found[2])
+
+
+def bars_a_year(timeframe: str) -> float:
+    """How many bars make a year, for annualising.
+
+    Raises:
+        UsageError: This is no timeframe.
+    """
+    number, unit = parse_timeframe(timeframe)
+    return _UNITS_A_YEAR[unit] / number

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import signal
 from pathlib import Path
@@ -83,6 +82,9 @@ ROUTES = [
     ("GET", "/api/v1/audit", {Role.OPERATOR}),
     ("GET", "/api/v1/data", {Role.WORKER, Role.READER, Role.OPERATOR}),
     ("PUT", "/api/v1/data/X/1d", {Role.OPERATOR}),
+    ("GET", "/api/v1/data/X", {Role.WORKER, Role.READER, Role.OPERATOR}),
+    ("GET", "/api/v1/data/X/1d", {Role.WORKER, Role.READER, Role.OPERATOR}),
+    ("DELETE", "/api/v1/data/X/1d", {Role.OPERATOR}),
 ]
 BODIES: dict[str, dict[str, Any]] = {
     "/api/v1/workers/register": {"json": REGISTRATION},
@@ -242,32 +244,6 @@ def test_events_stream_until_the_end_and_go_on_after_a_break(place: Site, backen
     assert (last.kind, last.status) == ("finished", OperationStatus.CANCELLED)
     again = list(client.events(operation.operation_id, after=first.event_id))
     assert again == [last]
-
-
-def test_imported_data_is_listed_and_a_bad_file_is_refused_with_its_line(
-    place: Site, backend: Process
-) -> None:
-    client = place.client(backend)
-    dataset = client.import_dataset(io.BytesIO(CSV), "X", "1d")
-    assert dataset.bars == 2
-    assert client.datasets() == [dataset]
-    assert (place.shared / "data" / "X" / "1d.csv").exists()
-    answer = ask(
-        backend,
-        "PUT",
-        "/api/v1/data/X/1d",
-        token(Role.OPERATOR),
-        content=CSV + b"2020-01-03,a,2,3,4\n",
-    )
-    assert answer.status_code == 422
-    assert "line 4" in answer.json()["detail"]
-    assert client.datasets() == [dataset]
-
-
-@pytest.mark.parametrize("symbol", ["..", "%2e%2e", "a%2Fb", ".hidden", "a b"])
-def test_no_symbol_leads_out_of_the_data_directory(backend: Process, symbol: str) -> None:
-    answer = ask(backend, "PUT", f"/api/v1/data/{symbol}/1d", token(Role.OPERATOR), content=CSV)
-    assert answer.status_code in (404, 405, 422)
 
 
 def test_the_clients_errors_carry_the_backends_words(place: Site, backend: Process) -> None:

@@ -76,3 +76,14 @@ def test_every_key_of_the_inventory_is_documented() -> None:
     sections = {"secrets", "workers", "core"}
     missing = {key for key in keys - ports - sections if key not in page}
     assert missing <= {"env"}, missing
+
+
+def test_every_option_repair_and_format_of_an_import_is_documented() -> None:
+    from ktrdr.cli.commands.data import import_file
+    from ktrdr.data_contracts import Delimiter, Repair
+    from ktrdr.marketdata.times import FORMATS
+
+    page = (ROOT / "docs/data.md").read_text()
+    options = {name for each in import_file.params for name in each.opts if name.startswith("--")}
+    words = {*options, *FORMATS, *(each.value for each in (*Repair, *Delimiter))}
+    assert {word for word in words if f"`{word}" not in page} == set()

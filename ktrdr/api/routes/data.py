@@ -1,19 +1,24 @@
-"""Market data: what there is, and bringing more in."""
+"""Market data: what there is, bringing more in, and removing it."""
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-from typing import Annotated, Final
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import IO, Annotated, Final
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from ktrdr.api.auth import Caller, Operator
 from ktrdr.api.errors import documented
 from ktrdr.api.state import BackendState
-from ktrdr.contracts import NAME_PATTERN, Dataset
-from ktrdr.errors import UsageError
-from ktrdr.marketdata.catalogue import import_csv, list_datasets
+from ktrdr.contracts import NAME_PATTERN
+from ktrdr.data_contracts import Dataset, DatasetDetails, ImportReport, ImportRequest
+from ktrdr.errors import HostNotReady, UsageError
+from ktrdr.marketdata.catalogue import describe, list_datasets, remove
+from ktrdr.marketdata.importing import import_csv
 
 router = APIRouter(prefix="/data", tags=["data"])
 
@@ -29,23 +34,86 @@ async def datasets(_caller: Caller, state: BackendState) -> list[Dataset]:
     return await asyncio.to_thread(list_datasets, state.settings.shared_mount_path / "data")
 
 
-@router.put("/{symbol}/{timeframe}", status_code=201, responses=documented(401, 403, 413, 422))
-async def import_dataset(
-    symbol: SafeName, timeframe: SafeName, _caller: Operator, state: BackendState, request: Request
-) -> Dataset:
-    """Checks a CSV file, plain or gzip, row by row and puts it in place of what was there."""
+@router.get("/{symbol}", responses=documented(401, 404, 422))
+async def datasets_of(
+    symbol: SafeName, _caller: Caller, state: BackendState
+) -> list[DatasetDetails]:
+    """All that is known of a symbol's datasets."""
+    return await asyncio.to_thread(describe, state.settings.shared_mount_path / "data", symbol)
+
+
+@router.get("/{symbol}/{timeframe}", responses=documented(401, 404, 422))
+async def dataset(
+    symbol: SafeName, timeframe: SafeName, _caller: Caller, state: BackendState
+) -> DatasetDetails:
+    """All that is known of a dataset: hash, where it came from, repairs, gaps."""
     root = state.settings.shared_mount_path / "data"
-    with tempfile.SpooledTemporaryFile(
-        max_size=IN_MEMORY, dir=str(state.settings.shared_mount_path)
-    ) as body:
+    (found,) = await asyncio.to_thread(describe, root, symbol, timeframe)
+    return found
+
+
+@router.put(
+    "/{symbol}/{timeframe}",
+    status_code=201,
+    responses={200: {"model": ImportReport}, **documented(401, 403, 422)},
+)
+async def import_dataset(
+    symbol: SafeName,
+    timeframe: SafeName,
+    options: Annotated[ImportRequest, Query()],
+    caller: Operator,
+    state: BackendState,
+    request: Request,
+    response: Response,
+) -> ImportReport:
+    """Checks a CSV file, plain or gzip, row by row and puts it in place of what was there.
+
+    A dry run writes nothing and answers 200, also about a file that would be refused.
+    """
+    shared = state.settings.shared_mount_path
+    if options.dry_run:
+        response.status_code = 200
+    async with _body(request, str(shared)) as body:
+        return await asyncio.to_thread(
+            import_csv,
+            body,
+            shared / "data",
+            symbol,
+            timeframe,
+            options,
+            by=caller.subject,
+            now=datetime.now(UTC),
+        )
+
+
+@router.delete("/{symbol}/{timeframe}", status_code=204, responses=documented(401, 403, 404, 422))
+async def remove_dataset(
+    symbol: SafeName, timeframe: SafeName, _caller: Operator, state: BackendState
+) -> None:
+    """Removes a dataset; results that were made with it stay."""
+    root = state.settings.shared_mount_path / "data"
+    await asyncio.to_thread(remove, root, symbol, timeframe)
+
+
+@asynccontextmanager
+async def _body(request: Request, directory: str) -> AsyncIterator[IO[bytes]]:
+    """What is uploaded; in a nameless file of ``directory`` if it is large."""
+    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=directory) as body:
         size = 0
         async for chunk in request.stream():
             size += len(chunk)
             if size > MAX_UPLOAD:
                 raise UsageError(
                     f"the file is larger than {MAX_UPLOAD // 1024**2} MB",
-                    hint="Split it by timeframe or symbol.",
+                    hint="Compress it with gzip, or split it by timeframe or symbol.",
                 )
-            body.write(chunk)
+            try:
+                # A slow disk must keep no other caller waiting.
+                await asyncio.to_thread(body.write, chunk)
+            except OSError as exc:
+                raise HostNotReady(
+                    f"the shared directory {directory} cannot take the upload ({exc.strerror})",
+                    hint="Check that it is mounted, has space and belongs to user 10001.",
+                ) from exc
         body.seek(0)
-        return await asyncio.to_thread(import_csv, body, root, symbol, timeframe)
+        yield body

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 from ktrdr.errors import InvalidParameters, UsageError
 from ktrdr.marketdata.bars import read_bars
 from tests.unit.backtesting.bars import random_bars, write_csv
+from tests.unit.marketdata.files import bring_in, table
 
 
 @pytest.fixture
@@ -97,6 +98,9 @@ GOOD = "timestamp,open,high,low,close,volume\n2020-01-01T00:00:00Z,1,2,0.5,1,10\
         (GOOD + "2020-01-02T00:00:00Z,-1,2,-1,1,10\n", "no positive numbers"),
         (GOOD + "2020-01-02T00:00:00Z,1,0.9,0.5,1,10\n", "do not enclose"),
         (GOOD + "2019-01-02T00:00:00Z,1,2,0.5,1,10\n", "not in the order"),
+        (GOOD + "2020-01-01T00:00:00Z,1,2,0.5,1,10\n", "not in the order"),
+        (GOOD + ",1,2,0.5,1,10\n", "without a time"),
+        (GOOD + "2020-01-02T00:00:00Z,1,2,0.5,1,-10\n", "volumes that are negative"),
     ],
 )
 def test_a_file_that_was_put_there_by_hand_and_is_no_dataset_is_told_in_a_sentence(
@@ -107,3 +111,129 @@ def test_a_file_that_was_put_there_by_hand_and_is_no_dataset_is_told_in_a_senten
     with pytest.raises(InvalidParameters, match=words) as caught:
         read_bars(tmp_path, "HAND", "1d")
     assert "ktrdr data import" in str(caught.value.hint)
+
+
+@pytest.fixture
+def imported(tmp_path: Path) -> Path:
+    """A thousand bars of a minute that were imported."""
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    rows = [
+        f"{(start + timedelta(minutes=n * 10)).isoformat()},{n + 1},{n + 2},{n + 1},{n + 2},{n}"
+        for n in range(1000)
+    ]
+    bring_in(table(*rows), tmp_path, "BIG", "10m")
+    return tmp_path
+
+
+class Reads:
+    """Counts the bytes that are read of each kind of file."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.by_suffix: dict[str, int] = {}
+        real_open, real_fromfile = Path.open, np.fromfile
+
+        def watched(path: Path, *args, **kwargs):
+            file = real_open(path, *args, **kwargs)
+            read = file.read
+
+            def counted(*size):
+                found = read(*size)
+                self.by_suffix[path.suffix] = self.by_suffix.get(path.suffix, 0) + len(found)
+                return found
+
+            return Watched(file, counted)
+
+        def fromfile(file, dtype, count):
+            found = real_fromfile(file.file, dtype, count)
+            self.by_suffix[".bars"] += found.nbytes
+            return found
+
+        monkeypatch.setattr(Path, "open", watched)
+        monkeypatch.setattr(np, "fromfile", fromfile)
+
+
+class Watched:
+    """A file whose reads are counted."""
+
+    def __init__(self, file, read) -> None:
+        self.file, self.read = file, read
+
+    def __getattr__(self, name: str):
+        return getattr(self.file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.file.close()
+
+
+def test_a_range_of_an_imported_dataset_reads_that_range_and_little_more(
+    imported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = Reads(monkeypatch)
+    bars = read_bars(imported, "BIG", "10m", date(2020, 1, 3), date(2020, 1, 4))
+    assert len(bars) == 144
+    assert reads.by_suffix.get(".csv", 0) == 0
+    # The bars, both ends of the file, and two searches by halving.
+    assert 144 * 48 < reads.by_suffix[".bars"] <= (144 + 2 + 2 * 10) * 48
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        (None, None),
+        (date(2020, 1, 3), None),
+        (None, date(2020, 1, 3)),
+        (date(2020, 1, 2), date(2020, 1, 5)),
+        (date(1999, 1, 1), date(2030, 1, 1)),
+    ],
+)
+def test_an_imported_dataset_reads_the_same_with_and_without_its_binary_copy(
+    imported: Path, start: date | None, end: date | None
+) -> None:
+    fast = read_bars(imported, "BIG", "10m", start, end)
+    for copy in imported.glob("BIG/.*.bars"):
+        copy.unlink()
+    slow = read_bars(imported, "BIG", "10m", start, end)
+    assert fast.times.equals(slow.times)
+    assert fast.times.dtype == slow.times.dtype
+    assert fast.data_hash == slow.data_hash
+    for column in ("open", "high", "low", "close", "volume"):
+        np.testing.assert_array_equal(getattr(fast, column), getattr(slow, column))
+        assert getattr(fast, column).flags["C_CONTIGUOUS"]
+
+
+def test_dates_outside_an_imported_dataset_are_refused_with_what_it_covers(imported: Path) -> None:
+    for start, end in ((date(2030, 1, 1), None), (None, date(2019, 1, 1))):
+        with pytest.raises(InvalidParameters, match="no bars between") as caught:
+            read_bars(imported, "BIG", "10m", start, end)
+        assert caught.value.hint == "It covers 2020-01-01 to 2020-01-07."
+
+
+def test_what_is_changed_by_hand_after_an_import_is_read_and_hashed_anew(imported: Path) -> None:
+    before = read_bars(imported, "BIG", "10m")
+    path = imported / "BIG" / "10m.csv"
+    path.write_text(path.read_text().replace(",1.0,2.0,1.0,2.0,0.0", ",1.0,2.0,1.0,1.5,0.0"))
+    after = read_bars(imported, "BIG", "10m")
+    assert (before.close[0], after.close[0]) == (2.0, 1.5)
+    assert after.data_hash == hashlib.sha256(path.read_bytes()).hexdigest() != before.data_hash
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: raw[:-1],
+        lambda raw: raw + b"\0" * 48,
+        lambda raw: b"\0" * len(raw),
+        lambda raw: raw[:480] + b"\xff" * 48 + raw[528:],
+        lambda raw: raw[:480] + raw[528:576] + raw[480:528] + raw[576:],
+    ],
+)
+def test_a_damaged_binary_copy_is_not_believed(imported: Path, damage) -> None:
+    expected = read_bars(imported, "BIG", "10m")
+    (copy,) = imported.glob("BIG/.*.bars")
+    copy.write_bytes(damage(copy.read_bytes()))
+    found = read_bars(imported, "BIG", "10m")
+    np.testing.assert_array_equal(found.close, expected.close)
+    assert found.times.equals(expected.times)

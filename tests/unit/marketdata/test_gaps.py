@@ -1,0 +1,133 @@
+"""Gaps are found by a rule that knows no calendar, and what it leaves out it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ktrdr.data_contracts import Gaps
+from ktrdr.marketdata.gaps import GapFinder
+
+MONDAY = datetime(2024, 1, 8, tzinfo=UTC)
+
+
+def gaps(timeframe: str, times: Iterable[datetime]) -> Gaps:
+    finder = GapFinder(timeframe)
+    for line, time in enumerate(times, start=2):
+        finder.observe(line, int(time.timestamp()))
+    return finder.report()
+
+
+def days(*offsets: int) -> list[datetime]:
+    return [MONDAY + timedelta(days=each) for each in offsets]
+
+
+def sessions(weeks: int, minutes: int = 30) -> list[datetime]:
+    """Monday to Friday, half past two to nine, every so many minutes."""
+    return [
+        MONDAY + timedelta(days=7 * week + day, hours=14, minutes=30 + minute)
+        for week in range(weeks)
+        for day in range(5)
+        for minute in range(0, 390, minutes)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("offsets", "count", "missing"),
+    [
+        ((0, 1, 2, 3, 4, 7, 8), 0, 0),
+        ((3, 8), 0, 0),  # Thursday to Tuesday, as at Easter
+        ((0, 3), 0, 0),
+        ((0, 4), 1, 3),
+        ((3, 9), 1, 3),
+        ((4, 14), 1, 5),
+    ],
+)
+def test_a_daily_gap_is_three_weekdays_in_a_row_without_a_bar(
+    offsets: tuple[int, ...], count: int, missing: int
+) -> None:
+    found = gaps("1d", days(*offsets))
+    assert (found.count, found.missing_bars) == (count, missing)
+
+
+def test_where_there_is_trade_at_weekends_every_day_counts() -> None:
+    found = gaps("1d", days(*range(14), 15, 16, *range(20, 30)))
+    assert (found.count, found.missing_bars) == (2, 4)
+    assert found.first[0].after == MONDAY + timedelta(days=13)
+    assert found.first[0].line == 16
+
+
+def test_daily_bars_may_move_by_the_hour_that_clocks_do() -> None:
+    times = [MONDAY + timedelta(days=day, hours=5 - (day > 5)) for day in range(14)]
+    assert gaps("1d", times).count == 0
+
+
+def test_nights_and_weekends_that_recur_are_pauses_and_a_missing_bar_is_a_gap() -> None:
+    times = sessions(weeks=3)
+    lost = times.pop(40)
+    found = gaps("30m", times)
+    assert (found.count, found.missing_bars) == (1, 1)
+    assert found.first[0].after == lost - timedelta(minutes=30)
+    assert [(each.start, each.end, each.times) for each in found.pauses] == [("21:00", "14:30", 14)]
+
+
+def test_a_session_that_ends_early_and_a_week_without_bars_are_gaps() -> None:
+    times = sessions(weeks=4)
+    early = [time for time in times if time.date() != MONDAY.date() or time.hour < 18]
+    assert gaps("30m", early).count == 1
+    without = [time for time in times if not 7 <= (time - MONDAY).days < 14]
+    found = gaps("30m", without)
+    assert (found.count, found.first[0].until) == (1, MONDAY + timedelta(days=14, hours=14.5))
+
+
+def test_the_weekends_of_currencies_recur_in_summer_and_in_winter() -> None:
+    start = datetime(2023, 1, 1, 22, tzinfo=UTC)
+    times = []
+    for hour in range(52 * 7 * 24):
+        time = start + timedelta(hours=hour)
+        close = 21 if 4 <= time.month <= 10 else 22
+        hours = time.weekday() * 24 + time.hour
+        if hours < 4 * 24 + close or hours >= 6 * 24 + close:
+            times.append(time)
+    found = gaps("1h", times)
+    # Only the week-end on which clocks are changed is like no other.
+    assert [gap.after.date().isoformat() for gap in found.first] == ["2023-03-31"]
+    assert {(each.start, each.end) for each in found.pauses} == {
+        ("21:00", "21:00"),
+        ("22:00", "22:00"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "offsets", "count", "missing"),
+    [
+        ("1w", (0, 7, 15, 21), 0, 0),
+        ("1w", (0, 7, 21), 1, 1),
+        ("1mo", (0, 31, 60, 91), 0, 0),
+        ("1mo", (0, 31, 91), 1, 1),
+        ("3mo", (0, 91, 182, 366), 1, 1),
+    ],
+)
+def test_weeks_and_months_may_vary_and_none_may_be_left_out(
+    timeframe: str, offsets: tuple[int, ...], count: int, missing: int
+) -> None:
+    found = gaps(timeframe, days(*offsets))
+    assert (found.count, found.missing_bars) == (count, missing)
+
+
+@given(
+    st.sampled_from(["1m", "5m", "1h", "24h", "1d", "2d", "1w", "1mo"]),
+    st.lists(st.integers(-(2**33), 2**32), unique=True, max_size=60),
+)
+def test_any_times_give_a_report_whose_parts_agree(timeframe: str, seconds: list[int]) -> None:
+    finder = GapFinder(timeframe)
+    for line, time in enumerate(sorted(seconds), start=2):
+        finder.observe(line, time)
+    found = finder.report()
+    assert found.missing_bars >= found.count >= len(found.first)
+    assert all(gap.missing_bars >= 1 and gap.after < gap.until for gap in found.first)
+    assert [gap.line for gap in found.first] == sorted(gap.line for gap in found.first)
