@@ -47,7 +47,7 @@ def connection_arguments(settings: Settings, application: str) -> dict[str, Any]
         "password": settings.db_password.reveal(),
         "application_name": application,
         "connect_timeout": CONNECT_TIMEOUT_S,
-        # A statement that was prepared before a migration fails after it where it reads all columns.
+        # One that was prepared before a migration fails after it where it reads all columns.
         "prepare_threshold": None,
         "keepalives": 1,
         "keepalives_idle": 10,

@@ -15,6 +15,7 @@ from ktrdr.contracts import OperationStatus
 from ktrdr.database.pool import connection_arguments
 from ktrdr.errors import DatabaseUnavailable, HostNotReady
 from ktrdr.fleet.health import HealthChecker
+from ktrdr.marketdata.store import sweep as sweep_imports
 from ktrdr.operations.leases import LeaseBook
 from ktrdr.operations.store import OperationStore
 from ktrdr.operations.sweeping import sweep
@@ -78,9 +79,11 @@ class Upkeep:
 
     async def _sweep(self) -> None:
         """Removes files that killed workers have left behind."""
-        removed = await sweep(self._store, self._settings.shared_mount_path)
+        shared = self._settings.shared_mount_path
+        removed = await sweep(self._store, shared)
         if removed:
             logger.info("removed %d leftovers of attempts that nobody finishes", len(removed))
+        await asyncio.to_thread(sweep_imports, shared / "data")
 
     async def _measure(self) -> None:
         metrics.operations_unfinished.clear()

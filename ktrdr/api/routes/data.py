@@ -16,13 +16,12 @@ from ktrdr.api.errors import documented
 from ktrdr.api.state import BackendState
 from ktrdr.contracts import NAME_PATTERN
 from ktrdr.data_contracts import Dataset, DatasetDetails, ImportReport, ImportRequest
-from ktrdr.errors import HostNotReady, UsageError
+from ktrdr.errors import HostNotReady
 from ktrdr.marketdata.catalogue import describe, list_datasets, remove
 from ktrdr.marketdata.importing import import_csv
 
 router = APIRouter(prefix="/data", tags=["data"])
 
-MAX_UPLOAD: Final = 512 * 1024 * 1024
 # What fits in memory stays there; the container's temporary directory is small.
 IN_MEMORY: Final = 16 * 1024 * 1024
 SafeName = Annotated[str, Path(pattern=NAME_PATTERN)]
@@ -55,7 +54,7 @@ async def dataset(
 @router.put(
     "/{symbol}/{timeframe}",
     status_code=201,
-    responses={200: {"model": ImportReport}, **documented(401, 403, 422)},
+    responses={200: {"model": ImportReport}, **documented(401, 403, 413, 422)},
 )
 async def import_dataset(
     symbol: SafeName,
@@ -74,7 +73,7 @@ async def import_dataset(
     if options.dry_run:
         response.status_code = 200
     async with _body(request, str(shared)) as body:
-        return await asyncio.to_thread(
+        report = await asyncio.to_thread(
             import_csv,
             body,
             shared / "data",
@@ -84,29 +83,26 @@ async def import_dataset(
             by=caller.subject,
             now=datetime.now(UTC),
         )
+    if not options.dry_run:
+        await state.audit.note(caller, "data.import", f"{symbol}/{timeframe}")
+    return report
 
 
 @router.delete("/{symbol}/{timeframe}", status_code=204, responses=documented(401, 403, 404, 422))
 async def remove_dataset(
-    symbol: SafeName, timeframe: SafeName, _caller: Operator, state: BackendState
+    symbol: SafeName, timeframe: SafeName, caller: Operator, state: BackendState
 ) -> None:
     """Removes a dataset; results that were made with it stay."""
     root = state.settings.shared_mount_path / "data"
     await asyncio.to_thread(remove, root, symbol, timeframe)
+    await state.audit.note(caller, "data.remove", f"{symbol}/{timeframe}")
 
 
 @asynccontextmanager
 async def _body(request: Request, directory: str) -> AsyncIterator[IO[bytes]]:
     """What is uploaded; in a nameless file of ``directory`` if it is large."""
     with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=directory) as body:
-        size = 0
         async for chunk in request.stream():
-            size += len(chunk)
-            if size > MAX_UPLOAD:
-                raise UsageError(
-                    f"the file is larger than {MAX_UPLOAD // 1024**2} MB",
-                    hint="Compress it with gzip, or split it by timeframe or symbol.",
-                )
             try:
                 # A slow disk must keep no other caller waiting.
                 await asyncio.to_thread(body.write, chunk)
