@@ -9,7 +9,8 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos.run import Account, run
+from tests.chaos.account import Account
+from tests.chaos.run import run
 
 
 def show(account: Account, console: Console) -> None:
@@ -18,13 +19,15 @@ def show(account: Account, console: Console) -> None:
     table.add_column("fault")
     for title in ("injected", "operations hit", "recovered", "lost"):
         table.add_column(title, justify="right")
-    for name, *figures in account.table():
-        table.add_row(name, *map(str, figures))
+    table.add_column("cost")
+    for row in account.table():
+        table.add_row(*row)
     console.print(table)
     for problem in account.problems:
         console.print(f"[red]{problem}[/]")
     console.print(
-        f"{account.completed} operations completed in {account.seconds:.0f} s; "
+        f"{account.completed.total()} operations completed in {account.seconds:.0f} s "
+        f"({', '.join(f'{number} {kind}' for kind, number in sorted(account.completed.items()))}); "
         f"{account.given_up} had been hit so often that they were given up, and were resumed"
     )
 

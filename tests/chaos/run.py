@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import random
 import shutil
 import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psycopg
-
 from ktrdr.contracts import Operation, OperationRequest, OperationStatus, OperationType
 from ktrdr.errors import KtrdrError
+from tests.chaos.account import Account
 from tests.chaos.faults import FAULTS
 from tests.chaos.fleet import Fleet, wait_until_all_answer
+from tests.chaos.truth import Tables
+from tests.integration.mounts import small_file_system
 from tests.integration.postgres import running_server
 from tests.integration.processes import site, wait_for
 
@@ -27,44 +29,36 @@ DATA = Path(__file__).parents[1] / "data" / "sp500_2007_2009.csv"
 # Few kinds of work, so that each is known from an undisturbed run.
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("backtest", {"symbol": "SP500", "train_bars": 200, "folds": 4}),
-    ("backtest", {"symbol": "SP500", "train_bars": 300, "folds": 3, "fast_windows": [5, 10]}),
-    ("training", {"symbol": "SP500", "epochs": 40, "seed": 1}),
+    (
+        "backtest",
+        {
+            "symbol": "SP500",
+            "train_bars": 300,
+            "folds": 3,
+            "strategy": "donchian_breakout",
+        },
+    ),
+    ("training", {"symbol": "SP500", "epochs": 40, "patience": 40, "seed": 1}),
     ("training", {"symbol": "SP500", "epochs": 60, "seed": 2, "hidden_units": [24]}),
+    (
+        "sweep",
+        {
+            "symbol": "SP500",
+            "train_bars": 200,
+            "folds": 2,
+            "strategy_parameters": {"fast": [5, 10], "slow": [20, 50]},
+        },
+    ),
 )
+# A sweep is five operations: it comes less often than the others.
+WEIGHTS = (3, 3, 3, 3, 1)
 # These tell of the run, not of its outcome: times of day, and the operation's own name.
 TELLING_OF_THE_RUN = ("operation.log", "result.json", "report.html")
-# Where a fault may stop an operation from being tried again; see MAX_DEATHS and MAX_LOST_LEASES.
-GIVEN_UP = ("killed", "lease-lost")
+NAMING_OPERATIONS = ("model", "best_operation")
+# Where faults in a row stop an operation from being tried again; see ktrdr.operations.settlement.
+GIVEN_UP = ("killed", "lease-lost", "not-ready")
 SETTLE_S = 300.0
-
-
-@dataclass
-class Account:
-    """What faults have done.
-
-    Attributes:
-        injected: How often each was injected.
-        hit: The operations each has hit, as often as it did.
-        given_up: Operations that failed because they had been hit too often, and were resumed.
-        problems: What must not be: each is a reason to fail.
-    """
-
-    injected: Counter[str] = field(default_factory=Counter)
-    hit: dict[str, list[str]] = field(default_factory=dict)
-    given_up: int = 0
-    problems: list[str] = field(default_factory=list)
-    completed: int = 0
-    seconds: float = 0.0
-
-    def table(self) -> list[tuple[str, int, int, int, int]]:
-        """Fault, injected, operations hit, recovered, lost."""
-        lost = {problem.partition(":")[0] for problem in self.problems}
-        rows = []
-        for name in FAULTS:
-            hit = self.hit.get(name, [])
-            gone = sum(operation in lost for operation in hit)
-            rows.append((name, self.injected[name], len(hit), len(hit) - gone, gone))
-        return rows
+SHARED_MB = 512
 
 
 def run(seed: int, operations: int, say: Any = print) -> Account:
@@ -72,12 +66,17 @@ def run(seed: int, operations: int, say: Any = print) -> Account:
 
     Args:
         seed: Decides which work comes in which order, and which fault strikes when and whom.
-        operations: How many.
+        operations: How many; the parts of a sweep are not counted.
         say: Is told what happens.
     """
     began = time.monotonic()
     place = Path(tempfile.mkdtemp(prefix="ktrdr-chaos-"))
-    with running_server() as server, server.database() as settings, site(settings, place) as found:
+    with (
+        running_server() as server,
+        server.database() as settings,
+        site(settings, place) as found,
+        small_file_system(found.shared, SHARED_MB),
+    ):
         fleet = Fleet(server, found)
         fleet.start()
         with DATA.open("rb") as file:
@@ -86,6 +85,8 @@ def run(seed: int, operations: int, say: Any = print) -> Account:
         say(f"{time.monotonic() - began:6.1f} s  undisturbed runs done")
         account = _disturbed(fleet, seed, operations, began, say)
         _examine(fleet, expected, account)
+        found.end()
+        fleet.close()
     account.seconds = time.monotonic() - began
     if not account.problems:
         shutil.rmtree(place)
@@ -104,10 +105,9 @@ def _undisturbed(fleet: Fleet, variant: int) -> dict[str, str]:
 
 def _disturbed(fleet: Fleet, seed: int, operations: int, began: float, say: Any) -> Account:
     dice, account = random.Random(seed), Account()
-    submitted = [
-        _submit(fleet, dice.randrange(len(VARIANTS)), UUID(int=dice.getrandbits(128)))
-        for _ in range(operations)
-    ]
+    tables = Tables(fleet.site.settings)
+    variants = dice.choices(range(len(VARIANTS)), WEIGHTS, k=operations)
+    submitted = [_submit(fleet, each, UUID(int=dice.getrandbits(128))) for each in variants]
     schedule: list[str] = []
     while True:
         left = sum(not each.status.is_final for each in fleet.all_operations())
@@ -117,9 +117,9 @@ def _disturbed(fleet: Fleet, seed: int, operations: int, began: float, say: Any)
         schedule = schedule or dice.sample(sorted(FAULTS), len(FAULTS))
         name = schedule.pop()
         time.sleep(dice.uniform(0.3, 1.5))
+        at = tables.now()
         hit = FAULTS[name](fleet, dice)
-        account.injected[name] += 1
-        account.hit.setdefault(name, []).extend(each.operation_id for each in hit)
+        account.note(name, hit, at)
         say(f"{time.monotonic() - began:6.1f} s  {name}: {len(hit)} hit, {left} to go")
         wait_until_all_answer(fleet)
     _settle(fleet, account, submitted)
@@ -133,7 +133,10 @@ def _settle(fleet: Fleet, account: Account, submitted: list[str]) -> None:
         found = fleet.all_operations()
         given_up = [each for each in found if each.error and each.error.kind in GIVEN_UP]
         for each in given_up:
-            fleet.client.resume(each.operation_id)
+            # A part that failed is collected as failed: the whole is done again with it.
+            for name in filter(None, (each.operation_id, each.parent_id)):
+                with suppress(KtrdrError):
+                    fleet.client.resume(name)
         account.given_up += len(given_up)
         if not given_up and all(each.status.is_final for each in found):
             break
@@ -144,17 +147,44 @@ def _settle(fleet: Fleet, account: Account, submitted: list[str]) -> None:
 
 def _examine(fleet: Fleet, expected: list[dict[str, str]], account: Account) -> None:
     """Every operation ended well, once, with the undisturbed run's result, and nothing is left."""
-    found = fleet.all_operations()
+    found, tables = fleet.all_operations(), Tables(fleet.site.settings)
     for each in found:
         if each.status is not OperationStatus.COMPLETED:
             account.problems.append(f"{each.operation_id}: {each.status} ({each.error})")
             continue
-        account.completed += 1
-        if _digests(fleet, each) != expected[_variant_of(each)]:
+        account.completed[each.operation_type.value] += 1
+        if each.parent_id is None and _digests(fleet, each) != expected[_variant_of(each)]:
             account.problems.append(f"{each.operation_id}: its result is another one")
     with suppress(AssertionError):
         wait_for("the sweep", lambda: not _left_behind(fleet, found), 20)
     account.problems += _left_behind(fleet, found)
+    account.problems += tables.contradictions()
+    account.problems += _miscounted(fleet, tables)
+    account.started = tables.starts()
+
+
+def _miscounted(fleet: Fleet, tables: Tables) -> list[str]:
+    """Where the workers' counters say something else than the tables.
+
+    A worker that is killed takes with it what it counted since it was last looked at: it had one
+    operation at a time, so it can be one a kill. A write whose answer was lost with the connection
+    is not counted either, although it was made. Nothing may be counted twice.
+    """
+    counted: Counter[tuple[str, str]] = Counter()
+    for member in fleet.members:
+        counted += member.counted + member.counts()
+    told = tables.ended()
+    unknown = sum((told - counted).values())
+    problems = [f"{key}: counted {n} times too often" for key, n in (counted - told).items()]
+    # Cancelling and giving up are the backend's doing, and no worker's.
+    most = fleet.killed + sum(told[key] for key in told if key[1] != "completed") + LOST_ANSWERS
+    if unknown > most:
+        problems.append(f"counters: {unknown} ends were not counted, of {most} at most")
+    return problems
+
+
+# Connections are cut in the middle of a commit now and then.
+LOST_ANSWERS = 10
 
 
 def _variant_of(operation: Operation) -> int:
@@ -173,23 +203,13 @@ def _left_behind(fleet: Fleet, found: list[Operation]) -> list[str]:
     results = {path.name for path in (shared / "results").iterdir()}
     problems += [f"results/{name}: belongs to no operation" for name in results - names]
     problems += [f"op_{name}: has no result directory" for name in names - results]
-    kept = shared / "checkpoints"
-    if kept.is_dir():
-        problems += [f"checkpoints/{path.name}: is left behind" for path in kept.iterdir()]
-    settings = fleet.site.settings
-    with psycopg.connect(
-        host=settings.db_host,
-        port=settings.db_port,
-        dbname=settings.db_name,
-        user=settings.db_user.reveal(),
-        password=settings.db_password.reveal(),
-    ) as connection:
-        twice = connection.execute(
-            "SELECT operation_id, count(*) FROM operation_events"
-            " WHERE kind = 'finished' AND status = 'completed'"
-            " GROUP BY operation_id HAVING count(*) > 1"
-        ).fetchall()
-    return problems + [f"{name}: completed {count} times" for name, count in twice]
+    for place in ("checkpoints", "logs"):
+        kept = shared / place
+        if kept.is_dir():
+            problems += [f"{place}/{path.name}: is left behind" for path in kept.iterdir()]
+    models = {path.name.partition("_")[2] for path in (shared / "models").iterdir()}
+    trained = {name.removeprefix("training_") for name in names if name.startswith("training_")}
+    return problems + [f"models/{name}: is not as it should be" for name in models ^ trained]
 
 
 def _submit(fleet: Fleet, variant: int, key: UUID) -> str:
@@ -204,10 +224,29 @@ def _digests(fleet: Fleet, operation: Operation) -> dict[str, str]:
         results = fleet.client.results(operation.operation_id)
         directory = fleet.site.shared / results.directory
         files = {
-            str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+            str(path.relative_to(directory)): hashlib.sha256(_content(path)).hexdigest()
             for path in sorted(directory.rglob("*"))
             if path.is_file() and path.name not in TELLING_OF_THE_RUN
         }
-        figures = {name: value for name, value in results.summary.items() if name != "model"}
+        figures = {
+            name: value for name, value in results.summary.items() if name not in NAMING_OPERATIONS
+        }
+        if "model" in results.summary:
+            model = fleet.site.shared / str(results.summary["model"])
+            files |= {
+                f"model/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
+                for path in sorted(model.iterdir())
+            }
         return {**files, "figures": str(sorted(figures.items()))}
     return {}
+
+
+def _content(path: Path) -> bytes:
+    """What a file holds; of a table, all but the names of operations."""
+    content = path.read_bytes()
+    if path.name != "results.csv":
+        return content
+    rows = csv.DictReader(io.StringIO(content.decode()))
+    return "\n".join(
+        str({k: v for k, v in row.items() if k != "operation"}) for row in rows
+    ).encode()
