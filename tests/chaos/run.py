@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import random
 import shutil
 import tempfile
@@ -153,8 +154,8 @@ def _examine(fleet: Fleet, expected: list[dict[str, str]], account: Account) -> 
             account.problems.append(f"{each.operation_id}: {each.status} ({each.error})")
             continue
         account.completed[each.operation_type.value] += 1
-        if each.parent_id is None and _digests(fleet, each) != expected[_variant_of(each)]:
-            account.problems.append(f"{each.operation_id}: its result is another one")
+        if each.parent_id is None and (others := _differences(fleet, each, expected)):
+            account.problems.append(f"{each.operation_id}: its result is another one in {others}")
     with suppress(AssertionError):
         wait_for("the sweep", lambda: not _left_behind(fleet, found), 20)
     account.problems += _left_behind(fleet, found)
@@ -234,19 +235,27 @@ def _digests(fleet: Fleet, operation: Operation) -> dict[str, str]:
         if "model" in results.summary:
             model = fleet.site.shared / str(results.summary["model"])
             files |= {
-                f"model/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
+                f"model/{path.name}": hashlib.sha256(_content(path)).hexdigest()
                 for path in sorted(model.iterdir())
             }
         return {**files, "figures": str(sorted(figures.items()))}
     return {}
 
 
+def _differences(fleet: Fleet, operation: Operation, expected: list[dict[str, str]]) -> str:
+    """Which files or figures are not those of the undisturbed run."""
+    found, wanted = _digests(fleet, operation), expected[_variant_of(operation)]
+    names = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+    return ", ".join(names)
+
+
 def _content(path: Path) -> bytes:
-    """What a file holds; of a table, all but the names of operations."""
+    """What a file holds, all but the names of operations."""
     content = path.read_bytes()
-    if path.name != "results.csv":
-        return content
-    rows = csv.DictReader(io.StringIO(content.decode()))
-    return "\n".join(
-        str({k: v for k, v in row.items() if k != "operation"}) for row in rows
-    ).encode()
+    if path.name == "results.csv":
+        rows = csv.DictReader(io.StringIO(content.decode()))
+        kept = [{k: v for k, v in row.items() if k != "operation"} for row in rows]
+        return json.dumps(kept).encode()
+    if path.name == "metadata.json":
+        return json.dumps({**json.loads(content), "operation_id": None}).encode()
+    return content

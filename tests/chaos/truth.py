@@ -70,6 +70,11 @@ class Tables:
             found[operation_id].append(at)
         return dict(found)
 
+    def step(self, operation_id: str) -> int:
+        """The step of an operation's newest checkpoint; 0 if it has none."""
+        rows = self._all("SELECT operation_id, step FROM operation_checkpoints")
+        return int(dict(rows).get(operation_id, 0))
+
     def ended(self) -> Counter[tuple[str, str]]:
         """How many operations ended, by type and status, every end of one that was resumed too."""
         rows = self._all(
