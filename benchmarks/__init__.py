@@ -1,0 +1,1 @@
+"""What is measured, as programs that anybody can run again; see docs/benchmarks.md."""
