@@ -1,1 +1,1 @@
-"""What is measured, to be repeated: figures of the documentation come from here."""
+"""Measurements of the whole, run by hand: they print and store figures, and assert nothing."""

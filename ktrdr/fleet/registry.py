@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from psycopg.types.json import Jsonb
 
-from ktrdr.contracts import Worker, WorkerRegistration, WorkerStatus, WorkerType
+from ktrdr.contracts import Worker, WorkerHealth, WorkerRegistration, WorkerStatus, WorkerType
 from ktrdr.database.pool import Pool, transaction
 from ktrdr.database.queries import query
 from ktrdr.errors import NotFound
@@ -101,41 +101,37 @@ class WorkerRegistry:
         if await self._one("remove", {"worker_id": worker_id}) is None:
             raise NotFound(f"there is no worker {worker_id!r}")
 
-    async def mark_healthy(
-        self, worker: Worker, *, version: str, current_operation_id: str | None
-    ) -> None:
-        """Notes a good health check and what it said."""
-        await self._run(
-            "healthy",
+    async def mark_healthy(self, checked: Sequence[tuple[Worker, WorkerHealth]]) -> None:
+        """Notes good health checks and what they said."""
+        rows = [
             {
-                "worker_id": worker.worker_id,
-                "endpoint_url": worker.endpoint_url,
-                "version": version,
-                "current_operation_id": current_operation_id,
-            },
-        )
+                **_registration_of(worker),
+                "version": health.version,
+                "current_operation_id": health.current_operation_id,
+            }
+            for worker, health in checked
+        ]
+        if rows:
+            await self._run("healthy", {"checked": Jsonb(rows)})
 
-    async def mark_unhealthy(self, worker: Worker, *, failures: int, unavailable: bool) -> None:
-        """Notes a bad health check."""
-        await self._run(
-            "unhealthy",
+    async def mark_unhealthy(self, checked: Sequence[tuple[Worker, bool]]) -> None:
+        """Notes bad health checks, and whether the worker is unavailable by now."""
+        rows = [
             {
-                "worker_id": worker.worker_id,
-                "endpoint_url": worker.endpoint_url,
-                "failures": failures,
+                **_registration_of(worker),
+                "failures": worker.health_check_failures + 1,
                 "unavailable": unavailable,
-            },
-        )
+            }
+            for worker, unavailable in checked
+        ]
+        if rows:
+            await self._run("unhealthy", {"checked": Jsonb(rows)})
 
     async def forget(self, worker: Worker, *, after_s: float) -> None:
         """Removes a worker that has not been well for ``after_s`` seconds."""
         await self._run(
             "forget",
-            {
-                "worker_id": worker.worker_id,
-                "endpoint_url": worker.endpoint_url,
-                "after_s": after_s,
-            },
+            {**_registration_of(worker), "after_s": after_s},
         )
 
     async def _one(self, name: str, values: Mapping[str, Any]) -> Row | None:
@@ -146,6 +142,11 @@ class WorkerRegistry:
     async def _run(self, name: str, values: Mapping[str, Any]) -> None:
         async with transaction(self._pool) as connection:
             await connection.execute(_sql(name), values)
+
+
+def _registration_of(worker: Worker) -> dict[str, str]:
+    """What tells a registration from a later one of the same worker."""
+    return {"worker_id": worker.worker_id, "endpoint_url": worker.endpoint_url}
 
 
 def _sql(name: str) -> LiteralString:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
 
@@ -62,20 +64,23 @@ class Upkeep:
         """Holds the leader's lock for as long as the connection lives."""
         arguments = connection_arguments(self._settings, "ktrdr-upkeep")
         connection = await AsyncConnection.connect(**arguments, autocommit=True)
-        async with connection:
+        async with connection, _one_at_a_time() as in_background:
             next_check = next_sweep = 0.0
             while await _is_leader(connection):
                 metrics.database_up.set(1)
                 expired = await self._leases.reap()
                 metrics.leases_expired.inc(len(expired))
-                if time.monotonic() >= next_check:
+                # A round may take as long as a silent worker does; expired leases do not wait.
+                if time.monotonic() >= next_check and in_background(self._check):
                     next_check = time.monotonic() + self._settings.health_check_interval_s
-                    await self._checker.check_all(datetime.now(UTC))
                 if time.monotonic() >= next_sweep:
                     next_sweep = time.monotonic() + self._settings.sweep_every_s
                     await self._sweep()
                 await self._measure()
                 await asyncio.sleep(min(REAP_EVERY_S, self._settings.health_check_interval_s))
+
+    async def _check(self) -> None:
+        await self._checker.check_all(datetime.now(UTC))
 
     async def _sweep(self) -> None:
         """Removes files that killed workers have left behind."""
@@ -93,6 +98,31 @@ class Upkeep:
             metrics.operations_unfinished.labels(kind, status).set(row["number"])
             if status == OperationStatus.PENDING:
                 metrics.oldest_pending.labels(kind).set(float(row["oldest_s"]))
+
+
+@asynccontextmanager
+async def _one_at_a_time() -> AsyncIterator[Callable[[Callable[[], Awaitable[None]]], bool]]:
+    """Starts work beside the block, unless the last one is still at it; all ends with the block.
+
+    What the last one raised is raised by the next start.
+    """
+    task: asyncio.Future[None] | None = None
+
+    def start(work: Callable[[], Awaitable[None]]) -> bool:
+        nonlocal task
+        if task is not None:
+            if not task.done():
+                return False
+            task.result()
+        task = asyncio.ensure_future(work())
+        return True
+
+    try:
+        yield start
+    finally:
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def _is_leader(connection: AsyncConnection) -> bool:

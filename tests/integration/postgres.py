@@ -84,8 +84,12 @@ def _as_postgres(command: list[str]) -> list[str]:
 
 
 @contextmanager
-def running_server() -> Iterator[Server]:
-    """A new server, stopped and removed after the block."""
+def running_server(*, durable: bool = False) -> Iterator[Server]:
+    """A new server, stopped and removed after the block.
+
+    Args:
+        durable: Whether a commit waits for the disk, as it does in production.
+    """
     binaries, port = _binaries(), free_port()
     root = Path(tempfile.mkdtemp(prefix="ktrdr-pg-"))
     password_file = root / "password"
@@ -97,7 +101,8 @@ def running_server() -> Iterator[Server]:
         shutil.chown(password_file, "postgres", "postgres")
     data = root / "data"
     initdb = [str(binaries / "initdb"), "-D", str(data), "-U", USER, f"--pwfile={password_file}"]
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c fsync=off -k {root}"
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -k {root}"
+    options += " -c max_connections=200" + ("" if durable else " -c fsync=off")
 
     def control(*action: str) -> None:
         command = [str(binaries / "pg_ctl"), "-D", str(data), "-l", str(root / "log"), "-w"]

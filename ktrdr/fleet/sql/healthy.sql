@@ -1,5 +1,15 @@
 -- Only the registration that was checked is touched: the worker may have moved in the meantime.
+-- In one order always, so that two backends that change their turn cannot lock each other out.
+WITH checked AS (
+    SELECT given.* FROM jsonb_to_recordset(%(checked)s) AS given (
+        worker_id text, endpoint_url text, version text, current_operation_id text
+    )
+    JOIN workers USING (worker_id, endpoint_url)
+    ORDER BY worker_id
+    FOR UPDATE OF workers
+)
 UPDATE workers
 SET last_healthy_at = now(), health_check_failures = 0, unavailable = false,
-    version = %(version)s, current_operation_id = %(current_operation_id)s
-WHERE worker_id = %(worker_id)s AND endpoint_url = %(endpoint_url)s
+    version = checked.version, current_operation_id = checked.current_operation_id
+FROM checked
+WHERE workers.worker_id = checked.worker_id AND workers.endpoint_url = checked.endpoint_url

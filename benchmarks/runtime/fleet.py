@@ -1,0 +1,184 @@
+"""One backend and up to a thousand workers that it checks every ten seconds, as in production."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from benchmarks.runtime.ground import Ground
+from benchmarks.runtime.samples import Goal, Outcome, Samples
+from benchmarks.runtime.simulated_workers import HOST, name_of
+from ktrdr.tokens import Role
+from tests.integration.processes import Process, Site, token, wait_for
+
+LIMIT_MS = 100.0
+INTERVAL_S = 10.0
+# As if all of a thousand workers had restarted within two minutes, and some people watched.
+REGISTRATIONS_A_SECOND = 8.0
+LISTINGS_A_SECOND = 4.0
+WORKERS = "/api/v1/workers"
+
+
+@dataclass
+class Load:
+    """What the backend answered while it checked its workers."""
+
+    listing: list[float]
+    registering: list[float]
+
+
+def a_growing_fleet(ground: Ground, sizes: Sequence[int], seconds: float) -> Outcome:
+    """How long listing and registering take, and how much memory the backend has, by size."""
+    outcome = Outcome(
+        "one backend, many workers",
+        (
+            "workers",
+            "GET p50 ms",
+            "GET p99 ms",
+            "register p50 ms",
+            "register p99 ms",
+            "checks",
+            "backend CPU",
+            "backend MB",
+        ),
+    )
+    with ground.site() as place, _simulated(max(sizes)) as ports:
+        backend = place.backend(HEALTH_CHECK_INTERVAL_S=str(INTERVAL_S), HEALTH_CHECK_TIMEOUT_S="5")
+        for size in sizes:
+            asyncio.run(_register(backend, ports[:size]))
+            client = place.client(backend)
+            _wait_for_a_round(place, backend, size)
+            cpu, checks = _cpu_s(backend), _passed(backend)
+            began = time.monotonic()
+            load = asyncio.run(_load(backend, ports[:size], seconds))
+            passed = time.monotonic() - began
+            cpu = (_cpu_s(backend) - cpu) / passed
+            checks = (_passed(backend) - checks) / passed * INTERVAL_S
+            known = client.workers()
+            assert len(known) == size
+            assert all(each.health_check_failures == 0 for each in known), "a check was missed"
+            listing, registering = Samples(load.listing), Samples(load.registering)
+            outcome.rows.append(
+                [
+                    f"{size:,}",
+                    *(f"{listing.percentile(share):.1f}" for share in (0.5, 0.99)),
+                    *(f"{registering.percentile(share):.1f}" for share in (0.5, 0.99)),
+                    f"{checks:,.0f}",
+                    f"{cpu:.0%}",
+                    f"{_resident_mb(backend):.0f}",
+                ]
+            )
+        outcome.goals = [
+            Goal(f"GET /workers of {size:,}, p99", LIMIT_MS, listing.percentile(0.99), "ms"),
+            Goal(f"registering among {size:,}, p99", LIMIT_MS, registering.percentile(0.99), "ms"),
+        ]
+    outcome.notes = [
+        f"each size for {seconds:.0f} s: {LISTINGS_A_SECOND:.0f} listings and "
+        f"{REGISTRATIONS_A_SECOND:.0f} registrations a second beside the health checks, "
+        f"{len(load.listing)} and {len(load.registering)} samples; checks are those of a round of "
+        f"{INTERVAL_S:.0f} s, CPU is of one processor",
+    ]
+    return outcome
+
+
+@contextmanager
+def _simulated(count: int) -> Iterator[list[int]]:
+    """The ports of so many workers that answer."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.runtime.simulated_workers", str(count)],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        yield [int(process.stdout.readline()) for _ in range(count)]
+    finally:
+        process.kill()
+        process.wait(10)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _registration(port: int) -> dict[str, object]:
+    return {
+        "worker_id": name_of(port),
+        "worker_type": "backtesting",
+        "endpoint_url": f"http://{HOST}:{port}",
+        "capabilities": {"operations": ["backtesting"]},
+        "version": "sha-7e57ed0",
+    }
+
+
+def _client(backend: Process, role: Role) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {token(role).reveal()}"}
+    return httpx.AsyncClient(base_url=backend.url, headers=headers, timeout=30, trust_env=False)
+
+
+async def _register(backend: Process, ports: Sequence[int]) -> None:
+    async with _client(backend, Role.WORKER) as client:
+        for port in ports:
+            answer = await client.post(f"{WORKERS}/register", json=_registration(port))
+            answer.raise_for_status()
+
+
+async def _load(backend: Process, ports: Sequence[int], seconds: float) -> Load:
+    """Paced requests, whether or not earlier ones have been answered: nobody waits for others."""
+    load = Load([], [])
+    async with _client(backend, Role.READER) as reads, _client(backend, Role.WORKER) as registers:
+
+        async def look(number: int) -> None:
+            await asyncio.sleep(number / LISTINGS_A_SECOND)
+            load.listing.append(await _timed(reads.get(WORKERS)))
+
+        async def register(number: int) -> None:
+            await asyncio.sleep(number / REGISTRATIONS_A_SECOND)
+            body = _registration(ports[number % len(ports)])
+            load.registering.append(await _timed(registers.post(f"{WORKERS}/register", json=body)))
+
+        await asyncio.gather(
+            *(look(number) for number in range(round(seconds * LISTINGS_A_SECOND))),
+            *(register(number) for number in range(round(seconds * REGISTRATIONS_A_SECOND))),
+        )
+    return load
+
+
+async def _timed(request: Awaitable[httpx.Response]) -> float:
+    began = time.perf_counter()
+    (await request).raise_for_status()
+    return time.perf_counter() - began
+
+
+def _passed(backend: Process) -> float:
+    """How many health checks have passed since the backend started."""
+    page = httpx.get(f"{backend.url}/metrics", timeout=30, trust_env=False).text
+    name = 'ktrdr_worker_health_checks_total{outcome="passed"}'
+    found = [line for line in page.splitlines() if line.startswith(name)]
+    return float(found[0].rpartition(" ")[2]) if found else 0.0
+
+
+def _wait_for_a_round(place: Site, backend: Process, size: int) -> None:
+    before = _passed(backend)
+    wait_for("a round of checks", lambda: _passed(backend) >= before + size, 60)
+
+
+def _status(backend: Process, name: str) -> str:
+    lines = Path(f"/proc/{backend.popen.pid}/status").read_text().splitlines()
+    return next(line.split()[1] for line in lines if line.startswith(f"{name}:"))
+
+
+def _resident_mb(backend: Process) -> float:
+    return int(_status(backend, "VmRSS")) / 1024
+
+
+def _cpu_s(backend: Process) -> float:
+    """Seconds of processor that the backend has used."""
+    fields = Path(f"/proc/{backend.popen.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,191 @@
+"""From submit to start: the engine against the bare queue that it stands on.
+
+Both on one database, each with one worker in this process, on pools made alike, one after the other
+in random order over and over, so that whatever else the machine does falls on both. A submission of the engine
+writes the operation, its event and its queue entry in one transaction, and has started when the
+worker holds its lease. The bare queue writes its entry alone, and has started when its task runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from procrastinate import App, PsycopgConnector
+from pydantic import HttpUrl
+
+from benchmarks.runtime.ground import SMALLEST_BACKTEST, Ground, bring_bars
+from benchmarks.runtime.samples import ROW_TITLES, Goal, Outcome, Samples, ratio
+from ktrdr.contracts import OperationRequest, OperationType, WorkerType
+from ktrdr.database.pool import make_pool
+from ktrdr.operations.leases import LeaseBook
+from ktrdr.operations.queue import serve, working_app
+from ktrdr.operations.store import OperationStore
+from ktrdr.secret import Secret
+from ktrdr.settings import Settings, WorkerSettings
+from ktrdr.workers.supervision import Supervisor
+
+REQUEST = OperationRequest(
+    operation_type=OperationType.BACKTEST, parameters=dict(SMALLEST_BACKTEST)
+)
+RESULT = {"summary": {}, "directory": "none", "files": [], "report": "none"}
+WARM_UP = 20
+# A worker still tidies up when its work has started; the next sample is not to feel it.
+SETTLE_S = 0.03
+PATIENCE_S = 60.0
+Shot = Callable[[], Awaitable[float]]
+
+
+def submit_to_start(ground: Ground, samples: int) -> Outcome:
+    """The engine, the bare queue, and the bare queue once more, which shows the noise."""
+    with ground.database() as settings:
+        engine, bare, again = asyncio.run(_compared(settings, samples))
+    outcome = Outcome("submit to start, one worker", ("", *ROW_TITLES))
+    outcome.rows = [
+        ["engine: submitted to leased", *engine.row],
+        ["bare queue: deferred to running", *bare.row],
+        ["bare queue once more", *again.row],
+    ]
+    outcome.goals.append(Goal("engine against bare queue, p50", 1.5, ratio(engine, bare), "times"))
+    outcome.notes = [
+        f"the bare queue against itself: {ratio(again, bare):.2f} times; "
+        f"p99 of the engine: {engine.percentile(0.99) / bare.percentile(0.99):.2f} times"
+    ]
+    return outcome
+
+
+async def _compared(settings: Settings, samples: int) -> list[Samples]:
+    async with _engine(settings) as engine, _bare(settings) as bare:
+        shots = (engine, bare, bare)
+        taken: list[list[float]] = [[] for _ in shots]
+        order, dice = list(range(len(shots))), random.Random(1)
+        for number in range(WARM_UP + samples):
+            dice.shuffle(order)
+            for index in order:
+                seconds = await shots[index]()
+                if number >= WARM_UP:
+                    taken[index].append(seconds)
+                await asyncio.sleep(SETTLE_S)
+    return [Samples(column) for column in taken]
+
+
+@asynccontextmanager
+async def _engine(settings: Settings) -> AsyncIterator[Shot]:
+    starts: asyncio.Queue[float] = asyncio.Queue()
+    async with AsyncExitStack() as stack:
+        submitting = await stack.enter_async_context(make_pool(settings, "submits", max_size=4))
+        working = await stack.enter_async_context(make_pool(settings, "works", max_size=4))
+        store, leases = OperationStore(submitting), LeaseBook(working)
+
+        async def run(operation_id: str) -> None:
+            claim = await leases.claim(operation_id, worker_id="w", lease_s=30)
+            assert claim is not None
+            starts.put_nowait(time.perf_counter())
+            await leases.complete(claim.lease, RESULT)
+
+        async def shot() -> float:
+            began = time.perf_counter()
+            await store.submit(REQUEST, submitted_by="bench")
+            return await asyncio.wait_for(starts.get(), PATIENCE_S) - began
+
+        queue = working_app(working, run)
+        worker = serve(queue, working, worker_id="w", worker_type=WorkerType.BACKTESTING, grace_s=1)
+        await stack.enter_async_context(_running(worker))
+        yield shot
+
+
+@asynccontextmanager
+async def _bare(settings: Settings) -> AsyncIterator[Shot]:
+    starts: asyncio.Queue[float] = asyncio.Queue()
+    async with AsyncExitStack() as stack:
+        submitting = await stack.enter_async_context(make_pool(settings, "defers", max_size=4))
+        working = await stack.enter_async_context(make_pool(settings, "runs", max_size=4))
+        deferring, app = App(connector=PsycopgConnector()), App(connector=PsycopgConnector())
+        await stack.enter_async_context(deferring.open_async(submitting))
+        await stack.enter_async_context(app.open_async(working))
+
+        async def started(operation_id: str) -> None:
+            starts.put_nowait(time.perf_counter())
+
+        app.task(name="bare", queue="bare")(started)
+        deferrer = deferring.configure_task("bare", queue="bare", allow_unknown=True)
+
+        async def shot() -> float:
+            began = time.perf_counter()
+            await deferrer.defer_async(operation_id="x")
+            return await asyncio.wait_for(starts.get(), PATIENCE_S) - began
+
+        # As the engine's worker is configured.
+        worker = app.run_worker_async(
+            queues=["bare"],
+            concurrency=1,
+            fetch_job_polling_interval=1.0,
+            delete_jobs="always",
+            install_signal_handlers=False,
+        )
+        await stack.enter_async_context(_running(worker))
+        yield shot
+
+
+@asynccontextmanager
+async def _running(work: Awaitable[None]) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def submit_to_work(ground: Ground, samples: int) -> Outcome:
+    """How long until a child process exists, and until its handler has said its first word."""
+    with ground.site() as place:
+        bring_bars(place.client(place.backend()))
+        children, words = asyncio.run(_until_work(place.settings, place.shared, samples))
+    outcome = Outcome("submit to work, with a real child process", ("", *ROW_TITLES))
+    outcome.rows = [
+        ["submitted to child process started", *children.row],
+        ["submitted to first word of its handler", *words.row],
+    ]
+    outcome.notes = ["most of the second is Python importing pandas and bt in the child"]
+    return outcome
+
+
+async def _until_work(settings: Settings, shared: Path, samples: int) -> tuple[Samples, Samples]:
+    told = WorkerSettings(
+        **{**settings.model_dump(), "shared_mount_path": shared},
+        ktrdr_api_url=HttpUrl("http://127.0.0.1:1"),
+        worker_type=WorkerType.BACKTESTING,
+        worker_port=1,
+        worker_public_base_url=HttpUrl("http://127.0.0.1:1"),
+        worker_token=Secret("never used here"),
+    )
+    children, words = [], []
+    async with AsyncExitStack() as stack:
+        submitting = await stack.enter_async_context(make_pool(settings, "submits", max_size=4))
+        working = await stack.enter_async_context(make_pool(settings, "works", max_size=4))
+        supervisor = Supervisor(told, "w", LeaseBook(working))
+        store, queue = OperationStore(submitting), working_app(working, supervisor.run)
+        worker = serve(queue, working, worker_id="w", worker_type=WorkerType.BACKTESTING, grace_s=1)
+        await stack.enter_async_context(_running(worker))
+        for _ in range(samples):
+            began = time.perf_counter()
+            await store.submit(REQUEST, submitted_by="bench")
+            child = word = None
+            while word is None:
+                await asyncio.sleep(0.0005)
+                running = supervisor.running
+                if child is None and running is not None and running.child is not None:
+                    child = time.perf_counter() - began
+                if running is not None and running.progress is not None:
+                    word = time.perf_counter() - began
+            assert child is not None
+            children.append(child)
+            words.append(word)
+            while supervisor.running is not None:
+                await asyncio.sleep(0.01)
+    return Samples(children), Samples(words)

@@ -1,0 +1,68 @@
+"""Many simulated workers in one process: a port each, and a true answer to ``GET /health``.
+
+Started as ``python -m benchmarks.runtime.simulated_workers COUNT``; says its ports on standard
+output, one a line, once all listen. It is a stand-in for workers as the backend's health checks see
+them, and for nothing else of theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from ktrdr.contracts import WorkerHealth, WorkerType
+
+HOST = "127.0.0.1"
+
+
+def name_of(port: int) -> str:
+    """What the worker at a port is called."""
+    return f"simulated-{port}"
+
+
+class Worker(asyncio.Protocol):
+    """One connection to one worker; the head of a request is all that is read."""
+
+    def __init__(self) -> None:
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        port = transport.get_extra_info("sockname")[1]
+        body = _health(port).model_dump_json().encode()
+        head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n"
+        self._answer = head.format(len(body)).encode() + body
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        while b"\r\n\r\n" in self._received:
+            self._received = self._received.partition(b"\r\n\r\n")[2]
+            self._transport.write(self._answer)
+
+
+def _health(port: int) -> WorkerHealth:
+    return WorkerHealth(
+        status="idle",
+        worker_id=name_of(port),
+        worker_type=WorkerType.BACKTESTING,
+        version="sha-7e57ed0",
+        commit="7e57ed0",
+        current_operation_id=None,
+        registered=True,
+        uptime_s=1.0,
+    )
+
+
+async def serve(count: int) -> None:
+    """Listens on so many ports until it is ended."""
+    loop = asyncio.get_running_loop()
+    servers = [await loop.create_server(Worker, HOST, 0) for _ in range(count)]
+    for server in servers:
+        sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1])))
