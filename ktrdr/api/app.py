@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from ktrdr.api.errors import add_error_handlers
 from ktrdr.api.measurement import MeasureRequests
-from ktrdr.api.routes import data, discovery, health, operations, workers
+from ktrdr.api.routes import data, discovery, health, operations, strategies, workers
 from ktrdr.api.startup import SayWhyStartupFails
 from ktrdr.api.state import State
 from ktrdr.contracts import API_PREFIX
@@ -62,7 +62,7 @@ def create_app(settings: BackendSettings) -> FastAPI:
         docs_url=f"{API_PREFIX}/docs",
         redoc_url=None,
     )
-    for module in (health, workers, operations, data):
+    for module in (health, workers, operations, strategies, data):
         app.include_router(module.router, prefix=API_PREFIX)
     app.include_router(discovery.router)
     add_error_handlers(app)

@@ -38,6 +38,9 @@ ENTRIES: Final = {
         "ktrdr.cli.commands.operations:operations",
         "Submit, watch and fetch backtests and trainings.",
     ),
+    "strategies": Entry(
+        "ktrdr.cli.commands.strategies:strategies", "Look at, check and bring in strategies."
+    ),
     "data": Entry("ktrdr.cli.commands.data:data", "Bring in and list market data."),
     "token": Entry("ktrdr.cli.commands.token:token", "Make and look at tokens."),
 }

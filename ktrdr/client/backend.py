@@ -23,6 +23,7 @@ from ktrdr.contracts import (
     OperationRequest,
     OperationResults,
     Problem,
+    StrategyInfo,
     Worker,
 )
 from ktrdr.errors import HostUnreachable, KtrdrError
@@ -37,6 +38,7 @@ Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
 _WORKERS: Final = TypeAdapter(list[Worker])
 _DATASETS: Final = TypeAdapter(list[Dataset])
+_STRATEGIES: Final = TypeAdapter(list[StrategyInfo])
 
 
 def _kinds() -> dict[str, type[KtrdrError]]:
@@ -160,6 +162,23 @@ class Backend:
             content=iter(lambda: file.read(CHUNK), b""),
             timeout=httpx.Timeout(600, connect=CONNECT_TIMEOUT_S),
         )
+
+    def strategies(self) -> list[StrategyInfo]:
+        """The strategies that come with KTRDR, and those in the shared directory."""
+        return self._validated(_STRATEGIES, self._request("GET", "/strategies"))
+
+    def strategy(self, name: str) -> str:
+        """A strategy's document, as it was written."""
+        content = self._request("GET", f"/strategies/{name}")
+        return content.decode("utf-8", errors="replace")
+
+    def put_strategy(self, name: str, text: str) -> StrategyInfo:
+        """Puts a document in the shared directory; it is checked there."""
+        return self._read(StrategyInfo, "PUT", f"/strategies/{name}", content=text.encode())
+
+    def delete_strategy(self, name: str) -> None:
+        """Removes a strategy of one's own."""
+        self._request("DELETE", f"/strategies/{name}")
 
     def _read(self, model: type[Model], method: str, path: str, **more: Any) -> Model:
         return self._validated(TypeAdapter(model), self._request(method, path, **more))
