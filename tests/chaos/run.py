@@ -27,7 +27,15 @@ DATA = Path(__file__).parents[1] / "data" / "sp500_2007_2009.csv"
 # Few kinds of work, so that each is known from an undisturbed run.
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("backtest", {"symbol": "SP500", "train_bars": 200, "folds": 4}),
-    ("backtest", {"symbol": "SP500", "train_bars": 300, "folds": 3, "fast_windows": [5, 10]}),
+    (
+        "backtest",
+        {
+            "symbol": "SP500",
+            "train_bars": 300,
+            "folds": 3,
+            "strategy_parameters": {"fast": [5, 10]},
+        },
+    ),
     ("training", {"symbol": "SP500", "epochs": 40, "seed": 1}),
     ("training", {"symbol": "SP500", "epochs": 60, "seed": 2, "hidden_units": [24]}),
 )

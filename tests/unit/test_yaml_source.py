@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -60,5 +61,6 @@ def test_any_text_is_yaml_or_has_a_line_and_a_reason(text: str, aliases: bool) -
 
 
 def test_kinds_have_names() -> None:
-    said = [kind_of(value) for value in (None, True, 1, 1.5, "x", [], {})]
+    values: list[Any] = [None, True, 1, 1.5, "x", [], {}]
+    said = [kind_of(value) for value in values]
     assert said == ["empty", "true or false", "a number", "a number", "text", "a list", "keys"]

@@ -68,7 +68,7 @@ JSON = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(["made_from", "choices"]), JSON), st.integers(0, 5))
 def test_no_checkpoint_makes_a_resumed_run_fail(changes, step: int) -> None:
     found = resume({**STATE, **changes}, step)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ktrdr.backtesting.decisions import Decisions, decide
@@ -138,7 +138,7 @@ def cut(bars: Bars, end: int) -> Bars:
     return dataclasses.replace(bars, times=bars.times[:end], **columns)
 
 
-@settings(max_examples=120)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(strategies(), st.integers(2, 89), st.integers(0, 2**32 - 1), st.floats(0.01, 100))
 def test_whatever_a_strategy_is_the_future_changes_no_decision_of_the_past(
     strategy, end: int, seed: int, factor: float
@@ -151,7 +151,7 @@ def test_whatever_a_strategy_is_the_future_changes_no_decision_of_the_past(
     np.testing.assert_array_equal(whole[:end], targets_of(strategy, cut(bars, end)))
 
 
-@settings(max_examples=60)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(strategies(), st.integers(0, 2**32 - 1))
 def test_no_strategy_borrows_or_sells_what_it_has_not(strategy, seed: int) -> None:
     found = targets_of(strategy, random_bars(90, seed))

@@ -96,7 +96,7 @@ def test_a_run_that_never_traded_has_figures_that_json_can_hold() -> None:
     assert (summary["sharpe"], summary["sortino"], summary["hit_rate"]) == (None, None, None)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
     st.lists(st.sampled_from([0.0, 0.0, 0.3, 1.0]), min_size=3, max_size=120),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
+import tempfile
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ktrdr.backtesting import handler
@@ -35,15 +37,26 @@ def context(shared: Path, name: str, **more) -> LocalContext:
     return LocalContext(f"op_{name}", shared, output, **more)
 
 
-def parts_for(shared: Path, parameters: SweepParameters, *, failing: tuple[int, ...] = ()) -> list:
+def parts_for(
+    shared: Path, parameters: SweepParameters, *, failing: tuple[int, ...] = ()
+) -> list[Part]:
     """The sweep's backtests, really run, but for some that are said to have failed."""
     found = []
     strategy = check(parameters, shared / "strategies")
     for index, wanted in enumerate(parts_of(parameters, strategy)):
-        summary, error = None, "the disk is <full>"
-        if index not in failing:
-            summary, error = handler.run(wanted, context(shared, f"part-{index}")).summary, None
-        found.append(Part(f"op_{index}", wanted.model_dump(mode="json"), summary, error))
+        given_parameters = wanted.model_dump(mode="json")
+        if index in failing:
+            found.append(Part(f"op_{index}", given_parameters, None, "the disk is <full>"))
+        else:
+            summary = handler.run(wanted, context(shared, f"part-{index}")).summary
+            found.append(Part(f"op_{index}", given_parameters, summary, None))
+    return found
+
+
+def of(part: Part, name: str) -> float:
+    assert part.summary is not None
+    found = part.summary[name]
+    assert isinstance(found, float)
     return found
 
 
@@ -59,12 +72,12 @@ def test_the_best_part_is_named_with_its_figures_and_the_failed_one_with_its_rea
     parts = parts_for(shared, PARAMETERS, failing=(2,))
     work = context(shared, "out", parts=parts)
     summary = run(PARAMETERS, work).summary
-    ratios = {part.operation_id: part.summary["sharpe"] for part in parts if part.summary}
+    ratios = {part.operation_id: of(part, "sharpe") for part in parts if part.summary}
     best = max(ratios, key=lambda name: ratios[name])
     assert (summary["best_operation"], summary["best"]) == (best, ratios[best])
     assert (summary["parts"], summary["completed"], summary["failed"]) == (5, 4, 1)
     assert summary["expected_best_of_luck"] == expected_best(list(ratios.values()))
-    assert summary["benchmark"] == parts[0].summary["benchmark_sharpe"]
+    assert summary["benchmark"] == of(parts[0], "benchmark_sharpe")
     with (work.output / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["fast"], row["slow"]) for row in rows] == [
@@ -89,7 +102,7 @@ def test_the_best_is_the_best_by_the_metric_that_was_asked_for(shared: Path, met
     parameters = PARAMETERS.model_copy(update={"metric": metric})
     parts = parts_for(shared, parameters)
     summary = run(parameters, context(shared, "out", parts=parts)).summary
-    assert summary["best"] == max(part.summary[metric] for part in parts)
+    assert summary["best"] == max(of(part, metric) for part in parts)
 
 
 def test_the_same_parts_give_the_same_bytes(shared: Path) -> None:
@@ -123,11 +136,9 @@ NUMBERS = st.one_of(st.none(), st.floats(-5, 5))
 SPANS = st.tuples(*[st.integers(1, 9)] * 4).filter(lambda spans: math.prod(spans) <= 300)
 
 
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(SPANS, st.data())
 def test_any_number_of_parameters_and_figures_makes_a_page(spans, data) -> None:
-    import itertools
-    import tempfile
-
     parts = []
     for number, values in enumerate(itertools.product(*map(range, spans))):
         named = {f"p{index}": value for index, value in enumerate(values)}

@@ -6,7 +6,7 @@ from importlib.resources import files
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ktrdr.errors import InvalidParameters
@@ -204,6 +204,7 @@ ODD = st.recursive(
 KEYS = st.sampled_from(list(yaml.safe_load(GOOD)))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(KEYS, ODD))
 def test_odd_values_anywhere_are_named_and_never_crash(changes) -> None:
     text = yaml.safe_dump({**yaml.safe_load(GOOD), **changes}, allow_unicode=True)
@@ -213,11 +214,13 @@ def test_odd_values_anywhere_are_named_and_never_crash(changes) -> None:
         assert said.isprintable()
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), st.text("name:xy{}[]&*!|>-# '\"\n\t%@,?0123456789.")))
 def test_any_text_is_a_strategy_or_has_a_reason(text: str) -> None:
     assert reason_for(read_strategy, text).startswith("any.yml")
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(GOOD)), st.integers(0, 20), st.text(max_size=8))
 def test_a_damaged_document_is_a_strategy_or_has_a_reason(at: int, cut: int, added: str) -> None:
     text = GOOD[:at] + added + GOOD[at + cut :]

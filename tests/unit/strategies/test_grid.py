@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ktrdr.contracts import BacktestParameters, SweepParameters
@@ -31,6 +31,7 @@ def test_the_cross_competes_over_the_windows_it_always_had() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 500), min_size=1, max_size=8),
     st.lists(st.integers(2, 1000), min_size=1, max_size=8),

@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ktrdr.strategies.rule_text import MAX_LENGTH, RuleFault, read_rule
@@ -99,6 +99,7 @@ def test_what_is_no_rule_is_refused_with_the_reason(text: str, reason: str) -> N
     assert reason in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), st.text("fastlow ()<>=!+-*/,.0123456789eE\n_ANDnotrifis")))
 def test_any_text_is_a_rule_or_has_a_reason(text: str) -> None:
     with warnings.catch_warnings():
@@ -107,6 +108,7 @@ def test_any_text_is_a_rule_or_has_a_reason(text: str) -> None:
             assert names_of(read_rule(text, NAMES)) <= NAMES
 
 
+@settings(deadline=None)
 @given(conditions(NAMES))
 def test_the_normal_form_of_a_rule_reads_as_the_same_rule(rule) -> None:
     text = text_of(rule)
@@ -116,6 +118,7 @@ def test_the_normal_form_of_a_rule_reads_as_the_same_rule(rule) -> None:
     assert text_of(again) == text
 
 
+@settings(deadline=None)
 @given(conditions(NAMES), st.lists(st.floats(0.5, 4), min_size=4, max_size=4))
 def test_numbers_and_arrays_of_them_agree(rule, values: list[float]) -> None:
     numbers = dict(zip(sorted(NAMES), values, strict=True))
