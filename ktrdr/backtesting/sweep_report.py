@@ -69,7 +69,7 @@ def _headline(tries: Tries, best: Try) -> list[Card]:
     return [
         Card(f"best {word}", form(value), tone_of(value)),
         Card("buy and hold", form(held), tone_of(held)),
-        Card("Sharpe ratio expected of luck", number(tries.luck())),
+        Card("Sharpe ratio by luck alone", number(tries.luck())),
         Card("backtests completed", f"{len(tries.completed):,} of {len(tries.every):,}"),
     ]
 

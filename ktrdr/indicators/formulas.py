@@ -18,7 +18,7 @@ from ktrdr.marketdata.bars import Bars, Floats
 def sma(bars: Bars, window: int, of: str) -> Floats:
     """Simple moving average: mean(x_{t-n+1} … x_t).
 
-    Source: P. J. Kaufman, "Trading Systems and Methods", 6th ed., 2019, chapter 7.
+    Source: P. J. Kaufman, "Trading Systems and Methods", 6th ed., 2019.
     """
     return rolling.mean(_column(bars, of), window)
 
@@ -61,7 +61,7 @@ def rsi_simple(bars: Bars, window: int) -> Floats:
 def donchian_high(bars: Bars, window: int) -> Floats:
     """Upper Donchian channel: max(H_{t-n} … H_{t-1}), without the present bar.
 
-    Source: R. D. Donchian's rule of four weeks; Kaufman, as for `sma`, chapter 5.
+    Source: R. D. Donchian's rule of four weeks; Kaufman, as for `sma`.
     """
     return rolling.before(rolling.highest(bars.high, window))
 
