@@ -36,8 +36,17 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
             "strategy_parameters": {"fast": [5, 10]},
         },
     ),
-    ("training", {"symbol": "SP500", "epochs": 40, "seed": 1}),
-    ("training", {"symbol": "SP500", "epochs": 60, "seed": 2, "hidden_units": [24]}),
+    ("training", {"symbol": "SP500", "epochs": 40, "patience": 40, "seed": 1}),
+    (
+        "training",
+        {
+            "symbol": "SP500",
+            "epochs": 60,
+            "patience": 60,
+            "seed": 2,
+            "hidden_units": [24],
+        },
+    ),
 )
 # These tell of the run, not of its outcome: times of day, and the operation's own name.
 TELLING_OF_THE_RUN = ("operation.log", "result.json", "report.html")

@@ -53,6 +53,25 @@ def test_what_has_no_end_is_refused(text: str) -> None:
         read_yaml(text, "x.yml")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: " + "1:" * 400 + "1.5",
+        'a: !!int ""',
+        "a: !!bool x",
+        "a: !!timestamp x",
+        "a: !!binary é",
+        "a: !!x y",
+        "a: 2020-13-45",
+        "a: " + "9" * 5000,
+    ],
+)
+def test_a_value_that_cannot_be_what_it_looks_like_has_a_line_and_a_reason(text: str) -> None:
+    with pytest.raises(YamlFault) as caught:
+        read_yaml(f"x: 1\n{text}\n", "x.yml")
+    assert caught.value.line == 2
+
+
 @given(st.one_of(st.text(), st.text("ab:{}[]&*!|>-#?%@ '\"\n\t0123456789.")), st.booleans())
 def test_any_text_is_yaml_or_has_a_line_and_a_reason(text: str, aliases: bool) -> None:
     with contextlib.suppress(YamlFault):

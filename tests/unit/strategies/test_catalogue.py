@@ -80,6 +80,11 @@ def test_a_broken_file_says_so_in_the_listing_and_spares_the_others(directory: P
     assert "cannot be read" in str(found["binary"].fault)
 
 
+def test_a_directory_that_is_a_file_holds_no_strategies(tmp_path: Path) -> None:
+    (tmp_path / "strategies").write_text("a file")
+    assert catalogue.names(tmp_path / "strategies") == BUILT_IN
+
+
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "strategies").write_text("a file")
     with pytest.raises(HostNotReady, match="cannot be written") as caught:

@@ -55,6 +55,8 @@ def test_combinations_are_all_that_the_constraint_allows_each_once_in_order(
         ({"fast": 0}, "fast must be a whole number from 1 to 500, not 0"),
         ({"fast": (10, 501)}, "fast must be a whole number from 1 to 500, not 501"),
         ({"fast": 10.5}, "fast must be a whole number from 1 to 500, not 10.5"),
+        ({"fast": 10**400}, "fast must be a whole number from 1 to 500, not a much larger one"),
+        ({"fast": 1e300}, "fast must be a whole number from 1 to 500, not 1e+300"),
         ({"fast": 100, "slow": 50}, "no combination of the parameters of moving_average_cross"),
     ],
 )

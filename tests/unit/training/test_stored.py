@@ -13,6 +13,7 @@ import pytest
 from ktrdr.contracts import TrainingParameters
 from ktrdr.errors import InvalidParameters
 from ktrdr.strategies.catalogue import find_features
+from ktrdr.training.features import feature_table
 from ktrdr.training.handler import run
 from ktrdr.training.stored import read_model
 from ktrdr.work import LocalContext
@@ -77,6 +78,13 @@ def test_a_model_is_asked_with_the_features_it_was_trained_on(models: Path) -> N
         ({"features": [{"name": "a", "kind": "x", "arguments": {}}]}, "that nobody knows: x"),
         ({"features": [{"name": "a", "kind": "range", "arguments": {}}]}, "looks at 16 features"),
         ({"features": "all"}, "metadata.json cannot be read"),
+        ({"features": [{"name": "a", "kind": "sma", "arguments": {"window": 5}}]}, "knows: sma"),
+        ({"features": [{"name": "a", "kind": "rsi", "arguments": {"window": "x"}}]}, "knows: rsi"),
+        ({"features": [{"name": "a", "kind": "rsi", "arguments": {"window": 1.5}}]}, "knows: rsi"),
+        (
+            {"features": [{"name": "a", "kind": "sma", "arguments": {"window": 5, "of": "x"}}]},
+            "knows: sma",
+        ),
         ({"trained_until": "yesterday"}, "metadata.json cannot be read"),
         ({"trained_until": "2020-01-01T00:00:00"}, "says a time without a zone"),
         ({"libraries": {"skops": "0.13"}}, "was stored with scikit-learn none, and here is"),
@@ -87,6 +95,25 @@ def test_metadata_that_does_not_fit_is_named(models: Path, changes, said: str) -
     with pytest.raises(InvalidParameters, match=said) as caught:
         read_model(models, NAME)
     assert "Train it again" in str(caught.value.hint)
+
+
+def test_features_with_several_arguments_are_computed_as_they_were_trained(
+    tmp_path: Path, models: Path
+) -> None:
+    output = tmp_path / "cross"
+    output.mkdir()
+    parameters = TrainingParameters(
+        symbol="TEST", features="moving_average_cross", epochs=2, hidden_units=(4,)
+    )
+    run(parameters, LocalContext("op_training_y", tmp_path, output))
+    (output / "model").rename(models / "cross_1")
+    bars = random_bars(500)
+    model = read_model(models, "cross_1")
+    features = find_features("moving_average_cross", tmp_path).definitions
+    rows = feature_table(bars, features)[49:]
+    np.testing.assert_array_equal(
+        model.probabilities(bars)[49:], model.classifier.probabilities(rows)
+    )
 
 
 @pytest.mark.parametrize("library", ["scikit-learn", "skops"])
