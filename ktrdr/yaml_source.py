@@ -127,8 +127,8 @@ def _scalar(node: yaml.Node) -> Any:
         raise YamlFault(node.start_mark.line + 1, str(exc.problem)) from exc
     except ValueError as exc:
         raise YamlFault(node.start_mark.line + 1, str(exc)) from exc
-    except (LookupError, AttributeError, TypeError) as exc:
-        # PyYAML trips over an explicit tag that does not fit, such as `!!int ""`.
+    except (ArithmeticError, LookupError, AttributeError, TypeError) as exc:
+        # PyYAML trips over tags that do not fit, such as `!!int ""`, and over huge 1:30:15.5.
         raise YamlFault(
             node.start_mark.line + 1, f"{node.value!r} does not fit its tag {node.tag}"
         ) from exc

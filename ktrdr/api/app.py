@@ -30,6 +30,7 @@ from ktrdr.api.routes import (
     leftovers,
     operations,
     outcomes,
+    strategies,
     tokens,
     workers,
 )
@@ -88,6 +89,7 @@ def create_app(settings: BackendSettings) -> FastAPI:
         operations,
         outcomes,
         leftovers,
+        strategies,
         data,
         tokens,
         audit,

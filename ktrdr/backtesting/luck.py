@@ -17,7 +17,7 @@ def expected_best(ratios: Sequence[float]) -> float | None:
     over the tries, with N - 1, z the quantile of the standard normal distribution and g the
     Euler-Mascheroni constant. None for fewer than two tries. Tries that resemble one another count
     as if they did not, so it is rather too high than too low. Source: D. H. Bailey and M. López de
-    Prado, "The Deflated Sharpe Ratio", Journal of Portfolio Management 40(5), 2014, equation 1.
+    Prado, "The Deflated Sharpe Ratio", Journal of Portfolio Management 40(5), 2014.
     """
     count = len(ratios)
     if count < 2:

@@ -38,7 +38,7 @@ def write_report(outcome: Outcome, path: Path) -> None:
     )
     parts = [
         cards(_headline(outcome.statistics, outcome.benchmark_statistics)),
-        section("Strategy", paragraph(outcome.strategy.description), _strategy(outcome)),
+        section("Strategy", *_description(outcome), _strategy(outcome)),
         section("Equity", _equity(outcome), _drawdown(outcome)),
         section("Trades", _prices(outcome), _trades(outcome)),
         section("Folds", _folds(outcome)),
@@ -64,6 +64,11 @@ def _headline(ours: Statistics, held: Statistics) -> list[Card]:
 def _folds_in_words(outcome: Outcome) -> str:
     count = len(outcome.folds)
     return "1 fold" if count == 1 else f"{count} folds"
+
+
+def _description(outcome: Outcome) -> list[str]:
+    said = outcome.strategy.description
+    return [paragraph(said)] if said else []
 
 
 def _strategy(outcome: Outcome) -> str:

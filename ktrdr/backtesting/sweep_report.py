@@ -24,7 +24,7 @@ from ktrdr.reporting.page import (
     tone_of,
 )
 
-MAX_RANKED: Final = 50
+MAX_RANKED: Final = 25
 MAX_FAILED: Final = 50
 # So many maps can be compared by eye; beyond that one shows the best of all that is left.
 MAX_MAPS: Final = 6
@@ -69,7 +69,7 @@ def _headline(tries: Tries, best: Try) -> list[Card]:
     return [
         Card(f"best {word}", form(value), tone_of(value)),
         Card("buy and hold", form(held), tone_of(held)),
-        Card("Sharpe ratio expected of luck", number(tries.luck())),
+        Card("Sharpe ratio by luck alone", number(tries.luck())),
         Card("backtests completed", f"{len(tries.completed):,} of {len(tries.every):,}"),
     ]
 
@@ -89,12 +89,12 @@ def _warning(tries: Tries, best: Try) -> str:
     if held is not None and top <= held:
         beaten = f" Nor does any of them beat buying and holding, with {number(held)}."
     return (
-        f"The best of {len(ratios):,} tries is partly luck. If none of them had any skill and "
-        f"their Sharpe ratios were scattered as these are, the best would still be expected to show "
-        f"{number(luck)} (Bailey and López de Prado, The Deflated Sharpe Ratio, 2014). The best "
-        f"here shows {number(top)}. {verdict}{beaten} Trust a region of the map that is good "
-        "throughout more than a single cell, and judge what you choose on bars that no sweep has "
-        "seen."
+        f"The best of the {len(ratios):,} tries that traded is partly luck. If none of them had "
+        "any skill and their Sharpe ratios were scattered as these are, the best would still be "
+        f"expected to show {number(luck)} (Bailey and López de Prado, The Deflated Sharpe Ratio, "
+        f"2014). The best here shows {number(top)}. {verdict}{beaten} Trust a region of the map "
+        "that is good throughout more than a single cell, and judge what you choose on bars that "
+        "no sweep has seen."
     )
 
 

@@ -38,6 +38,9 @@ ENTRIES: Final = {
         "ktrdr.cli.commands.operations.group:operations",
         "Submit, watch and fetch backtests, sweeps and trainings.",
     ),
+    "strategies": Entry(
+        "ktrdr.cli.commands.strategies:strategies", "Look at, check and bring in strategies."
+    ),
     "data": Entry("ktrdr.cli.commands.data:data", "Bring in, look at and remove market data."),
     "token": Entry("ktrdr.cli.commands.token:token", "Make, look at and revoke tokens."),
     "audit": Entry("ktrdr.cli.commands.audit:audit", "Who changed what, and when."),

@@ -30,6 +30,7 @@ from ktrdr.contracts import (
     OperationResults,
     Problem,
     RevokedToken,
+    StrategyInfo,
     Worker,
 )
 from ktrdr.data_contracts import Dataset, DatasetDetails, ImportReport, ImportRequest
@@ -47,6 +48,7 @@ _WORKERS: Final = TypeAdapter(list[Worker])
 _DATASETS: Final = TypeAdapter(list[Dataset])
 _LEFTOVERS: Final = TypeAdapter(list[LeftoverFile])
 _DETAILS: Final = TypeAdapter(list[DatasetDetails])
+_STRATEGIES: Final = TypeAdapter(list[StrategyInfo])
 
 
 def _kinds() -> dict[str, type[KtrdrError]]:
@@ -248,6 +250,23 @@ class Backend:
     def remove_dataset(self, symbol: str, timeframe: str) -> None:
         """Removes a dataset."""
         self._request("DELETE", _data_path(symbol, timeframe))
+
+    def strategies(self) -> list[StrategyInfo]:
+        """The strategies that come with KTRDR, and those in the shared directory."""
+        return self._validated(_STRATEGIES, self._request("GET", "/strategies"))
+
+    def strategy(self, name: str) -> str:
+        """A strategy's document, as it was written."""
+        content = self._request("GET", f"/strategies/{name}")
+        return content.decode("utf-8", errors="replace")
+
+    def put_strategy(self, name: str, text: str) -> StrategyInfo:
+        """Puts a document in the shared directory; it is checked there."""
+        return self._read(StrategyInfo, "PUT", f"/strategies/{name}", content=text.encode())
+
+    def delete_strategy(self, name: str) -> None:
+        """Removes a strategy of one's own."""
+        self._request("DELETE", f"/strategies/{name}")
 
     def _read(self, model: type[Model], method: str, path: str, **more: Any) -> Model:
         return self._validated(TypeAdapter(model), self._request(method, path, **more))

@@ -15,15 +15,15 @@ from ktrdr.indicators import rolling
 from ktrdr.marketdata.bars import Bars, Floats
 
 
-def sma(bars: Bars, window: int, of: str) -> Floats:
+def sma(bars: Bars, /, window: int, of: str) -> Floats:
     """Simple moving average: mean(x_{t-n+1} … x_t).
 
-    Source: P. J. Kaufman, "Trading Systems and Methods", 6th ed., 2019, chapter 7.
+    Source: P. J. Kaufman, "Trading Systems and Methods", 6th ed., 2019.
     """
     return rolling.mean(_column(bars, of), window)
 
 
-def ema(bars: Bars, window: int, of: str) -> Floats:
+def ema(bars: Bars, /, window: int, of: str) -> Floats:
     """Exponential moving average: e_t = e_{t-1} + 2 / (n + 1) * (x_t - e_{t-1}).
 
     It begins with the mean of the first n values. Source: Kaufman, as for `sma`.
@@ -31,12 +31,12 @@ def ema(bars: Bars, window: int, of: str) -> Floats:
     return rolling.smoothed(_column(bars, of), window, 2 / (window + 1))
 
 
-def deviation(bars: Bars, window: int, of: str) -> Floats:
+def deviation(bars: Bars, /, window: int, of: str) -> Floats:
     """Standard deviation: std(x_{t-n+1} … x_t), with n - 1."""
     return rolling.deviation(_column(bars, of), window)
 
 
-def rsi(bars: Bars, window: int) -> Floats:
+def rsi(bars: Bars, /, window: int) -> Floats:
     """Relative strength index: 100 * U / (U + D); 50 where nothing moved.
 
     U and D are averages of the rises and of the falls of the close, both positive, with Wilder's
@@ -49,7 +49,7 @@ def rsi(bars: Bars, window: int) -> Floats:
     )
 
 
-def rsi_simple(bars: Bars, window: int) -> Floats:
+def rsi_simple(bars: Bars, /, window: int) -> Floats:
     """Relative strength index with simple averages of the last n changes.
 
     It knows n + 1 closes and no more. Source: D. Cutler's variant of Wilder's index.
@@ -58,20 +58,20 @@ def rsi_simple(bars: Bars, window: int) -> Floats:
     return _strength(rolling.mean(up, window), rolling.mean(down, window))
 
 
-def donchian_high(bars: Bars, window: int) -> Floats:
+def donchian_high(bars: Bars, /, window: int) -> Floats:
     """Upper Donchian channel: max(H_{t-n} … H_{t-1}), without the present bar.
 
-    Source: R. D. Donchian's rule of four weeks; Kaufman, as for `sma`, chapter 5.
+    Source: R. D. Donchian's rule of four weeks; Kaufman, as for `sma`.
     """
     return rolling.before(rolling.highest(bars.high, window))
 
 
-def donchian_low(bars: Bars, window: int) -> Floats:
+def donchian_low(bars: Bars, /, window: int) -> Floats:
     """Lower Donchian channel: min(L_{t-n} … L_{t-1}), without the present bar."""
     return rolling.before(rolling.lowest(bars.low, window))
 
 
-def atr(bars: Bars, window: int) -> Floats:
+def atr(bars: Bars, /, window: int) -> Floats:
     """Average true range, with Wilder's smoothing of max(H, C_{t-1}) - min(L, C_{t-1}).
 
     Source: Wilder, as for `rsi`, section III.
@@ -81,7 +81,7 @@ def atr(bars: Bars, window: int) -> Floats:
     return rolling.smoothed(top - bottom, window, 1 / window)
 
 
-def volatility(bars: Bars, window: int) -> Floats:
+def volatility(bars: Bars, /, window: int) -> Floats:
     """Of one bar, not of a year: std(ln C_i / C_{i-1}), with n - 1, over the last n bars.
 
     Source: J. C. Hull, "Options, Futures, and Other Derivatives", 11th ed., 2021, chapter 15.4.
@@ -89,12 +89,12 @@ def volatility(bars: Bars, window: int) -> Floats:
     return rolling.deviation(_log_returns(bars), window)
 
 
-def returned(bars: Bars, bars_back: int) -> Floats:
+def returned(on: Bars, /, bars: int) -> Floats:
     """C_t / C_{t-n} - 1."""
-    return bars.close / rolling.before(bars.close, bars_back) - 1
+    return on.close / rolling.before(on.close, bars) - 1
 
 
-def close_to_average(bars: Bars, window: int) -> Floats:
+def close_to_average(bars: Bars, /, window: int) -> Floats:
     """C_t / mean(C_{t-n+1} … C_t) - 1."""
     return bars.close / rolling.mean(bars.close, window) - 1
 
@@ -110,7 +110,7 @@ def place_in_range(bars: Bars) -> Floats:
     return _divided(bars.close - bars.low, span, otherwise=0.5)
 
 
-def volume_z(bars: Bars, window: int) -> Floats:
+def volume_z(bars: Bars, /, window: int) -> Floats:
     """(V_t - mean) / std of the last n volumes, with n - 1; 0 where they are all the same."""
     distance = bars.volume - rolling.mean(bars.volume, window)
     return _divided(distance, rolling.deviation(bars.volume, window), otherwise=0.0)
@@ -135,8 +135,8 @@ FORMULAS: Final[Mapping[str, Callable[..., Floats]]] = {
 
 
 def indicator(bars: Bars, kind: str, arguments: Mapping[str, Any]) -> Floats:
-    """The indicator of a kind, at each bar; the arguments in the order of the kind's."""
-    return FORMULAS[kind](bars, *arguments.values())
+    """The indicator of a kind, at each bar."""
+    return FORMULAS[kind](bars, **arguments)
 
 
 def _column(bars: Bars, of: str) -> Floats:

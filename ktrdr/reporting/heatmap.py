@@ -10,7 +10,7 @@ from typing import Final
 
 from ktrdr.reporting.charts import WIDTH
 
-LEFT, TOP, BOTTOM = 92, 34, 12
+LEFT, TOP, BOTTOM = 116, 34, 12
 CELL_HEIGHT: Final = 40
 WIDEST_CELL: Final = 110
 # Narrower cells have no room for their figure; it is still there when pointed at.
@@ -65,6 +65,8 @@ class Shades:
 
     def style(self, value: float) -> str:
         """The fill of a cell."""
+        if not value:
+            return "fill:var(--card)"
         span = self.most - self.least
         share = (abs(value) - self.least) / span if span > 0 else 0.5
         colour = "red" if value < 0 else "blue"
@@ -97,8 +99,8 @@ def heat_map(
     named = html.escape(title or f"{down.name} by {across.name}")
     caption = f"<figcaption>{html.escape(title)}</figcaption>" if title else ""
     return (
-        f'<figure style="max-width:{whole:.0f}px"><svg viewBox="0 0 {whole:.0f} {height}" '
-        f'role="img" aria-label="{named}">{"".join(parts)}</svg>{caption}</figure>'
+        f'<figure style="max-width:{whole:.0f}px">{caption}<svg viewBox="0 0 {whole:.0f} {height}" '
+        f'role="img" aria-label="{named}">{"".join(parts)}</svg></figure>'
     )
 
 

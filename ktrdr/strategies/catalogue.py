@@ -23,7 +23,11 @@ _BUILT_IN: Final = files("ktrdr.strategies") / "builtin"
 
 
 def names(directory: Path) -> list[str]:
-    """Every strategy there is, those that come with KTRDR first."""
+    """Every strategy there is, those that come with KTRDR first.
+
+    Raises:
+        HostNotReady: The directory is there and cannot be read.
+    """
     return [*_names(_BUILT_IN), *(name for name in _own(directory) if not is_built_in(name))]
 
 
@@ -238,5 +242,11 @@ def _names(directory: Traversable) -> list[str]:
 
 
 def _own(directory: Path) -> list[str]:
-    found = _names(directory) if directory.is_dir() else []
+    try:
+        found = _names(directory) if directory.is_dir() else []
+    except OSError as exc:
+        raise HostNotReady(
+            f"{directory} cannot be read ({exc.strerror})",
+            hint="Check the shared directory's mount and owner (user 10001).",
+        ) from exc
     return [name for name in found if re.fullmatch(NAME_PATTERN, name)]

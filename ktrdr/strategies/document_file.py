@@ -61,16 +61,17 @@ def read_strategy(text: str, shown_as: str) -> Strategy:
     faults, data = _opened(text, shown_as)
     given = faults.keys((), data, KEYS, required=("name", "entry", "exit"))
     name = _name(faults, given.get("name", ""))
-    parameters = _parameters(faults, given.get("parameters"))
-    indicators = _indicators(faults, given.get("indicators"), parameters)
-    sizing = _sizing(faults, given.get("sizing", "all_in"), parameters)
-    constraint = _constraint(faults, given.get("constraint"), parameters)
-    known = {*PRICES, *parameters, *indicators}
+    declared = _parameters(faults, given.get("parameters"))
+    indicators = _indicators(faults, given.get("indicators"), declared)
+    sizing = _sizing(faults, given.get("sizing", "all_in"), declared)
+    constraint = _constraint(faults, given.get("constraint"), declared)
+    known = {*PRICES, *declared, *indicators}
     rules = {
         key: _rule(faults, key, given[key], known) for key in ("entry", "exit") if key in given
     }
     costs = _costs(faults, given.get("costs"))
     description = faults.text(("description",), given.get("description", ""), MAX_DESCRIPTION)
+    parameters = {name: each for name, each in declared.items() if each is not None}
     _refuse_unused(faults, parameters, [*indicators.values(), sizing], [*rules.values()])
     faults.raise_if_any()
     return Strategy(
@@ -141,13 +142,10 @@ def _section(faults: Faults, key: str, value: Any, most: int) -> dict[str, Any]:
     return given
 
 
-def _parameters(faults: Faults, value: Any) -> dict[str, Parameter]:
-    found = {}
-    for name, each in _section(faults, "parameters", value, MAX_PARAMETERS).items():
-        parameter = _parameter(faults, name, each)
-        if parameter is not None:
-            found[name] = parameter
-    return found
+def _parameters(faults: Faults, value: Any) -> dict[str, Parameter | None]:
+    """The parameters; None for one that is wrong, so that what uses it is not called wrong, too."""
+    given = _section(faults, "parameters", value, MAX_PARAMETERS)
+    return {name: _parameter(faults, name, each) for name, each in given.items()}
 
 
 def _parameter(faults: Faults, name: str, value: Any) -> Parameter | None:
@@ -190,7 +188,7 @@ def _defaults(
 
 
 def _indicators(
-    faults: Faults, value: Any, parameters: Mapping[str, Parameter], key: str = "indicators"
+    faults: Faults, value: Any, parameters: Mapping[str, Parameter | None], key: str = "indicators"
 ) -> dict[str, Template]:
     found = {}
     for name, each in _section(faults, key, value, MAX_INDICATORS).items():
@@ -200,7 +198,7 @@ def _indicators(
     return found
 
 
-def _sizing(faults: Faults, value: Any, parameters: Mapping[str, Parameter]) -> Template:
+def _sizing(faults: Faults, value: Any, parameters: Mapping[str, Parameter | None]) -> Template:
     """``all_in``, ``fraction: SHARE`` or ``volatility_target: {…}``."""
     path = ("sizing",)
     given = {value: {}} if isinstance(value, str) else value
@@ -220,9 +218,7 @@ def _sizing(faults: Faults, value: Any, parameters: Mapping[str, Parameter]) -> 
     return read_template(faults, (*path, word), kind, arguments, parameters)
 
 
-def _constraint(
-    faults: Faults, value: Any, parameters: Mapping[str, Parameter]
-) -> Condition | None:
+def _constraint(faults: Faults, value: Any, parameters: Collection[str]) -> Condition | None:
     return None if value is None else _rule(faults, "constraint", value, parameters)
 
 
@@ -245,7 +241,7 @@ def _costs(faults: Faults, value: Any) -> Costs:
 
 def _refuse_unused(
     faults: Faults,
-    parameters: Mapping[str, Parameter],
+    parameters: Collection[str],
     templates: Collection[Template],
     rules: Collection[Condition],
 ) -> None:

@@ -66,7 +66,7 @@ class Faults:
             )
             return None
         if not lowest <= value <= highest:
-            self.add(path, f"must be from {lowest:g} to {highest:g}, not {_short(value)}")
+            self.add(path, f"must be from {lowest:g} to {highest:g}, not {in_short(value)}")
             return None
         return value
 
@@ -94,8 +94,8 @@ class Faults:
             )
 
 
-def _short(value: Any) -> str:
-    # Whole numbers of any length come from YAML; nobody wants to read a thousand digits.
+def in_short(value: Any) -> str:
+    """A number; nobody wants to read one of a thousand digits, which a whole one may have."""
     return f"{value:g}" if isinstance(value, float) or abs(value) < 1e15 else "a much larger one"
 
 

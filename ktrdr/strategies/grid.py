@@ -11,6 +11,7 @@ from ktrdr.contracts import BacktestParameters, SweepParameters
 from ktrdr.errors import InvalidParameters
 from ktrdr.strategies.catalogue import find
 from ktrdr.strategies.document import Parameter, Strategy, Value
+from ktrdr.strategies.faults import in_short
 from ktrdr.strategies.rules import truth_of
 from ktrdr.suggestions import did_you_mean
 
@@ -117,8 +118,8 @@ def _values(given: Any) -> Sequence[Value]:
 
 
 def _fits(parameter: Parameter, value: Value) -> bool:
-    whole = not parameter.integer or float(value).is_integer()
-    return whole and parameter.minimum <= value <= parameter.maximum
+    within = parameter.minimum <= value <= parameter.maximum
+    return within and (not parameter.integer or float(value).is_integer())
 
 
 def _exact(parameter: Parameter, value: Value) -> Value:
@@ -129,7 +130,7 @@ def _out_of_bounds(parameter: Parameter, value: Value) -> str:
     kind = "a whole number" if parameter.integer else "a number"
     return (
         f"{parameter.name} must be {kind} from {parameter.minimum:g} to {parameter.maximum:g}, "
-        f"not {value:g}"
+        f"not {in_short(value)}"
     )
 
 

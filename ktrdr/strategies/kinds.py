@@ -6,9 +6,10 @@ the two together.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from ktrdr.contracts import NAME_PATTERN
 from ktrdr.strategies.rule_text import PRICES
@@ -30,6 +31,13 @@ class NumberArgument:
     whole: bool = False
     default: float | None = None
 
+    def takes(self, value: Any) -> bool:
+        """Whether it may be this value."""
+        kinds = int if self.whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            return False
+        return self.lowest <= value <= self.highest
+
 
 @dataclass(frozen=True, slots=True)
 class TextArgument:
@@ -39,6 +47,12 @@ class TextArgument:
     words: tuple[str, ...] = ()
     pattern: str = ""
     default: str | None = None
+
+    def takes(self, value: Any) -> bool:
+        """Whether it may be this value."""
+        if not isinstance(value, str) or (self.words and value not in self.words):
+            return False
+        return re.fullmatch(self.pattern, value) is not None if self.pattern else True
 
 
 Argument = NumberArgument | TextArgument
@@ -51,6 +65,12 @@ class Kind:
     name: str
     says: str
     arguments: tuple[Argument, ...] = ()
+
+    def takes(self, given: Mapping[str, Any]) -> bool:
+        """Whether these are all its arguments, and nothing else."""
+        if set(given) != {argument.name for argument in self.arguments}:
+            return False
+        return all(argument.takes(given[argument.name]) for argument in self.arguments)
 
 
 def _window(lowest: int = 1, name: Literal["window", "bars"] = "window") -> NumberArgument:

@@ -72,7 +72,7 @@ def read_rule(text: str, names: Collection[str]) -> Condition:
     """
     rule = _condition(_parsed(text), 0)
     for name in sorted(names_of(rule) - set(names)):
-        raise RuleFault(f"{name} is nothing it could know{did_you_mean(name, names)}")
+        raise RuleFault(f"{name} names nothing here{did_you_mean(name, names)}")
     return rule
 
 
@@ -130,8 +130,8 @@ def _crossing(node: ast.Call, depth: int) -> Condition:
             return Crossing(CROSSINGS[word], _figure(left, depth), _figure(right, depth))
         case ast.Call(func=ast.Name(id=word)) if word in CROSSINGS:
             raise RuleFault(f"{word} takes two figures, such as {word}(close, 100)")
-    word = _source(node.func)
-    raise RuleFault(f"{word} is no function{did_you_mean(word, CROSSINGS)}")
+    word = ast.unparse(node.func)
+    raise RuleFault(f"{_shown(word)} is no function{did_you_mean(word, CROSSINGS)}")
 
 
 def _figure(node: ast.expr, depth: int) -> Figure:

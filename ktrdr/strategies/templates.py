@@ -14,7 +14,7 @@ from ktrdr.yaml_source import KeyPath
 
 
 def read_indicator(
-    faults: Faults, path: KeyPath, value: Any, parameters: Mapping[str, Parameter]
+    faults: Faults, path: KeyPath, value: Any, parameters: Mapping[str, Parameter | None]
 ) -> Template:
     """What ``{kind: …, …}`` says; an empty template where that is wrong."""
     given = faults.mapping(path, value)
@@ -33,7 +33,11 @@ def read_indicator(
 
 
 def read_template(
-    faults: Faults, path: KeyPath, kind: Kind, value: Any, parameters: Mapping[str, Parameter]
+    faults: Faults,
+    path: KeyPath,
+    kind: Kind,
+    value: Any,
+    parameters: Mapping[str, Parameter | None],
 ) -> Template:
     """The arguments of a kind, those that are not said at their defaults."""
     required = [each.name for each in kind.arguments if each.default is None]
@@ -56,7 +60,7 @@ def _argument(
     path: KeyPath,
     argument: Argument,
     value: Any,
-    parameters: Mapping[str, Parameter],
+    parameters: Mapping[str, Parameter | None],
 ) -> Value | str | Reference | None:
     if isinstance(argument, TextArgument):
         return _text(faults, path, argument, value)
@@ -80,10 +84,12 @@ def _reference(
     path: KeyPath,
     argument: NumberArgument,
     word: str,
-    parameters: Mapping[str, Parameter],
+    parameters: Mapping[str, Parameter | None],
 ) -> Reference | None:
     """The parameter of that name, if all that it may be is all right here."""
     parameter = parameters.get(word)
+    if word in parameters and parameter is None:
+        return None
     if parameter is None:
         near = did_you_mean(word, parameters)
         faults.add(path, f"must be a number or a parameter, and {word} is none{near}")

@@ -37,7 +37,8 @@ def write_report(outcome: Outcome, path: Path) -> None:
         cards(_headline(outcome)),
         paragraph(_verdict(outcome)),
         section("Learning", _loss(outcome), _accuracy(outcome)),
-        section("On the test", _confusion(outcome), _comparison(outcome)),
+        section("On the test", _confusion(outcome)),
+        section("Against the baseline", _comparison(outcome)),
         section("Features", _features(outcome)),
         section("Made from", _provenance(outcome)),
     ]
@@ -61,7 +62,7 @@ def _verdict(outcome: Outcome) -> str:
     if judged.is_clear:
         found = "is right more often by over two standard errors, which is hardly luck"
     elif judged.edge > 0:
-        found = "is right a little more often, but by less than luck alone would explain"
+        found = "is right more often, but by less than two standard errors: luck explains it"
     else:
         found = "is not right more often: it has found nothing"
     return (

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ktrdr.contracts import NAME_PATTERN
 from ktrdr.errors import InvalidParameters
-from ktrdr.indicators.formulas import FORMULAS
 from ktrdr.marketdata.bars import Bars, Floats
 from ktrdr.strategies.document import Definition
+from ktrdr.strategies.kinds import INDICATORS
 from ktrdr.suggestions import did_you_mean
 from ktrdr.training.features import feature_table
 from ktrdr.training.model import Classifier
@@ -129,12 +129,18 @@ def _metadata(directory: Path, name: str) -> Metadata:
         metadata = Metadata.model_validate(raw)
     except (ValidationError, ValueError, RecursionError) as exc:
         raise _damaged(name, f"{METADATA_FILE} cannot be read ({type(exc).__name__})") from exc
-    unknown = [each.kind for each in metadata.features if each.kind not in FORMULAS]
+    unknown = [each.kind for each in metadata.features if not _is_known(each)]
     if unknown or not metadata.features:
         raise _damaged(name, f"it names features that nobody knows: {', '.join(unknown) or 'none'}")
     if metadata.trained_until.tzinfo is None:
         raise _damaged(name, f"{METADATA_FILE} says a time without a zone")
     return metadata
+
+
+def _is_known(feature: Feature) -> bool:
+    """Whether it can be computed; a model that asks a model cannot."""
+    kind = INDICATORS.get(feature.kind)
+    return kind is not None and kind.name != "model" and kind.takes(feature.arguments)
 
 
 def _refuse_other_libraries(metadata: Metadata, name: str, installed: Callable[[str], str]) -> None:

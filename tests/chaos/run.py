@@ -40,7 +40,10 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
         },
     ),
     ("training", {"symbol": "SP500", "epochs": 40, "patience": 40, "seed": 1}),
-    ("training", {"symbol": "SP500", "epochs": 60, "seed": 2, "hidden_units": [24]}),
+    (
+        "training",
+        {"symbol": "SP500", "epochs": 60, "patience": 60, "seed": 2, "hidden_units": [24]},
+    ),
     (
         "sweep",
         {

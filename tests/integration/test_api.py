@@ -12,7 +12,14 @@ import pytest
 
 from ktrdr.client.backend import Backend
 from ktrdr.contracts import OperationRequest, OperationStatus, OperationType
-from ktrdr.errors import Conflict, HostUnreachable, InvalidParameters, NotFound, SecretsError
+from ktrdr.errors import (
+    Conflict,
+    HostUnreachable,
+    InvalidParameters,
+    NotFound,
+    SecretsError,
+    UsageError,
+)
 from ktrdr.secret import Secret
 from ktrdr.tokens import Role
 from tests.integration.processes import JWT_SECRET, Process, Site, token, wait_for
@@ -80,6 +87,16 @@ ROUTES = [
     ("GET", "/api/v1/tokens/revoked", {Role.OPERATOR}),
     ("POST", "/api/v1/tokens/revoked", {Role.OPERATOR}),
     ("GET", "/api/v1/audit", {Role.OPERATOR}),
+    ("GET", "/api/v1/operations/op_x", {Role.WORKER, Role.READER, Role.OPERATOR}),
+    ("DELETE", "/api/v1/operations/op_x", {Role.OPERATOR}),
+    ("POST", "/api/v1/operations/op_x/resume", {Role.OPERATOR}),
+    ("GET", "/api/v1/operations/op_x/results", {Role.WORKER, Role.READER, Role.OPERATOR}),
+    ("GET", "/api/v1/operations/op_x/results/files/a", {Role.WORKER, Role.READER, Role.OPERATOR}),
+    ("GET", "/api/v1/operations/op_x/events", {Role.WORKER, Role.READER, Role.OPERATOR}),
+    ("GET", "/api/v1/strategies", {Role.WORKER, Role.READER, Role.OPERATOR}),
+    ("GET", "/api/v1/strategies/buy_and_hold", {Role.WORKER, Role.READER, Role.OPERATOR}),
+    ("PUT", "/api/v1/strategies/mine", {Role.OPERATOR}),
+    ("DELETE", "/api/v1/strategies/mine", {Role.OPERATOR}),
     ("GET", "/api/v1/data", {Role.WORKER, Role.READER, Role.OPERATOR}),
     ("PUT", "/api/v1/data/X/1d", {Role.OPERATOR}),
     ("GET", "/api/v1/data/X", {Role.WORKER, Role.READER, Role.OPERATOR}),
@@ -92,6 +109,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/v1/data/X/1d": {"content": CSV},
     "/api/v1/drains/w1": {"json": {"mode": "finish"}},
     "/api/v1/tokens/revoked": {"json": {"token_id": "t", "expires_at": "2100-01-01T00:00:00Z"}},
+    "/api/v1/strategies/mine": {"content": b"name: mine\nentry: always\nexit: never\n"},
 }
 
 
@@ -340,3 +358,45 @@ def test_a_backend_that_finds_no_database_ends_with_a_sentence(place: Site) -> N
     assert "cannot be used" in process.output
     assert "Check that the db service is healthy" in process.output
     assert "Traceback" not in process.output
+
+
+def test_a_strategy_is_brought_in_shown_listed_replaced_and_removed(
+    place: Site, backend: Process
+) -> None:
+    client = place.client(backend)
+    built_in = [each.name for each in client.strategies()]
+    assert "moving_average_cross" in built_in
+    text = "name: mine\nentry: close > open\nexit: close < open # ünïcode\n"
+    assert client.put_strategy("mine", text).name == "mine"
+    assert client.strategy("mine") == text
+    assert client.put_strategy("mine", text.replace("<", "<=")).content_hash
+    assert [each.name for each in client.strategies()] == [*built_in, "mine"]
+    client.delete_strategy("mine")
+    with pytest.raises(NotFound, match="there is no strategy mine"):
+        client.strategy("mine")
+    with pytest.raises(NotFound):
+        client.delete_strategy("mine")
+
+
+def test_a_strategy_that_is_wrong_too_large_or_not_ones_own_is_refused(
+    place: Site, backend: Process
+) -> None:
+    client = place.client(backend)
+    with pytest.raises(InvalidParameters, match=r"mine.yml:2: entry is not good: clsoe names"):
+        client.put_strategy("mine", "name: mine\nentry: clsoe > 1\nexit: never\n")
+    with pytest.raises(InvalidParameters, match="called other, not mine"):
+        client.put_strategy("mine", "name: other\nentry: always\nexit: never\n")
+    with pytest.raises(UsageError, match="larger than 64 KB"):
+        client.put_strategy("mine", "#" * 70_000)
+    with pytest.raises(Conflict, match="buy_and_hold comes with KTRDR"):
+        client.put_strategy("buy_and_hold", "name: buy_and_hold\nentry: never\nexit: never\n")
+    with pytest.raises(Conflict):
+        client.delete_strategy("buy_and_hold")
+    binary = ask(
+        backend, "PUT", "/api/v1/strategies/mine", token(Role.OPERATOR), content=b"\xff\xfe"
+    )
+    assert (binary.status_code, "not UTF-8" in binary.text) == (422, True)
+    for name in ("..%2f..%2fetc%2fpasswd", ".hidden", "a%00b"):
+        answer = ask(backend, "GET", f"/api/v1/strategies/{name}", token(Role.READER))
+        assert answer.status_code in (404, 422)
+    assert all(each.built_in for each in client.strategies())

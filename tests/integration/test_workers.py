@@ -20,7 +20,14 @@ from tests.integration.processes import Process, Site, wait_for
 DATA = Path(__file__).parents[1] / "data" / "sp500_2007_2009.csv"
 BACKTEST = {"symbol": "SP500", "train_bars": 200, "folds": 3}
 # Some seconds of work, in many steps.
-TRAINING = {"symbol": "SP500", "epochs": 250, "patience": 250, "hidden_units": [64, 64], "seed": 3}
+# With such patience no training ends before its epochs do.
+TRAINING = {
+    "symbol": "SP500",
+    "epochs": 250,
+    "patience": 1000,
+    "hidden_units": [64, 64],
+    "seed": 3,
+}
 
 
 @pytest.fixture

@@ -87,3 +87,53 @@ def test_every_option_repair_and_format_of_an_import_is_documented() -> None:
     options = {name for each in import_file.params for name in each.opts if name.startswith("--")}
     words = {*options, *FORMATS, *(each.value for each in (*Repair, *Delimiter))}
     assert {word for word in words if f"`{word}" not in page} == set()
+
+
+def test_the_strategies_in_the_documentation_are_good_ones() -> None:
+    from ktrdr.strategies.document_file import read_strategy
+
+    page = (ROOT / "docs/strategies.md").read_text()
+    found = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert [read_strategy(text, "docs").name for text in found] == ["dip_in_a_trend", "by_model"]
+
+
+def test_every_word_of_the_strategies_language_is_documented() -> None:
+    from ktrdr.strategies.catalogue import names
+    from ktrdr.strategies.document_file import KEYS
+    from ktrdr.strategies.kinds import INDICATORS, SIZINGS
+    from ktrdr.strategies.rule_text import PRICES
+    from ktrdr.strategies.rules import CONSTANTS, CROSSINGS
+
+    page = (ROOT / "docs/strategies.md").read_text()
+    rows = {line.split("|")[1].strip(): line for line in page.splitlines() if line.startswith("|")}
+    for kind in INDICATORS.values():
+        arguments = rows[f"`{kind.name}`"].split("|")[2]
+        assert re.findall(r"`(\w+)`", arguments) == [each.name for each in kind.arguments]
+    words = [*KEYS, *SIZINGS, *PRICES, *CONSTANTS, *CROSSINGS, *names(Path("/nonexistent"))]
+    words += [argument.name for kind in SIZINGS.values() for argument in kind.arguments]
+    for word in words:
+        assert re.search(rf"`[^`]*\b{word}\b[^`]*`", page), word
+
+
+def test_the_defaults_of_the_built_in_strategies_are_those_documented() -> None:
+    from ktrdr.strategies.catalogue import listing
+
+    page = (ROOT / "docs/strategies.md").read_text()
+    for strategy in listing(Path("/nonexistent")):
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{strategy.name}`"))
+        for each in strategy.parameters:
+            defaults = ", ".join(f"{value:g}" for value in each.defaults)
+            assert f"`{each.name}` {defaults}" in row, (strategy.name, each.name)
+
+
+def test_every_parameter_and_every_figure_of_the_work_is_documented() -> None:
+    from dataclasses import fields
+
+    from ktrdr.backtesting.statistics import Statistics
+    from ktrdr.contracts import BacktestParameters, SweepParameters, TrainingParameters
+
+    page = (ROOT / "docs/work.md").read_text()
+    models = (BacktestParameters, SweepParameters, TrainingParameters)
+    words = {name for model in models for name in model.model_fields}
+    words |= {field.name for field in fields(Statistics)}
+    assert {word for word in words if f"`{word}`" not in page} == set()

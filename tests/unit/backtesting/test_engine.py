@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ktrdr.backtesting.engine import Simulation, simulate
 from ktrdr.marketdata.bars import Floats
@@ -80,3 +82,42 @@ def test_a_later_price_changes_nothing_before_it() -> None:
     before, after = run(closes, targets, 0.001), run(changed, targets, 0.001)
     for name in ("equity", "costs", "traded"):
         np.testing.assert_array_equal(getattr(before, name)[:150], getattr(after, name)[:150])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.sampled_from([0.0, 0.0, 0.25, 0.5, 0.8, 1.0]), min_size=2, max_size=60),
+    st.sampled_from([0.0, 0.0007, 0.01]),
+)
+def test_any_shares_of_the_capital_come_to_what_a_plain_account_comes_to(
+    seed: int, targets: list[float], cost: float
+) -> None:
+    closes = random_bars(len(targets), seed).close
+    found = run(closes, np.array(targets), cost)
+    cash, units, before = CAPITAL, 0.0, 0.0
+    for t, (price, target) in enumerate(zip(closes.tolist(), targets, strict=True)):
+        traded = 0.0
+        if target != before:
+            wanted = target * (cash + units * price) - units * price
+            # A purchase costs more than it buys, a sale brings in less than it sells.
+            change = wanted / (price * (1 + cost if wanted > 0 else 1 - cost))
+            traded = -units if target == 0 else change
+        cash -= traded * price + abs(traded) * price * cost
+        units, before = units + traded, target
+        assert found.equity[t] == pytest.approx(cash + units * price, rel=1e-9)
+        assert found.costs[t] == pytest.approx(abs(traded) * price * cost, rel=1e-9, abs=1e-8)
+        assert cash > -1e-6
+    profits = sum(each.profit for each in found.trades)
+    assert profits == pytest.approx(found.equity[-1] - CAPITAL, abs=1e-6)
+
+
+def test_a_position_that_was_bought_and_sold_in_parts_is_one_trade_at_average_prices() -> None:
+    found = run(np.array([100.0, 50, 100, 100]), np.array([0.5, 0.8, 0.4, 0]), 0.0)
+    (trade,) = found.trades
+    # 50 units for 5,000; of 7,500 another 3,500 buys 70 at 50; of 13,500 6,600 are sold at 100.
+    assert trade.quantity == pytest.approx(120)
+    assert trade.entry_price == pytest.approx((5000 + 3500) / 120)
+    assert trade.exit_price == pytest.approx(100)
+    assert trade.profit == pytest.approx(12_000 - 8500)
+    assert (trade.entry, trade.exit, trade.closed) == (0, 3, True)

@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ktrdr.backtesting.handler import run
+from ktrdr.backtesting.handler import costs_of, run
 from ktrdr.contracts import BacktestParameters
 from ktrdr.errors import InvalidParameters
+from ktrdr.strategies.catalogue import find
+from ktrdr.strategies.document import Costs
 from ktrdr.work import Checkpoint, LocalContext, Stopped
 from tests.unit.backtesting.bars import random_bars, write_csv
 
@@ -144,24 +146,86 @@ def test_equity_costs_trades_and_every_statistic_agree_with_an_independent_compu
     np.testing.assert_allclose(profit, profits, rtol=1e-7)
 
 
-@pytest.mark.parametrize("stop_after", [1, 3])
-def test_a_run_that_stopped_and_went_on_writes_the_same_bytes_as_one_that_did_not(
-    data: Path, stop_after: int
-) -> None:
+def files_of(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+@pytest.mark.parametrize("strategy", ["moving_average_cross", "donchian_breakout"])
+def test_a_run_stopped_at_any_fold_goes_on_to_the_same_bytes(data: Path, strategy: str) -> None:
+    parameters = PARAMETERS
+    if strategy != PARAMETERS.strategy:
+        parameters = BacktestParameters(symbol="TEST", strategy=strategy, folds=4, train_bars=120)
+    whole = context(data, "whole")
+    run(parameters, whole)
+    assert list(files_of(whole.output)) == [
+        "equity.csv",
+        "report.html",
+        "summary.json",
+        "trades.csv",
+    ]
+    for step in range(1, 5):
+        first = context(data, f"first-{step}", stop_after_step=step)
+        with pytest.raises(Stopped):
+            run(parameters, first)
+        reached, state, _ = first.checkpoints[-1]
+        point = Checkpoint(reached, json.loads(json.dumps(state)), None)
+        resumed = context(data, f"resumed-{step}", resume_from=point)
+        run(parameters, resumed)
+        assert files_of(resumed.output) == files_of(whole.output), step
+        assert len(resumed.checkpoints) == 4 - step
+
+
+def test_the_same_parameters_give_the_same_bytes_whatever_the_seed(data: Path) -> None:
+    found = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 9)):
+        work = context(data, name)
+        run(PARAMETERS.model_copy(update={"seed": seed}), work)
+        found.append(files_of(work.output))
+    assert found[0] == found[1]
+    # Nothing in a backtest is drawn by lot; the seed is only repeated among the parameters.
+    assert {name for name in found[0] if found[0][name] != found[2][name]} == {"summary.json"}
+
+
+def test_a_checkpoint_of_other_data_or_of_release_0_1_0_starts_over(data: Path) -> None:
     whole = context(data, "whole")
     run(PARAMETERS, whole)
-    first = context(data, "first", stop_after_step=stop_after)
-    with pytest.raises(Stopped):
-        run(PARAMETERS, first)
-    step, state, _ = first.checkpoints[-1]
-    resumed = context(
-        data, "resumed", resume_from=Checkpoint(step, json.loads(json.dumps(state)), None)
+    old = {"data_hash": "x", "choices": [{"fast": 3, "slow": 15, "sharpe": 1.0}]}
+    for name, state in (("old", old), ("other", {**whole.checkpoints[0][1], "made_from": {}})):
+        work = context(data, name, resume_from=Checkpoint(1, state, None))
+        run(PARAMETERS, work)
+        assert files_of(work.output) == files_of(whole.output)
+        assert len(work.checkpoints) == 4
+
+
+def test_buying_and_holding_is_its_own_reference_to_the_last_digit(data: Path) -> None:
+    parameters = PARAMETERS.model_copy(
+        update={"strategy": "buy_and_hold", "strategy_parameters": {}}
     )
-    run(PARAMETERS, resumed)
-    names = sorted(path.name for path in whole.output.iterdir())
-    assert names == ["equity.csv", "report.html", "summary.json", "trades.csv"]
-    for name in names:
-        assert (resumed.output / name).read_bytes() == (whole.output / name).read_bytes()
+    summary = run(parameters, context(data)).summary
+    for ours, theirs in (
+        ("total_return", "benchmark_return"),
+        ("cagr", "benchmark_cagr"),
+        ("sharpe", "benchmark_sharpe"),
+        ("sortino", "benchmark_sortino"),
+        ("max_drawdown", "benchmark_max_drawdown"),
+    ):
+        assert summary[ours] == summary[theirs]
+    assert (summary["exposure"], summary["trades"]) == (1, 1)
+
+
+def test_costs_are_the_strategys_but_for_what_the_request_says(data: Path) -> None:
+    strategy = find("moving_average_cross", data)
+    given = BacktestParameters(symbol="TEST", slippage=0.01)
+    assert costs_of(given, strategy) == Costs(0.0005, 0.01)
+    assert costs_of(BacktestParameters(symbol="TEST"), strategy) == Costs(0.0005, 0.0002)
+    free = given.model_copy(update={"commission": 0.0, "slippage": 0.0})
+    assert costs_of(free, strategy) == Costs(0, 0)
+
+
+def test_the_summary_says_which_strategy_it_was_and_what_it_said(data: Path) -> None:
+    summary = run(PARAMETERS, context(data)).summary
+    assert summary["strategy"] == "moving_average_cross"
+    assert summary["strategy_hash"] == find("moving_average_cross", data).content_hash
 
 
 def test_changing_the_future_changes_no_decision_of_the_past(tmp_path: Path) -> None:
@@ -201,6 +265,11 @@ def test_too_little_data_and_unknown_symbols_are_refused_with_the_remedy(data: P
     with pytest.raises(InvalidParameters, match="no data for TESTT") as unknown:
         run(PARAMETERS.model_copy(update={"symbol": "TESTT"}), context(data, "b"))
     assert "Did you mean TEST?" in str(unknown.value.hint)
+    with pytest.raises(InvalidParameters, match="there is no strategy moving_average; did you"):
+        run(PARAMETERS.model_copy(update={"strategy": "moving_average"}), context(data, "c"))
+    wrong = {"strategy_parameters": {"fast": 900}}
+    with pytest.raises(InvalidParameters, match="fast must be a whole number from 1 to 500"):
+        run(PARAMETERS.model_copy(update=wrong), context(data, "d"))
 
 
 def test_the_report_refers_to_nothing_outside_itself(data: Path) -> None:

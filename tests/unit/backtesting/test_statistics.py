@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ktrdr.backtesting.engine import Simulation, Trade
+from ktrdr.backtesting.engine import Simulation, Trade, simulate
 from ktrdr.backtesting.statistics import (
     cagr,
     describe,
@@ -19,6 +21,7 @@ from ktrdr.backtesting.statistics import (
     sortino,
     volatility,
 )
+from tests.unit.backtesting.bars import random_bars
 
 
 def trade(profit: float, *, closed: bool = True) -> Trade:
@@ -91,3 +94,50 @@ def test_a_run_that_never_traded_has_figures_that_json_can_hold() -> None:
     summary = describe(idle, capital=100, bars_a_year=252).to_summary()
     assert all(value is None or math.isfinite(value) for value in summary.values())
     assert (summary["sharpe"], summary["sortino"], summary["hit_rate"]) == (None, None, None)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.sampled_from([0.0, 0.0, 0.3, 1.0]), min_size=3, max_size=120),
+    st.sampled_from([252.0, 52.0, 98_280.0]),
+)
+def test_every_figure_is_what_plain_numpy_makes_of_the_account(
+    seed: int, shares: list[float], bars_a_year: float
+) -> None:
+    capital, targets = 5000.0, np.array(shares)
+    bars = random_bars(len(targets), seed)
+    done = simulate(bars.times, bars.close, targets, capital=capital, cost=0.002)
+    found = describe(done, capital=capital, bars_a_year=bars_a_year).to_summary()
+
+    equity = np.array([capital, *done.equity])
+    returns = equity[1:] / equity[:-1] - 1
+    years = len(targets) / bars_a_year
+    below = np.array([equity[t] / equity[: t + 1].max() - 1 for t in range(len(equity))])
+    runs = "".join("x" if each < 0 else " " for each in below).split()
+    deviation = np.sqrt(np.sum((returns - returns.sum() / len(returns)) ** 2) / (len(returns) - 1))
+    downside = np.sqrt(np.sum(returns[returns < 0] ** 2) / len(returns))
+    wins = [trade.profit > 0 for trade in done.trades if trade.closed]
+    expected = {
+        "total_return": equity[-1] / equity[0] - 1,
+        "cagr": np.exp(np.log(equity[-1] / equity[0]) / years) - 1,
+        "volatility": deviation * bars_a_year**0.5,
+        "sharpe": returns.sum() / len(returns) / deviation * bars_a_year**0.5
+        if deviation
+        else None,
+        "sortino": returns.sum() / len(returns) / downside * bars_a_year**0.5 if downside else None,
+        "max_drawdown": below.min(),
+        "max_drawdown_bars": max(map(len, runs), default=0),
+        "exposure": np.count_nonzero(targets) / len(targets),
+        "turnover": done.traded.sum() / (done.equity.sum() / len(targets)) / years,
+        "trades": len(done.trades),
+        "hit_rate": sum(wins) / len(wins) if wins else None,
+        "total_costs": done.costs.sum(),
+        "final_equity": equity[-1],
+    }
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        if value is None:
+            assert found[name] is None, name
+        else:
+            assert found[name] == pytest.approx(value, rel=1e-9, abs=1e-9), name

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ktrdr.backtesting.decisions import Decisions
+from ktrdr.backtesting.figures import Figures
 from ktrdr.backtesting.walkforward import (
     MIN_TEST_BARS,
+    Choice,
     choose,
     net_returns,
     plan_folds,
     sharpe_of,
     traded_targets,
-    window_pairs,
 )
 from ktrdr.errors import InvalidParameters
+from ktrdr.marketdata.bars import Bars
+from ktrdr.strategies.catalogue import find
+from ktrdr.strategies.grid import combinations
 from tests.unit.backtesting.bars import random_bars
 
-PAIRS = window_pairs((3, 5, 10), (15, 30))
+CROSS = find("moving_average_cross", Path("/nonexistent"))
+PAIRS = combinations(CROSS, {"fast": (3, 5, 10), "slow": (15, 30)})
+
+
+def decisions_on(bars: Bars) -> Decisions:
+    return Decisions(CROSS, Figures(bars, {}))
 
 
 @given(st.integers(1, 100), st.integers(20, 500), st.integers(0, 3000))
@@ -47,10 +59,6 @@ def test_one_bar_too_few_is_refused_and_enough_is_not() -> None:
     assert "needs 110" in str(caught.value.hint)
 
 
-def test_pairs_are_those_whose_fast_window_is_shorter_each_once() -> None:
-    assert window_pairs((20, 5, 5), (5, 20, 50)) == [(5, 20), (5, 50), (20, 50)]
-
-
 def test_returns_are_earned_from_the_close_after_the_purchase_and_changes_cost() -> None:
     closes, targets = np.array([100.0, 110, 121, 100]), np.array([0.0, 1, 1, 0])
     expected = [0.0, -0.01, 0.1, 100 / 121 - 1 - 0.01]
@@ -62,37 +70,46 @@ def test_a_curve_that_never_moves_has_a_sharpe_ratio_of_zero() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_other_pair_has_a_better_sharpe_ratio_in_training(seed: int) -> None:
-    closes = random_bars(400, seed).close
+def test_no_other_combination_has_a_better_sharpe_ratio_in_training(seed: int) -> None:
+    bars = random_bars(400, seed)
     (fold,) = plan_folds(400, folds=1, train_bars=300)
-    found = choose(closes, fold, PAIRS, cost=0.001, bars_a_year=252)
-    alone = [choose(closes, fold, [pair], cost=0.001, bars_a_year=252) for pair in PAIRS]
+
+    def choice(among):
+        return choose(bars.close, fold, among, decisions_on(bars), cost=0.001, bars_a_year=252)
+
+    found, alone = choice(PAIRS), [choice([pair]) for pair in PAIRS]
     assert found in alone
     assert found.sharpe == max(each.sharpe for each in alone)
     assert math.isfinite(found.sharpe)
 
 
+def test_of_equals_the_first_is_chosen() -> None:
+    flat = np.full(400, 100.0)
+    bars = dataclasses.replace(random_bars(400), open=flat, high=flat, low=flat, close=flat)
+    (fold,) = plan_folds(400, folds=1, train_bars=300)
+    found = choose(flat, fold, PAIRS, decisions_on(bars), cost=0.001, bars_a_year=252)
+    assert (found.parameters, found.sharpe) == (PAIRS[0], 0)
+
+
 def test_a_choice_does_not_change_with_the_bars_it_will_be_traded_on() -> None:
-    closes = random_bars(400).close
-    changed = closes.copy()
-    changed[300:] = 1 / changed[300:]
+    bars, changed = random_bars(400), random_bars(400)
+    changed.close[300:] = 1 / changed.close[300:]
     (fold,) = plan_folds(400, folds=1, train_bars=300)
     before, after = (
-        choose(each, fold, PAIRS, cost=0.001, bars_a_year=252) for each in (closes, changed)
+        choose(each.close, fold, PAIRS, decisions_on(each), cost=0.001, bars_a_year=252)
+        for each in (bars, changed)
     )
     assert before == after
 
 
 def test_every_fold_is_traded_by_its_own_choice() -> None:
-    closes = random_bars(500).close
+    bars = random_bars(500)
+    decisions = decisions_on(bars)
     folds = plan_folds(500, folds=3, train_bars=200)
-    choices = [
-        choose(closes, fold, [pair], cost=0.0, bars_a_year=252)
-        for fold, pair in zip(folds, PAIRS[:3], strict=True)
-    ]
-    whole = traded_targets(closes, folds, choices)
+    choices = [Choice(pair, 0.0) for pair in PAIRS[:3]]
+    whole = traded_targets(folds, choices, decisions)
     assert len(whole) == 300
     for fold, choice in zip(folds, choices, strict=True):
-        alone = traded_targets(closes, folds, [choice] * 3)
         part = slice(fold.test_start - 200, fold.test_end - 200)
-        np.testing.assert_array_equal(whole[part], alone[part])
+        alone = decisions.targets(choice.parameters)[fold.test_start : fold.test_end]
+        np.testing.assert_array_equal(whole[part], alone)

@@ -52,11 +52,22 @@ def modules_after(*arguments: str) -> set[str]:
 def test_the_help_loads_nothing_heavy_and_lists_every_group_and_exit_code() -> None:
     assert not set(HEAVY) & modules_after("--help")
     shown = ktrdr("--help").stdout
-    for word in ("deploy", "status", "workers", "operations", "data", "token", "130 interrupted"):
+    for word in (
+        "deploy",
+        "status",
+        "workers",
+        "operations",
+        "strategies",
+        "data",
+        "token",
+        "130 int",
+    ):
         assert word in shown
 
 
-@pytest.mark.parametrize("group", ["deploy", "workers", "operations", "data", "token", "status"])
+@pytest.mark.parametrize(
+    "group", ["deploy", "workers", "operations", "strategies", "data", "token", "status"]
+)
 def test_no_command_of_the_laptop_loads_what_only_the_image_has(group: str) -> None:
     image_only = {
         "fastapi",

@@ -10,14 +10,29 @@ import pytest
 
 from ktrdr.contracts import TrainingParameters
 from ktrdr.errors import InvalidParameters
-from ktrdr.training.features import feature_table, make_samples
+from ktrdr.strategies.catalogue import find_features
+from ktrdr.training.features import Samples, make_samples
 from ktrdr.training.handler import run
 from ktrdr.training.model import Classifier
-from ktrdr.training.split import split_in_time
+from ktrdr.training.split import Split, split_in_time
 from ktrdr.work import Checkpoint, LocalContext, Stopped
 from tests.unit.backtesting.bars import random_bars, write_csv
 
-PARAMETERS = TrainingParameters(symbol="TEST", epochs=4, hidden_units=(8,), seed=7)
+PARAMETERS = TrainingParameters(
+    symbol="TEST", epochs=12, hidden_units=(8,), seed=7, patience=2, learning_rate=0.008
+)
+FEATURES = find_features("default", Path("/nonexistent")).definitions
+MODEL = "model/model.skops"
+PATIENT_UNTIL = 6
+
+
+def split_of(samples: Samples) -> Split:
+    return split_in_time(
+        samples,
+        validation_fraction=PARAMETERS.validation_fraction,
+        test_fraction=PARAMETERS.test_fraction,
+        horizon=PARAMETERS.horizon_bars,
+    )
 
 
 def context(tmp_path: Path, name: str, **more) -> LocalContext:
@@ -32,71 +47,149 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_feature_never_depends_on_later_bars() -> None:
-    bars, changed = random_bars(300), random_bars(300)
-    for column in (changed.close, changed.high, changed.low, changed.volume):
-        column[200:] *= 1.7
-    before, after = feature_table(bars), feature_table(changed)
-    np.testing.assert_array_equal(before[:200].to_numpy(), after[:200].to_numpy())
-    assert not np.array_equal(before[200:].to_numpy(), after[200:].to_numpy())
-
-
-@pytest.mark.parametrize("horizon", [1, 5, 20])
-def test_no_training_label_looks_into_the_test(horizon: int) -> None:
-    samples = make_samples(random_bars(500), horizon)
-    split = split_in_time(samples, test_fraction=0.25, horizon=horizon)
-    last_seen = samples.index[split.train].max() + horizon
-    assert last_seen < samples.index[split.test].min()
-    assert len(split.train) + len(split.test) + horizon == len(samples)
-
-
 def test_labels_say_whether_the_close_is_higher_after_the_horizon() -> None:
     bars = random_bars(200)
-    samples = make_samples(bars, 5)
+    samples = make_samples(bars, 5, FEATURES)
     for row, bar in enumerate(samples.index[:20]):
         assert samples.labels[row] == int(bars.close[bar + 5] > bars.close[bar])
 
 
-@pytest.mark.parametrize("stop_after", [1, 3])
-def test_a_training_that_stopped_and_went_on_writes_the_same_bytes_as_one_that_did_not(
-    data: Path, stop_after: int
-) -> None:
-    whole = context(data, "whole")
-    run(PARAMETERS, whole)
-    first = context(data, "first", stop_after_step=stop_after)
+def files_of(directory: Path) -> dict[str, bytes]:
+    found = (path for path in sorted(directory.rglob("*")) if path.is_file())
+    return {str(path.relative_to(directory)): path.read_bytes() for path in found}
+
+
+def stopped_after(data: Path, step: int) -> Checkpoint:
+    first = context(data, f"stopped-{step}", stop_after_step=step)
     with pytest.raises(Stopped):
         run(PARAMETERS, first)
-    step, state, files = first.checkpoints[-1]
-    kept = data / "kept"
+    reached, state, files = first.checkpoints[-1]
+    kept = data / f"kept-{step}"
     kept.mkdir()
     for name, content in files.items():
         (kept / name).write_bytes(content)
-    point = Checkpoint(step, json.loads(json.dumps(state)), kept)
-    resumed = context(data, "resumed", resume_from=point)
-    run(PARAMETERS, resumed)
-    for name in ("report.html", "epochs.json", "model/metadata.json"):
-        assert (resumed.output / name).read_bytes() == (whole.output / name).read_bytes()
-    features = make_samples(random_bars(600), 5).features
-    models = [
-        Classifier.load((each.output / "model" / "model.skops").read_bytes())
-        for each in (whole, resumed)
-    ]
-    undisturbed, after_stop = (model.probabilities(features) for model in models)
-    np.testing.assert_array_equal(undisturbed, after_stop)
+    return Checkpoint(reached, json.loads(json.dumps(state)), kept)
 
 
-def test_the_confusion_and_the_baseline_fit_the_accuracy(data: Path) -> None:
+def test_a_training_stopped_at_any_epoch_goes_on_to_the_same_bytes(data: Path) -> None:
+    whole = context(data, "whole")
+    run(PARAMETERS, whole)
+    expected = files_of(whole.output)
+    assert set(expected) == {"report.html", "epochs.json", "model/metadata.json", MODEL}
+    steps = [step for step, _, _ in whole.checkpoints]
+    # It ends by its patience, and its best epoch is not its last.
+    assert len(steps) == PATIENT_UNTIL
+    for step in steps:
+        resumed = context(data, f"resumed-{step}", resume_from=stopped_after(data, step))
+        run(PARAMETERS, resumed)
+        assert files_of(resumed.output) == expected, step
+        assert [each for each, _, _ in resumed.checkpoints] == steps[step:]
+
+
+def test_the_seed_alone_decides_what_is_learnt(data: Path) -> None:
+    outcomes = []
+    for name, seed in (("a", 7), ("b", 7), ("c", 8)):
+        work = context(data, name)
+        run(PARAMETERS.model_copy(update={"seed": seed}), work)
+        outcomes.append(files_of(work.output))
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][MODEL] != outcomes[2][MODEL]
+
+
+def test_the_model_of_the_epoch_with_the_least_validation_loss_is_kept(data: Path) -> None:
     work = context(data, "out")
     summary = run(PARAMETERS, work).summary
+    epochs = json.loads((work.output / "epochs.json").read_text())
+    losses = [epoch["validation_loss"] for epoch in epochs]
+    best = losses.index(min(losses)) + 1
+    assert summary["best_epoch"] == best < len(epochs) == summary["epochs"]
+    short = context(data, "short")
+    run(PARAMETERS.model_copy(update={"epochs": best}), short)
+    assert files_of(short.output)[MODEL] == files_of(work.output)[MODEL]
+
+
+def test_the_test_has_no_say_in_what_is_learnt_nor_in_when_to_stop(data: Path) -> None:
+    work = context(data, "out")
+    run(PARAMETERS, work)
     bars = random_bars(600)
-    samples = make_samples(bars, PARAMETERS.horizon_bars)
-    split = split_in_time(samples, test_fraction=0.25, horizon=PARAMETERS.horizon_bars)
-    model = Classifier.load((work.output / "model" / "model.skops").read_bytes())
+    samples = make_samples(bars, PARAMETERS.horizon_bars, FEATURES)
+    split = split_of(samples)
+    first = int(samples.index[split.test[0]])
+    bars.close[first:] *= np.linspace(1, 0.5, 600 - first)
+    bars.low[first:] *= 0.3
+    write_csv(bars, data / "data" / "TEST" / "1d.csv")
+    other = context(data, "other")
+    run(PARAMETERS, other)
+    assert files_of(other.output)[MODEL] == files_of(work.output)[MODEL]
+    assert files_of(other.output)["epochs.json"] == files_of(work.output)["epochs.json"]
+    judged = [
+        json.loads(files_of(each.output)["model/metadata.json"])["metrics"]
+        for each in (work, other)
+    ]
+    assert judged[0]["test_loss"] != judged[1]["test_loss"]
+
+
+def damage(point: Checkpoint, how: str) -> Checkpoint:
+    assert point.artifacts is not None
+    state = dict(point.state)
+    if how == "other data":
+        state["made_from"] = {**state["made_from"], "data": "other"}
+    elif how == "of release 0.1.0":
+        state = {"data_hash": "x", "epochs": []}
+    elif how == "one epoch too few":
+        state["epochs"] = state["epochs"][:-1]
+    elif how == "odd epochs":
+        state["epochs"] = [{"number": 1}]
+    elif how == "no files":
+        return Checkpoint(point.step, state, None)
+    else:
+        name, kind = how.split()
+        path = point.artifacts / name
+        path.write_bytes(path.read_bytes()[:200]) if kind == "cut" else path.unlink()
+    return Checkpoint(point.step, state, point.artifacts)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        *("other data", "of release 0.1.0", "one epoch too few", "odd epochs", "no files"),
+        *("model.skops cut", "model.skops gone", "best.skops cut", "best.skops gone"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_used_starts_over_and_ends_the_same(
+    data: Path, how: str, caplog
+) -> None:
+    whole = context(data, "whole")
+    run(PARAMETERS, whole)
+    work = context(data, "again", resume_from=damage(stopped_after(data, 2), how))
+    run(PARAMETERS, work)
+    assert files_of(work.output) == files_of(whole.output)
+    assert len(work.checkpoints) == len(whole.checkpoints)
+    assert "starting over: the checkpoint cannot be used" in caplog.text
+
+
+def test_the_figures_are_those_of_the_stored_model(data: Path) -> None:
+    work = context(data, "out")
+    summary = run(PARAMETERS, work).summary
+    samples = make_samples(random_bars(600), PARAMETERS.horizon_bars, FEATURES)
+    split = split_of(samples)
+    model = Classifier.load((work.output / MODEL).read_bytes())
     labels = samples.labels[split.test]
     said = model.probabilities(samples.features[split.test]) > 0.5
     assert summary["test_accuracy"] == pytest.approx(np.mean(said == labels), abs=1e-9)
     majority = samples.labels[split.train].mean() >= 0.5
     assert summary["baseline_accuracy"] == pytest.approx(np.mean(labels == majority), abs=1e-9)
+    loss, accuracy = model.evaluate(samples.features[split.train], samples.labels[split.train])
+    assert (summary["train_loss"], summary["train_accuracy"]) == (loss, accuracy)
+
+
+def test_a_strategys_indicators_can_be_what_is_learnt_from(data: Path) -> None:
+    work = context(data, "out")
+    run(PARAMETERS.model_copy(update={"features": "rsi_reversion"}), work)
+    said = json.loads((work.output / "model/metadata.json").read_text())["features"]
+    assert said == [{"name": "strength", "kind": "rsi", "arguments": {"window": 14}}]
+    with pytest.raises(InvalidParameters, match="no feature set and no strategy nothing"):
+        run(PARAMETERS.model_copy(update={"features": "nothing"}), context(data, "b"))
 
 
 def test_a_model_file_that_is_not_one_is_refused_and_runs_nothing() -> None:

@@ -1,0 +1,73 @@
+"""Strategies: what there is, and bringing in one's own."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path as FilePath
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from ktrdr.api.auth import Caller, Operator
+from ktrdr.api.errors import documented
+from ktrdr.api.state import BackendState, State
+from ktrdr.contracts import NAME_PATTERN, StrategyInfo
+from ktrdr.errors import UsageError
+from ktrdr.strategies import catalogue
+from ktrdr.strategies.document_file import MAX_BYTES
+
+router = APIRouter(prefix="/strategies", tags=["strategies"])
+
+YAML: Final = "application/yaml"
+StrategyName = Annotated[str, Path(pattern=NAME_PATTERN)]
+
+
+def directory(state: State) -> FilePath:
+    """Where the users' own strategies are."""
+    return state.settings.shared_mount_path / "strategies"
+
+
+@router.get("", responses=documented(401))
+async def strategies(_caller: Caller, state: BackendState) -> list[StrategyInfo]:
+    """The strategies that come with KTRDR, then one's own; a broken file says what is wrong."""
+    return await asyncio.to_thread(catalogue.listing, directory(state))
+
+
+@router.get(
+    "/{name}",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {YAML: {}}}, **documented(401, 404, 422)},
+)
+async def strategy(name: StrategyName, _caller: Caller, state: BackendState) -> PlainTextResponse:
+    """A strategy's document, as it was written."""
+    text = await asyncio.to_thread(catalogue.show, name, directory(state))
+    return PlainTextResponse(text, media_type=YAML, headers={"X-Content-Type-Options": "nosniff"})
+
+
+@router.put("/{name}", status_code=201, responses=documented(401, 403, 409, 422))
+async def put_strategy(
+    name: StrategyName, _caller: Operator, state: BackendState, request: Request
+) -> StrategyInfo:
+    """Checks a document and puts it in place of what was there; runs under way keep the old one."""
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > MAX_BYTES:
+            raise UsageError(
+                f"the document is larger than {MAX_BYTES // 1024} KB",
+                hint="A strategy is a page of YAML: see docs/strategies.md.",
+            )
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise UsageError("the document is not UTF-8 text", hint="Save it as UTF-8.") from exc
+    found = await asyncio.to_thread(catalogue.put, name, text, directory(state))
+    return catalogue.info(found)
+
+
+@router.delete("/{name}", status_code=204, responses=documented(401, 403, 404, 409))
+async def delete_strategy(name: StrategyName, _caller: Operator, state: BackendState) -> Response:
+    """Removes a strategy of one's own."""
+    await asyncio.to_thread(catalogue.delete, name, directory(state))
+    return Response(status_code=204)

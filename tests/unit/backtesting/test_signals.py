@@ -1,0 +1,123 @@
+"""A stored model as an indicator: asked about what came after it, refused about what it saw."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ktrdr.backtesting import handler as backtesting
+from ktrdr.contracts import BacktestParameters, TrainingParameters
+from ktrdr.errors import InvalidParameters
+from ktrdr.strategies import catalogue
+from ktrdr.training import handler as training
+from ktrdr.training.stored import read_model
+from ktrdr.work import Checkpoint, LocalContext, Stopped
+from tests.unit.backtesting.bars import random_bars, write_csv
+
+MODEL = "direction_20261123_164500_1a2b3c4d"
+DOCUMENT = f"""\
+name: by_model
+parameters:
+  sure: {{default: [0.45, 0.5], minimum: 0, maximum: 1}}
+indicators:
+  rise: {{kind: model, name: {MODEL}}}
+entry: rise > sure
+exit: rise <= sure
+"""
+PARAMETERS = BacktestParameters(symbol="TEST", strategy="by_model", train_bars=600, folds=2)
+
+
+def context(shared: Path, name: str, **more) -> LocalContext:
+    output = shared / name
+    output.mkdir()
+    return LocalContext(f"op_{name}", shared, output, **more)
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """A model trained on the first 500 of 900 bars, and a strategy that asks it."""
+    bars = random_bars(900)
+    write_csv(bars, tmp_path / "data" / "TEST" / "1d.csv")
+    work = context(tmp_path, "training")
+    end = bars.times[500].date()
+    wanted = TrainingParameters(symbol="TEST", end=end, epochs=3, hidden_units=(4,), horizon_bars=5)
+    training.run(wanted, work)
+    (tmp_path / "models").mkdir()
+    (work.output / "model").rename(tmp_path / "models" / MODEL)
+    catalogue.put("by_model", DOCUMENT, tmp_path / "strategies")
+    return tmp_path
+
+
+def test_a_backtest_holds_while_the_model_says_that_prices_rise(shared: Path) -> None:
+    work = context(shared, "out")
+    one = PARAMETERS.model_copy(update={"strategy_parameters": {"sure": 0.5}})
+    backtesting.run(one, work)
+    targets = pd.read_csv(work.output / "equity.csv")["target"].to_numpy()
+    rises = read_model(shared / "models", MODEL).probabilities(random_bars(900))
+    np.testing.assert_array_equal(targets, (rises[599:899] > 0.5).astype(float))
+    assert 0 < targets.mean() < 1
+    summary = json.loads((work.output / "summary.json").read_text())
+    assert list(summary["models"]) == [MODEL]
+
+
+def test_the_first_bar_that_may_be_traded_is_the_one_after_the_last_it_learnt_from(
+    shared: Path,
+) -> None:
+    until = read_model(shared / "models", MODEL).trained_until
+    bars = random_bars(900)
+    last = int(np.flatnonzero(bars.times == until)[0])
+    backtesting.run(PARAMETERS.model_copy(update={"train_bars": last + 1}), context(shared, "a"))
+    with pytest.raises(InvalidParameters, match="has learnt from bars up to") as caught:
+        backtesting.run(PARAMETERS.model_copy(update={"train_bars": last}), context(shared, "b"))
+    assert "train_bars" in str(caught.value.hint)
+
+
+def test_the_labels_it_learnt_from_end_before_its_test_begins(shared: Path) -> None:
+    model = read_model(shared / "models", MODEL)
+    metrics = json.loads((shared / "models" / MODEL / "metadata.json").read_text())["metrics"]
+    bars = random_bars(900)
+    last = int(np.flatnonzero(bars.times == model.trained_until)[0])
+    # 500 bars less the five without a label; the test is the end of what is left.
+    assert last < 500 - 5 - metrics["test_samples"]
+
+
+def test_a_model_of_another_timeframe_is_refused(shared: Path) -> None:
+    write_csv(random_bars(900), shared / "data" / "TEST" / "1h.csv")
+    with pytest.raises(InvalidParameters, match="was trained on 1d bars, not 1h bars"):
+        backtesting.run(PARAMETERS.model_copy(update={"timeframe": "1h"}), context(shared, "out"))
+
+
+def test_changing_the_future_changes_no_probability_of_the_past(shared: Path) -> None:
+    model = read_model(shared / "models", MODEL)
+    bars, changed = random_bars(900), random_bars(900)
+    for column in (changed.close, changed.high, changed.low, changed.volume):
+        column[700:] *= 2
+    before, after = model.probabilities(bars), model.probabilities(changed)
+    np.testing.assert_array_equal(before[:700], after[:700])
+    assert not np.array_equal(before[700:], after[700:])
+    assert np.isnan(before[:49]).all()
+    assert not np.isnan(before[49:]).any()
+
+
+def test_a_checkpoint_made_with_another_model_is_not_used(shared: Path) -> None:
+    first = context(shared, "first", stop_after_step=1)
+    with pytest.raises(Stopped):
+        backtesting.run(PARAMETERS, first)
+    step, state, _ = first.checkpoints[-1]
+    changed = json.loads(json.dumps(state))
+    changed["made_from"]["models"][MODEL] = "other"
+    for name, kept, done in (("same", state, 1), ("changed", changed, 2)):
+        work = context(shared, name, resume_from=Checkpoint(step, kept, None))
+        backtesting.run(PARAMETERS, work)
+        assert len(work.checkpoints) == done
+
+
+def test_a_model_that_is_not_there_is_answered_with_the_nearest(shared: Path) -> None:
+    document = DOCUMENT.replace("1a2b3c4d", "1a2b3c4e")
+    catalogue.put("by_model", document, shared / "strategies")
+    with pytest.raises(InvalidParameters, match=f"there is no model .*; did you mean {MODEL}"):
+        backtesting.run(PARAMETERS, context(shared, "out"))

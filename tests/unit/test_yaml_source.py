@@ -1,0 +1,85 @@
+"""YAML with the line of everything in it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ktrdr.yaml_source import YamlFault, kind_of, read_yaml
+
+TEXT = """\
+a:
+  b: [1, 2,
+      3]
+  c: {d: x}
+
+N: yes
+"""
+
+
+def test_keys_and_items_are_found_on_their_lines() -> None:
+    found = read_yaml(TEXT, "x.yml")
+    assert found.data == {"a": {"b": [1, 2, 3], "c": {"d": "x"}}, "N": True}
+    assert found.line(("a", "b", "2")) == 3
+    assert found.line(("a", "c", "d")) == 4
+    assert found.line(("N",)) == 6
+
+
+def test_what_was_not_written_is_on_the_line_of_what_is_around_it() -> None:
+    found = read_yaml(TEXT, "x.yml")
+    assert found.line(("a", "c", "missing", "deeper")) == 4
+    assert found.line(("nothing",)) == 1
+
+
+@pytest.mark.parametrize("text", ["", "# a comment\n", "---\n"])
+def test_nothing_at_all_is_an_empty_document(text: str) -> None:
+    assert read_yaml(text, "x.yml").data in ({}, None)
+
+
+def test_aliases_are_followed_only_where_the_author_is_trusted() -> None:
+    text = "a: &x [1]\nb: *x\n"
+    assert read_yaml(text, "x.yml").data == {"a": [1], "b": [1]}
+    with pytest.raises(YamlFault, match=r"line 2: \*x repeats"):
+        read_yaml(text, "x.yml", aliases=False)
+
+
+@pytest.mark.parametrize("text", ["a: " + "[" * 5000, "a: &x [*x]"])
+def test_what_has_no_end_is_refused(text: str) -> None:
+    with pytest.raises(YamlFault):
+        read_yaml(text, "x.yml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: " + "1:" * 400 + "1.5",
+        'a: !!int ""',
+        "a: !!bool x",
+        "a: !!timestamp x",
+        "a: !!binary é",
+        "a: !!x y",
+        "a: 2020-13-45",
+        "a: " + "9" * 5000,
+    ],
+)
+def test_a_value_that_cannot_be_what_it_looks_like_has_a_line_and_a_reason(text: str) -> None:
+    with pytest.raises(YamlFault) as caught:
+        read_yaml(f"x: 1\n{text}\n", "x.yml")
+    assert caught.value.line == 2
+
+
+@given(st.one_of(st.text(), st.text("ab:{}[]&*!|>-#?%@ '\"\n\t0123456789.")), st.booleans())
+def test_any_text_is_yaml_or_has_a_line_and_a_reason(text: str, aliases: bool) -> None:
+    with contextlib.suppress(YamlFault):
+        found = read_yaml(text, "x.yml", aliases=aliases)
+        assert all(line >= 1 for line in found.lines.values())
+
+
+def test_kinds_have_names() -> None:
+    values: list[Any] = [None, True, 1, 1.5, "x", [], {}]
+    said = [kind_of(value) for value in values]
+    assert said == ["empty", "true or false", "a number", "a number", "text", "a list", "keys"]
