@@ -33,12 +33,14 @@ from ktrdr.contracts import OperationFault, OperationRequest, OperationStatus, O
 from ktrdr.database.pool import Pool, make_pool, transaction
 from ktrdr.errors import Conflict
 from ktrdr.operations.leases import FORGOTTEN_AFTER_S, LeaseBook, LeaseLost
-from ktrdr.operations.model import Claim, Lease, settle_death, settle_expired
+from ktrdr.operations.model import Claim, Lease
+from ktrdr.operations.settlement import Setback, settle, silence_of
 from ktrdr.operations.store import OperationStore
 from ktrdr.settings import Settings
 from tests.integration.operation_model import FINAL, Life
+from tests.integration.test_operations import ADA
 
-EXAMPLES = int(os.environ.get("OPERATION_MACHINE_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("OPERATION_MACHINE_EXAMPLES", "40"))
 STEPS = 50
 # Few, so that much befalls each.
 MOST_OPERATIONS = 3
@@ -146,12 +148,12 @@ class OperationMachine(RuleBasedStateMachine):
         request = OperationRequest(
             operation_type=OperationType.BACKTEST, parameters={"symbol": "SP500", "folds": folds}
         )
-        submitted = self.ground.store.submit(request, submitted_by="ada", idempotency_key=key)
+        submitted = self.ground.store.submit([request], by=ADA, idempotency_key=key)
         if key in self.keys and self.keys[key][1] != folds:
             with pytest.raises(Conflict):
                 self.ground.run(submitted)
             return multiple()
-        operation, is_new = self.ground.run(submitted)
+        ((operation, is_new),) = self.ground.run(submitted)
         assert is_new == (key not in self.keys)
         if not is_new:
             assert key
@@ -165,7 +167,7 @@ class OperationMachine(RuleBasedStateMachine):
     @rule(operation_id=operations)
     def cancel(self, operation_id: str) -> None:
         life = self.lives[operation_id]
-        cancelling = self.ground.store.cancel(operation_id, by="ada")
+        cancelling = self.ground.store.cancel(operation_id, by=ADA)
         if life.status in FINAL:
             with pytest.raises(Conflict):
                 self.ground.run(cancelling)
@@ -177,7 +179,7 @@ class OperationMachine(RuleBasedStateMachine):
     @rule(operation_id=operations)
     def resume(self, operation_id: str) -> None:
         life = self.lives[operation_id]
-        resuming = self.ground.store.resume(operation_id, by="ada")
+        resuming = self.ground.store.resume(operation_id, by=ADA)
         if life.status not in (OperationStatus.FAILED, OperationStatus.CANCELLED):
             with pytest.raises(Conflict):
                 self.ground.run(resuming)
@@ -205,9 +207,10 @@ class OperationMachine(RuleBasedStateMachine):
         renewing = self.ground.leases.renew(
             lease, lease_s=LEASE_S, progress=progress, message="at it"
         )
-        wanted_gone = self._write(lease, renewing)
+        wanted = self._write(lease, renewing)
         if life.is_held_under(lease.epoch):
-            assert bool(wanted_gone) == life.cancel_requested
+            assert wanted
+            assert wanted.cancel == life.cancel_requested
             life.overdue = False
 
     @rule(lease=leases, newest=NEWEST, step=STEP_NUMBERS)
@@ -264,8 +267,9 @@ class OperationMachine(RuleBasedStateMachine):
         lease = self._newest(lease) if newest else lease
         life = self.lives[lease.operation_id]
         held = life.is_held_under(lease.epoch)
-        expected = settle_death(self.before.rows[lease.operation_id], KILLED)
-        became = self._write(lease, self.ground.leases.died(lease, KILLED))
+        expected = settle(self.before.rows[lease.operation_id], Setback.DEATH, KILLED)
+        dying = self.ground.leases.set_back(lease, Setback.DEATH, KILLED)
+        became = self._write(lease, dying)
         if held:
             assert became is expected.status
             life.settle(expected.status, expected.error.kind if expected.error else None)
@@ -283,7 +287,7 @@ class OperationMachine(RuleBasedStateMachine):
             book.fail(lease, BROKEN),
             book.cancelled(lease),
             book.hand_back(lease),
-            book.died(lease, KILLED),
+            book.set_back(lease, Setback.DEATH, KILLED),
         ):
             self._write(lease, write, counts=False)
 
@@ -379,7 +383,9 @@ class OperationMachine(RuleBasedStateMachine):
     def _reap(self, reapers: int) -> None:
         overdue = {name for name, life in self.lives.items() if life.overdue}
         rows = self.ground.snapshot().rows
-        decided = {name: settle_expired(rows[name]) for name in overdue}
+        decided = {
+            name: settle(rows[name], Setback.LOST_LEASE, silence_of(rows[name])) for name in overdue
+        }
         reaped = self.ground.together(*(self.ground.leases.reap() for _ in range(reapers)))
         assert sorted(name for names in reaped for name in names) == sorted(overdue)
         for name, settlement in decided.items():
