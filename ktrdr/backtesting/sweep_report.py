@@ -82,7 +82,7 @@ def _warning(tries: Tries, best: Try) -> str:
     verdict = (
         "That is no more than luck alone would be expected to find."
         if top <= luck
-        else "That is more than luck alone would be expected to find, if the tries are all."
+        else "That is more than luck alone would be expected to find, if no others were tried."
     )
     beaten = ""
     held = best.figure("benchmark_sharpe")
@@ -111,16 +111,17 @@ def _maps(tries: Tries) -> list[str]:
     shades = Shades.over(
         [value for value in map(tries.metric_of, tries.completed) if value is not None]
     )
+    heading = f"{word[0].upper()}{word[1:]}"
     if len(places) > MAX_MAPS:
-        note = f"Each cell shows the best over {', '.join(rest)}."
-        return [section(word, paragraph(note), _map(tries, axes, tries.every, shades, ""))]
+        note = f"{_legend()} Each cell shows the best over {', '.join(rest)}."
+        return [section(heading, paragraph(note), _map(tries, axes, tries.every, shades, ""))]
     maps = []
     for place in places:
         here = dict(zip(rest, place, strict=True))
         found = [each for each in tries.every if here.items() <= each.values.items()]
         if found:
             maps.append(_map(tries, axes, found, shades, shown(here) if rest else ""))
-    return [section(f"{word[0].upper()}{word[1:]}", paragraph(_legend()), *maps)]
+    return [section(heading, paragraph(_legend()), *maps)]
 
 
 def _legend() -> str:

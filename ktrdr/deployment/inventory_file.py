@@ -60,13 +60,13 @@ def load(
     for variable, text in _variables(environ or {}):
         _override(source, _path_of(variable, source.data), text, place=variable)
     for setting in settings:
-        dotted, equals, text = setting.partition("=")
-        if not equals or not dotted:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
             raise ConfigurationError(
                 f"--set {setting}: what to set is written KEY=VALUE",
                 hint="Write for example `--set core.host=backend.example.org`.",
             )
-        _override(source, tuple(dotted.split(".")), text, place=f"--set {dotted}")
+        _override(source, tuple(key.split(".")), text, place=f"--set {key}")
     return _validated(source)
 
 

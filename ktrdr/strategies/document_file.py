@@ -60,7 +60,7 @@ def read_strategy(text: str, shown_as: str) -> Strategy:
     """
     faults, data = _opened(text, shown_as)
     given = faults.keys((), data, KEYS, required=("name", "entry", "exit"))
-    name = _name(faults, given.get("name", ""))
+    name = _name(faults, given)
     declared = _parameters(faults, given.get("parameters"))
     indicators = _indicators(faults, given.get("indicators"), declared)
     sizing = _sizing(faults, given.get("sizing", "all_in"), declared)
@@ -101,7 +101,7 @@ def read_feature_set(text: str, shown_as: str) -> FeatureSet:
     """
     faults, data = _opened(text, shown_as)
     given = faults.keys((), data, ("name", "features"), required=("name", "features"))
-    name = _name(faults, given.get("name", ""))
+    name = _name(faults, given)
     templates = _indicators(faults, given.get("features", {}), {}, "features")
     faults.raise_if_any()
     definitions: dict[str, Definition] = {
@@ -120,9 +120,11 @@ def _opened(text: str, shown_as: str) -> tuple[Faults, Any]:
     return Faults(shown_as, written), written.data
 
 
-def _name(faults: Faults, value: Any) -> str:
-    name = faults.text(("name",), value, 64)
-    if name and not re.fullmatch(NAME_PATTERN, name):
+def _name(faults: Faults, given: Mapping[str, Any]) -> str:
+    if "name" not in given:
+        return ""
+    name = faults.text(("name",), given["name"], 64)
+    if isinstance(given["name"], str) and not re.fullmatch(NAME_PATTERN, name):
         faults.add(("name",), "may have letters, digits, dot, dash and underscore only")
     return name
 

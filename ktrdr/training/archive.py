@@ -23,7 +23,7 @@ def normalised(content: bytes) -> bytes:
     """The same archive, its members renamed in the order in which the schema speaks of them."""
     with zipfile.ZipFile(io.BytesIO(content)) as source:
         names = _Names()
-        schema = json.dumps(names.renamed(json.loads(source.read(SCHEMA))), indent=1)
+        schema = json.dumps(names.renamed(json.loads(source.read(SCHEMA))))
         members = {new: source.read(old) for old, new in names.files.items()}
     members[SCHEMA] = schema.encode()
     target = io.BytesIO()

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ktrdr.errors import InvalidParameters
 from ktrdr.training.model import Classifier, Epoch
+from ktrdr.training.stopping import best_of
 from ktrdr.training.stored import MODEL_FILE
 from ktrdr.work import Checkpoint
 
@@ -25,13 +26,21 @@ class Progress:
 
     Attributes:
         classifier: As it is after the last epoch.
-        best: The file of the model with the least validation loss yet.
+        last: Its file, and ``best`` that of the one with the least validation loss yet.
         epochs: Those that are done.
     """
 
     classifier: Classifier
+    last: bytes = b""
     best: bytes = b""
     epochs: list[Epoch] = field(default_factory=list)
+
+    def add(self, epoch: Epoch) -> None:
+        """Notes an epoch that the classifier has just been through."""
+        self.epochs.append(epoch)
+        self.last = self.classifier.dump()
+        if best_of(self.epochs) is epoch:
+            self.best = self.last
 
     def state(self, made_from: Mapping[str, Any]) -> dict[str, Any]:
         """What a checkpoint says."""
@@ -42,7 +51,7 @@ class Progress:
 
     def files(self) -> dict[str, bytes]:
         """What a checkpoint keeps beside that."""
-        return {MODEL_FILE: self.classifier.dump(), BEST_FILE: self.best}
+        return {MODEL_FILE: self.last, BEST_FILE: self.best}
 
 
 def resumed(point: Checkpoint | None, made_from: Mapping[str, Any]) -> Progress | None:
@@ -74,5 +83,5 @@ def _read(point: Checkpoint, made_from: Mapping[str, Any]) -> Progress:
     best = (point.artifacts / BEST_FILE).read_bytes()
     # Read once, so that a broken file is found now and not when all epochs are done.
     Classifier.load(best)
-    classifier = Classifier.load((point.artifacts / MODEL_FILE).read_bytes())
-    return Progress(classifier, best, epochs)
+    last = (point.artifacts / MODEL_FILE).read_bytes()
+    return Progress(Classifier.load(last), last, best, epochs)

@@ -14,6 +14,7 @@ from ktrdr.marketdata.bars import Bars, read_bars
 from ktrdr.provenance import code, libraries
 from ktrdr.strategies.catalogue import find_features
 from ktrdr.strategies.document import FeatureSet
+from ktrdr.training.archive import normalised
 from ktrdr.training.checkpoints import Progress, resumed
 from ktrdr.training.features import Samples, make_samples
 from ktrdr.training.judging import judge
@@ -60,7 +61,7 @@ def run(parameters: TrainingParameters, context: WorkContext) -> WorkResult:
         best=best_of(progress.epochs),
         judgement=judge(Classifier.load(progress.best), samples, split, parameters.horizon_bars),
     )
-    _write_model(outcome, progress.best, context)
+    _write_model(outcome, normalised(progress.best), context)
     _write_json(context.output / "epochs.json", [asdict(epoch) for epoch in progress.epochs])
     write_report(outcome, context.output / "report.html")
     return WorkResult(summary=summary_of(outcome), model=parameters.model_name)
@@ -89,9 +90,7 @@ def _train(
     while not has_ended(progress.epochs, limit=parameters.epochs, patience=parameters.patience):
         progress.classifier.learn(train, labels)
         epoch = _evaluated(progress, samples, split)
-        progress.epochs.append(epoch)
-        if best_of(progress.epochs) is epoch:
-            progress.best = progress.classifier.dump()
+        progress.add(epoch)
         context.progress(
             epoch.number / parameters.epochs,
             f"epoch {epoch.number} of {parameters.epochs}, loss {epoch.validation_loss:.4f}",

@@ -19,7 +19,6 @@ from sklearn.preprocessing import StandardScaler
 from ktrdr.contracts import TrainingParameters
 from ktrdr.errors import InvalidParameters
 from ktrdr.marketdata.bars import Floats
-from ktrdr.training.archive import normalised
 
 CLASSES: Final = np.array([0, 1])
 TRUSTED: Final = ("sklearn.neural_network._stochastic_optimizers.AdamOptimizer",)
@@ -71,9 +70,9 @@ class Classifier:
         )
 
     def dump(self) -> bytes:
-        """Everything that is needed to go on learning, or to predict; the same bytes every time."""
+        """Everything that is needed to go on learning, or to predict."""
         content: bytes = skops.io.dumps({"scaler": self._scaler, "network": self._network})
-        return normalised(content)
+        return content
 
     @property
     def width(self) -> int:

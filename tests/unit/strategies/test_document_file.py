@@ -79,6 +79,8 @@ def test_the_hash_is_that_of_what_it_does_and_not_of_how_it_is_written() -> None
 
 WRONG = [
     ("name: mine", "name: a/b", "1: name may have letters, digits, dot, dash and underscore only"),
+    ("name: mine", 'name: ""', "1: name may have letters, digits, dot, dash and underscore only"),
+    ("name: mine", "name: 3", "1: name must be text, not a number"),
     ("name: mine\n", "", "1: the document lacks name"),
     ("entry: close > average * (1 + gap)\n", "entery: always\n", "1: the document lacks entry"),
     ("entry: close > average * (1 + gap)\n", "entery: always\n", "12: entery is not a known key"),
