@@ -27,7 +27,7 @@ MEASUREMENTS: dict[str, Callable[[Ground, bool], Outcome]] = {
         ground, *((20, 1) if quick else (500, 3))
     ),
     "backtests": lambda ground, quick: throughput.of_real_backtests(
-        ground, *((2, 1) if quick else (12, 4))
+        ground, *((2, 1) if quick else (8, 2))
     ),
     "fleet": lambda ground, quick: fleet.a_growing_fleet(
         ground, *(((3, 10), 1) if quick else ((10, 30, 100, 300, 1000), 30))

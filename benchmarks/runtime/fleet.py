@@ -18,7 +18,7 @@ from benchmarks.runtime.ground import Ground
 from benchmarks.runtime.samples import Goal, Outcome, Samples
 from benchmarks.runtime.simulated_workers import HOST, name_of
 from ktrdr.tokens import Role
-from tests.integration.processes import Process, Site, token, wait_for
+from tests.integration.processes import Process, token, wait_for
 
 LIMIT_MS = 100.0
 INTERVAL_S = 10.0
@@ -56,7 +56,7 @@ def a_growing_fleet(ground: Ground, sizes: Sequence[int], seconds: float) -> Out
         for size in sizes:
             asyncio.run(_register(backend, ports[:size]))
             client = place.client(backend)
-            _wait_for_a_round(place, backend, size)
+            _wait_for_a_round(backend, size)
             cpu, checks = _cpu_s(backend), _passed(backend)
             began = time.monotonic()
             load = asyncio.run(_load(backend, ports[:size], seconds))
@@ -164,7 +164,7 @@ def _passed(backend: Process) -> float:
     return float(found[0].rpartition(" ")[2]) if found else 0.0
 
 
-def _wait_for_a_round(place: Site, backend: Process, size: int) -> None:
+def _wait_for_a_round(backend: Process, size: int) -> None:
     before = _passed(backend)
     wait_for("a round of checks", lambda: _passed(backend) >= before + size, 60)
 

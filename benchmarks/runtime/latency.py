@@ -1,9 +1,10 @@
 """From submit to start: the engine against the bare queue that it stands on.
 
 Both on one database, each with one worker in this process, on pools made alike, one after the other
-in random order over and over, so that whatever else the machine does falls on both. A submission of the engine
-writes the operation, its event and its queue entry in one transaction, and has started when the
-worker holds its lease. The bare queue writes its entry alone, and has started when its task runs.
+in random order over and over, so that whatever else the machine does falls on both. A submission of
+the engine writes the operation, its event and its queue entry in one transaction, and has started
+when the worker holds its lease. The bare queue writes its entry alone, and has started when its
+task runs.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ async def _bare(settings: Settings) -> AsyncIterator[Shot]:
         await stack.enter_async_context(deferring.open_async(submitting))
         await stack.enter_async_context(app.open_async(working))
 
-        async def started(operation_id: str) -> None:
+        async def started(operation_id: str) -> None:  # noqa: ARG001  # the queue's
             starts.put_nowait(time.perf_counter())
 
         app.task(name="bare", queue="bare")(started)

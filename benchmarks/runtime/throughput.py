@@ -85,8 +85,8 @@ def of_real_backtests(ground: Ground, backtests: int, rounds: int) -> Outcome:
     ]
     outcome.notes = [
         f"{backtests} equal backtests a round, of one fold each, a process of its own for each",
-        f"a second worker brings {2 * efficiency:.2f} times the work of one, {efficiency:.0%} of the"
-        " ideal; backend and database use the same processors",
+        f"two workers do {2 * efficiency:.2f} times the work of one, {efficiency:.0%} of the ideal;"
+        " backend and database use the same processors",
     ]
     outcome.goals = [
         Goal("scaling from 1 to 2 workers", 0.7, efficiency, "of ideal", at_least=True)
