@@ -99,6 +99,9 @@ class Worker(Contract):
     drain: DrainMode | None = Field(
         default=None, description="Set while the worker takes nothing new."
     )
+    clock_skew_s: float | None = Field(
+        default=None, description="How far its clock is ahead of the backend's, to about a second."
+    )
 
 
 class WorkerHealth(Contract):

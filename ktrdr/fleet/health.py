@@ -6,8 +6,10 @@ import asyncio
 import ssl
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from typing import Final
 
@@ -55,11 +57,28 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What came of asking one worker: its answer, or what follows from there being none."""
+    """What came of asking one worker: its answer, or what follows from there being none.
+
+    Attributes:
+        clock_skew_s: How far its clock is ahead of ours, to about a second.
+    """
 
     worker: Worker
     health: WorkerHealth | None
     verdict: Verdict | None
+    clock_skew_s: float | None = None
+
+
+def clock_skew_s(answer: httpx.Response, now: datetime) -> float | None:
+    """How far the clock of whoever answered is ahead, by its ``Date`` header (RFC 9110, 6.6.1).
+
+    The header is cut to whole seconds, so half of one is added.
+    """
+    try:
+        said = parsedate_to_datetime(answer.headers.get("Date", ""))
+        return round((said - now).total_seconds() + 0.5, 1)
+    except (ValueError, TypeError):
+        return None
 
 
 class HealthChecker:
@@ -78,7 +97,8 @@ class HealthChecker:
         workers = await self._registry.workers()
         findings: list[Finding] = []
         async with self._client() as client:
-            noting = asyncio.create_task(self._note_now_and_then(findings))
+            asked = asyncio.Event()
+            noting = asyncio.create_task(self._note_now_and_then(findings, asked))
             try:
                 await asyncio.gather(
                     *(
@@ -87,8 +107,9 @@ class HealthChecker:
                     )
                 )
             finally:
-                noting.cancel()
-                await asyncio.gather(noting, return_exceptions=True)
+                # Not cancelled: what it has taken to write down would be forgotten.
+                asked.set()
+                await noting
         await self._note(findings)
         await self._count()
 
@@ -127,14 +148,17 @@ class HealthChecker:
             return
         metrics.worker_health_checks.labels("passed").inc()
         if health.worker_id == worker.worker_id:
-            findings.append(Finding(worker, health, None))
+            skew_s = clock_skew_s(answer, datetime.now(UTC))
+            findings.append(Finding(worker, health, None, skew_s))
         else:
             findings.append(Finding(worker, None, self._rules.verdict(worker, now)))
 
-    async def _note_now_and_then(self, findings: list[Finding]) -> None:
-        """Writes down what has been found while others are still being waited for."""
-        while True:
-            await asyncio.sleep(NOTE_EVERY_S)
+    async def _note_now_and_then(self, findings: list[Finding], asked: asyncio.Event) -> None:
+        """Writes down what has been found, until all have been ``asked``."""
+        while not asked.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(NOTE_EVERY_S):
+                    await asked.wait()
             await self._note(findings)
 
     async def _note(self, findings: list[Finding]) -> None:
@@ -143,7 +167,11 @@ class HealthChecker:
         if not noted:
             return
         await self._registry.mark_healthy(
-            [(each.worker, each.health) for each in noted if each.health is not None]
+            [
+                (each.worker, each.health, each.clock_skew_s)
+                for each in noted
+                if each.health is not None
+            ]
         )
         await self._registry.mark_unhealthy(
             [

@@ -43,6 +43,7 @@ def to_worker(row: Row) -> Worker:
         last_healthy_at=row["last_healthy_at"],
         health_check_failures=row["health_check_failures"],
         drain=row.get("drain"),
+        clock_skew_s=row["clock_skew_s"],
     )
 
 
@@ -101,15 +102,18 @@ class WorkerRegistry:
         if await self._one("remove", {"worker_id": worker_id}) is None:
             raise NotFound(f"there is no worker {worker_id!r}")
 
-    async def mark_healthy(self, checked: Sequence[tuple[Worker, WorkerHealth]]) -> None:
-        """Notes good health checks and what they said."""
+    async def mark_healthy(
+        self, checked: Sequence[tuple[Worker, WorkerHealth, float | None]]
+    ) -> None:
+        """Notes good health checks: what they said, and how far each clock is ahead of ours."""
         rows = [
             {
                 **_registration_of(worker),
                 "version": health.version,
                 "current_operation_id": health.current_operation_id,
+                "clock_skew_s": skew_s,
             }
-            for worker, health in checked
+            for worker, health, skew_s in checked
         ]
         if rows:
             await self._run("healthy", {"checked": Jsonb(rows)})

@@ -15,6 +15,8 @@ from ktrdr.contracts import DrainMode, OperationStatus, Worker
 from ktrdr.errors import NotFound
 
 LOOK_EVERY_S: Final = 1.0
+# A clock that follows a time server is right to a fraction of this.
+CLOCK_TOLERANCE_S: Final = 5.0
 
 
 @click.group()
@@ -82,6 +84,20 @@ def write_workers(found: Sequence[Worker]) -> None:
         ],
         empty="No worker is registered; deploy some with `ktrdr deploy workers B`.",
     )
+    for node, skew_s in sorted(_wrong_clocks(found).items()):
+        side = "ahead of" if skew_s > 0 else "behind"
+        say(
+            f"the clock of {node} is {abs(skew_s):.0f} s {side} the backend's: let both follow a"
+            " time server (leases do not depend on it, tokens and logs do)"
+        )
+
+
+def _wrong_clocks(found: Sequence[Worker]) -> dict[str, float]:
+    return {
+        worker.node: worker.clock_skew_s
+        for worker in found
+        if worker.clock_skew_s is not None and abs(worker.clock_skew_s) > CLOCK_TOLERANCE_S
+    }
 
 
 def _resolve(api: Backend, name: str) -> str:

@@ -2,7 +2,8 @@
 -- In one order always, so that two backends that change their turn cannot lock each other out.
 WITH checked AS (
     SELECT given.* FROM jsonb_to_recordset(%(checked)s) AS given (
-        worker_id text, endpoint_url text, version text, current_operation_id text
+        worker_id text, endpoint_url text, version text, current_operation_id text,
+        clock_skew_s double precision
     )
     JOIN workers USING (worker_id, endpoint_url)
     ORDER BY worker_id
@@ -10,6 +11,7 @@ WITH checked AS (
 )
 UPDATE workers
 SET last_healthy_at = now(), health_check_failures = 0, unavailable = false,
-    version = checked.version, current_operation_id = checked.current_operation_id
+    version = checked.version, current_operation_id = checked.current_operation_id,
+    clock_skew_s = checked.clock_skew_s
 FROM checked
 WHERE workers.worker_id = checked.worker_id AND workers.endpoint_url = checked.endpoint_url

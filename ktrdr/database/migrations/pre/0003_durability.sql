@@ -17,6 +17,9 @@ CREATE TABLE drains (
     requested_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- How far a worker's clock is ahead of the backend's, in seconds.
+ALTER TABLE workers ADD COLUMN clock_skew_s double precision;
+
 -- Tokens that are not to be believed any more, until they would have expired by themselves.
 CREATE TABLE revoked_tokens (
     token_id   text PRIMARY KEY,
