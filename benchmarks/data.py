@@ -83,7 +83,7 @@ def run(task: str, place: Path) -> float:
 
 def run_of_the_backend(task: str, place: Path, root: Path) -> float:
     """A task that needs no numerical library."""
-    from ktrdr.data_contracts import ImportRequest, Repair
+    from ktrdr.contracts.data import ImportRequest, Repair
     from ktrdr.marketdata.catalogue import list_datasets
     from ktrdr.marketdata.importing import import_csv
 

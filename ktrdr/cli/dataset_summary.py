@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from ktrdr.cli.render import heading, say, write_pairs
-from ktrdr.data_contracts import Dataset, DatasetDetails, Finding, Gaps, ImportReport
+from ktrdr.contracts.data import Dataset, DatasetDetails, Finding, Gaps, ImportReport
 
 Pairs = Iterator[tuple[str, str]]
 

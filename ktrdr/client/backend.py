@@ -33,7 +33,7 @@ from ktrdr.contracts import (
     StrategyInfo,
     Worker,
 )
-from ktrdr.data_contracts import Dataset, DatasetDetails, ImportReport, ImportRequest
+from ktrdr.contracts.data import Dataset, DatasetDetails, ImportReport, ImportRequest
 from ktrdr.errors import HostUnreachable, KtrdrError, UsageError
 from ktrdr.secret import Secret
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ktrdr.data_contracts import Dataset
+from ktrdr.contracts.data import Dataset
 from ktrdr.errors import HostNotReady, InvalidParameters
 from ktrdr.marketdata.catalogue import dataset_path, suggest
 from ktrdr.marketdata.records import COLUMNS, read_records

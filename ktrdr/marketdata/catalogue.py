@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ktrdr.contracts import NAME_PATTERN
-from ktrdr.data_contracts import Dataset, DatasetDetails, Provenance
+from ktrdr.contracts.data import Dataset, DatasetDetails, Provenance
 from ktrdr.errors import HostNotReady, NotFound, UsageError
 from ktrdr.marketdata.store import (
     SUFFIX,

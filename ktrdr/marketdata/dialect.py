@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from ktrdr.data_contracts import Delimiter
+from ktrdr.contracts.data import Delimiter
 from ktrdr.errors import UsageError
 
 DELIMITERS: Final = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from ktrdr.data_contracts import Gap, Gaps, Pause
+from ktrdr.contracts.data import Gap, Gaps, Pause
 from ktrdr.marketdata.timeframe import parse_timeframe
 
 SHOWN: Final = 5

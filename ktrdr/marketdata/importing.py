@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol, TextIO, cast
 
-from ktrdr.data_contracts import (
+from ktrdr.contracts.data import (
     Dataset,
     Finding,
     GapPolicy,

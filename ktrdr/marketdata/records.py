@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ktrdr.data_contracts import Dataset
+from ktrdr.contracts.data import Dataset
 from ktrdr.marketdata.store import RECORD
 
 COLUMNS: Final = ("open", "high", "low", "close", "volume")

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Final
 
-from ktrdr.data_contracts import FaultKind, Finding, Repair
+from ktrdr.contracts.data import FaultKind, Finding, Repair
 from ktrdr.marketdata.rows import Bar, Fault, fault_of
 
 # More lines would not help anybody to mend the file.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TextIO
 
-from ktrdr.data_contracts import Decimal, Delimiter, FaultKind, ImportOptions
+from ktrdr.contracts.data import Decimal, Delimiter, FaultKind, ImportOptions
 from ktrdr.errors import UsageError
 from ktrdr.marketdata.dialect import DELIMITERS, Columns, lines_of, read_header
 from ktrdr.marketdata.times import ReadTime, reader_of, recognise

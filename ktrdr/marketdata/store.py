@@ -31,7 +31,7 @@ from typing import BinaryIO, Final
 
 from pydantic import ValidationError
 
-from ktrdr.data_contracts import Provenance
+from ktrdr.contracts.data import Provenance
 from ktrdr.marketdata.rows import Bar
 
 HEADER: Final = "timestamp,open,high,low,close,volume"

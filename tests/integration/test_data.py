@@ -14,7 +14,7 @@ import pytest
 
 from ktrdr.client.backend import Backend
 from ktrdr.contracts import OperationRequest, OperationType
-from ktrdr.data_contracts import GapPolicy, ImportRequest, Repair
+from ktrdr.contracts.data import GapPolicy, ImportRequest, Repair
 from ktrdr.errors import HostNotReady, InvalidParameters, NotFound, UsageError
 from ktrdr.tokens import Role
 from tests.integration.processes import Process, Site, token

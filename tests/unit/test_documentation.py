@@ -80,7 +80,7 @@ def test_every_key_of_the_inventory_is_documented() -> None:
 
 def test_every_option_repair_and_format_of_an_import_is_documented() -> None:
     from ktrdr.cli.commands.data import import_file
-    from ktrdr.data_contracts import Delimiter, Repair
+    from ktrdr.contracts.data import Delimiter, Repair
     from ktrdr.marketdata.times import FORMATS
 
     page = (ROOT / "docs/data.md").read_text()

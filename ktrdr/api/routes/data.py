@@ -15,7 +15,7 @@ from ktrdr.api.auth import Caller, Operator
 from ktrdr.api.errors import documented
 from ktrdr.api.state import BackendState
 from ktrdr.contracts import NAME_PATTERN
-from ktrdr.data_contracts import Dataset, DatasetDetails, ImportReport, ImportRequest
+from ktrdr.contracts.data import Dataset, DatasetDetails, ImportReport, ImportRequest
 from ktrdr.errors import HostNotReady
 from ktrdr.marketdata.catalogue import describe, list_datasets, remove
 from ktrdr.marketdata.importing import import_csv

@@ -6,7 +6,7 @@ import io
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ktrdr.data_contracts import ImportReport, ImportRequest, Repair
+from ktrdr.contracts.data import ImportReport, ImportRequest, Repair
 from ktrdr.marketdata.importing import import_csv
 
 HEADER = "date,open,high,low,close,volume"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktrdr.data_contracts import Gaps
+from ktrdr.contracts.data import Gaps
 from ktrdr.marketdata.gaps import GapFinder
 
 MONDAY = datetime(2024, 1, 8, tzinfo=UTC)

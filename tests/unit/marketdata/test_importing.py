@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktrdr.data_contracts import Delimiter, FaultKind, Repair
+from ktrdr.contracts.data import Delimiter, FaultKind, Repair
 from ktrdr.errors import HostNotReady, KtrdrError, UsageError
 from ktrdr.marketdata.dialect import DELIMITERS
 from ktrdr.marketdata.importing import import_csv

@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from ktrdr.contracts import Contract
+from ktrdr.contracts.base import Answer, Contract
 
 # A file's name as a person may read it on a terminal: no control characters.
 SourceName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,255}$")]
@@ -106,7 +106,7 @@ class ImportRequest(ImportOptions):
     source: SourceName | None = Field(default=None, description="The file's name, to remember.")
 
 
-class Finding(Contract):
+class Finding(Answer):
     """Rows with the same fault.
 
     Attributes:
@@ -123,7 +123,7 @@ class Finding(Contract):
     repair: Repair | None
 
 
-class Gap(Contract):
+class Gap(Answer):
     """Bars that are missing between two neighbours; ``line`` is that of the second."""
 
     after: datetime
@@ -132,7 +132,7 @@ class Gap(Contract):
     line: int
 
 
-class Pause(Contract):
+class Pause(Answer):
     """A pause that the data keeps regularly, between two times of day in UTC, such as a night."""
 
     start: str
@@ -140,7 +140,7 @@ class Pause(Contract):
     times: int
 
 
-class Gaps(Contract):
+class Gaps(Answer):
     """The gaps of a dataset.
 
     Attributes:
@@ -158,7 +158,7 @@ class Gaps(Contract):
     pauses: list[Pause]
 
 
-class Dataset(Contract):
+class Dataset(Answer):
     """A CSV file of bars under the shared directory.
 
     Attributes:
@@ -178,7 +178,7 @@ class Dataset(Contract):
     state: Literal["imported", "changed", "by hand"]
 
 
-class ImportReport(Contract):
+class ImportReport(Answer):
     """What an import found and did.
 
     Attributes:
@@ -203,7 +203,7 @@ class ImportReport(Contract):
     gaps: Gaps
 
 
-class Provenance(Contract):
+class Provenance(Answer):
     """Where a dataset came from; kept beside it.
 
     Attributes:
@@ -218,7 +218,7 @@ class Provenance(Contract):
     report: ImportReport
 
 
-class DatasetDetails(Contract):
+class DatasetDetails(Answer):
     """A dataset with its history, which one that was put there or changed by hand lacks."""
 
     dataset: Dataset
