@@ -23,12 +23,14 @@ from benchmarks.runtime.ground import SMALLEST_BACKTEST, Ground, bring_bars
 from benchmarks.runtime.samples import ROW_TITLES, Goal, Outcome, Samples, ratio
 from ktrdr.contracts import OperationRequest, OperationType, WorkerType
 from ktrdr.database.pool import make_pool
+from ktrdr.operations.drains import Drains
 from ktrdr.operations.leases import LeaseBook
 from ktrdr.operations.queue import serve, working_app
 from ktrdr.operations.store import OperationStore
 from ktrdr.secret import Secret
 from ktrdr.settings import Settings, WorkerSettings
 from ktrdr.workers.supervision import Supervisor
+from tests.integration.identities import ADA
 
 REQUEST = OperationRequest(
     operation_type=OperationType.BACKTEST, parameters=dict(SMALLEST_BACKTEST)
@@ -90,7 +92,7 @@ async def _engine(settings: Settings) -> AsyncIterator[Shot]:
 
         async def shot() -> float:
             began = time.perf_counter()
-            await store.submit(REQUEST, submitted_by="bench")
+            await store.submit([REQUEST], by=ADA)
             return await asyncio.wait_for(starts.get(), PATIENCE_S) - began
 
         queue = working_app(working, run)
@@ -169,13 +171,13 @@ async def _until_work(settings: Settings, shared: Path, samples: int) -> tuple[S
     async with AsyncExitStack() as stack:
         submitting = await stack.enter_async_context(make_pool(settings, "submits", max_size=4))
         working = await stack.enter_async_context(make_pool(settings, "works", max_size=4))
-        supervisor = Supervisor(told, "w", LeaseBook(working))
+        supervisor = Supervisor(told, "w", LeaseBook(working), Drains(working))
         store, queue = OperationStore(submitting), working_app(working, supervisor.run)
         worker = serve(queue, working, worker_id="w", worker_type=WorkerType.BACKTESTING, grace_s=1)
         await stack.enter_async_context(_running(worker))
         for _ in range(samples):
             began = time.perf_counter()
-            await store.submit(REQUEST, submitted_by="bench")
+            await store.submit([REQUEST], by=ADA)
             child = word = None
             while word is None:
                 await asyncio.sleep(0.0005)

@@ -19,8 +19,9 @@ from benchmarks.runtime.samples import ROW_TITLES, Goal, Outcome, Samples, ratio
 from ktrdr.contracts import OperationStatus
 from ktrdr.database.pool import Pool, make_pool
 from ktrdr.operations.leases import LeaseBook
-from ktrdr.operations.store import OperationStore
+from ktrdr.operations.store import Filter, OperationStore
 from ktrdr.settings import Settings
+from tests.integration.identities import ADA
 
 LIMIT = 1.2
 # Two pages, so that there is a page after the first in the small table too.
@@ -69,10 +70,10 @@ class Table:
         return await self.store.page()
 
     async def failed(self) -> object:
-        return await self.store.page(status=OperationStatus.FAILED, limit=4)
+        return await self.store.page(Filter(status=OperationStatus.FAILED), limit=4)
 
     async def running(self) -> object:
-        return await self.store.page(status=OperationStatus.RUNNING)
+        return await self.store.page(Filter(status=OperationStatus.RUNNING))
 
     async def deep_page(self) -> object:
         return await self.store.page(cursor=self.deep)
@@ -151,7 +152,7 @@ async def _claims(tables: list[Table], samples: int) -> tuple[Samples, Samples]:
     for number in range(WARM_UP + samples):
         for index in (0, 1) if number % 2 else (1, 0):
             table = tables[index]
-            operation, _ = await table.store.submit(REQUEST, submitted_by="bench")
+            ((operation, _),) = await table.store.submit([REQUEST], by=ADA)
             began = time.perf_counter()
             claim = await table.leases.claim(operation.operation_id, worker_id="w", lease_s=30)
             if number >= WARM_UP:

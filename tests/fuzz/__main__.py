@@ -20,7 +20,7 @@ from tests.integration.processes import site
 def show(account: Account, console: Console) -> None:
     """Prints what was asked of each route and answered, and whatever was not as documented."""
     table = Table(box=None, header_style="bold")
-    table.add_column("route")
+    table.add_column("route", overflow="fold")
     table.add_column("requests", justify="right")
     table.add_column("answers")
     for route, requests, answers in account.table():

@@ -12,10 +12,12 @@ import httpx
 
 from ktrdr.contracts import OperationFault, OperationRequest, OperationType
 from ktrdr.database.pool import make_pool
+from ktrdr.operations.files import results_directory
 from ktrdr.operations.leases import LeaseBook
-from ktrdr.operations.model import Claim, results_directory
+from ktrdr.operations.model import Claim
 from ktrdr.operations.store import OperationStore
 from ktrdr.tokens import Role
+from tests.integration.identities import ADA
 from tests.integration.processes import NODE, Process, Site, token
 
 CSV: Final = b"date,open,high,low,close\n2020-01-01,1,2,0.5,1\n2020-01-02,1,2,0.5,1.5\n"
@@ -66,7 +68,8 @@ async def _operations(place: Site) -> tuple[tuple[str, ...], tuple[str, ...]]:
         store, leases = OperationStore(pool), LeaseBook(pool)
 
         async def submitted() -> str:
-            return (await store.submit(REQUEST, submitted_by="ada"))[0].operation_id
+            ((operation, _),) = await store.submit([REQUEST], by=ADA)
+            return operation.operation_id
 
         async def claimed() -> Claim:
             name = await submitted()
@@ -81,7 +84,7 @@ async def _operations(place: Site) -> tuple[tuple[str, ...], tuple[str, ...]]:
             (await claimed()).lease,
         )
         cancelled = await submitted()
-        await store.cancel(cancelled, by="ada")
+        await store.cancel(cancelled, by=ADA)
         await leases.fail(failed, OperationFault(kind="broken", message="it broke", hint=None))
         await leases.complete(done, _published(place.shared, done.operation_id))
     return (pending, running, failed.operation_id, cancelled), (done.operation_id,)

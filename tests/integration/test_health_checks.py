@@ -18,6 +18,7 @@ from ktrdr.fleet.registry import WorkerRegistry
 from ktrdr.operations.leases import LeaseBook
 from ktrdr.operations.store import OperationStore
 from ktrdr.settings import BackendSettings, Settings
+from tests.integration.identities import ADA
 from tests.integration.processes import JWT_SECRET, Site, wait_for
 from tests.integration.test_operations import BACKTEST
 
@@ -109,7 +110,7 @@ def test_an_expired_lease_does_not_wait_for_a_silent_workers_check(place: Site) 
             await asyncio.to_thread(place.backend, HEALTH_CHECK_TIMEOUT_S="25")
             await asyncio.sleep(1)  # by now it is being checked
             store, leases = OperationStore(pool), LeaseBook(pool)
-            operation, _ = await store.submit(BACKTEST, submitted_by="ada")
+            ((operation, _),) = await store.submit([BACKTEST], by=ADA)
             assert await leases.claim(operation.operation_id, worker_id="gone", lease_s=0.1)
 
             def is_pending() -> bool:

@@ -37,8 +37,8 @@ from ktrdr.operations.model import Claim, Lease
 from ktrdr.operations.settlement import Setback, settle, silence_of
 from ktrdr.operations.store import OperationStore
 from ktrdr.settings import Settings
+from tests.integration.identities import ADA
 from tests.integration.operation_model import FINAL, Life
-from tests.integration.test_operations import ADA
 
 EXAMPLES = int(os.environ.get("OPERATION_MACHINE_EXAMPLES", "40"))
 STEPS = 50

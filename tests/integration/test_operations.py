@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 
 import pytest
 
@@ -18,14 +17,11 @@ from ktrdr.operations.model import Claim
 from ktrdr.operations.settlement import PATIENCE, Setback
 from ktrdr.operations.store import OperationStore
 from ktrdr.settings import Settings
-from ktrdr.tokens import Identity, Role
+from tests.integration.identities import ADA
 
 BACKTEST = OperationRequest(
     operation_type=OperationType.BACKTEST, parameters={"symbol": "SP500", "folds": 3}
 )
-
-
-ADA = Identity("ada", Role.OPERATOR, None, "a-token", datetime(2100, 1, 1, tzinfo=UTC))
 
 
 class Bench:
@@ -231,7 +227,7 @@ def test_what_was_to_be_cancelled_is_cancelled_when_its_worker_makes_way_first(
     async def story(bench: Bench) -> None:
         operation_id = await bench.submitted()
         lease = (await bench.held(operation_id)).lease
-        await bench.store.cancel(operation_id, by="ada")
+        await bench.store.cancel(operation_id, by=ADA)
         await bench.leases.hand_back(lease)
         operation = await bench.store.get(operation_id)
         assert operation.status is OperationStatus.CANCELLED

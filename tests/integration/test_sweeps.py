@@ -26,8 +26,8 @@ from ktrdr.operations.leases import LeaseBook
 from ktrdr.operations.model import Claim
 from ktrdr.operations.store import Filter, OperationStore
 from ktrdr.settings import Settings
+from tests.integration.identities import ADA
 from tests.integration.processes import Process, Site, wait_for
-from tests.integration.test_operations import ADA
 
 DATA = Path(__file__).parents[1] / "data" / "sp500_2007_2009.csv"
 SWEEP = OperationRequest(operation_type=OperationType.SWEEP, parameters={"symbol": "SP500"})

@@ -93,9 +93,9 @@ def test_operations_live_through_an_upgrade_with_a_worker_of_the_release_before(
         "IMAGE_TAG": "sha-before",
     }
     with site(empty_database, tmp_path) as place:
-        old = place.backend(**before)
-        worker = place.worker("training", old, **before)
-        backtester = place.worker("backtest", old, **before)
+        old = place.backend(None, **before)
+        worker = place.worker("training", old, port=None, **before)
+        backtester = place.worker("backtest", old, port=None, **before)
         ask = Caller(old)
         ask.put_data()
         done = ask.ended(ask.submit("training", QUICK))
@@ -163,7 +163,7 @@ def test_what_a_worker_of_the_release_before_cannot_read_waits_for_one_that_can(
     before = {"PYTHONPATH": str(release_before(tmp_path / "before"))}
     with site(empty_database, tmp_path) as place:
         backend = place.backend()
-        place.worker("backtest", backend, **before)
+        place.worker("backtest", backend, port=None, **before)
         ask = Caller(backend)
         ask.put_data()
         parameters = {"symbol": "SP500", "train_bars": 200, "strategy": "buy_and_hold"}

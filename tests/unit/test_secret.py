@@ -250,7 +250,10 @@ def test_a_long_secret_in_lines_of_base64_is_replaced() -> None:
 @pytest.mark.parametrize("value", [NASTY, NASTY.replace("\t", ""), "two\nlines 'of' it"])
 def test_what_a_shell_prints_of_a_variable_is_replaced(command: str, value: str) -> None:
     environ = {"V": value, "LC_ALL": "C.UTF-8"}
-    printed = subprocess.run(["bash", "-c", command], env=environ, capture_output=True, check=True)
+    # In the root directory: the shell prints where it is, and a checkout may have any name.
+    printed = subprocess.run(
+        ["bash", "-c", command], env=environ, cwd="/", capture_output=True, check=True
+    )
     clean = Scrubber([Secret(value)]).text((printed.stdout + printed.stderr).decode())
     assert REDACTED in clean
     assert not re.findall("[#{}~é日]|lines|of", clean)

@@ -1,0 +1,9 @@
+"""Who submits things in tests that go past the API."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from ktrdr.tokens import Identity, Role
+
+ADA = Identity("ada", Role.OPERATOR, None, "a-token", datetime(2100, 1, 1, tzinfo=UTC))
