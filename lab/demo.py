@@ -25,6 +25,15 @@ from rich.table import Table
 ROOT: Final = Path(__file__).resolve().parent.parent
 BACKTEST: Final = ["-p", "symbol=SP500", "-p", "folds=8"]
 TRAINING: Final = ["-p", "symbol=NASDAQ", "-p", "epochs=15"]
+# Six backtests, which all the workers share.
+SWEEP: Final = [
+    "-p",
+    "symbol=NASDAQ",
+    "-p",
+    "folds=2",
+    "-p",
+    'strategy_parameters={"fast": [10, 20, 50], "slow": [100, 200]}',
+]
 
 
 class DemoFailed(Exception):
@@ -154,7 +163,7 @@ def deploy(tour: Tour) -> None:
 
 
 def work(tour: Tour) -> str:
-    """A backtest and a training on real market data; gives the backtest's operation id."""
+    """A backtest, a training and a sweep on real market data; gives the backtest's operation id."""
     with tour.chapter("Real work on real market data"):
         tour.run("ktrdr", "token", "create", "--role", "operator", "--save")
         for symbol in ("SP500", "NASDAQ"):
@@ -163,9 +172,10 @@ def work(tour: Tour) -> str:
             "operation_id"
         ]
         training = tour.ask("ktrdr", "operations", "submit", "training", *TRAINING)["operation_id"]
-        tour.run("ktrdr", "operations", "watch", backtest, training)
-        tour.run("ktrdr", "operations", "results", backtest, "--save", ".lab/results")
-        tour.run("ktrdr", "operations", "results", training, "--save", ".lab/results")
+        sweep = tour.ask("ktrdr", "operations", "submit", "sweep", *SWEEP)["operation_id"]
+        tour.run("ktrdr", "operations", "watch", backtest, training, sweep)
+        for operation in (backtest, training, sweep):
+            tour.run("ktrdr", "operations", "results", operation, "--save", ".lab/results")
     return backtest
 
 

@@ -87,12 +87,6 @@ ROUTES = [
     ("GET", "/api/v1/tokens/revoked", {Role.OPERATOR}),
     ("POST", "/api/v1/tokens/revoked", {Role.OPERATOR}),
     ("GET", "/api/v1/audit", {Role.OPERATOR}),
-    ("GET", "/api/v1/operations/op_x", {Role.WORKER, Role.READER, Role.OPERATOR}),
-    ("DELETE", "/api/v1/operations/op_x", {Role.OPERATOR}),
-    ("POST", "/api/v1/operations/op_x/resume", {Role.OPERATOR}),
-    ("GET", "/api/v1/operations/op_x/results", {Role.WORKER, Role.READER, Role.OPERATOR}),
-    ("GET", "/api/v1/operations/op_x/results/files/a", {Role.WORKER, Role.READER, Role.OPERATOR}),
-    ("GET", "/api/v1/operations/op_x/events", {Role.WORKER, Role.READER, Role.OPERATOR}),
     ("GET", "/api/v1/strategies", {Role.WORKER, Role.READER, Role.OPERATOR}),
     ("GET", "/api/v1/strategies/buy_and_hold", {Role.WORKER, Role.READER, Role.OPERATOR}),
     ("PUT", "/api/v1/strategies/mine", {Role.OPERATOR}),
@@ -386,7 +380,7 @@ def test_a_strategy_that_is_wrong_too_large_or_not_ones_own_is_refused(
         client.put_strategy("mine", "name: mine\nentry: clsoe > 1\nexit: never\n")
     with pytest.raises(InvalidParameters, match="called other, not mine"):
         client.put_strategy("mine", "name: other\nentry: always\nexit: never\n")
-    with pytest.raises(UsageError, match="larger than 64 KB"):
+    with pytest.raises(UsageError, match="larger than 64 KiB"):
         client.put_strategy("mine", "#" * 70_000)
     with pytest.raises(Conflict, match="buy_and_hold comes with KTRDR"):
         client.put_strategy("buy_and_hold", "name: buy_and_hold\nentry: never\nexit: never\n")

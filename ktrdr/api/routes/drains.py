@@ -24,7 +24,7 @@ async def drains(_caller: Caller, state: BackendState) -> Sequence[Drain]:
     return list((await state.drains.all()).values())
 
 
-@router.put("/{target}", responses=documented(401, 403, 422))
+@router.put("/{target}", responses=documented(400, 401, 403, 413, 422))
 async def start(target: Target, body: DrainRequest, caller: Operator, state: BackendState) -> Drain:
     """Lets a worker, or all of a node, take nothing new; what they run they finish or hand over.
 

@@ -106,7 +106,7 @@ async def operation(operation_id: Id, _caller: Caller, state: BackendState) -> O
 
 
 @router.delete("/{operation_id}", status_code=202, responses=documented(401, 403, 404, 409))
-async def cancel(operation_id: Id, caller: Operator, state: BackendState) -> Operation:
+async def cancel(caller: Operator, operation_id: Id, state: BackendState) -> Operation:
     """Cancels what is pending at once; a running operation stops within seconds.
 
     Of an operation that was divided, the parts are cancelled too.
@@ -115,7 +115,7 @@ async def cancel(operation_id: Id, caller: Operator, state: BackendState) -> Ope
 
 
 @router.post("/{operation_id}/resume", status_code=202, responses=documented(401, 403, 404, 409))
-async def resume(operation_id: Id, caller: Operator, state: BackendState) -> Operation:
+async def resume(caller: Operator, operation_id: Id, state: BackendState) -> Operation:
     """Queues a failed or cancelled operation again; it goes on from its checkpoint."""
     return await state.operations.resume(operation_id, by=caller)
 

@@ -15,7 +15,6 @@ from ktrdr.api.state import BackendState, State
 from ktrdr.contracts import NAME_PATTERN, StrategyInfo
 from ktrdr.errors import UsageError
 from ktrdr.strategies import catalogue
-from ktrdr.strategies.document_file import MAX_BYTES
 
 router = APIRouter(prefix="/strategies", tags=["strategies"])
 
@@ -45,29 +44,23 @@ async def strategy(name: StrategyName, _caller: Caller, state: BackendState) -> 
     return PlainTextResponse(text, media_type=YAML, headers={"X-Content-Type-Options": "nosniff"})
 
 
-@router.put("/{name}", status_code=201, responses=documented(401, 403, 409, 422))
+@router.put("/{name}", status_code=201, responses=documented(401, 403, 409, 413, 422))
 async def put_strategy(
-    name: StrategyName, _caller: Operator, state: BackendState, request: Request
+    name: StrategyName, caller: Operator, state: BackendState, request: Request
 ) -> StrategyInfo:
     """Checks a document and puts it in place of what was there; runs under way keep the old one."""
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MAX_BYTES:
-            raise UsageError(
-                f"the document is larger than {MAX_BYTES // 1024} KB",
-                hint="A strategy is a page of YAML: see docs/strategies.md.",
-            )
     try:
-        text = content.decode("utf-8")
+        text = (await request.body()).decode("utf-8")
     except UnicodeDecodeError as exc:
         raise UsageError("the document is not UTF-8 text", hint="Save it as UTF-8.") from exc
     found = await asyncio.to_thread(catalogue.put, name, text, directory(state))
+    await state.audit.note(caller, "strategy.put", name, {"content_hash": found.content_hash})
     return catalogue.info(found)
 
 
 @router.delete("/{name}", status_code=204, responses=documented(401, 403, 404, 409))
-async def delete_strategy(name: StrategyName, _caller: Operator, state: BackendState) -> Response:
+async def delete_strategy(name: StrategyName, caller: Operator, state: BackendState) -> Response:
     """Removes a strategy of one's own."""
     await asyncio.to_thread(catalogue.delete, name, directory(state))
+    await state.audit.note(caller, "strategy.delete", name)
     return Response(status_code=204)

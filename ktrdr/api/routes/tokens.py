@@ -20,7 +20,7 @@ async def revoked(_caller: Operator, state: BackendState) -> Sequence[RevokedTok
     return await state.revocations.load()
 
 
-@router.post("/revoked", status_code=204, responses=documented(401, 403, 422))
+@router.post("/revoked", status_code=204, responses=documented(400, 401, 403, 413, 422))
 async def revoke(body: TokenRevocation, caller: Operator, state: BackendState) -> Response:
     """Revokes a token by its id, at once; repeating this is harmless."""
     await state.revocations.revoke(body.token_id, body.expires_at, by=caller)

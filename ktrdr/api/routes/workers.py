@@ -16,7 +16,7 @@ from ktrdr.tokens import Role
 router = APIRouter(prefix="/workers", tags=["workers"])
 
 
-@router.post("/register", responses=documented(400, 401, 403, 422))
+@router.post("/register", responses=documented(400, 401, 403, 413, 422))
 async def register(
     registration: WorkerRegistration, caller: WorkerCaller, state: BackendState
 ) -> Worker:
