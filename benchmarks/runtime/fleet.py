@@ -34,6 +34,7 @@ class Load:
 
     listing: list[float]
     registering: list[float]
+    refused: int = 0
 
 
 def a_growing_fleet(ground: Ground, sizes: Sequence[int], seconds: float) -> Outcome:
@@ -51,6 +52,7 @@ def a_growing_fleet(ground: Ground, sizes: Sequence[int], seconds: float) -> Out
             "backend MB",
         ),
     )
+    refused = 0
     with ground.site() as place, _simulated(max(sizes)) as ports:
         backend = place.backend(HEALTH_CHECK_INTERVAL_S=str(INTERVAL_S), HEALTH_CHECK_TIMEOUT_S="5")
         for size in sizes:
@@ -63,6 +65,7 @@ def a_growing_fleet(ground: Ground, sizes: Sequence[int], seconds: float) -> Out
             passed = time.monotonic() - began
             cpu = (_cpu_s(backend) - cpu) / passed
             checks = (_passed(backend) - checks) / passed * INTERVAL_S
+            refused += load.refused
             known = client.workers()
             assert len(known) == size
             assert all(each.health_check_failures == 0 for each in known), "a check was missed"
@@ -80,6 +83,7 @@ def a_growing_fleet(ground: Ground, sizes: Sequence[int], seconds: float) -> Out
         outcome.goals = [
             Goal(f"GET /workers of {size:,}, p99", LIMIT_MS, listing.percentile(0.99), "ms"),
             Goal(f"registering among {size:,}, p99", LIMIT_MS, registering.percentile(0.99), "ms"),
+            Goal("requests refused while the fleet grew", 0, refused, "requests"),
         ]
     outcome.notes = [
         f"each size for {seconds:.0f} s: {LISTINGS_A_SECOND:.0f} listings and "
@@ -134,26 +138,26 @@ async def _load(backend: Process, ports: Sequence[int], seconds: float) -> Load:
     load = Load([], [])
     async with _client(backend, Role.READER) as reads, _client(backend, Role.WORKER) as registers:
 
+        async def note(taken: list[float], request: Awaitable[httpx.Response]) -> None:
+            began = time.perf_counter()
+            answer = await request
+            taken.append(time.perf_counter() - began)
+            load.refused += not answer.is_success
+
         async def look(number: int) -> None:
             await asyncio.sleep(number / LISTINGS_A_SECOND)
-            load.listing.append(await _timed(reads.get(WORKERS)))
+            await note(load.listing, reads.get(WORKERS))
 
         async def register(number: int) -> None:
             await asyncio.sleep(number / REGISTRATIONS_A_SECOND)
             body = _registration(ports[number % len(ports)])
-            load.registering.append(await _timed(registers.post(f"{WORKERS}/register", json=body)))
+            await note(load.registering, registers.post(f"{WORKERS}/register", json=body))
 
         await asyncio.gather(
             *(look(number) for number in range(round(seconds * LISTINGS_A_SECOND))),
             *(register(number) for number in range(round(seconds * REGISTRATIONS_A_SECOND))),
         )
     return load
-
-
-async def _timed(request: Awaitable[httpx.Response]) -> float:
-    began = time.perf_counter()
-    (await request).raise_for_status()
-    return time.perf_counter() - began
 
 
 def _passed(backend: Process) -> float:
