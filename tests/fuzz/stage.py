@@ -46,7 +46,12 @@ class Stage:
 def set_up(place: Site) -> Stage:
     """Starts a backend, and brings every state about that an operation can be in."""
     # Nobody answers for the worker that is registered here, and it is to stay.
-    backend = place.backend(HEALTH_CHECK_INTERVAL_S="5", WORKER_FORGET_AFTER_S="36000")
+    backend = place.backend(
+        HEALTH_CHECK_INTERVAL_S="5",
+        WORKER_FORGET_AFTER_S="36000",
+        # Bad tokens are part of what is tried; nobody is to wait for them.
+        BAD_TOKENS_A_MINUTE="1000000",
+    )
     place.client(backend).import_dataset(io.BytesIO(CSV), "X", "1d")
     httpx.post(
         f"{backend.url}/api/v1/workers/register",

@@ -58,7 +58,7 @@ async def put_strategy(
     return catalogue.info(found)
 
 
-@router.delete("/{name}", status_code=204, responses=documented(401, 403, 404, 409))
+@router.delete("/{name}", status_code=204, responses=documented(401, 403, 404, 409, 422))
 async def delete_strategy(name: StrategyName, caller: Operator, state: BackendState) -> Response:
     """Removes a strategy of one's own."""
     await asyncio.to_thread(catalogue.delete, name, directory(state))
