@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -100,12 +101,9 @@ class HealthChecker:
             asked = asyncio.Event()
             noting = asyncio.create_task(self._note_now_and_then(findings, asked))
             try:
-                await asyncio.gather(
-                    *(
-                        self._check(client, worker, pause, now, findings)
-                        for worker, pause in zip(workers, self._pauses(len(workers)), strict=True)
-                    )
-                )
+                async with asyncio.TaskGroup() as checks:
+                    async for worker in self._in_turn(workers):
+                        checks.create_task(self._check(client, worker, now, findings))
             finally:
                 # Not cancelled: what it has taken to write down would be forgotten.
                 asked.set()
@@ -124,20 +122,17 @@ class HealthChecker:
             trust_env=False,
         )
 
-    def _pauses(self, number: int) -> Iterator[float]:
-        """When to ask each: evenly over a part of the round, so that other requests get between."""
-        step = min(LONGEST_STEP_S, self._interval_s * PART_OF_ROUND / max(number, 1))
-        return (index * step for index in range(number))
+    async def _in_turn(self, workers: Sequence[Worker]) -> AsyncIterator[Worker]:
+        """Each when it is to be asked: evenly over the round, so that others get between."""
+        step = min(LONGEST_STEP_S, self._interval_s * PART_OF_ROUND / max(len(workers), 1))
+        began = time.monotonic()
+        for index, worker in enumerate(workers):
+            await asyncio.sleep(began + index * step - time.monotonic())
+            yield worker
 
     async def _check(
-        self,
-        client: httpx.AsyncClient,
-        worker: Worker,
-        pause: float,
-        now: datetime,
-        findings: list[Finding],
+        self, client: httpx.AsyncClient, worker: Worker, now: datetime, findings: list[Finding]
     ) -> None:
-        await asyncio.sleep(pause)
         try:
             answer = await client.get(f"{worker.endpoint_url}/health")
             answer.raise_for_status()
