@@ -55,7 +55,11 @@ CALLERS: Final = (
     NOBODY,
     FORGER,
 )
-EVENTS: Final = "/api/v1/operations/{operation_id}/events"
+# These end when their operation does.
+STREAMS: Final = (
+    "/api/v1/operations/{operation_id}/events",
+    "/api/v1/operations/{operation_id}/logs",
+)
 SUBMIT: Final = "/api/v1/operations"
 REGISTER: Final = "/api/v1/workers/register"
 IMPORT: Final = "/api/v1/data/{symbol}/{timeframe}"
@@ -178,7 +182,7 @@ class Asker:
         """Lets a request name what there is, so that it gets beyond "there is no such thing"."""
         stage, path = self._stage, case.operation.path
         if "operation_id" in case.path_parameters:
-            names = stage.ended_ids if path == EVENTS else stage.ended_ids + stage.open_ids
+            names = stage.ended_ids if path in STREAMS else stage.ended_ids + stage.open_ids
             case.path_parameters["operation_id"] = data.draw(st.sampled_from(names))
         if "name" in case.path_parameters:
             case.path_parameters["name"] = "report.html"
