@@ -47,9 +47,28 @@ class LeaseBook:
         self._pool = pool
         self._queue = queue or submitting_app()
 
-    async def claim(self, operation_id: str, *, worker_id: str, lease_s: float) -> Claim | None:
-        """The right to run an operation for ``lease_s`` seconds, or None if it is not to be had."""
-        values = {"operation_id": operation_id, "worker_id": worker_id, "lease_s": lease_s}
+    async def claim(
+        self,
+        operation_id: str,
+        *,
+        worker_id: str,
+        lease_s: float,
+        drain_targets: Sequence[str] = (),
+    ) -> Claim | None:
+        """The right to run an operation, or None if it is not to be had.
+
+        Args:
+            operation_id: Which.
+            worker_id: Who wants it.
+            lease_s: For how long, in seconds.
+            drain_targets: The worker's id and node; while one of them is drained, nothing is had.
+        """
+        values = {
+            "operation_id": operation_id,
+            "worker_id": worker_id,
+            "lease_s": lease_s,
+            "drain_targets": list(drain_targets),
+        }
         try:
             async with transaction(self._pool) as connection:
                 row = await self._write(connection, "claim", values)
@@ -57,8 +76,6 @@ class LeaseBook:
                     return None
                 claim = _to_claim(row)
                 await part_started(connection, row)
-                note = f"on {worker_id}, attempt {row['attempt']}"
-                await add_event(connection, row, "started", note)
         except NotOurs as exc:
             logger.warning("%s", exc)
             return None

@@ -95,13 +95,10 @@ async def write(
     Raises:
         Conflict: A key was used for a different request.
     """
-    earlier = await _earlier(connection, entries)
-    new = [entry for entry in entries if entry.key not in earlier]
-    rows = await _insert(connection, [entry.row() for entry in new], by, traceparent)
-    if len(rows) < len(new):
-        # The same keys came in at the same time; now that they are in, they are found.
-        earlier |= await _earlier(connection, entries)
-    wholes = [entry for entry in new if entry.operation_id in rows and entry.parts]
+    rows = await _insert(connection, [entry.row() for entry in entries], by, traceparent)
+    # What was not written has a key that was there before, or that came in at the same time.
+    earlier = await _earlier(connection, entries) if len(rows) < len(entries) else {}
+    wholes = [entry for entry in entries if entry.operation_id in rows and entry.parts]
     parts = await _insert(
         connection,
         [part.row(whole, n) for whole in wholes for n, part in enumerate(whole.parts, start=1)],
@@ -109,7 +106,7 @@ async def write(
         traceparent,
     )
     if rows:
-        await _announce(connection, by, [*rows, *parts])
+        await _record(connection, by, [*rows, *parts])
         divided = {whole.operation_id for whole in wholes}
         undivided_rows = [row for name, row in rows.items() if name not in divided]
         await wake(connection, queue, [*undivided_rows, *parts.values()])
@@ -121,11 +118,7 @@ async def write(
     ]
 
 
-async def _announce(connection: Connection, by: Identity, operation_ids: Sequence[str]) -> None:
-    await connection.execute(
-        query(_ROOM, "add_submitted_events"),
-        {"operation_ids": list(operation_ids), "message": f"by {by.subject}"},
-    )
+async def _record(connection: Connection, by: Identity, operation_ids: Sequence[str]) -> None:
     first, more = operation_ids[0], len(operation_ids) - 1
     await record(connection, by, "operation.submit", first, {"and_more": more} if more else None)
 

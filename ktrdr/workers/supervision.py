@@ -71,16 +71,18 @@ class Supervisor:
         Raises:
             DatabaseUnavailable: It stayed away for as long as a lease lasts.
         """
-        if await self._patiently(self._is_drained):
-            await self._patiently(lambda: self._leases.wake_another(operation_id))
-            await self._until_undrained()
-            return
         claim = await self._patiently(
             lambda: self._leases.claim(
-                operation_id, worker_id=self._worker_id, lease_s=self._settings.lease_s
+                operation_id,
+                worker_id=self._worker_id,
+                lease_s=self._settings.lease_s,
+                drain_targets=self._drain_targets,
             )
         )
         if claim is None:
+            if await self._patiently(self._is_drained):
+                await self._patiently(lambda: self._leases.wake_another(operation_id))
+                await self._until_undrained()
             return
         if self._stopping.is_set():
             await self._leases.hand_back(claim.lease)
