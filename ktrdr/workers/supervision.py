@@ -116,17 +116,21 @@ class Supervisor:
         workspace = Workspace(self._settings.shared_mount_path, claim.lease)
         self.running = Running(claim.lease.operation_id, claim.operation_type, workspace)
         try:
-            await asyncio.to_thread(workspace.prepare)
-            return await self._work(claim, self.running, workspace)
+            return await self._tried(claim, self.running)
         except LeaseLost as exc:
             logger.warning("lease lost: %s", exc)
             metrics.lease_losses.inc()
             return None
-        except HostNotReady as exc:
-            return await self._set_back(claim.lease, Setback.TRANSIENT, fault_of(exc))
         finally:
             self.running = None
             await asyncio.to_thread(workspace.clean_up)
+
+    async def _tried(self, claim: Claim, running: Running) -> OperationStatus:
+        try:
+            await asyncio.to_thread(running.workspace.prepare)
+            return await self._work(claim, running, running.workspace)
+        except HostNotReady as exc:
+            return await self._set_back(claim.lease, Setback.TRANSIENT, fault_of(exc))
 
     async def _work(self, claim: Claim, running: Running, workspace: Workspace) -> OperationStatus:
         task = await self._task(claim, workspace)

@@ -91,7 +91,7 @@ def test_no_argument_list_of_any_machine_ever_showed_a_secret(
     lab: Lab, deployment: Deployment
 ) -> None:
     assert deployment.sampled.found == {}
-    assert deployment.sampled.mean_gap_s < 0.02
+    assert deployment.sampled.mean_gap_s < 0.04
     assert deployment.sampled.samples > 500
 
 

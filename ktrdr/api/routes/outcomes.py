@@ -61,7 +61,7 @@ async def result_file(
 @router.get(
     "/{operation_id}/logs",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/plain": {}}}, **documented(401, 404)},
+    responses={200: {"content": {"text/plain": {}}}, **documented(401, 404, 422)},
 )
 async def logs(
     operation_id: Id, _caller: Caller, state: BackendState, follow: bool = False

@@ -1,0 +1,133 @@
+"""HTTP as the client speaks it: every fault comes as one of our errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import httpx
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from ktrdr import errors
+from ktrdr.contracts import API_PREFIX, Problem
+from ktrdr.errors import HostUnreachable, KtrdrError
+from ktrdr.secret import Secret
+
+CONNECT_TIMEOUT_S: Final = 5.0
+TIMEOUT_S: Final = 30.0
+USER_AGENT: Final = "ktrdr-cli"
+
+Model = TypeVar("Model", bound=BaseModel)
+T = TypeVar("T")
+
+
+def _kinds() -> dict[str, type[KtrdrError]]:
+    """The errors by the slug that problem documents carry."""
+    found: dict[str, type[KtrdrError]] = {}
+    waiting: list[type[KtrdrError]] = [KtrdrError]
+    while waiting:
+        kind = waiting.pop()
+        found.setdefault(kind.kind, kind)
+        waiting += kind.__subclasses__()
+    return found
+
+
+class Connection:
+    """A connection to one backend; use it as a context manager, or close it."""
+
+    def __init__(
+        self,
+        api_url: str,
+        token: Secret | None,
+        *,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._api_url = api_url
+        headers = {"User-Agent": USER_AGENT}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token.reveal()}"
+        self.http = httpx.Client(
+            base_url=f"{api_url}{API_PREFIX}",
+            headers=headers,
+            timeout=httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            transport=transport,
+            # What is between us and a host of the homelab is the homelab's own network.
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self.http.close()
+
+    def read(self, model: type[Model], method: str, path: str, **more: Any) -> Model:
+        """Asks, and reads the answer as what it should be."""
+        return self.validated(TypeAdapter(model), self.request(method, path, **more))
+
+    def request(self, method: str, path: str, **more: Any) -> bytes:
+        """Asks; gives the body of a good answer."""
+        with self.translated():
+            answer = self.http.request(method, path, **more)
+            refuse(answer)
+            return answer.content
+
+    def validated(self, adapter: TypeAdapter[T], content: bytes) -> T:
+        """The body of an answer as what it should be."""
+        try:
+            return adapter.validate_json(content)
+        except ValidationError as exc:
+            raise HostUnreachable(
+                f"what answers at {self._api_url} is not a backend of this release",
+                hint="Check KTRDR_API_URL, and deploy the release that this command is of.",
+            ) from exc
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turns what goes wrong on the way into one of our errors."""
+        try:
+            yield
+        except httpx.ConnectTimeout as exc:
+            raise self._unreachable("does not answer") from exc
+        except httpx.ConnectError as exc:
+            unknown = "name" in str(exc).lower() and "known" in str(exc).lower()
+            reason = "has a name that nobody knows" if unknown else "refuses the connection"
+            raise self._unreachable(reason) from exc
+        except httpx.TimeoutException as exc:
+            raise self._unreachable(f"took longer than {TIMEOUT_S:.0f} s") from exc
+        except httpx.HTTPError as exc:
+            raise self._unreachable("broke the connection off") from exc
+
+    def _unreachable(self, reason: str) -> HostUnreachable:
+        return HostUnreachable(
+            f"the backend at {self._api_url} {reason}",
+            hint="Check KTRDR_API_URL and, on the core host, the backend service.",
+        )
+
+
+def refuse(answer: httpx.Response) -> None:
+    """Raises the error that an answer other than a success carries."""
+    if answer.is_success:
+        return
+    answer.read()
+    try:
+        problem = Problem.model_validate_json(answer.content)
+    except (ValidationError, json.JSONDecodeError):
+        raise HostUnreachable(
+            f"the backend answered {answer.status_code} without saying why",
+            hint="Check that KTRDR_API_URL leads to the backend and not to something before it.",
+        ) from None
+    kind = _kinds().get(problem.type.rpartition(":")[2], errors.KtrdrError)
+    raise kind(problem.detail, hint=problem.hint)
