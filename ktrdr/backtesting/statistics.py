@@ -67,8 +67,16 @@ def returns_of(equity: Floats, capital: float) -> Floats:
 
 
 def cagr(start: float, end: float, years: float) -> float | None:
-    """Compound annual growth rate: (E_n / E_0)^(1 / years) - 1."""
-    return float((end / start) ** (1 / years) - 1) if years > 0 and end > 0 else None
+    """Compound annual growth rate: (E_n / E_0)^(1 / years) - 1.
+
+    None where there is no such figure, and where minutes make a year beyond all numbers.
+    """
+    if years <= 0 or end <= 0:
+        return None
+    try:
+        return float((end / start) ** (1 / years) - 1)
+    except OverflowError:
+        return None
 
 
 def volatility(returns: Floats, bars_a_year: float) -> float:

@@ -53,8 +53,6 @@ class Upkeep:
             except (psycopg.OperationalError, DatabaseUnavailable) as exc:
                 metrics.database_up.set(0)
                 logger.warning("upkeep waits for the database (%s)", type(exc).__name__)
-            except HostNotReady as exc:
-                logger.warning("%s", exc)
             except Exception:
                 # A fault in one round must not end all later ones.
                 logger.exception("a round of upkeep failed")
@@ -64,18 +62,18 @@ class Upkeep:
         """Holds the leader's lock for as long as the connection lives."""
         arguments = connection_arguments(self._settings, "ktrdr-upkeep")
         connection = await AsyncConnection.connect(**arguments, autocommit=True)
-        async with connection, _one_at_a_time() as in_background:
+        async with connection, _one_at_a_time() as checking, _one_at_a_time() as sweeping:
             next_check = next_sweep = 0.0
             while await _is_leader(connection):
                 metrics.database_up.set(1)
                 expired = await self._leases.reap()
                 metrics.leases_expired.inc(len(expired))
-                # A round may take as long as a silent worker does; expired leases do not wait.
-                if time.monotonic() >= next_check and in_background(self._check):
+                # Silent workers and a directory that hangs take their time; expired leases do not
+                # wait for them.
+                if time.monotonic() >= next_check and checking(self._check):
                     next_check = time.monotonic() + self._settings.health_check_interval_s
-                if time.monotonic() >= next_sweep:
+                if time.monotonic() >= next_sweep and sweeping(self._sweep):
                     next_sweep = time.monotonic() + self._settings.sweep_every_s
-                    await self._sweep()
                 await self._measure()
                 await asyncio.sleep(min(REAP_EVERY_S, self._settings.health_check_interval_s))
 
@@ -85,10 +83,14 @@ class Upkeep:
     async def _sweep(self) -> None:
         """Removes files that killed workers have left behind."""
         shared = self._settings.shared_mount_path
-        removed = await sweep(self._store, shared)
+        try:
+            removed = await sweep(self._store, shared)
+            await asyncio.to_thread(sweep_imports, shared / "data")
+        except (HostNotReady, OSError) as exc:
+            logger.warning("leftovers stay until the next sweep: %s", exc)
+            return
         if removed:
             logger.info("removed %d leftovers of attempts that nobody finishes", len(removed))
-        await asyncio.to_thread(sweep_imports, shared / "data")
 
     async def _measure(self) -> None:
         metrics.operations_unfinished.clear()

@@ -105,12 +105,7 @@ def _too_many(what: str) -> InvalidParameters:
 
 
 def _satisfies(strategy: Strategy, values: Combination) -> bool:
-    if strategy.constraint is None:
-        return True
-    try:
-        return bool(truth_of(strategy.constraint, values))
-    except ZeroDivisionError:
-        return False
+    return strategy.constraint is None or bool(truth_of(strategy.constraint, values))
 
 
 def _values(given: Any) -> Sequence[Value]:

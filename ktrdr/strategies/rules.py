@@ -6,6 +6,7 @@ the values' own.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -86,11 +87,22 @@ Figure: TypeAlias = Number | Named | Negative | Arithmetic
 Condition: TypeAlias = Comparison | Crossing | Constant | Not | Combined
 Rule: TypeAlias = Figure | Condition
 
+
+def _divide(left: Any, right: Any) -> Any:
+    """Division as IEEE 754 has it, of numbers as well as of arrays: by zero it gives no error."""
+    try:
+        return left / right
+    except ZeroDivisionError:
+        if left == 0 or math.isnan(left):
+            return math.nan
+        return math.copysign(math.inf, left) * math.copysign(1.0, right)
+
+
 ARITHMETIC: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
-    "/": operator.truediv,
+    "/": _divide,
 }
 COMPARISONS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "<": operator.lt,

@@ -121,3 +121,13 @@ def test_an_expired_lease_does_not_wait_for_a_silent_workers_check(place: Site) 
             await asyncio.to_thread(wait_for, "the reaper", is_pending, 12)
 
     asyncio.run(story())
+
+
+def test_a_shared_directory_that_cannot_be_swept_is_said_and_harms_nothing_else(
+    place: Site,
+) -> None:
+    (place.shared / "data" / ".lock").mkdir(parents=True)
+    backend = place.backend(SWEEP_EVERY_S="0.2")
+    wait_for("two sweeps", lambda: backend.output.count("leftovers stay until") >= 2, 20)
+    assert "Traceback" not in backend.output
+    assert "upkeep waits" not in backend.output

@@ -96,6 +96,16 @@ def test_a_run_that_never_traded_has_figures_that_json_can_hold() -> None:
     assert (summary["sharpe"], summary["sortino"], summary["hit_rate"]) == (None, None, None)
 
 
+def test_minutes_that_would_make_a_year_beyond_all_numbers_have_no_annual_growth() -> None:
+    assert cagr(5000.0, 5275.7, 7 / 98_280) is None
+    assert cagr(5000.0, 0.0, 1) is None
+    assert cagr(100.0, 121.0, 2) == pytest.approx(0.1)
+
+
+def finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
@@ -118,9 +128,11 @@ def test_every_figure_is_what_plain_numpy_makes_of_the_account(
     deviation = np.sqrt(np.sum((returns - returns.sum() / len(returns)) ** 2) / (len(returns) - 1))
     downside = np.sqrt(np.sum(returns[returns < 0] ** 2) / len(returns))
     wins = [trade.profit > 0 for trade in done.trades if trade.closed]
+    with np.errstate(over="ignore"):
+        growth = np.exp(np.log(equity[-1] / equity[0]) / years) - 1
     expected = {
         "total_return": equity[-1] / equity[0] - 1,
-        "cagr": np.exp(np.log(equity[-1] / equity[0]) / years) - 1,
+        "cagr": finite(growth),
         "volatility": deviation * bars_a_year**0.5,
         "sharpe": returns.sum() / len(returns) / deviation * bars_a_year**0.5
         if deviation
