@@ -17,6 +17,10 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 _QUIET: Final = ("procrastinate", "httpx", "httpcore", "psycopg.pool", "uvicorn.access")
 
 
+# How the queue's library says, with a page of traceback, that the database is away.
+_DATABASE_AWAY: Final = "ConnectorException"
+
+
 class JsonFormatter(logging.Formatter):
     """Writes a record as one line of JSON."""
 
@@ -42,6 +46,16 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False, default=str)
 
 
+def _in_a_sentence(record: logging.LogRecord) -> bool:
+    """Leaves the traceback out where the fault is a foreseeable one."""
+    kind = record.exc_info[0] if record.exc_info else None
+    if record.name.startswith("procrastinate") and kind and kind.__name__ == _DATABASE_AWAY:
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg, record.args = "the queue lost the database", ()
+        record.exc_info = record.exc_text = None
+    return True
+
+
 def set_up_logging(level: str, **constant: str) -> None:
     """Sends all logging of this process to standard error as JSON lines.
 
@@ -51,6 +65,7 @@ def set_up_logging(level: str, **constant: str) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(constant))
+    handler.addFilter(_in_a_sentence)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
