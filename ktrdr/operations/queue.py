@@ -48,20 +48,26 @@ async def wake(connection: Connection, app: App, operations: Iterable[Row]) -> N
         app: The queue.
         operations: Their rows; an entry of one that waits is not seen before its time.
     """
-    together: dict[tuple[str, datetime | None], list[str]] = {}
+    together: dict[tuple[str, datetime | None, int], list[str]] = {}
     for row in operations:
-        key = (row["worker_type"], row["not_before"])
+        key = (row["worker_type"], row["not_before"], _priority_of(row))
         together.setdefault(key, []).append(row["operation_id"])
-    for (worker_type, not_before), operation_ids in together.items():
+    for (worker_type, not_before, priority), operation_ids in together.items():
         deferrer = configure_task(
             name=RUN_TASK,
             job_manager=app.job_manager,
             queue=queue_of(worker_type),
             schedule_at=not_before,
+            priority=priority,
             connection=connection,
         )
         entries: list[JSONDict] = [{"operation_id": each} for each in operation_ids]
         await deferrer.batch_defer_async(*entries)
+
+
+def _priority_of(row: Row) -> int:
+    """What was begun is finished before anything new is: an attempt, or the parts of a whole."""
+    return int(row["attempt"] > 0 or row["started_at"] is not None)
 
 
 def submitting_app() -> App:

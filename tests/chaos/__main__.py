@@ -19,7 +19,7 @@ def show(account: Account, console: Console) -> None:
     table.add_column("fault")
     for title in ("injected", "operations hit", "recovered", "lost"):
         table.add_column(title, justify="right")
-    table.add_column("cost")
+    table.add_column("began again: n, median, longest")
     for row in account.table():
         table.add_row(*row)
     console.print(table)

@@ -52,8 +52,8 @@ class Account:
     def table(self) -> list[tuple[str, ...]]:
         """Fault, injected, operations hit, recovered, lost, and what it cost.
 
-        The cost is the median and the longest time from the fault to the next claim of an operation
-        it hit, in seconds, of those that had to be claimed again.
+        The cost is how many of them had to be claimed again, and the median and the longest time
+        from the fault to that claim.
         """
         lost = {problem.partition(":")[0] for problem in self.problems}
         rows = []
@@ -66,9 +66,7 @@ class Account:
 
     def _cost(self, hit: list[Hit]) -> str:
         waits = [wait for each in hit if (wait := self._wait(each)) is not None]
-        if not waits:
-            return "none began again"
-        return f"{len(waits)} began again, after {median(waits):.1f} s (at most {max(waits):.1f})"
+        return f"{len(waits)}, {median(waits):.1f} s, {max(waits):.1f} s" if waits else "0"
 
     def _wait(self, hit: Hit) -> float | None:
         later = [at for at in self.started.get(hit.operation_id, ()) if at > hit.at]

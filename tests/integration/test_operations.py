@@ -320,3 +320,20 @@ def test_migrations_run_once_when_several_backends_start_together(
         assert sorted(map(len, applied)) == [0, 0, 0, 0, len(migrations("pre"))]
 
     asyncio.run(story())
+
+
+def test_what_was_begun_goes_before_what_is_new(database: Settings) -> None:
+    async def story(bench: Bench) -> None:
+        begun = await bench.submitted()
+        await bench.leases.hand_back((await bench.held(begun)).lease)
+        new = await bench.submitted()
+        async with transaction(bench.pool) as connection:
+            cursor = await connection.execute(
+                "SELECT args ->> 'operation_id' AS name, priority FROM procrastinate_jobs"
+                " WHERE status = 'todo' ORDER BY priority DESC, id"
+            )
+            entries = [(row["name"], row["priority"]) for row in await cursor.fetchall()]
+        # The entry of its first attempt is still there; here no worker has taken it.
+        assert entries == [(begun, 1), (begun, 0), (new, 0)]
+
+    scenario(database, story)
