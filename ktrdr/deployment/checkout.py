@@ -13,7 +13,8 @@ from typing import Final
 from ktrdr.deployment.release import Release, Target, commit_in, shipped_paths, tag_of
 from ktrdr.errors import ConfigurationError
 
-_TAG_HINT: Final = "Commit and push, wait for CI to build the image, or name one with --tag."
+# What to do where the checkout leaves open which image is meant.
+TAG_HINT: Final = "Commit and push, wait for CI to build the image, or name one with --tag."
 _TIMEOUT_S: Final = 60
 
 
@@ -49,7 +50,7 @@ class Head:
 def undecided(doubts: Iterable[str]) -> ConfigurationError:
     """What is raised where nobody can be asked whether to go on in spite of doubts."""
     return ConfigurationError(
-        f"it is not clear which image to deploy: {'; '.join(doubts)}", hint=_TAG_HINT
+        f"it is not clear which image to deploy: {'; '.join(doubts)}", hint=TAG_HINT
     )
 
 
