@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, Final
 
 from rich.console import Console
@@ -29,9 +30,11 @@ def show(console: Console, report: Sequence[Checked]) -> None:
         for point in checked.points:
             if point.remark:
                 _line(console, "!", "yellow", Text(point.remark))
-            for finding in point.findings:
+        for remedy, findings in groupby(checked.findings, key=lambda each: each.remedy):
+            for finding in findings:
                 _line(console, "✗", "red", Text(finding.complaint))
-                _line(console, " ", "", Text(f"→ {finding.remedy}", style="dim"))
+            if remedy:
+                _line(console, " ", "", Text(f"→ {remedy}", style="dim"))
     console.print()
     console.print(verdict(report))
 
