@@ -102,7 +102,7 @@ class Held:
         def keep() -> None:
             try:
                 self._result = self._transport.run(
-                    self._place.host, rendered, timeout_s=_LONGEST_S, on_line=on_line
+                    self._place.host, rendered, timeout_s=_LONGEST_S, on_line=on_line, stays=True
                 )
             except KtrdrError as error:
                 self._error = error
@@ -215,8 +215,8 @@ def _refused(place: Place, result: RemoteResult | None) -> KtrdrError:
         owner = read_note(result.stdout.strip()) or _UNKNOWN
         return Locked(
             f"{place.name} on {place.host} is locked by {owner}",
-            hint="Wait with --lock-wait SECONDS; `ktrdr deploy lock release` takes it from somebody "
-            "who certainly does not work there any more.",
+            hint="Wait with --lock-wait SECONDS; `ktrdr deploy lock release` takes it from whoever "
+            "certainly does not work there any more.",
         )
     if result.exit_code == commands.NO_FLOCK:
         return HostNotReady(

@@ -79,7 +79,7 @@ def test_whoever_waits_gets_the_lock_when_it_becomes_free(way, place) -> None:
 
 
 def test_a_script_that_requires_the_lock_runs_only_while_it_is_ours(way, place) -> None:
-    transport = way()
+    transport: SshTransport = way()
 
     def change(lines: str) -> int:
         script = render(Script(f"{lines}\necho changed"), {})

@@ -44,6 +44,7 @@ class Run:
     host: str
     script: Secret
     timeout_s: float
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +104,18 @@ class RecordingTransport:
         self._rules.insert(0, _Rule(host, containing, deque(answers)))
 
     def run(
-        self, host: str, script: Secret, *, timeout_s: float, on_line: OnLine | None = None
+        self,
+        host: str,
+        script: Secret,
+        *,
+        timeout_s: float,
+        on_line: OnLine | None = None,
+        stays: bool = False,
     ) -> RemoteResult:
         """See `Transport.run`."""
         if self.closed:
             raise Interrupted("the connections to the hosts were closed")
-        self.runs.append(Run(host, script, timeout_s))
+        self.runs.append(Run(host, script, timeout_s, stays))
         text = script.reveal()
         fitting = (rule for rule in self._rules if rule.fits(host, text))
         rule = next(fitting, None)
@@ -117,6 +124,9 @@ class RecordingTransport:
             raise answer.error
         self._reached.add(host)
         return self._play(host, answer, timeout_s, on_line)
+
+    def interrupt(self) -> None:
+        """Ends nothing: all that is run here has ended, except for what stays."""
 
     def close(self) -> None:
         """Ends the scripts that stay."""
