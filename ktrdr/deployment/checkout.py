@@ -107,12 +107,34 @@ class Checkout:
             files = dict(self._files_of(commit, target))
         return Release(tag or tag_of(commit or ""), commit, files)
 
+    def commits(self, old: str, new: str) -> tuple[str, ...] | None:
+        """The commits that one release has and another has not, newest first, one line each.
+
+        Args:
+            old: A tag or commit.
+            new: A tag or commit.
+
+        Returns:
+            What ``git log --oneline old..new`` lists, or None where one of them is not known here.
+        """
+        ends = [commit_in(name) or name for name in (old, new)]
+        known = [self._verified(name) for name in ends]
+        if None in known:
+            return None
+        listed = _git(
+            self._root, "log", "--oneline", "--no-decorate", f"{known[0]}..{known[1]}", "--"
+        )
+        return None if listed is None else tuple(listed.decode("utf-8", "replace").splitlines())
+
+    def _verified(self, name: str) -> str | None:
+        found = _git(
+            self._root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
+        )
+        return found.decode().strip() if found else None
+
     def _commit_of(self, tag: str) -> str | None:
         beginning = commit_in(tag)
-        if beginning is None:
-            return None
-        found = _git(self._root, "rev-parse", "--verify", "--quiet", f"{beginning}^{{commit}}")
-        return found.decode().strip() if found else None
+        return self._verified(beginning) if beginning else None
 
     def _files_of(self, commit: str, target: Target) -> Iterator[tuple[str, bytes]]:
         listing = _git(

@@ -73,18 +73,22 @@ def registry_login(inventory: Inventory, token: Secret) -> Secret:
 
 
 def scrubber(fields: Mapping[str, Secret], values: Mapping[str, Secret], plan: Plan) -> Scrubber:
-    """What hides the secrets in all that comes back from hosts.
+    """What hides the secrets in all that comes back from hosts."""
+    return Scrubber(hidden(fields, values, plan))
+
+
+def hidden(
+    fields: Mapping[str, Secret], values: Mapping[str, Secret], plan: Plan
+) -> Iterator[Secret]:
+    """The secrets that are to be hidden in what comes back from hosts.
 
     The database's user name is left out where it is a word of every other line, as ``ktrdr`` is:
     hiding that would make the output illegible, and give it away by its gaps.
     """
-    hidden = {**fields, **values}
     everyday = " ".join(_everyday_words(plan))
-    return Scrubber(
-        secret
-        for name, secret in hidden.items()
-        if name not in ("db_username", "DB_USER") or secret.reveal() not in everyday
-    )
+    for name, secret in {**fields, **values}.items():
+        if name not in ("db_username", "DB_USER") or secret.reveal() not in everyday:
+            yield secret
 
 
 def _everyday_words(plan: Plan) -> Iterator[str]:

@@ -14,6 +14,8 @@ from ktrdr.errors import ConfigurationError
 # ${NAME}, ${NAME:-default} and ${NAME-default}, the forms that our compose files use in images.
 _VARIABLE: Final = re.compile(r"\$\{(\w+)(?:(:?-)([^}]*))?\}")
 
+# A variable, without a default of its own.
+_ALONE: Final = re.compile(r"\$\{(\w+)(?::?-)?\}")
 # ${NAME} and ${NAME:?message}; two dollars are one that Compose leaves alone.
 _REQUIRED: Final = re.compile(r"(?<!\$)\$\{(\w+)(?::?\?[^}]*)?\}")
 
@@ -112,6 +114,28 @@ def required(content: bytes) -> tuple[str, ...]:
         environment = entry.get("environment")
         if isinstance(environment, Mapping):
             found |= {name for name, value in environment.items() if value is None}
+    return tuple(sorted(found))
+
+
+def handed(content: bytes, variables: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Which containers' environment variables hold a variable of Compose, and nothing else.
+
+    Args:
+        content: A compose file.
+        variables: The variables of Compose that are of interest.
+
+    Returns:
+        Pairs of a variable of Compose and one of a container, sorted.
+    """
+    wanted = frozenset(variables)
+    found = set()
+    for entry in ((yaml.safe_load(content) or {}).get("services") or {}).values():
+        environment = entry.get("environment")
+        for name, value in environment.items() if isinstance(environment, Mapping) else ():
+            alone = _ALONE.fullmatch(str(value))
+            variable = name if value is None else alone[1] if alone else None
+            if variable in wanted:
+                found.add((variable, name))
     return tuple(sorted(found))
 
 

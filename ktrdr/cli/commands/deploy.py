@@ -13,6 +13,7 @@ ENTRIES: Final = {
     "core": Entry("ktrdr.cli.deploying.apply:core", "Deploy the core stack, or a service of it."),
     "workers": Entry("ktrdr.cli.deploying.apply:workers", "Deploy the workers of a node."),
     "check": Entry("ktrdr.cli.deploying.check:check", "Look for all that could go wrong."),
+    "diff": Entry("ktrdr.cli.deploying.diff:diff", "Show what a deploy would change."),
 }
 
 
