@@ -54,6 +54,19 @@ def undecided(doubts: Iterable[str]) -> ConfigurationError:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Between:
+    """The commits between two releases, newest first, each as ``git log --oneline`` has it.
+
+    Attributes:
+        added: Those that the new one has and the old one has not.
+        taken_back: Those that the old one has and the new one has not.
+    """
+
+    added: tuple[str, ...]
+    taken_back: tuple[str, ...]
+
+
 class Checkout:
     """A directory with the project's files, usually a git checkout."""
 
@@ -107,24 +120,25 @@ class Checkout:
             files = dict(self._files_of(commit, target))
         return Release(tag or tag_of(commit or ""), commit, files)
 
-    def commits(self, old: str, new: str) -> tuple[str, ...] | None:
-        """The commits that one release has and another has not, newest first, one line each.
+    def between(self, old: str, new: str) -> Between | None:
+        """The commits that come and go from one release to another.
 
         Args:
             old: A tag or commit.
             new: A tag or commit.
 
         Returns:
-            What ``git log --oneline old..new`` lists, or None where one of them is not known here.
+            None where one of them is not known here.
         """
-        ends = [commit_in(name) or name for name in (old, new)]
-        known = [self._verified(name) for name in ends]
-        if None in known:
+        ends = [self._verified(commit_in(name) or name) for name in (old, new)]
+        if None in ends:
             return None
-        listed = _git(
-            self._root, "log", "--oneline", "--no-decorate", f"{known[0]}..{known[1]}", "--"
-        )
-        return None if listed is None else tuple(listed.decode("utf-8", "replace").splitlines())
+        first, last = ends
+        return Between(self._log(f"{first}..{last}"), self._log(f"{last}..{first}"))
+
+    def _log(self, commits: str) -> tuple[str, ...]:
+        listed = _git(self._root, "log", "--oneline", "--no-decorate", commits, "--")
+        return tuple((listed or b"").decode("utf-8", "replace").splitlines())
 
     def _verified(self, name: str) -> str | None:
         found = _git(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ktrdr.deployment import abreast, compare, difference, faults, history, stack
-from ktrdr.deployment.checkout import Checkout
+from ktrdr.deployment.checkout import Between, Checkout
 from ktrdr.deployment.commands import difference as commands
 from ktrdr.deployment.commands import docker, registry, sections
 from ktrdr.deployment.commands import history as records
@@ -142,7 +142,7 @@ class Differ:
             notes=tuple(self._notes(plan, comparison, known=entry is not None)),
         )
 
-    def _commits(self, plan: Plan, comparison: Comparison) -> dict[str, tuple[str, ...] | None]:
+    def _commits(self, plan: Plan, comparison: Comparison) -> dict[str, Between | None]:
         """The commits since each release that runs, by its tag."""
         new = plan.release
         tags = {
@@ -151,7 +151,7 @@ class Differ:
             if service.says_version and (container := comparison.before.get(service.name))
         }
         return {
-            tag: self.checkout.commits(tag, new.commit or new.tag)
+            tag: self.checkout.between(tag, new.commit or new.tag)
             for tag in sorted(tags - {new.tag})
         }
 

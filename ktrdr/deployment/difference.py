@@ -13,6 +13,7 @@ from typing import Any, Final
 import yaml
 
 from ktrdr.deployment import stack
+from ktrdr.deployment.checkout import Between
 from ktrdr.deployment.commands.difference import LEFT_OVER, NEW, OTHER
 from ktrdr.deployment.compare import CONFIGURATION_CHANGED, Action, Comparison, ServiceChange
 from ktrdr.deployment.plan import Plan
@@ -114,7 +115,7 @@ class Difference:
     settings: tuple[SettingChange, ...] = ()
     files: tuple[FileChange, ...] = ()
     losses: tuple[str, ...] = ()
-    commits: Mapping[str, tuple[str, ...] | None] | None = None
+    commits: Mapping[str, Between | None] | None = None
     notes: tuple[str, ...] = ()
 
     @property

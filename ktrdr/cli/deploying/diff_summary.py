@@ -8,8 +8,9 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
+from ktrdr.deployment.checkout import Between
 from ktrdr.deployment.compare import Action
-from ktrdr.deployment.difference import Difference, FileChange, ImageChange
+from ktrdr.deployment.difference import Difference, FileChange
 
 # Raised when a key disappears or changes its meaning; new keys may come at any time.
 SCHEMA: Final = 1
@@ -70,10 +71,8 @@ def _lines(difference: Difference, *, full: bool) -> Iterator[Text]:
     if not difference.changed:
         yield Text.assemble(("  ✓ ", "green"), f"as it is to be: {difference.plan.release.tag}")
     yield from _containers(difference)
-    for image in difference.images:
-        yield _image(image)
-    for tag, commits in (difference.commits or {}).items():
-        yield from _commits(tag, difference.plan.release.tag, commits, full=full)
+    for tag, between in (difference.commits or {}).items():
+        yield from _commits(tag, difference.plan.release.tag, between, full=full)
     for setting in difference.settings:
         old, new = setting.old or "(none)", setting.new or "(none)"
         yield Text.assemble("  setting ", (setting.name, "bold"), f"  {old} → {new}")
@@ -97,24 +96,21 @@ def _containers(difference: Difference) -> Iterator[Text]:
         yield Text(f"    unchanged: {', '.join(same)}", style="dim")
 
 
-def _image(image: ImageChange) -> Text:
-    name, _, tag = image.new.rpartition(":")
-    old = image.old.partition("@")[0].rpartition(":")[2] if image.old else "(none)"
-    return Text.assemble("  image ", (name.rpartition("/")[2], "bold"), f"  {old} → {tag}")
-
-
-def _commits(tag: str, new: str, commits: tuple[str, ...] | None, *, full: bool) -> Iterator[Text]:
-    if commits is None:
+def _commits(tag: str, new: str, between: Between | None, *, full: bool) -> Iterator[Text]:
+    if between is None:
         yield Text(f"  commits from {tag} to {new}: not known in this checkout", style="dim")
         return
-    count = len(commits)
-    yield Text(f"  {count} commit{'' if count == 1 else 's'} from {tag} to {new}")
-    shown = commits if full else commits[:_COMMITS]
-    for commit in shown:
-        name, _, title = commit.partition(" ")
-        yield Text.assemble("    ", (name, "yellow"), f" {title}")
-    if len(shown) < count:
-        yield Text(f"    … {count - len(shown)} more", style="dim")
+    for commits, sense in ((between.added, "more"), (between.taken_back, "fewer")):
+        if not commits:
+            continue
+        count = f"1 commit {sense}" if len(commits) == 1 else f"{len(commits)} commits {sense}"
+        yield Text(f"  {tag} → {new}: {count}")
+        shown = commits if full else commits[:_COMMITS]
+        for commit in shown:
+            name, _, title = commit.partition(" ")
+            yield Text.assemble("    ", (name, "yellow"), f" {title}")
+        if len(shown) < len(commits):
+            yield Text(f"    … {len(commits) - len(shown)} more; --full shows them", style="dim")
 
 
 def _file(file: FileChange, *, full: bool) -> Iterator[Text]:
@@ -149,8 +145,8 @@ def _host(difference: Difference) -> dict[str, Any]:
             for image in difference.images
         ],
         "commits": {
-            tag: None if commits is None else list(commits)
-            for tag, commits in (difference.commits or {}).items()
+            tag: between and {"added": list(between.added), "taken_back": list(between.taken_back)}
+            for tag, between in (difference.commits or {}).items()
         },
         "settings": [
             {"name": setting.name, "old": setting.old, "new": setting.new}
