@@ -146,7 +146,7 @@ def test_what_fails_on_a_host_is_said_by_where_it_failed(compared, output, words
     found = Differ(compared.checkout, compared.transport, "mark").all(
         {compared.place: compared.plan}
     )
-    assert words in found[0].error.message
+    assert words in str(found[0].error)
 
 
 def test_the_script_changes_nothing(compared) -> None:
