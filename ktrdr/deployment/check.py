@@ -209,7 +209,10 @@ def _way_to(other: str, answers: Mapping[str, str]) -> Point:
     opened = [port for port, answer in answers.items() if answer == "open"]
     closed = [port for port, answer in answers.items() if _REFUSED.search(answer)]
     unknown = [port for port, answer in answers.items() if answer == "unknown"]
-    lost = {p: a for p, a in answers.items() if p not in (*opened, *closed, *unknown)}
+    lost: dict[str, list[str]] = {}
+    for port, answer in answers.items():
+        if port not in (*opened, *closed, *unknown):
+            lost.setdefault(answer, []).append(port)
     remarks = []
     if closed:
         remarks.append(f"nobody listens on {other}:{', '.join(closed)} (yet)")
@@ -218,17 +221,17 @@ def _way_to(other: str, answers: Mapping[str, str]) -> Point:
     return Point(
         f"reaches {other}",
         ", ".join(opened),
-        tuple(_unreached(other, port, answer) for port, answer in lost.items()),
+        tuple(_unreached(other, each, answer) for answer, each in lost.items()),
         "; ".join(remarks),
     )
 
 
-def _unreached(other: str, port: str, answer: str) -> Finding:
+def _unreached(other: str, unreached: Sequence[str], answer: str) -> Finding:
     code, _, text = answer.partition(" ")
     reason = text.rpartition(": ")[2] or f"code {code}"
     if code == str(_TIMED_OUT):
         reason = "no answer"
     return Finding(
-        f"it does not reach {other}:{port} ({reason})",
+        f"it does not reach {other}:{', '.join(unreached)} ({reason})",
         f"See that this host resolves {other}, and that no firewall between the two is in the way.",
     )

@@ -73,7 +73,10 @@ def test_all_that_is_wrong_is_found_at_once_and_the_lowest_code_is_the_exit_code
         f"the image ghcr.io/ktrdr/ktrdr-{name}:sha-0000000 is not in the registry"
         for name in ("backend", "nfs-server")
     ]
-    assert found["core"] == ["the port 22 is taken by another program"]
+    assert found["core"] == [
+        "the port 22 is taken by another program",
+        "it does not reach nobody.invalid:5003, 5005 (Name or service not known)",
+    ]
     assert found["workers B"] == ["the name nobody.invalid is unknown"]
     assert found["workers C"] == [
         "root may not write to the work directory /proc/ktrdr",
