@@ -91,7 +91,8 @@ class Watched:
         """What was recorded last."""
         (script,) = [text for text in self.scripts if RECORD in text][-1:]
         line = next(line for line in script.splitlines() if RECORD in line)
-        return json.loads(line.partition("'")[2].partition("' >>")[0].partition("' '")[2])
+        found: dict[str, Any] = json.loads(line.partition("'")[2].partition("' >>")[0].partition("' '")[2])
+        return found
 
 
 @pytest.fixture
@@ -300,8 +301,9 @@ def test_a_lock_that_was_lost_before_the_change_stops_the_deploy(watched) -> Non
 
 
 def earlier(plan: Any, **changes: Any) -> Entry:
+    entry: Entry = plan.entry
     return replace(
-        plan.entry,
+        entry,
         **{
             "id": "20261101-000000-0001",
             "tag": "sha-0000001",
