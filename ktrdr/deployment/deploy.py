@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -100,10 +100,15 @@ def deploy(
         Interrupted: Nothing has begun yet.
     """
     began = world.clock.monotonic()
-    fields = _read_secrets(plans, inventory, world)
-    now = world.clock.now()
-    values = [credentials.values(fields, inventory, plan, now=now) for plan in plans]
-    with world.transport(credentials.scrubber(fields, values, plans)) as transport:
+    scrubber = Scrubber()
+    with (
+        world.transport(scrubber) as transport,
+        _connecting(transport, plans, manner.parallel),
+    ):
+        fields = _read_secrets(plans, inventory, world)
+        now = world.clock.now()
+        values = [credentials.values(fields, inventory, plan, now=now) for plan in plans]
+        scrubber.learn(*credentials.hidden(fields, values, plans))
         signing = fields["jwt_secret"]
         rollout = Rollout(transport, world, manner, inventory, world.drains(signing))
         directory = world.directory(signing)
@@ -119,6 +124,26 @@ def deploy(
             connections=transport.connections,
             scripts=transport.scripts,
         )
+
+
+@contextmanager
+def _connecting(transport: Transport, plans: Sequence[Plan], at_once: int) -> Iterator[None]:
+    """Connects to all hosts while the vault is asked; they are asked for nothing yet.
+
+    A host that cannot be reached says so when it is given its first script.
+    """
+
+    def connect(plan: Plan) -> None:
+        with suppress(KtrdrError):
+            transport.connect(plan.site.host)
+
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        for plan in plans:
+            pool.submit(connect, plan)
+        yield
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _read_secrets(
