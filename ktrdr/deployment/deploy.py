@@ -23,7 +23,7 @@ from ktrdr.deployment.result import DeployResult, HostResult
 from ktrdr.deployment.run import Runner
 from ktrdr.deployment.secrets.source import SecretSource
 from ktrdr.deployment.transport.interface import Transport
-from ktrdr.errors import HostNotReady, Interrupted, KtrdrError
+from ktrdr.errors import Interrupted, KtrdrError, NotBegun
 from ktrdr.secret import Scrubber, Secret
 
 _READING: Final = "read the secrets"
@@ -259,10 +259,9 @@ class Rollout:
             failed = [name for name, result in results.items() if not result.is_good]
             if failed:
                 self._wait([pool.submit(runner.abandon) for runner in wave])
-                left = {r.plan.site.name: _left_alone(r.plan, ", ".join(failed)) for r in wave}
                 for runner in wave:
-                    name = runner.plan.site.name
-                    results[name] = HostResult(runner.plan, None, error=left[name])
+                    error = _left_alone(runner.plan, ", ".join(failed))
+                    results[runner.plan.site.name] = HostResult(runner.plan, None, error=error)
                 continue
             done = [pool.submit(self._carry_out_one, runner) for runner in wave]
             self._wait(done)
@@ -323,8 +322,8 @@ def _losses(runners: Sequence[Runner]) -> list[str]:
     ]
 
 
-def _left_alone(plan: Plan, others: str) -> KtrdrError:
-    return HostNotReady(
+def _left_alone(plan: Plan, others: str) -> NotBegun:
+    return NotBegun(
         f"{plan.site.name} was left as it was, because of {others}",
         hint="Mend what is the matter there, or name the hosts that are to be deployed without it.",
     )
