@@ -56,14 +56,11 @@ def failure(result: DeployResult) -> KtrdrError:
     """The error that the command ends with: the first, naming all hosts that have one."""
     error = result.failed[0].error
     assert error is not None  # noqa: S101  # it is among the failed
-    own = [host for host in result.failed if not isinstance(host.error, NotBegun)]
-    if len(result.hosts) == 1:
+    own = [host.plan.site.name for host in result.failed if not isinstance(host.error, NotBegun)]
+    if len(own) == 1:
         return error
-    names = ", ".join(host.plan.site.name for host in own)
-    reason = (
-        error.message if len(own) == 1 else f"{len(own)} hosts failed, the first: {error.message}"
-    )
-    return type(error)(f"{names}: {reason}", hint=error.hint)
+    names = f"{len(own)} hosts failed ({', '.join(own)}), the first with: "
+    return type(error)(names + error.message, hint=error.hint)
 
 
 def show_plan(console: Console, plan: Plan, *, whole: bool) -> None:
