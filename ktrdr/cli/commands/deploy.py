@@ -16,6 +16,8 @@ ENTRIES: Final = {
     "rollback": Entry("ktrdr.cli.deploying.rollback:rollback", "Go back to an earlier release."),
     "history": Entry("ktrdr.cli.deploying.history:history", "What was deployed, and by whom."),
     "lock": Entry("ktrdr.cli.deploying.lock:lock", "See who works on a host, or release it."),
+    "check": Entry("ktrdr.cli.deploying.check:check", "Look for all that could go wrong."),
+    "diff": Entry("ktrdr.cli.deploying.diff:diff", "Show what a deploy would change."),
 }
 
 
