@@ -117,7 +117,7 @@ class Differ:
         if result.exit_code:
             raise _failed(plan, found, result)
         files = tuple(difference.files(plan, found.get("files", ())))
-        entry = history.running(history.read(found.get("history", ())))
+        entry = history.running(history.read(found.get("history", ())), plan.service)
         settings = tuple(difference.settings(plan, files, entry.settings if entry else None))
         comparison = compare.compare(
             plan, {**found, "files": [f"{file.sign} {file.path}" for file in files]}

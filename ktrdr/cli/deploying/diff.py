@@ -117,8 +117,7 @@ def _values(
     fields = OnePassword().fetch(vault.vault, vault.item)
     requirements.check(fields, {name for plan in plans for name in credentials.fields_for(plan)})
     found = {plan.site.host: credentials.values(fields, inventory, plan, now=now) for plan in plans}
-    for plan in plans:
-        scrubber.learn(*credentials.hidden(fields, found[plan.site.host], plan))
+    scrubber.learn(*credentials.hidden(fields, found.values(), plans))
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from ktrdr.cli.deploying import world
 from ktrdr.cli.hosts import inventory_option
 from ktrdr.cli.render import console
 from ktrdr.deployment import plan as plans
@@ -60,7 +61,7 @@ def plan_for(
         KtrdrError: See `Checkout.release` and `plans.make`.
     """
     release = checkout.release(place.target, tag)
-    return plans.make(inventory, Request(place.target, place.node, **asked), release)
+    return plans.make(inventory, Request(place.target, place.node, **asked), release, world.stamp())
 
 
 @contextmanager
