@@ -150,6 +150,15 @@ def test_silence_between_hosts_is_a_fault_and_nobody_there_yet_is_not(
     assert place.points[-1].remark == remark
 
 
+def test_somebody_at_work_on_a_host_is_worth_a_remark_and_no_finding(lab) -> None:
+    note = '{"id":"1","who":"me@laptop","reason":"deploy of x","since":"2026-11-23T11:00:00+00:00"}'
+    lab.facts["backend.lab.test"]["lock"] = f"held 12 {note}"
+    report = lab.check()
+    assert complaints(report) == {}
+    (remark,) = [point.remark for place in report for point in place.points if point.remark]
+    assert remark.startswith("somebody works on it: me@laptop, since 2026-11-23 11:00:00 UTC")
+
+
 def test_hosts_are_told_of_no_secret_but_the_login_for_the_registry(lab) -> None:
     lab.check()
     sent = "\n".join(run.script.reveal() for run in lab.transport.runs)
