@@ -33,14 +33,13 @@ def fields_for(plan: Plan) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*fields, _SIGNING, _REGISTRY]))
 
 
-def fetch(source: SecretSource, inventory: Inventory, plan: Plan) -> Mapping[str, Secret]:
+def fetch(source: SecretSource, plan: Plan) -> Mapping[str, Secret]:
     """The fields a deploy needs, from one call to the vault, all checked.
 
     Raises:
         SecretsError: The vault does not give them, or one of them cannot be used.
     """
-    vault = inventory.secrets
-    found = source.fetch(vault.vault, vault.item)
+    found = source.fetch()
     wanted = fields_for(plan)
     requirements.check(found, wanted)
     return {name: found[name] for name in wanted}

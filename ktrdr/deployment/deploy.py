@@ -53,7 +53,7 @@ def deploy(plan: Plan, inventory: Inventory, world: Surroundings) -> DeployResul
     began = world.clock.monotonic()
     world.observe(events.StepStarted(_READING))
     try:
-        fields = credentials.fetch(world.source, inventory, plan)
+        fields = credentials.fetch(world.source, plan)
     except KeyboardInterrupt as exc:
         raise Interrupted(
             "the deploy was interrupted before it touched any host", hint="Run it again."

@@ -30,7 +30,7 @@ from ktrdr.deployment.inventory import HIGHEST_SCALE, Inventory
 from ktrdr.deployment.plan import Plan, Request
 from ktrdr.deployment.release import checked_tag
 from ktrdr.deployment.result import DeployResult, failure_to_json, plan_to_json
-from ktrdr.deployment.secrets.onepassword import OnePassword
+from ktrdr.deployment.secrets.choice import source_of
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import Interrupted, KtrdrError, UsageError
 from ktrdr.secret import Scrubber, Secret
@@ -228,7 +228,7 @@ class _Command:
         if self._options.verbose > 1:
             deploy_summary.show_plan(self._err, plan, whole=False)
         return deployment.Surroundings(
-            source=OnePassword(),
+            source=source_of(inventory.secrets),
             transport=transport,
             directory=directory,
             observe=self._display,

@@ -39,9 +39,7 @@ def check(fields: Mapping[str, Secret], wanted: Iterable[str]) -> None:
             environment variable (NUL, lone surrogates) or PostgreSQL cannot, in one sentence,
             without a value.
     """
-    complaints = [
-        complaint for label in wanted if (complaint := _complaint(label, fields.get(label)))
-    ]
+    complaints = [found for label in wanted if (found := complaint(label, fields.get(label)))]
     if complaints:
         raise SecretsError(
             f"the vault's secrets cannot be used: {'; '.join(complaints)}",
@@ -49,7 +47,8 @@ def check(fields: Mapping[str, Secret], wanted: Iterable[str]) -> None:
         )
 
 
-def _complaint(label: str, secret: Secret | None) -> str | None:
+def complaint(label: str, secret: Secret | None) -> str | None:
+    """Why a secret cannot be used, as a sentence without its full stop; None where it can."""
     if secret is None:
         return f"{label} is missing"
     value = secret.reveal()
