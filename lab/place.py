@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-STATE: Final = ROOT / ".lab"
+# Resolved, so that several checkouts that share one by a link call its files by one name.
+STATE: Final = (ROOT / ".lab").resolve()
 IMAGES: Final = ROOT / "lab" / "images"
 STANDINS: Final = ROOT / "lab" / "standins"
 
