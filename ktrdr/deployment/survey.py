@@ -11,8 +11,8 @@ from ktrdr.deployment.commands.script import Script, render
 from ktrdr.deployment.containers import Container, read_containers
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.targets import Place, places
-from ktrdr.deployment.transport.interface import Transport
-from ktrdr.errors import KtrdrError
+from ktrdr.deployment.transport.interface import RemoteResult, Transport
+from ktrdr.errors import HostNotReady, KtrdrError
 
 TIMEOUT_S: Final = 20.0
 MAX_AT_ONCE: Final = 16
@@ -40,7 +40,15 @@ def _look(place: Place, transport: Transport) -> Surveyed:
     except KtrdrError as exc:
         return Surveyed(place, (), exc.message)
     if result.exit_code:
-        reason = result.stderr.strip().splitlines() or ["it gave no reason"]
-        return Surveyed(place, (), f"Docker cannot be asked: {reason[-1]}")
+        return Surveyed(place, (), not_asked(place, result).message)
     found = read_containers(result.stdout.splitlines())
     return Surveyed(place, tuple(found[service] for service in sorted(found)))
+
+
+def not_asked(place: Place, result: RemoteResult) -> HostNotReady:
+    """Why a host that was reached could not be looked at."""
+    reason = result.stderr.strip().splitlines() or ["it gave no reason"]
+    return HostNotReady(
+        f"Docker on {place.host} cannot be asked: {reason[-1]}",
+        hint="Check on the host that Docker runs and that this user may use it: `docker ps`.",
+    )

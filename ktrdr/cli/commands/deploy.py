@@ -12,6 +12,7 @@ from ktrdr.cli.lazy import Entry, LazyGroup
 ENTRIES: Final = {
     "core": Entry("ktrdr.cli.deploying.apply:core", "Deploy the core stack, or a service of it."),
     "workers": Entry("ktrdr.cli.deploying.apply:workers", "Deploy the workers of a node."),
+    "logs": Entry("ktrdr.cli.deploying.logs:logs", "Show what services write, merged by time."),
 }
 
 

@@ -30,7 +30,7 @@ print(" ".join(answer.partition("\\r\\n\\r\\n")[2].split()))"""
 
 def containers(project: str) -> str:
     """Prints one JSON object for each container of a project, also for those that are stopped."""
-    listing = words("docker", "ps", "--all", "--quiet", "--no-trunc", *_of_project(project))
+    listing = words("docker", "ps", "--all", "--quiet", "--no-trunc", *of_project(project))
     # A container may vanish between the two commands: the others are shown all the same.
     return (
         f"containers=$({listing})\n"
@@ -52,7 +52,7 @@ def answers(project: str, services: Iterable[str]) -> str:
     The answer is that to ``/api/v1/health`` of the backend or ``/health`` of a worker, on one line;
     it is missing where the service gives none.
     """
-    find = words("docker", "ps", "--quiet", "--filter", "health=healthy", *_of_project(project))
+    find = words("docker", "ps", "--quiet", "--filter", "health=healthy", *of_project(project))
     service = '--filter "label=com.docker.compose.service=$service"'
     ask = words("python3", "-I", "-S", "-c", _ASK)
     return (
@@ -71,7 +71,7 @@ def finish_recreation(project: str) -> str:
     stopped, and stumbles over its own leftover the next time. So where both are there, the new one
     goes and the old one is started; where the old one is gone, the new one takes its place.
     """
-    names = words("docker", "ps", "--all", "--format", "{{.Names}}", *_of_project(project))
+    names = words("docker", "ps", "--all", "--format", "{{.Names}}", *of_project(project))
     return f"""for name in $({names}); do
 case "$name" in
 {_HALF_DONE})
@@ -96,6 +96,7 @@ def logs(containers: Iterable[str], *, lines: int) -> str:
     )
 
 
-def _of_project(project: str) -> tuple[str, ...]:
+def of_project(project: str) -> tuple[str, ...]:
+    """The filters of ``docker ps`` that let a project's own containers through."""
     labels = (f"com.docker.compose.project={project}", "com.docker.compose.oneoff=False")
     return tuple(word for label in labels for word in ("--filter", f"label={label}"))
