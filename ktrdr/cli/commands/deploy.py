@@ -12,7 +12,13 @@ from ktrdr.cli.lazy import Entry, LazyGroup
 ENTRIES: Final = {
     "core": Entry("ktrdr.cli.deploying.apply:core", "Deploy the core stack, or a service of it."),
     "workers": Entry("ktrdr.cli.deploying.apply:workers", "Deploy the workers of a node."),
+    "status": Entry(
+        "ktrdr.cli.deploying.status:status", "Show what runs, and whether it is what was deployed."
+    ),
     "logs": Entry("ktrdr.cli.deploying.logs:logs", "Show what services write, merged by time."),
+    "exec": Entry(
+        "ktrdr.cli.deploying.execute:execute", "Run a command in the container of a service."
+    ),
 }
 
 

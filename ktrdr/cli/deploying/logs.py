@@ -82,5 +82,5 @@ def _pattern(text: str) -> re.Pattern[str]:
     except re.error as exc:
         raise UsageError(
             f"--grep {text!r} is not a regular expression: {exc}",
-            hint="Write it as Python's `re` takes it; a backslash before `.` or `(` means the sign.",
+            hint="Write it as Python's `re` takes it; `--grep 'error|lost'` finds either word.",
         ) from exc

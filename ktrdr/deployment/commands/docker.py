@@ -10,7 +10,8 @@ from ktrdr.deployment.commands.script import words
 # One JSON object a container. Not its configuration as a whole: that holds the environment.
 _CONTAINER: Final = (
     '{"id":{{json .Id}},"image":{{json .Image}},"name":{{json .Config.Image}},'
-    '"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}}}'
+    '"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}},'
+    '"created":{{json .Created}}}'
 )
 _IMAGE: Final = '{"id":{{json .Id}},"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}}}'
 
@@ -43,6 +44,18 @@ def images(references: Iterable[str]) -> str:
     """Prints one JSON object for each of these images that the host has."""
     return (
         f"{words('docker', 'image', 'inspect', '--format', _IMAGE, *references)} 2>/dev/null || :"
+    )
+
+
+def images_in_use(project: str) -> str:
+    """Prints one JSON object for each image that a container of the project was made from."""
+    listing = words("docker", "ps", "--all", "--quiet", *of_project(project))
+    made_from = words("docker", "inspect", "--format", "{{.Image}}")
+    inspect = words("docker", "image", "inspect", "--format", _IMAGE)
+    return (
+        f"containers=$({listing})\n"
+        f'[ -z "$containers" ] || {{ {made_from} $containers 2>/dev/null || :; }} | sort -u |\n'
+        f"xargs -r {inspect} 2>/dev/null || :"
     )
 
 
