@@ -100,8 +100,8 @@ def _look(place: Place, transport: Transport, clock: Clock) -> Surveyed:
         result = transport.run(place.host, render(script, {}), timeout_s=TIMEOUT_S)
     except KtrdrError as error:
         return Surveyed(place, error=error)
-    error = not_asked(place, result) if result.exit_code else None
-    return _read(place, sections.split(result.stdout), clock, error)
+    fault = not_asked(place, result) if result.exit_code else None
+    return _read(place, sections.split(result.stdout), clock, fault)
 
 
 def _read(

@@ -19,6 +19,10 @@ ENTRIES: Final = {
     "exec": Entry(
         "ktrdr.cli.deploying.execute:execute", "Run a command in the container of a service."
     ),
+    "restart": Entry(
+        "ktrdr.cli.deploying.services:restart", "Restart services and wait until they are well."
+    ),
+    "stop": Entry("ktrdr.cli.deploying.services:stop", "Stop services until they are restarted."),
 }
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from ktrdr.cli.cli import EXIT_CODES
+from ktrdr.cli.deploying import standing as world
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import json_option, write_json
-from ktrdr.cli.signals import sigterm_as_ctrl_c
 from ktrdr.deployment import execute as deployment
 from ktrdr.deployment.commands import execute as commands
 from ktrdr.deployment.targets import Place, chosen
@@ -83,7 +83,7 @@ def _run(
         if not quiet:
             click.echo(line, err=stream == "stderr")
 
-    with sigterm_as_ctrl_c(), SshTransport(program) as transport:
+    with world.signals_as_ctrl_c(), SshTransport(program) as transport:
         return deployment.execute(
             place, service, command, transport, timeout_s=timeout_s, on_line=pass_on
         )

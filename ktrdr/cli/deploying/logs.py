@@ -9,8 +9,8 @@ import click
 
 from ktrdr.cli import log_lines
 from ktrdr.cli.cli import EXIT_CODES
+from ktrdr.cli.deploying import standing as world
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
-from ktrdr.cli.signals import sigterm_as_ctrl_c
 from ktrdr.deployment import logs as deployment
 from ktrdr.deployment.targets import chosen
 from ktrdr.deployment.transport.ssh import SshTransport
@@ -65,7 +65,7 @@ def logs(
     )
     read = deployment.follow if follow else deployment.read
     try:
-        with sigterm_as_ctrl_c(), SshTransport(ssh_program(found)) as transport:
+        with world.signals_as_ctrl_c(), SshTransport(ssh_program(found)) as transport:
             lost = log_lines.show(read(places, transport, wanted), as_json=as_json)
     except KeyboardInterrupt:
         if not follow:

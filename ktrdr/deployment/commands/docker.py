@@ -100,6 +100,25 @@ esac
 done"""
 
 
+def each(verb: str, containers: Iterable[str]) -> str:
+    """Lets Docker do something with containers, all at the same time.
+
+    Args:
+        verb: ``restart`` or ``stop``; each container has the grace period that it was made with.
+        containers: Their ids.
+    """
+    return f"""code=0
+pids=
+for container in {words(*containers)}; do
+docker {verb} "$container" >/dev/null &
+pids="$pids $!"
+done
+for pid in $pids; do
+wait "$pid" || code=$?
+done
+if [ "$code" != 0 ]; then exit "$code"; fi"""
+
+
 def logs(containers: Iterable[str], *, lines: int) -> str:
     """Prints the last lines that containers wrote, each container in a section of its id."""
     return "\n".join(
