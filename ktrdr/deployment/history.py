@@ -15,6 +15,8 @@ from typing import Any, Final
 
 # Raised when a key disappears or changes its meaning; new keys may come at any time.
 SCHEMA: Final = 1
+# For a service: every one of the stack.
+ALL: Final = "all"
 
 
 class Kind(StrEnum):
@@ -146,32 +148,40 @@ def read(lines: Iterable[str]) -> tuple[Entry, ...]:
     return tuple(found.values())
 
 
-def running(entries: Sequence[Entry]) -> Entry | None:
-    """The release that ran in health last."""
-    return next((entry for entry in reversed(entries) if entry.outcome.is_good), None)
+def running(entries: Sequence[Entry], service: str) -> Entry | None:
+    """The release that ran in health last, as far as it was about this service.
+
+    Args:
+        entries: The history.
+        service: A service, or ``all``: then the last good release of whatever service.
+    """
+    return next((e for e in reversed(entries) if e.outcome.is_good and _about(e, service)), None)
 
 
 def before(entries: Sequence[Entry]) -> Entry | None:
     """Where a rollback goes when nobody says: to the last good release that is not in place now.
 
-    After a failure that is the last good one at all; else the one before, of another tag or another
-    configuration.
+    After a failure that is the last good one at all; else the one before, of another tag, other
+    configuration or other settings.
     """
     if not entries:
         return None
     last = entries[-1]
-    for entry in reversed(entries):
-        if entry.outcome.is_good and (not last.outcome.is_good or not same(entry, last)):
-            return entry
-    return None
+    earlier = [entry for entry in entries if _about(entry, last.service)]
+    if last.outcome.is_good:
+        earlier = [entry for entry in earlier if not same(entry, last)]
+    return running(earlier, last.service)
 
 
 def same(one: Entry, other: Entry) -> bool:
     """Whether two entries put the same thing into place."""
-    return one.service == other.service and (
-        (one.tag, one.configuration, one.settings, one.profiles)
-        == (other.tag, other.configuration, other.settings, other.profiles)
+    return (one.tag, one.configuration, one.settings, one.profiles) == (
+        *(other.tag, other.configuration, other.settings, other.profiles),
     )
+
+
+def _about(entry: Entry, service: str) -> bool:
+    return ALL in (service, entry.service) or entry.service == service
 
 
 def named(entries: Sequence[Entry], name: str) -> Entry | None:

@@ -63,60 +63,47 @@ def read_note(line: str) -> Owner | None:
 
 
 class Held:
-    """A lock that this process has.
+    """A lock that this process takes and has.
 
     Attributes:
-        owner: What was written into it.
+        owner: What is written into it.
     """
 
     def __init__(self, transport: Transport, place: Place, owner: Owner) -> None:
+        """Takes nothing yet.
+
+        Args:
+            transport: The way to the host; the lock ends with it in any case.
+            place: The host.
+            owner: What others are told who want it meanwhile.
+        """
         self.owner = owner
         self._transport = transport
         self._place = place
         self._answered = threading.Event()
         self._is_held = False
+        self._wait_s = 0.0
         self._result: RemoteResult | None = None
         self._error: KtrdrError | None = None
 
-    @property
-    def require(self) -> str:
-        """The lines that end a script which is about to change something, if the lock was lost."""
-        return commands.require(self._place.workdir, self.owner.note())
+    def take(self, wait_s: float = 0.0) -> None:
+        """Begins to take it; `confirm` waits until it is taken.
 
-    @property
-    def release(self) -> str:
-        """The lines that give the lock back at the end of a script."""
-        return commands.release(self._place.workdir, self.owner.note())
+        Args:
+            wait_s: How long another owner is waited for (s).
+        """
+        self._wait_s = wait_s
+        threading.Thread(target=self._keep, name=f"lock {self._place.name}", daemon=True).start()
 
-    def check(self) -> None:
-        """Raises Locked if somebody has released the lock meanwhile, or the connection is gone."""
-        if self._error is not None:
-            raise self._error
-        if not self._is_held:
-            raise lost(self._place)
+    def confirm(self) -> None:
+        """Waits until it is taken.
 
-    def _take(self, wait_s: float) -> None:
-        script = commands.hold(self._place.workdir, self.owner.note(), wait_s=wait_s)
-        rendered = render(Script(script), {})
-
-        def keep() -> None:
-            try:
-                self._result = self._transport.run(
-                    self._place.host, rendered, timeout_s=_LONGEST_S, on_line=on_line, stays=True
-                )
-            except KtrdrError as error:
-                self._error = error
-            finally:
-                self._is_held = False
-                self._answered.set()
-
-        def on_line(stream: Stream, line: str) -> None:
-            if stream == "stdout" and line.startswith(commands.HELD):
-                self._is_held = True
-                self._answered.set()
-
-        threading.Thread(target=keep, name=f"lock {self._place.name}", daemon=True).start()
-        if not self._answered.wait(wait_s + _ANSWER_S):
+        Raises:
+            Locked: Somebody else has it; the message says who, since when and for what.
+            HostNotReady: The host cannot lock.
+            HostUnreachable: It cannot be reached.
+        """
+        if not self._answered.wait(self._wait_s + _ANSWER_S):
             raise HostNotReady(
                 f"{self._place.host} did not say whether its lock is free",
                 hint=f"Look at `ktrdr deploy lock show {self._place.name}`.",
@@ -124,40 +111,63 @@ class Held:
         if not self._is_held:
             raise self._error or _refused(self._place, self._result)
 
-    def _give_back(self) -> None:
+    def check(self) -> None:
+        """Raises Locked if somebody has released it meanwhile, or what broke the connection."""
+        if not self._is_held:
+            raise self._error or lost(self._place)
+
+    def give_back(self) -> None:
+        """Releases it, if it is still ours and the host can be reached."""
         if not self._is_held:
             return
+        script = commands.release(self._place.workdir, self.owner.note())
         try:
-            rendered = render(Script(self.release), {})
+            rendered = render(Script(script), {})
             self._transport.run(self._place.host, rendered, timeout_s=_LOOK_TIMEOUT_S)
         except (KtrdrError, KeyboardInterrupt):
             # The process that has it ends with the connection.
             return
+
+    def _keep(self) -> None:
+        note = self.owner.note()
+        script = Script(commands.hold(self._place.workdir, note, wait_s=self._wait_s))
+        try:
+            self._result = self._transport.run(
+                self._place.host,
+                render(script, {}),
+                timeout_s=_LONGEST_S,
+                on_line=self._listen,
+                stays=True,
+            )
+        except KtrdrError as error:
+            self._error = error
+        finally:
+            self._is_held = False
+            self._answered.set()
+
+    def _listen(self, stream: Stream, line: str) -> None:
+        if stream == "stdout" and line.startswith(commands.HELD):
+            self._is_held = True
+            self._answered.set()
 
 
 @contextmanager
 def held(
     transport: Transport, place: Place, owner: Owner, *, wait_s: float = 0.0
 ) -> Iterator[Held]:
-    """Has the host's lock for as long as the block takes.
-
-    Args:
-        transport: The way to the host; the lock ends with it in any case.
-        place: The host.
-        owner: What others are told who want it meanwhile.
-        wait_s: How long to wait for another owner (s).
-
-    Raises:
-        Locked: Somebody else has it; the message says who, since when and for what.
-        HostNotReady: The host cannot lock.
-        HostUnreachable: It cannot be reached.
-    """
+    """Has the host's lock for as long as the block takes; see `Held` for what is raised."""
     lock = Held(transport, place, owner)
-    lock._take(wait_s)  # noqa: SLF001  # the class is the other half of this function
+    lock.take(wait_s)
+    lock.confirm()
     try:
         yield lock
     finally:
-        lock._give_back()  # noqa: SLF001
+        lock.give_back()
+
+
+def require(place: Place, owner: Owner) -> str:
+    """The lines that end a script which is about to change something, if the lock was lost."""
+    return commands.require(place.workdir, owner.note())
 
 
 def look(transport: Transport, place: Place) -> Owner | None:

@@ -34,6 +34,7 @@ class Site:
         settings: What Compose is told that is no secret.
         secrets: The names of what it is told that is secret.
         scale: How many workers of each type run.
+        node: The worker node's name in the inventory; empty for the core.
     """
 
     target: Target
@@ -46,6 +47,7 @@ class Site:
     settings: tuple[tuple[str, str], ...]
     secrets: tuple[str, ...]
     scale: int = 1
+    node: str = ""
 
 
 def core(inventory: Inventory, release: Release) -> Site:
@@ -114,6 +116,7 @@ def worker_node(inventory: Inventory, node: str, release: Release) -> Site:
         ),
         secrets=WORKER_SECRETS,
         scale=place.scale,
+        node=name,
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ktrdr.deployment import lock
+from ktrdr.deployment.commands import lock as commands
 from ktrdr.deployment.commands.script import Script, render
 from ktrdr.deployment.lock import Owner
 from ktrdr.deployment.targets import Place
@@ -85,13 +86,14 @@ def test_a_script_that_requires_the_lock_runs_only_while_it_is_ours(way, place) 
         script = render(Script(f"{lines}\necho changed"), {})
         return transport.run(place.host, script, timeout_s=10).exit_code
 
+    ours = lock.require(place, owner())
     with lock.held(transport, place, owner()) as held:
-        assert change(held.require) == 0
+        assert change(ours) == 0
         assert lock.force(way(), place) == owner()
-        assert change(held.require) != 0
+        assert change(ours) != 0
         wait_until(lambda: not _holds(held), "the loss is noticed")
     with lock.held(transport, place, owner(2)):
-        assert change(held.require) != 0, "it is somebody else's now"
+        assert change(ours) != 0, "it is somebody else's now"
 
 
 def _holds(held: lock.Held) -> bool:
@@ -104,8 +106,8 @@ def _holds(held: lock.Held) -> bool:
 
 def test_a_lock_can_be_given_back_at_the_end_of_a_script(way, place) -> None:
     transport = way()
-    with lock.held(transport, place, owner()) as held:
-        script = render(Script(held.release), {})
+    with lock.held(transport, place, owner()):
+        script = render(Script(commands.release(place.workdir, owner().note())), {})
         assert transport.run(place.host, script, timeout_s=10).exit_code == 0
         assert is_free(way, place)
 
@@ -121,6 +123,7 @@ def test_a_lock_ends_with_the_program_that_has_it(sshd, way, place, ending) -> N
         from datetime import UTC, datetime
         from pathlib import Path
         from ktrdr.deployment import lock
+from ktrdr.deployment.commands import lock as commands
         from ktrdr.deployment.targets import Place
         from ktrdr.deployment.transport.connection import SshProgram
         from ktrdr.deployment.transport.ssh import SshTransport

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ktrdr.cli.cli import EXIT_CODES
-from ktrdr.cli.deploying import standing as world
+from ktrdr.cli.deploying import world
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import json_option, write_json
 from ktrdr.deployment import execute as deployment

@@ -10,7 +10,7 @@ import click
 from rich.text import Text
 
 from ktrdr.cli.cli import report
-from ktrdr.cli.deploying import standing as world
+from ktrdr.cli.deploying import world
 from ktrdr.cli.hosts import inventory_option, ssh_program
 from ktrdr.cli.render import console, json_option, write_json
 from ktrdr.deployment.inventory import Inventory

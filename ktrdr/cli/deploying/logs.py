@@ -9,7 +9,7 @@ import click
 
 from ktrdr.cli import log_lines
 from ktrdr.cli.cli import EXIT_CODES
-from ktrdr.cli.deploying import standing as world
+from ktrdr.cli.deploying import world
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.deployment import logs as deployment
 from ktrdr.deployment.targets import chosen

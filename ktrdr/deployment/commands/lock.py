@@ -20,6 +20,10 @@ NO_FLOCK: Final = 69
 HELD: Final = "held"
 FREE: Final = "free"
 
+# A word of the note of what goes on by itself after a deploy was cut off, and how long it may (s).
+RECOVERY: Final = "recovery after"
+RECOVERY_S: Final = 180
+
 # Whoever looks takes the lock, shared, for a moment: those who come then wait at least so long.
 _LEAST_WAIT_S: Final = 1
 _ENDING_S: Final = 10
@@ -37,17 +41,17 @@ def hold(workdir: str, note: str, *, wait_s: float) -> str:
         workdir: The work directory, which is made if it is not there.
         note: One line that says whose it is, unique to this owner.
         wait_s: How long to wait for another owner (s); then the script prints that one's note, and
-            exits with `BUSY`.
+            exits with `BUSY`. What puts back what an interrupted deploy has left is waited for in
+            any case.
     """
     file = quote(path(workdir))
+    longer = f"grep -qF {quote(RECOVERY)} {file} && flock -w {RECOVERY_S} 9"
     return f"""command -v flock >/dev/null || exit {NO_FLOCK}
 umask 022
 mkdir -p {quote(f"{workdir}/{RECORDS}")}
 exec 9<>{file}
-if ! flock -w {max(_LEAST_WAIT_S, round(wait_s))} 9; then
-cat {file}
-exit {BUSY}
-fi
+flock -w {max(_LEAST_WAIT_S, round(wait_s))} 9 ||
+{{ {longer}; }} || {{ cat {file}; exit {BUSY}; }}
 holder=$(exec sh -c 'echo "$PPID"')
 printf '%s %s\\n' "$holder" {quote(note)} >{file} || :
 sleeper=
