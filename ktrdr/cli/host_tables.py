@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from ktrdr.cli.render import ago, duration, write_table
 from ktrdr.deployment.containers import Container
 from ktrdr.deployment.history import Entry
+from ktrdr.deployment.result import error_to_json
 from ktrdr.deployment.survey import Disk, Surveyed
 
 _DIGEST: Final = 12
@@ -23,7 +23,7 @@ def write_services(host: Surveyed) -> None:
         [
             (
                 each.service,
-                each.health or each.status,
+                each.state,
                 version(each.image),
                 short_digest(host.digest(each)),
                 duration(now - each.started_at) if each.is_running else "",
@@ -57,7 +57,7 @@ def host_to_json(host: Surveyed) -> dict[str, Any]:
     return {
         "target": host.place.name,
         "host": host.place.host,
-        "error": _error(host),
+        "error": error_to_json(host.error) if host.error else None,
         "clock": host.now.isoformat() if host.now else None,
         "services": services_to_json(host),
         "unwell": [
@@ -85,11 +85,6 @@ def short_digest(digest: str) -> str:
     return digest.rpartition(":")[2][:_DIGEST]
 
 
-def said_of(services: Sequence[str]) -> str:
-    """Names in a sentence."""
-    return ", ".join(services) or "none"
-
-
 def _service(host: Surveyed, each: Container) -> dict[str, Any]:
     return {
         "service": each.service,
@@ -101,11 +96,6 @@ def _service(host: Surveyed, each: Container) -> dict[str, Any]:
         "restarts": each.restarts,
         "container": each.id,
     }
-
-
-def _error(host: Surveyed) -> dict[str, Any] | None:
-    error = host.error
-    return {"kind": error.kind, "message": error.message, "hint": error.hint} if error else None
 
 
 def _said(entry: Entry, now: datetime | None) -> str:

@@ -55,6 +55,11 @@ class Container:
         """Whether its program runs."""
         return self.status == "running"
 
+    @property
+    def state(self) -> str:
+        """Its health while it runs, if it has a health check; else what Docker calls its status."""
+        return self.health if self.is_running and self.health else self.status
+
 
 Snapshot = Mapping[str, Container]
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from ktrdr.deployment.containers import Container
-from ktrdr.deployment.history import Entry
+from ktrdr.deployment.history import ALL, Entry, running
 
 # Between the operator's clock, by which releases are dated, and the host's; preflight allows half.
 _CLOCKS_APART: Final = timedelta(seconds=60)
@@ -31,17 +31,11 @@ def of(
     """
     found = []
     for container in containers:
-        release = _release_of(container.service, entries)
+        release = running(entries, container.service)
         if release is not None:
             found += _of_container(container, release, digests, entries[-1])
     found += _missing(entries, containers)
     return (*found, *_of_files(files))
-
-
-def _release_of(service: str, entries: Sequence[Entry]) -> Entry | None:
-    """The last good release that was about the service."""
-    good = (each for each in reversed(entries) if each.outcome.is_good)
-    return next((each for each in good if each.service in ("all", service)), None)
 
 
 def _of_container(
@@ -63,7 +57,7 @@ def _of_container(
 
 def _missing(entries: Sequence[Entry], containers: Sequence[Container]) -> list[str]:
     """Images of the last release of everything that nothing runs any more."""
-    release = _release_of("all", entries)
+    release = running([each for each in entries if each.service == ALL], ALL)
     if release is None:
         return []
     there = {_repository(each.image) for each in containers}

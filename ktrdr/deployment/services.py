@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ktrdr.deployment import containers as reading
@@ -16,7 +16,7 @@ from ktrdr.deployment.commands.script import Script, render
 from ktrdr.deployment.commands.sections import section
 from ktrdr.deployment.containers import Container, Snapshot
 from ktrdr.deployment.health import Trouble
-from ktrdr.deployment.lock import Held, lost
+from ktrdr.deployment.lock import Held, lost, require
 from ktrdr.deployment.site import unknown
 from ktrdr.deployment.steps import Wanted
 from ktrdr.deployment.survey import not_asked
@@ -105,8 +105,8 @@ class Attendant:
             what: What it does, for the message where it fails.
         """
         self.lock.check()
-        require = locking.require(self.place.workdir, self.lock.owner.note())
-        result = self._run(f"{require}\n{body}", _CHANGE_TIMEOUT_S)
+        ours = require(self.place, self.lock.owner)
+        result = self._run(f"{ours}\n{body}", _CHANGE_TIMEOUT_S)
         if result.exit_code == locking.LOST:
             raise lost(self.place)
         if result.exit_code:
@@ -120,8 +120,17 @@ class Attendant:
     def _change(self, verb: str, level: Sequence[Container]) -> None:
         names = ", ".join(container.service for container in level)
         self.tell(f"{verb} {names}")
-        ids = [container.id for container in level]
-        self.change(docker.each(verb, ids), f"{verb} of {names}")
+        body = docker.each(verb, [container.id for container in level])
+        if verb == "restart":
+            # Cut off in the middle, it is not to leave a service stopped.
+            body = f"{self._recovery()}\n{body}"
+        self.change(body, f"{verb} of {names}")
+
+    def _recovery(self) -> str:
+        owner = self.lock.owner
+        reason = f"{locking.RECOVERY} a cut-off {owner.reason}"
+        note = replace(owner, id=f"{owner.id}-recovery", reason=reason).note()
+        return docker.recover_when_ended(self.place.workdir, self.place.project, note)
 
     def _wait(self, level: Sequence[Container], before: Snapshot) -> Snapshot:
         restarts = {container.id: container.restarts for container in before.values()}

@@ -53,12 +53,21 @@ def on_each(
         Interrupted: Ctrl-C; the scripts that ran were ended, and the locks given back.
     """
 
+    def under_lock(place: Place) -> _Result:
+        with lock.held(manner.transport, place, manner.owner, wait_s=manner.lock_wait_s) as held:
+            return act(place, held)
+
+    return look_at_each(places, under_lock, manner)
+
+
+def look_at_each(
+    places: Sequence[Place], look: Callable[[Place], _Result], manner: Manner
+) -> list[Done[_Result]]:
+    """The same without locks, for what changes nothing."""
+
     def attempt(place: Place) -> Done[_Result]:
         try:
-            with lock.held(
-                manner.transport, place, manner.owner, wait_s=manner.lock_wait_s
-            ) as held:
-                return Done(place, act(place, held))
+            return Done(place, look(place))
         except KtrdrError as error:
             return Done(place, error=error)
 

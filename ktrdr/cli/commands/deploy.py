@@ -27,6 +27,8 @@ ENTRIES: Final = {
         "ktrdr.cli.deploying.services:restart", "Restart services and wait until they are well."
     ),
     "stop": Entry("ktrdr.cli.deploying.services:stop", "Stop services until they are restarted."),
+    "down": Entry("ktrdr.cli.deploying.down:down", "Take the stack off hosts; the data stays."),
+    "prune": Entry("ktrdr.cli.deploying.prune:prune", "Remove what old releases have left."),
 }
 
 

@@ -14,13 +14,12 @@ from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import json_option, write_json
 from ktrdr.deployment import execute as deployment
 from ktrdr.deployment.commands import execute as commands
+from ktrdr.deployment.result import SCHEMA
 from ktrdr.deployment.targets import Place, chosen
 from ktrdr.deployment.transport.connection import SshProgram
 from ktrdr.deployment.transport.interface import RemoteResult, Stream
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import UsageError
-
-SCHEMA = 1
 
 
 @click.command("exec", epilog=EXIT_CODES, context_settings={"allow_interspersed_args": False})

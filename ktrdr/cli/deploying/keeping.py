@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 from rich.text import Text
@@ -15,12 +15,11 @@ from ktrdr.cli.hosts import inventory_option, ssh_program
 from ktrdr.cli.render import console, json_option, write_json
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.lock import Held, Owner
+from ktrdr.deployment.result import SCHEMA, error_to_json
 from ktrdr.deployment.targets import Place
-from ktrdr.deployment.together import Done, Manner, on_each
+from ktrdr.deployment.together import Done, Manner, look_at_each, on_each
 from ktrdr.deployment.transport.ssh import SshTransport
 
-# Raised when a key disappears or changes its meaning; new keys may come at any time.
-SCHEMA: Final = 1
 _Result = TypeVar("_Result")
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
@@ -67,6 +66,13 @@ class Work:
         with world.signals_as_ctrl_c(), self.transport:
             return on_each(places, act, self._manner)
 
+    def look_at_each(
+        self, places: Sequence[Place], look: Callable[[Place], _Result]
+    ) -> list[Done[_Result]]:
+        """The same without locks, for what changes nothing."""
+        with world.signals_as_ctrl_c(), self.transport:
+            return look_at_each(places, look, self._manner)
+
 
 def teller(place: Place) -> Callable[[str], None]:
     """Tells what happens on a host, a line each, on standard error."""
@@ -101,18 +107,10 @@ def finish(
 def _document(
     each: Done[_Result], to_json: Callable[[_Result], Mapping[str, Any]]
 ) -> dict[str, Any]:
-    error = each.error
     return {
         "target": each.place.name,
         "host": each.place.host,
-        "ok": error is None,
-        "error": {
-            "kind": error.kind,
-            "message": error.message,
-            "hint": error.hint,
-            "exit_code": error.exit_code,
-        }
-        if error
-        else None,
+        "ok": each.error is None,
+        "error": error_to_json(each.error) if each.error else None,
         **(to_json(each.result) if each.result is not None else {}),
     }

@@ -107,7 +107,7 @@ def _about(after: Snapshot, services: tuple[str, ...]) -> Snapshot:
 
 
 def _show(place: Place, after: Snapshot, done: str) -> None:
-    states = ", ".join(f"{name} {each.health or each.status}" for name, each in after.items())
+    states = ", ".join(f"{name} {each.state}" for name, each in after.items())
     line = Text.assemble(("✓ ", "green"), f"{place.name} {done}: {states}")
     console().print(line, soft_wrap=True)
 
