@@ -152,8 +152,10 @@ def follow(places: Sequence[Place], transport: Transport, wanted: Wanted) -> Ite
     for source in sources:
         name = f"logs {source.place.name}"
         threading.Thread(target=source.follow, name=name, daemon=True).start()
-    yield from _first_look(sources, arriving, wanted)
-    yield from _merged(sources, arriving)
+    held: list[_Held] = []
+    yield from _first_look(sources, arriving, held)
+    _check_services(sources, wanted)
+    yield from _merged(sources, arriving, held)
 
 
 class _Begun:
@@ -294,26 +296,24 @@ class _Lines:
 
 
 def _first_look(
-    sources: Sequence[_Source], arriving: queue.SimpleQueue[_Arrived], wanted: Wanted
+    sources: Sequence[_Source], arriving: queue.SimpleQueue[_Arrived], held: list[_Held]
 ) -> Iterator[Event]:
-    """All older lines, once every host has sent them or has turned out not to be there."""
-    lines: list[LogLine] = []
+    """Holds back all lines until every host has sent the older ones, or is known to be away."""
     waiting = set(sources)
     while waiting:
         source, what = arriving.get()
         if isinstance(what, LogLine):
-            lines.append(what)
+            heapq.heappush(held, _Held(what, time.monotonic()))
         elif isinstance(what, _Begun | _Ended):
             waiting.discard(source)
         else:
             yield what
-    _check_services(sources, wanted)
-    yield from sorted(lines)
 
 
-def _merged(sources: Sequence[_Source], arriving: queue.SimpleQueue[_Arrived]) -> Iterator[Event]:
+def _merged(
+    sources: Sequence[_Source], arriving: queue.SimpleQueue[_Arrived], held: list[_Held]
+) -> Iterator[Event]:
     """New lines, each held back for a moment, until all hosts have ended."""
-    held: list[_Held] = []
     living = {source for source in sources if source.began}
     look_again = 0.0
     while living:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploying import world
-from ktrdr.cli.deploying.keeping import Work, finish, keeping, teller, yes_option
+from ktrdr.cli.deploying.keeping import Work, counted, finish, keeping, teller, yes_option
 from ktrdr.cli.hosts import read_inventory, ssh_program
 from ktrdr.cli.render import console
 from ktrdr.deployment import removal
@@ -96,7 +96,7 @@ def _ask(
 
 
 def _said(place: Place, each: Belongings, *, volumes: bool) -> list[Text]:
-    gone = f"{len(each.containers)} containers and {len(each.networks)} networks go"
+    gone = f"{counted(each.containers, 'container')} and {counted(each.networks, 'network')} go"
     lines = [Text.assemble((f"{place.name} ", "bold"), f"on {place.host}: {gone}")]
     names = ", ".join(each.volumes)
     if volumes and names:
@@ -114,22 +114,27 @@ def _ask_for_name(place: Place, given: str) -> None:
                 f"removing the data of {place.name} needs its name",
                 hint=f"Nothing was changed; say --volumes={name} --yes if that is meant.",
             )
-        try:
-            given = click.prompt(f"Type {name} to remove its data", err=True, default="")
-        except click.Abort as exc:
-            raise _called_off() from exc
-    if given.strip().lower() != name.lower():
-        raise _called_off()
+        _ask_to_type(name)
+    elif given.lower() != name.lower():
+        raise UsageError(
+            f"--volumes={given} is not the name of the host, which is {name}",
+            hint="Nothing was changed.",
+        )
 
 
-def _called_off() -> Interrupted:
-    return Interrupted("that is not the host's name: nothing was changed")
+def _ask_to_type(name: str) -> None:
+    try:
+        typed = click.prompt(f"Type {name} to remove its data", err=True, default="")
+    except click.Abort:
+        typed = ""
+    if typed.strip().lower() != name.lower():
+        raise Interrupted("that is not the host's name: nothing was changed")
 
 
 def _show(place: Place, gone: Belongings, *, volumes: bool) -> None:
-    what = [f"{len(gone.containers)} containers", f"{len(gone.networks)} networks"]
+    what = [counted(gone.containers, "container"), counted(gone.networks, "network")]
     if volumes:
-        what.append(f"{len(gone.volumes)} volumes")
+        what.append(counted(gone.volumes, "volume"))
     line = Text.assemble(("✓ ", "green"), f"{place.name} is down: {', '.join(what)} removed")
     console().print(line, soft_wrap=True)
 

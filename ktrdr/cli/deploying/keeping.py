@@ -84,6 +84,11 @@ def teller(place: Place) -> Callable[[str], None]:
     return tell
 
 
+def counted(things: Sequence[object], name: str) -> str:
+    """How many there are, in words."""
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
+
+
 def finish(
     done: Sequence[Done[_Result]],
     *,

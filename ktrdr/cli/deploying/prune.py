@@ -9,7 +9,7 @@ import click
 from rich.text import Text
 
 from ktrdr.cli.cli import EXIT_CODES
-from ktrdr.cli.deploying.keeping import Work, finish, keeping, teller
+from ktrdr.cli.deploying.keeping import Work, counted, finish, keeping, teller
 from ktrdr.cli.hosts import read_inventory
 from ktrdr.cli.render import console
 from ktrdr.deployment import prune as pruning
@@ -80,7 +80,7 @@ def _show(place: Place, waste: Waste, *, dry_run: bool) -> None:
             Text(f"  {image.name.rpartition('/')[2]}, {image.size / _MIB:,.0f} MiB{stays}"),
             soft_wrap=True,
         )
-    parts = [f"{len(waste.images)} images", f"{len(waste.configurations)} configurations"]
+    parts = [counted(waste.images, "image"), counted(waste.configurations, "configuration")]
     if waste.staged_kb:
         parts.append(f"{waste.staged_kb} KiB half-fetched")
     text = f"{place.name}: {', '.join(parts)} {would}removed, {waste.size / _MIB:,.0f} MiB at most"
