@@ -12,11 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from benchmarks.deploy import contenders, kit, tools
+from benchmarks.deploy import contenders, kit, servers, tools
 from benchmarks.deploy.contenders import Contender, Way
 from benchmarks.deploy.kit import Kit
+from benchmarks.deploy.servers import Servers
 from ktrdr.deployment.release import commit_in
-from lab import build, containers, demo, homelab, keys, registries
+from lab import build, containers, demo, homelab, registries
 from lab.place import BACKEND_REPOSITORY, NFS_REPOSITORY, NODES, Node
 from lab.report import Report
 
@@ -52,7 +53,9 @@ class Ground:
         tools.ensure()
         homelab.up(Report())
         tools.bring_python()
-        found = LabGround(self.directory / "lab")
+        directory = self.directory / "lab"
+        directory.mkdir()
+        found = LabGround(directory, self._stack.enter_context(servers.running(directory)))
         self._stack.callback(found.leave)
         found.settle()
         return found
@@ -76,17 +79,15 @@ def prepared_ground() -> Iterator[Ground]:
 class LabGround:
     """The three hosts, two releases, and all who can bring one to the other."""
 
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir()
+    def __init__(self, directory: Path, servers: Servers) -> None:
         env = demo.environment()
         for name in ("DOCKER_HOST", "KTRDR_TOKEN", "NO_COLOR", "FORCE_COLOR", "VIRTUAL_ENV"):
             env.pop(name, None)
         vault = directory / "vault.json"
         kit.write_vault(vault)
-        known = directory / "known_hosts"
-        known.write_text("".join(_known(node, "127.0.0.1", node.ssh_port) for node in NODES))
         self.tag = env["KTRDR_DEPLOY_TAG"]
-        self.way = Way({**env, "KTRDR_LAB_VAULT": str(vault)}, keys.CONFIG, known)
+        self.servers = servers
+        self.way = Way({**env, "KTRDR_LAB_VAULT": str(vault)}, *servers)
         self.current = kit.make(directory / "current", self.tag)
         self.other = kit.make(directory / "other", OTHER_TAG)
         self.contenders: tuple[Contender, ...] = (
@@ -145,63 +146,3 @@ class LabGround:
 
         with ThreadPoolExecutor(len(NODES)) as pool:
             return list(pool.map(on, NODES))
-
-    @contextmanager
-    def counting(self) -> Iterator[Counter]:
-        """A second SSH server on each host, which writes down every connection and command."""
-        yield from _counting(self._directory / "counting", self.way)
-
-
-@dataclass(frozen=True)
-class Counter:
-    """The way to the servers that count."""
-
-    way: Way
-
-    def connections_and_commands(self) -> tuple[int, int]:
-        """How many of each there were since the last time."""
-        text = "".join(
-            containers.execute(node.container, "sh", "-c", f"cat {_LOG}; : >{_LOG}")
-            for node in NODES
-        )
-        return text.count("Accepted publickey"), text.count("Starting session")
-
-
-_LOG: Final = "/run/bench-sshd.log"
-_COUNTING_PORT: Final = 2222
-
-
-def _counting(directory: Path, way: Way) -> Iterator[Counter]:
-    directory.mkdir(exist_ok=True)
-    config, known = keys.CONFIG.read_text(), []
-    for node in NODES:
-        containers.execute(
-            *(node.container, "/usr/sbin/sshd", "-E", _LOG, "-p", str(_COUNTING_PORT)),
-            *("-o", "LogLevel=VERBOSE", "-o", "PidFile=/run/bench-sshd.pid"),
-        )
-        address = _address(node)
-        config = config.replace(
-            f"HostName 127.0.0.1\n    Port {node.ssh_port}",
-            f"HostName {address}\n    Port {_COUNTING_PORT}",
-        )
-        known.append(_known(node, address, _COUNTING_PORT))
-    (directory / "config").write_text(config)
-    (directory / "known_hosts").write_text("".join(known))
-    try:
-        yield Counter(Way(way.env, directory / "config", directory / "known_hosts"))
-    finally:
-        for node in NODES:
-            end = f"kill $(cat /run/bench-sshd.pid); rm -f {_LOG}"
-            containers.execute(node.container, "sh", "-c", end, check=False)
-
-
-def _address(node: Node) -> str:
-    found = containers.inspect(node.container)
-    assert found
-    networks = found["NetworkSettings"]["Networks"]
-    return str(next(iter(networks.values()))["IPAddress"])
-
-
-def _known(node: Node, address: str, port: int) -> str:
-    public = (keys.directory_of(node) / "host_key.pub").read_text().split()[:2]
-    return f"[{address}]:{port} {' '.join(public)}\n"

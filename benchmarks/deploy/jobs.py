@@ -126,10 +126,10 @@ def _outcome(
 
 def _counts(lab: LabGround, kit: Kit, job: Job) -> Sequence[list[str]]:
     found = []
-    with lab.counting() as counter:
-        for contender in lab.contenders:
-            contender.run(kit, job, counter.way)
-            found.append([str(count) for count in counter.connections_and_commands()])
+    lab.servers.count()
+    for contender in lab.contenders:
+        contender.run(kit, job, lab.way)
+        found.append([str(count) for count in lab.servers.count()])
     return found
 
 
