@@ -6,13 +6,14 @@ import sys
 from collections.abc import Callable
 
 from benchmarks import report
-from benchmarks.deploy import jobs
+from benchmarks.deploy import breakdown, jobs
 from benchmarks.deploy.ground import Ground, prepared_ground
 from benchmarks.samples import Outcome
 
 # In full, and small enough to see that everything runs.
 MEASUREMENTS: dict[str, Callable[[Ground, bool], Outcome]] = {
     "no-op": lambda ground, quick: jobs.nothing_to_change(ground, 1 if quick else 11),
+    "breakdown": lambda ground, quick: breakdown.of_nothing_to_change(ground, 1 if quick else 11),
     "image": lambda ground, quick: jobs.another_image(ground, 1 if quick else 5),
     "first": lambda ground, quick: jobs.first_deploy(ground, 1 if quick else 3),
 }

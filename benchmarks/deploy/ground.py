@@ -87,7 +87,8 @@ class LabGround:
         kit.write_vault(vault)
         self.tag = env["KTRDR_DEPLOY_TAG"]
         self.servers = servers
-        self.way = Way({**env, "KTRDR_LAB_VAULT": str(vault)}, *servers)
+        env["KTRDR_LAB_VAULT"] = str(vault)
+        self.way = Way(env, servers.config, servers.known_hosts)
         self.current = kit.make(directory / "current", self.tag)
         self.other = kit.make(directory / "other", OTHER_TAG)
         self.contenders: tuple[Contender, ...] = (
@@ -96,7 +97,7 @@ class LabGround:
             contenders.pyinfra(),
             contenders.ansible(),
         )
-        self._directory = directory
+        self.directory = directory
 
     @property
     def tag_can_move(self) -> bool:
@@ -115,7 +116,7 @@ class LabGround:
     def publish_other(self) -> None:
         """Puts images that differ a little from the current ones into the registry."""
         for image, repository in _IMAGES.items():
-            context = self._directory / "context" / repository
+            context = self.directory / "context" / repository
             context.mkdir(parents=True, exist_ok=True)
             (context / "code").write_bytes(random.Random(1).randbytes(_CHANGED_BYTES))
             (context / "Dockerfile").write_text(f"FROM {image}\nCOPY code /opt/bench\n")

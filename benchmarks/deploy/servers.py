@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -27,7 +28,8 @@ class Count(NamedTuple):
     commands: int
 
 
-class Servers(NamedTuple):
+@dataclass(frozen=True)
+class Servers:
     """The way to them.
 
     Attributes:
