@@ -31,8 +31,8 @@ def of_nothing_to_change(ground: Ground, rounds: int) -> Outcome:
     for words in DEPLOYS:
         taken: defaultdict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
         for _ in range(rounds):
-            for key, times in _phases(_traced(lab, words)):
-                taken[key].append(times)
+            for phase, span in _phases(_traced(lab, words)):
+                taken[phase].append(span)
         outcome.rows.append([f"ktrdr {' '.join(words)}", "", "", ""])
         for (what, host), times in sorted(taken.items(), key=lambda item: _median(item[1], 0)):
             figures = (f"{1000 * _median(times, part):.0f}" for part in (0, 1))

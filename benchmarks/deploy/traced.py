@@ -1,4 +1,4 @@
-"""Runs ktrdr, and writes down when it did what: `python -m benchmarks.deploy.traced FILE ARGUMENTS`.
+"""Runs ktrdr and writes down when it did what: `python -m benchmarks.deploy.traced FILE WORDS`.
 
 Its own modules are loaded after that is measured which ktrdr has to load.
 """
