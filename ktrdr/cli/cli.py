@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import os
 import sys
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NoReturn
 
 import click
 
+from ktrdr.cli.lazy import Entry, LazyGroup
 from ktrdr.errors import KtrdrError
 
 EXIT_CODES: Final = """\b
@@ -21,13 +20,6 @@ Exit codes:
   5 host unreachable        130 interrupted
 """
 INTERRUPTED: Final = 130
-
-
-class Entry(NamedTuple):
-    """Where a command is, and what the help says of it without loading it."""
-
-    place: str
-    help: str
 
 
 ENTRIES: Final = {
@@ -47,31 +39,7 @@ ENTRIES: Final = {
 }
 
 
-class LazyGroup(click.Group):
-    """A group that imports a command when it is used, not when it is listed."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
-        """The names, in the order of the table."""
-        return list(ENTRIES)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, imported now."""
-        entry = ENTRIES.get(cmd_name)
-        if entry is None:
-            near = difflib.get_close_matches(cmd_name, ENTRIES, n=1)
-            question = f" Did you mean {near[0]!r}?" if near else ""
-            ctx.fail(f"There is no command {cmd_name!r}.{question}")
-        module, _, name = entry.place.partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's signature
-        """Writes the table's texts, so that the help imports no command."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in ENTRIES.items()])
-
-
-@click.group(cls=LazyGroup, epilog=EXIT_CODES)
+@click.group(cls=LazyGroup, entries=ENTRIES, epilog=EXIT_CODES)
 @click.version_option(package_name="ktrdr", prog_name="ktrdr")
 def cli() -> None:
     """Deploy and run KTRDR, a research platform for trading strategies."""

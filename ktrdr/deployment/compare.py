@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -12,8 +12,10 @@ from ktrdr.deployment.containers import (
     Snapshot,
     read_answers,
     read_containers,
+    read_digests,
     read_images,
 )
+from ktrdr.deployment.history import Entry, read
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.steps import Wanted
 
@@ -57,12 +59,18 @@ class Comparison:
         files: The configuration files that change: ``+ FILE`` or ``- FILE``.
         before: The containers that are there.
         losses: What could be lost, each in one sentence; the operator is asked.
+        digests: What the images' names mean now, by name; without those that no registry gave.
+        history: What the host remembers.
+        found: All that the fetch step has found out, by section.
     """
 
     services: tuple[ServiceChange, ...]
     files: tuple[str, ...]
     before: Snapshot
     losses: tuple[str, ...]
+    digests: Mapping[str, str] = field(default_factory=dict)
+    history: tuple[Entry, ...] = ()
+    found: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -84,6 +92,9 @@ def compare(plan: Plan, sections: Mapping[str, Sequence[str]]) -> Comparison:
         files=tuple(sections.get("files", ())),
         before=before,
         losses=tuple(_losses(changes, before, read_answers(sections.get("answers", ())))),
+        digests=read_digests(sections.get("images", ())),
+        history=read(sections.get("history", ())),
+        found=sections,
     )
 
 

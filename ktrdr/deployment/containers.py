@@ -76,6 +76,24 @@ def read_images(lines: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def read_digests(lines: Iterable[str]) -> dict[str, str]:
+    """The digest of each image by its name and tag, where a registry gave it one."""
+    found = {}
+    for entry in _objects(lines):
+        digests = dict(each.split("@", 1) for each in entry.get("digests") or () if "@" in each)
+        for reference in entry.get("tags") or ():
+            if digest := digests.get(reference.rpartition(":")[0]):
+                found[reference] = digest
+    return found
+
+
+def contracts(sections: Mapping[str, Iterable[str]]) -> tuple[str, ...] | None:
+    """The contracting migrations that the backend of a look knows; None where it says nothing."""
+    answer = read_answers(sections.get("answers", ())).get("backend", {})
+    known = answer.get("contracts")
+    return tuple(map(str, known)) if isinstance(known, list) else None
+
+
 def read_answers(lines: Iterable[str]) -> dict[str, Mapping[str, Any]]:
     """What services say of themselves, by service; those that say nothing readable are missing."""
     found = {}

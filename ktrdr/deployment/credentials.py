@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -33,15 +33,17 @@ def fields_for(plan: Plan) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*fields, _SIGNING, _REGISTRY]))
 
 
-def fetch(source: SecretSource, inventory: Inventory, plan: Plan) -> Mapping[str, Secret]:
-    """The fields a deploy needs, from one call to the vault, all checked.
+def fetch(
+    source: SecretSource, inventory: Inventory, plans: Sequence[Plan]
+) -> Mapping[str, Secret]:
+    """The fields that deploys need, from one call to the vault, all checked.
 
     Raises:
         SecretsError: The vault does not give them, or one of them cannot be used.
     """
     vault = inventory.secrets
     found = source.fetch(vault.vault, vault.item)
-    wanted = fields_for(plan)
+    wanted = tuple(dict.fromkeys(name for plan in plans for name in fields_for(plan)))
     requirements.check(found, wanted)
     return {name: found[name] for name in wanted}
 
@@ -72,16 +74,18 @@ def registry_login(inventory: Inventory, token: Secret) -> Secret:
     return Secret(json.dumps({"auths": auths}))
 
 
-def scrubber(fields: Mapping[str, Secret], values: Mapping[str, Secret], plan: Plan) -> Scrubber:
+def scrubber(
+    fields: Mapping[str, Secret], values: Iterable[Mapping[str, Secret]], plans: Iterable[Plan]
+) -> Scrubber:
     """What hides the secrets in all that comes back from hosts.
 
     The database's user name is left out where it is a word of every other line, as ``ktrdr`` is:
     hiding that would make the output illegible, and give it away by its gaps.
     """
-    hidden = {**fields, **values}
-    everyday = " ".join(_everyday_words(plan))
+    everyday = " ".join(word for plan in plans for word in _everyday_words(plan))
     return Scrubber(
         secret
+        for hidden in (fields, *values)
         for name, secret in hidden.items()
         if name not in ("db_username", "DB_USER") or secret.reveal() not in everyday
     )

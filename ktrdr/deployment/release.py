@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import re
+import tarfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -18,6 +22,8 @@ Target = Literal["core", "workers"]
 _COMMIT_TAG: Final = re.compile(r"sha-([0-9a-f]{7})")
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _SHORT: Final = 7
+# Of a hash of 256 bits, enough for no two configurations of a host ever to share it.
+_CONFIGURATION_HASH: Final = 24
 
 DATABASE: Final = "deploy/db/"
 MONITORING: Final = "monitoring/"
@@ -43,6 +49,11 @@ class Release:
     def source(self) -> str:
         """Where the configuration comes from, in words."""
         return f"commit {self.commit[:_SHORT]}" if self.commit else "the working tree"
+
+    @property
+    def configuration(self) -> str:
+        """A hash over all of its files, by which hosts keep them."""
+        return self.digest("")[:_CONFIGURATION_HASH]
 
     @property
     def is_immutable(self) -> bool:
@@ -90,6 +101,16 @@ def shipped_paths(target: Target) -> tuple[str, ...]:
     """What belongs on a host of this target; a path that ends in a slash is a directory."""
     files = (compose_file(target), env_file(target))
     return (*files, DATABASE, MONITORING) if target == "core" else files
+
+
+def unpacked(text: str) -> dict[str, bytes]:
+    """The files of an archive that came as base64; empty where it is none."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(base64.b64decode(text)), mode="r:gz") as tar:
+            opened = ((member.name, tar.extractfile(member)) for member in tar if member.isfile())
+            return {name.removeprefix("./"): file.read() for name, file in opened if file}
+    except (ValueError, OSError, EOFError, tarfile.TarError, zlib.error):
+        return {}
 
 
 def tag_of(commit: str) -> str:

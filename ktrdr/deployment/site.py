@@ -13,6 +13,8 @@ from ktrdr.errors import UsageError
 # What reaches Compose as exported environment, by the names that the compose files use.
 CORE_SECRETS = ("DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD")
 WORKER_SECRETS = ("DB_USER", "DB_PASSWORD", "WORKER_TOKEN")
+CORE_PROJECT = "ktrdr-core"
+WORKERS_PROJECT = "ktrdr-workers"
 # The registry login: Compose reads it from the environment, so that nothing is written.
 REGISTRY_LOGIN = "DOCKER_AUTH_CONFIG"
 
@@ -32,6 +34,7 @@ class Site:
         settings: What Compose is told that is no secret.
         secrets: The names of what it is told that is secret.
         scale: How many workers of each type run.
+        node: The worker node's name in the inventory; empty for the core.
     """
 
     target: Target
@@ -44,6 +47,7 @@ class Site:
     settings: tuple[tuple[str, str], ...]
     secrets: tuple[str, ...]
     scale: int = 1
+    node: str = ""
 
 
 def core(inventory: Inventory, release: Release) -> Site:
@@ -57,7 +61,7 @@ def core(inventory: Inventory, release: Release) -> Site:
         workdir=place.workdir,
         shared_directory=place.shared_directory,
         shared_is_mounted=False,
-        project="ktrdr-core",
+        project=CORE_PROJECT,
         settings=(
             ("IMAGE_TAG", release.tag),
             ("IMAGE_NAME", inventory.image),
@@ -98,7 +102,7 @@ def worker_node(inventory: Inventory, node: str, release: Release) -> Site:
         workdir=place.workdir,
         shared_directory=place.shared_directory,
         shared_is_mounted=True,
-        project="ktrdr-workers",
+        project=WORKERS_PROJECT,
         settings=(
             ("IMAGE_TAG", release.tag),
             ("IMAGE_NAME", inventory.image),
@@ -112,6 +116,7 @@ def worker_node(inventory: Inventory, node: str, release: Release) -> Site:
         ),
         secrets=WORKER_SECRETS,
         scale=place.scale,
+        node=name,
     )
 
 

@@ -10,20 +10,12 @@ from ktrdr.deployment.commands import docker
 from ktrdr.deployment.commands.script import Script, render
 from ktrdr.deployment.containers import Container, read_containers
 from ktrdr.deployment.inventory import Inventory
+from ktrdr.deployment.targets import Place, places
 from ktrdr.deployment.transport.interface import Transport
 from ktrdr.errors import KtrdrError
 
 TIMEOUT_S: Final = 20.0
 MAX_AT_ONCE: Final = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A host, and the Compose project that belongs on it."""
-
-    name: str
-    host: str
-    project: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +25,6 @@ class Surveyed:
     place: Place
     containers: tuple[Container, ...]
     fault: str | None = None
-
-
-def places(inventory: Inventory) -> list[Place]:
-    """The core host and the worker nodes."""
-    return [
-        Place("core", inventory.core.host, "ktrdr-core"),
-        *(
-            Place(f"workers {name}", node.host, "ktrdr-workers")
-            for name, node in inventory.workers.items()
-        ),
-    ]
 
 
 def survey(inventory: Inventory, transport: Transport) -> list[Surveyed]:

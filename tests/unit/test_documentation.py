@@ -46,12 +46,16 @@ def test_every_link_within_the_repository_leads_somewhere(page: Path) -> None:
 
 
 def test_every_option_of_a_deploy_is_documented() -> None:
+    import click
+
     from ktrdr.cli.commands.deploy import deploy
+
+    context = click.Context(deploy)
 
     page = (ROOT / "docs/deploying.md").read_text()
     options = {
         name
-        for command in deploy.commands.values()
+        for command in filter(None, (deploy.get_command(context, name) for name in deploy.entries))
         for parameter in command.params
         for name in parameter.opts
         if name.startswith("--") and name != "--help"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Final
 
-from ktrdr.deployment.commands.script import words
+from ktrdr.deployment.commands import lock
+from ktrdr.deployment.commands.script import quote, words
 
 # One JSON object a container. Not its configuration as a whole: that holds the environment.
 _CONTAINER: Final = (
@@ -16,6 +18,10 @@ _IMAGE: Final = '{"id":{{json .Id}},"tags":{{json .RepoTags}},"digests":{{json .
 
 # Twelve characters of an id and an underscore stand before the name.
 _HALF_DONE: Final = "[0-9a-f]" * 12 + "_*"
+
+_NOT_RUNNING: Final = ("--filter", "status=exited", "--filter", "status=created")
+# So many looks a second apart without anything to start.
+_CALM_LOOKS: Final = 3
 
 # Asks the server in its own container, which is reached there whatever the host publishes, and
 # needs no program of the host. HTTP/1.0, so that the answer ends with the connection.
@@ -36,6 +42,21 @@ def containers(project: str) -> str:
         f"containers=$({listing})\n"
         f'[ -z "$containers" ] || {words("docker", "inspect", "--format", _CONTAINER)} '
         "$containers 2>/dev/null || :"
+    )
+
+
+def pin(project: str, reference: str, digest: str) -> str:
+    """Makes a tag mean the image of this digest on the host, wherever the tag has moved since.
+
+    It is pulled by Compose, since not every Docker CLI logs in with ``DOCKER_AUTH_CONFIG``.
+    """
+    pinned = f"{reference.rpartition(':')[0]}@{digest}"
+    file = f"services: {{pinned: {{image: {json.dumps(pinned)}}}}}"
+    pull = words("docker", "compose", "-p", f"{project}-pin", "-f", "-", "pull", "--quiet")
+    return (
+        f"{words('docker', 'image', 'inspect', pinned)} >/dev/null 2>&1 || "
+        f"printf '%s\\n' {quote(file)} | {pull}\n"
+        f"{words('docker', 'tag', pinned, reference)}"
     )
 
 
@@ -85,6 +106,61 @@ docker start "$final"
 ;;
 esac
 done"""
+
+
+def recovery(project: str) -> str:
+    """Defines ``recover SECONDS``: whatever of a project was stopped half-way runs again.
+
+    It goes on until all containers have run for some moments on end, since one that was told to
+    stop may do so only at the end of its grace, and until Docker answers, if it is away. Fails when
+    the time is up before.
+    """
+    idle = words("docker", "ps", "--all", "--quiet", *_of_project(project), *_NOT_RUNNING)
+    return f"""finish() {{
+{finish_recreation(project)}
+}}
+recover() {{
+end=$(($(date +%s) + $1))
+calm=0
+while [ "$(date +%s)" -lt "$end" ]; do
+if ( set -e; finish ) >/dev/null 2>&1 && idle=$({idle} 2>/dev/null); then
+if [ -z "$idle" ]; then
+calm=$((calm + 1))
+[ "$calm" -lt {_CALM_LOOKS} ] || return 0
+else
+calm=0
+docker start $idle >/dev/null 2>&1 || :
+fi
+fi
+sleep 1
+done
+return 1
+}}"""
+
+
+def recover_when_ended(workdir: str, project: str, note: str) -> str:
+    """Makes a script that is ended in mid-work see to it that the services run again.
+
+    Nobody may be left to do so: the operator's machine may be gone. So a process of its own does
+    it, which outlives the connection, takes the host's lock when it becomes free, and ends by
+    itself.
+
+    Args:
+        workdir: The work directory.
+        project: The Compose project.
+        note: What the lock says meanwhile.
+    """
+    file = quote(lock.path(workdir))
+    body = f"""exec 9>>{file}
+flock 9
+printf '%s %s\\n' "$$" {quote(note)} >{file}
+{recovery(project)}
+recover {lock.RECOVERY_S}"""
+    quiet = "</dev/null >/dev/null 2>&1 3<&- 4>&-"
+    return (
+        f"afterwards() {{\nsetsid sh -c {quote(body)} {quiet} &\n}}\n"
+        "trap 'afterwards; exit 143' TERM INT HUP"
+    )
 
 
 def logs(containers: Iterable[str], *, lines: int) -> str:
