@@ -21,12 +21,8 @@ Job = Literal["up", "deploy"]
 Command = Sequence[str]
 
 KTRDR: Final = str(Path(sys.executable).with_name("ktrdr"))
-# The commands that deploy everything, side by side.
-DEPLOYS: Final[Sequence[Command]] = (
-    ("deploy", "core", "all"),
-    ("deploy", "workers", "B"),
-    ("deploy", "workers", "C"),
-)
+# What deploys everything; several would be run side by side.
+DEPLOYS: Final[Sequence[Command]] = (("deploy", "all"),)
 RIVALS: Final = Path(__file__).parent / "rivals"
 _PATIENCE_S: Final = 600
 
@@ -92,9 +88,17 @@ def ktrdr() -> Contender:
 
 
 def plain() -> Contender:
-    """Shell and ssh."""
+    """Shell and ssh: where something changes, the core first, as the workers need it."""
     script = str(RIVALS / "plain.sh")
     return Contender("plain ssh", lambda kit, job: [(script, str(kit.directory), job)])
+
+
+def plain_at_once() -> Contender:
+    """The same, with no thought for who needs whom."""
+    script = str(RIVALS / "plain.sh")
+    return Contender(
+        "plain ssh, all at once", lambda kit, job: [(script, str(kit.directory), job, "at-once")]
+    )
 
 
 def pyinfra() -> Contender:

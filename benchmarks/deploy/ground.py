@@ -97,6 +97,7 @@ class LabGround:
             contenders.pyinfra(),
             contenders.ansible(),
         )
+        self.hasty = contenders.plain_at_once()
         self.directory = directory
 
     @property

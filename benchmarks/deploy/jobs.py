@@ -6,24 +6,24 @@ They take turns on the same hosts, so whatever else the machine does falls on al
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from benchmarks.deploy.contenders import Contender, Job
+from benchmarks.deploy.contenders import Contender
 from benchmarks.deploy.ground import Ground, LabGround
 from benchmarks.deploy.kit import Kit
 from benchmarks.samples import Goal, Outcome, Samples, ratio
 
-_COLUMNS = ("", "n", "min s", "p50 s", "max s", "times plain", "connections", "commands")
 _WAITS = (
-    "plain: `up -d --wait` on all hosts at once, until Docker calls every container healthy; "
-    "ktrdr goes on until the backend says its version and lists every worker with it"
+    "plain: `up -d --wait`, until Docker calls all containers healthy, on the core and then on "
+    "both worker nodes; ktrdr takes the same order, and goes on until the backend says its version "
+    "and lists every worker with it; pyinfra and Ansible take all hosts at once"
 )
 
 
 def nothing_to_change(ground: Ground, rounds: int) -> Outcome:
     """All runs already. Plain ssh does `up -d` alone, and looks at nothing else."""
-    lab = ground.lab
-    for contender in lab.contenders:
+    lab, who = ground.lab, ground.lab.contenders
+    for contender in who:
         contender.run(lab.current, "up", lab.way)
 
     def once(contender: Contender) -> float:
@@ -32,12 +32,13 @@ def nothing_to_change(ground: Ground, rounds: int) -> Outcome:
         assert lab.containers() == before, f"{contender.name} restarted what it should not"
         return seconds
 
-    taken = _taken(lab, once, rounds)
-    outcome = _outcome("nothing to change, three hosts", lab, taken, lab.current, "up")
+    taken = _taken(who, once, rounds)
+    outcome = _outcome("nothing to change, three hosts", who, taken)
+    _count(outcome, who, lab)
     outcome.goals = [Goal("no-op against plain `up -d`", 1.5, _against(taken, 1, 0), "times")]
     outcome.goals += [
         Goal(f"no-op against {rival.name}", 1, _against(taken, 1, number), "times")
-        for number, rival in list(enumerate(lab.contenders))[2:]
+        for number, rival in list(enumerate(who))[2:]
     ]
     outcome.notes = [
         "plain: `docker compose up -d` and nothing else; the others bring the configuration, too",
@@ -62,8 +63,9 @@ def another_image(ground: Ground, rounds: int) -> Outcome:
         _check(lab, releases[0])
         return seconds
 
-    taken = _taken(lab, once, rounds)
-    outcome = _outcome("another image, three hosts", lab, taken)
+    who = (*lab.contenders, lab.hasty)
+    taken = _taken(who, once, rounds)
+    outcome = _outcome("another image, three hosts", who, taken)
     outcome.goals = [Goal("image change against plain", 1.15, _against(taken, 1, 0), "times")]
     outcome.notes = [
         "each time the images are pulled: two layers of 2 MB, as the rest is there",
@@ -82,55 +84,48 @@ def first_deploy(ground: Ground, rounds: int) -> Outcome:
         _check(lab, lab.current)
         return seconds
 
-    taken = _taken(lab, once, rounds)
-    outcome = _outcome("first deploy, three hosts", lab, taken)
+    who = (*lab.contenders, lab.hasty)
+    taken = _taken(who, once, rounds)
+    outcome = _outcome("first deploy, three hosts", who, taken)
     outcome.goals = [Goal("first deploy against plain", 1.15, _against(taken, 1, 0), "times")]
     outcome.notes = ["the hosts are wiped each time, and keep their images", _WAITS]
     return outcome
 
 
 def _taken(
-    lab: LabGround, once: Callable[[Contender], float], rounds: int
-) -> Mapping[int, Samples]:
-    """The samples of each contender, by its place in the list."""
-    order, dice = list(range(len(lab.contenders))), random.Random(1)
-    taken: dict[int, list[float]] = {number: [] for number in order}
+    who: Sequence[Contender], once: Callable[[Contender], float], rounds: int
+) -> Sequence[Samples]:
+    """The samples of each contender, in their order."""
+    order, dice = list(range(len(who))), random.Random(1)
+    taken: list[list[float]] = [[] for _ in who]
     for _ in range(rounds):
         dice.shuffle(order)
         for number in order:
-            taken[number].append(once(lab.contenders[number]))
-    return {number: Samples(seconds) for number, seconds in taken.items()}
+            taken[number].append(once(who[number]))
+    return [Samples(seconds) for seconds in taken]
 
 
-def _against(taken: Mapping[int, Samples], one: int, other: int) -> float:
+def _against(taken: Sequence[Samples], one: int, other: int) -> float:
     return ratio(taken[one], taken[other])
 
 
-def _outcome(
-    title: str,
-    lab: LabGround,
-    taken: Mapping[int, Samples],
-    counted: Kit | None = None,
-    job: Job = "deploy",
-) -> Outcome:
-    """The table; where nothing changes, connections and commands are counted as well."""
-    outcome = Outcome(title, _COLUMNS if counted else _COLUMNS[:-2])
-    counts = _counts(lab, counted, job) if counted else [[]] * len(taken)
-    for number, samples in taken.items():
+def _outcome(title: str, who: Sequence[Contender], taken: Sequence[Samples]) -> Outcome:
+    outcome = Outcome(title, ("", "n", "min s", "p50 s", "max s", "times plain"))
+    for contender, samples in zip(who, taken, strict=True):
         figures = (f"{samples.percentile(share) / 1000:.2f}" for share in (0, 0.5, 1))
-        against = f"{_against(taken, number, 0):.2f}"
-        cells = [str(len(samples.seconds)), *figures, against, *counts[number]]
-        outcome.rows.append([lab.contenders[number].name, *cells])
+        against = f"{ratio(samples, taken[0]):.2f}"
+        outcome.rows.append([contender.name, str(len(samples.seconds)), *figures, against])
     return outcome
 
 
-def _counts(lab: LabGround, kit: Kit, job: Job) -> Sequence[list[str]]:
-    found = []
+def _count(outcome: Outcome, who: Sequence[Contender], lab: LabGround) -> None:
+    """Does the job once more, and adds what each contender asked of the hosts."""
+    outcome.columns = (*outcome.columns, "connections", "commands")
     lab.servers.count()
-    for contender in lab.contenders:
-        contender.run(kit, job, lab.way)
-        found.append([str(count) for count in lab.servers.count()])
-    return found
+    for contender, row in zip(who, outcome.rows, strict=True):
+        contender.run(lab.current, "up", lab.way)
+        count = lab.servers.count()
+        row += [str(count.connections), str(count.commands)]
 
 
 def _check(lab: LabGround, kit: Kit) -> None:

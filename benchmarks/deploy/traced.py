@@ -40,9 +40,15 @@ def main() -> None:
 
 def _loading(arguments: list[str]) -> None:
     began = time.monotonic()
-    from ktrdr.cli.cli import ENTRIES
+    import click
 
-    __import__(ENTRIES[arguments[0]].place.partition(":")[0])
+    from ktrdr.cli.cli import cli
+
+    command: click.Command | None = cli
+    for word in arguments:
+        if not isinstance(command, click.Group):
+            break
+        command = command.get_command(click.Context(command), word)
     _note("its modules load", "", began, time.monotonic())
 
 

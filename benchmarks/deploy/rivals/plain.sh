@@ -4,9 +4,10 @@
 # there is only one script a host).
 #
 #   plain.sh KIT up        docker compose up -d, and nothing else
-#   plain.sh KIT deploy    files in their place, images pulled where they are missing, up, healthy
+#   plain.sh KIT deploy    files in their place, images pulled where they are missing, up, healthy:
+#                          the core first, as the workers need it; with `at-once` side by side
 set -eu
-kit=$1 job=$2
+kit=$1 job=$2 order=${3:-core-first}
 
 # Each host's secrets as lines of shell, in a variable named after it.
 eval "$(op item get "$KIT_ITEM" --vault "$KIT_VAULT" --format json | jq -r '
@@ -32,16 +33,19 @@ script() {
     printf '%s\n' "cd $workdir" "$up" '}' 'main </dev/null'
 }
 
+finish() {
+    for each in $running; do
+        wait "${each%:*}" || { cat "$kit/${each#*:}/log" >&2 && exit 1; }
+    done
+    running=
+}
+
 running=
 while read -r key name rest; do
     # shellcheck disable=SC2086 # the rest is words
     script "$key" $rest | ssh -F "$KTRDR_SSH_CONFIG" -o BatchMode=yes "$name" 'sh -s' \
         >"$kit/$key/log" 2>&1 &
     running="$running $!:$key"
+    case "$job:$order:$key" in deploy:core-first:core) finish ;; esac
 done <"$kit/hosts"
-
-code=0
-for each in $running; do
-    wait "${each%:*}" || { code=1 && cat "$kit/${each#*:}/log" >&2; }
-done
-exit $code
+finish
