@@ -18,6 +18,7 @@ from ktrdr.deployment.finding import Finding, Point, findings_of
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.secrets import requirements
+from ktrdr.deployment.secrets.choice import described
 from ktrdr.deployment.secrets.source import SecretSource
 from ktrdr.deployment.site import REGISTRY_LOGIN
 from ktrdr.deployment.targets import Place
@@ -90,10 +91,9 @@ class Checker:
         return [vault, self._registry(vault), *hosts]
 
     def _vault(self) -> tuple[Checked, Secret | None]:
-        vault = self.inventory.secrets
-        about = f"{vault.vault}, {vault.item}"
+        about = described(self.inventory.secrets)
         try:
-            fields = self.source.fetch(vault.vault, vault.item)
+            fields = self.source.fetch()
         except KtrdrError as error:
             return Checked("vault", about, (Point("item", findings=(Finding.of(error),)),)), None
         # No host is given any of these but the token; the user's name may be in every other line.

@@ -33,16 +33,13 @@ def fields_for(plan: Plan) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*fields, _SIGNING, _REGISTRY]))
 
 
-def fetch(
-    source: SecretSource, inventory: Inventory, plans: Sequence[Plan]
-) -> Mapping[str, Secret]:
+def fetch(source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
     """The fields that deploys need, from one call to the vault, all checked.
 
     Raises:
         SecretsError: The vault does not give them, or one of them cannot be used.
     """
-    vault = inventory.secrets
-    found = source.fetch(vault.vault, vault.item)
+    found = source.fetch()
     wanted = tuple(dict.fromkeys(name for plan in plans for name in fields_for(plan)))
     requirements.check(found, wanted)
     return {name: found[name] for name in wanted}

@@ -105,7 +105,7 @@ def deploy(
         world.transport(scrubber) as transport,
         _connecting(transport, plans, manner.parallel),
     ):
-        fields = _read_secrets(plans, inventory, world)
+        fields = _read_secrets(plans, world)
         now = world.clock.now()
         values = [credentials.values(fields, inventory, plan, now=now) for plan in plans]
         scrubber.learn(*credentials.hidden(fields, values, plans))
@@ -146,13 +146,11 @@ def _connecting(transport: Transport, plans: Sequence[Plan], at_once: int) -> It
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _read_secrets(
-    plans: Sequence[Plan], inventory: Inventory, world: Surroundings
-) -> Mapping[str, Secret]:
+def _read_secrets(plans: Sequence[Plan], world: Surroundings) -> Mapping[str, Secret]:
     observe, began = world.observe(""), world.clock.monotonic()
     observe(events.StepStarted(_READING))
     try:
-        fields = credentials.fetch(world.source, inventory, plans)
+        fields = credentials.fetch(world.source, plans)
     except KeyboardInterrupt as exc:
         raise Interrupted(
             "the deploy was interrupted before it touched any host", hint="Run it again."

@@ -19,7 +19,7 @@ from ktrdr.deployment.finding import Finding, Point
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.release import checked_tag
-from ktrdr.deployment.secrets.onepassword import OnePassword
+from ktrdr.deployment.secrets.choice import source_of
 from ktrdr.deployment.targets import Place, chosen
 from ktrdr.deployment.transport.connection import SshProgram
 from ktrdr.deployment.transport.ssh import SshTransport
@@ -72,7 +72,7 @@ def _report(
     yield Checked("laptop", str(around.root), (*points, counted, *planning))
     scrubber = Scrubber()
     with SshTransport(program, scrubber=scrubber) as transport:
-        yield from Checker(known, plans, OnePassword(), transport, scrubber).all()
+        yield from Checker(known, plans, source_of(known.secrets), transport, scrubber).all()
     for place in places:
         if place not in plans:
             unseen = Point("not looked at", remark="not looked at: there is nothing to deploy")

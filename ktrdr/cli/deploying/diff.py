@@ -24,7 +24,7 @@ from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.release import checked_tag
 from ktrdr.deployment.secrets import requirements
-from ktrdr.deployment.secrets.onepassword import OnePassword
+from ktrdr.deployment.secrets.choice import source_of
 from ktrdr.deployment.targets import Place, chosen
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.secret import Scrubber, Secret
@@ -104,8 +104,8 @@ def _values(
     inventory: Inventory, plans: Sequence[Plan], scrubber: Scrubber
 ) -> Mapping[str, Mapping[str, Secret]]:
     """What each host's script is given, from one call to the vault."""
-    vault, now = inventory.secrets, Clock().now()
-    fields = OnePassword().fetch(vault.vault, vault.item)
+    now = Clock().now()
+    fields = source_of(inventory.secrets).fetch()
     requirements.check(fields, {name for plan in plans for name in credentials.fields_for(plan)})
     found = {plan.site.host: credentials.values(fields, inventory, plan, now=now) for plan in plans}
     scrubber.learn(*credentials.hidden(fields, found.values(), plans))

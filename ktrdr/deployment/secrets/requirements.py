@@ -49,10 +49,11 @@ def check(fields: Mapping[str, Secret], wanted: Iterable[str]) -> None:
 
 def complaints_of(fields: Mapping[str, Secret], wanted: Iterable[str]) -> dict[str, str | None]:
     """What is wrong with each wanted field; None where it is well. See `check`."""
-    return {label: _complaint(label, fields.get(label)) for label in wanted}
+    return {label: complaint(label, fields.get(label)) for label in wanted}
 
 
-def _complaint(label: str, secret: Secret | None) -> str | None:
+def complaint(label: str, secret: Secret | None) -> str | None:
+    """Why a secret cannot be used, as a sentence without its full stop; None where it can."""
     if secret is None:
         return f"{label} is missing"
     value = secret.reveal()

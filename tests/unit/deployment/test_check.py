@@ -28,7 +28,7 @@ class Vault:
         self.fields = fields
         self.asked = 0
 
-    def fetch(self, vault: str, item: str) -> Mapping[str, Secret]:
+    def fetch(self) -> Mapping[str, Secret]:
         self.asked += 1
         if isinstance(self.fields, SecretsError):
             raise self.fields
