@@ -17,7 +17,8 @@ from ktrdr.deployment.commands.script import Script, render
 from ktrdr.deployment.finding import Finding, Point, findings_of
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan
-from ktrdr.deployment.secrets import requirements
+from ktrdr.deployment.secrets import inspection, requirements
+from ktrdr.deployment.secrets.choice import described
 from ktrdr.deployment.secrets.choice import described
 from ktrdr.deployment.secrets.source import SecretSource
 from ktrdr.deployment.site import REGISTRY_LOGIN
@@ -100,7 +101,15 @@ class Checker:
         self.scrubber.learn(*(each for name, each in fields.items() if name != "db_username"))
         wanted = [name for plan in self.plans.values() for name in credentials.fields_for(plan)]
         complaints = requirements.complaints_of(fields, dict.fromkeys(wanted))
-        points = [Point(label, findings=_of_field(text)) for label, text in complaints.items()]
+        weak = {
+            seen.field: f"{seen.field} is weak: it {' and '.join(seen.remarks)}"
+            for seen in inspection.inspect(fields)
+            if seen.strength == "weak"
+        }
+        points = [
+            Point(label, findings=_of_field(text), remark=weak.get(label, ""))
+            for label, text in complaints.items()
+        ]
         token = None if complaints.get(_TOKEN) else fields.get(_TOKEN)
         return Checked("vault", about, tuple(points)), token
 
