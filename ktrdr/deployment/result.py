@@ -43,6 +43,7 @@ class HostResult:
         duration_s: Seconds from its first step to its last.
         error: Why it failed, or was not begun.
         restored: What was put into place again after a failure, with what came of that.
+        spared: Whether it was not begun because of other hosts, and nothing is wrong with itself.
     """
 
     plan: Plan
@@ -53,6 +54,7 @@ class HostResult:
     duration_s: float = 0.0
     error: KtrdrError | None = None
     restored: Entry | None = None
+    spared: bool = False
 
     @property
     def is_good(self) -> bool:
@@ -110,9 +112,9 @@ class DeployResult:
 
     @property
     def failed(self) -> tuple[HostResult, ...]:
-        """The hosts that do not run what they were to run, those that were not begun last."""
+        """The hosts that do not run what they were to run, those that were only spared last."""
         failed = [host for host in self.hosts if host.error is not None]
-        return tuple(sorted(failed, key=lambda host: host.outcome is None))
+        return tuple(sorted(failed, key=lambda host: host.spared))
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``--json`` ends with."""

@@ -67,8 +67,9 @@ def test_a_backend_that_never_gets_healthy_fails_within_the_time_that_was_given(
     )
     assert time.monotonic() - began < 60
     assert ran.code == 8, ran.text
-    assert "did not become healthy within 5 s: backend is starting" in ran.json["error"]["message"]
-    assert ran.json["ok"] is False
+    message = ran.on_host["error"]["message"]
+    assert "did not become healthy within 5 s: backend is starting" in message
+    assert ran.result["ok"] is False
     assert "this backend sleeps" in ran.err
 
 
@@ -98,11 +99,11 @@ def signalled(lab: Lab, *command: str, after: str, by: signal.Signals) -> tuple[
 
 # Where in the deploy the signal comes: while something is fetched, while containers are replaced
 # and while they are waited for.
-@pytest.mark.parametrize("step", ["check the host", "fetch configuration", "apply", "wait until"])
+@pytest.mark.parametrize("step", ["check the host", "fetch the release", "apply", "wait until"])
 def test_an_interrupted_deploy_leaves_the_host_whole_and_the_next_one_converges(
     healed: Lab, moving_tag: str, step: str
 ) -> None:
-    before = ["read the secrets", "check the host", "fetch configuration", "apply", "wait until"]
+    before = ["read the secrets", "check the host", "fetch the release", "apply", "wait until"]
     last_done = before[before.index(step) - 1]
     code, output = signalled(
         healed, "deploy", "core", "all", "--tag", moving_tag, after=last_done, by=signal.SIGINT
@@ -115,7 +116,7 @@ def test_an_interrupted_deploy_leaves_the_host_whole_and_the_next_one_converges(
     )
     states = {name: each["State"]["Status"] for name, each in healed.inspect("core").items()}
     assert set(states) == {"db", "backend", "prometheus", "grafana", "jaeger", "nfs-server"}
-    converged = healed.good("deploy", "core", "all", "--tag", moving_tag, "--json").json
+    converged = healed.good("deploy", "core", "all", "--tag", moving_tag, "--json").on_host
     assert {each["health"] for each in converged["services"]} == {"healthy"}
     assert ".ktrdr-staging" not in healed.on("core", "ls", "-a", "/opt/ktrdr-core")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -55,6 +56,7 @@ class Telling:
     def __init__(self, options: Options, names: Sequence[str]) -> None:
         self._options = options
         self._err = console(err=True)
+        self._writing = threading.Lock()
         self.display = DeployDisplay(self._err, names, verbosity=options.verbose)
 
     def surroundings(self, inventory: Inventory) -> deployment.Surroundings:
@@ -95,7 +97,8 @@ class Telling:
             drawn(event)
             if not isinstance(event, events.Output) or self._options.verbose:
                 now = datetime.now(UTC).isoformat(timespec="milliseconds")
-                write_line({**events.to_json(event), "host": name, "at": now})
+                with self._writing:
+                    write_line({**events.to_json(event), "target": name, "at": now})
 
         return observe
 

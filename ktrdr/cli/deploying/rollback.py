@@ -69,11 +69,12 @@ def _one(
     entry = remembering.way_back(found, to)
     release = remembering.kept(found.place, entry, transport)
     last = found.entries[-1]
+    # What the last deploy has not touched is not touched on the way back either.
+    service = entry.service if to else last.service
     request = Request(
         target=found.place.target,
         node=found.place.node,
-        # What the last deploy has not touched is not touched on the way back either.
-        service=last.service,
+        service=service,
         skip_validation=options.skip_validation,
         health_timeout_s=options.health_timeout,
         kind=Kind.ROLLBACK,

@@ -91,7 +91,9 @@ class Watched:
         """What was recorded last."""
         (script,) = [text for text in self.scripts if RECORD in text][-1:]
         line = next(line for line in script.splitlines() if RECORD in line)
-        return json.loads(line.partition("'")[2].partition("' >>")[0].partition("' '")[2])
+        text = line.partition("'")[2].partition("' >>")[0].partition("' '")[2]
+        found: dict[str, Any] = json.loads(text)
+        return found
 
 
 @pytest.fixture
@@ -300,7 +302,7 @@ def test_a_lock_that_was_lost_before_the_change_stops_the_deploy(watched) -> Non
 
 
 def earlier(plan: Any, **changes: Any) -> Entry:
-    return replace(
+    entry: Entry = replace(
         plan.entry,
         **{
             "id": "20261101-000000-0001",
@@ -311,6 +313,7 @@ def earlier(plan: Any, **changes: Any) -> Entry:
             **changes,
         },
     )
+    return entry
 
 
 @pytest.fixture
