@@ -39,9 +39,9 @@ def read_inventory(
     Raises:
         ConfigurationError: It cannot be used; the message names file, line and reason.
     """
-    root = (checkout or Checkout.around(Path.cwd())).root
+    file = given or (checkout or Checkout.around(Path.cwd())).root / _INVENTORY
     return load(
-        given or root / _INVENTORY,
+        file,
         shown_as=str(given or _INVENTORY),
         environ=os.environ,
         settings=settings,

@@ -10,28 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from lab import registries
-from lab.engine import docker
-from lab.place import BACKEND_REPOSITORY, DOMAIN, NFS_REPOSITORY, ROOT
-from lab.shell import run
+from lab.place import DOMAIN, ROOT
 from tests.e2e.conftest import Lab
+from tests.e2e.images import SLEEPS, push_broken
 from tests.e2e.leaks import leaks_in
-
-BACKEND_IMAGE = "ktrdr-lab/ktrdr-backend"
-
-
-def push_broken(tag: str, program: str, tmp_path: Path) -> None:
-    """An image whose uvicorn is another program."""
-    (tmp_path / "uvicorn").write_text(program)
-    (tmp_path / "uvicorn").chmod(0o755)
-    (tmp_path / "Dockerfile").write_text(
-        f"FROM {BACKEND_IMAGE}\nCOPY uvicorn /opt/ktrdr/bin/uvicorn\n"
-    )
-    image = f"ktrdr-lab/broken:{tag}"
-    run(docker(), "build", "--quiet", "--tag", image, str(tmp_path))
-    registries.push(image, BACKEND_REPOSITORY, tag)
-    registries.push("ktrdr-lab/ktrdr-nfs-server", NFS_REPOSITORY, tag)
-    run(docker(), "image", "rm", image)
 
 
 @pytest.fixture
@@ -60,7 +42,7 @@ def test_a_backend_that_crashes_is_reported_with_its_last_lines_scrubbed(
 def test_a_backend_that_never_gets_healthy_fails_within_the_time_that_was_given(
     healed: Lab, tmp_path: Path
 ) -> None:
-    push_broken("sleeps", "#!/bin/sh\necho 'this backend sleeps'\nexec sleep 600\n", tmp_path)
+    push_broken("sleeps", SLEEPS, tmp_path)
     began = time.monotonic()
     ran = healed.ktrdr(
         "deploy", "core", "backend", "--tag", "sleeps", "--health-timeout", "5", "--json"
