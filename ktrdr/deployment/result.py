@@ -11,7 +11,7 @@ from ktrdr.deployment.compare import ServiceChange
 from ktrdr.deployment.containers import Container
 from ktrdr.deployment.history import Entry, Outcome
 from ktrdr.deployment.plan import Plan
-from ktrdr.errors import KtrdrError
+from ktrdr.errors import KtrdrError, NotBegun
 
 # Raised when a key disappears or changes its meaning; new keys may come at any time.
 SCHEMA: Final = 2
@@ -43,7 +43,6 @@ class HostResult:
         duration_s: Seconds from its first step to its last.
         error: Why it failed, or was not begun.
         restored: What was put into place again after a failure, with what came of that.
-        spared: Whether it was not begun because of other hosts, and nothing is wrong with itself.
     """
 
     plan: Plan
@@ -54,7 +53,6 @@ class HostResult:
     duration_s: float = 0.0
     error: KtrdrError | None = None
     restored: Entry | None = None
-    spared: bool = False
 
     @property
     def is_good(self) -> bool:
@@ -112,9 +110,9 @@ class DeployResult:
 
     @property
     def failed(self) -> tuple[HostResult, ...]:
-        """The hosts that do not run what they were to run, those that were only spared last."""
+        """The hosts that do not run what they were to run, those that were left alone last."""
         failed = [host for host in self.hosts if host.error is not None]
-        return tuple(sorted(failed, key=lambda host: host.spared))
+        return tuple(sorted(failed, key=lambda host: isinstance(host.error, NotBegun)))
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``--json`` ends with."""

@@ -302,8 +302,9 @@ def test_a_lock_that_was_lost_before_the_change_stops_the_deploy(watched) -> Non
 
 
 def earlier(plan: Any, **changes: Any) -> Entry:
-    entry: Entry = replace(
-        plan.entry,
+    entry: Entry = plan.entry
+    return replace(
+        entry,
         **{
             "id": "20261101-000000-0001",
             "tag": "sha-0000001",
@@ -313,7 +314,6 @@ def earlier(plan: Any, **changes: Any) -> Entry:
             **changes,
         },
     )
-    return entry
 
 
 @pytest.fixture
