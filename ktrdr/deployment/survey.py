@@ -151,7 +151,7 @@ def _disks(lines: Sequence[str]) -> tuple[Disk, ...]:
     found: dict[tuple[int, int], Disk] = {}
     for line in lines:
         size, free, directory = [*line.split(" ", 2), "", ""][:3]
-        if size.isdigit() and free.isdigit():
+        if size.isdecimal() and free.isdecimal():
             # Two directories on one file system are told of once.
             found.setdefault((int(size), int(free)), Disk(directory, int(size), int(free)))
     return tuple(found.values())
