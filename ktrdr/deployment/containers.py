@@ -99,10 +99,10 @@ def read_digests(lines: Iterable[str]) -> dict[str, str]:
 
 
 def contracts(sections: Mapping[str, Iterable[str]]) -> tuple[str, ...] | None:
-    """The contracting migrations that the backend of a look knows; None where it says nothing."""
-    answer = read_answers(sections.get("answers", ())).get("backend", {})
-    known = answer.get("contracts")
-    return tuple(map(str, known)) if isinstance(known, list) else None
+    """The contracting migrations that our services of a look know; None where none says so."""
+    answers = read_answers(sections.get("answers", ())).values()
+    known = [answer["contracts"] for answer in answers if "contracts" in answer]
+    return tuple(map(str, known[0])) if known and isinstance(known[0], list) else None
 
 
 def read_answers(lines: Iterable[str]) -> dict[str, Mapping[str, Any]]:

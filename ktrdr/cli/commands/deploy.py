@@ -10,6 +10,8 @@ from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.lazy import Entry, LazyGroup
 
 ENTRIES: Final = {
+    "check": Entry("ktrdr.cli.deploying.check:check", "Look for all that could go wrong."),
+    "diff": Entry("ktrdr.cli.deploying.diff:diff", "Show what a deploy would change."),
     "core": Entry("ktrdr.cli.deploying.apply:core", "Deploy the core stack, or a service of it."),
     "workers": Entry("ktrdr.cli.deploying.apply:workers", "Deploy the workers of nodes."),
     "all": Entry("ktrdr.cli.deploying.apply:everything", "Deploy the core, then all workers."),

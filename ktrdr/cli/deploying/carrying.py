@@ -22,7 +22,7 @@ from ktrdr.deployment.events import Event, Observer
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.result import DeployResult, failure_to_json
-from ktrdr.deployment.secrets.onepassword import OnePassword
+from ktrdr.deployment.secrets.choice import source_of
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import KtrdrError
 from ktrdr.secret import Scrubber
@@ -64,7 +64,7 @@ class Telling:
             return SshTransport(ssh_program(inventory), scrubber=scrubber)
 
         return deployment.Surroundings(
-            source=OnePassword(),
+            source=source_of(inventory.secrets),
             transport=transport,
             directory=world.directory(inventory),
             drains=world.drains(inventory),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -12,8 +13,8 @@ from ktrdr.cli.deploying.carrying import carry_out, write_line
 from ktrdr.cli.deploying.options import Options, changing
 from ktrdr.cli.hosts import read_inventory, ssh_program
 from ktrdr.deployment import plan as plans
-from ktrdr.deployment import remembering
-from ktrdr.deployment.history import Kind
+from ktrdr.deployment import remembering, schema
+from ktrdr.deployment.history import Entry, Kind
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan, Request, Stamp
 from ktrdr.deployment.remembering import Remembered
@@ -55,18 +56,35 @@ def _plan(
     stamp = world.stamp()
     with SshTransport(ssh_program(inventory)) as transport:
         found = remembering.ask(chosen(inventory, hosts), transport)
-        return [_one(inventory, each, to, options, stamp, transport) for each in found]
+        entries = [remembering.way_back(each, to) for each in found]
+        if not options.skip_validation:
+            _check_schema(inventory, found, entries, transport)
+        return [
+            _one(inventory, each, entry, options, stamp, transport)
+            for each, entry in zip(found, entries, strict=True)
+        ]
+
+
+def _check_schema(
+    inventory: Inventory,
+    found: Sequence[Remembered],
+    entries: Sequence[Entry],
+    transport: Transport,
+) -> None:
+    remembered = [entry for each in found for entry in each.entries]
+    (core,) = chosen(inventory, ["core"])
+    for entry in {entry.tag: entry for entry in entries}.values():
+        schema.check(core, entry, remembered, transport)
 
 
 def _one(
     inventory: Inventory,
     found: Remembered,
-    to: str | None,
+    entry: Entry,
     options: Options,
     stamp: Stamp,
     transport: Transport,
 ) -> Plan:
-    entry = remembering.way_back(found, to)
     release = remembering.kept(found.place, entry, transport)
     last = found.entries[-1]
     request = Request(
