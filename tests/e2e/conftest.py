@@ -29,6 +29,7 @@ ORDER = (
     "deploy",
     "check_diff",
     "stack",
+    "day",
     "errors",
     "failures",
     "development_stack",

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.place import ROOT
-from tests.e2e.conftest import BIN, Lab, node
+from tests.e2e.conftest import BIN, Lab
 from tests.e2e.leaks import leaks_in
 
 WORKER = "backtest-worker-1"
@@ -215,4 +215,4 @@ def test_a_stack_goes_only_when_that_is_meant_and_comes_back_with_its_data(lab: 
 def _nothing_of_ours_is_left_running(lab: Lab):
     yield
     for key in ("core", "B", "C"):
-        assert "docker events" not in lab.on(key, "ps", "ax", "-o", "args"), node(key).host
+        assert "docker events" not in lab.on(key, "ps", "ax", "-o", "args"), key
