@@ -12,15 +12,18 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from ktrdr.deployment.history import Outcome
 from ktrdr.deployment.inventory import HookSettings
+from ktrdr.deployment.plan import Plan
+from ktrdr.deployment.result import DeployResult
 from ktrdr.deployment.transport.output import Output
-from ktrdr.errors import ConfigurationError, Conflict
+from ktrdr.errors import ConfigurationError, Conflict, Interrupted, KtrdrError
 from ktrdr.secret import Scrubber, Secret
 
 DIRECTORY: Final = ".ktrdr/hooks"
@@ -100,6 +103,36 @@ class Facts:
         }
 
 
+def facts_of(plans: Sequence[Plan]) -> Facts:
+    """What there is to tell before anything has happened."""
+    entry = plans[0].entry
+    return Facts(
+        release=entry.id,
+        kind=entry.kind.value,
+        tag=entry.tag,
+        commit=entry.commit or "",
+        service=entry.service,
+        targets=tuple(plan.site.name for plan in plans),
+        hosts=tuple(plan.site.host for plan in plans),
+        performer=entry.who,
+    )
+
+
+def concluded(facts: Facts, result: DeployResult) -> Facts:
+    """The same with what has come of it."""
+    error = result.failed[0].error if result.failed else None
+    if error is not None:
+        return failed(facts, error, result.duration_s)
+    outcome = Outcome.DEPLOYED if result.changed else Outcome.UNCHANGED
+    return replace(facts, outcome=outcome.value, duration_s=result.duration_s)
+
+
+def failed(facts: Facts, error: KtrdrError, duration_s: float) -> Facts:
+    """The same where it came to nothing."""
+    outcome = Outcome.INTERRUPTED if isinstance(error, Interrupted) else Outcome.FAILED
+    return replace(facts, outcome=outcome.value, duration_s=duration_s, reason=error.message)
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """A hook that was run.
@@ -162,6 +195,16 @@ class Hooks:
                 f"{ended}, and so does not allow this deploy",
                 hint="Nothing was changed; do what it asks for, or take it away.",
             )
+
+    def conclude(self, facts: Facts) -> list[str]:
+        """Runs what is to be run at the end; what is returned says which of them failed.
+
+        Args:
+            facts: With what has come of it; see `concluded`.
+        """
+        good = facts.outcome in (Outcome.DEPLOYED, Outcome.UNCHANGED)
+        moments = (Hook.POST_DEPLOY if good else Hook.ON_FAILURE, Hook.NOTIFY)
+        return [said for hook in moments if (said := self.warn(hook, facts))]
 
     def warn(self, hook: Hook, facts: Facts) -> str | None:
         """Runs a hook whose failure changes nothing; what is returned says that it failed."""

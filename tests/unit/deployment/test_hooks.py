@@ -12,9 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ktrdr.deployment.hooks import DIRECTORY, Facts, Hook, Hooks
+from ktrdr.deployment.history import Outcome
+from ktrdr.deployment.hooks import DIRECTORY, Facts, Hook, Hooks, concluded, facts_of, failed
 from ktrdr.deployment.inventory import HookSettings
-from ktrdr.errors import ConfigurationError, Conflict
+from ktrdr.deployment.result import DeployResult, HostResult
+from ktrdr.errors import ConfigurationError, Conflict, Interrupted
 from ktrdr.secret import Scrubber, Secret
 
 FACTS = Facts(
@@ -177,6 +179,24 @@ def test_one_that_leaves_something_running_is_not_waited_for(ground: Ground) -> 
     assert time.monotonic() - began < 2
     assert ended
     assert ended.is_good
+
+
+def test_at_the_end_either_success_or_failure_is_told_and_the_outcome_in_any_case(
+    ground: Ground, planned
+) -> None:
+    for hook in (Hook.POST_DEPLOY, Hook.ON_FAILURE, Hook.NOTIFY):
+        ground.has(hook, 'echo "$KTRDR_OUTCOME $KTRDR_REASON"')
+    before = facts_of([planned("core"), planned("workers")])
+    assert before.targets == ("core", "workers B")
+    assert (before.outcome, before.duration_s) == ("", None)
+    result = DeployResult("r", (HostResult(planned(), Outcome.DEPLOYED),), 3.0, 1, 4)
+    assert ground.hooks().conclude(concluded(before, result)) == []
+    assert ground.lines == [(Hook.POST_DEPLOY, "deployed "), (Hook.NOTIFY, "deployed ")]
+    ground.lines.clear()
+    ground.has(Hook.NOTIFY, "exit 9")
+    (warning,) = ground.hooks().conclude(failed(before, Interrupted("stopped"), 2.0))
+    assert ground.lines == [(Hook.ON_FAILURE, "interrupted stopped")]
+    assert warning == "the hook .ktrdr/hooks/notify ended with exit code 9"
 
 
 @settings(
