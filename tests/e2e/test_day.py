@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -92,11 +94,7 @@ def test_followed_logs_show_what_is_new_and_leave_nothing_behind(lab: Lab) -> No
     try:
         wait_until(lambda: followers("B", lab) > 0 and followers("C", lab) > 0, "both followed")
         lab.on("C", "docker", "restart", f"ktrdr-workers-{WORKER}-1")
-        assert following.stdout
-        text = ""
-        while "Uvicorn running" not in text.partition("Shutting down")[2]:
-            assert select.select([following.stdout], [], [], 30)[0], text
-            text += os.read(following.stdout.fileno(), 65536).decode()
+        read_until(following, "Shutting down.*Uvicorn running")
         began = time.monotonic()
         following.send_signal(signal.SIGINT)
         assert following.wait(10) == 0
@@ -105,6 +103,35 @@ def test_followed_logs_show_what_is_new_and_leave_nothing_behind(lab: Lab) -> No
         following.kill()
         following.communicate()
     wait_until(lambda: followers("B", lab) + followers("C", lab) == 0, "no follower is left")
+
+
+def read_until(process: subprocess.Popen[bytes], wanted: str, text: str = "") -> str:
+    """What a command has written and writes, until it fits."""
+    assert process.stdout
+    while not re.search(wanted, text, re.DOTALL):
+        assert select.select([process.stdout], [], [], 30)[0], text
+        data = os.read(process.stdout.fileno(), 65536)
+        assert data, text
+        text += data.decode()
+    return text
+
+
+def test_a_host_whose_connection_is_cut_is_followed_again_from_its_last_line(lab: Lab) -> None:
+    following = lab.start("deploy", "logs", "-f", "workers", "C", "--tail", "1")
+    try:
+        wait_until(lambda: followers("C", lab) > 0, "it is followed")
+        sessions = lab.on("C", "pgrep", "-f", "^sshd: .*@notty").split()
+        lab.on("C", "kill", *sessions)
+        told = read_until(following, "trying again until it is back")
+        assert "lost: workers C: the connection to" in told
+        lab.on("C", "docker", "restart", f"ktrdr-workers-{WORKER}-1")
+        text = read_until(following, "Shutting down.*Uvicorn running", told)
+        assert "back: workers C is there again" in text
+        following.send_signal(signal.SIGTERM)
+        assert following.wait(10) == 0
+    finally:
+        following.kill()
+        following.communicate()
 
 
 def test_commands_run_in_containers_and_their_exit_code_is_passed_on(lab: Lab) -> None:
