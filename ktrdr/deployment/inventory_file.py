@@ -11,7 +11,15 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from ktrdr.deployment.inventory import Core, Inventory, Ports, Vault, WorkerNode, with_defaults
+from ktrdr.deployment.inventory import (
+    Core,
+    HookSettings,
+    Inventory,
+    Ports,
+    Vault,
+    WorkerNode,
+    with_defaults,
+)
 from ktrdr.errors import ConfigurationError
 from ktrdr.suggestions import did_you_mean
 from ktrdr.yaml_source import KeyPath, YamlFault, dotted, kind_of, read_yaml
@@ -122,6 +130,7 @@ def _known_paths(data: Mapping[str, Any]) -> Iterator[KeyPath]:
 def _models(data: Mapping[str, Any]) -> Iterator[tuple[type[BaseModel], KeyPath]]:
     yield Inventory, ()
     yield Vault, ("secrets",)
+    yield HookSettings, ("hooks",)
     yield Core, ("core",)
     yield Ports, ("core", "ports")
     workers = data.get("workers")

@@ -48,7 +48,7 @@ def exit_code(seen: Sequence[Surveyed]) -> int:
     """What the command ends with: 0 only where all is well, and as it was deployed."""
     if errors := [host.error for host in seen if host.error]:
         return min(error.exit_code for error in errors)
-    if any(host.troubles for host in seen):
+    if any(host.troubles or host.lacks_secrets for host in seen):
         return UNWELL
     return DRIFTED if any(host.drift for host in seen) else 0
 
