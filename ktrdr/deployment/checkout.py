@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -69,6 +70,12 @@ class Checkout:
     def root(self) -> Path:
         """Its top directory."""
         return self._root
+
+    def owner(self) -> str | None:
+        """Whose it is on GitHub, as the remote ``origin`` says; CI puts the images there."""
+        url = _git(self._root, "remote", "get-url", "origin") or b""
+        found = re.search(r"github\.com[:/]+([A-Za-z0-9-]+)/", url.decode("utf-8", "replace"))
+        return found[1].lower() if found else None
 
     def head(self) -> Head:
         """The commit that is checked out.
