@@ -13,7 +13,7 @@ from ktrdr.deployment.compare import Action
 from ktrdr.deployment.history import Outcome
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.result import DeployResult, HostResult, ServiceState
-from ktrdr.errors import KtrdrError
+from ktrdr.errors import KtrdrError, NotBegun
 
 # More names than these stand in the display of the steps alone.
 _NAMED: Final = 3
@@ -53,16 +53,14 @@ def usage(result: DeployResult) -> str:
 
 
 def failure(result: DeployResult) -> KtrdrError:
-    """The error that the command ends with: the first, and how many there are."""
-    first, *others = result.failed
-    error = first.error
+    """The error that the command ends with: the first, naming all hosts that have one."""
+    error = result.failed[0].error
     assert error is not None  # noqa: S101  # it is among the failed
-    if not others:
+    own = [host.plan.site.name for host in result.failed if not isinstance(host.error, NotBegun)]
+    if len(own) == 1:
         return error
-    begun = [host for host in result.failed if host.outcome is not None or host.error is error]
-    names = ", ".join(host.plan.site.name for host in begun)
-    told = type(error)(f"{names}: {error.message}", hint=error.hint)
-    return told if len(begun) > 1 else error
+    names = f"{len(own)} hosts failed ({', '.join(own)}), the first with: "
+    return type(error)(names + error.message, hint=error.hint)
 
 
 def show_plan(console: Console, plan: Plan, *, whole: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from ktrdr.deployment.containers import (
     Container,
@@ -18,6 +18,8 @@ from ktrdr.deployment.containers import (
 from ktrdr.deployment.history import Entry, read
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.steps import Wanted
+
+CONFIGURATION_CHANGED: Final = "its configuration has changed"
 
 
 class Action(StrEnum):
@@ -127,7 +129,7 @@ def _change(
     if container.image_id != images.get(service.image):
         return ServiceChange(service.name, Action.RECREATED, "its tag has another image now")
     if container.config_hash != hashes.get(service.name):
-        return ServiceChange(service.name, Action.RECREATED, "its configuration has changed")
+        return ServiceChange(service.name, Action.RECREATED, CONFIGURATION_CHANGED)
     if not container.is_running:
         return ServiceChange(service.name, Action.STARTED, f"is {container.status}")
     return ServiceChange(service.name, Action.UNCHANGED)

@@ -13,7 +13,7 @@ from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.secrets import requirements
 from ktrdr.deployment.secrets.source import SecretSource
 from ktrdr.deployment.site import REGISTRY_LOGIN
-from ktrdr.secret import Scrubber, Secret
+from ktrdr.secret import Secret
 from ktrdr.tokens import mint_for_node
 
 # The vault's field behind each variable that is passed on as it is.
@@ -71,19 +71,19 @@ def registry_login(inventory: Inventory, token: Secret) -> Secret:
     return Secret(json.dumps({"auths": auths}))
 
 
-def scrubber(
+def hidden(
     fields: Mapping[str, Secret], values: Iterable[Mapping[str, Secret]], plans: Iterable[Plan]
-) -> Scrubber:
-    """What hides the secrets in all that comes back from hosts.
+) -> tuple[Secret, ...]:
+    """What is hidden in all that comes back from hosts.
 
     The database's user name is left out where it is a word of every other line, as ``ktrdr`` is:
     hiding that would make the output illegible, and give it away by its gaps.
     """
     everyday = " ".join(word for plan in plans for word in _everyday_words(plan))
-    return Scrubber(
+    return tuple(
         secret
-        for hidden in (fields, *values)
-        for name, secret in hidden.items()
+        for found in (fields, *values)
+        for name, secret in found.items()
         if name not in ("db_username", "DB_USER") or secret.reveal() not in everyday
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -23,7 +23,7 @@ from ktrdr.deployment.result import DeployResult, HostResult
 from ktrdr.deployment.run import Runner
 from ktrdr.deployment.secrets.source import SecretSource
 from ktrdr.deployment.transport.interface import Transport
-from ktrdr.errors import HostNotReady, Interrupted, KtrdrError
+from ktrdr.errors import Interrupted, KtrdrError, NotBegun
 from ktrdr.secret import Scrubber, Secret
 
 _READING: Final = "read the secrets"
@@ -100,10 +100,15 @@ def deploy(
         Interrupted: Nothing has begun yet.
     """
     began = world.clock.monotonic()
-    fields = _read_secrets(plans, world)
-    now = world.clock.now()
-    values = [credentials.values(fields, inventory, plan, now=now) for plan in plans]
-    with world.transport(credentials.scrubber(fields, values, plans)) as transport:
+    scrubber = Scrubber()
+    with (
+        world.transport(scrubber) as transport,
+        _connecting(transport, plans, manner.parallel),
+    ):
+        fields = _read_secrets(plans, world)
+        now = world.clock.now()
+        values = [credentials.values(fields, inventory, plan, now=now) for plan in plans]
+        scrubber.learn(*credentials.hidden(fields, values, plans))
         signing = fields["jwt_secret"]
         rollout = Rollout(transport, world, manner, inventory, world.drains(signing))
         directory = world.directory(signing)
@@ -119,6 +124,26 @@ def deploy(
             connections=transport.connections,
             scripts=transport.scripts,
         )
+
+
+@contextmanager
+def _connecting(transport: Transport, plans: Sequence[Plan], at_once: int) -> Iterator[None]:
+    """Connects to all hosts while the vault is asked; they are asked for nothing yet.
+
+    A host that cannot be reached says so when it is given its first script.
+    """
+
+    def connect(plan: Plan) -> None:
+        with suppress(KtrdrError):
+            transport.connect(plan.site.host)
+
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        for plan in plans:
+            pool.submit(connect, plan)
+        yield
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _read_secrets(plans: Sequence[Plan], world: Surroundings) -> Mapping[str, Secret]:
@@ -232,10 +257,9 @@ class Rollout:
             failed = [name for name, result in results.items() if not result.is_good]
             if failed:
                 self._wait([pool.submit(runner.abandon) for runner in wave])
-                left = {r.plan.site.name: _left_alone(r.plan, ", ".join(failed)) for r in wave}
                 for runner in wave:
-                    name = runner.plan.site.name
-                    results[name] = HostResult(runner.plan, None, error=left[name])
+                    error = _left_alone(runner.plan, ", ".join(failed))
+                    results[runner.plan.site.name] = HostResult(runner.plan, None, error=error)
                 continue
             done = [pool.submit(self._carry_out_one, runner) for runner in wave]
             self._wait(done)
@@ -296,8 +320,8 @@ def _losses(runners: Sequence[Runner]) -> list[str]:
     ]
 
 
-def _left_alone(plan: Plan, others: str) -> KtrdrError:
-    return HostNotReady(
+def _left_alone(plan: Plan, others: str) -> NotBegun:
+    return NotBegun(
         f"{plan.site.name} was left as it was, because of {others}",
         hint="Mend what is the matter there, or name the hosts that are to be deployed without it.",
     )

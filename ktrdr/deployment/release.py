@@ -61,9 +61,12 @@ class Release:
         return _COMMIT_TAG.fullmatch(self.tag) is not None
 
     def stack(self, target: Target) -> Stack:
+        """What the compose file of the target says."""
+        return stack.read(compose_file(target), self.compose(target))
+
+    def compose(self, target: Target) -> bytes:
         """The compose file of the target."""
-        name = compose_file(target)
-        return stack.read(name, self._file(name))
+        return self._file(compose_file(target))
 
     def settings(self, target: Target) -> dict[str, str]:
         """The variables of the target's ``.env`` file."""

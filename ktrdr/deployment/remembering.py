@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
 from ktrdr.deployment import history
 from ktrdr.deployment import release as releases
+from ktrdr.deployment.abreast import on_each
 from ktrdr.deployment.commands import history as commands
 from ktrdr.deployment.commands.script import Script, render
 from ktrdr.deployment.history import Entry
@@ -18,7 +18,6 @@ from ktrdr.deployment.transport.interface import Transport
 from ktrdr.errors import ConfigurationError, HostNotReady, KtrdrError, NotFound
 
 _TIMEOUT_S: Final = 30.0
-_AT_ONCE: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +37,7 @@ class Remembered:
 
 def ask(places: Sequence[Place], transport: Transport) -> list[Remembered]:
     """The histories of all these hosts; one that cannot be asked does not hide the others."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(lambda place: _ask(place, transport), places))
+    return on_each(lambda place: _ask(place, transport), places, transport)
 
 
 def _ask(place: Place, transport: Transport) -> Remembered:

@@ -11,7 +11,7 @@ from ktrdr.deployment.compare import ServiceChange
 from ktrdr.deployment.containers import Container
 from ktrdr.deployment.history import Entry, Outcome
 from ktrdr.deployment.plan import Plan
-from ktrdr.errors import KtrdrError
+from ktrdr.errors import KtrdrError, NotBegun
 
 # Raised when a key disappears or changes its meaning; new keys may come at any time.
 SCHEMA: Final = 2
@@ -110,9 +110,9 @@ class DeployResult:
 
     @property
     def failed(self) -> tuple[HostResult, ...]:
-        """The hosts that do not run what they were to run, those that were not begun last."""
+        """The hosts that do not run what they were to run, those that were left alone last."""
         failed = [host for host in self.hosts if host.error is not None]
-        return tuple(sorted(failed, key=lambda host: host.outcome is None))
+        return tuple(sorted(failed, key=lambda host: isinstance(host.error, NotBegun)))
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``--json`` ends with."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from ktrdr.cli.deploying import world
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import json_option, write_json, write_table
 from ktrdr.deployment import lock as locks
+from ktrdr.deployment.abreast import on_each
 from ktrdr.deployment.lock import Owner
 from ktrdr.deployment.targets import Place, chosen
 from ktrdr.deployment.transport.interface import Transport
@@ -20,7 +20,6 @@ from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import KtrdrError, UsageError
 
 Asked = tuple[Place, Owner | KtrdrError | None]
-_AT_ONCE = 16
 _HOSTS = click.argument("hosts", nargs=-1, metavar="[core|workers NODE|all]")
 
 
@@ -66,7 +65,7 @@ def _ask(
     question: Callable[[Transport, Place], Owner | None],
 ) -> list[Asked]:
     found = read_inventory(inventory)
-    with SshTransport(ssh_program(found)) as transport, ThreadPoolExecutor(_AT_ONCE) as pool:
+    with SshTransport(ssh_program(found)) as transport:
 
         def one(place: Place) -> Asked:
             try:
@@ -74,7 +73,7 @@ def _ask(
             except KtrdrError as error:
                 return place, error
 
-        return list(pool.map(one, chosen(found, hosts)))
+        return on_each(one, chosen(found, hosts), transport)
 
 
 def _tell(found: list[Asked], *, as_json: bool, was: bool = False) -> None:

@@ -12,7 +12,8 @@ from ktrdr.deployment.commands.script import quote, words
 # One JSON object a container. Not its configuration as a whole: that holds the environment.
 _CONTAINER: Final = (
     '{"id":{{json .Id}},"image":{{json .Image}},"name":{{json .Config.Image}},'
-    '"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}}}'
+    '"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}},'
+    '"created":{{json .Created}}}'
 )
 _IMAGE: Final = '{"id":{{json .Id}},"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}}}'
 
@@ -36,7 +37,7 @@ print(" ".join(answer.partition("\\r\\n\\r\\n")[2].split()))"""
 
 def containers(project: str) -> str:
     """Prints one JSON object for each container of a project, also for those that are stopped."""
-    listing = words("docker", "ps", "--all", "--quiet", "--no-trunc", *_of_project(project))
+    listing = words("docker", "ps", "--all", "--quiet", "--no-trunc", *of_project(project))
     # A container may vanish between the two commands: the others are shown all the same.
     return (
         f"containers=$({listing})\n"
@@ -67,13 +68,25 @@ def images(references: Iterable[str]) -> str:
     )
 
 
+def images_in_use(project: str) -> str:
+    """Prints one JSON object for each image that a container of the project was made from."""
+    listing = words("docker", "ps", "--all", "--quiet", *of_project(project))
+    made_from = words("docker", "inspect", "--format", "{{.Image}}")
+    inspect = words("docker", "image", "inspect", "--format", _IMAGE)
+    return (
+        f"containers=$({listing})\n"
+        f'[ -z "$containers" ] || {{ {made_from} $containers 2>/dev/null || :; }} | sort -u |\n'
+        f"xargs -r {inspect} 2>/dev/null || :"
+    )
+
+
 def answers(project: str, services: Iterable[str]) -> str:
     """Prints ``SERVICE ANSWER`` for each of our own services that is healthy.
 
     The answer is that to ``/api/v1/health`` of the backend or ``/health`` of a worker, on one line;
     it is missing where the service gives none.
     """
-    find = words("docker", "ps", "--quiet", "--filter", "health=healthy", *_of_project(project))
+    find = words("docker", "ps", "--quiet", "--filter", "health=healthy", *of_project(project))
     service = '--filter "label=com.docker.compose.service=$service"'
     ask = words("python3", "-I", "-S", "-c", _ASK)
     return (
@@ -92,7 +105,7 @@ def finish_recreation(project: str) -> str:
     stopped, and stumbles over its own leftover the next time. So where both are there, the new one
     goes and the old one is started; where the old one is gone, the new one takes its place.
     """
-    names = words("docker", "ps", "--all", "--format", "{{.Names}}", *_of_project(project))
+    names = words("docker", "ps", "--all", "--format", "{{.Names}}", *of_project(project))
     return f"""for name in $({names}); do
 case "$name" in
 {_HALF_DONE})
@@ -108,6 +121,25 @@ esac
 done"""
 
 
+def each(verb: str, containers: Iterable[str]) -> str:
+    """Lets Docker do something with containers, all at the same time.
+
+    Args:
+        verb: ``restart`` or ``stop``; each container has the grace period that it was made with.
+        containers: Their ids.
+    """
+    return f"""code=0
+pids=
+for container in {words(*containers)}; do
+docker {verb} "$container" >/dev/null &
+pids="$pids $!"
+done
+for pid in $pids; do
+wait "$pid" || code=$?
+done
+if [ "$code" != 0 ]; then exit "$code"; fi"""
+
+
 def recovery(project: str) -> str:
     """Defines ``recover SECONDS``: whatever of a project was stopped half-way runs again.
 
@@ -115,7 +147,7 @@ def recovery(project: str) -> str:
     stop may do so only at the end of its grace, and until Docker answers, if it is away. Fails when
     the time is up before.
     """
-    idle = words("docker", "ps", "--all", "--quiet", *_of_project(project), *_NOT_RUNNING)
+    idle = words("docker", "ps", "--all", "--quiet", *of_project(project), *_NOT_RUNNING)
     return f"""finish() {{
 {finish_recreation(project)}
 }}
@@ -172,6 +204,7 @@ def logs(containers: Iterable[str], *, lines: int) -> str:
     )
 
 
-def _of_project(project: str) -> tuple[str, ...]:
+def of_project(project: str) -> tuple[str, ...]:
+    """The filters of ``docker ps`` that let a project's own containers through."""
     labels = (f"com.docker.compose.project={project}", "com.docker.compose.oneoff=False")
     return tuple(word for label in labels for word in ("--filter", f"label={label}"))

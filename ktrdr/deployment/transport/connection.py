@@ -65,6 +65,19 @@ class SshProgram:
         except (FileNotFoundError, PermissionError) as exc:
             raise diagnosis.ssh_missing(self.executable) from exc
 
+    def attach(self, host: str, command: str) -> int:
+        """Runs a command with the user's own terminal, and returns its exit code.
+
+        Raises:
+            HostUnreachable: There is no such program.
+        """
+        try:
+            # Of two such options ssh heeds the last.
+            done = subprocess.run([*self._arguments(), "-t", "--", host, command], check=False)
+        except (FileNotFoundError, PermissionError) as exc:
+            raise diagnosis.ssh_missing(self.executable) from exc
+        return done.returncode
+
     def _arguments(self) -> list[str]:
         arguments = [self.executable, "-T"]
         if self.config:

@@ -61,6 +61,14 @@ class Transport(Protocol):
         """
         ...
 
+    def connect(self, host: str) -> None:
+        """Connects beforehand, so that the first script need not wait for it.
+
+        Raises:
+            HostUnreachable: As for `run`.
+        """
+        ...
+
     def interrupt(self) -> None:
         """Ends the scripts that other threads run now, and do not stay; later ones may run."""
         ...

@@ -125,6 +125,9 @@ class RecordingTransport:
         self._reached.add(host)
         return self._play(host, answer, timeout_s, on_line)
 
+    def connect(self, host: str) -> None:
+        """Does nothing: whether a host can be reached is told by its first answer."""
+
     def interrupt(self) -> None:
         """Ends nothing: all that is run here has ended, except for what stays."""
 

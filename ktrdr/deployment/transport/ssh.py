@@ -57,6 +57,7 @@ class SshTransport:
         self._state = threading.Lock()
         self._opening: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._connections: dict[str, Connection] = {}
+        self._failures: dict[str, tuple[float, KtrdrError]] = {}
         self._shells: set[subprocess.Popen[bytes]] = set()
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._numbers = itertools.count()
@@ -115,6 +116,10 @@ class SshTransport:
             raise diagnosis.cut_short(host)
         return RemoteResult(code, out.text, err.text, time.monotonic() - started)
 
+    def connect(self, host: str) -> None:
+        """See `Transport.connect`."""
+        self._connection_to(host, self._bell)
+
     def interrupt(self) -> None:
         """See `Transport.interrupt`."""
         with self._state:
@@ -139,16 +144,29 @@ class SshTransport:
 
     def _connection_to(self, host: str, bell: Bell | None) -> Connection:
         """The open connection to the host, opened or opened anew where needed."""
+        asked = time.monotonic()
         with self._state:
             opening = self._opening[host]
         with opening:
             connection = self._connections.get(host)
-            if connection is None or not connection.alive:
-                if connection is not None:
-                    connection.close()
+            if connection is not None and connection.alive:
+                return connection
+            self._raise_what_failed_since(asked, host)
+            if connection is not None:
+                connection.close()
+            try:
                 connection = Connection(self._program, host, self._new_directory(), bell)
-                self._keep(connection)
+            except KtrdrError as error:
+                self._failures[host] = (time.monotonic(), error)
+                raise
+            self._keep(connection)
             return connection
+
+    def _raise_what_failed_since(self, asked: float, host: str) -> None:
+        """Lets those who waited for an attempt share its failure, rather than fail one by one."""
+        when, error = self._failures.get(host, (0.0, None))
+        if error is not None and when >= asked:
+            raise error
 
     def _keep(self, connection: Connection) -> None:
         with self._state:
