@@ -91,6 +91,12 @@ class Checkout:
         found = re.search(r"github\.com[:/]+([A-Za-z0-9-]+)/", url.decode("utf-8", "replace"))
         return found[1].lower() if found else None
 
+    def recent(self, count: int) -> list[tuple[str, str]]:
+        """The last commits, newest first, each with the first line of its message."""
+        log = _git(self._root, "log", f"--max-count={count}", "--format=%H %s") or b""
+        lines = log.decode("utf-8", "replace").splitlines()
+        return [(commit, subject) for commit, _, subject in (each.partition(" ") for each in lines)]
+
     def head(self) -> Head:
         """The commit that is checked out.
 
