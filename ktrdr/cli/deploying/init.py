@@ -27,7 +27,7 @@ _NODES: Final = ("B", "C")
 _NEXT: Final = """\
 Next:
   ktrdr secrets check    whether the secrets are there and good
-  ktrdr deploy check     whether the hosts are ready; docs/deploying.md says what they need
+  ktrdr deploy check     whether the hosts are ready (docs/deploying.md has the list)
   ktrdr deploy all       the first deploy"""
 
 
