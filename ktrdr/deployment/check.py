@@ -19,7 +19,6 @@ from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.secrets import inspection, requirements
 from ktrdr.deployment.secrets.choice import described
-from ktrdr.deployment.secrets.choice import described
 from ktrdr.deployment.secrets.source import SecretSource
 from ktrdr.deployment.site import REGISTRY_LOGIN
 from ktrdr.deployment.targets import Place

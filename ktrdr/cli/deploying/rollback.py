@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploying import world
 from ktrdr.cli.deploying.carrying import carry_out, write_line
@@ -26,7 +27,9 @@ from ktrdr.errors import KtrdrError
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("hosts", nargs=-1, metavar="[core|workers NODE|all]")
+@click.argument(
+    "hosts", nargs=-1, metavar="[core|workers NODE|all]", shell_complete=completion.hosts
+)
 @click.option(
     "--to",
     metavar="RELEASE",
