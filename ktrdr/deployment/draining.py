@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from ktrdr.contracts import Worker
 from ktrdr.deployment import events
 from ktrdr.deployment.run import Runner
 from ktrdr.errors import KtrdrError
+
+if TYPE_CHECKING:
+    from ktrdr.contracts import Worker
 
 _TITLE: Final = "let workers finish"
 _LOOK_EVERY_S: Final = 1.0

@@ -39,6 +39,8 @@ def carry_out(plans: Sequence[Plan], inventory: Inventory, options: Options) -> 
     if options.verbose > 1:
         for plan in plans:
             deploy_summary.show_plan(console(err=True), plan, whole=False)
+    if any(plan.site.target == "workers" for plan in plans):
+        world.load_ahead()
     try:
         with world.signals_as_ctrl_c(), telling.display:
             surroundings = telling.surroundings(inventory)
