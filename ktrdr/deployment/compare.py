@@ -57,17 +57,21 @@ class Comparison:
         files: The configuration files that change: ``+ FILE`` or ``- FILE``.
         before: The containers that are there.
         losses: What could be lost, each in one sentence; the operator is asked.
+        unfinished: Whether a deploy before this one stopped in the middle of changing something.
     """
 
     services: tuple[ServiceChange, ...]
     files: tuple[str, ...]
     before: Snapshot
     losses: tuple[str, ...]
+    unfinished: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Whether the host is already as it is to be."""
-        return not self.files and all(change.action is Action.UNCHANGED for change in self.services)
+        return not (self.files or self.unfinished) and all(
+            change.action is Action.UNCHANGED for change in self.services
+        )
 
 
 def compare(plan: Plan, sections: Mapping[str, Sequence[str]]) -> Comparison:
@@ -84,6 +88,7 @@ def compare(plan: Plan, sections: Mapping[str, Sequence[str]]) -> Comparison:
         files=tuple(sections.get("files", ())),
         before=before,
         losses=tuple(_losses(changes, before, read_answers(sections.get("answers", ())))),
+        unfinished=bool(sections.get("unfinished")),
     )
 
 

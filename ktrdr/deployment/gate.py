@@ -120,7 +120,7 @@ class HealthGate:
         except KtrdrError as error:
             # Each worker has been told by the backend that it is registered. That this machine
             # cannot ask as well is worth a warning, and no reason to call the deploy failed.
-            self._warn(
+            self.warn(
                 f"the backend could not be asked for its workers from here ({error.message}); "
                 "the workers themselves say that they are registered"
             )
@@ -146,6 +146,7 @@ class HealthGate:
     def _there(self, found: Mapping[str, Sequence[str]]) -> Snapshot:
         return containers.read_containers(found.get("containers", ()))
 
-    def _warn(self, message: str) -> None:
+    def warn(self, message: str) -> None:
+        """Tells the operator something that the deploy can live with."""
         self.warnings.append(message)
         self.observe(events.Warned(message))

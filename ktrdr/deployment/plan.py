@@ -98,6 +98,7 @@ def make(inventory: Inventory, request: Request, release: Release) -> Plan:
         file=compose_file(request.target),
         env_file=env_file(request.target),
         profiles=profiles,
+        overrides=(release.in_memory(request.target),) if site.in_memory else (),
     )
     builder = StepBuilder(
         site=site,

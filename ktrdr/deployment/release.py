@@ -19,6 +19,7 @@ _COMMIT_TAG: Final = re.compile(r"sha-([0-9a-f]{7})")
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _SHORT: Final = 7
 
+# Of releases up to 0.1.0, which mount a file there.
 DATABASE: Final = "deploy/db/"
 MONITORING: Final = "monitoring/"
 GRAFANA: Final = "monitoring/grafana/"
@@ -58,6 +59,16 @@ class Release:
         """The variables of the target's ``.env`` file."""
         return stack.read_settings(self._file(env_file(target)))
 
+    def in_memory(self, target: Target) -> str:
+        """The name of the compose file that delivers the target's secrets in memory.
+
+        Raises:
+            ConfigurationError: The release has none.
+        """
+        name = memory_file(target)
+        self._file(name)
+        return name
+
     def digest(self, below: str, *, except_below: str = "") -> str:
         """A hash over names and contents of the files under a directory; changes with any."""
         whole = hashlib.sha256()
@@ -86,9 +97,14 @@ def env_file(target: Target) -> str:
     return f".env.{target}"
 
 
+def memory_file(target: Target) -> str:
+    """The name of the compose file that delivers the target's secrets in memory."""
+    return f"deploy/tmpfs/{target}.yml"
+
+
 def shipped_paths(target: Target) -> tuple[str, ...]:
     """What belongs on a host of this target; a path that ends in a slash is a directory."""
-    files = (compose_file(target), env_file(target))
+    files = (compose_file(target), env_file(target), memory_file(target))
     return (*files, DATABASE, MONITORING) if target == "core" else files
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from ktrdr.deployment import compare, events, faults, preflight
+from ktrdr.deployment import compare, events, faults, handover, preflight
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.commands import sections
 from ktrdr.deployment.commands.script import Script, render
@@ -129,6 +129,8 @@ class Runner:
                 if isinstance(error, DeploymentFailed):
                     self._gate.show_logs_of_unwell(self._step(StepKind.VERIFY))
                 raise error
+            for remark in handover.remarks(self.plan.site, sections.split(result.stdout)):
+                self._gate.warn(remark)
         self._undo.clear()
 
     def _verify(self, before: Snapshot) -> Snapshot:

@@ -19,6 +19,7 @@ from ktrdr.deployment.commands import release as files
 from ktrdr.deployment.commands.compose import Compose
 from ktrdr.deployment.commands.script import Script
 from ktrdr.deployment.commands.sections import section
+from ktrdr.deployment.handover import Handover
 from ktrdr.deployment.release import MONITORING, Release
 from ktrdr.deployment.site import REGISTRY_LOGIN, Site
 
@@ -118,6 +119,7 @@ class StepBuilder:
             files.stage(workdir),
             section("pull"),
             *self._pulls(),
+            *self._handover.looks(),
             section("hashes"),
             self._staged().hashes(),
             section("images"),
@@ -143,10 +145,17 @@ class StepBuilder:
         needs = [service.name for service in self.needed]
         up = self.project.up(self.service, dependencies=needs)
         finish = docker.finish_recreation(self.site.project)
-        body = [files.place(self.site.workdir, self.release.files, self._swept()), finish, up]
+        body = [
+            files.place(self.site.workdir, self.release.files, self._swept()),
+            finish,
+            *self._handover.before_up(),
+            up,
+            *self._handover.after_up(),
+        ]
         if self.surplus:
             body.append(self.project.remove(self.surplus))
-        script = Script("\n".join(body), self.site.settings, self.site.secrets)
+        secrets = (*self.site.secrets, *self.site.derived)
+        script = Script("\n".join(body), self.site.settings, secrets)
         return self._step(StepKind.APPLY, "apply", script, _APPLY_TIMEOUT_S, undo=Script(finish))
 
     def _verify(self) -> Step:
@@ -178,6 +187,13 @@ class StepBuilder:
             pull = staged.pull(names, policy="missing")
             pulls.append(compose.unless_images_are_there(images, pull))
         return pulls
+
+    @property
+    def _handover(self) -> Handover:
+        names = tuple(service.name for service in self.wanted)
+        ours = [service.image for service in self.wanted if service.says_version]
+        image = (ours or [service.image for service in self.wanted])[0]
+        return Handover(self.site, self.project, names, self.service is None, image)
 
     def _staged(self) -> Compose:
         return self.project.at(files.staging(self.site.workdir))

@@ -1,9 +1,9 @@
 """A stand-in for Grafana, for the rehearsal homelab alone.
 
 It keeps the administrator's password as the original does (taken from the environment at the first
-start only, changed through the API or `grafana cli admin reset-admin-password --password-from-stdin`
-afterwards), reads the provisioned data sources and dashboards from the original's directories, and
-shows on its page that it is a stand-in.
+start only, changed afterwards through the API or by `grafana cli admin reset-admin-password
+--password-from-stdin`), reads the provisioned data sources and dashboards from the original's
+directories, and shows on its page that it is a stand-in.
 """
 
 from __future__ import annotations
