@@ -131,8 +131,8 @@ def fetching_failed(plan: Plan, phase: str, result: RemoteResult) -> KtrdrError:
         )
     if phase == ROLE:
         return SecretsError(
-            f"db_username was changed in the vault, and the database on {plan.site.host} belongs to "
-            "the role that it named before",
+            f"db_username was changed in the vault, and the database on {plan.site.host} belongs "
+            "to the role that it named before",
             hint="Put the former name back into the vault; docs/secrets.md says how to rename a "
             "role by hand.",
         )

@@ -140,6 +140,22 @@ fi
 done"""
 
 
+_MEMORY: Final = f"""existing={ROOT}
+[ -d "$existing" ] || existing=/run
+fact memory "$(stat -f -c %T "$existing" 2>/dev/null || echo unknown)"
+# Pages of a tmpfs may be written to swap; memory that is compressed, or encrypted, is none.
+swap=none
+while read -r device _; do
+case $device in
+Filename | /dev/zram*) ;;
+/dev/dm-*) grep -q ^CRYPT- "/sys/block/${{device#/dev/}}/dm/uuid" 2>/dev/null || swap=$device ;;
+*) swap=$device ;;
+esac
+done </proc/swaps
+! grep -q " $existing tmpfs [^ ]*noswap" /proc/mounts || swap=none
+fact swap "$swap\""""
+
+
 def directory_of(project: str) -> str:
     """Where the secrets of a project's containers are."""
     return f"{ROOT}/{project}"
@@ -207,24 +223,8 @@ def presence(project: str) -> str:
 
 
 def memory() -> str:
-    """Prints ``NAME=VALUE`` lines: what the directory is on, and what of it could be swapped out."""
+    """Prints, by what `host.facts` defines, what the directory is on, and whether it is swapped."""
     return _MEMORY
-
-
-_MEMORY: Final = f"""existing={ROOT}
-[ -d "$existing" ] || existing=/run
-fact memory "$(stat -f -c %T "$existing" 2>/dev/null || echo unknown)"
-# Pages of a tmpfs may be written to swap; memory that is compressed, or encrypted, is none.
-swap=none
-while read -r device _; do
-case $device in
-Filename | /dev/zram*) ;;
-/dev/dm-*) grep -q ^CRYPT- "/sys/block/${{device#/dev/}}/dm/uuid" 2>/dev/null || swap=$device ;;
-*) swap=$device ;;
-esac
-done </proc/swaps
-! grep -q " $existing tmpfs [^ ]*noswap" /proc/mounts || swap=none
-fact swap "$swap\""""
 
 
 def _as_root(image: str) -> str:

@@ -22,7 +22,8 @@ _READY_WITHIN_S: Final = 60
 # has from a file is read from the host's memory or, where only root may do that, by itself.
 _RECALL: Final = """mark=$(cat /proc/sys/kernel/random/uuid)
 environment_of() {
-docker container inspect --format "{{range .Config.Env}}$mark{{.}}{{end}}$mark" "$1" 2>/dev/null || :
+format="{{range .Config.Env}}$mark{{.}}{{end}}$mark"
+docker container inspect --format "$format" "$1" 2>/dev/null || :
 }
 recall() {
 case "$environment" in
@@ -33,7 +34,7 @@ esac
 }
 recall_file() {
 kept=@directory@/backend/${1##*/}
-recalled=$(cat "$kept" 2>/dev/null || docker exec @backend@ cat "$1" 2>/dev/null || :; echo x)
+recalled=$({ cat "$kept" || docker exec @backend@ cat "$1" || :; } 2>/dev/null; echo x)
 recalled=${recalled%x}
 }"""
 
@@ -205,7 +206,7 @@ def finish(workdir: str, *, whole: bool) -> str:
 
 
 def unfinished(workdir: str) -> str:
-    """Prints a line, in a section ``unfinished``, where a deploy began to change something and did not come to its end."""
+    """Prints a line, in a section ``unfinished``, where a deploy did not come to its end."""
     note = quote(f"{workdir}/{_UNFINISHED}")
     return f"{section('unfinished')}\n[ ! -e {note} ] || echo unfinished"
 

@@ -101,6 +101,12 @@ def test_no_health_check_names_a_secret(core):
         assert "PASSWORD" not in str(service.get("healthcheck"))
 
 
+def test_the_database_is_made_with_a_password_that_nobody_knows(core):
+    environment = core["services"]["db"]["environment"]
+    assert environment["POSTGRES_PASSWORD_FILE"] == "/proc/sys/kernel/random/uuid"
+    assert "POSTGRES_PASSWORD" not in environment
+
+
 def test_images_of_third_parties_are_pinned_to_a_full_version(core):
     for name in ("db", "prometheus", "grafana", "jaeger"):
         image = core["services"][name]["image"]
