@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from ktrdr.deployment.commands import compose, docker, host
+from ktrdr.deployment.commands import compose, delivery, docker, host
 from ktrdr.deployment.commands import release as files
 from ktrdr.deployment.commands.compose import Compose
 from ktrdr.deployment.commands.script import Script
@@ -110,6 +110,8 @@ class StepBuilder:
         body = host.facts(
             site.workdir, site.shared_directory, shared_is_mounted=site.shared_is_mounted
         )
+        if site.in_memory:
+            body += f"\n{delivery.memory()}"
         return self._step(StepKind.CHECK, "check the host", Script(body), _CHECK_TIMEOUT_S)
 
     def _fetch(self) -> Step:
