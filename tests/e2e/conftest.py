@@ -24,7 +24,10 @@ ODD = "'\"$`\\%#=&;|<>(){}*?!~ \t\né日本"
 
 
 # From what only looks to what breaks things; the README's commands start from a bare lab again.
-ORDER = ("lab", "deploy", "stack", "errors", "failures", "development_stack", "readme")
+ORDER = (
+    *("lab", "deploy", "stack", "rotation", "memory", "errors", "failures"),
+    *("development_stack", "readme"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
