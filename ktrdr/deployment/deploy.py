@@ -173,6 +173,7 @@ class Rollout:
         manner: How they are gone about.
         inventory: What is where.
         drains: The way to drain nodes.
+        workers_follow: Whether the workers of all nodes are among the hosts.
         stopping: Set when the operator wants everything to stop.
     """
 
@@ -181,6 +182,7 @@ class Rollout:
     manner: Manner
     inventory: Inventory
     drains: Drains
+    workers_follow: bool = False
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def runner(
@@ -195,6 +197,7 @@ class Rollout:
             directory=directory,
             replan=self._replan if self.manner.restore else None,
             lock_wait_s=self.manner.lock_wait_s,
+            workers_follow=self.workers_follow,
             stopping=self.stopping,
             clock=self.world.clock,
         )
