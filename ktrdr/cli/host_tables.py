@@ -40,6 +40,9 @@ def host_pairs(host: Surveyed) -> list[tuple[str, str]]:
     pairs = [("last", _said(host.last, host.now) if host.last else "no deploy is recorded here")]
     if host.owner:
         pairs.append(("locked", f"by {host.owner}"))
+    if host.lacks_secrets:
+        command = f"ktrdr deploy {host.place.name}{'' if host.place.node else ' all'}"
+        pairs.append(("secrets", f"this host was restarted: run `{command}`"))
     pairs += [("disk", _disk(disk)) for disk in host.disks]
     pairs += [("unwell", f"{trouble.service} {trouble.reason}") for trouble in host.troubles]
     pairs += [("drift", each) for each in host.drift]
@@ -64,6 +67,7 @@ def host_to_json(host: Surveyed) -> dict[str, Any]:
             {"service": trouble.service, "reason": trouble.reason} for trouble in host.troubles
         ],
         "drift": list(host.drift),
+        "lacks_secrets": host.lacks_secrets,
         "lock": {
             "who": owner.who, "reason": owner.reason, "since": owner.since.isoformat(),
         } if owner else None,
@@ -100,8 +104,8 @@ def _service(host: Surveyed, each: Container) -> dict[str, Any]:
 
 def _said(entry: Entry, now: datetime | None) -> str:
     what = entry.tag if entry.service == "all" else f"{entry.service} {entry.tag}"
-    how = f"{entry.kind.value} {entry.outcome.value}"
-    return f"{what}: {how} {ago(entry.began, now)} by {entry.who} ({entry.id})"
+    when = f"{entry.outcome.value} {ago(entry.began, now)}"
+    return f"{what} {when} by {entry.who} ({entry.kind.value} {entry.id})"
 
 
 def _disk(disk: Disk) -> str:

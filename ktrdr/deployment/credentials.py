@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
+from ktrdr.deployment.commands.rotation import VERIFIER
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan
-from ktrdr.deployment.secrets import requirements
+from ktrdr.deployment.secrets import requirements, scram
 from ktrdr.deployment.secrets.source import SecretSource
 from ktrdr.deployment.site import REGISTRY_LOGIN
 from ktrdr.secret import Secret
@@ -60,6 +61,10 @@ def values(
     found = {name: known[name] for name in plan.site.secrets if name in known}
     if "WORKER_TOKEN" in plan.site.secrets:
         found["WORKER_TOKEN"] = mint_for_node(fields[_SIGNING], plan.site.host, now=now)
+    if VERIFIER in plan.site.derived:
+        found[VERIFIER] = scram.verifier(
+            known["DB_USER"], known["DB_PASSWORD"], key=fields[_SIGNING]
+        )
     found[REGISTRY_LOGIN] = registry_login(inventory, fields[_REGISTRY])
     return found
 

@@ -8,7 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from ktrdr.deployment import compare, containers, events, faults, history, preflight, remembering
+from ktrdr.deployment import (
+    compare,
+    containers,
+    events,
+    faults,
+    handover,
+    history,
+    preflight,
+    remembering,
+)
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.commands import history as records
 from ktrdr.deployment.commands import lock as locking
@@ -57,6 +66,7 @@ class Runner:
         directory: Asks the backend for its workers.
         replan: Plans the way back when the release does not become healthy; None leaves the wreck.
         lock_wait_s: How long to wait for somebody else's lock (s).
+        workers_follow: Whether the workers of all nodes are deployed after this host.
         stopping: Set when the operator wants everything to stop.
         clock: The time.
     """
@@ -68,6 +78,7 @@ class Runner:
     directory: WorkerDirectory
     replan: Replan | None = None
     lock_wait_s: float = 0.0
+    workers_follow: bool = False
     stopping: threading.Event = field(default_factory=threading.Event)
     clock: Clock = field(default_factory=Clock)
     _lock: Held = field(init=False)
@@ -96,7 +107,7 @@ class Runner:
         try:
             self._lock.take(self.lock_wait_s)
             self._check()
-            self._lock.confirm()
+            self._lock.confirm(self.stopping)
             return self._fetch()
         except BaseException:
             self.abandon()
@@ -194,6 +205,10 @@ class Runner:
                 if isinstance(error, DeploymentFailed):
                     self._gate.show_logs_of_unwell(self._step(StepKind.VERIFY))
                 raise error
+            said = sections.split(result.stdout)
+            follow = self.workers_follow
+            for remark in handover.remarks(self.plan.site, said, workers_follow=follow):
+                self._gate.warn(remark)
         self._undo.clear()
 
     def _verify(self, comparison: Comparison) -> Snapshot:
@@ -224,10 +239,12 @@ class Runner:
         lines = [entry.ended()] if self._has_begun else [entry.begun(), entry.ended()]
         step = self.plan.builder.record(*lines, good=outcome.is_good)
         try:
-            self._run(step.script, step.timeout_s, observed=False, even_now=True)
-        except (KtrdrError, KeyboardInterrupt):
-            # Then the history says that it was cut off, which is what it was.
+            told = self._run(step.script, step.timeout_s, observed=False, even_now=True)
+        except KtrdrError:
+            told = None
+        if told is None or told.exit_code:
             self._gate.warn("the host could not be told how this ended: its history says cut off")
+            self._lock.give_back()
 
     # -------------------------------------------------------------------------------- the way back
 

@@ -56,6 +56,8 @@ class Surveyed:
         history: What was deployed, oldest first.
         owner: Who has the lock.
         disks: Its file systems.
+        delivery: Where secrets are delivered in the host's memory, whether they are there, by who
+            is to get them; empty where they are delivered another way.
         error: Why it could not be seen, or not all of it.
     """
 
@@ -68,6 +70,7 @@ class Surveyed:
     history: tuple[Entry, ...] = ()
     owner: Owner | None = None
     disks: tuple[Disk, ...] = ()
+    delivery: Mapping[str, bool] = field(default_factory=dict)
     error: KtrdrError | None = None
 
     @property
@@ -79,6 +82,11 @@ class Surveyed:
     def last(self) -> Entry | None:
         """What was done there last."""
         return self.history[-1] if self.history else None
+
+    @property
+    def lacks_secrets(self) -> bool:
+        """Whether the host was restarted since its last deploy, and its secrets are gone."""
+        return not all(self.delivery.values())
 
     def digest(self, container: Container) -> str:
         """The digest of the image that a container runs; empty where no registry gave it one."""
@@ -124,6 +132,7 @@ def _read(
         history=entries,
         owner=lock.read_shown(found.get("lock", [])),
         disks=_disks(found.get("disk", ())),
+        delivery=_delivery(found.get("delivery", ())),
         error=error,
     )
 
@@ -147,11 +156,17 @@ def _troubles(containers: Sequence[Container], now: datetime) -> tuple[Trouble, 
     return tuple(trouble for trouble in found if trouble.service not in starting)
 
 
+def _delivery(lines: Sequence[str]) -> dict[str, bool]:
+    """From ``present NAME`` and ``absent NAME``."""
+    pairs = (line.partition(" ") for line in lines)
+    return {name: word == "present" for word, _, name in pairs if word in ("present", "absent")}
+
+
 def _disks(lines: Sequence[str]) -> tuple[Disk, ...]:
     found: dict[tuple[int, int], Disk] = {}
     for line in lines:
         size, free, directory = [*line.split(" ", 2), "", ""][:3]
-        if size.isdigit() and free.isdigit():
+        if size.isdecimal() and free.isdecimal():
             # Two directories on one file system are told of once.
             found.setdefault((int(size), int(free)), Disk(directory, int(size), int(free)))
     return tuple(found.values())

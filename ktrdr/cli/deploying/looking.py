@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from ktrdr.cli import completion
 from ktrdr.cli.deploying import world
 from ktrdr.cli.deploying.options import set_option, tag_option
 from ktrdr.cli.hosts import inventory_option
@@ -30,7 +31,9 @@ def looking(command: Callable[..., None]) -> Callable[..., None]:
     """The hosts a command is about, and the options to say what would be deployed to them."""
     for option in reversed(_OPTIONS):
         command = option(command)
-    return click.argument("hosts", nargs=-1, metavar="[core|workers NODE|all]")(command)
+    return click.argument(
+        "hosts", nargs=-1, metavar="[core|workers NODE|all]", shell_complete=completion.hosts
+    )(command)
 
 
 def plan_for(

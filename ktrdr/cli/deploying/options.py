@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from ktrdr.cli import completion
 from ktrdr.cli.hosts import inventory_option
 from ktrdr.deployment import plan as plans
 from ktrdr.deployment.deploy import DEFAULT_PARALLEL, Manner
@@ -57,6 +58,7 @@ tag_option: Final = click.option(
     envvar="KTRDR_DEPLOY_TAG",
     show_envvar=True,
     metavar="TAG",
+    shell_complete=completion.tags,
     help="The image to deploy; by default that of the commit that is checked out.",
 )
 set_option: Final = click.option(
