@@ -10,7 +10,7 @@ from typing import Final
 
 from ktrdr.deployment import abreast, credentials, faults, lock, preflight
 from ktrdr.deployment.clock import Clock
-from ktrdr.deployment.commands import host, ports, registry
+from ktrdr.deployment.commands import delivery, host, ports, registry
 from ktrdr.deployment.commands import lock as locking
 from ktrdr.deployment.commands.registry import Answer
 from ktrdr.deployment.commands.script import Script, render
@@ -132,6 +132,7 @@ class Checker:
             ),
             ports.facts(),
             _LOCK.format(show=locking.show(site.workdir)),
+            *([delivery.memory()] if site.in_memory else []),
             ports.reaches(self._ways(plan)),
         ]
         result = self._run(plan, Script("\n".join(body)))

@@ -8,8 +8,8 @@ from typing import Final
 
 from ktrdr.deployment import abreast, compare, difference, faults, history, stack
 from ktrdr.deployment.checkout import Between, Checkout
+from ktrdr.deployment.commands import delivery, docker, registry, rotation, sections
 from ktrdr.deployment.commands import difference as commands
-from ktrdr.deployment.commands import docker, registry, sections
 from ktrdr.deployment.commands import history as records
 from ktrdr.deployment.commands import release as archives
 from ktrdr.deployment.commands.compose import Compose
@@ -17,9 +17,11 @@ from ktrdr.deployment.commands.difference import Handed
 from ktrdr.deployment.commands.script import Script, render
 from ktrdr.deployment.commands.sections import section
 from ktrdr.deployment.compare import Action, Comparison, ServiceChange
+from ktrdr.deployment.delivered import read_delivery
 from ktrdr.deployment.difference import Difference
+from ktrdr.deployment.handover import ROLE
 from ktrdr.deployment.plan import Plan
-from ktrdr.deployment.release import MONITORING, compose_file, env_file
+from ktrdr.deployment.release import MONITORING
 from ktrdr.deployment.site import REGISTRY_LOGIN
 from ktrdr.deployment.targets import Place
 from ktrdr.deployment.transport.interface import RemoteResult, Transport
@@ -27,6 +29,8 @@ from ktrdr.errors import KtrdrError
 from ktrdr.secret import Secret
 
 _TIMEOUT_S: Final = 60.0
+# What a deploy keeps of a former ``jwt_secret``.
+_CARRIED_OVER: Final = ("JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_UNTIL")
 # Far enough back to find the release that runs.
 _EVENTS: Final = 40
 
@@ -57,11 +61,10 @@ class Differ:
     def script(self, plan: Plan) -> Script:
         """What is asked of a host."""
         site, place = plan.site, commands.staging(self.mark)
-        compose = self._compose(plan)
+        # With all profiles: the hash of a service does not depend on the others.
+        compose = replace(plan.builder.project, profiles=("*",)).at(place)
+        kept = _kept(plan, compose)
         swept = MONITORING if site.target == "core" else ""
-        handed = [
-            Handed(*pair) for pair in stack.handed(plan.release.compose(site.target), site.secrets)
-        ]
         body = [
             commands.stage(place),
             section("files"),
@@ -72,29 +75,19 @@ class Differ:
             docker.containers(site.project),
             section("images"),
             docker.images(sorted({service.image for service in plan.wanted})),
+            delivery.presence(site.project),
             *self._registry(plan),
-            section("hashes"),
-            compose.hashes() if self.values else _kept(site.project, handed, compose),
         ]
         if self.values:
-            body += [section("unchanged"), _kept(site.project, handed, compose)]
+            looks = plan.builder.handover.looks()
+            body += [*looks, section("hashes"), compose.hashes(), section("unchanged"), kept]
+        else:
+            body += [rotation.unfinished(site.workdir), section("hashes"), kept]
         if plan.surplus:
             body += [section("answers"), docker.answers(site.project, plan.surplus)]
         names = (*site.secrets, REGISTRY_LOGIN) if self.values else ()
         archive = archives.archive(plan.release.files)
         return Script("\n".join(body), site.settings, names, archive)
-
-    def _compose(self, plan: Plan) -> Compose:
-        # With all profiles: the hash of a service does not depend on the others.
-        site = plan.site
-        return Compose(
-            project=site.project,
-            directory=site.workdir,
-            files=commands.staging(self.mark),
-            file=compose_file(site.target),
-            env_file=env_file(site.target),
-            profiles=("*",),
-        )
 
     def _registry(self, plan: Plan) -> list[str]:
         """Whether a tag that can move has moved only the registry knows, and it wants a login."""
@@ -122,11 +115,9 @@ class Differ:
         comparison = compare.compare(
             plan, {**found, "files": [f"{file.sign} {file.path}" for file in files]}
         )
-        altered = {change.name for change in settings}
+        altered, rotated = {change.name for change in settings}, _rotated(found)
         changes = [
-            difference.explained(
-                plan, change, files, altered, rotated=change.service in _rotated(found)
-            )
+            difference.explained(plan, change, files, altered, rotated=change.service in rotated)
             for change in comparison.services
         ]
         moved = _moved(found)
@@ -138,8 +129,9 @@ class Differ:
             settings=settings,
             files=files,
             losses=comparison.losses,
+            unfinished=comparison.unfinished,
             commits=self._commits(plan, comparison),
-            notes=tuple(self._notes(plan, comparison, known=entry is not None)),
+            notes=tuple(self._notes(plan, comparison)),
         )
 
     def _commits(self, plan: Plan, comparison: Comparison) -> dict[str, Between | None]:
@@ -155,24 +147,36 @@ class Differ:
             for tag in sorted(tags - {new.tag})
         }
 
-    def _notes(self, plan: Plan, comparison: Comparison, *, known: bool) -> Iterator[str]:
-        if not self.values and comparison.before:
+    def _notes(self, plan: Plan, comparison: Comparison) -> Iterator[str]:
+        if not comparison.before:
+            return
+        if not self.values:
             yield "the secrets are taken for unchanged; --secrets asks the vault for them"
             if not plan.release.is_immutable:
                 yield f"whether the tag {plan.release.tag} has moved is not known without --secrets"
-        if comparison.before and not known:
+        if history.running(comparison.history, plan.service) is None:
             yield f"{plan.site.name} has no record of the inventory's values at its last deploy"
+        was = read_delivery(comparison.found.get("delivery", ())).in_memory
+        if was != plan.site.in_memory:
+            way = "files in memory" if plan.site.in_memory else "environment"
+            yield f"the containers of {plan.site.name} would be given their secrets as {way}"
 
 
-def _kept(project: str, handed: Sequence[Handed], compose: Compose) -> str:
+def _kept(plan: Plan, compose: Compose) -> str:
     """The hashes with the secrets that containers have; if they cannot be had, why."""
-    hashes = commands.with_secrets_of(project, handed, compose.hashes())
+    site = plan.site
+    names = (*site.secrets, *_CARRIED_OVER)
+    handed = [Handed(*pair) for pair in stack.handed(plan.release.compose(site.target), names)]
+    consumers = delivery.CORE if site.target == "core" else delivery.WORKERS
+    hashes = commands.with_secrets_of(
+        site.project, handed, consumers if site.in_memory else (), compose.hashes()
+    )
     return f"{hashes} || {{ {compose.hashes()}; exit 1; }}"
 
 
 def _failed(plan: Plan, found: Mapping[str, Sequence[str]], result: RemoteResult) -> KtrdrError:
     phase = list(found)[-1] if found else f"directory {commands.TMPFS}"
-    if phase in ("hashes", "unchanged"):
+    if phase in ("hashes", "unchanged", ROLE):
         return faults.fetching_failed(plan, phase, result)
     return faults.looking_failed(plan, phase, result)
 
