@@ -113,7 +113,14 @@ def deploy(
         values = [credentials.values(fields, inventory, plan, now=now) for plan in plans]
         scrubber.learn(*credentials.hidden(fields, values, plans))
         signing = fields["jwt_secret"]
-        rollout = Rollout(transport, world, manner, inventory, world.drains(signing))
+        rollout = Rollout(
+            transport=transport,
+            world=world,
+            manner=manner,
+            inventory=inventory,
+            drains=world.drains(signing),
+            workers_follow=_all_workers(plans, inventory),
+        )
         directory = world.directory(signing)
         runners = [
             rollout.runner(plan, found, directory)
@@ -329,6 +336,10 @@ class Rollout:
             plan.request, kind=Kind.RESTORE, again=entry, of=plan.entry.id, scale=None
         )
         return plans_.make(self.inventory, request, release, stamp)
+
+
+def _all_workers(plans: Sequence[Plan], inventory: Inventory) -> bool:
+    return {plan.site.node for plan in plans} >= set(inventory.workers)
 
 
 def _losses(runners: Sequence[Runner]) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -92,9 +94,24 @@ class Ground:
         assert step
         known = {name: Secret(given.get(name, "x" * 40)) for name in step.script.secrets}
         path = f"{self.place / 'bin'}:{os.environ['PATH']}"
+        with self._locked(plan):
+            return self._sh(render(step.script, known), path)
+
+    @contextmanager
+    def _locked(self, plan: Plan) -> Iterator[None]:
+        """Has the lock that an apply requires."""
+        lock = self.place / "work/.ktrdr/lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("w") as file:
+            file.write(f"1 {plan.owner.note()}\n")
+            file.flush()
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _sh(self, script: Secret, path: str) -> str:
         done = subprocess.run(
             ["sh", "-s"],
-            input=render(step.script, known).reveal().encode(),
+            input=script.reveal().encode(),
             env={"PATH": path, "RECORD": str(self.place)},
             capture_output=True,
             check=False,
