@@ -16,7 +16,7 @@ demo: setup ## raise the homelab, deploy to it, run real work on it
 	@$(BIN)/python -m lab demo
 
 test: setup ## every test: unit, integration, end-to-end in the lab
-	@scripts/apt-need postgresql openssh-server
+	@scripts/apt-need postgresql openssh-server age
 	@$(BIN)/pytest -n auto tests/unit tests/integration
 	@$(BIN)/pytest tests/e2e
 
@@ -44,7 +44,7 @@ unit: setup ## run the unit tests alone
 	@$(BIN)/pytest -q -n auto tests/unit
 
 integration: setup ## run the integration tests alone
-	@scripts/apt-need postgresql openssh-server
+	@scripts/apt-need postgresql openssh-server age
 	@$(BIN)/pytest -q -n auto tests/integration
 
 e2e: setup ## run the end-to-end tests alone, in the lab

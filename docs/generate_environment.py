@@ -98,6 +98,8 @@ LAPTOP: Final = {
     "KTRDR_DEPLOY_TAG": "The image tag to deploy, as `--tag`.",
     "KTRDR_INVENTORY": "The inventory, as `--inventory`; default `deploy/inventory.yml`.",
     "KTRDR_INVENTORY_…": "One value of the inventory: `KTRDR_INVENTORY_CORE_HOST` is `core.host`.",
+    "KTRDR_SECRET_…": "**Secret.** One field for `secrets.source: environment`, such as "
+    "`KTRDR_SECRET_DB_PASSWORD`.",
     "KTRDR_SSH_CONFIG": "A configuration file for ssh, instead of the user's own.",
     "KTRDR_TOKEN": "**Secret.** The token that the backend is called with.",
     "NO_COLOR": "Set to anything: no colours.",
@@ -105,6 +107,8 @@ LAPTOP: Final = {
     "OP_CONNECT_TOKEN": "**Secret.** 1Password Connect's token; read by `op` itself.",
     "OP_SERVICE_ACCOUNT_TOKEN": "**Secret.** A 1Password service account; read by `op` itself.",
     "OP_SESSION": "**Secret.** A 1Password session; read by `op` itself.",
+    "SOPS_AGE_KEY": "**Secret.** The private key that opens an encrypted file of secrets.",
+    "SOPS_AGE_KEY_FILE": "The file with that key, where the inventory names none.",
 }
 
 INTRODUCTION: Final = """\

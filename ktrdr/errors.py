@@ -13,7 +13,8 @@
     │   └── TooManyAttempts       exit 4    HTTP 429   too many bad tokens from one address
     ├── HostUnreachable           exit 5    HTTP 502   name, network, SSH or the backend's HTTP
     ├── HostNotReady              exit 6    HTTP 503   reachable, but cannot run the stack
-    │   └── DatabaseUnavailable   exit 6    HTTP 503
+    │   ├── DatabaseUnavailable   exit 6    HTTP 503
+    │   └── NotBegun              exit 6    HTTP 503   left as it was because of another host
     ├── ImageError                exit 7    HTTP 502   registry or tag
     ├── DeploymentFailed          exit 8    HTTP 500   applied, but did not become healthy
     │   └── OperationFailed       exit 8    HTTP 500   an operation ended in its own error
@@ -138,6 +139,12 @@ class DatabaseUnavailable(HostNotReady):
     """The database does not answer."""
 
     kind = "database-unavailable"
+
+
+class NotBegun(HostNotReady):
+    """A host was left as it was, because of another one."""
+
+    kind = "not-begun"
 
 
 class ImageError(KtrdrError):

@@ -65,6 +65,9 @@ def read_yaml(text: str, name: str, *, aliases: bool = True) -> Written:
         raise YamlFault(1, "this is not YAML: it holds a character that is not text") from exc
     except RecursionError as exc:
         raise YamlFault(1, "this is nested too deeply") from exc
+    except (ValueError, ArithmeticError) as exc:
+        # PyYAML hands `\UFFFFFFFF` on to chr(), and a version of 5,000 digits on to int().
+        raise YamlFault(1, "this is not YAML: it holds a number that is too large") from exc
     return Written(data, lines)
 
 

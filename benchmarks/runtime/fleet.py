@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 
 from benchmarks.runtime.ground import Ground
-from benchmarks.runtime.samples import Goal, Outcome, Samples
 from benchmarks.runtime.simulated_workers import HOST, name_of
+from benchmarks.samples import Goal, Outcome, Samples
 from ktrdr.tokens import Role
 from tests.integration.processes import Process, token, wait_for
 

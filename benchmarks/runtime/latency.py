@@ -20,7 +20,7 @@ from procrastinate import App, PsycopgConnector
 from pydantic import HttpUrl
 
 from benchmarks.runtime.ground import SMALLEST_BACKTEST, Ground, bring_bars
-from benchmarks.runtime.samples import ROW_TITLES, Goal, Outcome, Samples, ratio
+from benchmarks.samples import ROW_TITLES, Goal, Outcome, Samples, ratio
 from ktrdr.contracts import OperationRequest, OperationType, WorkerType
 from ktrdr.database.pool import make_pool
 from ktrdr.operations.drains import Drains

@@ -7,7 +7,7 @@ import time
 import httpx
 
 from benchmarks.runtime.ground import Ground, bring_bars
-from benchmarks.runtime.samples import ROW_TITLES, Goal, Outcome, Samples, timed
+from benchmarks.samples import ROW_TITLES, Goal, Outcome, Samples, timed
 from ktrdr.contracts import OperationRequest, OperationType, WorkerHealth
 from tests.integration.processes import Process, wait_for
 

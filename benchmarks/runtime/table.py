@@ -15,7 +15,7 @@ from psycopg import sql
 
 from benchmarks.runtime.ground import Ground
 from benchmarks.runtime.latency import REQUEST, RESULT
-from benchmarks.runtime.samples import ROW_TITLES, Goal, Outcome, Samples, ratio
+from benchmarks.samples import ROW_TITLES, Goal, Outcome, Samples, ratio
 from ktrdr.contracts import OperationStatus
 from ktrdr.database.pool import Pool, make_pool
 from ktrdr.operations.leases import LeaseBook

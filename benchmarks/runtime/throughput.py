@@ -15,7 +15,7 @@ from itertools import chain
 import httpx
 
 from benchmarks.runtime.ground import SMALLEST_BACKTEST, Ground, bring_bars
-from benchmarks.runtime.samples import ROW_TITLES, Goal, Outcome, Samples
+from benchmarks.samples import ROW_TITLES, Goal, Outcome, Samples
 from ktrdr.client.backend import Backend
 from ktrdr.contracts import OperationRequest, OperationType
 from ktrdr.database.pool import make_pool, transaction

@@ -34,6 +34,9 @@ ENTRIES: Final = {
         "ktrdr.cli.commands.strategies:strategies", "Look at, check and bring in strategies."
     ),
     "data": Entry("ktrdr.cli.commands.data:data", "Bring in, look at and remove market data."),
+    "secrets": Entry(
+        "ktrdr.cli.commands.secrets:secrets", "Check what the vault has, without showing it."
+    ),
     "token": Entry("ktrdr.cli.commands.token:token", "Make, look at and revoke tokens."),
     "audit": Entry("ktrdr.cli.commands.audit:audit", "Who changed what, and when."),
 }

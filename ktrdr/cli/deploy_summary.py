@@ -10,8 +10,10 @@ from rich.table import Table
 
 from ktrdr.deployment.commands.script import render_for_display
 from ktrdr.deployment.compare import Action
+from ktrdr.deployment.history import Outcome
 from ktrdr.deployment.plan import Plan
-from ktrdr.deployment.result import DeployResult, ServiceState
+from ktrdr.deployment.result import DeployResult, HostResult, ServiceState
+from ktrdr.errors import KtrdrError, NotBegun
 
 # More names than these stand in the display of the steps alone.
 _NAMED: Final = 3
@@ -20,39 +22,45 @@ _STYLES: Final = {Action.UNCHANGED: "dim", Action.REMOVED: "yellow"}
 
 def show_result(console: Console, result: DeployResult) -> None:
     """Prints what runs now, and what has changed."""
-    plan = result.plan
-    console.print(f"\n[bold]{plan.site.name}[/] on {plan.site.host}", soft_wrap=True)
-    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
-    for title in ("  service", "version", "state", "this deploy"):
-        table.add_column(title, overflow="fold")
-    for state in result.services:
-        action = state.change.action
-        style = _STYLES.get(action, "green")
-        table.add_row(
-            f"  {state.change.service}", _version(state), _state(state), f"[{style}]{action}[/]"
-        )
-    console.print(table)
-    if result.files:
-        console.print(f"  {_files(result)}", style="dim", soft_wrap=True)
+    if len(result.hosts) == 1:
+        _show_services(console, result.hosts[0])
+    else:
+        _show_hosts(console, result)
     for line in (verdict(result), usage(result)):
-        console.print(line, soft_wrap=True)
+        console.print(line, soft_wrap=True, style="" if line == verdict(result) else "dim")
 
 
 def verdict(result: DeployResult) -> str:
     """One sentence: what has changed, or that nothing has."""
-    release = result.plan.release
+    release = result.hosts[0].plan.release
+    if not result.is_good:
+        good = len(result.hosts) - len(result.failed)
+        if len(result.hosts) == 1:
+            return _instead(result.hosts[0])
+        return f"{release.tag} runs on {good} of {len(result.hosts)} hosts."
     if not result.changed:
         return f"Nothing changed, nothing restarted: {release.tag} runs already."
     return f"{release.tag} runs, with the configuration of {release.source}."
 
 
 def usage(result: DeployResult) -> str:
-    """What it has cost."""
+    """What it has cost, and the name to come back to it by."""
     one = "" if result.connections == 1 else "s"
     return (
         f"{result.duration_s:.1f} s, {result.connections} SSH connection{one}, "
-        f"{result.scripts} scripts"
+        f"{result.scripts} scripts; release {result.id}"
     )
+
+
+def failure(result: DeployResult) -> KtrdrError:
+    """The error that the command ends with: the first, naming all hosts that have one."""
+    error = result.failed[0].error
+    assert error is not None  # noqa: S101  # it is among the failed
+    own = [host.plan.site.name for host in result.failed if not isinstance(host.error, NotBegun)]
+    if len(own) == 1:
+        return error
+    names = f"{len(own)} hosts failed ({', '.join(own)}), the first with: "
+    return type(error)(names + error.message, hint=error.hint)
 
 
 def show_plan(console: Console, plan: Plan, *, whole: bool) -> None:
@@ -72,9 +80,88 @@ def show_plan(console: Console, plan: Plan, *, whole: bool) -> None:
         console.print(script.rstrip("\n"), soft_wrap=True, markup=False)
 
 
-def _files(result: DeployResult) -> str:
+def _show_services(console: Console, host: HostResult) -> None:
+    console.print(f"\n[bold]{host.plan.site.name}[/] on {host.plan.site.host}", soft_wrap=True)
+    if not host.services:
+        return
+    table = _table("  service", "version", "state", "this deploy")
+    for state in host.services:
+        action = state.change.action
+        style = _STYLES.get(action, "green")
+        table.add_row(
+            f"  {state.change.service}", _version(state), _state(state), f"[{style}]{action}[/]"
+        )
+    console.print(table)
+    if host.files:
+        console.print(f"  {_files(host)}", style="dim", soft_wrap=True)
+
+
+def _show_hosts(console: Console, result: DeployResult) -> None:
+    console.print()
+    table = _table("host", "version", "services", "this deploy", "took")
+    for host in result.hosts:
+        table.add_row(host.plan.site.name, _runs(host), _healthy(host), _became(host), _took(host))
+    console.print(table)
+    for host in result.failed:
+        assert host.error is not None  # noqa: S101  # it is among the failed
+        reason = f"{host.plan.site.name}: {host.error.message}"
+        console.print(f"  [red]✗[/] {escape(reason)}", soft_wrap=True)
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False, header_style="dim")
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    return table
+
+
+def _runs(host: HostResult) -> str:
+    """The version that runs there now, as far as this deploy knows."""
+    if host.is_good:
+        return escape(host.plan.release.tag)
+    if host.restored and host.restored.outcome.is_good:
+        return escape(host.restored.tag)
+    return "as before" if host.outcome is None else "?"
+
+
+def _healthy(host: HostResult) -> str:
+    there = [state for state in host.services if state.container]
+    return f"{len(there)} healthy" if there else ""
+
+
+def _became(host: HostResult) -> str:
+    if host.outcome is None:
+        return "[dim]not begun[/]"
+    if host.restored:
+        went = "went back" if host.restored.outcome.is_good else "could not go back"
+        return f"[red]failed[/], {went}"
+    if not host.is_good:
+        return f"[red]{host.outcome}[/]"
+    if host.outcome is Outcome.UNCHANGED:
+        return "[dim]unchanged[/]"
+    changed = sum(state.change.action is not Action.UNCHANGED for state in host.services)
+    return f"[green]{changed} changed[/]" if changed else "[green]configuration[/]"
+
+
+def _took(host: HostResult) -> str:
+    return f"{host.duration_s:.1f} s" if host.duration_s else ""
+
+
+def _instead(host: HostResult) -> str:
+    """What runs on the only host, now that the deploy has failed there."""
+    tag, restored = host.plan.release.tag, host.restored
+    if host.outcome is None:
+        return "Nothing was changed."
+    if restored is None:
+        return f"{tag} was not brought to its end; what was changed stays as it is."
+    if restored.outcome.is_good:
+        return f"{tag} failed; {restored.tag} runs again."
+    return f"{tag} failed, and so did the way back to {restored.tag}."
+
+
+def _files(host: HostResult) -> str:
     """Which configuration files have changed: by name, unless they are many."""
-    names = [file.partition(" ")[2] for file in result.files]
+    names = [file.partition(" ")[2] for file in host.files]
     shown = names if len(names) <= _NAMED else [f"{len(names)} files"]
     return escape(f"configuration changed: {', '.join(shown)}")
 

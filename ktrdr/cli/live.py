@@ -1,42 +1,67 @@
-"""Shows a deploy while it runs: one line a step on a terminal, plain lines anywhere else.
+"""Shows deploys while they run: one line a step on a terminal, plain lines anywhere else.
 
-All of it goes to standard error; standard output is for the result.
+All of it goes to standard error; standard output is for the result. Where there are several hosts,
+each line begins with the host's name, and below them moves one line for each that is worked on.
 """
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.spinner import Spinner
 from rich.table import Table
+from rich.text import Text
 
 from ktrdr.deployment import events
-from ktrdr.deployment.events import Event
+from ktrdr.deployment.events import Event, Observer
 
-_TITLE_WIDTH: Final = 32
-_SIGNS: Final = {"done": "[green]✓[/]", "failed": "[red]✗[/]", "skipped": "[dim]–[/]"}
+_TITLE_WIDTH: Final = 20
+_SIGNS: Final = {
+    "done": ("✓", "green"),
+    "failed": ("✗", "red"),
+    "skipped": ("–", "dim"),
+    "back": ("↶", "yellow"),
+}
+
+
+@dataclass(slots=True)
+class _Doing:
+    """What one host is at: the step's title, since when, and the latest word of it."""
+
+    title: str
+    began: float
+    word: str = ""
 
 
 class DeployDisplay:
-    """An observer of deploys that draws them.
+    """Observes deploys and draws them; safe to share between threads.
 
     Attributes:
         verbosity: 0 for steps, 1 for what Compose says as well, 2 for all that hosts write.
     """
 
-    def __init__(self, console: Console, *, verbosity: int = 0) -> None:
+    def __init__(self, console: Console, names: Sequence[str] = (), *, verbosity: int = 0) -> None:
+        """Draws nothing yet.
+
+        Args:
+            console: Where to.
+            names: The hosts; the lines of a single one do not begin with its name.
+            verbosity: How much to show.
+        """
         self.verbosity = verbosity
         self._console = console
+        self._margin = max(map(len, names)) + 2 if len(names) > 1 else 0
+        self._guard = threading.RLock()
         self._live: Live | None = None
-        self._title = ""
-        self._began = 0.0
-        self._doing = ""
-        self._waits_for = ""
+        self._doing: dict[str, _Doing] = {}
+        self._waits_for: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -49,90 +74,138 @@ class DeployDisplay:
     ) -> None:
         self.pause()
 
-    def __call__(self, event: Event) -> None:
-        """Shows what happened."""
-        match event:
-            case events.StepStarted():
-                self._start(event.title)
-            case events.StepFinished():
-                self._end("done", event.title, event.duration_s, event.detail)
-            case events.StepFailed():
-                self._end("failed", event.title, event.duration_s, "")
-            case events.StepSkipped():
-                self._line("skipped", event.title, "", event.reason)
-            case events.Output():
-                self._output(event)
-            case events.Waiting():
-                self._wait(event.reason)
-            case events.Compared():
-                self._compared(event)
-            case events.LogTail():
-                self._log(event)
-            case events.Warned():
-                self._console.print(
-                    f"  [yellow]warning:[/] {escape(event.message)}", soft_wrap=True
-                )
+    def of(self, name: str) -> Observer:
+        """What is told of one host; without a name, of this machine."""
+
+        def observe(event: Event) -> None:
+            with self._guard:
+                self._show(name, event)
+
+        return observe
 
     def pause(self) -> None:
-        """Takes the moving line away, for a question or at the end."""
-        if self._live:
-            self._live.stop()
-            self._live = None
+        """Takes the moving lines away, for a question or at the end."""
+        with self._guard:
+            if self._live:
+                self._live.stop()
+                self._live = None
 
-    def _start(self, title: str) -> None:
-        self._title, self._began, self._doing = title, time.monotonic(), ""
-        if self._console.is_terminal:
+    def _show(self, name: str, event: Event) -> None:
+        match event:
+            case events.StepStarted():
+                self._start(name, event.title)
+            case events.StepFinished():
+                self._end(name, "done", event.title, event.duration_s, event.detail)
+            case events.StepFailed():
+                self._end(name, "failed", event.title, event.duration_s, "")
+            case events.StepSkipped():
+                self._line(name, "skipped", event.title, "", event.reason)
+            case _:
+                self._show_within(name, event)
+
+    def _show_within(self, name: str, event: Event) -> None:
+        """What is told within a step, and of it."""
+        match event:
+            case events.Output():
+                self._output(name, event)
+            case events.Waiting():
+                self._wait(name, event.reason)
+            case events.Compared():
+                self._compared(name, event)
+            case events.LogTail():
+                self._log(name, event)
+            case events.Warned():
+                self._note(name, Text.assemble(("warning: ", "yellow"), event.message))
+            case events.Restoring():
+                self._note(name, Text(event.reason, style="red"))
+                self._line(name, "back", "go back", "", f"to {event.entry.tag}, which ran before")
+
+    # ------------------------------------------------------------------------- the moving lines
+
+    def _start(self, name: str, title: str) -> None:
+        self._doing[name] = _Doing(title, time.monotonic())
+        if self._console.is_terminal and self._live is None:
             self._live = Live(
-                get_renderable=self._moving_line,
+                get_renderable=self._moving,
                 console=self._console,
                 transient=True,
                 refresh_per_second=10,
             )
             self._live.start()
 
-    def _moving_line(self) -> Table:
-        line = Table.grid(padding=(0, 1))
-        line.add_row(
-            Spinner("dots", style="cyan"),
-            f"{self._title:<{_TITLE_WIDTH}}",
-            f"{time.monotonic() - self._began:6.1f} s ",
-            escape(self._doing),
-        )
-        for column in line.columns[:3]:
-            column.no_wrap = True
-        line.columns[3].no_wrap = True
-        line.columns[3].overflow = "ellipsis"
+    def _moving(self) -> Group:
+        with self._guard:
+            return Group(*(self._moving_line(name, at) for name, at in self._doing.items()))
+
+    def _moving_line(self, name: str, at: _Doing) -> Table:
+        line = Table.grid(padding=(0, 1, 0, 0))
+        for _ in range(3):
+            line.add_column(no_wrap=True)
+        line.add_column(no_wrap=True, overflow="ellipsis")
+        took = f"{time.monotonic() - at.began:6.1f} s "
+        spinner = Spinner("dots", style="cyan")
+        cells: list[RenderableType] = [
+            spinner,
+            f"{at.title:<{_TITLE_WIDTH}}",
+            took,
+            Text(at.word, style="dim"),
+        ]
+        if self._margin:
+            line.add_column(no_wrap=True, overflow="ellipsis")
+            cells.insert(0, Text(f"{name:<{self._margin - 1}}", style="bold"))
+        line.add_row(*cells)
         return line
 
-    def _end(self, sign: str, title: str, duration_s: float, detail: str) -> None:
-        self.pause()
-        self._line(sign, title, f"{duration_s:6.1f} s", detail)
+    # -------------------------------------------------------------------------- the lines that stay
 
-    def _line(self, sign: str, title: str, took: str, detail: str) -> None:
-        text = f"{_SIGNS[sign]} {title:<{_TITLE_WIDTH}} {took:>8}  [dim]{escape(detail)}[/]"
-        self._console.print(text.rstrip(), soft_wrap=True)
+    def _end(self, name: str, sign: str, title: str, duration_s: float, detail: str) -> None:
+        self._doing.pop(name, None)
+        self._line(name, sign, title, f"{duration_s:6.1f} s", detail)
+        if not self._doing:
+            self.pause()
 
-    def _output(self, event: events.Output) -> None:
+    def _line(self, name: str, sign: str, title: str, took: str, detail: str) -> None:
+        mark, style = _SIGNS[sign]
+        line = self._beginning(name)
+        line.append(f"{mark} ", style=style).append(f"{title:<{_TITLE_WIDTH}} {took:>8}  ")
+        self._print(line.append(detail, style="dim"), cut=True)
+
+    def _note(self, name: str, text: Text) -> None:
+        self._print(self._beginning(name).append("  ").append_text(text))
+
+    def _beginning(self, name: str) -> Text:
+        return Text(f"{name:<{self._margin}}" if self._margin else "", style="bold", end="\n")
+
+    def _print(self, line: Text, *, cut: bool = False) -> None:
+        line.rstrip()
+        if cut and self._console.is_terminal:
+            self._console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
+        else:
+            self._console.print(line, soft_wrap=True)
+
+    def _output(self, name: str, event: events.Output) -> None:
         # What Compose says of its progress; what a script prints is for the program.
-        if event.stream == "stderr":
-            self._doing = " ".join(event.line.split())
+        if event.stream == "stderr" and name in self._doing:
+            self._doing[name].word = " ".join(event.line.split())
         if self.verbosity >= (1 if event.stream == "stderr" else 2):
-            self._console.print(f"  [dim]│ {escape(event.line)}[/]", soft_wrap=True)
+            self._note(name, Text(f"│ {event.line}", style="dim"))
 
-    def _wait(self, reason: str) -> None:
-        if reason != self._waits_for and not self._console.is_terminal:
-            self._console.print(f"    waiting: {escape(reason)}", soft_wrap=True)
-        self._doing = self._waits_for = reason
+    def _wait(self, name: str, reason: str) -> None:
+        if reason != self._waits_for.get(name) and not self._console.is_terminal:
+            self._note(name, Text(f"  waiting: {reason}"))
+        self._waits_for[name] = reason
+        if name in self._doing:
+            self._doing[name].word = reason
 
-    def _compared(self, event: events.Compared) -> None:
+    def _compared(self, name: str, event: events.Compared) -> None:
         for change in event.comparison.services:
             if change.reason:
                 text = f"{change.service}: {change.action.intention} ({change.reason})"
-                self._console.print(f"    [dim]{escape(text)}[/]", soft_wrap=True)
+                self._note(name, Text(f"  {text}", style="dim"))
         for file in event.comparison.files:
-            self._console.print(f"    [dim]{escape(file)}[/]", soft_wrap=True)
+            self._note(name, Text(f"  {file}", style="dim"))
 
-    def _log(self, event: events.LogTail) -> None:
-        self._console.print(f"  last lines of {event.service}:")
+    def _log(self, name: str, event: events.LogTail) -> None:
+        self._note(name, Text(f"last lines of {event.service}:"))
         for line in event.lines or ("(it wrote nothing)",):
-            self._console.print(f"  [dim]│[/] {escape(line)}", soft_wrap=True)
+            self._note(name, Text.assemble(("│ ", "dim"), line))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ktrdr.contracts.base import Answer
 
@@ -24,6 +24,10 @@ class BackendHealth(Answer):
     version: Version
     database: Literal["ok", "unavailable"]
     uptime_s: float
+    contracts: tuple[str, ...] = Field(
+        default=(),
+        description="The contracting migrations that this release knows, and so can live with.",
+    )
 
 
 class Problem(BaseModel):

@@ -95,3 +95,7 @@ class WorkerHealth(Answer):
         default=None, description="Why the last attempt to register failed; None once registered."
     )
     uptime_s: float
+    contracts: tuple[str, ...] = Field(
+        default=(),
+        description="The contracting migrations that this release knows, and so can live with.",
+    )

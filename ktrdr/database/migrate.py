@@ -11,6 +11,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Final, Literal, LiteralString
 
@@ -64,6 +65,12 @@ def migrations(phase: Phase) -> list[Migration]:
                 text = file.read_text(encoding="utf-8")
                 found.append(Migration(file.name.removesuffix(".sql"), text))
     return found
+
+
+@cache
+def contracting() -> tuple[str, ...]:
+    """The names of the post migrations that this release knows, and so can live with."""
+    return tuple(migration.name for migration in migrations("post"))
 
 
 async def migrate(settings: Settings, phases: Sequence[Phase] = ("pre",)) -> list[str]:

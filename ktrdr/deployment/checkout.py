@@ -13,7 +13,8 @@ from typing import Final
 from ktrdr.deployment.release import Release, Target, commit_in, shipped_paths, tag_of
 from ktrdr.errors import ConfigurationError
 
-_TAG_HINT: Final = "Commit and push, wait for CI to build the image, or name one with --tag."
+# What to do where the checkout leaves open which image is meant.
+TAG_HINT: Final = "Commit and push, wait for CI to build the image, or name one with --tag."
 _TIMEOUT_S: Final = 60
 
 
@@ -49,8 +50,21 @@ class Head:
 def undecided(doubts: Iterable[str]) -> ConfigurationError:
     """What is raised where nobody can be asked whether to go on in spite of doubts."""
     return ConfigurationError(
-        f"it is not clear which image to deploy: {'; '.join(doubts)}", hint=_TAG_HINT
+        f"it is not clear which image to deploy: {'; '.join(doubts)}", hint=TAG_HINT
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """The commits between two releases, newest first, each as ``git log --oneline`` has it.
+
+    Attributes:
+        added: Those that the new one has and the old one has not.
+        taken_back: Those that the old one has and the new one has not.
+    """
+
+    added: tuple[str, ...]
+    taken_back: tuple[str, ...]
 
 
 class Checkout:
@@ -106,12 +120,35 @@ class Checkout:
             files = dict(self._files_of(commit, target))
         return Release(tag or tag_of(commit or ""), commit, files)
 
+    def between(self, old: str, new: str) -> Between | None:
+        """The commits that come and go from one release to another.
+
+        Args:
+            old: A tag or commit.
+            new: A tag or commit.
+
+        Returns:
+            None where one of them is not known here.
+        """
+        ends = [self._verified(commit_in(name) or name) for name in (old, new)]
+        if None in ends:
+            return None
+        first, last = ends
+        return Between(self._log(f"{first}..{last}"), self._log(f"{last}..{first}"))
+
+    def _log(self, commits: str) -> tuple[str, ...]:
+        listed = _git(self._root, "log", "--oneline", "--no-decorate", commits, "--")
+        return tuple((listed or b"").decode("utf-8", "replace").splitlines())
+
+    def _verified(self, name: str) -> str | None:
+        found = _git(
+            self._root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
+        )
+        return found.decode().strip() if found else None
+
     def _commit_of(self, tag: str) -> str | None:
         beginning = commit_in(tag)
-        if beginning is None:
-            return None
-        found = _git(self._root, "rev-parse", "--verify", "--quiet", f"{beginning}^{{commit}}")
-        return found.decode().strip() if found else None
+        return self._verified(beginning) if beginning else None
 
     def _files_of(self, commit: str, target: Target) -> Iterator[tuple[str, bytes]]:
         listing = _git(

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from ktrdr.deployment.containers import (
     Container,
     Snapshot,
     read_answers,
     read_containers,
+    read_digests,
     read_images,
 )
+from ktrdr.deployment.history import Entry, read
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.steps import Wanted
+
+CONFIGURATION_CHANGED: Final = "its configuration has changed"
 
 
 class Action(StrEnum):
@@ -57,6 +61,9 @@ class Comparison:
         files: The configuration files that change: ``+ FILE`` or ``- FILE``.
         before: The containers that are there.
         losses: What could be lost, each in one sentence; the operator is asked.
+        digests: What the images' names mean now, by name; without those that no registry gave.
+        history: What the host remembers.
+        found: All that the fetch step has found out, by section.
         unfinished: Whether a deploy before this one stopped in the middle of changing something.
     """
 
@@ -64,6 +71,9 @@ class Comparison:
     files: tuple[str, ...]
     before: Snapshot
     losses: tuple[str, ...]
+    digests: Mapping[str, str] = field(default_factory=dict)
+    history: tuple[Entry, ...] = ()
+    found: Mapping[str, Sequence[str]] = field(default_factory=dict)
     unfinished: bool = False
 
     @property
@@ -88,6 +98,9 @@ def compare(plan: Plan, sections: Mapping[str, Sequence[str]]) -> Comparison:
         files=tuple(sections.get("files", ())),
         before=before,
         losses=tuple(_losses(changes, before, read_answers(sections.get("answers", ())))),
+        digests=read_digests(sections.get("images", ())),
+        history=read(sections.get("history", ())),
+        found=sections,
         unfinished=bool(sections.get("unfinished")),
     )
 
@@ -121,7 +134,7 @@ def _change(
     if container.image_id != images.get(service.image):
         return ServiceChange(service.name, Action.RECREATED, "its tag has another image now")
     if container.config_hash != hashes.get(service.name):
-        return ServiceChange(service.name, Action.RECREATED, "its configuration has changed")
+        return ServiceChange(service.name, Action.RECREATED, CONFIGURATION_CHANGED)
     if not container.is_running:
         return ServiceChange(service.name, Action.STARTED, f"is {container.status}")
     return ServiceChange(service.name, Action.UNCHANGED)

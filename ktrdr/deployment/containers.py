@@ -11,6 +11,8 @@ from typing import Any, Final
 
 _SERVICE: Final = "com.docker.compose.service"
 _CONFIG_HASH: Final = "com.docker.compose.config-hash"
+_NEEDS: Final = "com.docker.compose.depends_on"
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _IMAGE: Final = "com.docker.compose.image"
 
 
@@ -30,6 +32,8 @@ class Container:
         exit_code: What it ended with last.
         restarts: How often Docker has restarted it of its own accord.
         complaint: What its health check said last.
+        needs: The services that it depends on, as Compose noted them.
+        created_at: When it was made.
     """
 
     service: str
@@ -43,11 +47,18 @@ class Container:
     exit_code: int
     restarts: int
     complaint: str = field(default="")
+    needs: tuple[str, ...] = ()
+    created_at: datetime = _NEVER
 
     @property
     def is_running(self) -> bool:
         """Whether its program runs."""
         return self.status == "running"
+
+    @property
+    def state(self) -> str:
+        """Its health while it runs, if it has a health check; else what Docker calls its status."""
+        return self.health if self.is_running and self.health else self.status
 
 
 Snapshot = Mapping[str, Container]
@@ -74,6 +85,24 @@ def read_images(lines: Iterable[str]) -> dict[str, str]:
         for reference in [*(entry.get("tags") or ()), *(entry.get("digests") or ())]:
             found[reference] = entry["id"]
     return found
+
+
+def read_digests(lines: Iterable[str]) -> dict[str, str]:
+    """The digest of each image by its name and tag, where a registry gave it one."""
+    found = {}
+    for entry in _objects(lines):
+        digests = dict(each.split("@", 1) for each in entry.get("digests") or () if "@" in each)
+        for reference in entry.get("tags") or ():
+            if digest := digests.get(reference.rpartition(":")[0]):
+                found[reference] = digest
+    return found
+
+
+def contracts(sections: Mapping[str, Iterable[str]]) -> tuple[str, ...] | None:
+    """The contracting migrations that our services of a look know; None where none says so."""
+    answers = read_answers(sections.get("answers", ())).values()
+    known = [answer["contracts"] for answer in answers if "contracts" in answer]
+    return tuple(map(str, known[0])) if known and isinstance(known[0], list) else None
 
 
 def read_answers(lines: Iterable[str]) -> dict[str, Mapping[str, Any]]:
@@ -109,14 +138,21 @@ def _container(entry: Mapping[str, Any]) -> Container:
         exit_code=int(state.get("ExitCode", 0)),
         restarts=int(entry.get("restarts") or 0),
         complaint=" ".join(str(log[-1].get("Output", "")).split()) if log else "",
+        needs=_needs(labels.get(_NEEDS, "")),
+        created_at=_time(entry.get("created") or ""),
     )
+
+
+def _needs(label: str) -> tuple[str, ...]:
+    """The services in a label such as ``db:service_healthy:false,nfs:service_started:true``."""
+    return tuple(each.partition(":")[0] for each in label.split(",") if each)
 
 
 def _time(text: str) -> datetime:
     """A time as Docker writes it, with nanoseconds, which Python does not read."""
     found = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?", text)
     if not found:
-        return datetime.min.replace(tzinfo=UTC)
+        return _NEVER
     return datetime.fromisoformat(found[1] + (found[2] or ".0").ljust(7, "0")).replace(tzinfo=UTC)
 
 

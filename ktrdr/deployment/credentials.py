@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from ktrdr.deployment.commands.rotation import VERIFIER
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.secrets import requirements, scram
 from ktrdr.deployment.secrets.source import SecretSource
-from ktrdr.deployment.site import REGISTRY_LOGIN
-from ktrdr.secret import Scrubber, Secret
+from ktrdr.deployment.site import REGISTRY_LOGIN, VERIFIER
+from ktrdr.secret import Secret
 from ktrdr.tokens import mint_for_node
 
 # The vault's field behind each variable that is passed on as it is.
@@ -34,15 +33,14 @@ def fields_for(plan: Plan) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*fields, _SIGNING, _REGISTRY]))
 
 
-def fetch(source: SecretSource, inventory: Inventory, plan: Plan) -> Mapping[str, Secret]:
-    """The fields a deploy needs, from one call to the vault, all checked.
+def fetch(source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
+    """The fields that deploys need, from one call to the vault, all checked.
 
     Raises:
         SecretsError: The vault does not give them, or one of them cannot be used.
     """
-    vault = inventory.secrets
-    found = source.fetch(vault.vault, vault.item)
-    wanted = fields_for(plan)
+    found = source.fetch()
+    wanted = tuple(dict.fromkeys(name for plan in plans for name in fields_for(plan)))
     requirements.check(found, wanted)
     return {name: found[name] for name in wanted}
 
@@ -77,17 +75,19 @@ def registry_login(inventory: Inventory, token: Secret) -> Secret:
     return Secret(json.dumps({"auths": auths}))
 
 
-def scrubber(fields: Mapping[str, Secret], values: Mapping[str, Secret], plan: Plan) -> Scrubber:
-    """What hides the secrets in all that comes back from hosts.
+def hidden(
+    fields: Mapping[str, Secret], values: Iterable[Mapping[str, Secret]], plans: Iterable[Plan]
+) -> tuple[Secret, ...]:
+    """What is hidden in all that comes back from hosts.
 
     The database's user name is left out where it is a word of every other line, as ``ktrdr`` is:
     hiding that would make the output illegible, and give it away by its gaps.
     """
-    hidden = {**fields, **values}
-    everyday = " ".join(_everyday_words(plan))
-    return Scrubber(
+    everyday = " ".join(word for plan in plans for word in _everyday_words(plan))
+    return tuple(
         secret
-        for name, secret in hidden.items()
+        for found in (fields, *values)
+        for name, secret in found.items()
         if name not in ("db_username", "DB_USER") or secret.reveal() not in everyday
     )
 

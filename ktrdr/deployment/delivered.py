@@ -16,8 +16,8 @@ class Delivery:
             start. For the core these are services, for workers all of them are one consumer.
     """
 
-    in_memory: bool
-    missing: tuple[str, ...]
+    in_memory: bool = False
+    missing: tuple[str, ...] = ()
 
     def complaint(self, command: str) -> str | None:
         """What is wrong and what to do about it, in a sentence; None where nothing is.

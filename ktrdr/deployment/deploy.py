@@ -1,25 +1,48 @@
-"""One deploy from the vault to the healthy stack."""
+"""One deploy, from the vault to healthy stacks on all hosts that were named."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from typing import Final
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol
 
 from ktrdr.deployment import credentials, events
+from ktrdr.deployment import plan as plans_
 from ktrdr.deployment.clock import Clock
+from ktrdr.deployment.draining import Drains, drained
 from ktrdr.deployment.events import Observer
 from ktrdr.deployment.gate import WorkerDirectory
+from ktrdr.deployment.history import Entry, Kind
 from ktrdr.deployment.inventory import Inventory
-from ktrdr.deployment.plan import Plan
-from ktrdr.deployment.result import DeployResult
-from ktrdr.deployment.run import CountingTransport, Runner
+from ktrdr.deployment.plan import Plan, Stamp
+from ktrdr.deployment.release import Release
+from ktrdr.deployment.result import DeployResult, HostResult
+from ktrdr.deployment.run import Runner
 from ktrdr.deployment.secrets.source import SecretSource
-from ktrdr.errors import Interrupted
+from ktrdr.deployment.transport.interface import Transport
+from ktrdr.errors import Interrupted, KtrdrError, NotBegun
 from ktrdr.secret import Scrubber, Secret
 
 _READING: Final = "read the secrets"
+# Each host costs this machine a connection's worth of processes while it is worked on.
+DEFAULT_PARALLEL: Final = 16
+
+
+class CountingTransport(Transport, Protocol):
+    """A transport that knows how much it was used."""
+
+    @property
+    def connections(self) -> int:
+        """How many connections were opened."""
+        ...
+
+    @property
+    def scripts(self) -> int:
+        """How many scripts were sent."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +53,8 @@ class Surroundings:
         source: The vault.
         transport: Makes the way to the hosts, given what cleans all that comes back.
         directory: Makes the question for the backend's workers, given JWT_SECRET to sign it with.
-        observe: Is told all that happens.
+        drains: Makes the way to drain nodes, given the same.
+        observe: Makes what is told all that happens, by a host's name; empty for this machine.
         agree: Is given what could be lost; raises where that is not wanted.
         clock: The time.
     """
@@ -38,38 +62,270 @@ class Surroundings:
     source: SecretSource
     transport: Callable[[Scrubber], AbstractContextManager[CountingTransport]]
     directory: Callable[[Secret], WorkerDirectory]
-    observe: Observer
+    drains: Callable[[Secret], Drains]
+    observe: Callable[[str], Observer]
     agree: Callable[[Sequence[str]], None]
     clock: Clock
 
 
-def deploy(plan: Plan, inventory: Inventory, world: Surroundings) -> DeployResult:
-    """Reads the secrets, all of them before any host is touched, and runs the plan.
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How hosts are gone about.
+
+    Attributes:
+        parallel: How many of them at once.
+        serial: Whether worker nodes come one after the other, up to the first that fails.
+        restore: Whether a host goes back to its last good release when the new one fails.
+        lock_wait_s: How long somebody else's lock is waited for (s).
+        drain_s: How long workers may finish what they are at (s); None does not wait.
+    """
+
+    parallel: int = DEFAULT_PARALLEL
+    serial: bool = False
+    restore: bool = True
+    lock_wait_s: float = 0.0
+    drain_s: float | None = None
+
+
+def deploy(
+    plans: Sequence[Plan], inventory: Inventory, world: Surroundings, manner: Manner
+) -> DeployResult:
+    """Reads the secrets, all of them before any host is touched, and carries out the plans.
+
+    All hosts are locked, checked and compared before any is changed. Then comes the core, and the
+    worker nodes after it.
 
     Raises:
         SecretsError: The vault does not give them, or one of them cannot be used.
-        KtrdrError: See `Runner.run`.
+        Interrupted: Nothing has begun yet.
     """
     began = world.clock.monotonic()
-    world.observe(events.StepStarted(_READING))
+    scrubber = Scrubber()
+    with (
+        world.transport(scrubber) as transport,
+        _connecting(transport, plans, manner.parallel),
+    ):
+        fields = _read_secrets(plans, world)
+        now = world.clock.now()
+        values = [credentials.values(fields, inventory, plan, now=now) for plan in plans]
+        scrubber.learn(*credentials.hidden(fields, values, plans))
+        signing = fields["jwt_secret"]
+        nodes = tuple(plan.site.node for plan in plans if plan.site.node)
+        rollout = Rollout(transport, world, manner, inventory, world.drains(signing), nodes)
+        directory = world.directory(signing)
+        runners = [
+            rollout.runner(plan, found, directory)
+            for plan, found in zip(plans, values, strict=True)
+        ]
+        hosts = rollout.run(runners)
+        return DeployResult(
+            id=plans[0].entry.id,
+            hosts=hosts,
+            duration_s=world.clock.monotonic() - began,
+            connections=transport.connections,
+            scripts=transport.scripts,
+        )
+
+
+@contextmanager
+def _connecting(transport: Transport, plans: Sequence[Plan], at_once: int) -> Iterator[None]:
+    """Connects to all hosts while the vault is asked; they are asked for nothing yet.
+
+    A host that cannot be reached says so when it is given its first script.
+    """
+
+    def connect(plan: Plan) -> None:
+        with suppress(KtrdrError):
+            transport.connect(plan.site.host)
+
+    pool = ThreadPoolExecutor(at_once)
     try:
-        fields = credentials.fetch(world.source, inventory, plan)
+        for plan in plans:
+            pool.submit(connect, plan)
+        yield
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _read_secrets(plans: Sequence[Plan], world: Surroundings) -> Mapping[str, Secret]:
+    observe, began = world.observe(""), world.clock.monotonic()
+    observe(events.StepStarted(_READING))
+    try:
+        fields = credentials.fetch(world.source, plans)
     except KeyboardInterrupt as exc:
         raise Interrupted(
             "the deploy was interrupted before it touched any host", hint="Run it again."
         ) from exc
     took = world.clock.monotonic() - began
-    world.observe(events.StepFinished(_READING, took, f"{len(fields)} fields"))
-    values = credentials.values(fields, inventory, plan, now=world.clock.now())
-    with world.transport(credentials.scrubber(fields, values, plan)) as transport:
-        runner = Runner(
+    observe(events.StepFinished(_READING, took, f"{len(fields)} fields"))
+    return fields
+
+
+@dataclass(slots=True)
+class Rollout:
+    """Several hosts at once.
+
+    Attributes:
+        transport: The way to them.
+        world: Everything else outside.
+        manner: How they are gone about.
+        inventory: What is where.
+        drains: The way to drain nodes.
+        nodes: The worker nodes among them.
+        stopping: Set when the operator wants everything to stop.
+    """
+
+    transport: CountingTransport
+    world: Surroundings
+    manner: Manner
+    inventory: Inventory
+    drains: Drains
+    nodes: tuple[str, ...] = ()
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def runner(
+        self, plan: Plan, values: Mapping[str, Secret], directory: WorkerDirectory
+    ) -> Runner:
+        """What carries out one of the plans."""
+        return Runner(
             plan=plan,
             values=values,
-            transport=transport,
-            observe=world.observe,
-            agree=world.agree,
-            directory=world.directory(fields["jwt_secret"]),
-            clock=world.clock,
+            transport=self.transport,
+            observe=self.world.observe(plan.site.name),
+            directory=directory,
+            replan=self._replan if self.manner.restore else None,
+            lock_wait_s=self.manner.lock_wait_s,
+            stopping=self.stopping,
+            following=self.nodes,
+            clock=self.world.clock,
         )
-        result = runner.run()
-    return replace(result, duration_s=world.clock.monotonic() - began)
+
+    def run(self, runners: Sequence[Runner]) -> tuple[HostResult, ...]:
+        """Prepares all hosts, asks once, and changes them; the results come in the same order."""
+        most = max(1, min(self.manner.parallel, len(runners)))
+        with ThreadPoolExecutor(most) as pool:
+            refused = self._prepare(pool, runners)
+            if refused:
+                return self._not_begun(pool, runners, refused)
+            with self._given_back(pool, runners):
+                self.world.agree(_losses(runners))
+            return self._carry_out(pool, runners)
+
+    def _prepare(
+        self, pool: ThreadPoolExecutor, runners: Sequence[Runner]
+    ) -> dict[str, KtrdrError]:
+        """The errors of those hosts that are not ready, by name."""
+        tried = [pool.submit(runner.prepare) for runner in runners]
+        self._wait(tried)
+        found = {}
+        for runner, future in zip(runners, tried, strict=True):
+            error = future.exception()
+            if isinstance(error, KtrdrError):
+                found[runner.plan.site.name] = error
+            elif error is not None:
+                raise error
+        return found
+
+    def _not_begun(
+        self,
+        pool: ThreadPoolExecutor,
+        runners: Sequence[Runner],
+        refused: Mapping[str, KtrdrError],
+    ) -> tuple[HostResult, ...]:
+        ready = [runner for runner in runners if runner.plan.site.name not in refused]
+        self._wait([pool.submit(runner.abandon) for runner in ready])
+        why = ", ".join(refused)
+        return tuple(
+            HostResult(
+                runner.plan,
+                None,
+                error=refused.get(runner.plan.site.name) or _left_alone(runner.plan, why),
+            )
+            for runner in runners
+        )
+
+    @contextmanager
+    def _given_back(self, pool: ThreadPoolExecutor, runners: Sequence[Runner]) -> Iterator[None]:
+        """Unlocks the hosts where the operator does not want to go on."""
+        try:
+            yield
+        except (KtrdrError, KeyboardInterrupt):
+            self._wait([pool.submit(runner.abandon) for runner in runners])
+            raise
+
+    def _carry_out(
+        self, pool: ThreadPoolExecutor, runners: Sequence[Runner]
+    ) -> tuple[HostResult, ...]:
+        results: dict[str, HostResult] = {}
+        for wave in self._waves(runners):
+            failed = [name for name, result in results.items() if not result.is_good]
+            if failed:
+                self._wait([pool.submit(runner.abandon) for runner in wave])
+                for runner in wave:
+                    error = _left_alone(runner.plan, ", ".join(failed))
+                    results[runner.plan.site.name] = HostResult(runner.plan, None, error=error)
+                continue
+            done = [pool.submit(self._carry_out_one, runner) for runner in wave]
+            self._wait(done)
+            for runner, future in zip(wave, done, strict=True):
+                results[runner.plan.site.name] = future.result()
+        return tuple(results[runner.plan.site.name] for runner in runners)
+
+    def _waves(self, runners: Sequence[Runner]) -> Iterator[Sequence[Runner]]:
+        """What goes at once: the core by itself, since the workers need it; then they."""
+        core = [runner for runner in runners if runner.plan.site.target == "core"]
+        nodes = [runner for runner in runners if runner.plan.site.target != "core"]
+        if core:
+            yield core
+        if self.manner.serial:
+            yield from ([runner] for runner in nodes)
+        elif nodes:
+            yield nodes
+
+    def _carry_out_one(self, runner: Runner) -> HostResult:
+        patience = self.manner.drain_s
+        if patience is None or runner.plan.site.target == "core" or not runner.has_work:
+            return runner.carry_out()
+        try:
+            with drained(self.drains, runner, patience):
+                return runner.carry_out()
+        except KtrdrError as error:
+            runner.abandon()
+            return HostResult(runner.plan, None, error=error)
+
+    def _wait(self, futures: Iterable[Future[Any]]) -> None:
+        """Waits for all; Ctrl-C ends what runs on hosts in good order, and a second one now."""
+        pending = set(futures)
+        while pending:
+            try:
+                _, pending = wait(pending)
+            except KeyboardInterrupt:
+                if self.stopping.is_set():
+                    self.transport.close()
+                self.stopping.set()
+                self.transport.interrupt()
+
+    def _replan(self, plan: Plan, entry: Entry, release: Release) -> Plan:
+        stamp = Stamp(
+            f"{plan.entry.id}-back", plan.entry.who, self.world.clock.now(), owner=plan.owner
+        )
+        request = replace(
+            plan.request, kind=Kind.RESTORE, again=entry, of=plan.entry.id, scale=None
+        )
+        return plans_.make(self.inventory, request, release, stamp)
+
+
+def _losses(runners: Sequence[Runner]) -> list[str]:
+    alone = len(runners) == 1
+    return [
+        loss if alone else f"{runner.plan.site.name}: {loss}"
+        for runner in runners
+        for loss in runner.losses
+    ]
+
+
+def _left_alone(plan: Plan, others: str) -> NotBegun:
+    return NotBegun(
+        f"{plan.site.name} was left as it was, because of {others}",
+        hint="Mend what is the matter there, or name the hosts that are to be deployed without it.",
+    )

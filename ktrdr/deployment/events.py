@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 from ktrdr.deployment.compare import Comparison
+from ktrdr.deployment.history import Entry
 from ktrdr.deployment.transport.interface import Stream
 
 
@@ -90,6 +92,19 @@ class Warned:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Restoring:
+    """The release did not become healthy, and an earlier one is put into place again.
+
+    Attributes:
+        entry: Which.
+        reason: What went wrong, in one sentence.
+    """
+
+    entry: Entry
+    reason: str
+
+
 Event = (
     StepStarted
     | StepFinished
@@ -100,5 +115,42 @@ Event = (
     | Compared
     | LogTail
     | Warned
+    | Restoring
 )
 Observer = Callable[[Event], None]
+
+
+# What ``--json`` calls each kind.
+NAMES: Final[Mapping[type, str]] = {
+    StepStarted: "step_started",
+    StepFinished: "step_finished",
+    StepFailed: "step_failed",
+    StepSkipped: "step_skipped",
+    Output: "output",
+    Waiting: "waiting",
+    Compared: "compared",
+    LogTail: "log",
+    Warned: "warning",
+    Restoring: "restoring",
+}
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """The event as ``--json`` prints it, without host and time."""
+    if isinstance(event, Compared):
+        values = _comparison(event.comparison)
+    elif isinstance(event, Restoring):
+        values = {"release": event.entry.id, "tag": event.entry.tag, "reason": event.reason}
+    else:
+        values = {key: value for key, value in asdict(event).items() if key != "host"}
+    return {"event": NAMES[type(event)], **values}
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "services": [
+            {"name": change.service, "action": change.action.value, "reason": change.reason}
+            for change in comparison.services
+        ],
+        "changed_files": list(comparison.files),
+    }

@@ -166,8 +166,8 @@ def unhealthy(plan: Plan, troubles: Iterable[Trouble], waited_s: float) -> Deplo
     in_time = "" if any(t.final for t in listed) else f" within {waited_s:g} s"
     return DeploymentFailed(
         f"{plan.site.name} on {plan.site.host} did not become healthy{in_time}: {reasons}",
-        hint="Its last log lines are above; correct the cause and run the command again, or "
-        "deploy the version that ran before with --tag.",
+        hint="Its last log lines are above; correct the cause and deploy again, or go back with "
+        "`ktrdr deploy rollback`.",
     )
 
 

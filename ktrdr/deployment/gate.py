@@ -50,6 +50,7 @@ class HealthGate:
         observe: Is told what is waited for, and what services that are not well wrote last.
         clock: The time.
         warnings: What the operator should know in the end.
+        found: What the last look has found, by section.
     """
 
     plan: Plan
@@ -58,13 +59,17 @@ class HealthGate:
     observe: Observer
     clock: Clock
     warnings: list[str] = field(default_factory=list)
+    found: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    def wait(self, step: Step, before: Snapshot) -> Snapshot:
+    def wait(
+        self, step: Step, before: Snapshot, first: Mapping[str, Sequence[str]] | None = None
+    ) -> Snapshot:
         """Looks again and again; returns the containers once all is well.
 
         Args:
             step: The look.
             before: The containers before the deploy.
+            first: What a first look has found, where there was one.
 
         Raises:
             DeploymentFailed: A service will not become well, or took too long.
@@ -72,8 +77,10 @@ class HealthGate:
         """
         restarts = {container.id: container.restarts for container in before.values()}
         began = self.clock.monotonic()
+        found = first or self._ask(step)
         while True:
-            after, troubles = self._look(step, restarts)
+            self.found = found
+            after, troubles = self._judge(found, restarts)
             if not troubles:
                 return after
             late = self.clock.monotonic() - began >= self.plan.health_timeout_s
@@ -82,9 +89,9 @@ class HealthGate:
                 culprits = [trouble for trouble in troubles if trouble.final] or troubles
                 self._show_logs(after, [trouble.service for trouble in culprits])
                 raise faults.unhealthy(self.plan, troubles, self.plan.health_timeout_s)
-            first = troubles[0]
-            self.observe(events.Waiting(f"{first.service} {first.reason}"))
+            self.observe(events.Waiting(f"{troubles[0].service} {troubles[0].reason}"))
             self.clock.sleep(_LOOK_EVERY_S)
+            found = self._ask(step)
 
     def show_logs_of_unwell(self, step: Step) -> None:
         """Shows what the services wrote last that do not run, or not well."""
@@ -96,10 +103,9 @@ class HealthGate:
         )
         self._show_logs(there, unwell)
 
-    def _look(
-        self, step: Step, restarts: Mapping[str, int]
+    def _judge(
+        self, found: Mapping[str, Sequence[str]], restarts: Mapping[str, int]
     ) -> tuple[Snapshot, tuple[Trouble, ...]]:
-        found = self._ask(step)
         there = self._there(found)
         troubles = health.judge(
             self.plan.wanted,
@@ -147,6 +153,6 @@ class HealthGate:
         return containers.read_containers(found.get("containers", ()))
 
     def warn(self, message: str) -> None:
-        """Tells the operator something that the deploy can live with."""
+        """Tells the operator something the deploy can live with."""
         self.warnings.append(message)
         self.observe(events.Warned(message))

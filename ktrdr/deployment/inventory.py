@@ -128,15 +128,22 @@ class Vault(_Part):
     """Where the secrets are, and how they reach the containers.
 
     Attributes:
+        source: Who keeps them: 1Password, a file that age or SOPS has encrypted, or the variables
+            ``KTRDR_SECRET_…`` of the environment.
         vault: The name of the 1Password vault.
         item: The name of the item in it.
+        file: The encrypted file.
+        identity: The file with the private key that opens it.
         delivery: ``env``: as environment of the containers, which Docker keeps on the host's disk;
             ``tmpfs``: as files in the host's memory, which a reboot empties.
         overlap_hours: How long tokens signed with a former ``jwt_secret`` are good; 0: not at all.
     """
 
+    source: Literal["1password", "age", "sops", "environment"] = "1password"
     vault: Line = "KTRDR Homelab Secrets"
     item: Line = "ktrdr-homelab-core"
+    file: Line | None = None
+    identity: Line | None = None
     delivery: Literal["env", "tmpfs"] = "env"
     overlap_hours: Annotated[int, Field(ge=0, le=LONGEST_OVERLAP_H)] = 24
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from ktrdr.deployment.inventory import Core, Inventory, Ports, Vault, WorkerNode, with_defaults
@@ -67,7 +67,7 @@ def load(
                 hint="Write for example `--set core.host=backend.example.org`.",
             )
         _override(source, tuple(key.split(".")), text, place=f"--set {key}")
-    return _validated(source)
+    return _anchored(_validated(source), path.absolute().parent)
 
 
 def _read(path: Path, name: str) -> _Source:
@@ -134,10 +134,7 @@ def _is_model(annotation: Any) -> bool:
 
 
 def _override(source: _Source, path: KeyPath, text: str, *, place: str) -> None:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
+    value = _value(text, place)
     branch = source.data
     for key in path[:-1]:
         if not isinstance(branch.get(key), dict):
@@ -149,6 +146,15 @@ def _override(source: _Source, path: KeyPath, text: str, *, place: str) -> None:
     source.places[path] = place
 
 
+def _value(text: str, place: str) -> Any:
+    """What an override says, read as the file is; what is not YAML is the text that it is."""
+    if not text.strip():
+        return None
+    with contextlib.suppress(YamlFault):
+        return read_yaml(text, place).data
+    return text
+
+
 def _validated(source: _Source) -> Inventory:
     _refuse_odd_node_names(source)
     try:
@@ -157,7 +163,31 @@ def _validated(source: _Source) -> Inventory:
         raise _explained(exc, source) from exc
     _refuse_twice(source, _ports(inventory), "port {} is already that of {}")
     _refuse_twice(source, _hosts(inventory), "{} is already the host of {}")
+    _refuse_no_file(source, inventory.secrets)
     return inventory
+
+
+def _anchored(inventory: Inventory, directory: Path) -> Inventory:
+    """Makes the paths of files on this machine absolute; they are relative to the inventory's."""
+    secrets = inventory.secrets
+    paths = {"file": secrets.file, "identity": secrets.identity}
+    found = {key: str(directory / _expanded(text)) for key, text in paths.items() if text}
+    return inventory.model_copy(update={"secrets": secrets.model_copy(update=found)})
+
+
+def _expanded(text: str) -> Path:
+    # A user that does not exist has no home: the path is then as missing as it is wrong.
+    with contextlib.suppress(RuntimeError):
+        return Path(text).expanduser()
+    return Path(text)
+
+
+def _refuse_no_file(source: _Source, secrets: Vault) -> None:
+    if secrets.source in ("age", "sops") and secrets.file is None:
+        path = ("secrets", "source")
+        raise _wrong(
+            source.place(path), f"secrets.source {secrets.source} needs secrets.file as well"
+        )
 
 
 def _refuse_odd_node_names(source: _Source) -> None:

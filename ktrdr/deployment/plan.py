@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final
 
 from ktrdr.deployment import site as sites
 from ktrdr.deployment import stack as stacks
 from ktrdr.deployment.commands.compose import Compose
+from ktrdr.deployment.commands.lock import RECOVERY
+from ktrdr.deployment.history import ALL, Entry, Kind
 from ktrdr.deployment.inventory import Inventory
+from ktrdr.deployment.lock import Owner
 from ktrdr.deployment.release import Release, Target, compose_file, env_file
 from ktrdr.deployment.site import Site, unknown
 from ktrdr.deployment.stack import Service, Stack
 from ktrdr.deployment.steps import Step, StepBuilder, StepKind, Wanted
+from ktrdr.deployment.targets import Place
 from ktrdr.errors import UsageError
 
-ALL: Final = "all"
 DEFAULT_HEALTH_TIMEOUT_S: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What tells one deploy from all others.
+
+    Attributes:
+        id: The release's id; hosts that are deployed to together have the same.
+        who: The person and their machine.
+        at: When it was asked for.
+        owner: Who has the host's lock already, where this is a part of something else.
+    """
+
+    id: str
+    who: str
+    at: datetime
+    owner: Owner | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +53,9 @@ class Request:
         scale: Workers of each type; by default what the inventory says.
         skip_validation: Whether the host is not looked at before.
         health_timeout_s: How long the services may take to become healthy.
+        kind: Whether something new is deployed, or something old again.
+        again: The release that is to be put into place again, as it was recorded.
+        of: The id of the release that this goes back from.
     """
 
     target: Target
@@ -41,6 +65,9 @@ class Request:
     scale: int | None = None
     skip_validation: bool = False
     health_timeout_s: float = DEFAULT_HEALTH_TIMEOUT_S
+    kind: Kind = Kind.DEPLOY
+    again: Entry | None = None
+    of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +76,50 @@ class Plan:
 
     Attributes:
         site: Where to.
-        service: The one service that is asked for, or ``all``.
+        request: What was asked for.
         release: What.
+        entry: What is recorded of it.
         wanted: What is to run after it, as far as it is concerned with it.
         surplus: Services that are to be stopped where they run: those beyond the scale.
         steps: The remote scripts.
         health_timeout_s: How long the services may take to become healthy.
         minimum_free_mb: The free disk (MiB) that preflight asks for.
+        builder: Makes the scripts whose content is not known before.
     """
 
     site: Site
-    service: str
+    request: Request
     release: Release
+    entry: Entry
     wanted: tuple[Wanted, ...]
     surplus: tuple[str, ...]
     steps: tuple[Step, ...]
     health_timeout_s: float
     minimum_free_mb: int
+    builder: StepBuilder = field(repr=False, compare=False)
+
+    @property
+    def service(self) -> str:
+        """The one service that is asked for, or ``all``."""
+        return self.request.service
+
+    @property
+    def place(self) -> Place:
+        """The host as all commands name it."""
+        site = self.site
+        return Place(site.target, site.node, site.host, site.workdir)
+
+    @property
+    def owner(self) -> Owner:
+        """What the host's lock says while this goes on."""
+        return _owner(self.entry)
 
     def step(self, kind: StepKind) -> Step | None:
         """The step of a kind, or None where it is left out."""
         return next((step for step in self.steps if step.kind is kind), None)
 
 
-def make(inventory: Inventory, request: Request, release: Release) -> Plan:
+def make(inventory: Inventory, request: Request, release: Release, stamp: Stamp) -> Plan:
     """Plans a deploy.
 
     Raises:
@@ -83,6 +130,8 @@ def make(inventory: Inventory, request: Request, release: Release) -> Plan:
         site = sites.core(inventory, release)
     else:
         site = sites.worker_node(inventory, request.node, release)
+    if request.again:
+        site = replace(site, settings=tuple(request.again.settings.items()))
     stack = release.stack(request.target)
     profiles = _profiles(request, site, stack)
     services = _concerned(stack, request.service, profiles)
@@ -100,29 +149,74 @@ def make(inventory: Inventory, request: Request, release: Release) -> Plan:
         profiles=profiles,
         overrides=(release.in_memory(request.target),) if site.in_memory else (),
     )
+    entry = _entry(request, release, site, profiles, stamp)
     builder = StepBuilder(
         site=site,
         release=release,
         project=project,
         service=None if request.service == ALL else request.service,
+        entry=entry,
+        note=(stamp.owner or _owner(entry)).note(),
+        recovery_note=_recovery(entry).note(),
         wanted=wanted,
+        pinned=_pinned(request, wanted),
         needed=tuple(_wanted(service, site, inventory, variables) for service in needed),
         surplus=surplus,
     )
     return Plan(
         site=site,
-        service=request.service,
+        request=request,
         release=release,
+        entry=entry,
         wanted=wanted,
         surplus=surplus,
         steps=builder.all(validate=not request.skip_validation),
         health_timeout_s=request.health_timeout_s,
         minimum_free_mb=inventory.minimum_free_mb,
+        builder=builder,
     )
+
+
+def _entry(
+    request: Request, release: Release, site: Site, profiles: tuple[str, ...], stamp: Stamp
+) -> Entry:
+    return Entry(
+        id=stamp.id,
+        kind=request.kind,
+        service=request.service,
+        tag=release.tag,
+        commit=release.commit,
+        configuration=release.configuration,
+        who=stamp.who,
+        began=stamp.at,
+        profiles=profiles,
+        settings=dict(site.settings),
+        of=request.of,
+    )
+
+
+def _owner(entry: Entry) -> Owner:
+    return Owner(entry.id, entry.who, f"{entry.kind} of {entry.tag}", entry.began)
+
+
+def _recovery(entry: Entry) -> Owner:
+    reason = f"{RECOVERY} a cut-off {entry.kind} of {entry.tag}"
+    return Owner(f"{entry.id}-recovery", entry.who, reason, entry.began)
+
+
+def _pinned(request: Request, wanted: Iterable[Wanted]) -> tuple[tuple[str, str], ...]:
+    """The digests of the images that are wanted again, where they were recorded."""
+    if request.again is None:
+        return ()
+    images = dict.fromkeys(service.image for service in wanted)
+    digests = request.again.images
+    return tuple((image, digests[image]) for image in images if digests.get(image))
 
 
 def _profiles(request: Request, site: Site, stack: Stack) -> tuple[str, ...]:
     """Those asked for, and those that the scale means: scale-2 up to scale-N."""
+    if request.again:
+        return tuple(name for name in request.again.profiles if name in stack.profiles)
     for profile in request.profiles:
         if profile not in stack.profiles:
             raise unknown("profile", profile, stack.profiles)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final
 
+from ktrdr.deployment import ports
 from ktrdr.deployment.commands import delivery
 from ktrdr.deployment.commands.host import CONTAINER_UID
+from ktrdr.deployment.finding import Finding, Point, findings_of
 from ktrdr.deployment.plan import Plan
 from ktrdr.errors import HostNotReady
 from ktrdr.tokens import CLOCK_LEEWAY
@@ -16,13 +18,7 @@ from ktrdr.tokens import CLOCK_LEEWAY
 # The first Compose that logs in to a registry with DOCKER_AUTH_CONFIG, so that no token is written.
 MINIMUM_COMPOSE: Final = (2, 38, 0)
 _KIB_PER_MIB: Final = 1024
-
-
-class Finding(NamedTuple):
-    """Something that keeps a host from running the stack, and what to do about it."""
-
-    complaint: str
-    remedy: str
+_KIB_PER_GIB: Final = 1024**2
 
 
 def read_facts(output: str) -> dict[str, str]:
@@ -51,20 +47,33 @@ def check(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> None:
 
 def findings(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterator[Finding]:
     """Everything that is wrong with a host."""
-    yield from _docker(facts)
-    yield from _workdir(facts, plan.site.workdir)
-    yield from _disk(facts, plan)
-    yield from _shared(facts, plan)
-    yield from _clock(facts, now)
-    if plan.site.in_memory:
-        yield from _memory(facts)
+    return findings_of(points(plan, facts, now=now))
+
+
+def points(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterator[Point]:
+    """All that a host was asked about itself, whether well or not.
+
+    What it was not asked, such as the ports that only `commands.ports` asks about, is left out.
+    """
+    workdir, shared = plan.site.workdir, plan.site.shared_directory
+    yield Point("Docker", _version(facts.get("docker", "")), tuple(_docker(facts)))
+    if facts.get("docker", "missing") != "missing":
+        compose = facts.get("compose", "")
+        yield Point("Compose", compose.lstrip("v"), tuple(_compose(compose)))
+    yield Point("work directory", workdir, tuple(_workdir(facts, workdir)))
+    yield Point("disk", _free(facts), tuple(_disk(facts, plan)))
+    yield Point("shared directory", shared, tuple(_shared(facts, plan)))
+    yield Point("clock", _skew(facts, now), tuple(_clock(facts, now)))
+    if "memory" in facts:
+        yield Point("memory", facts["memory"], tuple(_memory(facts)))
+    if "listening" in facts:
+        yield Point("ports", "free", tuple(_ports(plan, facts)))
 
 
 def _docker(facts: Mapping[str, str]) -> Iterator[Finding]:
     state = facts.get("docker", "missing")
     if state == "missing":
         yield Finding("Docker is not installed", "Install Docker Engine with the Compose plugin.")
-        return
     if state == "down":
         yield Finding(
             "the Docker daemon does not run", "Start it with `systemctl start docker` on the host."
@@ -75,7 +84,6 @@ def _docker(facts: Mapping[str, str]) -> Iterator[Finding]:
             f"{user} may not use Docker",
             f"Add {user} to the group docker with `usermod -aG docker {user}`.",
         )
-    yield from _compose(facts.get("compose", ""))
 
 
 def _compose(version: str) -> Iterator[Finding]:
@@ -175,3 +183,27 @@ def _clock(facts: Mapping[str, str], now: datetime) -> Iterator[Finding]:
             "not be valid",
             "Let both follow a time server (`timedatectl set-ntp true`).",
         )
+
+
+def _ports(plan: Plan, facts: Mapping[str, str]) -> Iterator[Finding]:
+    for taken in ports.taken(plan, facts):
+        yield Finding(
+            f"the port {taken.port} is taken by {taken.by}",
+            "Find who has it with `ss -ltnp` on the host, or change the port in the inventory.",
+        )
+
+
+def _version(text: str) -> str:
+    """The version without what a distribution appends to it; empty where it is none."""
+    return text.partition("+")[0] if text[:1].isdigit() else ""
+
+
+def _free(facts: Mapping[str, str]) -> str:
+    sizes = [facts.get(fact, "") for fact in ("docker_free_kb", "workdir_free_kb")]
+    least = min((int(size) for size in sizes if size.isdigit()), default=0)
+    return f"{least / _KIB_PER_GIB:.0f} GiB free"
+
+
+def _skew(facts: Mapping[str, str], now: datetime) -> str:
+    text = facts.get("clock", "")
+    return f"{abs(int(text) - now.timestamp()):.0f} s off" if text.isdigit() else ""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import re
+import tarfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -18,6 +22,8 @@ Target = Literal["core", "workers"]
 _COMMIT_TAG: Final = re.compile(r"sha-([0-9a-f]{7})")
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _SHORT: Final = 7
+# Of a hash of 256 bits, enough for no two configurations of a host ever to share it.
+_CONFIGURATION_HASH: Final = 24
 
 # Of releases up to 0.1.0, which mount a file there.
 DATABASE: Final = "deploy/db/"
@@ -46,14 +52,22 @@ class Release:
         return f"commit {self.commit[:_SHORT]}" if self.commit else "the working tree"
 
     @property
+    def configuration(self) -> str:
+        """A hash over all of its files, by which hosts keep them."""
+        return self.digest("")[:_CONFIGURATION_HASH]
+
+    @property
     def is_immutable(self) -> bool:
         """Whether the tag names one image for ever, so that having it is having the latest."""
         return _COMMIT_TAG.fullmatch(self.tag) is not None
 
     def stack(self, target: Target) -> Stack:
+        """What the compose file of the target says."""
+        return stack.read(compose_file(target), self.compose(target))
+
+    def compose(self, target: Target) -> bytes:
         """The compose file of the target."""
-        name = compose_file(target)
-        return stack.read(name, self._file(name))
+        return self._file(compose_file(target))
 
     def settings(self, target: Target) -> dict[str, str]:
         """The variables of the target's ``.env`` file."""
@@ -106,6 +120,16 @@ def shipped_paths(target: Target) -> tuple[str, ...]:
     """What belongs on a host of this target; a path that ends in a slash is a directory."""
     files = (compose_file(target), env_file(target), memory_file(target))
     return (*files, DATABASE, MONITORING) if target == "core" else files
+
+
+def unpacked(text: str) -> dict[str, bytes]:
+    """The files of an archive that came as base64; empty where it is none."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(base64.b64decode(text)), mode="r:gz") as tar:
+            opened = ((member.name, tar.extractfile(member)) for member in tar if member.isfile())
+            return {name.removeprefix("./"): file.read() for name, file in opened if file}
+    except (ValueError, OSError, EOFError, tarfile.TarError, zlib.error):
+        return {}
 
 
 def tag_of(commit: str) -> str:

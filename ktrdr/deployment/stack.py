@@ -14,6 +14,11 @@ from ktrdr.errors import ConfigurationError
 # ${NAME}, ${NAME:-default} and ${NAME-default}, the forms that our compose files use in images.
 _VARIABLE: Final = re.compile(r"\$\{(\w+)(?:(:?-)([^}]*))?\}")
 
+# A variable, without a default of its own.
+_ALONE: Final = re.compile(r"\$\{(\w+)(?::?-)?\}")
+# ${NAME} and ${NAME:?message}; two dollars are one that Compose leaves alone.
+_REQUIRED: Final = re.compile(r"(?<!\$)\$\{(\w+)(?::?\?[^}]*)?\}")
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -25,6 +30,7 @@ class Service:
         profiles: The profiles that start it; none means that it always runs.
         needs: The services it depends on directly.
         worker_port: Where it listens, if it is a worker.
+        ports: What it publishes on the host, in Compose's short form, with variables.
     """
 
     name: str
@@ -32,6 +38,7 @@ class Service:
     profiles: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     worker_port: int | None = None
+    ports: tuple[str, ...] = ()
 
     def runs_with(self, profiles: Iterable[str]) -> bool:
         """Whether it is started when these profiles are chosen."""
@@ -95,6 +102,43 @@ def read(file: str, content: bytes) -> Stack:
         ) from exc
 
 
+def required(content: bytes) -> tuple[str, ...]:
+    """The variables that a compose file has no default for, sorted.
+
+    Among them are those that a service is given under their own name (``NAME:`` alone).
+    """
+    text = content.decode("utf-8", "replace")
+    found = set(_REQUIRED.findall(text))
+    services = (yaml.safe_load(content) or {}).get("services") or {}
+    for entry in services.values():
+        environment = entry.get("environment")
+        if isinstance(environment, Mapping):
+            found |= {name for name, value in environment.items() if value is None}
+    return tuple(sorted(found))
+
+
+def handed(content: bytes, variables: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Which containers' environment variables hold a variable of Compose, and nothing else.
+
+    Args:
+        content: A compose file.
+        variables: The variables of Compose that are of interest.
+
+    Returns:
+        Pairs of a variable of Compose and one of a container, sorted.
+    """
+    wanted = frozenset(variables)
+    found = set()
+    for entry in ((yaml.safe_load(content) or {}).get("services") or {}).values():
+        environment = entry.get("environment")
+        for name, value in environment.items() if isinstance(environment, Mapping) else ():
+            alone = _ALONE.fullmatch(str(value))
+            variable = name if value is None else alone[1] if alone else None
+            if variable in wanted:
+                found.add((variable, name))
+    return tuple(sorted(found))
+
+
 def _service(name: str, entry: Mapping[str, Any]) -> Service:
     environment = entry.get("environment")
     port = environment.get("WORKER_PORT") if isinstance(environment, Mapping) else None
@@ -104,6 +148,7 @@ def _service(name: str, entry: Mapping[str, Any]) -> Service:
         profiles=tuple(entry.get("profiles") or ()),
         needs=tuple(entry.get("depends_on") or ()),
         worker_port=int(port) if port else None,
+        ports=tuple(map(str, entry.get("ports") or ())),
     )
 
 

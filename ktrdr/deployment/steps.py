@@ -1,25 +1,29 @@
 """The remote scripts of a deploy to one host.
 
-There are four, and nothing changes before the third:
+There are six, and nothing changes before the fourth:
 
-1. check: look at the host, and report all that is wrong with it at once;
-2. fetch: bring the configuration beside the old one, pull images, compare with what runs;
-3. apply: put the configuration into place and let Compose bring about the difference;
-4. verify: look, again and again, until all is well or certainly not.
+1. lock: keep everybody else out, for as long as all the others take;
+2. check: look at the host, and report all that is wrong with it at once;
+3. fetch: bring the configuration beside the old one, pull images, compare with what runs;
+4. apply: put the configuration into place and let Compose bring about the difference;
+5. verify: look, again and again, until all is well or certainly not;
+6. record: write down what has come of it, and unlock.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from ktrdr.deployment.commands import compose, delivery, docker, host
+from ktrdr.deployment.commands import compose, delivery, docker, history, host, lock
 from ktrdr.deployment.commands import release as files
 from ktrdr.deployment.commands.compose import Compose
 from ktrdr.deployment.commands.script import Script
 from ktrdr.deployment.commands.sections import section
 from ktrdr.deployment.handover import Handover
+from ktrdr.deployment.history import Entry
 from ktrdr.deployment.release import MONITORING, Release
 from ktrdr.deployment.site import REGISTRY_LOGIN, Site
 
@@ -29,15 +33,26 @@ _FETCH_TIMEOUT_S: Final = 1800.0
 # Stopping has its grace periods (60 s for the database), starting waits for dependencies.
 _APPLY_TIMEOUT_S: Final = 600.0
 _VERIFY_TIMEOUT_S: Final = 60.0
+RECORD_TIMEOUT_S: Final = 30.0
+# A container that was told to stop does so within its grace period (60 s for the database).
+UNDO_TIMEOUT_S: Final = 90.0
+# So many events are read: more releases than anybody goes back, and no file that only grows.
+_REMEMBERED: Final = 200
+
+
+# How a deploy ends is not known before it has; this stands for it where a plan is shown.
+_SOME_OUTCOME: Final = '{"event":"ended", …}'
 
 
 class StepKind(StrEnum):
     """The steps of a deploy, in their order."""
 
+    LOCK = "lock"
     CHECK = "check"
     FETCH = "fetch"
     APPLY = "apply"
     VERIFY = "verify"
+    RECORD = "record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +102,11 @@ class StepBuilder:
         release: What.
         project: Its Compose project, with the files in their place.
         service: The only service that is asked for, or None for all.
+        entry: What is recorded of it.
+        note: What the lock says of its owner.
+        recovery_note: What it says of what goes on when this was cut off.
         wanted: What is to run.
+        pinned: The digests of images whose tags may have moved since, by name and tag.
         needed: What the only service depends on.
         surplus: What is to be stopped.
     """
@@ -96,14 +115,40 @@ class StepBuilder:
     release: Release
     project: Compose
     service: str | None
+    entry: Entry
+    note: str
+    recovery_note: str
     wanted: tuple[Wanted, ...]
+    pinned: tuple[tuple[str, str], ...] = ()
     needed: tuple[Wanted, ...] = ()
     surplus: tuple[str, ...] = ()
 
     def all(self, *, validate: bool) -> tuple[Step, ...]:
-        """The steps in their order; without validation, the first is left out."""
-        steps = [self._fetch(), self._apply(), self._verify()]
-        return (self._check(), *steps) if validate else tuple(steps)
+        """The steps in their order; without validation, the host is not checked."""
+        checks = (self._check(),) if validate else ()
+        return (
+            self._lock(),
+            *checks,
+            self._fetch(),
+            self._apply(),
+            self._verify(),
+            self.record(_SOME_OUTCOME),
+        )
+
+    def record(self, *lines: str, good: bool = True) -> Step:
+        """Writes events down, keeps the configuration if it is good, and unlocks."""
+        workdir = self.site.workdir
+        body = [history.append(workdir, line) for line in lines]
+        if good:
+            files_here = self.release.files
+            body.append(history.keep(workdir, files_here, self.entry.configuration))
+        body.append(lock.release(workdir, self.note))
+        script = Script("\n".join(body))
+        return self._step(StepKind.RECORD, "record", script, RECORD_TIMEOUT_S)
+
+    def _lock(self) -> Step:
+        script = Script(lock.hold(self.site.workdir, self.note, wait_s=0))
+        return self._step(StepKind.LOCK, "lock", script, _CHECK_TIMEOUT_S)
 
     def _check(self) -> Step:
         site = self.site
@@ -120,19 +165,19 @@ class StepBuilder:
             section("stage"),
             files.stage(workdir),
             section("pull"),
+            *(docker.pin(self.site.project, *pin) for pin in self.pinned),
             *self._pulls(),
-            *self._handover.looks(),
+            *self.handover.looks(),
             section("hashes"),
             self._staged().hashes(),
             section("images"),
             docker.images(sorted({service.image for service in self.wanted})),
             section("files"),
             files.report_and_keep(workdir, self.release.files, self._swept()),
-            section("containers"),
-            docker.containers(self.site.project),
+            section("history"),
+            history.read(workdir, last=_REMEMBERED),
+            *self._look([*self._ours(), *self.surplus]),
         ]
-        if self.surplus:
-            body += [section("answers"), docker.answers(self.site.project, self.surplus)]
         script = Script(
             "\n".join(body),
             self.site.settings,
@@ -140,34 +185,46 @@ class StepBuilder:
             files.archive(self.release.files),
         )
         undo = Script(files.discard(workdir))
-        title = "fetch configuration and images"
+        title = "fetch the release"
         return self._step(StepKind.FETCH, title, script, _FETCH_TIMEOUT_S, undo=undo)
 
     def _apply(self) -> Step:
         needs = [service.name for service in self.needed]
         up = self.project.up(self.service, dependencies=needs)
-        finish = docker.finish_recreation(self.site.project)
+        project = self.site.project
+        finish = docker.finish_recreation(project)
+        workdir = self.site.workdir
         body = [
-            files.place(self.site.workdir, self.release.files, self._swept()),
+            lock.require(workdir, self.note),
+            history.append(workdir, self.entry.begun()),
+            docker.recover_when_ended(workdir, project, self.recovery_note),
+            files.place(workdir, self.release.files, self._swept()),
             finish,
-            *self._handover.before_up(),
+            *self.handover.before_up(),
             up,
-            *self._handover.after_up(),
+            *self.handover.after_up(),
         ]
         if self.surplus:
             body.append(self.project.remove(self.surplus))
         secrets = (*self.site.secrets, *self.site.derived)
         script = Script("\n".join(body), self.site.settings, secrets)
-        return self._step(StepKind.APPLY, "apply", script, _APPLY_TIMEOUT_S, undo=Script(finish))
+        undo = Script(f"{docker.recovery(project)}\nrecover {UNDO_TIMEOUT_S - 5:.0f}")
+        return self._step(StepKind.APPLY, "apply", script, _APPLY_TIMEOUT_S, undo=undo)
 
     def _verify(self) -> Step:
+        script = Script("\n".join(self._look(self._ours())))
+        return self._step(StepKind.VERIFY, "wait until healthy", script, _VERIFY_TIMEOUT_S)
+
+    def _look(self, asked: Sequence[str]) -> list[str]:
+        """What the health gate judges by; ``asked`` are the services that say what they do."""
         project = self.site.project
         body = [section("clock"), host.clock(), section("containers"), docker.containers(project)]
-        ours = [service.name for service in self.wanted if service.says_version]
-        if ours:
-            body += [section("answers"), docker.answers(project, ours)]
-        title = "wait until all is well"
-        return self._step(StepKind.VERIFY, title, Script("\n".join(body)), _VERIFY_TIMEOUT_S)
+        if asked:
+            body += [section("answers"), docker.answers(project, asked)]
+        return body
+
+    def _ours(self) -> list[str]:
+        return [service.name for service in self.wanted if service.says_version]
 
     def _pulls(self) -> list[str]:
         """A tag that never moves is pulled where it is missing; any other, every time."""
@@ -191,7 +248,8 @@ class StepBuilder:
         return pulls
 
     @property
-    def _handover(self) -> Handover:
+    def handover(self) -> Handover:
+        """The secrets' part of it."""
         names = tuple(service.name for service in self.wanted)
         ours = [service.image for service in self.wanted if service.says_version]
         image = (ours or [service.image for service in self.wanted])[0]

@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 from procrastinate.exceptions import ConnectorException
 
 from ktrdr.contracts import Problem, WorkerHealth, WorkerRegistration, WorkerType
+from ktrdr.database.migrate import contracting
 from ktrdr.database.pool import make_pool, wait_until_reachable
 from ktrdr.errors import ConfigurationError, DatabaseUnavailable
 from ktrdr.operations.drains import Drains
@@ -89,6 +90,7 @@ class Worker:
             registered=self.registrar.registered,
             registration_error=self.registrar.error,
             uptime_s=round(time.monotonic() - self._started, 3),
+            contracts=contracting(),
         )
 
     async def _serve(self) -> None:

@@ -25,8 +25,16 @@ ODD = "'\"$`\\%#=&;|<>(){}*?!~ \t\né日本"
 
 # From what only looks to what breaks things; the README's commands start from a bare lab again.
 ORDER = (
-    *("lab", "deploy", "stack", "rotation", "memory", "errors", "failures"),
-    *("development_stack", "readme"),
+    "lab",
+    "deploy",
+    "check_diff",
+    "stack",
+    "rotation",
+    "memory",
+    "errors",
+    "failures",
+    "development_stack",
+    "readme",
 )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.commands import delivery, sections
+from ktrdr.deployment.commands import delivery
 from ktrdr.deployment.delivered import Delivery, read_delivery
 from lab import containers, registries
 from lab.engine import docker
@@ -202,7 +202,7 @@ def test_after_a_reboot_the_host_needs_a_deploy_and_says_so(in_memory: InMemory)
 
     def delivered() -> Delivery:
         said = lab.on("core", "sh", "-c", delivery.presence("ktrdr-core"))
-        return read_delivery(sections.split(said)["delivery"])
+        return read_delivery(said.splitlines())
 
     assert delivered() == Delivery(in_memory=True, missing=())
     run(docker(), "restart", "--time", "20", name, timeout=120)
@@ -210,6 +210,10 @@ def test_after_a_reboot_the_host_needs_a_deploy_and_says_so(in_memory: InMemory)
     assert delivered() == Delivery(in_memory=True, missing=("backend", "grafana"))
     states = {service: each["State"]["Status"] for service, each in lab.inspect("core").items()}
     assert states["backend"] != "running"
+    said = lab.ktrdr("deploy", "status", "core")
+    assert said.code == 8
+    assert "its memory holds no secrets for backend and grafana" in " ".join(said.out.split())
+    assert "ktrdr deploy core all" in said.out
     assert in_memory.on_disk("core") == []
     lab.good("deploy", "core", "all", "--yes", env=in_memory.env)
     until_healthy(lab, "core")

@@ -423,3 +423,49 @@ def test_however_the_caller_ends_nothing_runs_on(
         wait_until_ended(pid)
     if kind is signal.SIGINT:
         assert caller.stdout.read() == "interrupted\n"
+
+
+# ------------------------------------------------------------------------------- interrupting
+
+
+def test_an_interrupt_ends_what_runs_and_lets_what_stays_and_what_comes_later_run(
+    ssh: SshTransport, tmp_path: Path
+) -> None:
+    heard: list[str] = []
+    waiting = Secret(f"trap 'echo ended > {tmp_path}/trace; exit 1' TERM\necho on\nsleep 60 & wait")
+    staying = Secret(f"echo stays\nuntil [ -e {tmp_path}/go ]; do sleep 0.05; done\n{END}")
+
+    def listen(_stream: str, line: str) -> None:
+        heard.append(line)
+
+    with ThreadPoolExecutor(2) as pool:
+        ended = pool.submit(ssh.run, "node", waiting, timeout_s=50, on_line=listen)
+        stays = pool.submit(ssh.run, "node", staying, timeout_s=50, on_line=listen, stays=True)
+        wait_until(lambda: sorted(heard) == ["on", "stays"], "both run")
+        ssh.interrupt()
+        with pytest.raises(Interrupted):
+            ended.result(20)
+        assert (tmp_path / "trace").read_text() == "ended\n"
+        assert run(ssh, f"touch {tmp_path}/go; echo later") == "later\n"
+        assert stays.result(20).stdout == "stays\n"
+
+
+def test_all_who_wait_for_a_host_share_one_failure(tmp_path: Path) -> None:
+    attempts = tmp_path / "attempts"
+    slow = tmp_path / "ssh"
+    slow.write_text(
+        f"#!/bin/sh\necho >>{attempts}\nsleep 1\necho 'Connection refused' >&2\nexit 255\n"
+    )
+    slow.chmod(0o755)
+    with (
+        SshTransport(SshProgram(executable=str(slow))) as transport,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        tried = [pool.submit(run, transport, "true") for _ in range(4)]
+        for each in tried:
+            with pytest.raises(HostUnreachable, match="refused"):
+                each.result()
+        assert attempts.read_text() == "\n"
+        with pytest.raises(HostUnreachable):
+            run(transport, "true")
+        assert attempts.read_text() == "\n\n", "whoever comes later tries anew"

@@ -72,6 +72,14 @@ def test_a_value_that_cannot_be_what_it_looks_like_has_a_line_and_a_reason(text:
     assert caught.value.line == 2
 
 
+@pytest.mark.parametrize(
+    "text", [r'a: "\UFFFFFFFF"', r'a: "\U00110000"', f"%YAML 1.{'9' * 5000}\n---\n"]
+)
+def test_a_number_that_pyyaml_itself_cannot_take_is_refused(text: str) -> None:
+    with pytest.raises(YamlFault, match="a number that is too large"):
+        read_yaml(text, "x.yml")
+
+
 @given(st.one_of(st.text(), st.text("ab:{}[]&*!|>-#?%@ '\"\n\t0123456789.")), st.booleans())
 def test_any_text_is_yaml_or_has_a_line_and_a_reason(text: str, aliases: bool) -> None:
     with contextlib.suppress(YamlFault):

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Response
 from ktrdr.api.errors import documented
 from ktrdr.api.state import BackendState, State
 from ktrdr.contracts import BackendHealth
+from ktrdr.database.migrate import contracting
 from ktrdr.database.pool import transaction
 from ktrdr.errors import DatabaseUnavailable
 
@@ -25,6 +26,7 @@ async def health(state: BackendState) -> BackendHealth:
         version=state.version,
         database=database,
         uptime_s=round(time.monotonic() - state.started, 3),
+        contracts=contracting(),
     )
 
 

@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import click
 from ktrdr.cli.commands.operations.tables import write_operations
 from ktrdr.cli.commands.workers import write_workers
 from ktrdr.cli.connection import backend
+from ktrdr.cli.host_tables import services_to_json, write_services
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import (
     duration,
@@ -23,12 +23,11 @@ from ktrdr.cli.render import (
     say,
     write_json,
     write_pairs,
-    write_table,
 )
 from ktrdr.client.configuration import api_url
 from ktrdr.contracts import BackendHealth, Operation, Worker
-from ktrdr.deployment.containers import Container
 from ktrdr.deployment.survey import Surveyed, survey
+from ktrdr.deployment.targets import places
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import KtrdrError
 
@@ -69,7 +68,7 @@ def status(inventory: Path | None, no_hosts: bool, as_json: bool) -> None:
 def _survey(inventory: Path | None) -> list[Surveyed]:
     found = read_inventory(inventory)
     with SshTransport(ssh_program(found)) as transport:
-        return survey(found, transport)
+        return survey(places(found), transport)
 
 
 def _ask() -> Seen:
@@ -89,7 +88,9 @@ def _write(hosts: Sequence[Surveyed], seen: Seen) -> None:
         if host.fault:
             say(f"cannot be looked at: {host.fault}")
         else:
-            _write_services(host.containers)
+            write_services(host)
+            if host.without_secrets:
+                say(host.without_secrets)
     if seen.fault:
         return
     heading("Workers")
@@ -115,24 +116,6 @@ def _backend_pairs(seen: Seen) -> list[tuple[str, str]]:
     ]
 
 
-def _write_services(containers: Sequence[Container]) -> None:
-    now = datetime.now(UTC)
-    write_table(
-        ("service", "status", "image", "up for", ">restarts"),
-        [
-            (
-                each.service,
-                each.health or each.status,
-                each.image.rpartition("/")[2],
-                duration(now - each.started_at) if each.is_running else "",
-                f"{each.restarts}",
-            )
-            for each in containers
-        ],
-        empty="Nothing is deployed here.",
-    )
-
-
 def _document(hosts: Sequence[Surveyed], seen: Seen) -> dict[str, Any]:
     return {
         "backend": {
@@ -145,17 +128,7 @@ def _document(hosts: Sequence[Surveyed], seen: Seen) -> dict[str, Any]:
                 "name": host.place.name,
                 "host": host.place.host,
                 "fault": host.fault,
-                "services": [
-                    {
-                        "service": each.service,
-                        "image": each.image,
-                        "status": each.status,
-                        "health": each.health,
-                        "started_at": each.started_at.isoformat(),
-                        "restarts": each.restarts,
-                    }
-                    for each in host.containers
-                ],
+                "services": services_to_json(host),
             }
             for host in hosts
         ],

@@ -14,7 +14,7 @@ from ktrdr.cli.connection import backend
 from ktrdr.cli.hosts import inventory_option, read_inventory
 from ktrdr.cli.render import json_option, write_json, write_table
 from ktrdr.client.token_file import configuration_file, save_token, token_in_use
-from ktrdr.deployment.secrets.onepassword import OnePassword
+from ktrdr.deployment.secrets.choice import source_of
 from ktrdr.deployment.secrets.requirements import check
 from ktrdr.errors import SecretsError, UsageError
 from ktrdr.secret import Secret
@@ -171,7 +171,6 @@ def _from_variable(variable: str) -> Secret:
 
 
 def _from_vault(inventory: Path | None) -> Secret:
-    where = read_inventory(inventory).secrets
-    fields = OnePassword().fetch(where.vault, where.item)
+    fields = source_of(read_inventory(inventory).secrets).fetch()
     check(fields, [_FIELD])
     return fields[_FIELD]

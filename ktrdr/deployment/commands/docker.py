@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Final
 
-from ktrdr.deployment.commands.script import words
+from ktrdr.deployment.commands import lock
+from ktrdr.deployment.commands.script import quote, words
 
 # One JSON object a container. Not its configuration as a whole: that holds the environment.
 _CONTAINER: Final = (
     '{"id":{{json .Id}},"image":{{json .Image}},"name":{{json .Config.Image}},'
-    '"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}}}'
+    '"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}},'
+    '"created":{{json .Created}}}'
 )
 _IMAGE: Final = '{"id":{{json .Id}},"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}}}'
 
 # Twelve characters of an id and an underscore stand before the name.
 _HALF_DONE: Final = "[0-9a-f]" * 12 + "_*"
+
+_NOT_RUNNING: Final = ("--filter", "status=exited", "--filter", "status=created")
+# So many looks a second apart without anything to start.
+_CALM_LOOKS: Final = 3
 
 # Asks the server in its own container, which is reached there whatever the host publishes, and
 # needs no program of the host. HTTP/1.0, so that the answer ends with the connection.
@@ -30,12 +37,27 @@ print(" ".join(answer.partition("\\r\\n\\r\\n")[2].split()))"""
 
 def containers(project: str) -> str:
     """Prints one JSON object for each container of a project, also for those that are stopped."""
-    listing = words("docker", "ps", "--all", "--quiet", "--no-trunc", *_of_project(project))
+    listing = words("docker", "ps", "--all", "--quiet", "--no-trunc", *of_project(project))
     # A container may vanish between the two commands: the others are shown all the same.
     return (
         f"containers=$({listing})\n"
         f'[ -z "$containers" ] || {words("docker", "inspect", "--format", _CONTAINER)} '
         "$containers 2>/dev/null || :"
+    )
+
+
+def pin(project: str, reference: str, digest: str) -> str:
+    """Makes a tag mean the image of this digest on the host, wherever the tag has moved since.
+
+    It is pulled by Compose, since not every Docker CLI logs in with ``DOCKER_AUTH_CONFIG``.
+    """
+    pinned = f"{reference.rpartition(':')[0]}@{digest}"
+    file = f"services: {{pinned: {{image: {json.dumps(pinned)}}}}}"
+    pull = words("docker", "compose", "-p", f"{project}-pin", "-f", "-", "pull", "--quiet")
+    return (
+        f"{words('docker', 'image', 'inspect', pinned)} >/dev/null 2>&1 || "
+        f"printf '%s\\n' {quote(file)} | {pull}\n"
+        f"{words('docker', 'tag', pinned, reference)}"
     )
 
 
@@ -46,13 +68,25 @@ def images(references: Iterable[str]) -> str:
     )
 
 
+def images_in_use(project: str) -> str:
+    """Prints one JSON object for each image that a container of the project was made from."""
+    listing = words("docker", "ps", "--all", "--quiet", *of_project(project))
+    made_from = words("docker", "inspect", "--format", "{{.Image}}")
+    inspect = words("docker", "image", "inspect", "--format", _IMAGE)
+    return (
+        f"containers=$({listing})\n"
+        f'[ -z "$containers" ] || {{ {made_from} $containers 2>/dev/null || :; }} | sort -u |\n'
+        f"xargs -r {inspect} 2>/dev/null || :"
+    )
+
+
 def answers(project: str, services: Iterable[str]) -> str:
     """Prints ``SERVICE ANSWER`` for each of our own services that is healthy.
 
     The answer is that to ``/api/v1/health`` of the backend or ``/health`` of a worker, on one line;
     it is missing where the service gives none.
     """
-    find = words("docker", "ps", "--quiet", "--filter", "health=healthy", *_of_project(project))
+    find = words("docker", "ps", "--quiet", "--filter", "health=healthy", *of_project(project))
     service = '--filter "label=com.docker.compose.service=$service"'
     ask = words("python3", "-I", "-S", "-c", _ASK)
     return (
@@ -71,7 +105,7 @@ def finish_recreation(project: str) -> str:
     stopped, and stumbles over its own leftover the next time. So where both are there, the new one
     goes and the old one is started; where the old one is gone, the new one takes its place.
     """
-    names = words("docker", "ps", "--all", "--format", "{{.Names}}", *_of_project(project))
+    names = words("docker", "ps", "--all", "--format", "{{.Names}}", *of_project(project))
     return f"""for name in $({names}); do
 case "$name" in
 {_HALF_DONE})
@@ -87,6 +121,80 @@ esac
 done"""
 
 
+def each(verb: str, containers: Iterable[str]) -> str:
+    """Lets Docker do something with containers, all at the same time.
+
+    Args:
+        verb: ``restart`` or ``stop``; each container has the grace period that it was made with.
+        containers: Their ids.
+    """
+    return f"""code=0
+pids=
+for container in {words(*containers)}; do
+docker {verb} "$container" >/dev/null &
+pids="$pids $!"
+done
+for pid in $pids; do
+wait "$pid" || code=$?
+done
+if [ "$code" != 0 ]; then exit "$code"; fi"""
+
+
+def recovery(project: str) -> str:
+    """Defines ``recover SECONDS``: whatever of a project was stopped half-way runs again.
+
+    It goes on until all containers have run for some moments on end, since one that was told to
+    stop may do so only at the end of its grace, and until Docker answers, if it is away. Fails when
+    the time is up before.
+    """
+    idle = words("docker", "ps", "--all", "--quiet", *of_project(project), *_NOT_RUNNING)
+    return f"""finish() {{
+{finish_recreation(project)}
+}}
+recover() {{
+end=$(($(date +%s) + $1))
+calm=0
+while [ "$(date +%s)" -lt "$end" ]; do
+if ( set -e; finish ) >/dev/null 2>&1 && idle=$({idle} 2>/dev/null); then
+if [ -z "$idle" ]; then
+calm=$((calm + 1))
+[ "$calm" -lt {_CALM_LOOKS} ] || return 0
+else
+calm=0
+docker start $idle >/dev/null 2>&1 || :
+fi
+fi
+sleep 1
+done
+return 1
+}}"""
+
+
+def recover_when_ended(workdir: str, project: str, note: str) -> str:
+    """Makes a script that is ended in mid-work see to it that the services run again.
+
+    Nobody may be left to do so: the operator's machine may be gone. So a process of its own does
+    it, which outlives the connection, takes the host's lock when it becomes free, and ends by
+    itself.
+
+    Args:
+        workdir: The work directory.
+        project: The Compose project.
+        note: What the lock says meanwhile.
+    """
+    file = quote(lock.path(workdir))
+    body = f"""exec 9>>{file}
+flock 9
+printf '%s %s\\n' "$$" {quote(note)} >{file}
+{recovery(project)}
+recover {lock.RECOVERY_S}"""
+    quiet = "</dev/null >/dev/null 2>&1 3<&- 4>&-"
+    return (
+        f"afterwards() {{\nsetsid sh -c {quote(body)} {quiet} &\n}}\n"
+        "trap 'afterwards; exit 143' TERM INT HUP"
+    )
+
+
 def logs(containers: Iterable[str], *, lines: int) -> str:
     """Prints the last lines that containers wrote, each container in a section of its id."""
     return "\n".join(
@@ -96,6 +204,7 @@ def logs(containers: Iterable[str], *, lines: int) -> str:
     )
 
 
-def _of_project(project: str) -> tuple[str, ...]:
+def of_project(project: str) -> tuple[str, ...]:
+    """The filters of ``docker ps`` that let a project's own containers through."""
     labels = (f"com.docker.compose.project={project}", "com.docker.compose.oneoff=False")
     return tuple(word for label in labels for word in ("--filter", f"label={label}"))

@@ -88,3 +88,13 @@ def facts(workdir: str, shared_directory: str, *, shared_is_mounted: bool) -> st
 def clock() -> str:
     """Prints the host's time in seconds since 1970."""
     return "date +%s"
+
+
+def disk(workdir: str) -> str:
+    """Prints ``SIZE FREE DIRECTORY`` (KiB) for Docker's directory and the work directory."""
+    return f"""existing={quote(workdir)}
+while [ ! -e "$existing" ]; do existing=$(dirname "$existing"); done
+data=$(docker info --format '{{{{.DockerRootDir}}}}' 2>/dev/null) || data=
+for directory in "$data" "$existing"; do
+[ ! -d "$directory" ] || df -Pk "$directory" | awk -v d="$directory" 'END {{ print $2, $4, d }}'
+done"""

@@ -6,15 +6,13 @@ import contextlib
 import json
 import os
 import re
-import subprocess
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from ktrdr.deployment.secrets import program
 from ktrdr.errors import SecretsError
 from ktrdr.secret import Scrubber, Secret
 
-# A person may have to touch a sensor first.
-_TIMEOUT_S: Final = 90.0
 # CONCEALED is what secrets are stored as. STRING is what 1Password makes of a user name when nobody
 # says otherwise; the two differ in how its app shows them, not in who may read them.
 _TYPES: Final = ("CONCEALED", "STRING")
@@ -116,83 +114,75 @@ class OnePassword:
 
     def __init__(
         self,
-        executable: str = "op",
+        vault: str,
+        item: str,
         *,
-        timeout_s: float = _TIMEOUT_S,
+        executable: str = "op",
+        timeout_s: float = program.PATIENCE_S,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
         """Calls nothing yet.
 
         Args:
+            vault: The name or id of the vault.
+            item: The name or id of the item in it that has all fields.
             executable: The name or path of `op`, version 2.
             timeout_s: Seconds that one call may take, a person's answer to a prompt included.
             environment: What `op` is given as its environment.
         """
+        self._vault = vault
+        self._item = item
         self._executable = executable
         self._timeout_s = timeout_s
         self._environment = environment
 
-    def fetch(self, vault: str, item: str) -> Mapping[str, Secret]:
+    def fetch(self) -> Mapping[str, Secret]:
         """See `SecretSource.fetch`; text fields count as secret too.
 
         Raises:
             SecretsError: `op` is missing, refuses, is too slow, or gives what cannot be understood;
                 or a label stands in two places of the item.
         """
-        fields = _fields(self._get(vault, item))
+        fields = _fields(self._get())
         if not fields:
             raise SecretsError(
-                f'op gave no fields for the item "{item}", or not as JSON that can be understood',
+                f'op gave no fields for the item "{self._item}", or not as JSON that can be '
+                "understood",
                 hint="Check `op --version`: version 2 is needed.",
             )
-        _refuse_doubles(item, fields)
+        _refuse_doubles(self._item, fields)
         return {field.label: field.value for field in fields}
 
-    def _get(self, vault: str, item: str) -> Secret:
-        """What `op` prints of an item."""
-        answer = self._call("item", "get", item, "--vault", vault, "--format", "json")
+    def _get(self) -> Secret:
+        """What `op` prints of the item."""
+        command = ("item", "get", self._item, "--vault", self._vault, "--format", "json")
+        answer = program.run(
+            (self._executable, *command),
+            environment=self._environment,
+            timeout_s=self._timeout_s,
+            remedy="Install the 1Password CLI, version 2, or choose another secrets.source.",
+        )
         if answer is None:
             raise SecretsError(
                 f"op did not answer within {self._timeout_s:g} s",
                 hint="Check whether 1Password waits for your answer to a prompt.",
             )
-        if answer.returncode != 0:
-            raise self._refusal(vault, item, answer.stderr.decode("utf-8", "replace"))
-        return Secret(answer.stdout.decode("utf-8", "replace"))
+        if answer.code != 0:
+            raise self._refusal(answer.complaint.reveal())
+        return answer.printed
 
-    def _call(self, *arguments: str) -> subprocess.CompletedProcess[bytes] | None:
-        """Runs `op`; None when it took too long."""
-        # The exception holds what was printed so far: it is dropped, lest it become a cause.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            try:
-                return subprocess.run(
-                    [self._executable, *arguments],
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    timeout=self._timeout_s,
-                    env=dict(self._environment),
-                    check=False,
-                )
-            except (FileNotFoundError, PermissionError) as exc:
-                raise SecretsError(
-                    "no secrets can be fetched, because this machine has no program "
-                    f"{self._executable}",
-                    hint="Install the 1Password CLI, version 2.",
-                ) from exc
-        return None
-
-    def _refusal(self, vault: str, item: str, complaint: str) -> SecretsError:
+    def _refusal(self, complaint: str) -> SecretsError:
+        names = {"vault": self._vault, "item": self._item}
         for refusal in _REFUSALS:
             if re.search(refusal.pattern, complaint, re.IGNORECASE):
                 return SecretsError(
-                    refusal.message.format(vault=vault, item=item),
-                    hint=refusal.hint.format(vault=vault, item=item),
+                    refusal.message.format(**names), hint=refusal.hint.format(**names)
                 )
         lines = [_STAMP.sub("", line).strip() for line in complaint.splitlines()]
         reason = next((line for line in reversed(lines) if line), "it gave no reason")
         return SecretsError(
             f"op refused: {self._without_credentials(reason)}",
-            hint=f"Try `op item get '{item}' --vault '{vault}'` by hand.",
+            hint=f"Try `op item get '{self._item}' --vault '{self._vault}'` by hand.",
         )
 
     def _without_credentials(self, text: str) -> str:

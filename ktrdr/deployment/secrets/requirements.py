@@ -23,6 +23,7 @@ MINIMUM_LENGTHS: Final[Mapping[str, int]] = {
 _NOT_IN_ROLES: Final = frozenset("\"$'\\`\n\r\t")
 # NAMEDATALEN - 1: PostgreSQL cuts what is longer.
 _LONGEST_ROLE: Final = 63
+CORRECT: Final = "Correct these fields in the vault and run the command again."
 # What is shorter could not be scrubbed from output.
 _MINIMUM_LENGTH: Final = SHORTEST_SCRUBBED
 
@@ -39,17 +40,20 @@ def check(fields: Mapping[str, Secret], wanted: Iterable[str]) -> None:
             environment variable (NUL, lone surrogates) or PostgreSQL cannot, in one sentence,
             without a value.
     """
-    complaints = [
-        complaint for label in wanted if (complaint := _complaint(label, fields.get(label)))
-    ]
+    complaints = list(filter(None, complaints_of(fields, wanted).values()))
     if complaints:
         raise SecretsError(
-            f"the vault's secrets cannot be used: {'; '.join(complaints)}",
-            hint="Correct these fields in the vault and run the command again.",
+            f"the vault's secrets cannot be used: {'; '.join(complaints)}", hint=CORRECT
         )
 
 
-def _complaint(label: str, secret: Secret | None) -> str | None:
+def complaints_of(fields: Mapping[str, Secret], wanted: Iterable[str]) -> dict[str, str | None]:
+    """What is wrong with each wanted field; None where it is well. See `check`."""
+    return {label: complaint(label, fields.get(label)) for label in wanted}
+
+
+def complaint(label: str, secret: Secret | None) -> str | None:
+    """Why a secret cannot be used, as a sentence without its full stop; None where it can."""
     if secret is None:
         return f"{label} is missing"
     value = secret.reveal()

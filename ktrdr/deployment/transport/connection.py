@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import IO, Final
 
 from ktrdr.deployment.transport import diagnosis
-from ktrdr.deployment.transport.conversation import end_process, opened
+from ktrdr.deployment.transport.conversation import Bell, end_process, opened
 from ktrdr.deployment.transport.lifeline import SSH_FAILED
-from ktrdr.errors import KtrdrError
+from ktrdr.errors import Interrupted, KtrdrError
 
 # Short, since the path of a socket is: this is why it is not ssh's own `%C` of 40 characters.
 SOCKET_NAME: Final = "s"
@@ -65,6 +65,19 @@ class SshProgram:
         except (FileNotFoundError, PermissionError) as exc:
             raise diagnosis.ssh_missing(self.executable) from exc
 
+    def attach(self, host: str, command: str) -> int:
+        """Runs a command with the user's own terminal, and returns its exit code.
+
+        Raises:
+            HostUnreachable: There is no such program.
+        """
+        try:
+            # Of two such options ssh heeds the last.
+            done = subprocess.run([*self._arguments(), "-t", "--", host, command], check=False)
+        except (FileNotFoundError, PermissionError) as exc:
+            raise diagnosis.ssh_missing(self.executable) from exc
+        return done.returncode
+
     def _arguments(self) -> list[str]:
         arguments = [self.executable, "-T"]
         if self.config:
@@ -98,7 +111,9 @@ class Connection:
         directory: Where its socket and the messages of ssh are.
     """
 
-    def __init__(self, program: SshProgram, host: str, directory: Path) -> None:
+    def __init__(
+        self, program: SshProgram, host: str, directory: Path, bell: Bell | None = None
+    ) -> None:
         """Connects and logs in.
 
         Args:
@@ -106,8 +121,10 @@ class Connection:
             host: A name as ssh understands it.
             directory: An empty private directory, for the socket and ssh's messages. Its path must
                 be short: that of a socket ends at 104 bytes on macOS, ssh's suffix included.
+            bell: Ends the attempt when it rings.
 
         Raises:
+            Interrupted: The bell rang.
             HostUnreachable: It did not come about; the message says why.
             ConfigurationError: ssh does not understand its own configuration.
         """
@@ -118,7 +135,7 @@ class Connection:
         with self._log.open("wb") as log:
             self._process = program.start(host, "-M", "-S", self._socket, command="cat", stderr=log)
         try:
-            self._greet(program.connect_timeout_s * _ATTEMPTS)
+            self._greet(program.connect_timeout_s * _ATTEMPTS, bell)
         except BaseException:
             self.close()
             raise
@@ -155,11 +172,16 @@ class Connection:
             return None
         return self._log.read_text(encoding="utf-8", errors="replace")
 
+    def hang_up(self) -> None:
+        """Tells the connection to end, without waiting for it."""
+        if self.alive:
+            self._process.terminate()
+
     def close(self) -> None:
         """Ends the connection, and with it every script that runs over it."""
         end_process(self._process)
 
-    def _greet(self, timeout_s: float) -> None:
+    def _greet(self, timeout_s: float, bell: Bell | None) -> None:
         # The pipe takes the few bytes at once, whether or not anybody reads them. An ssh that has
         # already given up is heard of below.
         with contextlib.suppress(BrokenPipeError):
@@ -168,7 +190,11 @@ class Connection:
         deadline = time.monotonic() + timeout_s
         heard = b""
         while _GREETING not in heard:
-            if not select.select([output], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            awaited = [output, bell.fileno()] if bell else [output]
+            ready = select.select(awaited, [], [], max(0.0, deadline - time.monotonic()))[0]
+            if bell and bell.fileno() in ready:
+                raise Interrupted(f"connecting to {self.host} was interrupted")
+            if not ready:
                 raise diagnosis.connection_fault(self.host, "the login timed out")
             data = os.read(output, 4096)
             if not data:

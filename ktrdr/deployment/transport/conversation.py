@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, Final
 
 from ktrdr.deployment.transport.lifeline import BEAT, BEAT_EVERY_S, GRACE_S
+from ktrdr.errors import Interrupted
 
 _CHUNK: Final = 65536
 # How long the remote script may take to end, and then ssh itself.
@@ -19,6 +20,29 @@ _EXIT_S: Final = 1.0
 Feed = Callable[[bytes], None]
 
 
+class Bell:
+    """Tells any number of conversations at once that they are to end.
+
+    Once rung it stays so; whoever wants to talk on takes a new one.
+    """
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+
+    def fileno(self) -> int:
+        """What becomes readable when it rings."""
+        return self._read
+
+    def ring(self) -> None:
+        """Ends the conversations that listen."""
+        os.write(self._write, b"!")
+
+    def __del__(self) -> None:
+        # Whoever listens holds a reference, so that nobody does any more.
+        os.close(self._read)
+        os.close(self._write)
+
+
 class Conversation:
     """One ssh process and its three streams.
 
@@ -26,11 +50,17 @@ class Conversation:
         process: Started with pipes for all three, unbuffered.
         to_send: What goes to its standard input first.
         outputs: What takes the bytes of ``stdout`` and ``stderr``.
+        bell: Ends the conversation when it rings.
     """
 
     def __init__(
-        self, process: subprocess.Popen[bytes], to_send: bytes, outputs: Mapping[IO[bytes], Feed]
+        self,
+        process: subprocess.Popen[bytes],
+        to_send: bytes,
+        outputs: Mapping[IO[bytes], Feed],
+        bell: Bell | None = None,
     ) -> None:
+        self._bell = bell
         self._process = process
         self._input = opened(process.stdin)
         self._unsent = memoryview(to_send)
@@ -38,6 +68,8 @@ class Conversation:
         self._next_beat = time.monotonic() + BEAT_EVERY_S
         for pipe, feed in outputs.items():
             self._selector.register(pipe, selectors.EVENT_READ, feed)
+        if bell:
+            self._selector.register(bell, selectors.EVENT_READ)
         os.set_blocking(self._input.fileno(), False)
         self._selector.register(self._input, selectors.EVENT_WRITE)
 
@@ -46,6 +78,7 @@ class Conversation:
 
         Raises:
             TimeoutError: The time was up; the process has been ended, on the host too.
+            Interrupted: The bell rang; the same.
         """
         deadline = time.monotonic() + timeout_s
         try:
@@ -67,12 +100,17 @@ class Conversation:
             for key, _ in self._selector.select(min(deadline, self._next_beat) - now):
                 if key.fileobj is self._input:
                     self._send()
+                elif key.fileobj is self._bell:
+                    raise Interrupted("the script was ended")
                 else:
                     self._receive(key)
         return True
 
     def _has_output(self) -> bool:
-        return any(key.events & selectors.EVENT_READ for key in self._selector.get_map().values())
+        return any(
+            key.events & selectors.EVENT_READ and key.fileobj is not self._bell
+            for key in self._selector.get_map().values()
+        )
 
     def _receive(self, key: selectors.SelectorKey) -> None:
         if data := os.read(key.fd, _CHUNK):
@@ -97,6 +135,8 @@ class Conversation:
     def _end(self) -> None:
         """Cuts the lifeline, waits for the script to end of it, and then for ssh."""
         try:
+            if self._bell:
+                self._selector.unregister(self._bell)
             self._hang_up()
             self._exchange(time.monotonic() + _ENDING_S)
         finally:

@@ -33,7 +33,13 @@ class Transport(Protocol):
     """Runs shell scripts on hosts."""
 
     def run(
-        self, host: str, script: Secret, *, timeout_s: float, on_line: OnLine | None = None
+        self,
+        host: str,
+        script: Secret,
+        *,
+        timeout_s: float,
+        on_line: OnLine | None = None,
+        stays: bool = False,
     ) -> RemoteResult:
         """Runs a rendered script (see `ktrdr.deployment.commands.script`) with ``sh`` on ``host``.
 
@@ -46,11 +52,25 @@ class Transport(Protocol):
             script: The rendered script.
             timeout_s: After this many seconds the remote process is ended.
             on_line: Called for every line of output as it comes, scrubbed.
+            stays: Whether it outlives an `interrupt`.
 
         Raises:
+            Interrupted: Another thread called `interrupt` or `close`.
             HostUnreachable: Name, network, key or host key; each in its own words. Also when the
                 connection is lost in mid-script or the time is up.
         """
+        ...
+
+    def connect(self, host: str) -> None:
+        """Connects beforehand, so that the first script need not wait for it.
+
+        Raises:
+            HostUnreachable: As for `run`.
+        """
+        ...
+
+    def interrupt(self) -> None:
+        """Ends the scripts that other threads run now, and do not stay; later ones may run."""
         ...
 
     def close(self) -> None:

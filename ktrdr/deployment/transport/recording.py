@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ class Answer:
         duration_s: How long it says it took; past the time allowed it counts as ended for it.
         complete: Whether a script that ends with 0 came to its last line.
         error: What is raised instead: the host cannot be reached.
+        stays: Whether the script goes on after what it prints, until the transport is closed.
     """
 
     exit_code: int = 0
@@ -32,6 +34,7 @@ class Answer:
     duration_s: float = 0.0
     complete: bool = True
     error: KtrdrError | None = None
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Run:
     host: str
     script: Secret
     timeout_s: float
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +67,19 @@ class RecordingTransport:
         runs: What was given, in order; a test may reveal the scripts.
         connections: How many hosts were spoken to.
         scripts: How many scripts were given.
-        closed: Whether `close` was called.
     """
 
     def __init__(self, *, scrubber: Scrubber | None = None) -> None:
         self.runs: list[Run] = []
-        self.closed = False
+        self._end = threading.Event()
         self._scrubber = scrubber or Scrubber()
         self._rules: list[_Rule] = []
         self._reached: set[str] = set()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._end.is_set()
 
     @property
     def connections(self) -> int:
@@ -96,12 +104,18 @@ class RecordingTransport:
         self._rules.insert(0, _Rule(host, containing, deque(answers)))
 
     def run(
-        self, host: str, script: Secret, *, timeout_s: float, on_line: OnLine | None = None
+        self,
+        host: str,
+        script: Secret,
+        *,
+        timeout_s: float,
+        on_line: OnLine | None = None,
+        stays: bool = False,
     ) -> RemoteResult:
         """See `Transport.run`."""
         if self.closed:
             raise Interrupted("the connections to the hosts were closed")
-        self.runs.append(Run(host, script, timeout_s))
+        self.runs.append(Run(host, script, timeout_s, stays))
         text = script.reveal()
         fitting = (rule for rule in self._rules if rule.fits(host, text))
         rule = next(fitting, None)
@@ -111,9 +125,15 @@ class RecordingTransport:
         self._reached.add(host)
         return self._play(host, answer, timeout_s, on_line)
 
+    def connect(self, host: str) -> None:
+        """Does nothing: whether a host can be reached is told by its first answer."""
+
+    def interrupt(self) -> None:
+        """Ends nothing: all that is run here has ended, except for what stays."""
+
     def close(self) -> None:
-        """Remembers that it was called."""
-        self.closed = True
+        """Ends the scripts that stay."""
+        self._end.set()
 
     def _play(
         self, host: str, answer: Answer, timeout_s: float, on_line: OnLine | None
@@ -122,6 +142,9 @@ class RecordingTransport:
         err = Output("stderr", self._scrubber, on_line=on_line)
         out.feed(answer.stdout.encode())
         err.feed(answer.stderr.encode())
+        if answer.stays:
+            self._end.wait(timeout_s)
+            raise Interrupted(f"the script on {host} was ended")
         if answer.duration_s > timeout_s:
             raise diagnosis.too_slow(host, timeout_s)
         if answer.exit_code == 0 and answer.complete:

@@ -17,7 +17,7 @@ from typing import Final, Self
 from ktrdr.deployment.commands.script import SENTINEL
 from ktrdr.deployment.transport import diagnosis
 from ktrdr.deployment.transport.connection import SOCKET_NAME, Connection, SshProgram
-from ktrdr.deployment.transport.conversation import Conversation, opened
+from ktrdr.deployment.transport.conversation import Bell, Conversation, opened
 from ktrdr.deployment.transport.interface import OnLine, RemoteResult
 from ktrdr.deployment.transport.lifeline import SSH_FAILED, with_lifeline
 from ktrdr.deployment.transport.output import Output
@@ -57,10 +57,12 @@ class SshTransport:
         self._state = threading.Lock()
         self._opening: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._connections: dict[str, Connection] = {}
+        self._failures: dict[str, tuple[float, KtrdrError]] = {}
         self._shells: set[subprocess.Popen[bytes]] = set()
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._numbers = itertools.count()
         self._closed = False
+        self._bell = Bell()
 
     def __enter__(self) -> Self:
         return self
@@ -74,15 +76,22 @@ class SshTransport:
         self.close()
 
     def run(
-        self, host: str, script: Secret, *, timeout_s: float, on_line: OnLine | None = None
+        self,
+        host: str,
+        script: Secret,
+        *,
+        timeout_s: float,
+        on_line: OnLine | None = None,
+        stays: bool = False,
     ) -> RemoteResult:
         """See `Transport.run`; the time to connect is not part of ``timeout_s``.
 
         Raises:
             ConfigurationError: ssh does not understand its own configuration.
-            Interrupted: Another thread closed this transport.
+            Interrupted: Another thread closed or interrupted this transport.
         """
-        connection = self._connection_to(host)
+        bell = None if stays else self._bell
+        connection = self._connection_to(host, bell)
         out = Output("stdout", self._scrubber, on_line=on_line, sentinel=SENTINEL)
         err = Output("stderr", self._scrubber, on_line=on_line)
         log = self._new_log(connection)
@@ -92,6 +101,7 @@ class SshTransport:
                 process,
                 with_lifeline(script.reveal()).encode(),
                 {opened(process.stdout): out.feed, opened(process.stderr): err.feed},
+                bell,
             )
             try:
                 code = conversation.run(timeout_s)
@@ -106,12 +116,25 @@ class SshTransport:
             raise diagnosis.cut_short(host)
         return RemoteResult(code, out.text, err.text, time.monotonic() - started)
 
+    def connect(self, host: str) -> None:
+        """See `Transport.connect`."""
+        self._connection_to(host, self._bell)
+
+    def interrupt(self) -> None:
+        """See `Transport.interrupt`."""
+        with self._state:
+            rung, self._bell = self._bell, Bell()
+        rung.ring()
+
     def close(self) -> None:
         """Ends the connections, and with them the scripts that other threads still run."""
         with self._state:
             self._closed = True
             for process in self._shells:
                 process.terminate()
+            # All are told before the first is waited for.
+            for connection in self._connections.values():
+                connection.hang_up()
             for connection in self._connections.values():
                 connection.close()
             self._connections.clear()
@@ -119,18 +142,31 @@ class SshTransport:
                 self._directory.cleanup()
                 self._directory = None
 
-    def _connection_to(self, host: str) -> Connection:
+    def _connection_to(self, host: str, bell: Bell | None) -> Connection:
         """The open connection to the host, opened or opened anew where needed."""
+        asked = time.monotonic()
         with self._state:
             opening = self._opening[host]
         with opening:
             connection = self._connections.get(host)
-            if connection is None or not connection.alive:
-                if connection is not None:
-                    connection.close()
-                connection = Connection(self._program, host, self._new_directory())
-                self._keep(connection)
+            if connection is not None and connection.alive:
+                return connection
+            self._raise_what_failed_since(asked, host)
+            if connection is not None:
+                connection.close()
+            try:
+                connection = Connection(self._program, host, self._new_directory(), bell)
+            except KtrdrError as error:
+                self._failures[host] = (time.monotonic(), error)
+                raise
+            self._keep(connection)
             return connection
+
+    def _raise_what_failed_since(self, asked: float, host: str) -> None:
+        """Lets those who waited for an attempt share its failure, rather than fail one by one."""
+        when, error = self._failures.get(host, (0.0, None))
+        if error is not None and when >= asked:
+            raise error
 
     def _keep(self, connection: Connection) -> None:
         with self._state:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.runtime.__main__ import to_json
-from benchmarks.runtime.samples import Goal, Outcome, Samples, ratio
+from benchmarks.report import to_json
+from benchmarks.samples import Goal, Outcome, Samples, ratio
 
 SECONDS = st.lists(st.floats(1e-6, 1e3), min_size=1)
 

@@ -59,6 +59,7 @@ def test_the_help_loads_nothing_heavy_and_lists_every_group_and_exit_code() -> N
         "operations",
         "strategies",
         "data",
+        "secrets",
         "token",
         "130 int",
     ):
@@ -66,7 +67,7 @@ def test_the_help_loads_nothing_heavy_and_lists_every_group_and_exit_code() -> N
 
 
 @pytest.mark.parametrize(
-    "group", ["deploy", "workers", "operations", "strategies", "data", "token", "status"]
+    "group", ["deploy", "workers", "operations", "strategies", "data", "secrets", "token", "status"]
 )
 def test_no_command_of_the_laptop_loads_what_only_the_image_has(group: str) -> None:
     image_only = {

@@ -13,11 +13,12 @@ import pytest
 
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.inventory import Inventory, with_defaults
-from ktrdr.deployment.plan import Plan, Request, make
+from ktrdr.deployment.plan import Plan, Request, Stamp, make
 from ktrdr.deployment.release import Release
 from ktrdr.deployment.steps import Wanted
 
 TAG = "sha-abc1234"
+STAMP_ID = "20261123-120000-ab12"
 COMMIT = "abc1234" + "0" * 33
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -65,11 +66,16 @@ def release() -> Release:
 
 
 @pytest.fixture
-def planned(inventory, release) -> Callable[..., Plan]:
+def stamp() -> Stamp:
+    return Stamp(STAMP_ID, "ada@laptop", NOW)
+
+
+@pytest.fixture
+def planned(inventory, release, stamp) -> Callable[..., Plan]:
     def plan(target="core", **asked: Any) -> Plan:
         if target == "workers":
             asked.setdefault("node", "B")
-        return make(inventory, Request(target=target, **asked), release)
+        return make(inventory, Request(target=target, **asked), release, stamp)
 
     return plan
 
@@ -83,6 +89,7 @@ class Host:
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
+    history: list[str] = field(default_factory=list)
     facts: dict[str, str] = field(
         default_factory=lambda: {
             "clock": str(int(NOW.timestamp())),
@@ -134,12 +141,13 @@ class Host:
 
     def fetch_output(self) -> str:
         images = [
-            json.dumps({"id": f"sha256:{image}", "tags": [image], "digests": []})
+            json.dumps({"id": f"sha256:{image}", "tags": [image], "digests": [_digest(image)]})
             for image in {service.image for service in self.plan.wanted}
         ]
         hashes = [f"{service.name} hash-of-{service.name}" for service in self.plan.wanted]
         parts = {
             "stage": [], "pull": [], "hashes": hashes, "images": images, "files": self.files,
+            "history": self.history, "clock": [str(int(NOW.timestamp()))],
             "containers": self._containers(), "answers": self._answers(),
         }  # fmt: skip
         return _sections(parts)
@@ -155,6 +163,10 @@ class Host:
 
     def _answers(self) -> list[str]:
         return [f"{name} {json.dumps(answer)}" for name, answer in self.answers.items()]
+
+
+def _digest(image: str) -> str:
+    return f"{image.rpartition(':')[0]}@sha256:digest-of-{image}"
 
 
 def _sections(parts: dict[str, list[str]]) -> str:

@@ -160,3 +160,20 @@ def test_without_git_the_directory_itself_is_taken(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert Checkout.around(tmp_path).root == tmp_path
+
+
+def test_the_commits_between_two_releases_come_and_go(checkout, git) -> None:
+    first = git("rev-parse", "HEAD")
+    git("commit", "-q", "--allow-empty", "-m", "two")
+    second = git("rev-parse", "HEAD")
+    between = checkout.between(f"sha-{first[:7]}", second)
+    assert [line.partition(" ")[2] for line in between.added] == ["two"]
+    assert between.taken_back == ()
+    back = checkout.between(second, first)
+    assert [line.partition(" ")[2] for line in back.taken_back] == ["two"]
+    assert back.added == ()
+
+
+@pytest.mark.parametrize("name", ["sha-0000000", "--all", "latest", ""])
+def test_between_a_release_that_is_not_known_here_there_is_nothing_to_say(checkout, name) -> None:
+    assert checkout.between(name, checkout.head().commit) is None

@@ -162,6 +162,16 @@ WRONG = [
         "secrets.delivery must be 'env' or 'tmpfs', not 'file'",
     ),
     (
+        "secrets:\n  source: keepass\n",
+        2,
+        "secrets.source must be '1password', 'age', 'sops' or 'environment', not 'keepass'",
+    ),
+    (
+        "secrets:\n  vault: x\n  source: sops\n",
+        3,
+        "secrets.source sops needs secrets.file as well",
+    ),
+    (
         "workers: {'B C': }",
         1,
         "'B C' cannot name a node: letters, digits and inner hyphens can",
@@ -244,6 +254,74 @@ def test_a_wrong_override_is_blamed_on_the_override(read):
 def test_an_option_without_key_or_value_is_refused(read, setting):
     with pytest.raises(ConfigurationError, match="is written KEY=VALUE"):
         read("", settings=[setting])
+
+
+def test_files_of_secrets_are_looked_for_beside_the_inventory(read, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    secrets = "secrets: {source: age, file: secrets.age, identity: ~/key.txt}"
+
+    assert read(secrets).secrets.file == str(tmp_path / "secrets.age")
+    assert read(secrets).secrets.identity == "/home/ann/key.txt"
+    elsewhere = read(secrets, settings=["secrets.file=/srv/x.age", "secrets.identity=~no-one/x"])
+    assert elsewhere.secrets.file == "/srv/x.age"
+    assert elsewhere.secrets.identity == str(tmp_path / "~no-one/x")
+
+
+def test_another_source_can_be_chosen_for_one_run_whatever_the_file_says(read):
+    environ = {"KTRDR_INVENTORY_SECRETS_SOURCE": "environment"}
+
+    chosen = read("secrets: {source: age, file: x}", environ=environ).secrets
+    assert chosen.source == "environment"
+
+
+def test_an_override_that_yaml_takes_for_a_wrong_date_is_the_text_that_it_is(read):
+    assert read("", settings=["core.host=2026-99-99"]).core.host == "2026-99-99"
+
+
+@pytest.mark.parametrize("text", ["{1: }", "[" * 3000, '"\\UFFFFFFFF"', "!!int ''"])
+def test_an_override_that_yaml_cannot_take_is_text_or_refused_with_its_name(read, text):
+    with pytest.raises(ConfigurationError, match=r"^--set core"):
+        read("", settings=[f"core.host={text}"])
+
+
+def test_an_override_reads_names_as_the_file_does(read):
+    assert list(read("", settings=["workers={N: , 1: }"]).workers) == ["N", "1"]
+
+
+_KEYS = st.text(max_size=12) | st.sampled_from(
+    ["core", "core.host", "core.host.x", "core.ports.nfs", "workers", "workers.B", "secrets"]
+)
+_VALUES = st.text(max_size=20) | st.from_regex(r"[\[\]{}:,&*!<>|\"'\\ a-z0-9=~.-]*", fullmatch=True)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(_KEYS, _VALUES), max_size=3))
+def test_any_overrides_give_an_inventory_or_an_error(given_values):
+    environ = {
+        f"KTRDR_INVENTORY_{key.replace('.', '_').upper()}": value for key, value in given_values
+    }
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "inventory.yml"
+        path.write_text("workers: {B: }\n", encoding="utf-8")
+        for overrides in ({"environ": environ}, {"settings": map("=".join, given_values)}):
+            try:
+                message = repr(load(path, **overrides))
+            except ConfigurationError as refusal:
+                message = refusal.message
+            assert message
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(max_size=30) | st.from_regex(r"[a-z0-9_.:@%\[\]/-]{1,20}", fullmatch=True))
+def test_any_host_name_is_refused_or_one_that_ssh_takes_for_nothing_else(name):
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "inventory.yml"
+        path.write_text(yaml.safe_dump({"core": {"host": name}}), encoding="utf-8")
+        try:
+            host = load(path).core.host
+        except ConfigurationError:
+            return
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", host)
 
 
 @settings(max_examples=150, deadline=None)

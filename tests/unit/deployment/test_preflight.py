@@ -124,29 +124,29 @@ def test_facts_are_lines_of_name_and_value():
         (
             {"memory": "tmpfs", "swap": "/dev/sda2"},
             (
-                "memory is swapped out to /dev/sda2, which is not known to be encrypted, and secrets "
-                "with it"
+                "memory is swapped out to /dev/sda2, which is not known to be encrypted, "
+                "and secrets with it"
             ),
         ),
     ],
 )
 def test_secrets_are_delivered_in_memory_only_where_they_stay_there(
-    inventory, release, host_of, clock, changes, complaint
+    inventory, release, stamp, host_of, clock, changes, complaint
 ):
     in_memory = inventory.model_copy(
         update={"secrets": inventory.secrets.model_copy(update={"delivery": "tmpfs"})}
     )
     override = {"deploy/tmpfs/core.yml": b"services: {}"}
     shipped = replace(release, files={**release.files, **override})
-    plan = make(in_memory, Request(target="core"), shipped)
+    plan = make(in_memory, Request(target="core"), shipped, stamp)
     facts = host_of(plan).facts | changes
     found = [finding.complaint for finding in findings(plan, facts, now=clock.now())]
     assert found == ([complaint] if complaint else [])
 
 
-def test_a_release_that_cannot_deliver_in_memory_is_refused(inventory, release):
+def test_a_release_that_cannot_deliver_in_memory_is_refused(inventory, release, stamp):
     in_memory = inventory.model_copy(
         update={"secrets": inventory.secrets.model_copy(update={"delivery": "tmpfs"})}
     )
     with pytest.raises(ConfigurationError, match=r"has no deploy/tmpfs/core\.yml"):
-        make(in_memory, Request(target="core"), release)
+        make(in_memory, Request(target="core"), release, stamp)

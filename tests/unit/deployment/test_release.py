@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ktrdr.deployment.release import (
     GRAFANA,
@@ -33,6 +36,16 @@ def test_other_tags_name_no_commit_and_may_move(tag):
 def test_what_cannot_be_a_tag_is_refused(tag):
     with pytest.raises(ConfigurationError, match="cannot be an image's tag"):
         checked_tag(tag)
+
+
+@given(st.text(max_size=20) | st.from_regex(r"(sha-)?[a-z0-9._:/@-]{0,140}", fullmatch=True))
+def test_any_tag_is_refused_or_plain_enough_for_a_command_line(tag):
+    try:
+        taken = checked_tag(tag)
+    except ConfigurationError:
+        return
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", taken)
+    assert commit_in(taken) in (None, taken.removeprefix("sha-"))
 
 
 def test_monitoring_goes_to_the_core_host_alone():

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ktrdr.deployment import events
+from ktrdr.deployment.commands import release as files
 from ktrdr.deployment.compare import Action
+from ktrdr.deployment.history import Entry, Kind, Outcome
+from ktrdr.deployment.plan import Stamp, make
 from ktrdr.deployment.release import commit_in
 from ktrdr.deployment.run import Runner
 from ktrdr.deployment.transport.recording import Answer, RecordingTransport
@@ -18,10 +24,10 @@ from ktrdr.errors import (
     HostUnreachable,
     ImageError,
     Interrupted,
-    UsageError,
+    Locked,
 )
 from ktrdr.secret import Secret
-from tests.unit.deployment.conftest import Host
+from tests.unit.deployment.conftest import NOW, TAG, Host
 
 SECRETS = {
     name: Secret(f"value-of-{name.lower()}")
@@ -30,44 +36,65 @@ SECRETS = {
         *("WORKER_TOKEN", "DOCKER_AUTH_CONFIG", "DB_PASSWORD_VERIFIER"),
     )
 }
-CHECK, FETCH, APPLY, VERIFY, UNDO = (
+LOCK, CHECK, FETCH, APPLY, VERIFY, RECORD = (
+    "sleep 600",
     "fact clock",
     "config --hash",
     "up --detach",
-    "echo '== clock'",
-    "rm -rf",
+    "set -eu\necho '== clock'",
+    '"event":"ended"',
 )
 
 
 class Watched:
     """A runner with a transport that answers, and all that it told."""
 
-    def __init__(self, plan: Any, clock: Any, known: Any = ()) -> None:
+    def __init__(self, plan: Any, clock: Any, known: Any = (), replan: Any = None) -> None:
         self.transport = RecordingTransport()
         self.events: list[Any] = []
-        self.asked: list[Any] = []
         self.runner = Runner(
             plan,
             SECRETS,
             self.transport,
             self.events.append,
-            self.asked.extend,
             lambda: known,
-            clock,
+            replan,
+            clock=clock,
         )
         self.host = Host(plan)
 
     def ready(self) -> Watched:
         """A host that has nothing yet, and everything once something was applied."""
+        held = Answer(stdout="held 1\n", stays=True)
         self.transport.answer(Answer(stdout=self.host.check_output()), containing=CHECK)
         self.transport.answer(Answer(stdout=self.host.fetch_output()), containing=FETCH)
+        self.transport.answer(held, containing=LOCK)
         self.host.run_all()
         self.transport.answer(Answer(stdout=self.host.verify_output()), containing=VERIFY)
         return self
 
+    def deploy(self) -> Any:
+        """All of it; a failure is raised."""
+        self.runner.prepare()
+        result = self.runner.carry_out()
+        if result.error:
+            raise result.error
+        return result
+
     @property
     def scripts(self) -> list[str]:
-        return [run.script.reveal() for run in self.transport.runs]
+        """What the host was sent, but for what holds the lock, whose turn is left to chance."""
+        texts = [run.script.reveal() for run in self.transport.runs]
+        return [text for text in texts if LOCK not in text]
+
+    def ended(self) -> dict[str, Any]:
+        """What was recorded last."""
+        (script,) = [text for text in self.scripts if RECORD in text][-1:]
+        line = next(line for line in script.splitlines() if RECORD in line)
+        found: dict[str, Any] = json.loads(
+            line.partition("'")[2].partition("' >>")[0].partition("' '")[2]
+        )
+        return found
 
 
 @pytest.fixture
@@ -80,20 +107,22 @@ def watched(planned, clock) -> Callable[..., Watched]:
 
 def test_a_deploy_checks_fetches_applies_and_waits_in_this_order(watched) -> None:
     watch = watched().ready()
-    result = watch.runner.run()
+    result = watch.deploy()
     assert [CHECK in watch.scripts[0], FETCH in watch.scripts[1]] == [True, True]
     assert [APPLY in watch.scripts[2], VERIFY in watch.scripts[3]] == [True, True]
+    assert RECORD in watch.scripts[4]
+    assert len(watch.scripts) == 5
     assert result.changed
     assert {state.change.action for state in result.services} == {Action.CREATED}
-    assert (result.connections, result.scripts) == (1, 4)
 
 
 def test_secrets_are_in_the_scripts_that_need_them_and_in_no_other(watched) -> None:
     watch = watched().ready()
-    watch.runner.run()
-    check, fetch, apply, verify = watch.scripts
+    watch.deploy()
+    check, fetch, apply, verify, record = watch.scripts
     for script, names in (
         (check, set()),
+        (record, set()),
         (
             fetch,
             {"DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD", "DOCKER_AUTH_CONFIG"},
@@ -112,10 +141,12 @@ def test_a_host_that_is_already_as_it_should_be_is_not_touched(watched) -> None:
     watch = watched()
     watch.host.run_all()
     watch.ready()
-    result = watch.runner.run()
+    result = watch.deploy()
     assert not result.changed
     assert not any(APPLY in script for script in watch.scripts)
     assert events.StepSkipped("apply", "nothing to do") in watch.events
+    assert not any(VERIFY in script for script in watch.scripts), "what was fetched was a look"
+    assert watch.ended()["outcome"] == "unchanged"
 
 
 def test_a_host_that_is_not_ready_is_not_touched(watched) -> None:
@@ -123,13 +154,13 @@ def test_a_host_that_is_not_ready_is_not_touched(watched) -> None:
     watch.host.facts["docker"] = "down"
     watch.ready()
     with pytest.raises(HostNotReady, match="Docker daemon does not run"):
-        watch.runner.run()
-    assert len(watch.scripts) == 1
+        watch.deploy()
+    assert not any(FETCH in script or APPLY in script for script in watch.scripts)
 
 
 def test_without_validation_the_host_is_not_looked_at_first(watched) -> None:
     watch = watched(skip_validation=True).ready()
-    watch.runner.run()
+    watch.deploy()
     assert not any(CHECK in script for script in watch.scripts)
     assert events.StepSkipped("check the host", "--skip-validation") in watch.events
 
@@ -151,8 +182,10 @@ def test_a_pull_that_fails_is_explained_and_what_was_staged_is_removed(
     failure = Answer(1, stdout="== stage\n== pull\n", stderr=stderr)
     watch.transport.answer(failure, containing=FETCH)
     with pytest.raises(kind, match=words):
-        watch.runner.run()
-    assert "rm -rf /opt/ktrdr-core/.ktrdr-staging" in watch.scripts[-1]
+        watch.deploy()
+    discarded, unlocked = watch.scripts[-2:]
+    assert "rm -rf /opt/ktrdr-core/.ktrdr-staging" in discarded
+    assert "kill -TERM" in unlocked
     assert not any(APPLY in script for script in watch.scripts)
 
 
@@ -165,7 +198,7 @@ def test_a_container_that_compose_could_not_start_is_shown_with_its_log(watched)
         Answer(1, stderr="dependency failed to start: container db exited (3)"), containing=APPLY
     )
     with pytest.raises(DeploymentFailed, match="could not bring up core"):
-        watch.runner.run()
+        watch.deploy()
     assert events.LogTail("db", ("FATAL: no room",)) in watch.events
 
 
@@ -174,7 +207,7 @@ def test_services_that_are_not_well_in_time_fail_the_deploy(watched) -> None:
     watch.host.containers["backend"]["state"]["Health"]["Status"] = "starting"
     watch.transport.answer(Answer(stdout=watch.host.verify_output()), containing=VERIFY)
     with pytest.raises(DeploymentFailed, match=r"within 10 s: backend is starting"):
-        watch.runner.run()
+        watch.deploy()
     looks = [script for script in watch.scripts if VERIFY in script]
     assert len(looks) == 21, "every half second"
 
@@ -189,7 +222,7 @@ def test_a_secret_that_the_end_of_a_log_cuts_in_two_is_not_shown_in_part(watched
     text = "\n".join(["== id-of-backend", *lines, ""])
     watch.transport.answer(Answer(stdout=text), containing="docker logs --tail 140")
     with pytest.raises(DeploymentFailed):
-        watch.runner.run()
+        watch.deploy()
     (shown,) = [event for event in watch.events if isinstance(event, events.LogTail)]
     assert shown.lines == tuple(f"line {number}" for number in range(40, 80))
     # Not even where every line of every script is shown.
@@ -200,7 +233,7 @@ def test_a_secret_that_the_end_of_a_log_cuts_in_two_is_not_shown_in_part(watched
 def test_workers_are_well_when_the_backend_lists_them(planned, clock) -> None:
     watch = Watched(planned("workers", health_timeout_s=2), clock).ready()
     with pytest.raises(DeploymentFailed, match="is not among the backend's workers"):
-        watch.runner.run()
+        watch.deploy()
 
 
 def test_a_backend_that_cannot_be_asked_from_here_is_a_warning(planned, clock) -> None:
@@ -210,43 +243,166 @@ def test_a_backend_that_cannot_be_asked_from_here_is_a_warning(planned, clock) -
         raise HostUnreachable("the backend does not answer")
 
     watch.runner._gate.directory = unreachable
-    result = watch.runner.run()
+    result = watch.deploy()
     assert "could not be asked for its workers" in result.warnings[0]
 
 
-def test_what_would_be_lost_is_asked_for_before_anything_changes(watched) -> None:
+def test_what_would_be_lost_is_known_before_anything_changes(watched) -> None:
     watch = watched()
     watch.host.run_all()
     watch.host.containers["db"]["labels"]["com.docker.compose.config-hash"] = "old"
     watch.ready()
-
-    def disagree(losses):
-        raise UsageError("no")
-
-    watch.runner.agree = disagree
-    with pytest.raises(UsageError):
-        watch.runner.run()
+    watch.runner.prepare()
+    assert "the database is restarted" in watch.runner.losses[0]
+    watch.runner.abandon()
     assert not any(APPLY in script for script in watch.scripts)
-    assert "rm -rf" in watch.scripts[-1], "what was staged is removed"
+    assert "rm -rf" in watch.scripts[-2], "what was staged is removed"
+    assert "kill -TERM" in watch.scripts[-1], "the lock is given back"
 
 
-@pytest.mark.parametrize("containing", [CHECK, FETCH, APPLY, VERIFY])
-def test_ctrl_c_in_any_step_takes_back_and_says_so(watched, containing) -> None:
+def test_whoever_wants_to_stop_is_heard_before_each_step(watched) -> None:
     watch = watched().ready()
-    sent = watch.transport.run
+    watch.runner.prepare()
+    watch.runner.stopping.set()
+    result = watch.runner.carry_out()
+    assert isinstance(result.error, Interrupted)
+    assert not any(APPLY in script for script in watch.scripts)
+    assert watch.ended()["outcome"] == "interrupted"
 
-    def interrupted(host, script, **more):
-        if containing in script.reveal():
-            watch.transport.run = sent
-            raise KeyboardInterrupt
-        return sent(host, script, **more)
 
-    watch.transport.run = interrupted
-    with pytest.raises(Interrupted, match="the deploy of core was interrupted"):
-        watch.runner.run()
-    undone = [script for script in watch.scripts if "rm -rf /opt" in script and FETCH not in script]
-    if containing in (FETCH, APPLY):
-        assert undone
+@pytest.mark.parametrize("containing", [APPLY, VERIFY])
+def test_a_step_that_is_interrupted_is_taken_back_and_recorded(watched, containing) -> None:
+    watch = watched().ready()
+    watch.transport.answer(Answer(error=Interrupted("stop")), containing=containing)
+    with pytest.raises(Interrupted):
+        watch.deploy()
+    undone = [
+        script for script in watch.scripts if script.startswith("main() {\nset -eu\nfinish()")
+    ]
+    assert len(undone) == (1 if containing == APPLY else 0), "what was applied stays"
+    assert watch.ended()["outcome"] == "interrupted"
+
+
+def test_a_lock_that_somebody_else_has_stops_the_deploy(watched) -> None:
+    watch = watched().ready()
+    note = '7 {"id":"x","who":"eve@pc","reason":"deploy of b","since":"2026-11-23T11:00:00+00:00"}'
+    watch.transport.answer(Answer(75, stdout=note), containing=LOCK)
+    with pytest.raises(
+        Locked, match="locked by eve@pc, since 2026-11-23 11:00:00 UTC: deploy of b"
+    ):
+        watch.deploy()
+    assert not any(FETCH in script for script in watch.scripts)
+
+
+def test_a_lock_that_was_lost_before_the_change_stops_the_deploy(watched) -> None:
+    watch = watched().ready()
+    watch.transport.answer(Answer(74), containing=APPLY)
+    with pytest.raises(Locked, match="was lost"):
+        watch.deploy()
+    assert watch.ended()["outcome"] == "failed"
+
+
+# --------------------------------------------------------------------------------- the way back
+
+
+def earlier(plan: Any, **changes: Any) -> Entry:
+    entry: Entry = plan.entry
+    return replace(
+        entry,
+        **{
+            "id": "20261101-000000-0001",
+            "tag": "sha-0000001",
+            "outcome": Outcome.DEPLOYED,
+            "duration_s": 9.0,
+            "images": {"ghcr.io/ktrdr/ktrdr-backend:sha-0000001": "sha256:old"},
+            **changes,
+        },
+    )
+
+
+@pytest.fixture
+def failing(planned, release, inventory, clock) -> Callable[..., Watched]:
+    """A deploy whose backend never becomes healthy, on a host that ran another release before."""
+
+    def make_failing(**changes: Any) -> Watched:
+        plan = planned()
+
+        def replan(old: Any, entry: Entry, kept: Any) -> Any:
+            stamp = Stamp(f"{old.entry.id}-back", "ada", NOW, owner=old.owner)
+            request = replace(old.request, kind=Kind.RESTORE, again=entry, of=old.entry.id)
+            return make(inventory, request, kept, stamp)
+
+        watch = Watched(plan, clock, replan=replan)
+        good = earlier(plan, **changes)
+        watch.host.history = [good.begun(), good.ended()]
+        watch.ready()
+        watch.host.containers["backend"]["state"]["Health"]["Status"] = "unhealthy"
+        sick = Answer(stdout=watch.host.verify_output())
+        watch.transport.answer(sick, Answer(stdout="x"), sick, containing=VERIFY)
+        kept = base64.b64encode(files.archive(release.files)).decode()
+        watch.transport.answer(Answer(stdout=kept), containing="|| base64")
+        return watch
+
+    return make_failing
+
+
+def test_a_release_that_does_not_become_healthy_gives_way_to_the_one_before(failing) -> None:
+    watch = failing()
+    watch.runner.prepare()
+    result = watch.runner.carry_out()
+    assert isinstance(result.error, DeploymentFailed)
+    first, second = [script for script in watch.scripts if APPLY in script]
+    assert "export IMAGE_TAG=sha-abc1234" in first
+    assert '"kind":"automatic rollback"' in second
+    assert result.restored.tag == "sha-0000001"
+    assert watch.ended()["id"] == watch.runner.plan.entry.id
+    assert watch.ended()["outcome"] == "failed"
+
+
+def test_the_way_back_pins_images_to_the_digests_that_ran(failing) -> None:
+    watch = failing(
+        settings={"IMAGE_TAG": "sha-0000001", "IMAGE_NAME": "ghcr.io/ktrdr/ktrdr-backend"}
+    )
+    watch.runner.prepare()
+    watch.runner.carry_out()
+    fetched = [script for script in watch.scripts if FETCH in script][-1]
+    pinned = (
+        "docker tag ghcr.io/ktrdr/ktrdr-backend@sha256:old ghcr.io/ktrdr/ktrdr-backend:sha-0000001"
+    )
+    assert pinned in fetched
+
+
+def test_the_very_release_that_failed_is_not_gone_back_to(failing) -> None:
+    watch = failing(tag=TAG)
+    watch.runner.prepare()
+    result = watch.runner.carry_out()
+    assert result.restored is None
+    assert "this very one" in result.warnings[-1]
+
+
+def test_without_an_earlier_release_what_failed_stays_and_that_is_said(failing) -> None:
+    watch = failing(outcome=Outcome.FAILED)
+    watch.runner.prepare()
+    result = watch.runner.carry_out()
+    assert result.restored is None
+    assert "no earlier release" in result.warnings[-1]
+
+
+def test_the_wreck_is_kept_where_that_is_wanted(failing) -> None:
+    watch = failing()
+    watch.runner.replan = None
+    watch.runner.prepare()
+    assert watch.runner.carry_out().restored is None
+
+
+def test_a_tag_that_was_moved_is_told(watched) -> None:
+    watch = watched()
+    image = "ghcr.io/ktrdr/ktrdr-backend:sha-abc1234"
+    before = earlier(watch.runner.plan, tag=TAG, images={image: "sha256:another"})
+    watch.host.history = [before.begun(), before.ended()]
+    watch.ready()
+    result = watch.deploy()
+    assert f"{image} is another image than in release {before.id}" in result.warnings[0]
 
 
 def test_a_tag_of_a_commit_is_told_from_any_other() -> None:

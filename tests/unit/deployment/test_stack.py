@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ktrdr.deployment.stack import filled_in, read, read_settings
+from ktrdr.deployment.stack import filled_in, read, read_settings, required
 from ktrdr.errors import ConfigurationError
 
 FILE = b"""
@@ -74,3 +74,14 @@ def test_the_committed_stacks_can_be_read(root):
     assert core.dependencies_of("backend") == ("db",)
     assert {service.worker_port for service in workers.services} == set(range(5003, 5009))
     assert workers.profiles == ("scale-2", "scale-3")
+
+
+def test_what_a_compose_file_has_no_default_for_is_required() -> None:
+    content = b"""
+services:
+  a:
+    image: ${IMAGE}:${TAG:-x}
+    command: echo $${SHELL_VARIABLE} ${MUST:?say it} ${EMPTY-}
+    environment: {SECRET: , GIVEN: x}
+"""
+    assert required(content) == ("IMAGE", "MUST", "SECRET")

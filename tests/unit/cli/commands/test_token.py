@@ -53,6 +53,16 @@ def test_a_token_is_made_from_the_vaults_secret_and_printed_alone(tmp_path: Path
     assert SECRET not in result.output
 
 
+def test_the_secret_comes_from_whatever_source_the_inventory_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KTRDR_INVENTORY_SECRETS_SOURCE", "environment")
+    monkeypatch.setenv("KTRDR_SECRET_JWT_SECRET", "e" * 40)
+    made = call("create", "--name", "ann").stdout.strip()
+    assert verify(made, Secret("e" * 40)).subject == "ann"
+    assert not (tmp_path / "asked").exists()
+
+
 def test_a_reader_gets_no_more_than_that() -> None:
     result = call("create", "--role", "reader")
     assert verify(result.stdout.strip(), Secret(SECRET)).role is Role.READER

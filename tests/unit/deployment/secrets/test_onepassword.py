@@ -52,7 +52,11 @@ def stand_in(tmp_path: Path) -> StandIn:
         executable.write_text(textwrap.dedent(script))
         executable.chmod(0o755)
         return OnePassword(
-            str(executable), timeout_s=timeout_s, environment=environment or dict(os.environ)
+            VAULT,
+            ITEM,
+            executable=str(executable),
+            timeout_s=timeout_s,
+            environment=environment or dict(os.environ),
         )
 
     return make
@@ -73,14 +77,14 @@ def field(
 
 def refusal(source: OnePassword) -> SecretsError:
     with pytest.raises(SecretsError) as caught:
-        source.fetch(VAULT, ITEM)
+        source.fetch()
     assert caught.value.hint
     return caught.value
 
 
 def test_one_call_gives_the_fields_by_label(stand_in: StandIn, tmp_path: Path) -> None:
     source = stand_in(item(field("db_password", "s3cret"), field("jwt_secret", "é日本 \n'\"")))
-    assert source.fetch(VAULT, ITEM) == {
+    assert source.fetch() == {
         "db_password": Secret("s3cret"),
         "jwt_secret": Secret("é日本 \n'\""),
     }
@@ -97,11 +101,11 @@ def test_a_user_name_kept_as_text_counts_and_other_types_do_not(stand_in: StandI
             field("one-time", "otpauth://", "OTP"),
         )
     )
-    assert source.fetch(VAULT, ITEM) == {"db_username": Secret("ktrdr")}
+    assert source.fetch() == {"db_username": Secret("ktrdr")}
 
 
 def test_a_field_without_a_value_is_there_and_empty(stand_in: StandIn) -> None:
-    assert stand_in(item(field("a", None))).fetch(VAULT, ITEM) == {"a": Secret("")}
+    assert stand_in(item(field("a", None))).fetch() == {"a": Secret("")}
 
 
 def test_the_same_label_in_two_sections_is_refused_and_names_both(stand_in: StandIn) -> None:
@@ -129,7 +133,7 @@ def test_the_environment_is_passed_on_and_no_argument_holds_a_credential(
         "OP_CONNECT_HOST": "http://connect",
         "OP_CONNECT_TOKEN": "c0nnect",
     }
-    stand_in(item(field("a", "b")), environment=environment).fetch(VAULT, ITEM)
+    stand_in(item(field("a", "b")), environment=environment).fetch()
     arguments, seen, _ = json.loads((tmp_path / "called.json").read_text())
     assert environment.items() <= seen.items()
     assert not [word for word in arguments if "ops_t0ken" in word or "c0nnect" in word]
@@ -192,7 +196,7 @@ def test_a_credential_that_op_quotes_is_not_passed_on(stand_in: StandIn) -> None
 
 
 def test_op_that_is_not_installed(tmp_path: Path) -> None:
-    fault = refusal(OnePassword(str(tmp_path / "no-op")))
+    fault = refusal(OnePassword(VAULT, ITEM, executable=str(tmp_path / "no-op")))
     assert "has no program" in str(fault)
 
 
@@ -249,3 +253,40 @@ def test_no_shape_of_json_makes_reading_it_fail(printed: object) -> None:
     for found in _fields(Secret(json.dumps({"fields": [printed, {"type": "CONCEALED"}]}))):
         assert found.label
     _fields(Secret(json.dumps(printed)))
+
+
+@pytest.fixture(scope="module")
+def echo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A stand-in for `op` that is quick to start, and the file that it prints."""
+    directory = tmp_path_factory.mktemp("op")
+    executable = directory / "op"
+    executable.write_text(f"#!/bin/sh\nexec cat '{directory}/answer'\n")
+    executable.chmod(0o755)
+    return executable, directory / "answer"
+
+
+items = st.lists(
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["CONCEALED", "STRING", "URL"]), "label": st.text(max_size=3)},
+        optional={"value": json_values, "section": json_values},
+    ),
+    max_size=3,
+)
+answers = st.one_of(
+    st.binary(max_size=40),
+    json_values.map(lambda value: json.dumps(value).encode()),
+    items.map(lambda fields: json.dumps({"fields": fields}).encode()),
+    items.map(lambda fields: json.dumps({"fields": fields}).encode()[:-3]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(answer=answers)
+def test_any_answer_gives_fields_or_a_sentence(echo: tuple[Path, Path], answer: bytes) -> None:
+    executable, file = echo
+    file.write_bytes(answer)
+    try:
+        said = str(OnePassword(VAULT, ITEM, executable=str(executable)).fetch())
+    except SecretsError as fault:
+        said = fault.message
+    assert said.startswith(("{", "op gave no fields", f'the item "{ITEM}" has fields'))

@@ -1,0 +1,1 @@
+"""How fast a deploy is, beside plain ssh, pyinfra and Ansible doing the same on the same hosts."""

@@ -1,0 +1,57 @@
+"""Installs what deploys are compared with, in an environment of its own: `.bench/`."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from lab import containers
+from lab.engine import docker
+from lab.place import NODES, PYTHON_IMAGE, ROOT
+from lab.shell import run
+
+DIRECTORY: Final = ROOT / ".bench"
+BIN: Final = DIRECTORY / "bin"
+_LOCK: Final = ROOT / "requirements" / "bench.txt"
+_STAMP: Final = DIRECTORY / "lock"
+# Ansible runs Python on the hosts, and the lab's have none. It is that of the lab's own image,
+# with the libraries a bare Debian has not, put where a package would put it.
+_PYTHON: Final = (
+    "tar -c -C / usr/bin/python3 usr/bin/python3.11 usr/lib/python3 usr/lib/python3.11 "
+    "$(ldd /usr/bin/python3.11 | grep -o '/lib/[^ ]*libexpat[^ ]*' | xargs readlink -f) "
+    "$(ldd /usr/bin/python3.11 | grep -o '/lib/[^ ]*libexpat[^ ]*') 2>/dev/null"
+)
+
+
+def ensure() -> None:
+    """Installs pyinfra and Ansible at the locked versions, once; hashes are checked."""
+    if _STAMP.exists() and _STAMP.read_text() == _LOCK.read_text():
+        return
+    print("installing pyinfra and Ansible into .bench …", file=sys.stderr)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(DIRECTORY)], check=True)
+    subprocess.run(
+        [
+            *(str(BIN / "pip"), "install", "-qq", "--disable-pip-version-check"),
+            *("--require-hashes", "-r", str(_LOCK)),
+        ],
+        check=True,
+    )
+    _STAMP.write_text(_LOCK.read_text())
+
+
+def version(package: str) -> str:
+    """The version of what is installed there."""
+    found = next(Path(DIRECTORY, "lib").glob(f"python*/site-packages/{package}-*.dist-info"))
+    return found.name.removesuffix(".dist-info").rpartition("-")[2]
+
+
+def bring_python() -> None:
+    """Puts Python onto the lab's hosts."""
+    for node in NODES:
+        if not containers.works_inside(node.container, "python3", "-c", "import json, ssl"):
+            whole = f"{docker()} run --rm {PYTHON_IMAGE} sh -c {shlex.quote(_PYTHON)}"
+            into = f"{docker()} exec -i {node.container} tar -x -C /"
+            run("sh", "-c", f"{whole} | {into}", timeout=120)

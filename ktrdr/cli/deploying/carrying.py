@@ -1,0 +1,118 @@
+"""Carries out plans and tells of it: the half that deploys and rollbacks share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import click
+from rich.text import Text
+
+from ktrdr.cli import deploy_summary
+from ktrdr.cli.deploying import world
+from ktrdr.cli.deploying.options import Options
+from ktrdr.cli.hosts import ssh_program
+from ktrdr.cli.live import DeployDisplay
+from ktrdr.cli.render import console
+from ktrdr.deployment import deploy as deployment
+from ktrdr.deployment import events
+from ktrdr.deployment.clock import Clock
+from ktrdr.deployment.events import Event, Observer
+from ktrdr.deployment.inventory import Inventory
+from ktrdr.deployment.plan import Plan
+from ktrdr.deployment.result import DeployResult, failure_to_json
+from ktrdr.deployment.secrets.choice import source_of
+from ktrdr.deployment.transport.ssh import SshTransport
+from ktrdr.errors import KtrdrError
+from ktrdr.secret import Scrubber
+
+
+def carry_out(plans: Sequence[Plan], inventory: Inventory, options: Options) -> None:
+    """Does it; the result goes to standard output, all else to standard error.
+
+    Raises:
+        KtrdrError: The gravest of what went wrong, when all of it has been told.
+    """
+    telling = Telling(options, [plan.site.name for plan in plans])
+    if options.verbose > 1:
+        for plan in plans:
+            deploy_summary.show_plan(console(err=True), plan, whole=False)
+    try:
+        with world.signals_as_ctrl_c(), telling.display:
+            surroundings = telling.surroundings(inventory)
+            result = deployment.deploy(plans, inventory, surroundings, options.manner)
+    except KtrdrError as error:
+        if options.as_json:
+            write_line(failure_to_json(error))
+        raise
+    telling.report(result)
+
+
+class Telling:
+    """What the operator is told, and asked, while plans are carried out."""
+
+    def __init__(self, options: Options, names: Sequence[str]) -> None:
+        self._options = options
+        self._err = console(err=True)
+        self.display = DeployDisplay(self._err, names, verbosity=options.verbose)
+
+    def surroundings(self, inventory: Inventory) -> deployment.Surroundings:
+        """The real world."""
+
+        def transport(scrubber: Scrubber) -> SshTransport:
+            return SshTransport(ssh_program(inventory), scrubber=scrubber)
+
+        return deployment.Surroundings(
+            source=source_of(inventory.secrets),
+            transport=transport,
+            directory=world.directory(inventory),
+            drains=world.drains(inventory),
+            observe=self._observer,
+            agree=self._agree,
+            clock=Clock(),
+        )
+
+    def report(self, result: DeployResult) -> None:
+        """Tells the end.
+
+        Raises:
+            KtrdrError: The first failure, so that the exit code is its.
+        """
+        if self._options.as_json:
+            write_line(result.to_json())
+        else:
+            deploy_summary.show_result(console(), result)
+        if result.failed:
+            raise deploy_summary.failure(result)
+
+    def _observer(self, name: str) -> Observer:
+        drawn = self.display.of(name)
+        if not self._options.as_json:
+            return drawn
+
+        def observe(event: Event) -> None:
+            drawn(event)
+            if not isinstance(event, events.Output) or self._options.verbose:
+                now = datetime.now(UTC).isoformat(timespec="milliseconds")
+                write_line({**events.to_json(event), "host": name, "at": now})
+
+        return observe
+
+    def _agree(self, losses: Sequence[str]) -> None:
+        if not losses:
+            return
+        self.display.pause()
+        for loss in losses:
+            warning = Text.assemble("  ", ("attention: ", "yellow"), loss)
+            self._err.print(warning, soft_wrap=True)
+        if self._options.yes:
+            return
+        if not world.somebody_is_there():
+            raise world.refuse_unasked(losses)
+        world.confirm("Go on?")
+
+
+def write_line(document: dict[str, object]) -> None:
+    """Writes one line of JSON to standard output, at once."""
+    click.echo(json.dumps(document, ensure_ascii=False))

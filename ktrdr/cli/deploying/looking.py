@@ -1,0 +1,75 @@
+"""What the commands have in common that look at a deploy beforehand: options, plans, a way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import click
+
+from ktrdr.cli.deploying import world
+from ktrdr.cli.hosts import inventory_option
+from ktrdr.cli.render import console
+from ktrdr.deployment import plan as plans
+from ktrdr.deployment.checkout import Checkout
+from ktrdr.deployment.inventory import Inventory
+from ktrdr.deployment.plan import Plan, Request
+from ktrdr.deployment.targets import Place
+
+tag_option = click.option(
+    "--tag",
+    envvar="KTRDR_DEPLOY_TAG",
+    show_envvar=True,
+    metavar="TAG",
+    help="The image to deploy; by default that of the commit that is checked out.",
+)
+_OPTIONS: Final = (
+    tag_option,
+    inventory_option,
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override a value of the inventory, such as core.host=NAME; may be repeated.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print the result as a JSON document."),
+)
+
+
+def looking(command: Callable[..., None]) -> Callable[..., None]:
+    """The hosts a command is about, and the options to say what would be deployed to them."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return click.argument("hosts", nargs=-1, metavar="[core|workers NODE|all]")(command)
+
+
+def plan_for(
+    place: Place, inventory: Inventory, checkout: Checkout, tag: str | None, **asked: Any
+) -> Plan:
+    """What a deploy of all that belongs on a host would do.
+
+    Args:
+        place: The host.
+        inventory: What is where.
+        checkout: Where the configuration comes from.
+        tag: The image, or None for that of the checkout.
+        asked: What else was asked for; see `Request`.
+
+    Raises:
+        KtrdrError: See `Checkout.release` and `plans.make`.
+    """
+    release = checkout.release(place.target, tag)
+    return plans.make(inventory, Request(place.target, place.node, **asked), release, world.stamp())
+
+
+@contextmanager
+def busy(text: str) -> Iterator[None]:
+    """Says on a terminal what is waited for, and takes it away again."""
+    err = console(err=True)
+    if not err.is_terminal:
+        yield
+        return
+    with err.status(text):
+        yield

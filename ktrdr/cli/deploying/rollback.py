@@ -1,0 +1,101 @@
+"""`ktrdr deploy rollback`: put a release into place again that a host remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from ktrdr.cli.cli import EXIT_CODES
+from ktrdr.cli.deploying import world
+from ktrdr.cli.deploying.carrying import carry_out, write_line
+from ktrdr.cli.deploying.options import Options, changing
+from ktrdr.cli.hosts import read_inventory, ssh_program
+from ktrdr.deployment import plan as plans
+from ktrdr.deployment import remembering, schema
+from ktrdr.deployment.history import Entry, Kind
+from ktrdr.deployment.inventory import Inventory
+from ktrdr.deployment.plan import Plan, Request, Stamp
+from ktrdr.deployment.remembering import Remembered
+from ktrdr.deployment.result import failure_to_json
+from ktrdr.deployment.targets import chosen
+from ktrdr.deployment.transport.interface import Transport
+from ktrdr.deployment.transport.ssh import SshTransport
+from ktrdr.errors import KtrdrError
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("hosts", nargs=-1, metavar="[core|workers NODE|all]")
+@click.option(
+    "--to",
+    metavar="RELEASE",
+    help="A release's id or tag from `ktrdr deploy history`; by default the good one before.",
+)
+@changing
+def rollback(hosts: tuple[str, ...], to: str | None, **options: Any) -> None:
+    """Put the release before into place again: image, configuration and settings.
+
+    Everything comes from the hosts themselves, so no checkout is needed. Secrets are those of the
+    vault as they are now.
+    """
+    chosen_options = Options(**options)
+    try:
+        inventory = read_inventory(chosen_options.inventory, settings=chosen_options.settings)
+        planned = _plan(inventory, hosts, to, chosen_options)
+    except KtrdrError as error:
+        if chosen_options.as_json:
+            write_line(failure_to_json(error))
+        raise
+    carry_out(planned, inventory, chosen_options)
+
+
+def _plan(
+    inventory: Inventory, hosts: tuple[str, ...], to: str | None, options: Options
+) -> list[Plan]:
+    stamp = world.stamp()
+    with SshTransport(ssh_program(inventory)) as transport:
+        found = remembering.ask(chosen(inventory, hosts), transport)
+        entries = [remembering.way_back(each, to) for each in found]
+        if not options.skip_validation:
+            _check_schema(inventory, found, entries, transport)
+        return [
+            _one(inventory, each, entry, options, stamp, transport)
+            for each, entry in zip(found, entries, strict=True)
+        ]
+
+
+def _check_schema(
+    inventory: Inventory,
+    found: Sequence[Remembered],
+    entries: Sequence[Entry],
+    transport: Transport,
+) -> None:
+    remembered = [entry for each in found for entry in each.entries]
+    (core,) = chosen(inventory, ["core"])
+    for entry in {entry.tag: entry for entry in entries}.values():
+        schema.check(core, entry, remembered, transport)
+
+
+def _one(
+    inventory: Inventory,
+    found: Remembered,
+    entry: Entry,
+    options: Options,
+    stamp: Stamp,
+    transport: Transport,
+) -> Plan:
+    release = remembering.kept(found.place, entry, transport)
+    last = found.entries[-1]
+    request = Request(
+        target=found.place.target,
+        node=found.place.node,
+        # What the last deploy has not touched is not touched on the way back either.
+        service=last.service,
+        skip_validation=options.skip_validation,
+        health_timeout_s=options.health_timeout,
+        kind=Kind.ROLLBACK,
+        again=entry,
+        of=last.id,
+    )
+    return plans.make(inventory, request, release, stamp)

@@ -1,0 +1,114 @@
+"""What runs on a host, as tables and as JSON: `ktrdr status` and `ktrdr deploy status`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from ktrdr.cli.render import ago, duration, write_table
+from ktrdr.deployment.containers import Container
+from ktrdr.deployment.history import Entry
+from ktrdr.deployment.result import error_to_json
+from ktrdr.deployment.survey import Disk, Surveyed
+
+_DIGEST: Final = 12
+_KB_IN_GB: Final = 1024 * 1024
+
+
+def write_services(host: Surveyed) -> None:
+    """The containers of a host, a row each."""
+    now = host.now or datetime.now(UTC)
+    write_table(
+        ("service", "state", "version", "digest", "up for", ">restarts"),
+        [
+            (
+                each.service,
+                each.state,
+                version(each.image),
+                short_digest(host.digest(each)),
+                duration(now - each.started_at) if each.is_running else "",
+                f"{each.restarts}",
+            )
+            for each in host.containers
+        ],
+        empty="Nothing is deployed here.",
+    )
+
+
+def host_pairs(host: Surveyed) -> list[tuple[str, str]]:
+    """What is worth saying of a host besides its containers."""
+    pairs = [("last", _said(host.last, host.now) if host.last else "no deploy is recorded here")]
+    if host.owner:
+        pairs.append(("locked", f"by {host.owner}"))
+    pairs += [("disk", _disk(disk)) for disk in host.disks]
+    if host.without_secrets:
+        pairs.append(("secrets", host.without_secrets))
+    pairs += [("unwell", f"{trouble.service} {trouble.reason}") for trouble in host.troubles]
+    pairs += [("drift", each) for each in host.drift]
+    return pairs
+
+
+def services_to_json(host: Surveyed) -> list[dict[str, Any]]:
+    """The containers of a host."""
+    return [_service(host, each) for each in host.containers]
+
+
+def host_to_json(host: Surveyed) -> dict[str, Any]:
+    """All that was seen of a host."""
+    owner = host.owner
+    return {
+        "target": host.place.name,
+        "host": host.place.host,
+        "error": error_to_json(host.error) if host.error else None,
+        "clock": host.now.isoformat() if host.now else None,
+        "services": services_to_json(host),
+        "unwell": [
+            {"service": trouble.service, "reason": trouble.reason} for trouble in host.troubles
+        ],
+        "drift": list(host.drift),
+        "secrets": {
+            "in_memory": host.delivery.in_memory, "missing": list(host.delivery.missing),
+        },
+        "lock": {
+            "who": owner.who, "reason": owner.reason, "since": owner.since.isoformat(),
+        } if owner else None,
+        "last": host.last.to_json() if host.last else None,
+        "disks": [
+            {"directory": disk.directory, "size_kb": disk.size_kb, "free_kb": disk.free_kb}
+            for disk in host.disks
+        ],
+    }  # fmt: skip
+
+
+def version(image: str) -> str:
+    """The tag of an image."""
+    return image.partition("@")[0].rpartition(":")[2]
+
+
+def short_digest(digest: str) -> str:
+    """The beginning of a digest, without the name of its algorithm."""
+    return digest.rpartition(":")[2][:_DIGEST]
+
+
+def _service(host: Surveyed, each: Container) -> dict[str, Any]:
+    return {
+        "service": each.service,
+        "image": each.image,
+        "digest": host.digest(each) or None,
+        "status": each.status,
+        "health": each.health,
+        "started_at": each.started_at.isoformat(),
+        "restarts": each.restarts,
+        "container": each.id,
+    }
+
+
+def _said(entry: Entry, now: datetime | None) -> str:
+    what = entry.tag if entry.service == "all" else f"{entry.service} {entry.tag}"
+    how = f"{entry.kind.value} {entry.outcome.value}"
+    return f"{what}: {how} {ago(entry.began, now)} by {entry.who} ({entry.id})"
+
+
+def _disk(disk: Disk) -> str:
+    free, size = disk.free_kb / _KB_IN_GB, disk.size_kb / _KB_IN_GB
+    return f"{free:.1f} of {size:.1f} GiB free at {disk.directory}"

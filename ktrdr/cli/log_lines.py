@@ -1,0 +1,97 @@
+"""Shows log lines: aligned and coloured on a terminal, plain anywhere else, or as JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+import click
+from rich.text import Text
+
+from ktrdr.cli.render import console
+from ktrdr.deployment.logs import Back, Event, LogLine, Lost
+from ktrdr.deployment.targets import Place
+
+_COLOURS: Final = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green")
+# A program's log may hold what would set a terminal's colours, title, or worse.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def show(events: Iterable[Event], *, as_json: bool) -> list[Lost]:
+    """Writes lines to standard output and what befell hosts to standard error.
+
+    Returns:
+        The hosts that were lost for good.
+    """
+    lost = []
+    write = _write_json if as_json else _Writer()
+    for event in events:
+        if isinstance(event, LogLine):
+            write(event)
+        else:
+            _tell(event)
+        if isinstance(event, Lost) and not event.retried:
+            lost.append(event)
+    return lost
+
+
+def label(place: Place, service: str) -> str:
+    """Where a line comes from, such as ``core/db`` or ``B/backtest-worker-1``."""
+    return f"{place.node or 'core'}/{service}"
+
+
+def _write_json(line: LogLine) -> None:
+    click.echo(json.dumps(to_json(line), ensure_ascii=False))
+
+
+def to_json(line: LogLine) -> dict[str, Any]:
+    """The object that ``--json`` writes for a line."""
+    return {
+        "time": line.stamp,
+        "target": line.place.name,
+        "host": line.place.host,
+        "service": line.service,
+        "container": line.container,
+        "text": line.text,
+    }
+
+
+class _Writer:
+    """Writes lines for people, and for `grep`."""
+
+    def __init__(self) -> None:
+        self._console = console()
+        self._width = 0
+        self._colours: dict[str, str] = {}
+
+    def __call__(self, line: LogLine) -> None:
+        name = label(line.place, line.service)
+        if not self._console.is_terminal:
+            click.echo(f"{line.stamp} {name} {line.text}")
+            return
+        self._width = max(self._width, len(name))
+        colour = self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
+        time = f"{line.moment.astimezone():%H:%M:%S.%f}"[:-3]
+        text = Text.assemble(
+            (time, "dim"), " ", (name.ljust(self._width), colour), " ", harmless(line.text)
+        )
+        self._console.print(text, soft_wrap=True)
+
+
+def harmless(text: str) -> str:
+    """The text with control characters shown rather than obeyed."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", _COLOURING.sub("", text))
+
+
+_COLOURING: Final = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def _tell(event: Lost | Back) -> None:
+    if isinstance(event, Back):
+        text = Text.assemble(("back: ", "green"), f"{event.place.name} is there again")
+    else:
+        again = "; trying again until it is back" if event.retried else ""
+        text = Text.assemble(("lost: ", "red"), f"{event.place.name}: {event.error.message}{again}")
+    console(err=True).print(text, soft_wrap=True)

@@ -1,0 +1,89 @@
+"""Lets the workers of a node finish what they are at before they are replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+from ktrdr.contracts import Worker
+from ktrdr.deployment import events
+from ktrdr.deployment.run import Runner
+from ktrdr.errors import KtrdrError
+
+_TITLE: Final = "let workers finish"
+_LOOK_EVERY_S: Final = 1.0
+
+
+class Drains(Protocol):
+    """What the backend is asked for."""
+
+    def drain(self, node: str) -> None:
+        """Gives a node no new work.
+
+        Raises:
+            KtrdrError: The backend cannot be asked.
+        """
+        ...
+
+    def undrain(self, node: str) -> None:
+        """Gives it work again; one that was not drained is left as it is."""
+        ...
+
+    def workers(self) -> Sequence[Worker]:
+        """All workers that the backend knows."""
+        ...
+
+
+@contextmanager
+def drained(drains: Drains, runner: Runner, patience_s: float) -> Iterator[None]:
+    """Keeps new work away from a node for as long as the block takes.
+
+    Args:
+        drains: The way to the backend.
+        runner: What is going to replace the node's workers.
+        patience_s: After so long (s) the block begins all the same: what still runs is saved and
+            handed over.
+
+    Raises:
+        KtrdrError: The backend cannot be asked.
+    """
+    host, clock = runner.plan.site.host, runner.clock
+    began = clock.monotonic()
+    runner.observe(events.StepStarted(_TITLE, host))
+    try:
+        drains.drain(host)
+        while busy := _busy(drains.workers(), host):
+            if clock.monotonic() - began >= patience_s or runner.stopping.is_set():
+                break
+            runner.observe(events.Waiting(f"{len(busy)} at work: {', '.join(busy)}"))
+            clock.sleep(_LOOK_EVERY_S)
+    except KtrdrError:
+        runner.observe(events.StepFailed(_TITLE, clock.monotonic() - began))
+        raise
+    left = f"{len(busy)} still at work hand over" if busy else "none at work"
+    runner.observe(events.StepFinished(_TITLE, clock.monotonic() - began, left))
+    try:
+        yield
+    finally:
+        _give_work_again(drains, runner, host)
+
+
+def _busy(workers: Sequence[Worker], host: str) -> list[str]:
+    """The operations that run on a node."""
+    return [
+        worker.current_operation_id
+        for worker in workers
+        if worker.node == host and worker.current_operation_id
+    ]
+
+
+def _give_work_again(drains: Drains, runner: Runner, host: str) -> None:
+    try:
+        drains.undrain(host)
+    except KtrdrError as error:
+        runner.observe(
+            events.Warned(
+                f"{host} gets no new work until `ktrdr workers undrain {host}`: {error.message}"
+            )
+        )

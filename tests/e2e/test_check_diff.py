@@ -1,0 +1,160 @@
+"""Looking before a deploy: all that is wrong, all that would change, and nothing touched."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import vault
+from lab.place import DOMAIN, NODES, ROOT
+from tests.e2e.conftest import Lab
+from tests.e2e.leaks import leaks_in
+
+WOULD_CHANGE = 10
+
+
+def state_of(lab: Lab) -> dict[str, Any]:
+    """Containers, images and files of all hosts."""
+    listing = "docker images -q --no-trunc | sort; find /opt /dev/shm -type f | sort; ls -la /opt/*"
+    return {
+        node.key: (
+            lab.on(node.key, "sh", "-c", listing),
+            {name: (each["Id"], each["State"]["StartedAt"])
+             for name, each in lab.inspect(node.key).items()},
+        )
+        for node in NODES
+    }  # fmt: skip
+
+
+def places(document: Any) -> dict[str, list[str]]:
+    return {
+        place["place"]: [
+            finding["complaint"] for point in place["points"] for finding in point["findings"]
+        ]
+        for place in document["places"]
+    }
+
+
+def test_a_lab_that_is_well_is_checked_and_left_as_it_is(lab: Lab) -> None:
+    before = state_of(lab)
+    ran = lab.good("deploy", "check")
+    assert "All is well: a deploy can begin." in ran.out
+    document = lab.good("deploy", "check", "all", "--json").json
+    assert {place: found for place, found in places(document).items() if found} == {}
+    assert list(places(document)) == [
+        "laptop", "vault", "registry", "core", "workers B", "workers C"
+    ]  # fmt: skip
+    assert state_of(lab) == before
+
+
+def test_all_that_is_wrong_is_found_at_once_and_the_lowest_code_is_the_exit_code(
+    lab: Lab, tmp_path: Path
+) -> None:
+    env = lab.write_vault(tmp_path / "vault.json", {"jwt_secret": "short"})
+    lab.on("C", "iptables", "-I", "OUTPUT", "-p", "tcp", "--dport", "4317", "-j", "DROP")
+    try:
+        ran = lab.ktrdr(
+            *("deploy", "check", "--json", "--tag", "sha-0000000"),
+            # The port of its own SSH server; and a host that nobody knows.
+            *("--set", "core.ports.grafana=22", "--set", "workers.B.host=nobody.invalid"),
+            *("--set", "workers.C.workdir=/proc/ktrdr"),
+            env=env,
+        )
+    finally:
+        lab.on("C", "iptables", "-D", "OUTPUT", "-p", "tcp", "--dport", "4317", "-j", "DROP")
+    assert ran.code == 4, ran.text
+    found = places(ran.json)
+    assert found["vault"] == ["jwt_secret is shorter than 32 characters"]
+    assert found["registry"] == [
+        f"the image ghcr.io/ktrdr/ktrdr-{name}:sha-0000000 is not in the registry"
+        for name in ("backend", "nfs-server")
+    ]
+    assert found["core"] == [
+        "the port 22 is taken by another program",
+        "it does not reach nobody.invalid:5003, 5005 (Name or service not known)",
+    ]
+    assert found["workers B"] == ["the name nobody.invalid is unknown"]
+    assert found["workers C"] == [
+        "root may not write to the work directory /proc/ktrdr",
+        f"it does not reach backend.{DOMAIN}:4317 (no answer)",
+    ]
+
+
+def test_a_login_that_the_registry_refuses_is_found_without_a_pull(
+    lab: Lab, tmp_path: Path
+) -> None:
+    env = lab.write_vault(tmp_path / "vault.json", {"ghcr_token": "ghp_outdated"})
+    ran = lab.ktrdr("deploy", "check", "workers", "B", env=env)
+    assert ran.code == 7, ran.text
+    assert "the registry refuses the login for ghcr.io/ktrdr/ktrdr-backend" in ran.out
+    assert "read:packages" in ran.out
+
+
+def test_a_host_that_has_the_release_would_not_change_with_or_without_the_vault(lab: Lab) -> None:
+    """The hashes that Compose makes of the secrets are the same: they hold every odd character."""
+    before = state_of(lab)
+    ran = lab.good("deploy", "diff", "--json", env={"KTRDR_LAB_VAULT": "/nowhere"})
+    assert [host["changed"] for host in ran.json["hosts"]] == [False] * 3
+    asked = lab.good("deploy", "diff", "--secrets", "--json")
+    assert [host["changed"] for host in asked.json["hosts"]] == [False] * 3
+    assert "Nothing would change." in lab.good("deploy", "diff", "core").out
+    assert state_of(lab) == before
+
+
+def test_a_secret_that_was_rotated_is_what_the_vault_is_asked_for(lab: Lab, tmp_path: Path) -> None:
+    env = lab.write_vault(tmp_path / "vault.json", {"grafana_password": "another one, long enough"})
+    assert lab.ktrdr("deploy", "diff", "core", env=env).code == 0
+    ran = lab.ktrdr("deploy", "diff", "core", "--secrets", "--json", env=env)
+    assert ran.code == WOULD_CHANGE, ran.text
+    (host,) = ran.json["hosts"]
+    changed = {each["name"]: each["reason"] for each in host["services"] if each["reason"]}
+    assert changed == {"grafana": "changed: its secrets"}
+
+
+@pytest.fixture
+def checkout(lab: Lab, tmp_path: Path) -> Path:
+    """A checkout with the configuration that is deployed, whose last commit changes some of it."""
+    place = tmp_path / "checkout"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place)], check=True)
+    for name in ("docker-compose.core.yml", ".env.core"):
+        shutil.copy(ROOT / name, place / name)
+    for name in ("monitoring", "deploy/db"):
+        shutil.copytree(ROOT / name, place / name, dirs_exist_ok=True)
+    return place
+
+
+def test_what_would_change_is_named_to_the_line_and_a_deploy_then_does_just_that(
+    lab: Lab, checkout: Path
+) -> None:
+    settings = checkout / ".env.core"
+    settings.write_text(settings.read_text().replace("LOG_LEVEL=INFO", "LOG_LEVEL=DEBUG"))
+    rules = checkout / "monitoring/rules/ktrdr.yml"
+    rules.write_text(rules.read_text() + "# looked at\n")
+    git = ["git", "-C", str(checkout), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run([*git, "commit", "--quiet", "--all", "-m", "Say more"], check=True)
+    before = state_of(lab)
+    ran = lab.ktrdr("deploy", "diff", "core", cwd=checkout, env={"KTRDR_DEPLOY_TAG": ""})
+    assert ran.code == WOULD_CHANGE, ran.text
+    for words in (
+        "~ backend", "setting LOG_LEVEL  INFO → DEBUG", "file ~ monitoring/rules/ktrdr.yml",
+        "+# looked at", "Say more", "~ prometheus", "changed: monitoring/rules/ktrdr.yml",
+        "A deploy would change core.",
+    ):  # fmt: skip
+        assert words in ran.out, ran.out
+    assert "unchanged: db" in ran.out
+    assert state_of(lab) == before
+
+
+def test_no_secret_is_in_what_is_shown(lab: Lab) -> None:
+    """Neither those of the vault nor those that the containers have."""
+    hidden = {name: text for name, text in lab.fields.items() if name != "db_username"}
+    looked = {name: text for name, text in lab.outputs.items() if " deploy check" in name
+              or " deploy diff" in name}  # fmt: skip
+    assert len(looked) > 5
+    for command, output in looked.items():
+        assert leaks_in(output, hidden) == [], command
+    assert vault.field("ghcr_token") not in "".join(looked.values())

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ktrdr.cli.commands.secrets import secrets
+from ktrdr.errors import SecretsError
+
+STRONG = {
+    "DB_USERNAME": "ktrdr",
+    "DB_PASSWORD": "vF3kQz81LmXw0PdT",
+    "JWT_SECRET": "c9Rk2VtYh7WqLm4ZxNs8BpDf1GjQw5Ea",
+    "GRAFANA_PASSWORD": "J7hTq2ZrVn5KxWm9",
+    "GHCR_TOKEN": "ghp_x",
+}
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inventory = tmp_path / "inventory.yml"
+    inventory.write_text("secrets: {source: environment}\n")
+    monkeypatch.setenv("KTRDR_INVENTORY", str(inventory))
+    monkeypatch.setattr("ktrdr.deployment.secrets.environment._TAKEN", {})
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch):
+    def call(*arguments: str, **changes: str) -> Result:
+        for name, value in {**STRONG, **changes}.items():
+            monkeypatch.setenv(f"KTRDR_SECRET_{name}", value)
+        result = CliRunner().invoke(secrets, ["check", *arguments])
+        for value in {**STRONG, **changes}.values():
+            assert value == "ktrdr" or not value or value not in result.output
+        return result
+
+    return call
+
+
+def test_good_fields_are_listed_and_nothing_is_wrong(check) -> None:
+    result = check()
+    assert result.exit_code == 0
+    assert [line.split()[:3] for line in result.stdout.splitlines()[1:]] == [
+        [name.lower(), "yes", "yes"] for name in STRONG
+    ]
+    assert "warning" not in result.stderr
+    assert "The secrets come from the variables KTRDR_SECRET_…." in result.stderr
+
+
+def test_a_weak_field_is_a_warning_and_no_error(check) -> None:
+    result = check(DB_PASSWORD="password2026password")
+    assert result.exit_code == 0
+    assert "warning: db_password can be used but is weak" in result.stderr
+    assert "holds a word that is tried first" in result.stdout
+
+
+def test_every_unusable_field_is_in_the_table_and_in_one_error_of_code_4(check) -> None:
+    result = check(JWT_SECRET="h2-x", GHCR_TOKEN="")
+    assert isinstance(result.exception, SecretsError)
+    assert result.exception.exit_code == 4
+    assert str(result.exception) == (
+        "the vault's secrets cannot be used: "
+        "jwt_secret is shorter than 32 characters; ghcr_token is empty"
+    )
+    assert len(result.stdout.splitlines()) == 6
+
+
+def test_a_program_is_told_the_same_as_json(check) -> None:
+    result = check("--json", GRAFANA_PASSWORD="grafana-grafana")
+    found = {each["field"]: each for each in json.loads(result.stdout)}
+    assert found["grafana_password"] == {
+        "field": "grafana_password",
+        "present": True,
+        "long_enough": True,
+        "usable": True,
+        "strength": "weak",
+        "remarks": ["holds a word that is tried first"],
+    }
+    assert found["ghcr_token"]["strength"] == "not measured"
+
+
+def test_another_source_can_be_looked_at_for_once(check, tmp_path: Path) -> None:
+    none = tmp_path / "none.age"
+    result = check("--set", "secrets.source=age", "--set", f"secrets.file={none}")
+    assert str(result.exception) == f"the secrets' file {none} does not exist"

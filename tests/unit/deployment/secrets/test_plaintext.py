@@ -1,0 +1,136 @@
+"""What a decrypted document gives, and that no complaint quotes it."""
+
+from __future__ import annotations
+
+import json
+import traceback
+
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ktrdr.deployment.secrets.plaintext import fields_in
+from ktrdr.errors import SecretsError
+from ktrdr.secret import Secret
+
+FILE = "deploy/secrets.age"
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(SecretsError) as caught:
+        fields_in(Secret(text), FILE)
+    assert caught.value.hint
+    assert caught.value.__context__ is None
+    # Without this frame, which has the text.
+    frames = traceback.StackSummary.extract(
+        traceback.walk_tb(caught.tb.tb_next), capture_locals=True
+    )
+    assert "hunter2" not in "".join([*frames.format(), str(caught.value)])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "db_password: s3cret\njwt_secret: 'é日本 \"'\n",
+        '{"db_password": "s3cret", "jwt_secret": "é日本 \\""}',
+        '{\n\t"db_password": "s3cret",\n\t"jwt_secret": "é日本 \\""\n}\n',
+        '---\n# ours\ndb_password:   s3cret\njwt_secret: >-\n  é日本\n  "\n',
+    ],
+)
+def test_yaml_and_json_give_the_fields_by_name(text: str) -> None:
+    assert fields_in(Secret(text), FILE) == {
+        "db_password": Secret("s3cret"),
+        "jwt_secret": Secret('é日本 "'),
+    }
+
+
+@pytest.mark.parametrize("text", ["db_password:\n", "db_password: ''\n", '{"db_password": null}'])
+def test_a_field_without_a_value_is_there_and_empty(text: str) -> None:
+    assert fields_in(Secret(text), FILE) == {"db_password": Secret("")}
+
+
+@pytest.mark.parametrize(
+    "value", ["123456789012", "1.5", "yes", "2026-11-24", "[hunter22]", "{a: hunter22}"]
+)
+def test_a_field_that_is_not_text_is_refused_instead_of_read_as_something_else(value: str) -> None:
+    assert refusal(f"db_password: {value}\n") == (
+        f"what is encrypted in {FILE} cannot be used: db_password is not text"
+    )
+
+
+def test_entries_of_other_names_may_be_anything() -> None:
+    text = "notes: [a, b]\nrotated: 2026-11-24\njwt_secret: s3cret\n? [x]\n: y\n"
+    assert fields_in(Secret(text), FILE) == {"jwt_secret": Secret("s3cret"), "": Secret("y")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "db_password: hunter22\njwt_secret: 3\ndb_password: hunter23\n",
+        '{"db_password": "hunter22", "jwt_secret": 3, "db_password": "hunter23"}',
+    ],
+)
+def test_every_doubled_and_unusable_field_is_named_at_once(text: str) -> None:
+    assert refusal(text) == (
+        f"what is encrypted in {FILE} cannot be used: "
+        "db_password stands in it 2 times; jwt_secret is not text"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "is empty"),
+        ("# hunter22\n", "is empty"),
+        ("hunter22", "is not keys with values"),
+        ("- hunter22", "is not keys with values"),
+        ('["hunter22"]', "is not keys with values"),
+        ("a: b\nhunter22", "is neither YAML nor JSON (line 2)"),
+        ("db_password: @hunter22", "is neither YAML nor JSON (line 1)"),
+        ("db_password: *hunter22", "is neither YAML nor JSON (line 1)"),
+        ('{"db_password": "hunter22"', "is neither YAML nor JSON (line 1)"),
+        ("hunter22\x00", "is neither YAML nor JSON (line 1)"),
+        ('a: "\\UFFFFFFFF hunter22"', "is neither YAML nor JSON (line 1)"),
+        ("[" * 5000 + "hunter22", "is neither YAML nor JSON (line 1)"),
+    ],
+)
+def test_what_is_no_mapping_is_refused_without_quoting_it(text: str, reason: str) -> None:
+    assert refusal(text) == f"what is encrypted in {FILE} {reason}"
+
+
+values = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=60)
+names = st.sampled_from(["db_username", "db_password", "jwt_secret", "other"])
+
+
+@settings(deadline=None)
+@given(st.dictionaries(names, values, min_size=1))
+def test_any_text_survives_being_written_as_json_or_yaml(fields: dict[str, str]) -> None:
+    wanted = {name: Secret(value) for name, value in fields.items()}
+    assert fields_in(Secret(json.dumps(fields)), FILE) == wanted
+    # What YAML cannot hold as it is, it writes with escapes, in quotes.
+    quoted = yaml.safe_dump(fields, default_style='"', allow_unicode=False)
+    assert fields_in(Secret(quoted), FILE) == wanted
+
+
+documents = st.text(max_size=80) | st.from_regex(
+    r"(db_password|jwt_secret): ?[\[\{\]\}:,\-&\*!%@`\"'\\ a-zU0-9]*\n"
+    r"((db_password|ghcr_token): ?[\[\{\]\}:,\-&\*!<>|\"'\\ a-z0-9]*\n)?",
+    fullmatch=True,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(documents)
+@example('a: "\\UFFFFFFFF"')
+@example("a: !!int ''")
+@example("%YAML 1." + "9" * 5000 + "\n---\na: b")
+def test_any_text_gives_fields_or_a_sentence(text: str) -> None:
+    try:
+        found = fields_in(Secret(text), FILE)
+    except SecretsError as fault:
+        said = fault.message
+    else:
+        said = repr(found)
+    assert said.startswith((f"what is encrypted in {FILE} ", "{"))
