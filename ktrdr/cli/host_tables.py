@@ -40,12 +40,18 @@ def host_pairs(host: Surveyed) -> list[tuple[str, str]]:
     pairs = [("last", _said(host.last, host.now) if host.last else "no deploy is recorded here")]
     if host.owner:
         pairs.append(("locked", f"by {host.owner}"))
+    if host.lacks_secrets:
+        pairs.append(("secrets", what_brings_secrets(host)))
     pairs += [("disk", _disk(disk)) for disk in host.disks]
-    if host.without_secrets:
-        pairs.append(("secrets", host.without_secrets))
     pairs += [("unwell", f"{trouble.service} {trouble.reason}") for trouble in host.troubles]
     pairs += [("drift", each) for each in host.drift]
     return pairs
+
+
+def what_brings_secrets(host: Surveyed) -> str:
+    """What to do where a host's memory has lost the secrets, in a sentence."""
+    command = f"ktrdr deploy {host.place.name}{'' if host.place.node else ' all'}"
+    return f"this host was restarted: run `{command}`"
 
 
 def services_to_json(host: Surveyed) -> list[dict[str, Any]]:
@@ -66,9 +72,7 @@ def host_to_json(host: Surveyed) -> dict[str, Any]:
             {"service": trouble.service, "reason": trouble.reason} for trouble in host.troubles
         ],
         "drift": list(host.drift),
-        "secrets": {
-            "in_memory": host.delivery.in_memory, "missing": list(host.delivery.missing),
-        },
+        "lacks_secrets": host.lacks_secrets,
         "lock": {
             "who": owner.who, "reason": owner.reason, "since": owner.since.isoformat(),
         } if owner else None,
@@ -105,8 +109,8 @@ def _service(host: Surveyed, each: Container) -> dict[str, Any]:
 
 def _said(entry: Entry, now: datetime | None) -> str:
     what = entry.tag if entry.service == "all" else f"{entry.service} {entry.tag}"
-    how = f"{entry.kind.value} {entry.outcome.value}"
-    return f"{what}: {how} {ago(entry.began, now)} by {entry.who} ({entry.id})"
+    when = f"{entry.outcome.value} {ago(entry.began, now)}"
+    return f"{what} {when} by {entry.who} ({entry.kind.value} {entry.id})"
 
 
 def _disk(disk: Disk) -> str:

@@ -134,8 +134,9 @@ class DeployDisplay:
             self._live.start()
 
     def _moving(self) -> Group:
-        with self._guard:
-            return Group(*(self._moving_line(name, at) for name, at in self._doing.items()))
+        # rich asks under a lock of its own, which whoever holds ours waits for while printing: so
+        # ours must not be taken here, and the copy is made in one go.
+        return Group(*(self._moving_line(name, at) for name, at in list(self._doing.items())))
 
     def _moving_line(self, name: str, at: _Doing) -> Table:
         line = Table.grid(padding=(0, 1, 0, 0))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
@@ -29,6 +30,8 @@ from ktrdr.secret import Scrubber, Secret
 _READING: Final = "read the secrets"
 # Each host costs this machine a connection's worth of processes while it is worked on.
 DEFAULT_PARALLEL: Final = 16
+# A system may give a signal to any thread, while the main one, which acts on it, sleeps on.
+_HEAR_EVERY_S: Final = 0.2
 
 
 class CountingTransport(Transport, Protocol):
@@ -203,13 +206,27 @@ class Rollout:
     def run(self, runners: Sequence[Runner]) -> tuple[HostResult, ...]:
         """Prepares all hosts, asks once, and changes them; the results come in the same order."""
         most = max(1, min(self.manner.parallel, len(runners)))
-        with ThreadPoolExecutor(most) as pool:
+        with ThreadPoolExecutor(most) as pool, self._ended_by_ctrl_c(pool, runners):
             refused = self._prepare(pool, runners)
             if refused:
                 return self._not_begun(pool, runners, refused)
             with self._given_back(pool, runners):
                 self.world.agree(_losses(runners))
             return self._carry_out(pool, runners)
+
+    @contextmanager
+    def _ended_by_ctrl_c(
+        self, pool: ThreadPoolExecutor, runners: Sequence[Runner]
+    ) -> Iterator[None]:
+        """Ends all in good order, too, where Ctrl-C came in a moment when nobody waited."""
+        try:
+            yield
+        except KeyboardInterrupt as exc:
+            self._stop()
+            pool.shutdown()
+            for runner in runners:
+                runner.abandon()
+            raise Interrupted("the deploy was interrupted", hint="Run it again.") from exc
 
     def _prepare(
         self, pool: ThreadPoolExecutor, runners: Sequence[Runner]
@@ -232,15 +249,11 @@ class Rollout:
         runners: Sequence[Runner],
         refused: Mapping[str, KtrdrError],
     ) -> tuple[HostResult, ...]:
-        ready = [runner for runner in runners if runner.plan.site.name not in refused]
-        self._wait([pool.submit(runner.abandon) for runner in ready])
-        why = ", ".join(refused)
+        self._abandon(pool, [one for one in runners if one.plan.site.name not in refused])
         return tuple(
-            HostResult(
-                runner.plan,
-                None,
-                error=refused.get(runner.plan.site.name) or _left_alone(runner.plan, why),
-            )
+            HostResult(runner.plan, None, error=refused[runner.plan.site.name])
+            if runner.plan.site.name in refused
+            else _left_alone(runner.plan, refused)
             for runner in runners
         )
 
@@ -250,7 +263,7 @@ class Rollout:
         try:
             yield
         except (KtrdrError, KeyboardInterrupt):
-            self._wait([pool.submit(runner.abandon) for runner in runners])
+            self._abandon(pool, runners)
             raise
 
     def _carry_out(
@@ -260,15 +273,13 @@ class Rollout:
         for wave in self._waves(runners):
             failed = [name for name, result in results.items() if not result.is_good]
             if failed:
-                self._wait([pool.submit(runner.abandon) for runner in wave])
-                for runner in wave:
-                    error = _left_alone(runner.plan, ", ".join(failed))
-                    results[runner.plan.site.name] = HostResult(runner.plan, None, error=error)
-                continue
-            done = [pool.submit(self._carry_out_one, runner) for runner in wave]
-            self._wait(done)
-            for runner, future in zip(wave, done, strict=True):
-                results[runner.plan.site.name] = future.result()
+                self._abandon(pool, wave)
+                left = [_left_alone(runner.plan, failed) for runner in wave]
+            else:
+                done = [pool.submit(self._carry_out_one, runner) for runner in wave]
+                self._wait(done)
+                left = [future.result() for future in done]
+            results |= {result.plan.site.name: result for result in left}
         return tuple(results[runner.plan.site.name] for runner in runners)
 
     def _waves(self, runners: Sequence[Runner]) -> Iterator[Sequence[Runner]]:
@@ -293,17 +304,23 @@ class Rollout:
             runner.abandon()
             return HostResult(runner.plan, None, error=error)
 
-    def _wait(self, futures: Iterable[Future[Any]]) -> None:
+    def _abandon(self, pool: ThreadPoolExecutor, runners: Sequence[Runner]) -> None:
+        self._wait([pool.submit(runner.abandon) for runner in runners])
+
+    def _wait(self, begun: Iterable[Future[Any]]) -> None:
         """Waits for all; Ctrl-C ends what runs on hosts in good order, and a second one now."""
-        pending = set(futures)
+        pending = set(begun)
         while pending:
             try:
-                _, pending = wait(pending)
+                _, pending = futures.wait(pending, _HEAR_EVERY_S)
             except KeyboardInterrupt:
                 if self.stopping.is_set():
                     self.transport.close()
-                self.stopping.set()
-                self.transport.interrupt()
+                self._stop()
+
+    def _stop(self) -> None:
+        self.stopping.set()
+        self.transport.interrupt()
 
     def _replan(self, plan: Plan, entry: Entry, release: Release) -> Plan:
         stamp = Stamp(
@@ -324,8 +341,9 @@ def _losses(runners: Sequence[Runner]) -> list[str]:
     ]
 
 
-def _left_alone(plan: Plan, others: str) -> NotBegun:
-    return NotBegun(
-        f"{plan.site.name} was left as it was, because of {others}",
+def _left_alone(plan: Plan, others: Iterable[str]) -> HostResult:
+    error = NotBegun(
+        f"{plan.site.name} was left as it was, because of {', '.join(others)}",
         hint="Mend what is the matter there, or name the hosts that are to be deployed without it.",
     )
+    return HostResult(plan, None, error=error)

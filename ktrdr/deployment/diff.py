@@ -158,7 +158,7 @@ class Differ:
             if not plan.release.is_immutable:
                 yield f"whether the tag {plan.release.tag} has moved is not known without --secrets"
         if comparison.before and not known:
-            yield "the last deploy's values of the inventory are not recorded on this host"
+            yield f"{plan.site.name} has no record of the inventory's values at its last deploy"
 
 
 def _kept(project: str, handed: Sequence[Handed], hashes: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -59,12 +59,19 @@ def _plain_line(text: str) -> str:
     return text
 
 
+def _variable_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
+        raise ValueError("is not the name of a variable")
+    return text
+
+
 HostName = Annotated[str, AfterValidator(_host_name)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
 Address = Annotated[str, AfterValidator(_address)]
 ImageName = Annotated[str, AfterValidator(_image_name)]
 Url = Annotated[str, AfterValidator(_url)]
 Line = Annotated[str, AfterValidator(_plain_line)]
+VariableName = Annotated[str, AfterValidator(_variable_name)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -153,6 +160,22 @@ class Vault(_Part):
         return self.delivery == "tmpfs"
 
 
+class HookSettings(_Part):
+    """How the operator's own programs are run; see `ktrdr.deployment.hooks`.
+
+    Attributes:
+        timeout_s: How long each may take (s).
+        environment: Variables of the operator's environment that they get besides the usual ones.
+        secrets: Fields of the vault that they get; none by default.
+    """
+
+    timeout_s: Annotated[int, Field(ge=1, le=3600)] = 60
+    environment: Sequence[VariableName] = ()
+    secrets: Sequence[
+        Literal["db_username", "db_password", "jwt_secret", "grafana_password", "ghcr_token"]
+    ] = ()
+
+
 class Inventory(_Part):
     """A whole homelab.
 
@@ -165,6 +188,7 @@ class Inventory(_Part):
         ssh_user: Who logs in to the hosts; by default what the ssh configuration says.
         minimum_free_mb: Less free disk than this (in MiB) is reported before anything changes.
         secrets: Where the secrets are.
+        hooks: How the operator's own programs are run.
         core: The core host.
         workers: The worker nodes by name.
     """
@@ -177,6 +201,7 @@ class Inventory(_Part):
     ssh_user: Line | None = None
     minimum_free_mb: Annotated[int, Field(ge=0)] = 2048
     secrets: Vault = Vault()
+    hooks: HookSettings = HookSettings()
     core: Core
     workers: Mapping[str, WorkerNode]
 

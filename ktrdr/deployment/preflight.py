@@ -60,6 +60,7 @@ def points(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterator[P
     if facts.get("docker", "missing") != "missing":
         compose = facts.get("compose", "")
         yield Point("Compose", compose.lstrip("v"), tuple(_compose(compose)))
+    yield Point("programs", "", tuple(_programs(facts)))
     yield Point("work directory", workdir, tuple(_workdir(facts, workdir)))
     yield Point("disk", _free(facts), tuple(_disk(facts, plan)))
     yield Point("shared directory", shared, tuple(_shared(facts, plan)))
@@ -98,6 +99,16 @@ def _compose(version: str) -> Iterator[Finding]:
         yield Finding(
             f"Docker Compose {version} is older than {wanted}",
             f"Install the Compose plugin, version {wanted} or newer, on the host.",
+        )
+
+
+def _programs(facts: Mapping[str, str]) -> Iterator[Finding]:
+    lacks = facts.get("lacks", "").split()
+    if lacks:
+        yield Finding(
+            f"it has no {', no '.join(lacks)}",
+            "Install them on the host; they are in Debian's util-linux, diffutils, mawk, tar and "
+            "coreutils.",
         )
 
 

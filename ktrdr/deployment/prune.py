@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +21,7 @@ from ktrdr.deployment.transport.interface import Transport
 DEFAULT_KEPT: Final = 5
 _LOOK_TIMEOUT_S: Final = 60.0
 _ARCHIVE: Final = ".tar.gz"
+_KEPT: Final = re.compile(r"([0-9]+) ([\w-]+\.tar\.gz(?:\.partial)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,24 +139,24 @@ def remove(attendant: Attendant, ours: Iterable[str], keep: int) -> Waste:
     return Waste(found.images, found.configurations, found.staged_kb, tuple(stayed))
 
 
-def waste(found: Mapping[str, Sequence[str]], ours: Iterable[str], keep: int) -> Waste:
+def waste(said: Mapping[str, Sequence[str]], ours: Iterable[str], keep: int) -> Waste:
     """What can go, from the output of `commands.prune.look`."""
-    entries = history.read(found.get("history", ()))
+    entries = history.read(said.get("history", ()))
     needed = needed_releases(entries, keep)
     names = {image for entry in entries for image in entry.images}
     repositories = {*ours, *(name.rpartition(":")[0] for name in names)}
-    used = set(found.get("used", ()))
+    used = set(said.get("used", ()))
     images = [
         image
-        for image in _images(found.get("images", ()))
+        for image in _images(said.get("images", ()))
         if image.id not in used and image.repositories & repositories and not _is_of(image, needed)
     ]
     kept = {f"{entry.configuration}{_ARCHIVE}" for entry in needed}
-    files = [line.split(" ", 1) for line in found.get("kept", ())]
-    staged = next((line for line in found.get("staged", ()) if line.isdigit()), "0")
+    files = [file for line in said.get("kept", ()) if (file := _KEPT.fullmatch(line))]
+    staged = next((line for line in said.get("staged", ()) if line.isdecimal()), "0")
     return Waste(
         images=tuple(images),
-        configurations=tuple((name, int(size)) for size, name in files if name not in kept),
+        configurations=tuple((file[2], int(file[1])) for file in files if file[2] not in kept),
         staged_kb=int(staged),
     )
 

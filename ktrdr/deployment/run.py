@@ -107,7 +107,7 @@ class Runner:
         try:
             self._lock.take(self.lock_wait_s)
             self._check()
-            self._lock.confirm()
+            self._lock.confirm(self.stopping)
             return self._fetch()
         except BaseException:
             self.abandon()
@@ -238,10 +238,12 @@ class Runner:
         lines = [entry.ended()] if self._has_begun else [entry.begun(), entry.ended()]
         step = self.plan.builder.record(*lines, good=outcome.is_good)
         try:
-            self._run(step.script, step.timeout_s, observed=False, even_now=True)
-        except (KtrdrError, KeyboardInterrupt):
-            # Then the history says that it was cut off, which is what it was.
+            told = self._run(step.script, step.timeout_s, observed=False, even_now=True)
+        except KtrdrError:
+            told = None
+        if told is None or told.exit_code:
             self._gate.warn("the host could not be told how this ended: its history says cut off")
+            self._lock.give_back()
 
     # -------------------------------------------------------------------------------- the way back
 

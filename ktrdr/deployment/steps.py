@@ -227,13 +227,19 @@ class StepBuilder:
         return [service.name for service in self.wanted if service.says_version]
 
     def _pulls(self) -> list[str]:
-        """A tag that never moves is pulled where it is missing; any other, every time."""
+        """A tag that never moves is pulled where it is missing; any other, every time.
+
+        One that is pinned to what it meant before is not pulled: that would be what it means now.
+        """
         tag = f":{self.release.tag}"
         concerned = (*self.wanted, *self.needed)
+        pinned = dict(self.pinned)
         moving = [
             service
             for service in concerned
-            if service.image.endswith(tag) and not self.release.is_immutable
+            if service.image.endswith(tag)
+            and not self.release.is_immutable
+            and service.image not in pinned
         ]
         resting = [service for service in concerned if service not in moving]
         staged = self._staged()

@@ -15,7 +15,6 @@ from ktrdr.deployment.commands import sections
 from ktrdr.deployment.commands import survey as commands
 from ktrdr.deployment.commands.script import Script, render
 from ktrdr.deployment.containers import Container
-from ktrdr.deployment.delivered import Delivery, read_delivery
 from ktrdr.deployment.health import Trouble
 from ktrdr.deployment.history import Entry
 from ktrdr.deployment.lock import Owner
@@ -57,7 +56,8 @@ class Surveyed:
         history: What was deployed, oldest first.
         owner: Who has the lock.
         disks: Its file systems.
-        delivery: How its containers get their secrets, and whether these are there.
+        delivery: Where secrets are delivered in the host's memory, whether they are there, by who
+            is to get them; empty where they are delivered another way.
         error: Why it could not be seen, or not all of it.
     """
 
@@ -70,7 +70,7 @@ class Surveyed:
     history: tuple[Entry, ...] = ()
     owner: Owner | None = None
     disks: tuple[Disk, ...] = ()
-    delivery: Delivery = field(default_factory=Delivery)
+    delivery: Mapping[str, bool] = field(default_factory=dict)
     error: KtrdrError | None = None
 
     @property
@@ -84,10 +84,9 @@ class Surveyed:
         return self.history[-1] if self.history else None
 
     @property
-    def without_secrets(self) -> str | None:
-        """What is wrong where its memory holds no secrets any more, in a sentence."""
-        what = f"workers {self.place.node}" if self.place.node else "core all"
-        return self.delivery.complaint(f"ktrdr deploy {what}")
+    def lacks_secrets(self) -> bool:
+        """Whether the host was restarted since its last deploy, and its secrets are gone."""
+        return not all(self.delivery.values())
 
     def digest(self, container: Container) -> str:
         """The digest of the image that a container runs; empty where no registry gave it one."""
@@ -133,7 +132,7 @@ def _read(
         history=entries,
         owner=lock.read_shown(found.get("lock", [])),
         disks=_disks(found.get("disk", ())),
-        delivery=read_delivery(found.get("delivery", ())),
+        delivery=_delivery(found.get("delivery", ())),
         error=error,
     )
 
@@ -157,11 +156,17 @@ def _troubles(containers: Sequence[Container], now: datetime) -> tuple[Trouble, 
     return tuple(trouble for trouble in found if trouble.service not in starting)
 
 
+def _delivery(lines: Sequence[str]) -> dict[str, bool]:
+    """From ``present NAME`` and ``absent NAME``."""
+    pairs = (line.partition(" ") for line in lines)
+    return {name: word == "present" for word, _, name in pairs if word in ("present", "absent")}
+
+
 def _disks(lines: Sequence[str]) -> tuple[Disk, ...]:
     found: dict[tuple[int, int], Disk] = {}
     for line in lines:
         size, free, directory = [*line.split(" ", 2), "", ""][:3]
-        if size.isdigit() and free.isdigit():
+        if size.isdecimal() and free.isdecimal():
             # Two directories on one file system are told of once.
             found.setdefault((int(size), int(free)), Disk(directory, int(size), int(free)))
     return tuple(found.values())

@@ -52,7 +52,7 @@ def test_every_option_of_a_deploy_is_documented() -> None:
 
     context = click.Context(deploy)
 
-    page = (ROOT / "docs/deploying.md").read_text()
+    page = "".join((ROOT / "docs" / name).read_text() for name in ("deploying.md", "day.md"))
     options = {
         name
         for command in filter(None, (deploy.get_command(context, name) for name in deploy.entries))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -38,6 +39,8 @@ def carry_out(plans: Sequence[Plan], inventory: Inventory, options: Options) -> 
     if options.verbose > 1:
         for plan in plans:
             deploy_summary.show_plan(console(err=True), plan, whole=False)
+    if any(plan.site.target == "workers" for plan in plans):
+        world.load_ahead()
     try:
         with world.signals_as_ctrl_c(), telling.display:
             surroundings = telling.surroundings(inventory)
@@ -55,6 +58,7 @@ class Telling:
     def __init__(self, options: Options, names: Sequence[str]) -> None:
         self._options = options
         self._err = console(err=True)
+        self._writing = threading.Lock()
         self.display = DeployDisplay(self._err, names, verbosity=options.verbose)
 
     def surroundings(self, inventory: Inventory) -> deployment.Surroundings:
@@ -95,7 +99,8 @@ class Telling:
             drawn(event)
             if not isinstance(event, events.Output) or self._options.verbose:
                 now = datetime.now(UTC).isoformat(timespec="milliseconds")
-                write_line({**events.to_json(event), "host": name, "at": now})
+                with self._writing:
+                    write_line({**events.to_json(event), "target": name, "at": now})
 
         return observe
 

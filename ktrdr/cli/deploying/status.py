@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.host_tables import host_pairs, host_to_json, write_services
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
@@ -22,7 +23,7 @@ DRIFTED: Final = 9
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("hosts", nargs=-1)
+@click.argument("hosts", nargs=-1, shell_complete=completion.hosts)
 @inventory_option
 @json_option
 def status(hosts: tuple[str, ...], inventory: Path | None, as_json: bool) -> None:
@@ -48,7 +49,7 @@ def exit_code(seen: Sequence[Surveyed]) -> int:
     """What the command ends with: 0 only where all is well, and as it was deployed."""
     if errors := [host.error for host in seen if host.error]:
         return min(error.exit_code for error in errors)
-    if any(host.troubles for host in seen):
+    if any(host.troubles or host.lacks_secrets for host in seen):
         return UNWELL
     return DRIFTED if any(host.drift for host in seen) else 0
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from ktrdr.deployment.commands.script import quote
+from ktrdr.deployment.commands.script import quote, words
 
 # The user that the image's programs run as.
 CONTAINER_UID: Final = 10001
+# What the scripts of a deploy call besides Docker; a Debian or Ubuntu has all of them.
+PROGRAMS: Final = ("awk", "base64", "cmp", "flock", "tar")
 _STALE_AFTER_S: Final = 5
 
 _FACTS: Final = """fact() {{ printf '%s=%s\\n' "$1" "$2"; }}
@@ -16,6 +18,9 @@ workdir={workdir}
 shared={shared}
 fact clock "$(date +%s)"
 fact user "$(id -un)"
+fact lacks "$(for program in {programs}; do
+command -v "$program" >/dev/null || printf '%s ' "$program"
+done)"
 if ! command -v docker >/dev/null; then
 fact docker missing
 else
@@ -79,6 +84,7 @@ def facts(workdir: str, shared_directory: str, *, shared_is_mounted: bool) -> st
     return _FACTS.format(
         workdir=quote(workdir),
         shared=quote(shared_directory),
+        programs=words(*PROGRAMS),
         uid=CONTAINER_UID,
         stale_after_s=_STALE_AFTER_S,
         unmounted=_ON_ROOT_DISK if shared_is_mounted else "false",

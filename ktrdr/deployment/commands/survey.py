@@ -50,9 +50,9 @@ def survey(target: Target, project: str, workdir: str) -> str:
         "history": history.read(workdir, last=_EVENTS),
         "files": changed_files(target, workdir),
         "disk": host.disk(workdir),
-        "delivery": delivery.presence(project),
         "containers": docker.containers(project),
         "images": docker.images_in_use(project),
+        "delivery": delivery.presence(project),
     }
     return "\n".join(line for title, body in parts.items() for line in (section(title), body))
 

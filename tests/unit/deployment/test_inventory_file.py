@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktrdr.deployment.inventory import Core, Inventory, Ports, Vault, WorkerNode
+from ktrdr.deployment.inventory import Core, HookSettings, Inventory, Ports, Vault, WorkerNode
 from ktrdr.deployment.inventory_file import load
 from ktrdr.errors import ConfigurationError
 
@@ -345,9 +345,8 @@ def test_the_committed_inventory_is_valid_and_uses_defaults(root):
 
 
 def test_the_committed_inventory_documents_every_key_with_its_default(root):
-    keys = {
-        key for part in (Inventory, Core, Ports, Vault, WorkerNode) for key in part.model_fields
-    }
+    parts = (Inventory, Core, HookSettings, Ports, Vault, WorkerNode)
+    keys = {key for part in parts for key in part.model_fields}
     commented_out = re.compile(rf"^( *)# ( *)({'|'.join(keys)}):", re.MULTILINE)
     text = (root / "deploy/inventory.yml").read_text(encoding="utf-8")
     whole = yaml.safe_load(commented_out.sub(r"\1\2\3:", text))
@@ -356,4 +355,5 @@ def test_the_committed_inventory_documents_every_key_with_its_default(root):
     assert whole["core"].keys() == Core.model_fields.keys()
     assert whole["core"]["ports"] == Ports().model_dump()
     assert whole["secrets"] == Vault().model_dump()
+    assert HookSettings.model_validate(whole["hooks"]) == HookSettings(environment=[], secrets=[])
     assert whole["workers"]["B"].keys() == WorkerNode.model_fields.keys()

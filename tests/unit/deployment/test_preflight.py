@@ -35,6 +35,7 @@ def test_a_good_host_raises_no_complaint(complaints):
         ({"docker": "down"}, "the Docker daemon does not run"),
         ({"docker": "forbidden"}, "deploy may not use Docker"),
         ({"compose": ""}, "Docker Compose is not installed"),
+        ({"lacks": "cmp flock "}, "it has no cmp, no flock"),
         ({"compose": "2.37.3"}, "Docker Compose 2.37.3 is older than 2.38.0"),
         ({"compose": "v2.6.0-rc1"}, "Docker Compose v2.6.0-rc1 is older than 2.38.0"),
         (

@@ -91,9 +91,8 @@ class Watched:
         """What was recorded last."""
         (script,) = [text for text in self.scripts if RECORD in text][-1:]
         line = next(line for line in script.splitlines() if RECORD in line)
-        found: dict[str, Any] = json.loads(
-            line.partition("'")[2].partition("' >>")[0].partition("' '")[2]
-        )
+        text = line.partition("'")[2].partition("' >>")[0].partition("' '")[2]
+        found: dict[str, Any] = json.loads(text)
         return found
 
 

@@ -75,6 +75,15 @@ def test_a_service_that_only_starts_is_not_unwell_and_one_that_ended_is() -> Non
     }
 
 
+def test_a_host_that_was_restarted_lacks_the_secrets_that_were_in_its_memory() -> None:
+    assert not looked_at(Answer(stdout=said())).lacks_secrets
+    there = looked_at(Answer(stdout=said(delivery=["present backend", "present grafana"])))
+    assert there.delivery == {"backend": True, "grafana": True}
+    assert not there.lacks_secrets
+    gone = looked_at(Answer(stdout=said(delivery=["absent backend", "present grafana"])))
+    assert gone.lacks_secrets
+
+
 def test_a_host_that_is_away_does_not_hide_the_others() -> None:
     transport = RecordingTransport()
     transport.answer(Answer(stdout=said()), host=CORE.host)
