@@ -123,7 +123,7 @@ def deploy(
             manner=manner,
             inventory=inventory,
             drains=world.drains(signing),
-            workers_follow=_all_workers(plans, inventory),
+            nodes=tuple(plan.site.node for plan in plans if plan.site.node),
         )
         directory = world.directory(signing)
         runners = [
@@ -207,7 +207,7 @@ class Rollout:
         manner: How they are gone about.
         inventory: What is where.
         drains: The way to drain nodes.
-        workers_follow: Whether the workers of all nodes are among the hosts.
+        nodes: The worker nodes among them.
         stopping: Set when the operator wants everything to stop.
     """
 
@@ -216,7 +216,7 @@ class Rollout:
     manner: Manner
     inventory: Inventory
     drains: Drains
-    workers_follow: bool = False
+    nodes: tuple[str, ...] = ()
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def runner(
@@ -231,8 +231,8 @@ class Rollout:
             directory=directory,
             replan=self._replan if self.manner.restore else None,
             lock_wait_s=self.manner.lock_wait_s,
-            workers_follow=self.workers_follow,
             stopping=self.stopping,
+            following=self.nodes,
             clock=self.world.clock,
         )
 
@@ -363,10 +363,6 @@ class Rollout:
             plan.request, kind=Kind.RESTORE, again=entry, of=plan.entry.id, scale=None
         )
         return plans_.make(self.inventory, request, release, stamp)
-
-
-def _all_workers(plans: Sequence[Plan], inventory: Inventory) -> bool:
-    return {plan.site.node for plan in plans} >= set(inventory.workers)
 
 
 def _losses(runners: Sequence[Runner]) -> list[str]:

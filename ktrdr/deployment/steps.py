@@ -167,7 +167,7 @@ class StepBuilder:
             section("pull"),
             *(docker.pin(self.site.project, *pin) for pin in self.pinned),
             *self._pulls(),
-            *self._handover.looks(),
+            *self.handover.looks(),
             section("hashes"),
             self._staged().hashes(),
             section("images"),
@@ -199,9 +199,9 @@ class StepBuilder:
             docker.recover_when_ended(workdir, project, self.recovery_note),
             files.place(workdir, self.release.files, self._swept()),
             finish,
-            *self._handover.before_up(),
+            *self.handover.before_up(),
             up,
-            *self._handover.after_up(),
+            *self.handover.after_up(),
         ]
         if self.surplus:
             body.append(self.project.remove(self.surplus))
@@ -253,7 +253,8 @@ class StepBuilder:
         return pulls
 
     @property
-    def _handover(self) -> Handover:
+    def handover(self) -> Handover:
+        """The secrets' part of it."""
         names = tuple(service.name for service in self.wanted)
         ours = [service.image for service in self.wanted if service.says_version]
         image = (ours or [service.image for service in self.wanted])[0]
