@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from lab import vault
 from tests.chaos.deploy import images
@@ -19,7 +20,8 @@ from tests.chaos.deploy.scene import Scene
 
 _ALL = ("read secrets", "lock", "check", "fetch", "apply", "verify", "record")
 _REMOTE = ("lock", "check", "fetch", "apply", "verify", "record")
-_CLOCK_LIBRARY = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+# Not libfaketime: with the monotonic clock left alone, no Python can sleep under its 0.9.10.
+_CLOCK = Path(__file__).with_name("clock")
 _DATE = """#!/bin/sh
 # Another clock than the machine's: only scripts that ask this program see it.
 if [ "$*" = +%s ]; then
@@ -36,7 +38,8 @@ class Fault:
 
     Attributes:
         steps: Where in a deploy it may strike.
-        strike: Injects it while the deploy runs; may take its time.
+        strike: Injects it while the deploy runs; may take its time. False says that there was
+            nothing to strike.
         arrange: Prepares it, or injects it, before the deploy begins.
         cuts_off: Whether the host may be left without word of how the deploy ended.
         kills: Whether the command has no time to tidy up on its own machine.
@@ -45,7 +48,7 @@ class Fault:
     """
 
     steps: tuple[str, ...]
-    strike: Callable[[Scene], None] | None = None
+    strike: Callable[[Scene], bool | None] | None = None
     arrange: Callable[[Scene], None] | None = None
     cuts_off: bool = False
     kills: bool = False
@@ -60,13 +63,15 @@ def _signal(scene: Scene, by: signal.Signals) -> None:
     scene.running.signal(by)
 
 
-def _cut(scene: Scene) -> None:
+def _cut(scene: Scene) -> bool:
     """The connection ends: its master process is killed."""
-
     name = scene.victim.node.names[0]
-    for pid in scene.running.ssh(master_to=name):
+    wait_until(lambda: scene.running.ssh(master_to=name), 2, 0.01)
+    masters = scene.running.ssh(master_to=name)
+    for pid in masters:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    return bool(masters)
 
 
 def _hush(scene: Scene) -> None:
@@ -81,20 +86,14 @@ def _hush(scene: Scene) -> None:
 
 def _clock_of_laptop(scene: Scene) -> None:
     offset = scene.dice.choice((-7200, -90, 90, 7200))
-    (scene.directory / "clock").write_text(f"{offset:+d}\n")
+    (scene.directory / "clock").write_text(f"{offset}")
 
 
 def _fake_clock(scene: Scene) -> None:
     """The command sees a clock that can be set; the time that only goes on stays what it is."""
     file = scene.directory / "clock"
-    file.write_text("+0\n")
-    scene.env |= {
-        "LD_PRELOAD": _CLOCK_LIBRARY,
-        "FAKETIME_TIMESTAMP_FILE": str(file),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-    }
+    file.write_text("0")
+    scene.env |= {"PYTHONPATH": str(_CLOCK), "KTRDR_CHAOS_CLOCK": str(file)}
 
 
 def _two_at_once(scene: Scene) -> None:
@@ -108,15 +107,16 @@ def _two_at_once(scene: Scene) -> None:
 # ------------------------------------------------------------------------------------- the host
 
 
-def _kill_shell(scene: Scene) -> None:
+def _kill_shell(scene: Scene) -> bool:
     """The shell of the step's script, or the one inside it that does the work, is killed."""
+    wait_until(scene.victim.shells, 2, 0.01)
     shells = scene.victim.shells()
     if not shells:
-        return
+        return False
     # The first is the lock's.
     shell = shells[0] if len(shells) == 1 else scene.dice.choice(shells)
     inner = [child for child in scene.victim.children(shell.pid) if child.begins_with("sh", "-s")]
-    scene.victim.kill(scene.dice.choice([shell, *inner]))
+    return scene.victim.kill(scene.dice.choice([shell, *inner]))
 
 
 def _stop_docker(scene: Scene, *, by: signal.Signals) -> None:

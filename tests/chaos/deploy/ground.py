@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lab import demo, homelab, registries, vault
-from lab.place import ITEM, ROOT, VAULT
+from lab.place import ITEM, VAULT
 from lab.report import Report
-from lab.shell import run as run_program
 from tests.chaos.deploy import images
 from tests.chaos.deploy.cases import Case
 from tests.chaos.deploy.command import Running
@@ -28,7 +27,6 @@ def ground(*, raise_lab: bool = True) -> Iterator[Ground]:
 
     What cases leave behind is kept where one of them went wrong.
     """
-    run_program(str(ROOT / "scripts" / "apt-need"), "libfaketime")
     if raise_lab:
         homelab.up(Report())
     registries.allow(vault.field("ghcr_token"))

@@ -156,8 +156,7 @@ def _injure(case: Case, fault: Fault, scene: Scene, ended: Ended) -> None:
     if fault.strike and scene.running.reaches(case.step, scene.victim.name):
         time.sleep(case.into_s)
         if not scene.running.is_over:
-            ended.struck = True
-            fault.strike(scene)
+            ended.struck = fault.strike(scene) is not False
     try:
         ended.code = scene.running.wait()
         for other in scene.others:
@@ -333,7 +332,4 @@ def _converge(scene: Scene, before: Sequence[_Before], ended: Ended) -> None:
 
 
 # What the faults that are of the environment have put there.
-_FAKED = (
-    *("LD_PRELOAD", "FAKETIME_TIMESTAMP_FILE", "FAKETIME_NO_CACHE", "KTRDR_LAB_VAULT"),
-    *("FAKETIME_DONT_FAKE_MONOTONIC", "DONT_FAKE_MONOTONIC"),
-)
+_FAKED = ("PYTHONPATH", "KTRDR_CHAOS_CLOCK", "KTRDR_LAB_VAULT")
