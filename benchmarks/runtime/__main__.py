@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.runtime import fleet, latency, responsiveness, table, throughput
+from benchmarks.runtime import fleet, latency, responsiveness, scaling, table, throughput
 from benchmarks.runtime.ground import Ground, prepared_ground
 from benchmarks.runtime.samples import Goal, Outcome
 
@@ -26,9 +26,8 @@ MEASUREMENTS: dict[str, Callable[[Ground, bool], Outcome]] = {
     "throughput": lambda ground, quick: throughput.through_the_engine(
         ground, *((20, 1) if quick else (500, 3))
     ),
-    "backtests": lambda ground, quick: throughput.of_real_backtests(
-        ground, *((2, 1) if quick else (8, 2))
-    ),
+    "backtests": lambda ground, quick: scaling.of_backtests(ground, *((2, 1) if quick else (8, 2))),
+    "sweep": lambda ground, quick: scaling.of_a_sweep(ground, *((2, 1) if quick else (16, 2))),
     "fleet": lambda ground, quick: fleet.a_growing_fleet(
         ground, *(((3, 10), 1) if quick else ((10, 30, 100, 300, 1000), 30))
     ),
