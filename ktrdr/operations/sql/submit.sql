@@ -31,6 +31,7 @@ told AS (
     INSERT INTO operation_events (operation_id, kind, status, progress, message)
     SELECT operation_id, 'submitted', status, progress, 'by ' || submitted_by FROM written
 ),
+-- As ktrdr.access does it, of the first and how many more there are.
 noted AS (
     INSERT INTO audit (actor, role, token_id, action, subject, detail)
     SELECT %(submitted_by)s, %(role)s, %(token_id)s, 'operation.submit', (array_agg(operation_id))[1],
@@ -47,6 +48,7 @@ queued AS (
     FROM written JOIN given USING (operation_id)
     WHERE operation_id NOT IN (SELECT parent_id FROM parts)
 )
+-- Columns by name, here and in claim.sql: both are prepared, and have to outlive migrations.
 SELECT operation_id, operation_type, status, parameters, progress, progress_message, worker_id, attempt,
        submitted_by, traceparent, created_at, started_at, finished_at, cancel_requested_at, parent_id,
        not_before, retry_reason, error, (SELECT * FROM queued) AS queue_entries
