@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test check format lint types unit integration e2e chaos chaos-sigterm fuzz-api bench-runtime bench-data lab-up lab-down lab-status lock docs
+.PHONY: help setup demo test check format lint types unit integration e2e chaos chaos-sigterm fuzz-api bench-runtime bench-deploy bench-data lab-up lab-down lab-status lock docs
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,10 @@ fuzz-api: setup ## 5,000 requests made from the API's documentation; SEED=N repe
 bench-runtime: setup ## measure queue, throughput, a thousand workers, a full table; exit 1 when a goal is missed
 	@scripts/apt-need postgresql
 	@$(BIN)/python -m benchmarks.runtime $(if $(JSON),--json $(JSON)) $(if $(ONLY),--only $(ONLY))
+
+bench-deploy: setup ## measure deploys beside plain ssh, pyinfra and Ansible, in the lab; exit 1 when a goal is missed
+	@scripts/apt-need openssh-server jq
+	@$(BIN)/python -m benchmarks.deploy $(if $(JSON),--json $(JSON)) $(if $(ONLY),--only $(ONLY))
 
 bench-data: setup ## measure importing and reading a million bars; ROWS=N for another number
 	@$(BIN)/python -m benchmarks.data $(ROWS)

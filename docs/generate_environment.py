@@ -98,6 +98,7 @@ LAPTOP: Final = {
     "KTRDR_DEPLOY_TAG": "The image tag to deploy, as `--tag`.",
     "KTRDR_INVENTORY": "The inventory, as `--inventory`; default `deploy/inventory.yml`.",
     "KTRDR_INVENTORY_…": "One value of the inventory: `KTRDR_INVENTORY_CORE_HOST` is `core.host`.",
+    "KTRDR_PERFORMER": "Who deploys, as histories and locks say it; by default user and machine.",
     "KTRDR_SECRET_…": "**Secret.** One field for `secrets.source: environment`, such as "
     "`KTRDR_SECRET_DB_PASSWORD`.",
     "KTRDR_SSH_CONFIG": "A configuration file for ssh, instead of the user's own.",

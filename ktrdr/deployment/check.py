@@ -131,6 +131,7 @@ class Checker:
                 site.workdir, site.shared_directory, shared_is_mounted=site.shared_is_mounted
             ),
             ports.facts(),
+            *([delivery.memory()] if site.in_memory else []),
             _LOCK.format(show=locking.show(site.workdir)),
             *([delivery.memory()] if site.in_memory else []),
             ports.reaches(self._ways(plan)),

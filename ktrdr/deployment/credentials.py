@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from ktrdr.deployment.commands.rotation import VERIFIER
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.secrets import requirements, scram
 from ktrdr.deployment.secrets.source import SecretSource
-from ktrdr.deployment.site import REGISTRY_LOGIN
+from ktrdr.deployment.site import REGISTRY_LOGIN, VERIFIER
 from ktrdr.secret import Secret
 from ktrdr.tokens import mint_for_node
 

@@ -14,12 +14,11 @@ from ktrdr.deployment.commands import history as records
 from ktrdr.deployment.commands import release as archives
 from ktrdr.deployment.commands.compose import Compose
 from ktrdr.deployment.commands.difference import Handed
+from ktrdr.deployment.commands.rotation import CARRIED_OVER
 from ktrdr.deployment.commands.script import Script, render
 from ktrdr.deployment.commands.sections import section
 from ktrdr.deployment.compare import Action, Comparison, ServiceChange
-from ktrdr.deployment.delivered import read_delivery
 from ktrdr.deployment.difference import Difference
-from ktrdr.deployment.handover import ROLE
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.release import MONITORING
 from ktrdr.deployment.site import REGISTRY_LOGIN
@@ -29,8 +28,6 @@ from ktrdr.errors import KtrdrError
 from ktrdr.secret import Secret
 
 _TIMEOUT_S: Final = 60.0
-# What a deploy keeps of a former ``jwt_secret``.
-_CARRIED_OVER: Final = ("JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_UNTIL")
 # Far enough back to find the release that runs.
 _EVENTS: Final = 40
 
@@ -61,10 +58,15 @@ class Differ:
     def script(self, plan: Plan) -> Script:
         """What is asked of a host."""
         site, place = plan.site, commands.staging(self.mark)
-        # With all profiles: the hash of a service does not depend on the others.
-        compose = replace(plan.builder.project, profiles=("*",)).at(place)
-        kept = _kept(plan, compose)
+        compose = self._compose(plan)
         swept = MONITORING if site.target == "core" else ""
+        secrets = (*site.secrets, *CARRIED_OVER)
+        handed = [
+            Handed(*pair) for pair in stack.handed(plan.release.compose(site.target), secrets)
+        ]
+        handover = plan.builder.handover
+        kept = _kept(site.project, handed, "\n".join([*handover.kept(), compose.hashes()]))
+        hashes = [*handover.exports(), section("hashes"), compose.hashes()]
         body = [
             commands.stage(place),
             section("files"),
@@ -75,19 +77,24 @@ class Differ:
             docker.containers(site.project),
             section("images"),
             docker.images(sorted({service.image for service in plan.wanted})),
+            section("delivery"),
             delivery.presence(site.project),
+            rotation.unfinished(site.workdir),
             *self._registry(plan),
+            *(hashes if self.values else [section("hashes"), kept]),
         ]
         if self.values:
-            looks = plan.builder.handover.looks()
-            body += [*looks, section("hashes"), compose.hashes(), section("unchanged"), kept]
-        else:
-            body += [rotation.unfinished(site.workdir), section("hashes"), kept]
+            body += [section("unchanged"), kept]
         if plan.surplus:
             body += [section("answers"), docker.answers(site.project, plan.surplus)]
         names = (*site.secrets, REGISTRY_LOGIN) if self.values else ()
         archive = archives.archive(plan.release.files)
         return Script("\n".join(body), site.settings, names, archive)
+
+    def _compose(self, plan: Plan) -> Compose:
+        # With all profiles: the hash of a service does not depend on the others.
+        staged = plan.builder.project.at(commands.staging(self.mark))
+        return replace(staged, profiles=("*",))
 
     def _registry(self, plan: Plan) -> list[str]:
         """Whether a tag that can move has moved only the registry knows, and it wants a login."""
@@ -156,27 +163,20 @@ class Differ:
                 yield f"whether the tag {plan.release.tag} has moved is not known without --secrets"
         if history.running(comparison.history, plan.service) is None:
             yield f"{plan.site.name} has no record of the inventory's values at its last deploy"
-        was = read_delivery(comparison.found.get("delivery", ())).in_memory
+        was = bool(comparison.found.get("delivery"))
         if was != plan.site.in_memory:
             way = "files in memory" if plan.site.in_memory else "environment"
             yield f"the containers of {plan.site.name} would be given their secrets as {way}"
 
 
-def _kept(plan: Plan, compose: Compose) -> str:
+def _kept(project: str, handed: Sequence[Handed], hashes: str) -> str:
     """The hashes with the secrets that containers have; if they cannot be had, why."""
-    site = plan.site
-    names = (*site.secrets, *_CARRIED_OVER)
-    handed = [Handed(*pair) for pair in stack.handed(plan.release.compose(site.target), names)]
-    consumers = delivery.CORE if site.target == "core" else delivery.WORKERS
-    hashes = commands.with_secrets_of(
-        site.project, handed, consumers if site.in_memory else (), compose.hashes()
-    )
-    return f"{hashes} || {{ {compose.hashes()}; exit 1; }}"
+    return f"{commands.with_secrets_of(project, handed, hashes)} || {{ {hashes}\nexit 1; }}"
 
 
 def _failed(plan: Plan, found: Mapping[str, Sequence[str]], result: RemoteResult) -> KtrdrError:
     phase = list(found)[-1] if found else f"directory {commands.TMPFS}"
-    if phase in ("hashes", "unchanged", ROLE):
+    if phase in ("hashes", "unchanged"):
         return faults.fetching_failed(plan, phase, result)
     return faults.looking_failed(plan, phase, result)
 

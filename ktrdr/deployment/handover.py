@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,8 +48,18 @@ class Handover:
         parts = [rotation.unfinished(self.site.workdir)]
         if self._has("backend"):
             parts += [section(ROLE), self._recalling(), rotation.same_role(self.site.project)]
-            parts.append(self._carry_over())
-        return [*parts, *self._fingerprints()]
+        return [*parts, *self.exports()]
+
+    def exports(self) -> list[str]:
+        """What Compose's hashes depend on beside the vault; changes nothing."""
+        tokens = [self._recalling(), self._carry_over()] if self._has("backend") else []
+        return [*tokens, *self._fingerprints()]
+
+    def kept(self) -> list[str]:
+        """The same as the containers have it, where the vault is not asked."""
+        if not (self.site.in_memory and self._consumers):
+            return []
+        return [delivery.kept_fingerprints(self.site.project, self._consumers)]
 
     def before_up(self) -> list[str]:
         """What apply does once the configuration is in its place."""
@@ -98,20 +108,23 @@ class Handover:
 
 
 def remarks(
-    site: Site, sections: Mapping[str, Sequence[str]], *, workers_follow: bool = False
+    site: Site, sections: Mapping[str, Sequence[str]], *, following: Collection[str] = ()
 ) -> Iterator[str]:
     """What the operator should know after an apply that changed secrets, each in a sentence.
 
     Args:
         site: Where it was.
         sections: What the script printed.
-        workers_follow: Whether the same command deploys the workers, too.
+        following: The worker nodes that the same command deploys, too.
     """
     rotated = {line.partition(" ")[0]: line for line in sections.get("rotated", ())}
     theirs = [name for name in ("db_password", "jwt_secret") if name in rotated]
-    if theirs and site.nodes and not workers_follow:
-        commands = " and ".join(f"`ktrdr deploy workers {node}`" for node in site.nodes)
-        yield f"the workers still have the former {' and '.join(theirs)}: run {commands}"
+    left = [node for node in site.nodes if node not in following]
+    if theirs and left:
+        whole = len(left) == len(site.nodes) > 1
+        commands = [f"`ktrdr deploy workers {node}`" for node in (["all"] if whole else left)]
+        whose = "the workers" if whole else f"the workers of {', '.join(left)}"
+        yield f"{whose} still have the former {' and '.join(theirs)}: run {' and '.join(commands)}"
     if "jwt_secret" in rotated:
         yield _of_tokens(site.overlap_s)
     if rotated.get("grafana_password", "").endswith("unknown"):

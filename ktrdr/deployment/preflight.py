@@ -65,10 +65,10 @@ def points(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterator[P
     yield Point("disk", _free(facts), tuple(_disk(facts, plan)))
     yield Point("shared directory", shared, tuple(_shared(facts, plan)))
     yield Point("clock", _skew(facts, now), tuple(_clock(facts, now)))
+    if "memory" in facts:
+        yield Point("memory", facts["memory"], tuple(_memory(facts)))
     if "listening" in facts:
         yield Point("ports", "free", tuple(_ports(plan, facts)))
-    if plan.site.in_memory:
-        yield Point("memory", "", tuple(_memory(facts)))
 
 
 def _docker(facts: Mapping[str, str]) -> Iterator[Finding]:

@@ -66,8 +66,8 @@ class Runner:
         directory: Asks the backend for its workers.
         replan: Plans the way back when the release does not become healthy; None leaves the wreck.
         lock_wait_s: How long to wait for somebody else's lock (s).
-        workers_follow: Whether the workers of all nodes are deployed after this host.
         stopping: Set when the operator wants everything to stop.
+        following: The worker nodes that are deployed after this host.
         clock: The time.
     """
 
@@ -78,8 +78,8 @@ class Runner:
     directory: WorkerDirectory
     replan: Replan | None = None
     lock_wait_s: float = 0.0
-    workers_follow: bool = False
     stopping: threading.Event = field(default_factory=threading.Event)
+    following: tuple[str, ...] = ()
     clock: Clock = field(default_factory=Clock)
     _lock: Held = field(init=False)
     _gate: HealthGate = field(init=False)
@@ -205,9 +205,8 @@ class Runner:
                 if isinstance(error, DeploymentFailed):
                     self._gate.show_logs_of_unwell(self._step(StepKind.VERIFY))
                 raise error
-            said = sections.split(result.stdout)
-            follow = self.workers_follow
-            for remark in handover.remarks(self.plan.site, said, workers_follow=follow):
+            found = sections.split(result.stdout)
+            for remark in handover.remarks(self.plan.site, found, following=self.following):
                 self._gate.warn(remark)
         self._undo.clear()
 
@@ -277,6 +276,7 @@ class Runner:
                 observe=self.observe,
                 directory=self.directory,
                 stopping=self.stopping,
+                following=self.following,
                 clock=self.clock,
             )
             return back.go_back(self._lock)

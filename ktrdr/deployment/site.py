@@ -6,7 +6,6 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ktrdr.deployment.commands.rotation import VERIFIER
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.release import GRAFANA, MONITORING, Release, Target
 from ktrdr.errors import UsageError
@@ -14,7 +13,9 @@ from ktrdr.errors import UsageError
 # What reaches Compose as exported environment, by the names that the compose files use.
 CORE_SECRETS = ("DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD")
 WORKER_SECRETS = ("DB_USER", "DB_PASSWORD", "WORKER_TOKEN")
-# What only the script that applies is given: it is made of the secrets above.
+# What only the script that applies is given, by the name that `commands.rotation` knows: what
+# PostgreSQL is to keep of the password.
+VERIFIER = "DB_PASSWORD_VERIFIER"
 CORE_DERIVED = (VERIFIER,)
 CORE_PROJECT = "ktrdr-core"
 WORKERS_PROJECT = "ktrdr-workers"

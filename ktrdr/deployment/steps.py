@@ -254,7 +254,7 @@ class StepBuilder:
 
     @property
     def handover(self) -> Handover:
-        """How secrets are handed over."""
+        """The secrets' part of it."""
         names = tuple(service.name for service in self.wanted)
         ours = [service.image for service in self.wanted if service.says_version]
         image = (ours or [service.image for service in self.wanted])[0]

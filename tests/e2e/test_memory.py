@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.commands import delivery, sections
-from ktrdr.deployment.delivered import Delivery, read_delivery
 from lab import containers, registries
 from lab.engine import docker
 from lab.shell import run, wait_until
@@ -200,16 +198,15 @@ def test_a_changed_secret_replaces_what_uses_it_and_nothing_else(
 def test_after_a_reboot_the_host_needs_a_deploy_and_says_so(in_memory: InMemory) -> None:
     lab, name = in_memory.lab, node("core").container
 
-    def delivered() -> Delivery:
-        said = lab.on("core", "sh", "-c", delivery.presence("ktrdr-core"))
-        return read_delivery(sections.split(said)["delivery"])
-
-    assert delivered() == Delivery(in_memory=True, missing=())
+    assert json.loads(lab.good("deploy", "status", "core", "--json").out)["hosts"][0]["drift"] == []
     run(docker(), "restart", "--time", "20", name, timeout=120)
     until_docker_answers("core")
-    assert delivered() == Delivery(in_memory=True, missing=("backend", "grafana"))
     states = {service: each["State"]["Status"] for service, each in lab.inspect("core").items()}
     assert states["backend"] != "running"
+    for command in (("deploy", "status", "core"), ("status",)):
+        said = lab.ktrdr(*command)
+        assert said.code, "something is wrong"
+        assert "this host was restarted: run `ktrdr deploy core all`" in " ".join(said.out.split())
     assert in_memory.on_disk("core") == []
     lab.good("deploy", "core", "all", "--yes", env=in_memory.env)
     until_healthy(lab, "core")

@@ -149,7 +149,9 @@ def test_a_changed_database_password_is_the_roles_and_the_database_does_not_rest
     assert {name for name in before if before[name] != after[name]} == {"backend"}
     assert opens(lab, turn.fields["db_password"])
     assert not opens(lab, lab.fields["db_password"])
-    assert "the workers still have the former db_password: run `ktrdr deploy workers B`" in ran.err
+    assert (
+        "the workers still have the former db_password: run `ktrdr deploy workers all`" in ran.err
+    )
     log = lab.on("core", "sh", "-c", "docker logs ktrdr-core-db-1 2>&1")
     assert "pg_stat_activity" in log, "the log does hold statements"
     assert len(seen) > 5

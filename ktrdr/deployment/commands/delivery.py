@@ -15,11 +15,11 @@ from typing import Final
 
 from ktrdr.deployment.commands.host import CONTAINER_UID
 from ktrdr.deployment.commands.script import quote, words
-from ktrdr.deployment.commands.sections import section
 
 ROOT: Final = "/run/ktrdr"
 # Which consumer's files a container has mounted; the compose files in deploy/tmpfs set it.
 LABEL: Final = "place.mynerd.ktrdr.secrets"
+FINGERPRINT_LABEL: Final = f"{LABEL}-fingerprint"
 _GRAFANA_UID: Final = 472
 
 
@@ -179,6 +179,20 @@ def fingerprints(directory: str, consumers: Iterable[Consumer]) -> str:
     return "\n".join(body)
 
 
+def kept_fingerprints(project: str, consumers: Iterable[Consumer]) -> str:
+    """Exports the fingerprints that containers carry, as if nothing were to change."""
+    of_project = f"label=com.docker.compose.project={project}"
+    parts = []
+    for consumer in consumers:
+        listing = words(
+            *("docker", "ps", "--all", "--filter", of_project),
+            *("--filter", f"label={LABEL}={consumer.name}"),
+            *("--format", f'{{{{.Label "{FINGERPRINT_LABEL}"}}}}'),
+        )
+        parts.append(f"export {consumer.fingerprint}=$({listing} | tail -n 1)")
+    return "\n".join(parts)
+
+
 def write(directory: str, consumers: Iterable[Consumer], image: str) -> str:
     """Writes the files whose content has changed, each whole or not at all.
 
@@ -209,7 +223,7 @@ def remove(directory: str, consumers: Iterable[Consumer], image: str) -> str:
 
 
 def presence(project: str) -> str:
-    """Prints, in a section ``delivery``, whether what containers have mounted is in memory.
+    """Prints whether what containers have mounted is in memory.
 
     One line for each consumer, ``present NAME`` or ``absent NAME``; none with delivery ``env``.
     """
@@ -218,8 +232,7 @@ def presence(project: str) -> str:
         *("docker", "ps", "--all", "--filter", label, "--filter", f"label={LABEL}"),
         *("--format", f'{{{{.Label "{LABEL}"}}}}'),
     )
-    looking = _filled(_PRESENCE, containers=listing, directory=quote(directory_of(project)))
-    return f"{section('delivery')}\n{looking}"
+    return _filled(_PRESENCE, containers=listing, directory=quote(directory_of(project)))
 
 
 def memory() -> str:

@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from ktrdr.deployment.commands import delivery
-from ktrdr.deployment.commands.delivery import Consumer
 from ktrdr.deployment.commands.script import quote, words
 
 TMPFS: Final = "/dev/shm"  # noqa: S108  # a directory of one's own is made in it, or nothing
-_FINGERPRINT: Final = f"{delivery.LABEL}-fingerprint"
 # What `files` says of a file: it is new, it has other content, or it is no part of the release.
 NEW, OTHER, LEFT_OVER = "+", "~", "-"
 
@@ -91,42 +88,29 @@ esac
 done"""
 
 
-def with_secrets_of(
-    project: str, handed: Iterable[Handed], fingerprinted: Iterable[Consumer], command: str
-) -> str:
+def with_secrets_of(project: str, handed: Iterable[Handed], command: str) -> str:
     """Runs a command with the secrets that the running containers have.
 
     They go from Docker into the environment of a subshell, and stand in no argument list, no file
     and no output; what complains of them is not heard. Of several containers that have one, the
-    last counts. Of secrets that are files in memory, the fingerprints do; without the files they
-    are what a deploy would take them for.
+    last counts.
 
     Args:
         project: The Compose project of the containers.
         handed: The secrets, and where containers have them.
-        fingerprinted: Those who are given files in memory.
         command: What needs them.
     """
-    consumers = tuple(fingerprinted)
     template = "".join(map(_export, handed))
     label = f"label=com.docker.compose.project={project}"
     ids = words("docker", "ps", "--all", "--quiet", "--filter", label)
-    form = f"{{{{range .Config.Env}}}}{template}{{{{end}}}}{''.join(map(_recall, consumers))}"
-    inspect = words("docker", "inspect", "--format", form)
-    directory = delivery.directory_of(project)
-    gone = [
-        f"[ -d {quote(f'{directory}/{each.name}')} ] || export {each.fingerprint}=missing"
-        for each in consumers
-    ]
-    recalling = [f'[ -z "$containers" ] || eval "$({inspect} $containers)"', *gone]
-    return "\n".join(["(", f"containers=$({ids})", *recalling, command, ") 2>/dev/null"])
-
-
-def _recall(consumer: Consumer) -> str:
-    """Docker's template for a line of shell that exports the fingerprint on a container."""
-    whose, what = (f'(index .Config.Labels "{name}")' for name in (delivery.LABEL, _FINGERPRINT))
-    export = f"export {consumer.fingerprint}='{{{{{what}}}}}'"
-    return f'{{{{if eq {whose} "{consumer.name}"}}}}{export}\n{{{{end}}}}'
+    inspect = words(
+        "docker", "inspect", "--format", f"{{{{range .Config.Env}}}}{template}{{{{end}}}}"
+    )
+    return f"""(
+containers=$({ids})
+[ -z "$containers" ] || eval "$({inspect} $containers)"
+{command}
+) 2>/dev/null"""
 
 
 def _export(handed: Handed) -> str:

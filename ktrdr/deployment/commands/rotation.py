@@ -12,8 +12,8 @@ from typing import Final
 from ktrdr.deployment.commands.script import quote, words
 from ktrdr.deployment.commands.sections import section
 
-# What the scripts below find among their exported variables.
-VERIFIER: Final = "DB_PASSWORD_VERIFIER"
+# What `carry_over` exports.
+CARRIED_OVER: Final = ("JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_UNTIL")
 # What was not finished yet, or ended in the middle: the next deploy goes through all of it again.
 _UNFINISHED: Final = ".ktrdr-unfinished"
 _READY_WITHIN_S: Final = 60

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ktrdr.deployment import handover
-from ktrdr.deployment.commands import delivery
+from ktrdr.deployment.commands import delivery, lock
 from ktrdr.deployment.commands.script import render
 from ktrdr.deployment.inventory import Inventory, with_defaults
 from ktrdr.deployment.plan import Plan, Request, Stamp, make
@@ -24,6 +27,7 @@ from ktrdr.deployment.release import Release, Target, shipped_paths
 from ktrdr.deployment.steps import StepKind
 from ktrdr.secret import Secret
 
+STAMP = Stamp("20261124-120000-abcd", "ada@laptop", datetime(2026, 11, 24, tzinfo=UTC))
 # How many sets of values a run tries; 1,000 take some minutes.
 EXAMPLES = int(os.environ.get("KTRDR_EXAMPLES", "5"))
 MEMORY = Path("/dev/shm")
@@ -83,8 +87,7 @@ class Ground:
             )
         )
         node = "B" if target == "workers" else ""
-        stamp = Stamp("20261124-000000-0001", "ada@laptop", datetime(2026, 11, 24, tzinfo=UTC))
-        return make(inventory, Request(target=target, node=node), self.release, stamp)
+        return make(inventory, Request(target=target, node=node), self.release, STAMP)
 
     def run(self, plan: Plan, kind: StepKind, given: dict[str, str]) -> str:
         """Runs a step's script as a host would; gives what it printed."""
@@ -92,15 +95,27 @@ class Ground:
         assert step
         known = {name: Secret(given.get(name, "x" * 40)) for name in step.script.secrets}
         path = f"{self.place / 'bin'}:{os.environ['PATH']}"
-        done = subprocess.run(
-            ["sh", "-s"],
-            input=render(step.script, known).reveal().encode(),
-            env={"PATH": path, "RECORD": str(self.place)},
-            capture_output=True,
-            check=False,
-        )
+        with self._locked(plan):
+            done = subprocess.run(
+                ["sh", "-s"],
+                input=render(step.script, known).reveal().encode(),
+                env={"PATH": path, "RECORD": str(self.place)},
+                capture_output=True,
+                check=False,
+            )
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
+
+    @contextmanager
+    def _locked(self, plan: Plan) -> Iterator[None]:
+        """Has the host's lock, as the deploy that the scripts are of."""
+        file = Path(lock.path(plan.site.workdir))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("w") as held:
+            held.write(plan.builder.note)
+            held.flush()
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield
 
     def environment(self) -> dict[bytes, bytes]:
         """What Compose was given."""
@@ -294,12 +309,17 @@ def test_an_apply_that_does_not_come_to_its_end_is_gone_through_again(ground):
 
 
 def test_the_operator_is_told_what_the_workers_still_have(ground):
-    site = ground().plan("core", "env").site
-    told = list(handover.remarks(site, {"rotated": ["db_password", "jwt_secret"]}))
+    site = replace(ground().plan("core", "env").site, nodes=("B", "C"))
+    rotated = {"rotated": ["db_password", "jwt_secret"]}
+    told = list(handover.remarks(site, rotated))
     assert told[0] == (
-        "the workers still have the former db_password and jwt_secret: run `ktrdr deploy workers B`"
+        "the workers still have the former db_password and jwt_secret: "
+        "run `ktrdr deploy workers all`"
     )
     assert "are good for 24 h more" in told[1]
-    follow = list(handover.remarks(site, {"rotated": ["db_password"]}, workers_follow=True))
-    assert follow == []
+    (one,) = handover.remarks(site, {"rotated": ["db_password"]}, following=("B",))
+    assert one == (
+        "the workers of C still have the former db_password: run `ktrdr deploy workers C`"
+    )
+    assert list(handover.remarks(site, {"rotated": ["db_password"]}, following=("B", "C"))) == []
     assert list(handover.remarks(site, {})) == []

@@ -125,8 +125,8 @@ def test_facts_are_lines_of_name_and_value():
         (
             {"memory": "tmpfs", "swap": "/dev/sda2"},
             (
-                "memory is swapped out to /dev/sda2, which is not known to be encrypted, and "
-                "secrets with it"
+                "memory is swapped out to /dev/sda2, which is not known to be encrypted, "
+                "and secrets with it"
             ),
         ),
     ],

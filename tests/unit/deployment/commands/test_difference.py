@@ -96,7 +96,7 @@ def test_a_shell_reads_back_whatever_the_template_makes_of_a_value(value: str) -
 
 
 def test_secrets_of_containers_are_known_to_nothing_but_the_command_that_needs_them() -> None:
-    script = difference.with_secrets_of("p", [Handed("A", "B")], (), "compose")
+    script = difference.with_secrets_of("p", [Handed("A", "B")], "compose")
     assert script.startswith("(\n")
     assert script.endswith("\ncompose\n) 2>/dev/null")
     assert "json .Config.Env" not in script
