@@ -7,7 +7,6 @@ the checked-out release on it.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
