@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test check format lint types unit integration e2e chaos chaos-sigterm fuzz-api bench-runtime bench-deploy bench-data lab-up lab-down lab-status lock docs
+.PHONY: help setup demo test check format lint types unit integration e2e chaos chaos-sigterm fuzz-api bench-runtime bench-deploy bench-data lab-up lab-down lab-status screens lock docs
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,10 @@ lab-down: setup ## take the rehearsal homelab down
 
 lab-status: setup ## say what of the rehearsal homelab is up
 	@$(BIN)/python -m lab status
+
+screens: setup lab-up ## make the pictures of docs/pictures from the lab; ONLY="check diff" for some
+	@scripts/apt-need tmux
+	@$(BIN)/python -m scripts.screens $(ONLY)
 
 lock: setup ## bring requirements/*.txt up to date with pyproject.toml
 	@scripts/lock
