@@ -86,9 +86,9 @@ def _make_whole(host: Host, found: Ground) -> None:
         tag = images.GOOD[0]
     what = ("core", "all") if host.node.key == "core" else ("workers", host.node.key)
     directory = Path(tempfile.mkdtemp(prefix="first-", dir=found.directory))
-    command = Running(("deploy", *what, "--tag", tag), found.env, directory, "deploy")
+    command = Running(("deploy", *what, "--tag", tag, "--yes"), found.env, directory, "deploy")
     if command.wait():
-        raise AssertionError(f"the lab cannot be made whole: {command.output}")
+        raise AssertionError(f"the lab cannot be made whole: {command.complaint}")
 
 
 def _environment() -> dict[str, str]:
