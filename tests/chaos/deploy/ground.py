@@ -46,14 +46,14 @@ def ground(*, raise_lab: bool = True) -> Iterator[Ground]:
 
 
 def run(cases: Iterable[Case], found: Ground, say: Callable[[str], None]) -> list[Ended]:
-    """Plays cases: those of the worker nodes side by side, and then the others."""
+    """Plays cases: those of one host side by side, by host, and then those of all hosts."""
     cases = list(cases)
-    lanes = [[case for case in cases if case.target == key] for key in ("B", "C")]
+    lanes = [[case for case in cases if case.target == key] for key in found.hosts]
     with ThreadPoolExecutor(len(lanes)) as pool:
         ended = [
             each for lane in pool.map(lambda lane: _lane(lane, found, say), lanes) for each in lane
         ]
-    ended += _lane([case for case in cases if case.target not in ("B", "C")], found, say)
+    ended += _lane([case for case in cases if case.target == "all"], found, say)
     return sorted(ended, key=lambda each: each.case.number)
 
 
