@@ -36,8 +36,7 @@ def ground(*, raise_lab: bool = True) -> Iterator[Ground]:
     registry = BrokenRegistry()
     try:
         found = Ground(all_hosts(), _environment(), fields, registry, directory)
-        for host in found.hosts.values():
-            _make_whole(host, found)
+        make_whole(found)
         yield found
     finally:
         registry.close()
@@ -76,6 +75,12 @@ def _one(case: Case, found: Ground, say: Callable[[str], None]) -> Ended:
         (directory / "problems").write_text("\n".join(ended.problems))
         say(f"    see {directory}")
     return ended
+
+
+def make_whole(found: Ground) -> None:
+    """Deploys a good version to every host that runs another."""
+    for host in found.hosts.values():
+        _make_whole(host, found)
 
 
 def _make_whole(host: Host, found: Ground) -> None:
