@@ -358,6 +358,17 @@ def test_ctrl_c_while_the_vault_is_asked_touches_no_host(fleet) -> None:
     assert fleet.transport.runs == []
 
 
+def test_ctrl_c_after_the_vault_and_before_any_host_is_said_to_have_touched_none(
+    fleet, monkeypatch
+) -> None:
+    def press(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.credentials, "values", press)
+    with pytest.raises(Interrupted, match="before it touched any host"):
+        fleet.deploy()
+
+
 # ------------------------------------------------------------------------------------ Ctrl-C
 
 
