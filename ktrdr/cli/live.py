@@ -116,6 +116,8 @@ class DeployDisplay:
                 self._log(name, event)
             case events.Warned():
                 self._note(name, Text.assemble(("warning: ", "yellow"), event.message))
+            case events.HookSaid():
+                self._note(name, Text.assemble((f"{event.hook}: ", "dim"), event.line))
             case events.Restoring():
                 self._note(name, Text(event.reason, style="red"))
                 self._line(name, "back", "go back", "", f"to {event.entry.tag}, which ran before")

@@ -10,7 +10,7 @@ from typing import Final
 
 from ktrdr.deployment import abreast, credentials, faults, lock, preflight
 from ktrdr.deployment.clock import Clock
-from ktrdr.deployment.commands import host, ports, registry
+from ktrdr.deployment.commands import delivery, host, ports, registry
 from ktrdr.deployment.commands import lock as locking
 from ktrdr.deployment.commands.registry import Answer
 from ktrdr.deployment.commands.script import Script, render
@@ -131,6 +131,7 @@ class Checker:
                 site.workdir, site.shared_directory, shared_is_mounted=site.shared_is_mounted
             ),
             ports.facts(),
+            *([delivery.memory()] if site.in_memory else []),
             _LOCK.format(show=locking.show(site.workdir)),
             ports.reaches(self._ways(plan)),
         ]

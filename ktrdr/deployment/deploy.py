@@ -17,6 +17,7 @@ from ktrdr.deployment.draining import Drains, drained
 from ktrdr.deployment.events import Observer
 from ktrdr.deployment.gate import WorkerDirectory
 from ktrdr.deployment.history import Entry, Kind
+from ktrdr.deployment.hooks import Hooks, concluded, facts_of, failed
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan, Stamp
 from ktrdr.deployment.release import Release
@@ -59,6 +60,8 @@ class Surroundings:
         drains: Makes the way to drain nodes, given the same.
         observe: Makes what is told all that happens, by a host's name; empty for this machine.
         agree: Is given what could be lost; raises where that is not wanted.
+        hooks: Makes the operator's own programs callable, given what cleans what they write, and
+            the vault's fields.
         clock: The time.
     """
 
@@ -68,6 +71,7 @@ class Surroundings:
     drains: Callable[[Secret], Drains]
     observe: Callable[[str], Observer]
     agree: Callable[[Sequence[str]], None]
+    hooks: Callable[[Scrubber, Mapping[str, Secret]], Hooks]
     clock: Clock
 
 
@@ -113,20 +117,50 @@ def deploy(
         values = [credentials.values(fields, inventory, plan, now=now) for plan in plans]
         scrubber.learn(*credentials.hidden(fields, values, plans))
         signing = fields["jwt_secret"]
-        rollout = Rollout(transport, world, manner, inventory, world.drains(signing))
+        rollout = Rollout(
+            transport=transport,
+            world=world,
+            manner=manner,
+            inventory=inventory,
+            drains=world.drains(signing),
+            nodes=tuple(plan.site.node for plan in plans if plan.site.node),
+        )
         directory = world.directory(signing)
         runners = [
             rollout.runner(plan, found, directory)
             for plan, found in zip(plans, values, strict=True)
         ]
-        hosts = rollout.run(runners)
-        return DeployResult(
-            id=plans[0].entry.id,
-            hosts=hosts,
-            duration_s=world.clock.monotonic() - began,
-            connections=transport.connections,
-            scripts=transport.scripts,
-        )
+
+        def roll_out() -> DeployResult:
+            hosts = rollout.run(runners)
+            return DeployResult(
+                id=plans[0].entry.id,
+                hosts=hosts,
+                duration_s=world.clock.monotonic() - began,
+                connections=transport.connections,
+                scripts=transport.scripts,
+            )
+
+        return _between_hooks(roll_out, world.hooks(scrubber, fields), plans, world)
+
+
+def _between_hooks(
+    roll_out: Callable[[], DeployResult], hooks: Hooks, plans: Sequence[Plan], world: Surroundings
+) -> DeployResult:
+    """Asks the operator's own program whether to go on, and tells others what has come of it."""
+    began, facts = world.clock.monotonic(), facts_of(plans)
+    hooks.ask(facts)
+    try:
+        result = roll_out()
+    except KtrdrError as error:
+        facts = failed(facts, error, world.clock.monotonic() - began)
+        raise
+    else:
+        facts = concluded(facts, result)
+        return result
+    finally:
+        for complaint in hooks.conclude(facts) if facts.outcome else ():
+            world.observe("")(events.Warned(complaint))
 
 
 @contextmanager
@@ -173,6 +207,7 @@ class Rollout:
         manner: How they are gone about.
         inventory: What is where.
         drains: The way to drain nodes.
+        nodes: The worker nodes among them.
         stopping: Set when the operator wants everything to stop.
     """
 
@@ -181,6 +216,7 @@ class Rollout:
     manner: Manner
     inventory: Inventory
     drains: Drains
+    nodes: tuple[str, ...] = ()
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def runner(
@@ -196,6 +232,7 @@ class Rollout:
             replan=self._replan if self.manner.restore else None,
             lock_wait_s=self.manner.lock_wait_s,
             stopping=self.stopping,
+            following=self.nodes,
             clock=self.world.clock,
         )
 

@@ -14,12 +14,13 @@ from ktrdr.deployment.commands import history as records
 from ktrdr.deployment.commands import release as archives
 from ktrdr.deployment.commands.compose import Compose
 from ktrdr.deployment.commands.difference import Handed
+from ktrdr.deployment.commands.rotation import CARRIED_OVER
 from ktrdr.deployment.commands.script import Script, render
 from ktrdr.deployment.commands.sections import section
 from ktrdr.deployment.compare import Action, Comparison, ServiceChange
 from ktrdr.deployment.difference import Difference
 from ktrdr.deployment.plan import Plan
-from ktrdr.deployment.release import MONITORING, compose_file, env_file
+from ktrdr.deployment.release import MONITORING
 from ktrdr.deployment.site import REGISTRY_LOGIN
 from ktrdr.deployment.targets import Place
 from ktrdr.deployment.transport.interface import RemoteResult, Transport
@@ -59,9 +60,13 @@ class Differ:
         site, place = plan.site, commands.staging(self.mark)
         compose = self._compose(plan)
         swept = MONITORING if site.target == "core" else ""
+        secrets = (*site.secrets, *CARRIED_OVER)
         handed = [
-            Handed(*pair) for pair in stack.handed(plan.release.compose(site.target), site.secrets)
+            Handed(*pair) for pair in stack.handed(plan.release.compose(site.target), secrets)
         ]
+        handover = plan.builder.handover
+        kept = _kept(site.project, handed, "\n".join([*handover.kept(), compose.hashes()]))
+        hashes = [*handover.exports(), section("hashes"), compose.hashes()]
         body = [
             commands.stage(place),
             section("files"),
@@ -73,11 +78,10 @@ class Differ:
             section("images"),
             docker.images(sorted({service.image for service in plan.wanted})),
             *self._registry(plan),
-            section("hashes"),
-            compose.hashes() if self.values else _kept(site.project, handed, compose),
+            *(hashes if self.values else [section("hashes"), kept]),
         ]
         if self.values:
-            body += [section("unchanged"), _kept(site.project, handed, compose)]
+            body += [section("unchanged"), kept]
         if plan.surplus:
             body += [section("answers"), docker.answers(site.project, plan.surplus)]
         names = (*site.secrets, REGISTRY_LOGIN) if self.values else ()
@@ -86,15 +90,8 @@ class Differ:
 
     def _compose(self, plan: Plan) -> Compose:
         # With all profiles: the hash of a service does not depend on the others.
-        site = plan.site
-        return Compose(
-            project=site.project,
-            directory=site.workdir,
-            files=commands.staging(self.mark),
-            file=compose_file(site.target),
-            env_file=env_file(site.target),
-            profiles=("*",),
-        )
+        staged = plan.builder.project.at(commands.staging(self.mark))
+        return replace(staged, profiles=("*",))
 
     def _registry(self, plan: Plan) -> list[str]:
         """Whether a tag that can move has moved only the registry knows, and it wants a login."""
@@ -164,10 +161,9 @@ class Differ:
             yield f"{plan.site.name} has no record of the inventory's values at its last deploy"
 
 
-def _kept(project: str, handed: Sequence[Handed], compose: Compose) -> str:
+def _kept(project: str, handed: Sequence[Handed], hashes: str) -> str:
     """The hashes with the secrets that containers have; if they cannot be had, why."""
-    hashes = commands.with_secrets_of(project, handed, compose.hashes())
-    return f"{hashes} || {{ {compose.hashes()}; exit 1; }}"
+    return f"{commands.with_secrets_of(project, handed, hashes)} || {{ {hashes}\nexit 1; }}"
 
 
 def _failed(plan: Plan, found: Mapping[str, Sequence[str]], result: RemoteResult) -> KtrdrError:

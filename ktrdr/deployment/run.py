@@ -8,7 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from ktrdr.deployment import compare, containers, events, faults, history, preflight, remembering
+from ktrdr.deployment import (
+    compare,
+    containers,
+    events,
+    faults,
+    handover,
+    history,
+    preflight,
+    remembering,
+)
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.commands import history as records
 from ktrdr.deployment.commands import lock as locking
@@ -58,6 +67,7 @@ class Runner:
         replan: Plans the way back when the release does not become healthy; None leaves the wreck.
         lock_wait_s: How long to wait for somebody else's lock (s).
         stopping: Set when the operator wants everything to stop.
+        following: The worker nodes that are deployed after this host.
         clock: The time.
     """
 
@@ -69,6 +79,7 @@ class Runner:
     replan: Replan | None = None
     lock_wait_s: float = 0.0
     stopping: threading.Event = field(default_factory=threading.Event)
+    following: tuple[str, ...] = ()
     clock: Clock = field(default_factory=Clock)
     _lock: Held = field(init=False)
     _gate: HealthGate = field(init=False)
@@ -194,6 +205,9 @@ class Runner:
                 if isinstance(error, DeploymentFailed):
                     self._gate.show_logs_of_unwell(self._step(StepKind.VERIFY))
                 raise error
+            found = sections.split(result.stdout)
+            for remark in handover.remarks(self.plan.site, found, following=self.following):
+                self._gate.warn(remark)
         self._undo.clear()
 
     def _verify(self, comparison: Comparison) -> Snapshot:
@@ -262,6 +276,7 @@ class Runner:
                 observe=self.observe,
                 directory=self.directory,
                 stopping=self.stopping,
+                following=self.following,
                 clock=self.clock,
             )
             return back.go_back(self._lock)

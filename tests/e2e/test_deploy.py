@@ -40,7 +40,7 @@ def hidden(lab: Lab) -> dict[str, str]:
 def test_the_containers_get_every_secret_byte_for_byte(lab: Lab) -> None:
     wanted = {name: value.encode() for name, value in lab.fields.items()}
     places = {
-        ("core", "db"): {"POSTGRES_USER": "db_username", "POSTGRES_PASSWORD": "db_password"},
+        ("core", "db"): {"POSTGRES_USER": "db_username"},
         ("core", "grafana"): {"GF_SECURITY_ADMIN_PASSWORD": "grafana_password"},
         ("core", "backend"): {
             "DB_USER": "db_username",
@@ -212,7 +212,7 @@ def test_a_changed_rule_recreates_prometheus_alone(
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(checkout)], check=True)
     for name in ("docker-compose.core.yml", ".env.core"):
         shutil.copy(ROOT / name, checkout / name)
-    for name in ("monitoring", "deploy/db"):
+    for name in ("monitoring", "deploy/tmpfs"):
         shutil.copytree(ROOT / name, checkout / name, dirs_exist_ok=True)
     lab.good("deploy", "core", "all", "--tag", moving_tag, cwd=checkout)
     rules = checkout / "monitoring/rules/ktrdr.yml"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 from rich.text import Text
@@ -18,15 +20,17 @@ from ktrdr.cli.live import DeployDisplay
 from ktrdr.cli.render import console
 from ktrdr.deployment import deploy as deployment
 from ktrdr.deployment import events
+from ktrdr.deployment.checkout import Checkout
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.events import Event, Observer
+from ktrdr.deployment.hooks import Hooks
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.result import DeployResult, failure_to_json
 from ktrdr.deployment.secrets.choice import source_of
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import KtrdrError
-from ktrdr.secret import Scrubber
+from ktrdr.secret import Scrubber, Secret
 
 
 def carry_out(plans: Sequence[Plan], inventory: Inventory, options: Options) -> None:
@@ -67,6 +71,17 @@ class Telling:
         def transport(scrubber: Scrubber) -> SshTransport:
             return SshTransport(ssh_program(inventory), scrubber=scrubber)
 
+        def hooks(scrubber: Scrubber, fields: Mapping[str, Secret]) -> Hooks:
+            observe = self._observer("")
+            return Hooks(
+                root=Checkout.around(Path.cwd()).root,
+                settings=inventory.hooks,
+                environ=os.environ,
+                tell=lambda hook, line: observe(events.HookSaid(hook.value, line)),
+                scrubber=scrubber,
+                secrets=fields,
+            )
+
         return deployment.Surroundings(
             source=source_of(inventory.secrets),
             transport=transport,
@@ -74,6 +89,7 @@ class Telling:
             drains=world.drains(inventory),
             observe=self._observer,
             agree=self._agree,
+            hooks=hooks,
             clock=Clock(),
         )
 

@@ -16,7 +16,7 @@ from ktrdr.secret import Scrubber, Secret
 from tests.unit.deployment.conftest import Host
 
 GOOD = {
-    name: Secret(hashlib.sha256(name.encode()).hexdigest())
+    name: Secret(hashlib.sha256(name.encode()).hexdigest()[:40])
     for name in ("db_username", "db_password", "jwt_secret", "grafana_password", "ghcr_token")
 }
 REGISTRY = "resolve-image-digests"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,12 +22,14 @@ from ktrdr.deployment import events
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy import Manner, Surroundings
 from ktrdr.deployment.history import Outcome
-from ktrdr.deployment.inventory import Inventory
+from ktrdr.deployment.hooks import Hook, Hooks
+from ktrdr.deployment.inventory import HookSettings, Inventory
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.result import DeployResult, HostResult
 from ktrdr.deployment.transport.interface import RemoteResult
 from ktrdr.deployment.transport.recording import Answer, RecordingTransport
 from ktrdr.errors import (
+    Conflict,
     DeploymentFailed,
     HostNotReady,
     HostUnreachable,
@@ -37,7 +40,7 @@ from ktrdr.errors import (
     SecretsError,
     UsageError,
 )
-from ktrdr.secret import Secret
+from ktrdr.secret import Scrubber, Secret
 from tests.unit.deployment.conftest import NOW, TAG, Host
 from tests.unit.deployment.test_run import APPLY, CHECK, FETCH, LOCK, RECORD, VERIFY, earlier
 
@@ -116,6 +119,7 @@ class Fleet:
     told: list[tuple[str, Any]] = field(default_factory=list)
     losses: list[Sequence[str]] = field(default_factory=list)
     refuses: KtrdrError | None = None
+    checkout: Path = Path("/nonexistent")
     workers: list[Worker] = field(default_factory=list)
     drains: Drains = field(default_factory=Drains)
     hosts: dict[str, Host] = field(default_factory=dict)
@@ -149,9 +153,16 @@ class Fleet:
             drains=lambda secret: self.drains,
             observe=lambda name: lambda event: self.told.append((name, event)),
             agree=self._agree,
+            hooks=self._hooks,
             clock=self.clock,
         )
         return module.deploy(self.plans, self.inventory, world, Manner(**manner))
+
+    def _hooks(self, scrubber: Scrubber, fields: Mapping[str, Secret]) -> Hooks:
+        def tell(hook: Hook, line: str) -> None:
+            self.told.append((hook.value, line))
+
+        return Hooks(self.checkout, HookSettings(), os.environ, tell, scrubber, fields)
 
     def _agree(self, losses: Sequence[str]) -> None:
         self.losses.append(losses)
@@ -490,3 +501,46 @@ def test_a_node_that_cannot_be_drained_is_not_changed(fleet) -> None:
     assert outcomes(result) == {"core": Outcome.DEPLOYED, "workers B": None, "workers C": None}
     assert fleet.order(APPLY) == ["core"]
     assert result.failed[0].error is fleet.drains.error
+
+
+# ------------------------------------------------------------------------------------- hooks
+
+
+@pytest.fixture
+def hook(fleet, tmp_path) -> Callable[[str, str], Path]:
+    """Puts an executable into the checkout; it may write what it knows beside itself."""
+    fleet.checkout = tmp_path
+    (tmp_path / ".ktrdr/hooks").mkdir(parents=True)
+
+    def put(name: str, body: str) -> Path:
+        checkout: Path = tmp_path
+        file = checkout / ".ktrdr/hooks" / name
+        file.write_text(f"#!/bin/sh\n{body}\n")
+        file.chmod(0o755)
+        return checkout / "told"
+
+    return put
+
+
+def test_a_hook_that_says_no_keeps_every_host_as_it_is(fleet, hook) -> None:
+    hook("pre-deploy", "echo not on a Friday; exit 3")
+    with pytest.raises(Conflict, match="exit code 3: not on a Friday"):
+        fleet.deploy()
+    assert not fleet.transport.runs
+
+
+def test_hooks_are_told_what_came_of_it(fleet, hook) -> None:
+    told = hook("notify", 'echo "$KTRDR_OUTCOME $KTRDR_TARGETS" >told')
+    hook("post-deploy", "exit 9")
+    fleet.deploy()
+    assert told.read_text() == "deployed core, workers B, workers C\n"
+    (warned,) = [event for name, event in fleet.told if isinstance(event, events.Warned)]
+    assert "post-deploy ended with exit code 9" in warned.message
+
+
+def test_a_deploy_that_was_called_off_tells_its_hooks_so(fleet, hook) -> None:
+    told = hook("on-failure", 'echo "$KTRDR_OUTCOME: $KTRDR_REASON" >told')
+    fleet.refuses = Interrupted("called off")
+    with pytest.raises(Interrupted):
+        fleet.deploy()
+    assert told.read_text() == "interrupted: called off\n"

@@ -33,7 +33,7 @@ SECRETS = {
     name: Secret(f"value-of-{name.lower()}")
     for name in (
         *("DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD"),
-        *("WORKER_TOKEN", "DOCKER_AUTH_CONFIG"),
+        *("WORKER_TOKEN", "DOCKER_AUTH_CONFIG", "DB_PASSWORD_VERIFIER"),
     )
 }
 LOCK, CHECK, FETCH, APPLY, VERIFY, RECORD = (
@@ -126,10 +126,13 @@ def test_secrets_are_in_the_scripts_that_need_them_and_in_no_other(watched) -> N
             fetch,
             {"DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD", "DOCKER_AUTH_CONFIG"},
         ),
-        (apply, {"DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD"}),
+        (
+            apply,
+            {"DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD", "DB_PASSWORD_VERIFIER"},
+        ),
         (verify, set()),
     ):
-        held = {name for name, value in SECRETS.items() if value.reveal() in script}
+        held = {name for name, value in SECRETS.items() if f"={value.reveal()}\n" in script}
         assert held == names
 
 
