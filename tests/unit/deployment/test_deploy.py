@@ -18,7 +18,7 @@ import pytest
 from ktrdr.contracts import Worker
 from ktrdr.contracts.workers import WorkerStatus, WorkerType
 from ktrdr.deployment import deploy as module
-from ktrdr.deployment import events
+from ktrdr.deployment import credentials, events
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy import Manner, Surroundings
 from ktrdr.deployment.history import Outcome
@@ -364,7 +364,7 @@ def test_ctrl_c_after_the_vault_and_before_any_host_is_said_to_have_touched_none
     def press(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module.credentials, "values", press)
+    monkeypatch.setattr(credentials, "values", press)
     with pytest.raises(Interrupted, match="before it touched any host"):
         fleet.deploy()
 
