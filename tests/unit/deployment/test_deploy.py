@@ -17,8 +17,8 @@ import pytest
 
 from ktrdr.contracts import Worker
 from ktrdr.contracts.workers import WorkerStatus, WorkerType
-from ktrdr.deployment import deploy as module
 from ktrdr.deployment import credentials, events
+from ktrdr.deployment import deploy as module
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy import Manner, Surroundings
 from ktrdr.deployment.history import Outcome
