@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tests.chaos.deploy.faults import FAULTS
@@ -71,6 +71,18 @@ def schedule(seed: int) -> Iterator[Case]:
                 target=_target(name, number, dice),
             )
         turn += 1
+
+
+def one_of_each(seed: int, *, leave_out: Iterable[str] = ()) -> list[Case]:
+    """The first case of every fault that is played on a worker node."""
+    names = [name for name in FAULTS if name not in leave_out]
+    found: dict[str, Case] = {}
+    for case in schedule(seed):
+        if case.fault in names and case.target in ("B", "C"):
+            found.setdefault(case.fault, case)
+        if len(found) == len(names):
+            break
+    return list(found.values())
 
 
 def _target(name: str, number: int, dice: random.Random) -> str:

@@ -36,8 +36,7 @@ def ground(*, raise_lab: bool = True) -> Iterator[Ground]:
     registry = BrokenRegistry()
     try:
         found = Ground(all_hosts(), _environment(), fields, registry, directory)
-        for host in found.hosts.values():
-            _make_whole(host, found)
+        make_whole(found)
         yield found
     finally:
         registry.close()
@@ -46,14 +45,14 @@ def ground(*, raise_lab: bool = True) -> Iterator[Ground]:
 
 
 def run(cases: Iterable[Case], found: Ground, say: Callable[[str], None]) -> list[Ended]:
-    """Plays cases: those of the worker nodes side by side, and then the others."""
+    """Plays cases: those of one host side by side, by host, and then those of all hosts."""
     cases = list(cases)
-    lanes = [[case for case in cases if case.target == key] for key in ("B", "C")]
+    lanes = [[case for case in cases if case.target == key] for key in found.hosts]
     with ThreadPoolExecutor(len(lanes)) as pool:
         ended = [
             each for lane in pool.map(lambda lane: _lane(lane, found, say), lanes) for each in lane
         ]
-    ended += _lane([case for case in cases if case.target not in ("B", "C")], found, say)
+    ended += _lane([case for case in cases if case.target == "all"], found, say)
     return sorted(ended, key=lambda each: each.case.number)
 
 
@@ -78,6 +77,12 @@ def _one(case: Case, found: Ground, say: Callable[[str], None]) -> Ended:
     return ended
 
 
+def make_whole(found: Ground) -> None:
+    """Deploys a good version to every host that runs another."""
+    for host in found.hosts.values():
+        _make_whole(host, found)
+
+
 def _make_whole(host: Host, found: Ground) -> None:
     """A deploy of one of the good versions, unless that is what runs."""
     if host.tags() & set(images.GOOD) and len(host.tags()) == 1:
@@ -86,9 +91,9 @@ def _make_whole(host: Host, found: Ground) -> None:
         tag = images.GOOD[0]
     what = ("core", "all") if host.node.key == "core" else ("workers", host.node.key)
     directory = Path(tempfile.mkdtemp(prefix="first-", dir=found.directory))
-    command = Running(("deploy", *what, "--tag", tag), found.env, directory, "deploy")
+    command = Running(("deploy", *what, "--tag", tag, "--yes"), found.env, directory, "deploy")
     if command.wait():
-        raise AssertionError(f"the lab cannot be made whole: {command.output}")
+        raise AssertionError(f"the lab cannot be made whole: {command.complaint}")
 
 
 def _environment() -> dict[str, str]:
