@@ -364,7 +364,7 @@ def test_ctrl_c_after_the_vault_and_before_any_host_is_said_to_have_touched_none
     def press(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module.credentials, "values", press)
+    monkeypatch.setattr("ktrdr.deployment.credentials.values", press)
     with pytest.raises(Interrupted, match="before it touched any host"):
         fleet.deploy()
 
