@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,13 @@ class Samples:
 
 
 ROW_TITLES = ("n", "min ms", "p50 ms", "p99 ms", "max ms")
+SPREAD_TITLES = ("n", "min", "median", "max")
+
+
+def spread(figures: Sequence[float], form: str) -> list[str]:
+    """A few figures as a table shows them, each in the given format."""
+    shown = (min(figures), statistics.median(figures), max(figures))
+    return [str(len(figures)), *(format(figure, form) for figure in shown)]
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,16 @@ COMPOSE_FILES: Final = (
     "docker-compose.workers.yml",
     "docker-compose.dev.yml",
     "docker-compose.dev.image.yml",
+    "deploy/tmpfs/core.yml",
+    "deploy/tmpfs/workers.yml",
 )
 
 HOSTS: Final = {
     "BACKEND_PORT": ("core", "Published port of the backend; 8000."),
+    "BACKEND_SECRETS": (
+        "core",
+        "With delivery `tmpfs`: fingerprint of the backend's secrets, set by `ktrdr deploy`.",
+    ),
     "CORE_BIND_ADDRESS": (
         "core",
         "Where PostgreSQL (5432), OTLP (4317) and NFS (2049) listen, for the worker nodes alone.",
@@ -43,6 +49,7 @@ HOSTS: Final = {
         "SHA-256 of `monitoring/grafana/`, set by `ktrdr deploy`; recreates Grafana on a change.",
     ),
     "GRAFANA_PORT": ("core", "Published port of Grafana; 3000."),
+    "GRAFANA_SECRETS": ("core", "With delivery `tmpfs`: fingerprint of Grafana's."),
     "IMAGE_NAME": ("core, workers", "The image of backend and workers, without its tag."),
     "JAEGER_PORT": ("core", "Published port of Jaeger's pages; 16686."),
     "NFS_IMAGE_NAME": ("core", "The image of the NFS server, without its tag; same tag."),
@@ -65,6 +72,7 @@ HOSTS: Final = {
         "workers",
         "Where a node's workers (5003 to 5008) listen; the core host must reach it.",
     ),
+    "WORKER_SECRETS": ("workers", "With delivery `tmpfs`: fingerprint of the workers'."),
     "WORKER_HOSTNAME": (
         "workers",
         "The node's DNS name; `WORKER_PUBLIC_BASE_URL` is made of it and the worker's port.",
@@ -90,6 +98,7 @@ LAPTOP: Final = {
     "KTRDR_DEPLOY_TAG": "The image tag to deploy, as `--tag`.",
     "KTRDR_INVENTORY": "The inventory, as `--inventory`; default `deploy/inventory.yml`.",
     "KTRDR_INVENTORY_…": "One value of the inventory: `KTRDR_INVENTORY_CORE_HOST` is `core.host`.",
+    "KTRDR_PERFORMER": "Who deploys, as histories and locks say it; by default user and machine.",
     "KTRDR_SECRET_…": "**Secret.** One field for `secrets.source: environment`, such as "
     "`KTRDR_SECRET_DB_PASSWORD`.",
     "KTRDR_SSH_CONFIG": "A configuration file for ssh, instead of the user's own.",

@@ -81,7 +81,10 @@ class Settings(BaseModel):
             file = environment.get(f"{name}_FILE")
             if file:
                 try:
-                    values[field] = Path(file).read_text(encoding="utf-8")
+                    # As it stands there, ends of lines too.
+                    text = Path(file).read_bytes().decode()
+                    if text:
+                        values[field] = text
                 except (OSError, UnicodeDecodeError) as exc:
                     problems.append(f"{name}_FILE cannot be read ({type(exc).__name__})")
             elif environment.get(name):

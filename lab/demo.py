@@ -22,7 +22,8 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-ROOT: Final = Path(__file__).resolve().parent.parent
+from lab.place import ROOT, STATE
+
 BACKTEST: Final = ["-p", "symbol=SP500", "-p", "folds=8"]
 TRAINING: Final = ["-p", "symbol=NASDAQ", "-p", "epochs=15"]
 # Six backtests, which all the workers share.
@@ -53,7 +54,10 @@ class Addresses:
 def environment() -> dict[str, str]:
     """What `. .lab/env` leaves in the environment of a shell."""
     shown = subprocess.run(
-        ["bash", "-c", ". .lab/env && env -0"], cwd=ROOT, check=True, capture_output=True, text=True
+        ["bash", "-c", '. "$0" && env -0', str(STATE / "env")],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     return dict(entry.split("=", 1) for entry in shown.split("\0") if entry)
 

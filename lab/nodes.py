@@ -77,6 +77,8 @@ def _ensure(node: Node, report: Report) -> None:
 def _options(node: Node) -> Iterator[str]:
     yield from privileges()
     yield from ("--hostname", node.key.lower(), "--stop-timeout", "60")
+    # As on any Debian: what is there is gone after a restart, which is a reboot here.
+    yield from ("--tmpfs", "/run:rw,exec,nosuid,mode=755")
     for name in node.names:
         yield from ("--network-alias", name)
     data, work = volumes(node)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
+# Which of several labs on this machine: 0 is the usual one. Each has its names, ports and state.
+NUMBER: Final = int(os.environ.get("KTRDR_LAB_NUMBER") or 0)
+_SUFFIX: Final = f"-{NUMBER}" if NUMBER else ""
+_PORTS_APART: Final = 1000
 # Resolved, so that several checkouts that share one by a link call its files by one name.
-STATE: Final = (ROOT / ".lab").resolve()
+STATE: Final = (ROOT / f".lab{_SUFFIX}").resolve()
 IMAGES: Final = ROOT / "lab" / "images"
 STANDINS: Final = ROOT / "lab" / "standins"
 
 DOMAIN: Final = "ktrdr.home.mynerd.place"
-NETWORK: Final = "ktrdr-lab"
+NAME: Final = f"ktrdr-lab{_SUFFIX}"
+NETWORK: Final = NAME
 LABEL: Final = "place.mynerd.ktrdr.lab"
-SHARED_VOLUME: Final = "ktrdr-lab-shared"
+SHARED_VOLUME: Final = f"{NAME}-shared"
 # Who all containers of KTRDR run as.
 UID: Final = 10001
 
@@ -24,8 +30,13 @@ PYTHON_IMAGE: Final = "ktrdr-lab/python:3.11"
 NODE_IMAGE: Final = "ktrdr-lab/node"
 REGISTRY_IMAGE: Final = "ktrdr-lab/registry"
 
-GHCR_PORT: Final = 15443
-MIRROR_PORT: Final = 15444
+
+def _port(number: int) -> int:
+    return number + NUMBER * _PORTS_APART
+
+
+GHCR_PORT: Final = _port(15443)
+MIRROR_PORT: Final = _port(15444)
 BACKEND_REPOSITORY: Final = "ktrdr/ktrdr-backend"
 NFS_REPOSITORY: Final = "ktrdr/ktrdr-nfs-server"
 REGISTRY_USER: Final = "ktrdr"
@@ -58,18 +69,18 @@ class Node:
     relay: str = ""
 
 
-API_PORT: Final = 18000
-GRAFANA_PORT: Final = 13000
-JAEGER_PORT: Final = 26686
-# Prometheus listens on its host's loopback alone.
-PROMETHEUS_PORT: Final = 19090
+API_PORT: Final = _port(18000)
+GRAFANA_PORT: Final = _port(13000)
+JAEGER_PORT: Final = _port(26686)
+# Prometheus listens on its host's loopback alone; the host itself relays it at this port.
+PROMETHEUS_PORT: Final = _port(19090)
 
 CORE: Final = Node(
     key="core",
-    container="ktrdr-lab-core",
+    container=f"{NAME}-core",
     names=tuple(f"{name}.{DOMAIN}" for name in ("backend", "postgres", "grafana", "prometheus")),
     shared="/srv/ktrdr-shared",
-    ssh_port=22101,
+    ssh_port=_port(22101),
     ports=(
         (API_PORT, 8000),
         (GRAFANA_PORT, 3000),
@@ -80,8 +91,8 @@ CORE: Final = Node(
 )
 NODES: Final = (
     CORE,
-    Node("B", "ktrdr-lab-b", (f"workers-b.{DOMAIN}",), "/mnt/ktrdr-shared", 22102),
-    Node("C", "ktrdr-lab-c", (f"workers-c.{DOMAIN}",), "/mnt/ktrdr-shared", 22103),
+    Node("B", f"{NAME}-b", (f"workers-b.{DOMAIN}",), "/mnt/ktrdr-shared", _port(22102)),
+    Node("C", f"{NAME}-c", (f"workers-c.{DOMAIN}",), "/mnt/ktrdr-shared", _port(22103)),
 )
 
 

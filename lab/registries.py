@@ -15,14 +15,15 @@ from lab.engine import docker
 from lab.place import (
     GHCR_PORT,
     MIRROR_PORT,
+    NAME,
     REGISTRY_IMAGE,
     REGISTRY_USER,
     STATE,
 )
 from lab.shell import run, wait_until
 
-GHCR: Final = "ktrdr-lab-ghcr"
-MIRROR: Final = "ktrdr-lab-mirror"
+GHCR: Final = f"{NAME}-ghcr"
+MIRROR: Final = f"{NAME}-mirror"
 _AUTH: Final = STATE / "registry"
 _LOGIN: Final = STATE / "docker"
 _ANY_MANIFEST: Final = ", ".join(

@@ -6,12 +6,14 @@ import sys
 from collections.abc import Callable
 
 from benchmarks import report
-from benchmarks.deploy import breakdown, jobs
+from benchmarks.deploy import breakdown, crowd, jobs, starting
 from benchmarks.deploy.ground import Ground, prepared_ground
 from benchmarks.samples import Outcome
 
 # In full, and small enough to see that everything runs.
 MEASUREMENTS: dict[str, Callable[[Ground, bool], Outcome]] = {
+    "start-up": lambda ground, quick: starting.of_the_command_line(ground, 2 if quick else 31),
+    "crowd": lambda ground, quick: crowd.fifty_and_three(ground, *((6, 1) if quick else (50, 7))),
     "no-op": lambda ground, quick: jobs.nothing_to_change(ground, 1 if quick else 11),
     "breakdown": lambda ground, quick: breakdown.of_nothing_to_change(ground, 1 if quick else 11),
     "image": lambda ground, quick: jobs.another_image(ground, 1 if quick else 5),

@@ -31,13 +31,16 @@ def of_nothing_to_change(ground: Ground, rounds: int) -> Outcome:
     for words in DEPLOYS:
         taken: defaultdict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
         for _ in range(rounds):
-            for phase, span in _phases(_traced(lab, words)):
+            for phase, span in phases(_traced(lab, words)):
                 taken[phase].append(span)
         outcome.rows.append([f"ktrdr {' '.join(words)}", "", "", ""])
         for (what, host), times in sorted(taken.items(), key=lambda item: _median(item[1], 0)):
             figures = (f"{1000 * _median(times, part):.0f}" for part in (0, 1))
             outcome.rows.append([f"  {what}", host.partition(".")[0], *figures])
-    outcome.notes = [f"{rounds} runs of each, one after the other; hosts of one command overlap"]
+    outcome.notes = [
+        f"{rounds} runs of each, one after the other; hosts of one command overlap",
+        "script 1 holds the lock up to the end, 2 checks, 3 fetches and compares, 4 records",
+    ]
     return outcome
 
 
@@ -57,7 +60,7 @@ def _traced(lab: LabGround, words: Command) -> list[Span]:
     return spans
 
 
-def _phases(spans: list[Span]) -> Iterator[tuple[tuple[str, str], tuple[float, float]]]:
+def phases(spans: list[Span]) -> Iterator[tuple[tuple[str, str], tuple[float, float]]]:
     """Begin and length (in seconds, from the command on) of each phase, by its name and host."""
     whole = next(span for span in spans if span["what"] == "all")
     connecting = {span["host"]: span for span in spans if span["what"] == "connect"}

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from benchmarks import report
-from benchmarks.runtime import fleet, latency, responsiveness, table, throughput
+from benchmarks.runtime import fleet, latency, responsiveness, scaling, table, throughput
 from benchmarks.runtime.ground import Ground, prepared_ground
 from benchmarks.samples import Outcome
 
@@ -17,9 +17,8 @@ MEASUREMENTS: dict[str, Callable[[Ground, bool], Outcome]] = {
     "throughput": lambda ground, quick: throughput.through_the_engine(
         ground, *((20, 1) if quick else (500, 3))
     ),
-    "backtests": lambda ground, quick: throughput.of_real_backtests(
-        ground, *((2, 1) if quick else (8, 2))
-    ),
+    "backtests": lambda ground, quick: scaling.of_backtests(ground, *((2, 1) if quick else (8, 2))),
+    "sweep": lambda ground, quick: scaling.of_a_sweep(ground, *((2, 1) if quick else (16, 2))),
     "fleet": lambda ground, quick: fleet.a_growing_fleet(
         ground, *(((3, 10), 1) if quick else ((10, 30, 100, 300, 1000), 30))
     ),

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from itertools import chain
 
 import httpx
 
-from benchmarks.runtime.ground import SMALLEST_BACKTEST, Ground, bring_bars
-from benchmarks.samples import ROW_TITLES, Goal, Outcome, Samples
-from ktrdr.client.backend import Backend
+from benchmarks.runtime.ground import SMALLEST_BACKTEST, Ground
+from benchmarks.samples import ROW_TITLES, SPREAD_TITLES, Outcome, Samples, spread
 from ktrdr.contracts import OperationRequest, OperationType
 from ktrdr.database.pool import make_pool, transaction
 from ktrdr.tokens import Role
-from tests.integration.processes import Process, Site, token, wait_for
+from tests.integration.processes import Process, Site, token
 
 REQUEST = OperationRequest(
     operation_type=OperationType.BACKTEST, parameters=dict(SMALLEST_BACKTEST)
@@ -42,11 +39,9 @@ def through_the_engine(ground: Ground, operations: int, rounds: int) -> Outcome:
                     submits += asyncio.run(_submit(backend, operations))
                     asyncio.run(_until_done(place))
                     rates.append(operations / (time.perf_counter() - began))
-    outcome = Outcome(
-        "operations a second, HTTP to result, work left out", ("", "n", "min", "median", "max")
-    )
+    outcome = Outcome("operations a second, HTTP to result, work left out", ("", *SPREAD_TITLES))
     outcome.rows = [
-        _row(f"{workers} worker(s)", rates, ".0f") for workers, rates in figures.items()
+        [f"{workers} worker(s)", *spread(rates, ".0f")] for workers, rates in figures.items()
     ]
     times = Samples(submits)
     outcome.notes = [
@@ -55,69 +50,6 @@ def through_the_engine(ground: Ground, operations: int, rounds: int) -> Outcome:
         + ", ".join(f"{t} {v}" for t, v in zip(ROW_TITLES, times.row, strict=True)),
     ]
     return outcome
-
-
-def of_real_backtests(ground: Ground, backtests: int, rounds: int) -> Outcome:
-    """Equal smallest backtests on real workers: what a second worker brings."""
-    figures: dict[int, list[float]] = {1: [], 2: []}
-    with ground.site() as place:
-        backend = place.backend()
-        client = place.client(backend)
-        bring_bars(client)
-        workers: list[Process] = []
-        for number in range(rounds):
-            # 1, 2, then 2, 1: no worker is started or stopped within a measurement.
-            for count in sorted(figures, reverse=bool(number % 2)):
-                while len(workers) > count:
-                    workers.pop().stop()
-                while len(workers) < count:
-                    workers.append(place.worker("backtest", backend))
-                wait_for("registration", partial(_are_registered, client, count))
-                _run_backtests(client, count)
-                began = time.perf_counter()
-                _run_backtests(client, backtests)
-                figures[count].append(backtests / (time.perf_counter() - began))
-    efficiency = statistics.median(figures[2]) / statistics.median(figures[1]) / 2
-    outcome = Outcome("real backtests a minute", ("", "n", "min", "median", "max"))
-    outcome.rows = [
-        _row(f"{count} worker(s)", [rate * 60 for rate in rates], ".1f")
-        for count, rates in figures.items()
-    ]
-    outcome.notes = [
-        f"{backtests} equal backtests a round, of one fold each, a process of its own for each",
-        f"two workers do {2 * efficiency:.2f} times the work of one, {efficiency:.0%} of the ideal;"
-        " backend and database use the same processors",
-    ]
-    outcome.goals = [
-        Goal("scaling from 1 to 2 workers", 0.7, efficiency, "of ideal", at_least=True)
-    ]
-    return outcome
-
-
-def _are_registered(client: Backend, count: int) -> bool:
-    return len(client.workers()) == count
-
-
-def _run_backtests(client: Backend, number: int) -> None:
-    names = {
-        client.submit(REQUEST, idempotency_key=f"{time.perf_counter_ns()}").operation_id
-        for _ in range(number)
-    }
-    wait_for(
-        "the backtests",
-        lambda: not names & _unfinished(client),
-        PATIENCE_S,
-    )
-    for name in names:
-        assert client.operation(name).status == "completed", client.operation(name).error
-
-
-def _unfinished(client: Backend) -> set[str]:
-    return {
-        each.operation_id
-        for status in ("pending", "running")
-        for each in client.operations(status=status, limit=500).operations
-    }
 
 
 async def _submit(backend: Process, number: int) -> list[float]:
@@ -177,8 +109,3 @@ def _noop_workers(place: Site, number: int) -> Iterator[None]:
             process.kill()
             process.wait(10)
         log.close()
-
-
-def _row(what: str, rates: list[float], form: str) -> list[str]:
-    figures = (min(rates), statistics.median(rates), max(rates))
-    return [what, str(len(rates)), *(format(figure, form) for figure in figures)]

@@ -8,7 +8,7 @@ from typing import Any, Final
 from psycopg.types.json import Jsonb
 
 from ktrdr.contracts import AuditEntry
-from ktrdr.database.pool import Connection, Pool, transaction
+from ktrdr.database.pool import Connection, Pool, autocommit
 from ktrdr.database.queries import query
 from ktrdr.tokens import Identity
 
@@ -54,7 +54,7 @@ class AuditTrail:
         self, by: Identity, action: str, subject: str, detail: Mapping[str, Any] | None = None
     ) -> None:
         """Notes a change that is not made in the database, after it was made."""
-        async with transaction(self._pool) as connection:
+        async with autocommit(self._pool) as connection:
             await record(connection, by, action, subject, detail)
 
     async def entries(
@@ -67,6 +67,6 @@ class AuditTrail:
     ) -> Sequence[AuditEntry]:
         """The newest entries, or those before the entry ``before``."""
         values = {"subject": subject, "actor": actor, "before": before, "limit": limit}
-        async with transaction(self._pool) as connection:
+        async with autocommit(self._pool) as connection:
             cursor = await connection.execute(query("ktrdr.access", "entries"), values)
             return [AuditEntry(**row) for row in await cursor.fetchall()]

@@ -10,7 +10,7 @@ from typing import Final
 
 from ktrdr.access.audit import record
 from ktrdr.contracts import RevokedToken
-from ktrdr.database.pool import Pool, transaction
+from ktrdr.database.pool import Pool, autocommit, transaction
 from ktrdr.database.queries import query
 from ktrdr.errors import DatabaseUnavailable, SecretsError
 from ktrdr.tokens import Identity
@@ -50,7 +50,7 @@ class Revocations:
 
     async def load(self) -> Sequence[RevokedToken]:
         """Reads what is revoked."""
-        async with transaction(self._pool) as connection:
+        async with autocommit(self._pool) as connection:
             cursor = await connection.execute(query("ktrdr.access", "revoked"))
             found = [RevokedToken(**row) for row in await cursor.fetchall()]
         now = datetime.now(UTC)

@@ -37,6 +37,7 @@ from ktrdr.api.routes import (
 )
 from ktrdr.api.startup import SayWhyStartupFails
 from ktrdr.api.state import State
+from ktrdr.api.stopping import noticed
 from ktrdr.contracts import API_PREFIX
 from ktrdr.database.migrate import migrate
 from ktrdr.database.pool import make_pool, wait_until_reachable
@@ -73,7 +74,9 @@ def create_app(settings: BackendSettings) -> FastAPI:
                 app.state.startup_fault = fault
                 raise
             _leave_alone_what_stays()
-            yield
+            # Streams would be waited for, and nobody is answered meanwhile.
+            with noticed(app.state.ktrdr.feed.close):
+                yield
 
     app = FastAPI(
         title="KTRDR",

@@ -34,7 +34,7 @@ async def stream_log(state: State, operation_id: str, *, follow: bool) -> AsyncI
             if part:
                 offset += len(part)
                 yield part
-            elif operation.status.is_final or not follow:
+            elif operation.status.is_final or not follow or state.feed.closed:
                 return
             else:
                 await asyncio.sleep(LOOK_EVERY_S)

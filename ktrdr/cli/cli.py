@@ -39,6 +39,7 @@ ENTRIES: Final = {
     ),
     "token": Entry("ktrdr.cli.commands.token:token", "Make, look at and revoke tokens."),
     "audit": Entry("ktrdr.cli.commands.audit:audit", "Who changed what, and when."),
+    "completion": Entry("ktrdr.cli.completion:completion", "Let Tab complete what you type."),
 }
 
 

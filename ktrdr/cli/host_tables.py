@@ -41,12 +41,17 @@ def host_pairs(host: Surveyed) -> list[tuple[str, str]]:
     if host.owner:
         pairs.append(("locked", f"by {host.owner}"))
     if host.lacks_secrets:
-        command = f"ktrdr deploy {host.place.name}{'' if host.place.node else ' all'}"
-        pairs.append(("secrets", f"this host was restarted: run `{command}`"))
+        pairs.append(("secrets", what_brings_secrets(host)))
     pairs += [("disk", _disk(disk)) for disk in host.disks]
     pairs += [("unwell", f"{trouble.service} {trouble.reason}") for trouble in host.troubles]
     pairs += [("drift", each) for each in host.drift]
     return pairs
+
+
+def what_brings_secrets(host: Surveyed) -> str:
+    """What to do where a host's memory has lost the secrets, in a sentence."""
+    command = f"ktrdr deploy {host.place.name}{'' if host.place.node else ' all'}"
+    return f"this host was restarted: run `{command}`"
 
 
 def services_to_json(host: Surveyed) -> list[dict[str, Any]]:

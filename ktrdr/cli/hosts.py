@@ -14,7 +14,7 @@ from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.inventory_file import load
 from ktrdr.deployment.transport.connection import SshProgram
 
-_INVENTORY: Final = "deploy/inventory.yml"
+INVENTORY: Final = "deploy/inventory.yml"
 
 inventory_option = click.option(
     "--inventory",
@@ -22,7 +22,7 @@ inventory_option = click.option(
     envvar="KTRDR_INVENTORY",
     show_envvar=True,
     metavar="FILE",
-    help=f"Where the hosts are listed; by default {_INVENTORY} in the checkout.",
+    help=f"Where the hosts are listed; by default {INVENTORY} in the checkout.",
 )
 
 
@@ -39,10 +39,10 @@ def read_inventory(
     Raises:
         ConfigurationError: It cannot be used; the message names file, line and reason.
     """
-    root = (checkout or Checkout.around(Path.cwd())).root
+    file = given or (checkout or Checkout.around(Path.cwd())).root / INVENTORY
     return load(
-        given or root / _INVENTORY,
-        shown_as=str(given or _INVENTORY),
+        file,
+        shown_as=str(given or INVENTORY),
         environ=os.environ,
         settings=settings,
     )

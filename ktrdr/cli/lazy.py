@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 
 class Entry(NamedTuple):
@@ -35,6 +36,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, imported now."""
         entry = self.entries.get(cmd_name)
+        if entry is None and ctx.resilient_parsing:
+            return None
         if entry is None:
             near = difflib.get_close_matches(cmd_name, self.entries, n=1)
             question = f" Did you mean {near[0]!r}?" if near else ""
@@ -42,6 +45,13 @@ class LazyGroup(click.Group):
         module, _, name = entry.place.partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The names that begin so, from the table, and the group's own options."""
+        names = (name for name in self.entries if name.startswith(incomplete))
+        commands = [CompletionItem(name, help=self.entries[name].help) for name in names]
+        # Not the group's own method, which imports every command to ask whether it is hidden.
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's signature
         """Writes the table's texts, so that the help imports no command."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -19,6 +20,12 @@ from ktrdr.secret import Secret
 CONNECT_TIMEOUT_S: Final = 5.0
 TIMEOUT_S: Final = 30.0
 USER_AGENT: Final = "ktrdr-cli"
+# A backend that is being replaced by a deploy is back within a few seconds.
+PATIENCE_S: Final = 20.0
+_LOOK_EVERY_S: Final = 0.1
+_LOOK_TIMEOUT_S: Final = 2.0
+# What may be sent twice without harm; DELETE would find gone what its first half removed.
+_REPEATABLE: Final = frozenset({"GET", "HEAD", "PUT"})
 
 Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
@@ -36,7 +43,12 @@ def _kinds() -> dict[str, type[KtrdrError]]:
 
 
 class Connection:
-    """A connection to one backend; use it as a context manager, or close it."""
+    """A connection to one backend; use it as a context manager, or close it.
+
+    A request that finds the backend away is sent once more when it is back, as far as that is safe:
+    it was refused before it arrived, or repeating it does no harm. So a backend that a deploy
+    replaces costs a request some seconds, and no failure.
+    """
 
     def __init__(
         self,
@@ -44,8 +56,19 @@ class Connection:
         token: Secret | None,
         *,
         transport: httpx.BaseTransport | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
+        """Opens nothing yet.
+
+        Args:
+            api_url: Where the backend is.
+            token: Who we are to it, or None.
+            transport: What speaks HTTP; by default the network.
+            patience_s: Seconds a backend that is away may take to come back; with 0, no request is
+                sent twice.
+        """
         self._api_url = api_url
+        self._patience_s = patience_s
         headers = {"User-Agent": USER_AGENT}
         if token is not None:
             headers["Authorization"] = f"Bearer {token.reveal()}"
@@ -54,6 +77,9 @@ class Connection:
             headers=headers,
             timeout=httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             transport=transport,
+            # To load the certificates of all authorities takes longer than to ask. Where no TLS is
+            # spoken none is checked; and no redirect is followed to where it is.
+            verify=not api_url.startswith("http://"),
             # What is between us and a host of the homelab is the homelab's own network.
             trust_env=False,
         )
@@ -80,7 +106,12 @@ class Connection:
     def request(self, method: str, path: str, **more: Any) -> bytes:
         """Asks; gives the body of a good answer."""
         with self.translated():
-            answer = self.http.request(method, path, **more)
+            try:
+                answer = self.http.request(method, path, **more)
+            except httpx.TransportError as exc:
+                if not (_may_be_repeated(exc, method, more) and self._comes_back()):
+                    raise
+                answer = self.http.request(method, path, **more)
             refuse(answer)
             return answer.content
 
@@ -94,6 +125,18 @@ class Connection:
                 hint="Check KTRDR_API_URL, and deploy the release that this command is of.",
             ) from exc
 
+    def _comes_back(self) -> bool:
+        """Waits until the backend answers anything at all."""
+        deadline = time.monotonic() + self._patience_s
+        while time.monotonic() < deadline:
+            try:
+                self.http.get("/health/live", timeout=_LOOK_TIMEOUT_S)
+            except httpx.TransportError:
+                time.sleep(_LOOK_EVERY_S)
+            else:
+                return True
+        return False
+
     @contextmanager
     def translated(self) -> Iterator[None]:
         """Turns what goes wrong on the way into one of our errors."""
@@ -102,8 +145,9 @@ class Connection:
         except httpx.ConnectTimeout as exc:
             raise self._unreachable("does not answer") from exc
         except httpx.ConnectError as exc:
-            unknown = "name" in str(exc).lower() and "known" in str(exc).lower()
-            reason = "has a name that nobody knows" if unknown else "refuses the connection"
+            reason = (
+                "has a name that nobody knows" if _is_unknown(exc) else "refuses the connection"
+            )
             raise self._unreachable(reason) from exc
         except httpx.TimeoutException as exc:
             raise self._unreachable(f"took longer than {TIMEOUT_S:.0f} s") from exc
@@ -115,6 +159,20 @@ class Connection:
             f"the backend at {self._api_url} {reason}",
             hint="Check KTRDR_API_URL and, on the core host, the backend service.",
         )
+
+
+def _may_be_repeated(error: httpx.TransportError, method: str, more: Mapping[str, Any]) -> bool:
+    """Whether a request that ended so can be sent again without doing anything twice."""
+    if isinstance(error, httpx.ConnectError):
+        return not _is_unknown(error)
+    broken_off = isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError))
+    replayable = isinstance(more.get("content", b""), bytes)
+    harmless = method in _REPEATABLE or "Idempotency-Key" in (more.get("headers") or {})
+    return broken_off and replayable and harmless
+
+
+def _is_unknown(error: httpx.ConnectError) -> bool:
+    return "name" in str(error).lower() and "known" in str(error).lower()
 
 
 def refuse(answer: httpx.Response) -> None:

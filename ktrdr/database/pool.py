@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,6 +30,9 @@ POOL_TIMEOUT_S: Final = 4.0
 # A query of ours takes milliseconds; one that takes this long is stuck.
 STATEMENT_TIMEOUT_MS: Final = 30_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS: Final = 60_000
+# Once prepared, a statement that gives all columns fails after a migration. So none is prepared
+# however often it comes, except where it names its columns and asks for it: ``prepare=True``.
+NOT_BY_ITSELF: Final = sys.maxsize
 # After this long without an acknowledgement the kernel gives a connection up.
 TCP_USER_TIMEOUT_MS: Final = 15_000
 
@@ -47,8 +52,7 @@ def connection_arguments(settings: Settings, application: str) -> dict[str, Any]
         "password": settings.db_password.reveal(),
         "application_name": application,
         "connect_timeout": CONNECT_TIMEOUT_S,
-        # One that was prepared before a migration fails after it where it reads all columns.
-        "prepare_threshold": None,
+        "prepare_threshold": NOT_BY_ITSELF,
         "keepalives": 1,
         "keepalives_idle": 10,
         "keepalives_interval": 5,
@@ -66,17 +70,46 @@ def make_pool(settings: Settings, application: str, *, max_size: int) -> Pool:
     Rows come as dictionaries. A connection is checked before it is handed out, so the first
     query after a restart of the database succeeds.
     """
-    return AsyncConnectionPool(
+
+    async def check(connection: Connection) -> None:
+        if _has_something_to_say(connection):
+            try:
+                await pool.check_connection(connection)
+            except psycopg.Error:
+                # Where one has ended the others have too. Left to itself the pool finds out about
+                # one after another, and pauses longer after each.
+                await pool.check()
+                raise
+
+    pool = AsyncConnectionPool(
         kwargs={**connection_arguments(settings, application), "row_factory": dict_row},
         connection_class=AsyncConnection[DictRow],
+        configure=_commit_each_statement,
         min_size=1,
         max_size=max_size,
         timeout=POOL_TIMEOUT_S,
         max_idle=300,
-        check=AsyncConnectionPool.check_connection,
+        check=check,
         open=False,
         name=application,
     )
+    return pool
+
+
+async def _commit_each_statement(connection: Connection) -> None:
+    # Not an argument of the connection: the queue adds one of that name to those it finds there.
+    await connection.set_autocommit(True)
+
+
+def _has_something_to_say(connection: Connection) -> bool:
+    """Whether there is something to be read of a connection that is idle.
+
+    That is how its end shows, and nothing else is ever read of one that is idle. Asking the server
+    every time would cost a round trip and find no more.
+    """
+    waiting = select.poll()
+    waiting.register(connection.pgconn.socket, select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 @asynccontextmanager
@@ -86,8 +119,19 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
     Raises:
         DatabaseUnavailable: The database cannot be reached, or was lost in mid-transaction.
     """
+    async with autocommit(pool) as connection, connection.transaction():
+        yield connection
+
+
+@asynccontextmanager
+async def autocommit(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection for a single statement, which commits by itself: one round trip, not three.
+
+    Raises:
+        DatabaseUnavailable: The database cannot be reached, or was lost in mid-statement.
+    """
     try:
-        async with pool.connection() as connection, connection.transaction():
+        async with pool.connection() as connection:
             yield connection
     except (psycopg.OperationalError, PoolTimeout) as exc:
         raise DatabaseUnavailable(

@@ -8,15 +8,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
-from ktrdr.deployment import abreast, credentials, faults, preflight
+from ktrdr.deployment import abreast, credentials, faults, lock, preflight
 from ktrdr.deployment.clock import Clock
-from ktrdr.deployment.commands import host, ports, registry
+from ktrdr.deployment.commands import delivery, host, ports, registry
+from ktrdr.deployment.commands import lock as locking
 from ktrdr.deployment.commands.registry import Answer
 from ktrdr.deployment.commands.script import Script, render
 from ktrdr.deployment.finding import Finding, Point, findings_of
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan
-from ktrdr.deployment.secrets import requirements
+from ktrdr.deployment.secrets import inspection, requirements
 from ktrdr.deployment.secrets.choice import described
 from ktrdr.deployment.secrets.source import SecretSource
 from ktrdr.deployment.site import REGISTRY_LOGIN
@@ -27,6 +28,7 @@ from ktrdr.secret import Scrubber, Secret
 
 _TIMEOUT_S: Final = 30.0
 _TOKEN: Final = "ghcr_token"  # noqa: S105  # the name of a field, not its value
+_LOCK: Final = "fact lock \"$({{ {show}\n}} 2>/dev/null | tr '\\n' ' ' || :)\""
 _REFUSED: Final = re.compile("refused", re.IGNORECASE)
 _TIMED_OUT: Final = 124
 
@@ -98,7 +100,15 @@ class Checker:
         self.scrubber.learn(*(each for name, each in fields.items() if name != "db_username"))
         wanted = [name for plan in self.plans.values() for name in credentials.fields_for(plan)]
         complaints = requirements.complaints_of(fields, dict.fromkeys(wanted))
-        points = [Point(label, findings=_of_field(text)) for label, text in complaints.items()]
+        weak = {
+            seen.field: f"{seen.field} is weak: it {' and '.join(seen.remarks)}"
+            for seen in inspection.inspect(fields)
+            if seen.strength == "weak"
+        }
+        points = [
+            Point(label, findings=_of_field(text), remark=weak.get(label, ""))
+            for label, text in complaints.items()
+        ]
         token = None if complaints.get(_TOKEN) else fields.get(_TOKEN)
         return Checked("vault", about, tuple(points)), token
 
@@ -109,7 +119,7 @@ class Checker:
             points = list(preflight.points(plan, facts, now=self.clock.now()))
         except KtrdrError as error:
             return Checked(place.name, place.host, (Point("SSH", findings=(Finding.of(error),)),))
-        points += _reached(facts)
+        points += [*_locked(facts), *_reached(facts)]
         if not any(findings_of(points[:2])):
             self._ask_registry(plan, fetched.result()[1])
         return Checked(place.name, place.host, (Point("SSH"), *points))
@@ -121,6 +131,9 @@ class Checker:
                 site.workdir, site.shared_directory, shared_is_mounted=site.shared_is_mounted
             ),
             ports.facts(),
+            *([delivery.memory()] if site.in_memory else []),
+            _LOCK.format(show=locking.show(site.workdir)),
+            *([delivery.memory()] if site.in_memory else []),
             ports.reaches(self._ways(plan)),
         ]
         result = self._run(plan, Script("\n".join(body)))
@@ -191,6 +204,13 @@ def _of_field(complaint: str | None) -> tuple[Finding, ...]:
     if complaint is None:
         return ()
     return (Finding(complaint, requirements.CORRECT, SecretsError.exit_code),)
+
+
+def _locked(facts: Mapping[str, str]) -> Iterator[Point]:
+    state, _, note = facts.get("lock", "").partition(" ")
+    owner = lock.read_shown([state, note])
+    if owner:
+        yield Point("lock", remark=f"somebody works on it: {owner}")
 
 
 def _reached(facts: Mapping[str, str]) -> Iterator[Point]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -83,6 +84,18 @@ class Checkout:
     def root(self) -> Path:
         """Its top directory."""
         return self._root
+
+    def owner(self) -> str | None:
+        """Whose it is on GitHub, as the remote ``origin`` says; CI puts the images there."""
+        url = _git(self._root, "remote", "get-url", "origin") or b""
+        found = re.search(r"github\.com[:/]+([A-Za-z0-9-]+)/", url.decode("utf-8", "replace"))
+        return found[1].lower() if found else None
+
+    def recent(self, count: int) -> list[tuple[str, str]]:
+        """The last commits, newest first, each with the first line of its message."""
+        log = _git(self._root, "log", f"--max-count={count}", "--format=%H %s") or b""
+        lines = log.decode("utf-8", "replace").splitlines()
+        return [(commit, subject) for commit, _, subject in (each.partition(" ") for each in lines)]
 
     def head(self) -> Head:
         """The commit that is checked out.

@@ -64,6 +64,7 @@ class Comparison:
         digests: What the images' names mean now, by name; without those that no registry gave.
         history: What the host remembers.
         found: All that the fetch step has found out, by section.
+        unfinished: Whether a deploy before this one stopped in the middle of changing something.
     """
 
     services: tuple[ServiceChange, ...]
@@ -73,11 +74,14 @@ class Comparison:
     digests: Mapping[str, str] = field(default_factory=dict)
     history: tuple[Entry, ...] = ()
     found: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    unfinished: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Whether the host is already as it is to be."""
-        return not self.files and all(change.action is Action.UNCHANGED for change in self.services)
+        return not (self.files or self.unfinished) and all(
+            change.action is Action.UNCHANGED for change in self.services
+        )
 
 
 def compare(plan: Plan, sections: Mapping[str, Sequence[str]]) -> Comparison:
@@ -97,6 +101,7 @@ def compare(plan: Plan, sections: Mapping[str, Sequence[str]]) -> Comparison:
         digests=read_digests(sections.get("images", ())),
         history=read(sections.get("history", ())),
         found=sections,
+        unfinished=bool(sections.get("unfinished")),
     )
 
 

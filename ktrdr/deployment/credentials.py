@@ -10,9 +10,9 @@ from typing import Final
 
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan
-from ktrdr.deployment.secrets import requirements
+from ktrdr.deployment.secrets import requirements, scram
 from ktrdr.deployment.secrets.source import SecretSource
-from ktrdr.deployment.site import REGISTRY_LOGIN
+from ktrdr.deployment.site import REGISTRY_LOGIN, VERIFIER
 from ktrdr.secret import Secret
 from ktrdr.tokens import mint_for_node
 
@@ -60,6 +60,10 @@ def values(
     found = {name: known[name] for name in plan.site.secrets if name in known}
     if "WORKER_TOKEN" in plan.site.secrets:
         found["WORKER_TOKEN"] = mint_for_node(fields[_SIGNING], plan.site.host, now=now)
+    if VERIFIER in plan.site.derived:
+        found[VERIFIER] = scram.verifier(
+            known["DB_USER"], known["DB_PASSWORD"], key=fields[_SIGNING]
+        )
     found[REGISTRY_LOGIN] = registry_login(inventory, fields[_REGISTRY])
     return found
 

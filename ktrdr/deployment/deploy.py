@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
@@ -16,6 +17,7 @@ from ktrdr.deployment.draining import Drains, drained
 from ktrdr.deployment.events import Observer
 from ktrdr.deployment.gate import WorkerDirectory
 from ktrdr.deployment.history import Entry, Kind
+from ktrdr.deployment.hooks import Hooks, concluded, facts_of, failed
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan, Stamp
 from ktrdr.deployment.release import Release
@@ -29,6 +31,8 @@ from ktrdr.secret import Scrubber, Secret
 _READING: Final = "read the secrets"
 # Each host costs this machine a connection's worth of processes while it is worked on.
 DEFAULT_PARALLEL: Final = 16
+# A system may give a signal to any thread, while the main one, which acts on it, sleeps on.
+_HEAR_EVERY_S: Final = 0.2
 
 
 class CountingTransport(Transport, Protocol):
@@ -56,6 +60,8 @@ class Surroundings:
         drains: Makes the way to drain nodes, given the same.
         observe: Makes what is told all that happens, by a host's name; empty for this machine.
         agree: Is given what could be lost; raises where that is not wanted.
+        hooks: Makes the operator's own programs callable, given what cleans what they write, and
+            the vault's fields.
         clock: The time.
     """
 
@@ -65,6 +71,7 @@ class Surroundings:
     drains: Callable[[Secret], Drains]
     observe: Callable[[str], Observer]
     agree: Callable[[Sequence[str]], None]
+    hooks: Callable[[Scrubber, Mapping[str, Secret]], Hooks]
     clock: Clock
 
 
@@ -105,25 +112,68 @@ def deploy(
         world.transport(scrubber) as transport,
         _connecting(transport, plans, manner.parallel),
     ):
-        fields = _read_secrets(plans, world)
-        now = world.clock.now()
-        values = [credentials.values(fields, inventory, plan, now=now) for plan in plans]
-        scrubber.learn(*credentials.hidden(fields, values, plans))
-        signing = fields["jwt_secret"]
-        rollout = Rollout(transport, world, manner, inventory, world.drains(signing))
-        directory = world.directory(signing)
-        runners = [
-            rollout.runner(plan, found, directory)
-            for plan, found in zip(plans, values, strict=True)
-        ]
-        hosts = rollout.run(runners)
-        return DeployResult(
-            id=plans[0].entry.id,
-            hosts=hosts,
-            duration_s=world.clock.monotonic() - began,
-            connections=transport.connections,
-            scripts=transport.scripts,
-        )
+        with _untouched():
+            fields = _read_secrets(plans, world)
+            now = world.clock.now()
+            values = [credentials.values(fields, inventory, plan, now=now) for plan in plans]
+            scrubber.learn(*credentials.hidden(fields, values, plans))
+            signing = fields["jwt_secret"]
+            rollout = Rollout(
+                transport=transport,
+                world=world,
+                manner=manner,
+                inventory=inventory,
+                drains=world.drains(signing),
+                nodes=tuple(plan.site.node for plan in plans if plan.site.node),
+            )
+            directory = world.directory(signing)
+            runners = [
+                rollout.runner(plan, found, directory)
+                for plan, found in zip(plans, values, strict=True)
+            ]
+
+        def roll_out() -> DeployResult:
+            hosts = rollout.run(runners)
+            return DeployResult(
+                id=plans[0].entry.id,
+                hosts=hosts,
+                duration_s=world.clock.monotonic() - began,
+                connections=transport.connections,
+                scripts=transport.scripts,
+            )
+
+        return _between_hooks(roll_out, world.hooks(scrubber, fields), plans, world)
+
+
+def _between_hooks(
+    roll_out: Callable[[], DeployResult], hooks: Hooks, plans: Sequence[Plan], world: Surroundings
+) -> DeployResult:
+    """Asks the operator's own program whether to go on, and tells others what has come of it."""
+    began, facts = world.clock.monotonic(), facts_of(plans)
+    with _untouched():
+        hooks.ask(facts)
+    try:
+        result = roll_out()
+    except KtrdrError as error:
+        facts = failed(facts, error, world.clock.monotonic() - began)
+        raise
+    else:
+        facts = concluded(facts, result)
+        return result
+    finally:
+        for complaint in hooks.conclude(facts) if facts.outcome else ():
+            world.observe("")(events.Warned(complaint))
+
+
+@contextmanager
+def _untouched() -> Iterator[None]:
+    """Calls Ctrl-C what it is where nothing has begun yet, at whatever moment it comes."""
+    try:
+        yield
+    except KeyboardInterrupt as exc:
+        raise Interrupted(
+            "the deploy was interrupted before it touched any host", hint="Run it again."
+        ) from exc
 
 
 @contextmanager
@@ -149,12 +199,7 @@ def _connecting(transport: Transport, plans: Sequence[Plan], at_once: int) -> It
 def _read_secrets(plans: Sequence[Plan], world: Surroundings) -> Mapping[str, Secret]:
     observe, began = world.observe(""), world.clock.monotonic()
     observe(events.StepStarted(_READING))
-    try:
-        fields = credentials.fetch(world.source, plans)
-    except KeyboardInterrupt as exc:
-        raise Interrupted(
-            "the deploy was interrupted before it touched any host", hint="Run it again."
-        ) from exc
+    fields = credentials.fetch(world.source, plans)
     took = world.clock.monotonic() - began
     observe(events.StepFinished(_READING, took, f"{len(fields)} fields"))
     return fields
@@ -170,6 +215,7 @@ class Rollout:
         manner: How they are gone about.
         inventory: What is where.
         drains: The way to drain nodes.
+        nodes: The worker nodes among them.
         stopping: Set when the operator wants everything to stop.
     """
 
@@ -178,6 +224,7 @@ class Rollout:
     manner: Manner
     inventory: Inventory
     drains: Drains
+    nodes: tuple[str, ...] = ()
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def runner(
@@ -193,19 +240,34 @@ class Rollout:
             replan=self._replan if self.manner.restore else None,
             lock_wait_s=self.manner.lock_wait_s,
             stopping=self.stopping,
+            following=self.nodes,
             clock=self.world.clock,
         )
 
     def run(self, runners: Sequence[Runner]) -> tuple[HostResult, ...]:
         """Prepares all hosts, asks once, and changes them; the results come in the same order."""
         most = max(1, min(self.manner.parallel, len(runners)))
-        with ThreadPoolExecutor(most) as pool:
+        with ThreadPoolExecutor(most) as pool, self._ended_by_ctrl_c(pool, runners):
             refused = self._prepare(pool, runners)
             if refused:
                 return self._not_begun(pool, runners, refused)
             with self._given_back(pool, runners):
                 self.world.agree(_losses(runners))
             return self._carry_out(pool, runners)
+
+    @contextmanager
+    def _ended_by_ctrl_c(
+        self, pool: ThreadPoolExecutor, runners: Sequence[Runner]
+    ) -> Iterator[None]:
+        """Ends all in good order, too, where Ctrl-C came in a moment when nobody waited."""
+        try:
+            yield
+        except KeyboardInterrupt as exc:
+            self._stop()
+            pool.shutdown()
+            for runner in runners:
+                runner.abandon()
+            raise Interrupted("the deploy was interrupted", hint="Run it again.") from exc
 
     def _prepare(
         self, pool: ThreadPoolExecutor, runners: Sequence[Runner]
@@ -228,15 +290,11 @@ class Rollout:
         runners: Sequence[Runner],
         refused: Mapping[str, KtrdrError],
     ) -> tuple[HostResult, ...]:
-        ready = [runner for runner in runners if runner.plan.site.name not in refused]
-        self._wait([pool.submit(runner.abandon) for runner in ready])
-        why = ", ".join(refused)
+        self._abandon(pool, [one for one in runners if one.plan.site.name not in refused])
         return tuple(
-            HostResult(
-                runner.plan,
-                None,
-                error=refused.get(runner.plan.site.name) or _left_alone(runner.plan, why),
-            )
+            HostResult(runner.plan, None, error=refused[runner.plan.site.name])
+            if runner.plan.site.name in refused
+            else _left_alone(runner.plan, refused)
             for runner in runners
         )
 
@@ -246,7 +304,7 @@ class Rollout:
         try:
             yield
         except (KtrdrError, KeyboardInterrupt):
-            self._wait([pool.submit(runner.abandon) for runner in runners])
+            self._abandon(pool, runners)
             raise
 
     def _carry_out(
@@ -256,15 +314,13 @@ class Rollout:
         for wave in self._waves(runners):
             failed = [name for name, result in results.items() if not result.is_good]
             if failed:
-                self._wait([pool.submit(runner.abandon) for runner in wave])
-                for runner in wave:
-                    error = _left_alone(runner.plan, ", ".join(failed))
-                    results[runner.plan.site.name] = HostResult(runner.plan, None, error=error)
-                continue
-            done = [pool.submit(self._carry_out_one, runner) for runner in wave]
-            self._wait(done)
-            for runner, future in zip(wave, done, strict=True):
-                results[runner.plan.site.name] = future.result()
+                self._abandon(pool, wave)
+                left = [_left_alone(runner.plan, failed) for runner in wave]
+            else:
+                done = [pool.submit(self._carry_out_one, runner) for runner in wave]
+                self._wait(done)
+                left = [future.result() for future in done]
+            results |= {result.plan.site.name: result for result in left}
         return tuple(results[runner.plan.site.name] for runner in runners)
 
     def _waves(self, runners: Sequence[Runner]) -> Iterator[Sequence[Runner]]:
@@ -289,17 +345,23 @@ class Rollout:
             runner.abandon()
             return HostResult(runner.plan, None, error=error)
 
-    def _wait(self, futures: Iterable[Future[Any]]) -> None:
+    def _abandon(self, pool: ThreadPoolExecutor, runners: Sequence[Runner]) -> None:
+        self._wait([pool.submit(runner.abandon) for runner in runners])
+
+    def _wait(self, begun: Iterable[Future[Any]]) -> None:
         """Waits for all; Ctrl-C ends what runs on hosts in good order, and a second one now."""
-        pending = set(futures)
+        pending = set(begun)
         while pending:
             try:
-                _, pending = wait(pending)
+                _, pending = futures.wait(pending, _HEAR_EVERY_S)
             except KeyboardInterrupt:
                 if self.stopping.is_set():
                     self.transport.close()
-                self.stopping.set()
-                self.transport.interrupt()
+                self._stop()
+
+    def _stop(self) -> None:
+        self.stopping.set()
+        self.transport.interrupt()
 
     def _replan(self, plan: Plan, entry: Entry, release: Release) -> Plan:
         stamp = Stamp(
@@ -320,8 +382,9 @@ def _losses(runners: Sequence[Runner]) -> list[str]:
     ]
 
 
-def _left_alone(plan: Plan, others: str) -> NotBegun:
-    return NotBegun(
-        f"{plan.site.name} was left as it was, because of {others}",
+def _left_alone(plan: Plan, others: Iterable[str]) -> HostResult:
+    error = NotBegun(
+        f"{plan.site.name} was left as it was, because of {', '.join(others)}",
         hint="Mend what is the matter there, or name the hosts that are to be deployed without it.",
     )
+    return HostResult(plan, None, error=error)

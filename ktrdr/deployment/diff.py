@@ -8,18 +8,19 @@ from typing import Final
 
 from ktrdr.deployment import abreast, compare, difference, faults, history, stack
 from ktrdr.deployment.checkout import Between, Checkout
+from ktrdr.deployment.commands import delivery, docker, registry, rotation, sections
 from ktrdr.deployment.commands import difference as commands
-from ktrdr.deployment.commands import docker, registry, sections
 from ktrdr.deployment.commands import history as records
 from ktrdr.deployment.commands import release as archives
 from ktrdr.deployment.commands.compose import Compose
 from ktrdr.deployment.commands.difference import Handed
+from ktrdr.deployment.commands.rotation import CARRIED_OVER
 from ktrdr.deployment.commands.script import Script, render
 from ktrdr.deployment.commands.sections import section
 from ktrdr.deployment.compare import Action, Comparison, ServiceChange
 from ktrdr.deployment.difference import Difference
 from ktrdr.deployment.plan import Plan
-from ktrdr.deployment.release import MONITORING, compose_file, env_file
+from ktrdr.deployment.release import MONITORING
 from ktrdr.deployment.site import REGISTRY_LOGIN
 from ktrdr.deployment.targets import Place
 from ktrdr.deployment.transport.interface import RemoteResult, Transport
@@ -59,9 +60,13 @@ class Differ:
         site, place = plan.site, commands.staging(self.mark)
         compose = self._compose(plan)
         swept = MONITORING if site.target == "core" else ""
+        secrets = (*site.secrets, *CARRIED_OVER)
         handed = [
-            Handed(*pair) for pair in stack.handed(plan.release.compose(site.target), site.secrets)
+            Handed(*pair) for pair in stack.handed(plan.release.compose(site.target), secrets)
         ]
+        handover = plan.builder.handover
+        kept = _kept(site.project, handed, "\n".join([*handover.kept(), compose.hashes()]))
+        hashes = [*handover.exports(), section("hashes"), compose.hashes()]
         body = [
             commands.stage(place),
             section("files"),
@@ -72,12 +77,14 @@ class Differ:
             docker.containers(site.project),
             section("images"),
             docker.images(sorted({service.image for service in plan.wanted})),
+            section("delivery"),
+            delivery.presence(site.project),
+            rotation.unfinished(site.workdir),
             *self._registry(plan),
-            section("hashes"),
-            compose.hashes() if self.values else _kept(site.project, handed, compose),
+            *(hashes if self.values else [section("hashes"), kept]),
         ]
         if self.values:
-            body += [section("unchanged"), _kept(site.project, handed, compose)]
+            body += [section("unchanged"), kept]
         if plan.surplus:
             body += [section("answers"), docker.answers(site.project, plan.surplus)]
         names = (*site.secrets, REGISTRY_LOGIN) if self.values else ()
@@ -86,15 +93,8 @@ class Differ:
 
     def _compose(self, plan: Plan) -> Compose:
         # With all profiles: the hash of a service does not depend on the others.
-        site = plan.site
-        return Compose(
-            project=site.project,
-            directory=site.workdir,
-            files=commands.staging(self.mark),
-            file=compose_file(site.target),
-            env_file=env_file(site.target),
-            profiles=("*",),
-        )
+        staged = plan.builder.project.at(commands.staging(self.mark))
+        return replace(staged, profiles=("*",))
 
     def _registry(self, plan: Plan) -> list[str]:
         """Whether a tag that can move has moved only the registry knows, and it wants a login."""
@@ -122,11 +122,9 @@ class Differ:
         comparison = compare.compare(
             plan, {**found, "files": [f"{file.sign} {file.path}" for file in files]}
         )
-        altered = {change.name for change in settings}
+        altered, rotated = {change.name for change in settings}, _rotated(found)
         changes = [
-            difference.explained(
-                plan, change, files, altered, rotated=change.service in _rotated(found)
-            )
+            difference.explained(plan, change, files, altered, rotated=change.service in rotated)
             for change in comparison.services
         ]
         moved = _moved(found)
@@ -138,8 +136,9 @@ class Differ:
             settings=settings,
             files=files,
             losses=comparison.losses,
+            unfinished=comparison.unfinished,
             commits=self._commits(plan, comparison),
-            notes=tuple(self._notes(plan, comparison, known=entry is not None)),
+            notes=tuple(self._notes(plan, comparison)),
         )
 
     def _commits(self, plan: Plan, comparison: Comparison) -> dict[str, Between | None]:
@@ -155,19 +154,24 @@ class Differ:
             for tag in sorted(tags - {new.tag})
         }
 
-    def _notes(self, plan: Plan, comparison: Comparison, *, known: bool) -> Iterator[str]:
-        if not self.values and comparison.before:
+    def _notes(self, plan: Plan, comparison: Comparison) -> Iterator[str]:
+        if not comparison.before:
+            return
+        if not self.values:
             yield "the secrets are taken for unchanged; --secrets asks the vault for them"
             if not plan.release.is_immutable:
                 yield f"whether the tag {plan.release.tag} has moved is not known without --secrets"
-        if comparison.before and not known:
-            yield "the last deploy's values of the inventory are not recorded on this host"
+        if history.running(comparison.history, plan.service) is None:
+            yield f"{plan.site.name} has no record of the inventory's values at its last deploy"
+        was = bool(comparison.found.get("delivery"))
+        if was != plan.site.in_memory:
+            way = "files in memory" if plan.site.in_memory else "environment"
+            yield f"the containers of {plan.site.name} would be given their secrets as {way}"
 
 
-def _kept(project: str, handed: Sequence[Handed], compose: Compose) -> str:
+def _kept(project: str, handed: Sequence[Handed], hashes: str) -> str:
     """The hashes with the secrets that containers have; if they cannot be had, why."""
-    hashes = commands.with_secrets_of(project, handed, compose.hashes())
-    return f"{hashes} || {{ {compose.hashes()}; exit 1; }}"
+    return f"{commands.with_secrets_of(project, handed, hashes)} || {{ {hashes}\nexit 1; }}"
 
 
 def _failed(plan: Plan, found: Mapping[str, Sequence[str]], result: RemoteResult) -> KtrdrError:

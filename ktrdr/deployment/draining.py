@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from ktrdr.contracts import Worker
 from ktrdr.deployment import events
 from ktrdr.deployment.run import Runner
 from ktrdr.errors import KtrdrError
+
+if TYPE_CHECKING:
+    from ktrdr.contracts import Worker
 
 _TITLE: Final = "let workers finish"
 _LOOK_EVERY_S: Final = 1.0
@@ -48,11 +50,25 @@ def drained(drains: Drains, runner: Runner, patience_s: float) -> Iterator[None]
     Raises:
         KtrdrError: The backend cannot be asked.
     """
+    host = runner.plan.site.host
+    before = _is_drained(drains.workers(), host)
+    if not before:
+        drains.drain(host)
+    try:
+        _let_finish(drains, runner, patience_s)
+        yield
+    finally:
+        if before:
+            _warn(runner, f"{host} was drained before, and stays so")
+        else:
+            _give_work_again(drains, runner)
+
+
+def _let_finish(drains: Drains, runner: Runner, patience_s: float) -> None:
     host, clock = runner.plan.site.host, runner.clock
     began = clock.monotonic()
     runner.observe(events.StepStarted(_TITLE, host))
     try:
-        drains.drain(host)
         while busy := _busy(drains.workers(), host):
             if clock.monotonic() - began >= patience_s or runner.stopping.is_set():
                 break
@@ -63,10 +79,12 @@ def drained(drains: Drains, runner: Runner, patience_s: float) -> Iterator[None]
         raise
     left = f"{len(busy)} still at work hand over" if busy else "none at work"
     runner.observe(events.StepFinished(_TITLE, clock.monotonic() - began, left))
-    try:
-        yield
-    finally:
-        _give_work_again(drains, runner, host)
+
+
+def _is_drained(workers: Sequence[Worker], host: str) -> bool:
+    """Whether a node gets no work already, which somebody has wanted so."""
+    drained = [worker.drain is not None for worker in workers if worker.node == host]
+    return bool(drained) and all(drained)
 
 
 def _busy(workers: Sequence[Worker], host: str) -> list[str]:
@@ -78,12 +96,14 @@ def _busy(workers: Sequence[Worker], host: str) -> list[str]:
     ]
 
 
-def _give_work_again(drains: Drains, runner: Runner, host: str) -> None:
+def _give_work_again(drains: Drains, runner: Runner) -> None:
+    host = runner.plan.site.host
     try:
         drains.undrain(host)
     except KtrdrError as error:
-        runner.observe(
-            events.Warned(
-                f"{host} gets no new work until `ktrdr workers undrain {host}`: {error.message}"
-            )
-        )
+        _warn(runner, f"{host} gets no new work ({error.message})")
+
+
+def _warn(runner: Runner, message: str) -> None:
+    hint = f"`ktrdr workers undrain {runner.plan.site.host}` gives it work again"
+    runner.observe(events.Warned(f"{message}; {hint}"))

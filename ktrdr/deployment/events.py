@@ -93,6 +93,14 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True)
+class HookSaid:
+    """A line that one of the operator's own programs wrote, scrubbed of secrets."""
+
+    hook: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
 class Restoring:
     """The release did not become healthy, and an earlier one is put into place again.
 
@@ -115,6 +123,7 @@ Event = (
     | Compared
     | LogTail
     | Warned
+    | HookSaid
     | Restoring
 )
 Observer = Callable[[Event], None]
@@ -131,6 +140,7 @@ NAMES: Final[Mapping[type, str]] = {
     Compared: "compared",
     LogTail: "log",
     Warned: "warning",
+    HookSaid: "hook",
     Restoring: "restoring",
 }
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from ktrdr.deployment.handover import ROLE
 from ktrdr.deployment.health import Trouble
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.transport.interface import RemoteResult
@@ -15,6 +16,7 @@ from ktrdr.errors import (
     HostNotReady,
     ImageError,
     KtrdrError,
+    SecretsError,
 )
 
 
@@ -74,6 +76,32 @@ _APPLYING: Final = (
         "Run the command without --skip-validation, which says which.",
     ),
     _Fault(
+        r'role "[^"]*" does not exist',
+        SecretsError,
+        "the database on {host} was made for another db_username than the vault has",
+        "Put the former name back into the vault; docs/secrets.md says how to rename a role by "
+        "hand.",
+    ),
+    _Fault(
+        r"Grafana did not take the new password",
+        DeploymentFailed,
+        "Grafana on {host} does not take the vault's grafana_password",
+        "Set it by hand (Grafana may refuse a short one, or logins after five wrong ones within "
+        "five minutes), and run the command again.",
+    ),
+    _Fault(
+        r"the database does not accept connections",
+        DeploymentFailed,
+        "the database on {host} does not accept connections",
+        "Look at `docker logs ktrdr-core-db-1` on the host, and run the command again.",
+    ),
+    _Fault(
+        r"is not in memory",
+        HostNotReady,
+        "the secrets of {host} cannot be kept in memory: {reason}",
+        "Mount a tmpfs on /run/ktrdr, or set secrets.delivery to env.",
+    ),
+    _Fault(
         r"Cannot connect to the Docker daemon",
         HostNotReady,
         "the Docker daemon of {host} stopped running",
@@ -100,6 +128,13 @@ def fetching_failed(plan: Plan, phase: str, result: RemoteResult) -> KtrdrError:
         return _classified(_PULLING, plan, result) or ImageError(
             f"{plan.site.host} could not pull {_image(plan, result)}: {_reason(result)}",
             hint="From the host, `docker pull` of this image shows more.",
+        )
+    if phase == ROLE:
+        return SecretsError(
+            f"db_username was changed in the vault, and the database on {plan.site.host} belongs "
+            "to the role that it named before",
+            hint="Put the former name back into the vault; docs/secrets.md says how to rename a "
+            "role by hand.",
         )
     return ConfigurationError(
         f"Compose on {plan.site.host} does not accept the release's configuration: "

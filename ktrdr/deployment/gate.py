@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from ktrdr.contracts import Worker
 from ktrdr.deployment import containers, events, faults, health
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.commands import docker, sections
@@ -19,6 +18,9 @@ from ktrdr.deployment.steps import Step
 from ktrdr.deployment.transport.interface import RemoteResult
 from ktrdr.errors import KtrdrError
 
+if TYPE_CHECKING:
+    from ktrdr.contracts import Worker
+
 # Room for the end of one attempt and the whole of the next, where a program starts again and again.
 _LOG_LINES: Final = 40
 # Asked for beyond those and not shown: a secret of many lines that the first of them cuts in two
@@ -28,7 +30,7 @@ _LOOK_EVERY_S: Final = 0.5
 _LOGS_TIMEOUT_S: Final = 30.0
 
 # Asks the backend which workers it knows.
-WorkerDirectory = Callable[[], Sequence[Worker]]
+WorkerDirectory = Callable[[], "Sequence[Worker]"]
 
 
 class Send(Protocol):

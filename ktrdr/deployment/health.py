@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from ktrdr.contracts import Worker, WorkerStatus
 from ktrdr.deployment.containers import Container, Snapshot
 from ktrdr.deployment.steps import Wanted
+
+if TYPE_CHECKING:
+    from ktrdr.contracts import Worker
 
 # A service without a health check is taken for well when it has run for so long.
 SETTLED_AFTER_S: Final = 3.0
@@ -72,6 +74,9 @@ def missing_from(
         wanted: The services that are to run.
         tag: The image tag of this deploy.
     """
+    # Loaded when there are workers to compare: it takes as long as to connect to a host.
+    from ktrdr.contracts import WorkerStatus
+
     known = {
         worker.endpoint_url.rstrip("/")
         for worker in directory

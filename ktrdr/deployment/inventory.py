@@ -15,6 +15,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 DEFAULT_DOMAIN: Final = "ktrdr.home.mynerd.place"
 HIGHEST_SCALE: Final = 3
+# A month: a secret that is good for longer has not been changed.
+LONGEST_OVERLAP_H: Final = 720
 # Docker publishes on all interfaces by default; an installation with several narrows it down.
 ALL_INTERFACES: Final = "0.0.0.0"  # noqa: S104 (the reason is above)
 
@@ -139,7 +141,9 @@ class Vault(_Part):
         item: The name of the item in it.
         file: The encrypted file.
         identity: The file with the private key that opens it.
-        delivery: ``env``: as environment of the containers, which Docker keeps on the host's disk.
+        delivery: ``env``: as environment of the containers, which Docker keeps on the host's disk;
+            ``tmpfs``: as files in the host's memory, which a reboot empties.
+        overlap_hours: How long tokens signed with a former ``jwt_secret`` are good; 0: not at all.
     """
 
     source: Literal["1password", "age", "sops", "environment"] = "1password"
@@ -147,7 +151,13 @@ class Vault(_Part):
     item: Line = "ktrdr-homelab-core"
     file: Line | None = None
     identity: Line | None = None
-    delivery: Literal["env"] = "env"
+    delivery: Literal["env", "tmpfs"] = "env"
+    overlap_hours: Annotated[int, Field(ge=0, le=LONGEST_OVERLAP_H)] = 24
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether containers get the secrets as files in the host's memory."""
+        return self.delivery == "tmpfs"
 
 
 class HookSettings(_Part):

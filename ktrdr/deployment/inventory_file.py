@@ -64,7 +64,7 @@ def load(
             begins with file and line.
     """
     name = shown_as or str(path)
-    source = _read(path, name)
+    source = _parsed(_read(path, name), name)
     for variable, text in _variables(environ or {}):
         _override(source, _path_of(variable, source.data), text, place=variable)
     for setting in settings:
@@ -78,19 +78,32 @@ def load(
     return _anchored(_validated(source), path.absolute().parent)
 
 
-def _read(path: Path, name: str) -> _Source:
+def parse(text: str, *, shown_as: str) -> Inventory:
+    """Checks the text of an inventory; paths in it stay as they are.
+
+    Raises:
+        ConfigurationError: Something in it is wrong; the message begins with ``shown_as`` and line.
+    """
+    return _validated(_parsed(text, shown_as))
+
+
+def _read(path: Path, name: str) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError as exc:
         raise ConfigurationError(
             f"the inventory {name} does not exist",
-            hint="Run ktrdr in the checkout, or name the file with --inventory.",
+            hint="Run ktrdr in the checkout, name the file with --inventory, or write one with "
+            "`ktrdr deploy init`.",
         ) from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(
             f"the inventory {name} cannot be read: {getattr(exc, 'strerror', None) or exc}",
             hint="It must be a readable file of UTF-8 text.",
         ) from exc
+
+
+def _parsed(text: str, name: str) -> _Source:
     try:
         written = read_yaml(text, name)
     except YamlFault as exc:

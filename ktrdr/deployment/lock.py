@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from ktrdr.errors import HostNotReady, Interrupted, KtrdrError, Locked
 # Nobody deploys for longer; the connection's own lifeline ends a forgotten one much earlier.
 _LONGEST_S: Final = 24 * 3600.0
 _LOOK_TIMEOUT_S: Final = 20.0
-_ANSWER_S: Final = 60.0
+# What puts an interrupted deploy's leftovers right is waited for in any case.
+_ANSWER_S: Final = commands.RECOVERY_S + 30.0
+_STOP_EVERY_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +98,24 @@ class Held:
         self._wait_s = wait_s
         threading.Thread(target=self._keep, name=f"lock {self._place.name}", daemon=True).start()
 
-    def confirm(self) -> None:
+    def confirm(self, stopping: threading.Event | None = None) -> None:
         """Waits until it is taken.
 
+        Args:
+            stopping: Ends the wait when it is set.
+
         Raises:
+            Interrupted: It was set.
             Locked: Somebody else has it; the message says who, since when and for what.
             HostNotReady: The host cannot lock.
             HostUnreachable: It cannot be reached.
         """
-        if not self._answered.wait(self._wait_s + _ANSWER_S):
+        deadline = time.monotonic() + self._wait_s + _ANSWER_S
+        while not self._answered.wait(_STOP_EVERY_S):
+            if stopping and stopping.is_set():
+                raise Interrupted(f"the lock of {self._place.name} was no longer waited for")
+            if time.monotonic() < deadline:
+                continue
             raise HostNotReady(
                 f"{self._place.host} did not say whether its lock is free",
                 hint=f"Look at `ktrdr deploy lock show {self._place.name}`.",

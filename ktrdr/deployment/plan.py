@@ -147,6 +147,7 @@ def make(inventory: Inventory, request: Request, release: Release, stamp: Stamp)
         file=compose_file(request.target),
         env_file=env_file(request.target),
         profiles=profiles,
+        overrides=(release.in_memory(request.target),) if site.in_memory else (),
     )
     entry = _entry(request, release, site, profiles, stamp)
     builder = StepBuilder(

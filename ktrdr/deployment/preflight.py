@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from ktrdr.deployment import ports
+from ktrdr.deployment.commands import delivery
 from ktrdr.deployment.commands.host import CONTAINER_UID
 from ktrdr.deployment.finding import Finding, Point, findings_of
 from ktrdr.deployment.plan import Plan
@@ -59,10 +60,13 @@ def points(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterator[P
     if facts.get("docker", "missing") != "missing":
         compose = facts.get("compose", "")
         yield Point("Compose", compose.lstrip("v"), tuple(_compose(compose)))
+    yield Point("programs", "", tuple(_programs(facts)))
     yield Point("work directory", workdir, tuple(_workdir(facts, workdir)))
     yield Point("disk", _free(facts), tuple(_disk(facts, plan)))
     yield Point("shared directory", shared, tuple(_shared(facts, plan)))
     yield Point("clock", _skew(facts, now), tuple(_clock(facts, now)))
+    if "memory" in facts:
+        yield Point("memory", facts["memory"], tuple(_memory(facts)))
     if "listening" in facts:
         yield Point("ports", "free", tuple(_ports(plan, facts)))
 
@@ -95,6 +99,16 @@ def _compose(version: str) -> Iterator[Finding]:
         yield Finding(
             f"Docker Compose {version} is older than {wanted}",
             f"Install the Compose plugin, version {wanted} or newer, on the host.",
+        )
+
+
+def _programs(facts: Mapping[str, str]) -> Iterator[Finding]:
+    lacks = facts.get("lacks", "").split()
+    if lacks:
+        yield Finding(
+            f"it has no {', no '.join(lacks)}",
+            "Install them on the host; they are in Debian's util-linux, diffutils, mawk, tar and "
+            "coreutils.",
         )
 
 
@@ -148,6 +162,23 @@ def _shared(facts: Mapping[str, str], plan: Plan) -> Iterator[Finding]:
             f"{directory}",
             f"Run `chown {CONTAINER_UID}:{CONTAINER_UID} {directory}` as root on the core host, "
             "and check that it is not mounted read-only.",
+        )
+
+
+def _memory(facts: Mapping[str, str]) -> Iterator[Finding]:
+    """What keeps secrets from staying in memory, where they are delivered that way."""
+    kind, swap = facts.get("memory", "unknown"), facts.get("swap", "none")
+    if kind not in ("tmpfs", "ramfs"):
+        yield Finding(
+            f"{delivery.ROOT} is on a disk ({kind}), so that secrets would be, too",
+            f"Mount memory there: `mount -t tmpfs -o mode=755 ktrdr {delivery.ROOT}`.",
+        )
+    elif kind == "tmpfs" and swap != "none":
+        yield Finding(
+            f"memory is swapped out to {swap}, which is not known to be encrypted, and secrets "
+            "with it",
+            f"Turn it off (`swapoff -a`), encrypt it, or `mount -t ramfs ramfs {delivery.ROOT}`, "
+            "which is never swapped out.",
         )
 
 

@@ -25,6 +25,7 @@ _SHORT: Final = 7
 # Of a hash of 256 bits, enough for no two configurations of a host ever to share it.
 _CONFIGURATION_HASH: Final = 24
 
+# Of releases up to 0.1.0, which mount a file there.
 DATABASE: Final = "deploy/db/"
 MONITORING: Final = "monitoring/"
 GRAFANA: Final = "monitoring/grafana/"
@@ -72,6 +73,16 @@ class Release:
         """The variables of the target's ``.env`` file."""
         return stack.read_settings(self._file(env_file(target)))
 
+    def in_memory(self, target: Target) -> str:
+        """The name of the compose file that delivers the target's secrets in memory.
+
+        Raises:
+            ConfigurationError: The release has none.
+        """
+        name = memory_file(target)
+        self._file(name)
+        return name
+
     def digest(self, below: str, *, except_below: str = "") -> str:
         """A hash over names and contents of the files under a directory; changes with any."""
         whole = hashlib.sha256()
@@ -100,9 +111,14 @@ def env_file(target: Target) -> str:
     return f".env.{target}"
 
 
+def memory_file(target: Target) -> str:
+    """The name of the compose file that delivers the target's secrets in memory."""
+    return f"deploy/tmpfs/{target}.yml"
+
+
 def shipped_paths(target: Target) -> tuple[str, ...]:
     """What belongs on a host of this target; a path that ends in a slash is a directory."""
-    files = (compose_file(target), env_file(target))
+    files = (compose_file(target), env_file(target), memory_file(target))
     return (*files, DATABASE, MONITORING) if target == "core" else files
 
 

@@ -8,7 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from ktrdr.deployment import compare, containers, events, faults, history, preflight, remembering
+from ktrdr.deployment import (
+    compare,
+    containers,
+    events,
+    faults,
+    handover,
+    history,
+    preflight,
+    remembering,
+)
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.commands import history as records
 from ktrdr.deployment.commands import lock as locking
@@ -27,6 +36,7 @@ from ktrdr.deployment.steps import RECORD_TIMEOUT_S, UNDO_TIMEOUT_S, Step, StepK
 from ktrdr.deployment.transport.interface import RemoteResult, Stream, Transport
 from ktrdr.errors import (
     DeploymentFailed,
+    HostNotReady,
     HostUnreachable,
     Interrupted,
     KtrdrError,
@@ -58,6 +68,7 @@ class Runner:
         replan: Plans the way back when the release does not become healthy; None leaves the wreck.
         lock_wait_s: How long to wait for somebody else's lock (s).
         stopping: Set when the operator wants everything to stop.
+        following: The worker nodes that are deployed after this host.
         clock: The time.
     """
 
@@ -69,6 +80,7 @@ class Runner:
     replan: Replan | None = None
     lock_wait_s: float = 0.0
     stopping: threading.Event = field(default_factory=threading.Event)
+    following: tuple[str, ...] = ()
     clock: Clock = field(default_factory=Clock)
     _lock: Held = field(init=False)
     _gate: HealthGate = field(init=False)
@@ -96,7 +108,7 @@ class Runner:
         try:
             self._lock.take(self.lock_wait_s)
             self._check()
-            self._lock.confirm()
+            self._lock.confirm(self.stopping)
             return self._fetch()
         except BaseException:
             self.abandon()
@@ -129,7 +141,10 @@ class Runner:
             after = self._verify(comparison)
         except KtrdrError as error:
             restored = self._restore(error, comparison)
-            if restored is None:
+            if restored is None or not restored.outcome.is_good:
+                if isinstance(error, HostNotReady):
+                    # Docker went away, and may come back with all of it stopped.
+                    self._may_need_undoing(self._step(StepKind.APPLY))
                 self._take_back()
             self._record(_outcome_of(error), reason=error.message)
             return self._failure(error, restored)
@@ -194,6 +209,9 @@ class Runner:
                 if isinstance(error, DeploymentFailed):
                     self._gate.show_logs_of_unwell(self._step(StepKind.VERIFY))
                 raise error
+            found = sections.split(result.stdout)
+            for remark in handover.remarks(self.plan.site, found, following=self.following):
+                self._gate.warn(remark)
         self._undo.clear()
 
     def _verify(self, comparison: Comparison) -> Snapshot:
@@ -224,10 +242,12 @@ class Runner:
         lines = [entry.ended()] if self._has_begun else [entry.begun(), entry.ended()]
         step = self.plan.builder.record(*lines, good=outcome.is_good)
         try:
-            self._run(step.script, step.timeout_s, observed=False, even_now=True)
-        except (KtrdrError, KeyboardInterrupt):
-            # Then the history says that it was cut off, which is what it was.
+            told = self._run(step.script, step.timeout_s, observed=False, even_now=True)
+        except KtrdrError:
+            told = None
+        if told is None or told.exit_code:
             self._gate.warn("the host could not be told how this ended: its history says cut off")
+            self._lock.give_back()
 
     # -------------------------------------------------------------------------------- the way back
 
@@ -260,6 +280,7 @@ class Runner:
                 observe=self.observe,
                 directory=self.directory,
                 stopping=self.stopping,
+                following=self.following,
                 clock=self.clock,
             )
             return back.go_back(self._lock)
@@ -360,7 +381,7 @@ class Runner:
         )
 
     def _may_need_undoing(self, step: Step) -> None:
-        if step.undo:
+        if step.undo and step.undo not in self._undo:
             self._undo.append(step.undo)
 
     def _take_back(self) -> None:

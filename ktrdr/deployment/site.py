@@ -13,10 +13,15 @@ from ktrdr.errors import UsageError
 # What reaches Compose as exported environment, by the names that the compose files use.
 CORE_SECRETS = ("DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD")
 WORKER_SECRETS = ("DB_USER", "DB_PASSWORD", "WORKER_TOKEN")
+# What only the script that applies is given, by the name that `commands.rotation` knows: what
+# PostgreSQL is to keep of the password.
+VERIFIER = "DB_PASSWORD_VERIFIER"
+CORE_DERIVED = (VERIFIER,)
 CORE_PROJECT = "ktrdr-core"
 WORKERS_PROJECT = "ktrdr-workers"
 # The registry login: Compose reads it from the environment, so that nothing is written.
 REGISTRY_LOGIN = "DOCKER_AUTH_CONFIG"
+_HOUR_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,10 @@ class Site:
         project: The name of its Compose project.
         settings: What Compose is told that is no secret.
         secrets: The names of what it is told that is secret.
+        derived: The names of what is made of those, for the script that applies alone.
+        in_memory: Whether containers get their secrets as files in the host's memory.
+        overlap_s: Seconds that tokens signed with a former ``jwt_secret`` are good for.
+        nodes: The worker nodes, of the core alone: what uses its database and its tokens.
         scale: How many workers of each type run.
         node: The worker node's name in the inventory; empty for the core.
     """
@@ -46,6 +55,10 @@ class Site:
     project: str
     settings: tuple[tuple[str, str], ...]
     secrets: tuple[str, ...]
+    derived: tuple[str, ...] = ()
+    in_memory: bool = False
+    overlap_s: int = 0
+    nodes: tuple[str, ...] = ()
     scale: int = 1
     node: str = ""
 
@@ -81,6 +94,10 @@ def core(inventory: Inventory, release: Release) -> Site:
             ("GRAFANA_CONFIG_HASH", release.digest(GRAFANA)),
         ),
         secrets=CORE_SECRETS,
+        derived=CORE_DERIVED,
+        in_memory=inventory.secrets.in_memory,
+        overlap_s=inventory.secrets.overlap_hours * _HOUR_S,
+        nodes=tuple(inventory.workers),
     )
 
 
@@ -115,6 +132,7 @@ def worker_node(inventory: Inventory, node: str, release: Release) -> Site:
             ("OTLP_ENDPOINT", f"http://{core_host}:{ports.otlp}"),
         ),
         secrets=WORKER_SECRETS,
+        in_memory=inventory.secrets.in_memory,
         scale=place.scale,
         node=name,
     )

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from ktrdr.deployment.commands import compose, docker, history, host, lock
+from ktrdr.deployment.commands import compose, delivery, docker, history, host, lock
 from ktrdr.deployment.commands import release as files
 from ktrdr.deployment.commands.compose import Compose
 from ktrdr.deployment.commands.script import Script
 from ktrdr.deployment.commands.sections import section
+from ktrdr.deployment.handover import Handover
 from ktrdr.deployment.history import Entry
 from ktrdr.deployment.release import MONITORING, Release
 from ktrdr.deployment.site import REGISTRY_LOGIN, Site
@@ -154,6 +155,8 @@ class StepBuilder:
         body = host.facts(
             site.workdir, site.shared_directory, shared_is_mounted=site.shared_is_mounted
         )
+        if site.in_memory:
+            body += f"\n{delivery.memory()}"
         return self._step(StepKind.CHECK, "check the host", Script(body), _CHECK_TIMEOUT_S)
 
     def _fetch(self) -> Step:
@@ -164,6 +167,7 @@ class StepBuilder:
             section("pull"),
             *(docker.pin(self.site.project, *pin) for pin in self.pinned),
             *self._pulls(),
+            *self.handover.looks(),
             section("hashes"),
             self._staged().hashes(),
             section("images"),
@@ -187,20 +191,22 @@ class StepBuilder:
     def _apply(self) -> Step:
         needs = [service.name for service in self.needed]
         up = self.project.up(self.service, dependencies=needs)
-        project = self.site.project
+        project, workdir = self.site.project, self.site.workdir
         finish = docker.finish_recreation(project)
-        workdir = self.site.workdir
         body = [
             lock.require(workdir, self.note),
             history.append(workdir, self.entry.begun()),
             docker.recover_when_ended(workdir, project, self.recovery_note),
             files.place(workdir, self.release.files, self._swept()),
             finish,
+            *self.handover.before_up(),
             up,
+            *self.handover.after_up(),
         ]
         if self.surplus:
             body.append(self.project.remove(self.surplus))
-        script = Script("\n".join(body), self.site.settings, self.site.secrets)
+        secrets = (*self.site.secrets, *self.site.derived)
+        script = Script("\n".join(body), self.site.settings, secrets)
         undo = Script(f"{docker.recovery(project)}\nrecover {UNDO_TIMEOUT_S - 5:.0f}")
         return self._step(StepKind.APPLY, "apply", script, _APPLY_TIMEOUT_S, undo=undo)
 
@@ -220,13 +226,19 @@ class StepBuilder:
         return [service.name for service in self.wanted if service.says_version]
 
     def _pulls(self) -> list[str]:
-        """A tag that never moves is pulled where it is missing; any other, every time."""
+        """A tag that never moves is pulled where it is missing; any other, every time.
+
+        One that is pinned to what it meant before is not pulled: that would be what it means now.
+        """
         tag = f":{self.release.tag}"
         concerned = (*self.wanted, *self.needed)
+        pinned = dict(self.pinned)
         moving = [
             service
             for service in concerned
-            if service.image.endswith(tag) and not self.release.is_immutable
+            if service.image.endswith(tag)
+            and not self.release.is_immutable
+            and service.image not in pinned
         ]
         resting = [service for service in concerned if service not in moving]
         staged = self._staged()
@@ -239,6 +251,14 @@ class StepBuilder:
             pull = staged.pull(names, policy="missing")
             pulls.append(compose.unless_images_are_there(images, pull))
         return pulls
+
+    @property
+    def handover(self) -> Handover:
+        """The secrets' part of it."""
+        names = tuple(service.name for service in self.wanted)
+        ours = [service.image for service in self.wanted if service.says_version]
+        image = (ours or [service.image for service in self.wanted])[0]
+        return Handover(self.site, self.project, names, self.service is None, image)
 
     def _staged(self) -> Compose:
         return self.project.at(files.staging(self.site.workdir))

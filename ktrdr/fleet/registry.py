@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from psycopg.types.json import Jsonb
 
 from ktrdr.contracts import Worker, WorkerHealth, WorkerRegistration, WorkerStatus, WorkerType
-from ktrdr.database.pool import Pool, transaction
+from ktrdr.database.pool import Pool, autocommit
 from ktrdr.database.queries import query
 from ktrdr.errors import NotFound
 
@@ -88,7 +88,7 @@ class WorkerRegistry:
         self, *, worker_type: WorkerType | None = None, status: WorkerStatus | None = None
     ) -> Sequence[Worker]:
         """The registered workers, by node."""
-        async with transaction(self._pool) as connection:
+        async with autocommit(self._pool) as connection:
             cursor = await connection.execute(_sql("list"), {"worker_type": worker_type})
             found = [to_worker(row) for row in await cursor.fetchall()]
         return [worker for worker in found if status is None or worker.status is status]
@@ -139,12 +139,12 @@ class WorkerRegistry:
         )
 
     async def _one(self, name: str, values: Mapping[str, Any]) -> Row | None:
-        async with transaction(self._pool) as connection:
+        async with autocommit(self._pool) as connection:
             cursor = await connection.execute(_sql(name), values)
             return await cursor.fetchone()
 
     async def _run(self, name: str, values: Mapping[str, Any]) -> None:
-        async with transaction(self._pool) as connection:
+        async with autocommit(self._pool) as connection:
             await connection.execute(_sql(name), values)
 
 

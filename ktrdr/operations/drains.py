@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ktrdr.access.audit import record
 from ktrdr.contracts import Drain, DrainMode
-from ktrdr.database.pool import Pool, transaction
+from ktrdr.database.pool import Pool, autocommit, transaction
 from ktrdr.database.queries import query
 from ktrdr.errors import NotFound
 from ktrdr.tokens import Identity
@@ -26,14 +26,14 @@ class Drains:
 
     async def of(self, targets: Sequence[str]) -> DrainMode | None:
         """How a worker is drained, by its id and its node; None if it is not."""
-        async with transaction(self._pool) as connection:
+        async with autocommit(self._pool) as connection:
             cursor = await connection.execute(query(_ROOM, "drain_of"), {"targets": list(targets)})
             row = await cursor.fetchone()
         return DrainMode(row["mode"]) if row else None
 
     async def all(self) -> Mapping[str, Drain]:
         """All drains, by worker or node."""
-        async with transaction(self._pool) as connection:
+        async with autocommit(self._pool) as connection:
             cursor = await connection.execute(query(_ROOM, "drains"))
             return {row["target"]: Drain(**row) for row in await cursor.fetchall()}
 

@@ -21,9 +21,14 @@ LOOK_AGAIN_S: Final = 5.0
 
 
 class ChangeFeed:
-    """One listening connection for all who watch."""
+    """One listening connection for all who watch.
+
+    Attributes:
+        closed: Whether those who watch are to go, because the backend is about to stop.
+    """
 
     def __init__(self, settings: Settings) -> None:
+        self.closed = False
         self._settings = settings
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
 
@@ -35,6 +40,13 @@ class ChangeFeed:
             except psycopg.OperationalError as exc:
                 logger.warning("the change feed lost the database (%s)", type(exc).__name__)
                 await asyncio.sleep(1)
+
+    def close(self) -> None:
+        """Wakes all who watch; they find it closed, and end."""
+        self.closed = True
+        for events in self._waiting.values():
+            for event in events:
+                event.set()
 
     async def changed(self, operation_id: str, timeout_s: float = LOOK_AGAIN_S) -> None:
         """Returns when the operation may have changed, or after ``timeout_s``."""

@@ -14,7 +14,7 @@ from procrastinate import App
 from psycopg.types.json import Json, Jsonb
 
 from ktrdr.contracts import DrainMode, OperationFault, OperationStatus, OperationType
-from ktrdr.database.pool import Connection, Pool, transaction
+from ktrdr.database.pool import Connection, Pool, autocommit, transaction
 from ktrdr.database.queries import query
 from ktrdr.errors import InvalidParameters
 from ktrdr.operations.events import add_event
@@ -71,7 +71,8 @@ class LeaseBook:
         }
         try:
             async with transaction(self._pool) as connection:
-                row = await self._write(connection, "claim", values)
+                cursor = await connection.execute(_sql("claim"), values, prepare=True)
+                row = await cursor.fetchone()
                 if row is None:
                     return None
                 claim = _to_claim(row)
@@ -116,7 +117,7 @@ class LeaseBook:
             "message": message,
             "drain_targets": list(drain_targets),
         }
-        async with transaction(self._pool) as connection:
+        async with autocommit(self._pool) as connection:
             row = _held(await self._write(connection, "renew", values), lease)
         return Renewal(
             cancel=row["cancel_requested_at"] is not None,
@@ -131,7 +132,7 @@ class LeaseBook:
         Raises:
             LeaseLost: It is no longer ours, or the step goes back.
         """
-        async with transaction(self._pool) as connection:
+        async with autocommit(self._pool) as connection:
             row = await self._write(
                 connection,
                 "checkpoint",
@@ -141,7 +142,7 @@ class LeaseBook:
 
     async def last_checkpoint(self, lease: Lease) -> tuple[Checkpoint, str | None] | None:
         """The newest checkpoint and its directory, relative to the shared directory."""
-        async with transaction(self._pool) as connection:
+        async with autocommit(self._pool) as connection:
             row = await self._write(connection, "get_checkpoint", _of(lease))
         if row is None:
             return None
@@ -149,7 +150,7 @@ class LeaseBook:
 
     async def parts(self, lease: Lease) -> list[Part]:
         """What the operation was divided into, as it ended; empty if it was not."""
-        async with transaction(self._pool) as connection:
+        async with autocommit(self._pool) as connection:
             return await parts_of(connection, lease.operation_id)
 
     async def complete(self, lease: Lease, result: Mapping[str, Any]) -> None:

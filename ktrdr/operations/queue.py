@@ -16,7 +16,7 @@ from procrastinate.tasks import configure_task
 from procrastinate.types import JSONDict
 
 from ktrdr.contracts import WorkerType
-from ktrdr.database.pool import Connection, Pool, transaction
+from ktrdr.database.pool import Connection, Pool, autocommit
 from ktrdr.database.queries import query
 from ktrdr.operations.model import Row
 
@@ -87,7 +87,7 @@ def working_app(pool: Pool, run: RunOperation) -> App:
         await run(operation_id)
 
     async def tick(_context: JobContext, timestamp: int) -> None:  # noqa: ARG001  # its signature
-        async with transaction(pool) as connection:
+        async with autocommit(pool) as connection:
             await connection.execute(query("ktrdr.operations", "purge_queue"))
 
     app.task(name=RUN_TASK)(run_operation)

@@ -24,7 +24,7 @@ from ktrdr.contracts import (
     OperationStatus,
     OperationType,
 )
-from ktrdr.database.pool import Connection, Pool, transaction
+from ktrdr.database.pool import Connection, Pool, autocommit, transaction
 from ktrdr.database.queries import query
 from ktrdr.errors import Conflict, NotFound, UsageError
 from ktrdr.operations.events import add_event
@@ -97,8 +97,10 @@ class OperationStore:
             entries = await asyncio.to_thread(prepare, requests, idempotency_key, self._divide)
         else:
             entries = prepare(requests, idempotency_key, self._divide)
-        async with transaction(self._pool) as connection:
-            written = await write(connection, self._queue, entries, by=by, traceparent=traceparent)
+        # One is written by a single statement, or not at all.
+        opened = autocommit if len(entries) == 1 else transaction
+        async with opened(self._pool) as connection:
+            written = await write(connection, entries, by=by, traceparent=traceparent)
         return [(to_operation(row), new) for row, new in written]
 
     async def get(self, operation_id: str) -> Operation:
@@ -127,7 +129,7 @@ class OperationStore:
             "before_id": before_id,
             "limit": limit + 1,
         }
-        async with transaction(self._pool) as connection:
+        async with autocommit(self._pool) as connection:
             rows = await _all(connection, "list", values)
         more = len(rows) > limit
         return OperationPage(
@@ -182,7 +184,7 @@ class OperationStore:
 
     async def events(self, operation_id: str, *, after: int = 0) -> list[OperationEvent]:
         """What happened to an operation since the event ``after``, at most 500 events."""
-        async with transaction(self._pool) as connection:
+        async with autocommit(self._pool) as connection:
             rows = await _all(connection, "events", {"operation_id": operation_id, "after": after})
         return [to_event(row) for row in rows]
 
@@ -205,12 +207,12 @@ class OperationStore:
 
     async def backlog(self) -> Sequence[Row]:
         """Rows of ``status, operation_type, number, oldest_s`` of what is unfinished."""
-        async with transaction(self._pool) as connection:
+        async with autocommit(self._pool) as connection:
             return await _all(connection, "counts", {})
 
     async def epochs(self, operation_ids: Sequence[str]) -> dict[str, tuple[OperationStatus, int]]:
         """Status and lease epoch of those of the operations that there are."""
-        async with transaction(self._pool) as connection:
+        async with autocommit(self._pool) as connection:
             rows = await _all(connection, "epochs", {"operation_ids": list(operation_ids)})
         return {
             row["operation_id"]: (OperationStatus(row["status"]), row["lease_epoch"])
@@ -218,7 +220,7 @@ class OperationStore:
         }
 
     async def _row(self, operation_id: str) -> Row:
-        async with transaction(self._pool) as connection:
+        async with autocommit(self._pool) as connection:
             row = await _one(connection, "get", {"operation_id": operation_id})
         if row is None:
             raise _unknown(operation_id)

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from procrastinate import App
 from psycopg.types.json import Jsonb
 
-from ktrdr.access.audit import record
 from ktrdr.contracts import OperationParameters, OperationRequest, OperationType
 from ktrdr.database.pool import Connection
 from ktrdr.database.queries import query
 from ktrdr.errors import Conflict
 from ktrdr.operations.model import Row, new_operation_id, read_parameters
-from ktrdr.operations.queue import wake
+from ktrdr.operations.queue import RUN_TASK, queue_of
 from ktrdr.tokens import Identity
 
 _ROOM = "ktrdr.operations"
@@ -45,17 +43,24 @@ class Entry:
     key: str | None
     parts: tuple[Entry, ...] = ()
 
-    def row(self, parent: Entry | None = None, number: int | None = None) -> Row:
-        """What ``insert`` takes."""
-        return {
-            "operation_id": self.operation_id,
-            "operation_type": self.kind.value,
-            "worker_type": self.kind.worker_type.value,
-            "parameters": self.parameters,
-            "idempotency_key": self.key,
-            "parent_id": parent.operation_id if parent else None,
-            "part_number": number,
-        }
+    def rows(self) -> list[Row]:
+        """What ``submit`` takes: the operation, then its parts in the order of their numbers."""
+        parts = enumerate(self.parts, start=1)
+        return [_row(self), *(_row(part, self.operation_id, n) for n, part in parts)]
+
+
+def _row(entry: Entry, parent_id: str | None = None, number: int | None = None) -> Row:
+    worker_type = entry.kind.worker_type.value
+    return {
+        "operation_id": entry.operation_id,
+        "operation_type": entry.kind.value,
+        "worker_type": worker_type,
+        "parameters": entry.parameters,
+        "idempotency_key": entry.key,
+        "parent_id": parent_id,
+        "part_number": number,
+        "queue": queue_of(worker_type),
+    }
 
 
 def prepare(
@@ -83,54 +88,34 @@ def prepare(
 
 
 async def write(
-    connection: Connection,
-    queue: App,
-    entries: Sequence[Entry],
-    *,
-    by: Identity,
-    traceparent: str | None,
+    connection: Connection, entries: Sequence[Entry], *, by: Identity, traceparent: str | None
 ) -> list[tuple[Row, bool]]:
     """Writes operations and their queue entries; gives each one's row, and whether it is new.
+
+    All is written by one statement. Several operations need a transaction around it: when a key of
+    one of them turns out to be used for a different request, the others are to be undone.
 
     Raises:
         Conflict: A key was used for a different request.
     """
-    rows = await _insert(connection, [entry.row() for entry in entries], by, traceparent)
+    values = {
+        "rows": Jsonb([row for entry in entries for row in entry.rows()]),
+        "submitted_by": by.subject,
+        "role": by.role.value,
+        "token_id": by.token_id,
+        "traceparent": traceparent,
+        "task": RUN_TASK,
+    }
+    cursor = await connection.execute(query(_ROOM, "submit"), values, prepare=True)
+    rows = {row["operation_id"]: row for row in await cursor.fetchall()}
     # What was not written has a key that was there before, or that came in at the same time.
     earlier = await _earlier(connection, entries) if len(rows) < len(entries) else {}
-    wholes = [entry for entry in entries if entry.operation_id in rows and entry.parts]
-    parts = await _insert(
-        connection,
-        [part.row(whole, n) for whole in wholes for n, part in enumerate(whole.parts, start=1)],
-        by,
-        traceparent,
-    )
-    if rows:
-        await _record(connection, by, [*rows, *parts])
-        divided = {whole.operation_id for whole in wholes}
-        undivided_rows = [row for name, row in rows.items() if name not in divided]
-        await wake(connection, queue, [*undivided_rows, *parts.values()])
     return [
         (rows[entry.operation_id], True)
         if entry.operation_id in rows
         else (_same(earlier[entry.key], entry), False)
         for entry in entries
     ]
-
-
-async def _record(connection: Connection, by: Identity, operation_ids: Sequence[str]) -> None:
-    first, more = operation_ids[0], len(operation_ids) - 1
-    await record(connection, by, "operation.submit", first, {"and_more": more} if more else None)
-
-
-async def _insert(
-    connection: Connection, rows: Sequence[Row], by: Identity, traceparent: str | None
-) -> dict[str, Row]:
-    if not rows:
-        return {}
-    values = {"rows": Jsonb(rows), "submitted_by": by.subject, "traceparent": traceparent}
-    cursor = await connection.execute(query(_ROOM, "insert"), values)
-    return {row["operation_id"]: row for row in await cursor.fetchall()}
 
 
 async def _earlier(connection: Connection, entries: Sequence[Entry]) -> dict[str | None, Row]:

@@ -25,15 +25,8 @@ ODD = "'\"$`\\%#=&;|<>(){}*?!~ \t\né日本"
 
 # From what only looks to what breaks things; the README's commands start from a bare lab again.
 ORDER = (
-    "lab",
-    "deploy",
-    "check_diff",
-    "stack",
-    "day",
-    "errors",
-    "failures",
-    "development_stack",
-    "readme",
+    *("lab", "deploy", "releases", "check_diff", "stack", "day", "rotation", "memory"),
+    *("replacement", "errors", "failures", "chaos_deploy", "development_stack", "readme"),
 )
 
 
@@ -62,6 +55,22 @@ class Ran:
     def json(self) -> Any:
         """Its standard output, read."""
         return json.loads(self.out)
+
+    @property
+    def events(self) -> list[Any]:
+        """What a deploy told with ``--json``, the result last."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def result(self) -> Any:
+        """What a deploy with ``--json`` has come to."""
+        return self.events[-1]
+
+    @property
+    def on_host(self) -> Any:
+        """The same, of the only host that it was about."""
+        (host,) = self.result["hosts"]
+        return host
 
 
 @dataclass

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
+import re
 import shlex
 import subprocess
 import sys
@@ -108,6 +110,42 @@ def leaks_in_files(
             # A file may vanish between the listing and the look.
             with contextlib.suppress(FileNotFoundError):
                 found += [f"{name} in {path}" for name in leaks_in(path.read_bytes(), secrets)]
+    return found
+
+
+def leaks_on_disk(
+    root: Path, secrets: Mapping[str, str], *, leave_out: Iterable[str] = ()
+) -> list[str]:
+    """``name in path`` for every file of a whole file system that holds a secret.
+
+    Gigabytes are gone through: `grep` finds the files that hold any part of any form which stands
+    on one line, and only those are looked at closely.
+
+    Args:
+        root: The file system.
+        secrets: What to search for.
+        leave_out: Directories right below the root that are no disk.
+    """
+    left_out = {"proc", "sys", "dev", *leave_out}
+    places = [str(root / name.name) for name in sorted(root.iterdir()) if name.name not in left_out]
+    parts = {
+        max(re.split(rb"[\r\n]", form), key=len)
+        for value in secrets.values()
+        for form in forms_of(value)
+    }
+    assert all(len(part) >= 8 for part in parts), "what is shorter would be found everywhere"
+    done = subprocess.run(
+        ["grep", "-raFlZ", "-D", "skip", "-f", "-", *places],
+        input=b"\n".join(parts),
+        capture_output=True,
+        env={"LC_ALL": "C", "PATH": os.environ["PATH"]},
+        check=False,
+    )
+    found = []
+    for name in done.stdout.split(b"\0")[:-1]:
+        path = Path(os.fsdecode(name))
+        with contextlib.suppress(FileNotFoundError):
+            found += [f"{secret} in {path}" for secret in leaks_in(path.read_bytes(), secrets)]
     return found
 
 

@@ -19,7 +19,8 @@ WOULD_CHANGE = 10
 
 def state_of(lab: Lab) -> dict[str, Any]:
     """Containers, images and files of all hosts."""
-    listing = "docker images -q --no-trunc | sort; find /opt /dev/shm -type f | sort; ls -la /opt/*"
+    files = "find /opt /dev/shm -type f -exec sha256sum {} + | sort"
+    listing = f"docker images -q --no-trunc | sort; {files}"
     return {
         node.key: (
             lab.on(node.key, "sh", "-c", listing),
@@ -80,6 +81,7 @@ def test_all_that_is_wrong_is_found_at_once_and_the_lowest_code_is_the_exit_code
     assert found["workers B"] == ["the name nobody.invalid is unknown"]
     assert found["workers C"] == [
         "root may not write to the work directory /proc/ktrdr",
+        "the disk of the work directory is full: 0 MiB are free and 2048 needed",
         f"it does not reach backend.{DOMAIN}:4317 (no answer)",
     ]
 
@@ -113,6 +115,13 @@ def test_a_secret_that_was_rotated_is_what_the_vault_is_asked_for(lab: Lab, tmp_
     (host,) = ran.json["hosts"]
     changed = {each["name"]: each["reason"] for each in host["services"] if each["reason"]}
     assert changed == {"grafana": "changed: its secrets"}
+
+
+def test_another_way_of_delivering_secrets_is_said_to_be_one(lab: Lab) -> None:
+    ran = lab.ktrdr("deploy", "diff", "core", "--set", "secrets.delivery=tmpfs")
+    assert ran.code == WOULD_CHANGE, ran.text
+    assert "the containers of core would be given their secrets as files in memory" in ran.out
+    assert "~ backend" in ran.out
 
 
 @pytest.fixture

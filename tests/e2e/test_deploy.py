@@ -40,7 +40,7 @@ def hidden(lab: Lab) -> dict[str, str]:
 def test_the_containers_get_every_secret_byte_for_byte(lab: Lab) -> None:
     wanted = {name: value.encode() for name, value in lab.fields.items()}
     places = {
-        ("core", "db"): {"POSTGRES_USER": "db_username", "POSTGRES_PASSWORD": "db_password"},
+        ("core", "db"): {"POSTGRES_USER": "db_username"},
         ("core", "grafana"): {"GF_SECURITY_ADMIN_PASSWORD": "grafana_password"},
         ("core", "backend"): {
             "DB_USER": "db_username",
@@ -160,7 +160,7 @@ def test_a_second_deploy_changes_nothing_restarts_nothing_and_says_so(lab: Lab) 
     }
     plain = lab.good("deploy", "core", "all")
     assert f"Nothing changed, nothing restarted: {lab.tag} runs already." in plain.out
-    document = lab.good("deploy", "core", "all", "--json").json
+    document = lab.good("deploy", "core", "all", "--json").on_host
     assert document["changed"] is False
     assert {service["action"] for service in document["services"]} == {"unchanged"}
     after = {
@@ -171,7 +171,7 @@ def test_a_second_deploy_changes_nothing_restarts_nothing_and_says_so(lab: Lab) 
 
 
 def test_one_connection_is_opened_to_a_host(lab: Lab, deployment: Deployment) -> None:
-    assert deployment.c.json["ssh"]["connections"] == 1
+    assert deployment.c.result["ssh"]["connections"] == 1
     began = lab.on("C", "grep", "-c", "Accepted publickey", "/var/log/sshd.log")
     lab.good("deploy", "workers", "C")
     ended = lab.on("C", "grep", "-c", "Accepted publickey", "/var/log/sshd.log")
@@ -179,7 +179,7 @@ def test_one_connection_is_opened_to_a_host(lab: Lab, deployment: Deployment) ->
 
 
 def test_a_single_service_is_deployed_alone(lab: Lab) -> None:
-    document = lab.good("deploy", "core", "prometheus", "--json").json
+    document = lab.good("deploy", "core", "prometheus", "--json").on_host
     assert [service["name"] for service in document["services"]] == ["prometheus"]
     assert document["changed"] is False
 
@@ -191,7 +191,7 @@ def test_scale_starts_a_second_worker_of_each_type_and_takes_it_away_again(lab: 
             each["endpoint_url"].rpartition(":")[2] for each in found if "-c" in each["worker_id"]
         }
 
-    grown = lab.good("deploy", "workers", "C", "--scale", "2", "--json").json
+    grown = lab.good("deploy", "workers", "C", "--scale", "2", "--json").on_host
     assert {each["name"]: each["action"] for each in grown["services"]} == {
         "backtest-worker-1": "unchanged",
         "training-worker-1": "unchanged",
@@ -199,7 +199,7 @@ def test_scale_starts_a_second_worker_of_each_type_and_takes_it_away_again(lab: 
         "training-worker-2": "created",
     }
     assert registered() == {"5003", "5004", "5005", "5006"}
-    shrunk = lab.good("deploy", "workers", "C", "--yes", "--json").json
+    shrunk = lab.good("deploy", "workers", "C", "--yes", "--json").on_host
     actions = {each["name"]: each["action"] for each in shrunk["services"]}
     assert (actions["backtest-worker-2"], actions["training-worker-2"]) == ("removed", "removed")
     assert registered() == {"5003", "5005"}
@@ -212,18 +212,18 @@ def test_a_changed_rule_recreates_prometheus_alone(
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(checkout)], check=True)
     for name in ("docker-compose.core.yml", ".env.core"):
         shutil.copy(ROOT / name, checkout / name)
-    for name in ("monitoring", "deploy/db"):
+    for name in ("monitoring", "deploy/tmpfs"):
         shutil.copytree(ROOT / name, checkout / name, dirs_exist_ok=True)
     lab.good("deploy", "core", "all", "--tag", moving_tag, cwd=checkout)
     rules = checkout / "monitoring/rules/ktrdr.yml"
     rules.write_text(rules.read_text() + "\n# changed\n")
     deploy = ("deploy", "core", "all", "--tag", moving_tag, "--json")
-    changed = lab.good(*deploy, cwd=checkout).json
+    changed = lab.good(*deploy, cwd=checkout).on_host
     assert changed["changed_files"] == ["+ monitoring/rules/ktrdr.yml"]
     actions = {each["name"]: each["action"] for each in changed["services"]}
     assert actions.pop("prometheus") == "recreated"
     assert set(actions.values()) == {"unchanged"}
-    assert lab.good("deploy", "core", "all", "--json").json["changed"] is True
+    assert lab.good("deploy", "core", "all", "--json").result["changed"] is True
 
 
 def test_a_dry_run_opens_no_connection_and_asks_the_vault_nothing(lab: Lab, tmp_path: Path) -> None:
@@ -233,9 +233,10 @@ def test_a_dry_run_opens_no_connection_and_asks_the_vault_nothing(lab: Lab, tmp_
     ran = lab.good("deploy", "core", "all", "--dry-run", env=env)
     assert "docker compose -p ktrdr-core" in ran.out
     assert "export DB_PASSWORD=<DB_PASSWORD>" in ran.out
-    document = lab.good("deploy", "workers", "B", "--dry-run", "--json", env=env).json
-    assert [step["kind"] for step in document["steps"]] == ["check", "fetch", "apply", "verify"]
-    assert "WORKER_TOKEN" in document["steps"][2]["secrets"]
+    document = lab.good("deploy", "workers", "B", "--dry-run", "--json", env=env).on_host
+    kinds = [step["kind"] for step in document["steps"]]
+    assert kinds == ["lock", "check", "fetch", "apply", "verify", "record"]
+    assert "WORKER_TOKEN" in document["steps"][3]["secrets"]
 
 
 def test_colour_is_for_terminals_that_want_it(lab: Lab) -> None:

@@ -353,4 +353,4 @@ def test_a_registry_that_is_down(lab: Lab) -> None:
 def test_the_host_is_left_as_it_was_by_all_of_this(lab: Lab) -> None:
     for key, place in (("core", "core"), ("B", "workers-b"), ("C", "workers-c")):
         assert ".ktrdr-staging" not in lab.on(key, "ls", "-a", f"/opt/ktrdr-{place}")
-    assert lab.good("deploy", "core", "all", "--json").json["changed"] is False
+    assert lab.good("deploy", "core", "all", "--json").result["changed"] is False

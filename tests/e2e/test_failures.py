@@ -10,28 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from lab import registries
-from lab.engine import docker
-from lab.place import BACKEND_REPOSITORY, DOMAIN, NFS_REPOSITORY, ROOT
-from lab.shell import run
+from lab.place import DOMAIN, ROOT
 from tests.e2e.conftest import Lab
+from tests.e2e.images import SLEEPS, push_broken
 from tests.e2e.leaks import leaks_in
-
-BACKEND_IMAGE = "ktrdr-lab/ktrdr-backend"
-
-
-def push_broken(tag: str, program: str, tmp_path: Path) -> None:
-    """An image whose uvicorn is another program."""
-    (tmp_path / "uvicorn").write_text(program)
-    (tmp_path / "uvicorn").chmod(0o755)
-    (tmp_path / "Dockerfile").write_text(
-        f"FROM {BACKEND_IMAGE}\nCOPY uvicorn /opt/ktrdr/bin/uvicorn\n"
-    )
-    image = f"ktrdr-lab/broken:{tag}"
-    run(docker(), "build", "--quiet", "--tag", image, str(tmp_path))
-    registries.push(image, BACKEND_REPOSITORY, tag)
-    registries.push("ktrdr-lab/ktrdr-nfs-server", NFS_REPOSITORY, tag)
-    run(docker(), "image", "rm", image)
 
 
 @pytest.fixture
@@ -60,15 +42,16 @@ def test_a_backend_that_crashes_is_reported_with_its_last_lines_scrubbed(
 def test_a_backend_that_never_gets_healthy_fails_within_the_time_that_was_given(
     healed: Lab, tmp_path: Path
 ) -> None:
-    push_broken("sleeps", "#!/bin/sh\necho 'this backend sleeps'\nexec sleep 600\n", tmp_path)
+    push_broken("sleeps", SLEEPS, tmp_path)
     began = time.monotonic()
     ran = healed.ktrdr(
         "deploy", "core", "backend", "--tag", "sleeps", "--health-timeout", "5", "--json"
     )
     assert time.monotonic() - began < 60
     assert ran.code == 8, ran.text
-    assert "did not become healthy within 5 s: backend is starting" in ran.json["error"]["message"]
-    assert ran.json["ok"] is False
+    message = ran.on_host["error"]["message"]
+    assert "did not become healthy within 5 s: backend is starting" in message
+    assert ran.result["ok"] is False
     assert "this backend sleeps" in ran.err
 
 
@@ -98,11 +81,11 @@ def signalled(lab: Lab, *command: str, after: str, by: signal.Signals) -> tuple[
 
 # Where in the deploy the signal comes: while something is fetched, while containers are replaced
 # and while they are waited for.
-@pytest.mark.parametrize("step", ["check the host", "fetch configuration", "apply", "wait until"])
+@pytest.mark.parametrize("step", ["check the host", "fetch the release", "apply", "wait until"])
 def test_an_interrupted_deploy_leaves_the_host_whole_and_the_next_one_converges(
     healed: Lab, moving_tag: str, step: str
 ) -> None:
-    before = ["read the secrets", "check the host", "fetch configuration", "apply", "wait until"]
+    before = ["read the secrets", "check the host", "fetch the release", "apply", "wait until"]
     last_done = before[before.index(step) - 1]
     code, output = signalled(
         healed, "deploy", "core", "all", "--tag", moving_tag, after=last_done, by=signal.SIGINT
@@ -115,7 +98,7 @@ def test_an_interrupted_deploy_leaves_the_host_whole_and_the_next_one_converges(
     )
     states = {name: each["State"]["Status"] for name, each in healed.inspect("core").items()}
     assert set(states) == {"db", "backend", "prometheus", "grafana", "jaeger", "nfs-server"}
-    converged = healed.good("deploy", "core", "all", "--tag", moving_tag, "--json").json
+    converged = healed.good("deploy", "core", "all", "--tag", moving_tag, "--json").on_host
     assert {each["health"] for each in converged["services"]} == {"healthy"}
     assert ".ktrdr-staging" not in healed.on("core", "ls", "-a", "/opt/ktrdr-core")
 

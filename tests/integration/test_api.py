@@ -270,7 +270,7 @@ def test_the_clients_errors_carry_the_backends_words(place: Site, backend: Proce
     stranger = Backend(backend.url, Secret("x.y.z"))
     with stranger, pytest.raises(SecretsError, match="not one of this backend"):
         stranger.workers()
-    nobody = Backend(f"http://127.0.0.1:{free_port()}", None)
+    nobody = Backend(f"http://127.0.0.1:{free_port()}", None, patience_s=0)
     with nobody, pytest.raises(HostUnreachable, match="refuses the connection"):
         nobody.health()
     unknown = Backend("http://no-such-host.invalid:8000", None)

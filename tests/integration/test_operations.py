@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from psycopg import sql
 
 from ktrdr.contracts import OperationFault, OperationRequest, OperationStatus, OperationType
 from ktrdr.database.migrate import migrate, migrations
@@ -18,6 +19,7 @@ from ktrdr.operations.settlement import PATIENCE, Setback
 from ktrdr.operations.store import OperationStore
 from ktrdr.settings import Settings
 from tests.integration.identities import ADA
+from tests.integration.postgres import Server
 
 BACKTEST = OperationRequest(
     operation_type=OperationType.BACKTEST, parameters={"symbol": "SP500", "folds": 3}
@@ -102,6 +104,19 @@ def test_an_idempotency_key_is_not_taken_for_a_different_request(database: Setti
         )
         with pytest.raises(Conflict, match="other parameters"):
             await bench.store.submit([other], by=ADA, idempotency_key="k")
+
+    scenario(database, story)
+
+
+def test_of_several_operations_none_is_written_when_one_key_is_taken(database: Settings) -> None:
+    async def story(bench: Bench) -> None:
+        other = BACKTEST.model_copy(update={"parameters": {"symbol": "NASDAQ"}})
+        await bench.store.submit([BACKTEST, BACKTEST], by=ADA, idempotency_key="k")
+        with pytest.raises(Conflict, match="other parameters"):
+            await bench.store.submit([BACKTEST, other, BACKTEST], by=ADA, idempotency_key="k")
+        for table in ("operations", "procrastinate_jobs", "operation_events"):
+            assert await bench.count(table) == 2, table
+        assert await bench.count("audit") == 1
 
     scenario(database, story)
 
@@ -320,6 +335,42 @@ def test_migrations_run_once_when_several_backends_start_together(
         assert sorted(map(len, applied)) == [0, 0, 0, 0, len(migrations("pre"))]
 
     asyncio.run(story())
+
+
+def test_what_was_prepared_before_a_migration_is_right_after_it(empty_database: Settings) -> None:
+    async def story() -> None:
+        await migrate(empty_database)
+        async with make_pool(empty_database, "test", max_size=1) as pool:
+            bench = Bench(pool)
+            for change in ("ADD COLUMN later text NOT NULL DEFAULT 'x'", "DROP COLUMN later"):
+                assert (await bench.held(await bench.submitted())).attempt == 1
+                async with transaction(pool) as connection:
+                    await connection.execute(f"ALTER TABLE operations {change}")
+            assert await migrate(empty_database, ("post",))
+            assert (await bench.held(await bench.submitted())).attempt == 1
+            assert await bench.count("procrastinate_jobs") == 3
+
+    asyncio.run(story())
+
+
+def test_connections_that_the_database_has_ended_are_not_handed_out(
+    postgres: Server, database: Settings
+) -> None:
+    ended = sql.SQL(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = {}"
+    ).format(sql.Literal(database.db_name))
+
+    async def story(bench: Bench) -> None:
+        async def used() -> None:
+            async with transaction(bench.pool) as connection:
+                await connection.execute("SELECT pg_sleep(0.1)")
+
+        while bench.pool.get_stats()["pool_size"] < bench.pool.max_size:
+            await asyncio.gather(*(used() for _ in range(bench.pool.max_size)))
+        await asyncio.to_thread(postgres.execute, ended)
+        await bench.submitted()
+
+    scenario(database, story)
 
 
 def test_what_was_begun_goes_before_what_is_new(database: Settings) -> None:

@@ -11,7 +11,7 @@ from ktrdr.api.errors import documented
 from ktrdr.api.state import BackendState, State
 from ktrdr.contracts import BackendHealth
 from ktrdr.database.migrate import contracting
-from ktrdr.database.pool import transaction
+from ktrdr.database.pool import autocommit
 from ktrdr.errors import DatabaseUnavailable
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -39,14 +39,14 @@ async def live() -> Response:
 @router.get("/ready", status_code=204, responses=documented())
 async def ready(state: BackendState) -> Response:
     """Requests can be served: the database answers."""
-    async with transaction(state.pool) as connection:
+    async with autocommit(state.pool) as connection:
         await connection.execute("SELECT 1")
     return Response(status_code=204)
 
 
 async def _database(state: State) -> Literal["ok", "unavailable"]:
     try:
-        async with transaction(state.pool) as connection:
+        async with autocommit(state.pool) as connection:
             await connection.execute("SELECT 1")
     except DatabaseUnavailable:
         return "unavailable"

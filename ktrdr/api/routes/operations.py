@@ -148,7 +148,7 @@ async def _stream(
     state: State, operation_id: str, after: int, request: Request
 ) -> AsyncIterator[str]:
     shown = -1.0
-    while not await request.is_disconnected():
+    while not (state.feed.closed or await request.is_disconnected()):
         # Asked for first: a change between the look and the wait must not be slept through.
         changed = asyncio.create_task(state.feed.changed(operation_id))
         try:

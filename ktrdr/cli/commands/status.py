@@ -14,7 +14,7 @@ import click
 from ktrdr.cli.commands.operations.tables import write_operations
 from ktrdr.cli.commands.workers import write_workers
 from ktrdr.cli.connection import backend
-from ktrdr.cli.host_tables import services_to_json, write_services
+from ktrdr.cli.host_tables import services_to_json, what_brings_secrets, write_services
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import (
     duration,
@@ -89,6 +89,8 @@ def _write(hosts: Sequence[Surveyed], seen: Seen) -> None:
             say(f"cannot be looked at: {host.fault}")
         else:
             write_services(host)
+            if host.lacks_secrets:
+                say(what_brings_secrets(host))
     if seen.fault:
         return
     heading("Workers")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ktrdr.cli import deploy_summary
+from ktrdr.cli import completion, deploy_summary
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploying import world
 from ktrdr.cli.deploying.carrying import carry_out, write_line
@@ -27,7 +27,7 @@ from ktrdr.errors import KtrdrError
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("service")
+@click.argument("service", shell_complete=completion.core_services)
 @profile_option
 @deploying
 def core(service: str, **options: Any) -> None:
@@ -40,7 +40,7 @@ def core(service: str, **options: Any) -> None:
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("node", nargs=-1, required=True)
+@click.argument("node", nargs=-1, required=True, shell_complete=completion.nodes)
 @scale_option
 @profile_option
 @deploying

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import threading
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 from rich.text import Text
@@ -17,15 +20,17 @@ from ktrdr.cli.live import DeployDisplay
 from ktrdr.cli.render import console
 from ktrdr.deployment import deploy as deployment
 from ktrdr.deployment import events
+from ktrdr.deployment.checkout import Checkout
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.events import Event, Observer
+from ktrdr.deployment.hooks import Hooks
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.result import DeployResult, failure_to_json
 from ktrdr.deployment.secrets.choice import source_of
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import KtrdrError
-from ktrdr.secret import Scrubber
+from ktrdr.secret import Scrubber, Secret
 
 
 def carry_out(plans: Sequence[Plan], inventory: Inventory, options: Options) -> None:
@@ -38,6 +43,8 @@ def carry_out(plans: Sequence[Plan], inventory: Inventory, options: Options) -> 
     if options.verbose > 1:
         for plan in plans:
             deploy_summary.show_plan(console(err=True), plan, whole=False)
+    if any(plan.site.target == "workers" for plan in plans):
+        world.load_ahead()
     try:
         with world.signals_as_ctrl_c(), telling.display:
             surroundings = telling.surroundings(inventory)
@@ -55,6 +62,7 @@ class Telling:
     def __init__(self, options: Options, names: Sequence[str]) -> None:
         self._options = options
         self._err = console(err=True)
+        self._writing = threading.Lock()
         self.display = DeployDisplay(self._err, names, verbosity=options.verbose)
 
     def surroundings(self, inventory: Inventory) -> deployment.Surroundings:
@@ -63,6 +71,17 @@ class Telling:
         def transport(scrubber: Scrubber) -> SshTransport:
             return SshTransport(ssh_program(inventory), scrubber=scrubber)
 
+        def hooks(scrubber: Scrubber, fields: Mapping[str, Secret]) -> Hooks:
+            observe = self._observer("")
+            return Hooks(
+                root=Checkout.around(Path.cwd()).root,
+                settings=inventory.hooks,
+                environ=os.environ,
+                tell=lambda hook, line: observe(events.HookSaid(hook.value, line)),
+                scrubber=scrubber,
+                secrets=fields,
+            )
+
         return deployment.Surroundings(
             source=source_of(inventory.secrets),
             transport=transport,
@@ -70,6 +89,7 @@ class Telling:
             drains=world.drains(inventory),
             observe=self._observer,
             agree=self._agree,
+            hooks=hooks,
             clock=Clock(),
         )
 
@@ -95,7 +115,8 @@ class Telling:
             drawn(event)
             if not isinstance(event, events.Output) or self._options.verbose:
                 now = datetime.now(UTC).isoformat(timespec="milliseconds")
-                write_line({**events.to_json(event), "host": name, "at": now})
+                with self._writing:
+                    write_line({**events.to_json(event), "target": name, "at": now})
 
         return observe
 

@@ -27,9 +27,8 @@ def show(console: Console, report: Sequence[Checked]) -> None:
         well = [point for point in checked.points if not point.findings and not point.remark]
         if well:
             _line(console, "✓", "green", _joined(well))
-        for point in checked.points:
-            if point.remark:
-                _line(console, "!", "yellow", Text(point.remark))
+        for remark in dict.fromkeys(point.remark for point in checked.points if point.remark):
+            _line(console, "!", "yellow", Text(remark))
         for remedy, findings in groupby(checked.findings, key=lambda each: each.remedy):
             for finding in findings:
                 _line(console, "✗", "red", Text(finding.complaint))

@@ -12,6 +12,7 @@ import click
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploying import diff_summary
 from ktrdr.cli.deploying.looking import busy, looking, plan_for
+from ktrdr.cli.deploying.options import profile_option, scale_option
 from ktrdr.cli.hosts import read_inventory, ssh_program
 from ktrdr.cli.render import console, say, write_json
 from ktrdr.deployment import credentials
@@ -19,7 +20,7 @@ from ktrdr.deployment.checkout import Checkout
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.diff import Differ
 from ktrdr.deployment.difference import Difference
-from ktrdr.deployment.inventory import HIGHEST_SCALE, Inventory
+from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.release import checked_tag
 from ktrdr.deployment.secrets import requirements
@@ -34,18 +35,8 @@ WOULD_CHANGE: Final = 10
 
 @click.command(epilog=f"{EXIT_CODES.rstrip()}\n {WOULD_CHANGE} a deploy would change something\n")
 @looking
-@click.option(
-    "--profile",
-    "profiles",
-    multiple=True,
-    metavar="PROFILE",
-    help="Compare the services of this Compose profile, too; may be repeated.",
-)
-@click.option(
-    "--scale",
-    type=click.IntRange(1, HIGHEST_SCALE),
-    help="Workers of each type; by default what the inventory says.",
-)
+@scale_option
+@profile_option
 @click.option(
     "--secrets",
     "ask",

@@ -28,7 +28,7 @@ _FILE_STYLES: Final = {"+": "green", "-": "red", "~": "yellow"}
 
 
 def show(console: Console, found: Sequence[Difference], *, full: bool) -> None:
-    """Prints each host: containers, images with their commits, settings, files."""
+    """Prints each host: containers with their images, commits, settings, files."""
     for number, difference in enumerate(found):
         if number:
             console.print()
@@ -43,6 +43,8 @@ def show(console: Console, found: Sequence[Difference], *, full: bool) -> None:
         for line in _lines(difference, full=full):
             _print(console, line)
     console.print()
+    for note in dict.fromkeys(note for each in found for note in each.notes):
+        _print(console, Text(f"note: {note}", style="dim"))
     console.print(verdict(found), soft_wrap=True)
 
 
@@ -78,10 +80,11 @@ def _lines(difference: Difference, *, full: bool) -> Iterator[Text]:
         yield Text.assemble("  setting ", (setting.name, "bold"), f"  {old} → {new}")
     for file in difference.files:
         yield from _file(file, full=full)
+    if difference.unfinished:
+        text = "an earlier deploy stopped in the middle: the next goes through all of it again"
+        yield Text.assemble(("  ! ", "yellow"), text)
     for loss in difference.losses:
         yield Text.assemble(("  ! ", "yellow"), loss)
-    for note in difference.notes:
-        yield Text(f"  note: {note}", style="dim")
 
 
 def _containers(difference: Difference) -> Iterator[Text]:
@@ -156,6 +159,7 @@ def _host(difference: Difference) -> dict[str, Any]:
             {"path": file.path, "change": file.sign, "diff": list(file.diff())}
             for file in difference.files
         ],
+        "unfinished": difference.unfinished,
         "losses": list(difference.losses),
         "notes": list(difference.notes),
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploying import world
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
@@ -35,7 +36,9 @@ from ktrdr.errors import UsageError
 )
 @inventory_option
 @json_option
-@click.argument("words", nargs=-1, metavar="HOST SERVICE -- COMMAND...")
+@click.argument(
+    "words", nargs=-1, metavar="HOST SERVICE -- COMMAND...", shell_complete=completion.execution
+)
 def execute(
     words: tuple[str, ...],
     interactive: bool,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import duration, heading, json_option, say, write_json, write_table
@@ -19,7 +20,9 @@ from ktrdr.deployment.transport.ssh import SshTransport
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("hosts", nargs=-1, metavar="[core|workers NODE|all]")
+@click.argument(
+    "hosts", nargs=-1, metavar="[core|workers NODE|all]", shell_complete=completion.hosts
+)
 @click.option(
     "--last",
     "-n",

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 from rich.text import Text
 
+from ktrdr.cli import completion
 from ktrdr.cli.cli import report
 from ktrdr.cli.deploying import world
 from ktrdr.cli.hosts import inventory_option, ssh_program
@@ -23,9 +24,14 @@ from ktrdr.deployment.transport.ssh import SshTransport
 _Result = TypeVar("_Result")
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
-hosts_argument = click.argument("hosts", nargs=-1, required=True)
+hosts_argument = click.argument("hosts", nargs=-1, required=True, shell_complete=completion.hosts)
 service_option = click.option(
-    "--service", "services", multiple=True, metavar="NAME", help="Only this one; may be repeated."
+    "--service",
+    "services",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.services,
+    help="Only this one; may be repeated.",
 )
 lock_wait_option = click.option(
     "--lock-wait",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploying import world
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
@@ -20,7 +21,9 @@ from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import KtrdrError, UsageError
 
 Asked = tuple[Place, Owner | KtrdrError | None]
-_HOSTS = click.argument("hosts", nargs=-1, metavar="[core|workers NODE|all]")
+_HOSTS = click.argument(
+    "hosts", nargs=-1, metavar="[core|workers NODE|all]", shell_complete=completion.hosts
+)
 
 
 @click.group(epilog=EXIT_CODES)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ktrdr.cli import log_lines
+from ktrdr.cli import completion, log_lines
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploying import world
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
@@ -20,12 +20,13 @@ DEFAULT_LINES = 100
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("hosts", nargs=-1)
+@click.argument("hosts", nargs=-1, shell_complete=completion.hosts)
 @click.option(
     "--service",
     "services",
     multiple=True,
     metavar="NAME",
+    shell_complete=completion.services,
     help="Only this service; may be repeated.",
 )
 @click.option("--follow", "-f", is_flag=True, help="Go on with what is written, until Ctrl-C.")

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 import click
 
+from ktrdr.cli import completion
 from ktrdr.cli.deploying import world
+from ktrdr.cli.deploying.options import set_option, tag_option
 from ktrdr.cli.hosts import inventory_option
 from ktrdr.cli.render import console
 from ktrdr.deployment import plan as plans
@@ -17,23 +19,10 @@ from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan, Request
 from ktrdr.deployment.targets import Place
 
-tag_option = click.option(
-    "--tag",
-    envvar="KTRDR_DEPLOY_TAG",
-    show_envvar=True,
-    metavar="TAG",
-    help="The image to deploy; by default that of the commit that is checked out.",
-)
 _OPTIONS: Final = (
     tag_option,
     inventory_option,
-    click.option(
-        "--set",
-        "settings",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Override a value of the inventory, such as core.host=NAME; may be repeated.",
-    ),
+    set_option,
     click.option("--json", "as_json", is_flag=True, help="Print the result as a JSON document."),
 )
 
@@ -42,7 +31,9 @@ def looking(command: Callable[..., None]) -> Callable[..., None]:
     """The hosts a command is about, and the options to say what would be deployed to them."""
     for option in reversed(_OPTIONS):
         command = option(command)
-    return click.argument("hosts", nargs=-1, metavar="[core|workers NODE|all]")(command)
+    return click.argument(
+        "hosts", nargs=-1, metavar="[core|workers NODE|all]", shell_complete=completion.hosts
+    )(command)
 
 
 def plan_for(

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from ktrdr.cli import completion
 from ktrdr.cli.hosts import inventory_option
 from ktrdr.deployment import plan as plans
 from ktrdr.deployment.deploy import DEFAULT_PARALLEL, Manner
@@ -52,14 +53,23 @@ class Options:
         )
 
 
+tag_option: Final = click.option(
+    "--tag",
+    envvar="KTRDR_DEPLOY_TAG",
+    show_envvar=True,
+    metavar="TAG",
+    shell_complete=completion.tags,
+    help="The image to deploy; by default that of the commit that is checked out.",
+)
+set_option: Final = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a value of the inventory, such as core.host=NAME; may be repeated.",
+)
 _BRINGING: Final = (
-    click.option(
-        "--tag",
-        envvar="KTRDR_DEPLOY_TAG",
-        show_envvar=True,
-        metavar="TAG",
-        help="The image to deploy; by default that of the commit that is checked out.",
-    ),
+    tag_option,
     click.option(
         "--dry-run",
         is_flag=True,
@@ -127,13 +137,7 @@ _CHANGING: Final = (
         help="Show what Compose says; -vv all that hosts write, and the scripts.",
     ),
     inventory_option,
-    click.option(
-        "--set",
-        "settings",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Override a value of the inventory, such as core.host=NAME; may be repeated.",
-    ),
+    set_option,
 )
 profile_option: Final = click.option(
     "--profile",

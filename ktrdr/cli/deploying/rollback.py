@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploying import world
 from ktrdr.cli.deploying.carrying import carry_out, write_line
@@ -26,7 +27,9 @@ from ktrdr.errors import KtrdrError
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("hosts", nargs=-1, metavar="[core|workers NODE|all]")
+@click.argument(
+    "hosts", nargs=-1, metavar="[core|workers NODE|all]", shell_complete=completion.hosts
+)
 @click.option(
     "--to",
     metavar="RELEASE",
@@ -60,7 +63,7 @@ def _plan(
         if not options.skip_validation:
             _check_schema(inventory, found, entries, transport)
         return [
-            _one(inventory, each, entry, options, stamp, transport)
+            _one(inventory, each, entry, _service(each, entry, to), options, stamp, transport)
             for each, entry in zip(found, entries, strict=True)
         ]
 
@@ -77,25 +80,29 @@ def _check_schema(
         schema.check(core, entry, remembered, transport)
 
 
+def _service(found: Remembered, entry: Entry, to: str | None) -> str:
+    """What the last deploy has not touched is not touched on the way back from it either."""
+    return entry.service if to else found.entries[-1].service
+
+
 def _one(
     inventory: Inventory,
     found: Remembered,
     entry: Entry,
+    service: str,
     options: Options,
     stamp: Stamp,
     transport: Transport,
 ) -> Plan:
     release = remembering.kept(found.place, entry, transport)
-    last = found.entries[-1]
     request = Request(
         target=found.place.target,
         node=found.place.node,
-        # What the last deploy has not touched is not touched on the way back either.
-        service=last.service,
+        service=service,
         skip_validation=options.skip_validation,
         health_timeout_s=options.health_timeout,
         kind=Kind.ROLLBACK,
         again=entry,
-        of=last.id,
+        of=found.entries[-1].id,
     )
     return plans.make(inventory, request, release, stamp)

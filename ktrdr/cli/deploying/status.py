@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.host_tables import host_pairs, host_to_json, write_services
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
@@ -22,7 +23,7 @@ DRIFTED: Final = 9
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("hosts", nargs=-1)
+@click.argument("hosts", nargs=-1, shell_complete=completion.hosts)
 @inventory_option
 @json_option
 def status(hosts: tuple[str, ...], inventory: Path | None, as_json: bool) -> None:

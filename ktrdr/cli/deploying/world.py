@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import getpass
+import importlib
 import os
 import secrets
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from ktrdr.client.backend import Backend
 from ktrdr.client.configuration import api_url
-from ktrdr.contracts import DrainMode, Worker
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Stamp
 from ktrdr.errors import Interrupted, NotFound, UsageError
 from ktrdr.secret import Secret
 from ktrdr.tokens import Role, mint
+
+if TYPE_CHECKING:
+    from ktrdr.client.backend import Backend
+    from ktrdr.contracts import Worker
 
 # Long enough for the longest deploy.
 _TOKEN_LIFETIME: Final = timedelta(hours=2)
@@ -46,7 +50,7 @@ def directory(inventory: Inventory) -> Callable[[Secret], Callable[[], Sequence[
 
     def make(secret: Secret) -> Callable[[], Sequence[Worker]]:
         def workers() -> Sequence[Worker]:
-            with Backend(url, _token(secret, Role.READER)) as backend:
+            with _backend(url, secret, Role.READER) as backend:
                 return backend.workers()
 
         return workers
@@ -63,6 +67,8 @@ class BackendDrains:
 
     def drain(self, node: str) -> None:
         """See `Drains.drain`: what runs is let finish."""
+        from ktrdr.contracts import DrainMode
+
         with self._backend() as backend:
             backend.drain(node, DrainMode.FINISH)
 
@@ -80,7 +86,13 @@ class BackendDrains:
             return backend.workers()
 
     def _backend(self) -> Backend:
-        return Backend(self._url, _token(self._secret, Role.OPERATOR))
+        return _backend(self._url, self._secret, Role.OPERATOR)
+
+
+def load_ahead() -> None:
+    """Loads the backend's client beside what waits for vault and hosts, which is idle meanwhile."""
+    name = "ktrdr.client.backend"
+    threading.Thread(target=importlib.import_module, args=(name,), daemon=True).start()
 
 
 def drains(inventory: Inventory) -> Callable[[Secret], BackendDrains]:
@@ -136,6 +148,13 @@ _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 def _declined() -> Interrupted:
     return Interrupted("the deploy was called off, nothing was changed")
+
+
+def _backend(url: str, secret: Secret, role: Role) -> Backend:
+    # A quarter of the time to start, and no deploy needs it before its end: see `load_ahead`.
+    from ktrdr.client.backend import Backend
+
+    return Backend(url, _token(secret, role))
 
 
 def _token(secret: Secret, role: Role) -> Secret:

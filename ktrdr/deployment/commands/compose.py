@@ -19,6 +19,7 @@ class Compose:
         file: The compose file's name.
         env_file: The name of the file with its settings.
         profiles: The profiles that are chosen.
+        overrides: Further compose files, each of which changes what those before it say.
     """
 
     project: str
@@ -27,6 +28,7 @@ class Compose:
     file: str
     env_file: str
     profiles: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
 
     def at(self, files: str) -> Compose:
         """The same project, described by the files in another directory."""
@@ -72,7 +74,8 @@ class Compose:
         return words(
             *("docker", "compose", "-p", self.project),
             *("--project-directory", self.directory),
-            *("-f", f"{self.files}/{self.file}", "--env-file", f"{self.files}/{self.env_file}"),
+            *(w for file in (self.file, *self.overrides) for w in ("-f", f"{self.files}/{file}")),
+            *("--env-file", f"{self.files}/{self.env_file}"),
             *(word for profile in chosen for word in ("--profile", profile)),
             *arguments,
         )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from ktrdr.deployment.commands.script import quote
+from ktrdr.deployment.commands.script import quote, words
 
 # The user that the image's programs run as.
 CONTAINER_UID: Final = 10001
+# What the scripts of a deploy call besides Docker; a Debian or Ubuntu has all of them.
+PROGRAMS: Final = ("awk", "base64", "cmp", "flock", "tar")
 _STALE_AFTER_S: Final = 5
 
 _FACTS: Final = """fact() {{ printf '%s=%s\\n' "$1" "$2"; }}
@@ -16,16 +18,28 @@ workdir={workdir}
 shared={shared}
 fact clock "$(date +%s)"
 fact user "$(id -un)"
+fact lacks "$(for program in {programs}; do
+command -v "$program" >/dev/null || printf '%s ' "$program"
+done)"
 if ! command -v docker >/dev/null; then
 fact docker missing
 else
-facts=$(docker info --format '{{{{.ServerVersion}}}} {{{{.DockerRootDir}}}}' 2>&1) || :
+facts=$(docker info --format '{info}' 2>&1) || :
+case "$facts" in
+[0-9]*' '*' '/*)
+fact docker "${{facts%% *}}"
+facts=${{facts#* }}
+fact compose "${{facts%% *}}"
+fact docker_free_kb "$(free "${{facts#* }}")"
+;;
+*)
 case "$facts" in
 *'permission denied'*) fact docker forbidden ;;
-[0-9]*' '/*) fact docker "${{facts%% *}}"; fact docker_free_kb "$(free "${{facts#* }}")" ;;
 *) fact docker down ;;
 esac
 fact compose "$(docker compose version --short 2>/dev/null || :)"
+;;
+esac
 fi
 existing=$workdir
 while [ ! -e "$existing" ]; do existing=$(dirname "$existing"); done
@@ -62,6 +76,11 @@ fact shared writable
 else
 fact shared not-writable
 fi"""
+# One call tells all three: each program of Docker takes as long to start as the rest of the check.
+_INFO: Final = (
+    '{{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}'
+    "{{end}} {{.DockerRootDir}}"
+)
 # An NFS mount that is away leaves an empty directory of the host's own disk behind.
 _ON_ROOT_DISK: Final = (
     '[ ! -d "$shared/data" ] && [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ]'
@@ -77,8 +96,10 @@ def facts(workdir: str, shared_directory: str, *, shared_is_mounted: bool) -> st
         shared_is_mounted: Whether it comes from another host.
     """
     return _FACTS.format(
+        info=_INFO,
         workdir=quote(workdir),
         shared=quote(shared_directory),
+        programs=words(*PROGRAMS),
         uid=CONTAINER_UID,
         stale_after_s=_STALE_AFTER_S,
         unmounted=_ON_ROOT_DISK if shared_is_mounted else "false",

@@ -67,7 +67,7 @@ done"""
 def require(workdir: str, note: str) -> str:
     """Ends the script with `LOST` unless the lock is still this owner's."""
     file = quote(path(workdir))
-    return f"""if ! grep -qF {quote(note)} {file} || flock -n -s {file} true; then
+    return f"""if ! grep -qF {quote(note)} {file} 2>/dev/null || flock -n -s {file} true; then
 exit {LOST}
 fi"""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ktrdr.deployment.commands import docker, history, host, lock
+from ktrdr.deployment.commands import delivery, docker, history, host, lock
 from ktrdr.deployment.commands.lock import RECORDS
 from ktrdr.deployment.commands.script import quote
 from ktrdr.deployment.commands.sections import section
@@ -52,6 +52,7 @@ def survey(target: Target, project: str, workdir: str) -> str:
         "disk": host.disk(workdir),
         "containers": docker.containers(project),
         "images": docker.images_in_use(project),
+        "delivery": delivery.presence(project),
     }
     return "\n".join(line for title, body in parts.items() for line in (section(title), body))
 

@@ -27,4 +27,6 @@ told AS (
     SELECT operation_id, 'started', status, progress, 'on ' || worker_id || ', attempt ' || attempt
     FROM claimed
 )
-SELECT *, greatest(extract(epoch FROM now() - queued_at), 0)::float8 AS queued_s FROM claimed
+SELECT operation_id, operation_type, parameters, lease_epoch, attempt, traceparent, parent_id,
+       greatest(extract(epoch FROM now() - queued_at), 0)::float8 AS queued_s
+FROM claimed

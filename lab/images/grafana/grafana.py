@@ -1,8 +1,9 @@
 """A stand-in for Grafana, for the rehearsal homelab alone.
 
 It keeps the administrator's password as the original does (taken from the environment at the first
-start only, changed through the API afterwards), reads the provisioned data sources and dashboards
-from the original's directories, and shows on its page that it is a stand-in.
+start only, changed afterwards through the API or by `grafana cli admin reset-admin-password
+--password-from-stdin`), reads the provisioned data sources and dashboards from the original's
+directories, and shows on its page that it is a stand-in.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import re
 import secrets
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,8 @@ PASSWORD = DATA / "admin.json"
 def first_password() -> str:
     file = os.environ.get("GF_SECURITY_ADMIN_PASSWORD__FILE")
     if file:
-        return Path(file).read_text(encoding="utf-8")
+        # The original's entry point reads it by the shell's $(<FILE), which ends so.
+        return Path(file).read_text(encoding="utf-8").rstrip("\n")
     return os.environ.get("GF_SECURITY_ADMIN_PASSWORD") or "admin"
 
 
@@ -103,11 +106,15 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(length) or b"{}")
         if not self.is_admin():
             self.answer(401, {"message": "Invalid username or password"})
-        elif self.path in ("/api/admin/users/1/password", "/api/user/password"):
-            keep_password(body.get("password") or body.get("newPassword"))
-            self.answer(200, {"message": "User password updated"})
-        else:
+        elif self.path != "/api/user/password":
             self.answer(404, {"message": "this stand-in does not know that"})
+        elif not is_password(body.get("oldPassword", "")):
+            self.answer(401, {"message": "invalid old password"})
+        elif body.get("newPassword"):
+            keep_password(body["newPassword"])
+            self.answer(200, {"message": "User password changed"})
+        else:
+            self.answer(400, {"message": "New password is too short"})
 
     def is_admin(self) -> bool:
         scheme, _, given = self.headers.get("Authorization", "").partition(" ")
@@ -130,7 +137,18 @@ class Handler(BaseHTTPRequestHandler):
         """Health checks every few seconds are not worth a line."""
 
 
+def reset_password() -> None:
+    """The original takes the first line alone."""
+    if sys.argv[1:] != ["cli", "admin", "reset-admin-password", "--password-from-stdin"]:
+        raise SystemExit("this stand-in does not know that")
+    keep_password(sys.stdin.readline().rstrip("\n"))
+    print("Admin password changed successfully ✔")
+
+
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        reset_password()
+        raise SystemExit
     if not PASSWORD.exists():
         keep_password(first_password())
     print("this is a stand-in for Grafana", flush=True)

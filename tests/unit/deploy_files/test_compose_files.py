@@ -101,6 +101,12 @@ def test_no_health_check_names_a_secret(core):
         assert "PASSWORD" not in str(service.get("healthcheck"))
 
 
+def test_the_database_is_made_with_a_password_that_nobody_knows(core):
+    environment = core["services"]["db"]["environment"]
+    assert environment["POSTGRES_PASSWORD_FILE"] == "/proc/sys/kernel/random/uuid"
+    assert "POSTGRES_PASSWORD" not in environment
+
+
 def test_images_of_third_parties_are_pinned_to_a_full_version(core):
     for name in ("db", "prometheus", "grafana", "jaeger"):
         image = core["services"][name]["image"]
@@ -198,3 +204,29 @@ def test_every_file_that_is_mounted_is_in_the_repository(core, root):
         for volume in service.get("volumes", []):
             if isinstance(volume, str) and volume.startswith("./"):
                 assert (root / volume.split(":")[0]).exists(), volume
+
+
+def test_what_is_delivered_in_memory_is_taken_out_of_the_environment(root, core, workers):
+    for name, stack in (("core", core), ("workers", workers)):
+        text = (root / f"deploy/tmpfs/{name}.yml").read_text(encoding="utf-8")
+        secret = {"DB_PASSWORD", "JWT_SECRET", "WORKER_TOKEN", "GF_SECURITY_ADMIN_PASSWORD"}
+        secret |= {"JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_UNTIL"}
+        given = {
+            variable
+            for service in stack["services"].values()
+            for variable in service.get("environment", {})
+        }
+        assert set(re.findall(r"^\s+(\w+): !reset null$", text, re.MULTILINE)) == secret & given
+
+
+def test_the_files_in_memory_are_those_that_a_deploy_writes(root):
+    from ktrdr.deployment.commands import delivery
+
+    for name, consumers in (("core", delivery.CORE), ("workers", delivery.WORKERS)):
+        text = (root / f"deploy/tmpfs/{name}.yml").read_text(encoding="utf-8")
+        for consumer in consumers:
+            files = {f"/run/secrets/{file}" for file, _ in consumer.files}
+            assert files <= set(re.findall(r"_FILE: (\S+)", text))
+            assert f"source: /run/ktrdr/ktrdr-{name}/{consumer.name}" in text
+            assert f"{delivery.LABEL}: {consumer.name}" in text
+            assert f"${{{consumer.fingerprint}:-}}" in text

@@ -39,7 +39,7 @@ def test_every_direct_dependency_is_accounted_for_and_no_other(declared, describ
     assert described[which] == declared[which]
 
 
-@pytest.mark.parametrize("name", ["cli", "runtime", "build", "dev", "lab"])
+@pytest.mark.parametrize("name", ["cli", "runtime", "build", "dev", "lab", "bench"])
 def test_every_locked_package_has_hashes_and_no_line_names_an_index(root, name):
     text = (root / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
     for requirement in re.split(r"\n(?=\S)", text):

@@ -72,6 +72,9 @@ def test_every_variable_that_the_cli_names_is_described(root):
     found = set()
     for room in ("cli", "client", "deployment"):
         for file in (root / "ktrdr" / room).rglob("*.py"):
+            # What hooks are told is theirs to read; docs/day.md says it.
+            if file.name == "hooks.py":
+                continue
             text = file.read_text(encoding="utf-8")
             found |= set(re.findall(r'"((?:KTRDR|OP)_[A-Z_]*[A-Z])"', text))
     assert found - described() == set()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 WORKFLOWS = ("test.yml", "image.yml")
+EXAMPLE = "deploy.yml.example"
 
 
 def workflow(root, name):
@@ -19,12 +23,21 @@ def workflow(root, name):
     return {("on" if key is True else key): value for key, value in yaml.safe_load(text).items()}
 
 
-def test_zizmor_finds_nothing_even_when_pedantic(root):
+@pytest.fixture
+def as_on_github(root, tmp_path):
+    """The workflows, with the example switched on as its first lines say."""
+    copy = tmp_path / ".github"
+    shutil.copytree(root / ".github", copy)
+    (copy / "workflows" / EXAMPLE).rename(copy / "workflows" / "deploy.yml")
+    return copy
+
+
+def test_zizmor_finds_nothing_even_when_pedantic(as_on_github):
     done = subprocess.run(
         [
             Path(sys.executable).with_name("zizmor"),
             *("--offline", "--quiet", "--persona", "pedantic", "--format", "plain"),
-            root / ".github",
+            as_on_github,
         ],
         capture_output=True,
         text=True,
@@ -33,7 +46,7 @@ def test_zizmor_finds_nothing_even_when_pedantic(root):
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
+@pytest.mark.parametrize("name", [*WORKFLOWS, EXAMPLE])
 def test_every_action_is_pinned_by_commit_with_its_version_beside_it(root, name):
     text = (root / ".github" / "workflows" / name).read_text(encoding="utf-8")
     used = re.findall(r"uses: (.*)$", text, re.MULTILINE)
@@ -42,7 +55,7 @@ def test_every_action_is_pinned_by_commit_with_its_version_beside_it(root, name)
         assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
+@pytest.mark.parametrize("name", [*WORKFLOWS, EXAMPLE])
 def test_jobs_have_no_more_rights_than_they_name(root, name):
     read = workflow(root, name)
     assert read["permissions"] == {}
@@ -59,7 +72,7 @@ def test_pull_requests_are_tested_and_only_main_publishes(root):
 def test_only_publishing_may_write_and_only_packages(root):
     writing = {
         (name, right)
-        for name in WORKFLOWS
+        for name in (*WORKFLOWS, EXAMPLE)
         for job in workflow(root, name)["jobs"].values()
         for right, level in job["permissions"].items()
         if level == "write"
@@ -88,3 +101,75 @@ def test_both_images_are_published_by_short_commit_and_as_latest(root):
         "}}:latest",
     ]
     assert "GIT_COMMIT=${{ github.sha }}" in push["build-args"]
+
+
+def test_a_deploy_waits_for_its_environment_and_for_the_deploy_before(root):
+    read = workflow(root, EXAMPLE)
+    assert set(read["on"]) == {"workflow_dispatch"}
+    assert read["concurrency"] == {"group": "deploy", "cancel-in-progress": False}
+    assert read["jobs"]["deploy"]["environment"] == "homelab"
+    *others, deploying = read["jobs"]["deploy"]["steps"]
+    assert "secrets." not in str(others)
+    # What somebody typed reaches the script as a variable, never as a part of it.
+    assert "${{" not in deploying["run"]
+
+
+def run_the_deploy(root, tmp_path, key, **changes):
+    """The example's last step with a stand-in for ktrdr, which notes what it is given."""
+    command = tmp_path / "ktrdr/bin/ktrdr"
+    command.parent.mkdir(parents=True)
+    command.write_text(
+        f'#!/bin/sh\nexec >{tmp_path}/noted\necho "$@"; ssh-add -l; env; cat "$KTRDR_SSH_CONFIG"\n'
+    )
+    command.chmod(0o755)
+    step = workflow(root, EXAMPLE)["jobs"]["deploy"]["steps"][-1]
+    given = {
+        "WHAT": "core backend",
+        "KTRDR_DEPLOY_TAG": "",
+        "KNOWN_HOSTS": "backend ssh-ed25519 AAAA\nworkers-b ssh-ed25519 BBBB",
+        "LOGIN": "deploy",
+        "SSH_KEY": key,
+        "OP_SERVICE_ACCOUNT_TOKEN": "ops_x",
+    }
+    assert step["env"].keys() == given.keys()
+    environment = {"PATH": os.environ["PATH"], "RUNNER_TEMP": str(tmp_path), **given, **changes}
+    # As GitHub runs it.
+    return subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(not shutil.which("ssh-agent"), reason="needs the OpenSSH client")
+def test_the_deploy_key_is_in_an_agent_alone_and_only_pinned_hosts_are_known(root, tmp_path):
+    new = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")]
+    subprocess.run(new, check=True)
+    key = (tmp_path / "key").read_text()
+    (tmp_path / "key").unlink()
+    done = run_the_deploy(root, tmp_path, key)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    noted = (tmp_path / "noted").read_text()
+    assert noted.startswith("deploy core backend\n256 SHA256:")
+    assert "StrictHostKeyChecking yes\n" in noted
+    assert (tmp_path / "known_hosts").read_text().splitlines() == [
+        "backend ssh-ed25519 AAAA",
+        "workers-b ssh-ed25519 BBBB",
+    ]
+    assert "PRIVATE KEY" not in "".join(
+        path.read_text() for path in tmp_path.rglob("*") if path.is_file()
+    )
+    (socket,) = re.findall(r"SSH_AUTH_SOCK=(.+)", noted)
+    ended_by = time.monotonic() + 5
+    while Path(socket).exists() and time.monotonic() < ended_by:
+        time.sleep(0.02)
+    assert not Path(socket).exists()
+
+
+@pytest.mark.skipif(not shutil.which("ssh-agent"), reason="needs the OpenSSH client")
+def test_what_is_no_key_ends_the_deploy_before_it_begins(root, tmp_path):
+    done = run_the_deploy(root, tmp_path, "not a key")
+    assert done.returncode != 0
+    assert not (tmp_path / "noted").exists()

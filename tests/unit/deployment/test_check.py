@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import pytest
@@ -15,7 +16,7 @@ from ktrdr.secret import Scrubber, Secret
 from tests.unit.deployment.conftest import Host
 
 GOOD = {
-    name: Secret(f"value-of-{name}" + "x" * 32)
+    name: Secret(hashlib.sha256(name.encode()).hexdigest()[:40])
     for name in ("db_username", "db_password", "jwt_secret", "grafana_password", "ghcr_token")
 }
 REGISTRY = "resolve-image-digests"
@@ -148,6 +149,24 @@ def test_silence_between_hosts_is_a_fault_and_nobody_there_yet_is_not(
     (place,) = [each for each in lab.check() if each.place == "workers B"]
     assert [finding.complaint for finding in place.findings] == [complaint][: bool(complaint)]
     assert place.points[-1].remark == remark
+
+
+def test_somebody_at_work_on_a_host_is_worth_a_remark_and_no_finding(lab) -> None:
+    note = '{"id":"1","who":"me@laptop","reason":"deploy of x","since":"2026-11-23T11:00:00+00:00"}'
+    lab.facts["backend.lab.test"]["lock"] = f"held 12 {note}"
+    report = lab.check()
+    assert complaints(report) == {}
+    (remark,) = [point.remark for place in report for point in place.points if point.remark]
+    assert remark.startswith("somebody works on it: me@laptop, since 2026-11-23 11:00:00 UTC")
+
+
+def test_a_secret_that_can_be_guessed_is_worth_a_remark_without_a_word_of_it(lab) -> None:
+    lab.vault.fields = {**GOOD, "db_password": Secret("password1234")}
+    report = lab.check()
+    assert complaints(report) == {}
+    (remark,) = [point.remark for point in report[0].points if point.remark]
+    assert remark.startswith("db_password is weak: it ")
+    assert "password1234" not in remark
 
 
 def test_hosts_are_told_of_no_secret_but_the_login_for_the_registry(lab) -> None:

@@ -159,7 +159,7 @@ WRONG = [
     (
         "secrets:\n  delivery: file\n",
         2,
-        "secrets.delivery must be 'env', not 'file'",
+        "secrets.delivery must be 'env' or 'tmpfs', not 'file'",
     ),
     (
         "secrets:\n  source: keepass\n",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from ktrdr.deployment.plan import Request, make
 from ktrdr.deployment.preflight import check, findings, read_facts
-from ktrdr.errors import HostNotReady
+from ktrdr.errors import ConfigurationError, HostNotReady
 
 
 @pytest.fixture
@@ -33,6 +35,7 @@ def test_a_good_host_raises_no_complaint(complaints):
         ({"docker": "down"}, "the Docker daemon does not run"),
         ({"docker": "forbidden"}, "deploy may not use Docker"),
         ({"compose": ""}, "Docker Compose is not installed"),
+        ({"lacks": "cmp flock "}, "it has no cmp, no flock"),
         ({"compose": "2.37.3"}, "Docker Compose 2.37.3 is older than 2.38.0"),
         ({"compose": "v2.6.0-rc1"}, "Docker Compose v2.6.0-rc1 is older than 2.38.0"),
         (
@@ -108,3 +111,43 @@ def test_all_faults_are_reported_at_once_with_all_remedies(planned, host_of, clo
 
 def test_facts_are_lines_of_name_and_value():
     assert read_facts("a=1\nnoise\nb=x=y \n") == {"a": "1", "b": "x=y"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"memory": "tmpfs", "swap": "none"}, None),
+        ({"memory": "ramfs", "swap": "/dev/sda2"}, None),
+        (
+            {"memory": "ext2/ext3"},
+            "/run/ktrdr is on a disk (ext2/ext3), so that secrets would be, too",
+        ),
+        (
+            {"memory": "tmpfs", "swap": "/dev/sda2"},
+            (
+                "memory is swapped out to /dev/sda2, which is not known to be encrypted, "
+                "and secrets with it"
+            ),
+        ),
+    ],
+)
+def test_secrets_are_delivered_in_memory_only_where_they_stay_there(
+    inventory, release, stamp, host_of, clock, changes, complaint
+):
+    in_memory = inventory.model_copy(
+        update={"secrets": inventory.secrets.model_copy(update={"delivery": "tmpfs"})}
+    )
+    override = {"deploy/tmpfs/core.yml": b"services: {}"}
+    shipped = replace(release, files={**release.files, **override})
+    plan = make(in_memory, Request(target="core"), shipped, stamp)
+    facts = host_of(plan).facts | changes
+    found = [finding.complaint for finding in findings(plan, facts, now=clock.now())]
+    assert found == ([complaint] if complaint else [])
+
+
+def test_a_release_that_cannot_deliver_in_memory_is_refused(inventory, release, stamp):
+    in_memory = inventory.model_copy(
+        update={"secrets": inventory.secrets.model_copy(update={"delivery": "tmpfs"})}
+    )
+    with pytest.raises(ConfigurationError, match=r"has no deploy/tmpfs/core\.yml"):
+        make(in_memory, Request(target="core"), release, stamp)

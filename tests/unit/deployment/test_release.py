@@ -49,8 +49,12 @@ def test_any_tag_is_refused_or_plain_enough_for_a_command_line(tag):
 
 
 def test_monitoring_goes_to_the_core_host_alone():
-    assert shipped_paths("core")[2:] == ("deploy/db/", "monitoring/")
-    assert shipped_paths("workers") == ("docker-compose.workers.yml", ".env.workers")
+    assert shipped_paths("core")[2:] == ("deploy/tmpfs/core.yml", "deploy/db/", "monitoring/")
+    assert shipped_paths("workers") == (
+        "docker-compose.workers.yml",
+        ".env.workers",
+        "deploy/tmpfs/workers.yml",
+    )
 
 
 def test_a_changed_file_changes_the_hash_of_what_mounts_it_and_no_other(release):

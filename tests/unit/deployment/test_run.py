@@ -33,7 +33,7 @@ SECRETS = {
     name: Secret(f"value-of-{name.lower()}")
     for name in (
         *("DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD"),
-        *("WORKER_TOKEN", "DOCKER_AUTH_CONFIG"),
+        *("WORKER_TOKEN", "DOCKER_AUTH_CONFIG", "DB_PASSWORD_VERIFIER"),
     )
 }
 LOCK, CHECK, FETCH, APPLY, VERIFY, RECORD = (
@@ -91,9 +91,8 @@ class Watched:
         """What was recorded last."""
         (script,) = [text for text in self.scripts if RECORD in text][-1:]
         line = next(line for line in script.splitlines() if RECORD in line)
-        found: dict[str, Any] = json.loads(
-            line.partition("'")[2].partition("' >>")[0].partition("' '")[2]
-        )
+        text = line.partition("'")[2].partition("' >>")[0].partition("' '")[2]
+        found: dict[str, Any] = json.loads(text)
         return found
 
 
@@ -127,10 +126,13 @@ def test_secrets_are_in_the_scripts_that_need_them_and_in_no_other(watched) -> N
             fetch,
             {"DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD", "DOCKER_AUTH_CONFIG"},
         ),
-        (apply, {"DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD"}),
+        (
+            apply,
+            {"DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD", "DB_PASSWORD_VERIFIER"},
+        ),
         (verify, set()),
     ):
-        held = {name for name, value in SECRETS.items() if value.reveal() in script}
+        held = {name for name, value in SECRETS.items() if f"={value.reveal()}\n" in script}
         assert held == names
 
 
@@ -367,6 +369,19 @@ def test_the_way_back_pins_images_to_the_digests_that_ran(failing) -> None:
         "docker tag ghcr.io/ktrdr/ktrdr-backend@sha256:old ghcr.io/ktrdr/ktrdr-backend:sha-0000001"
     )
     assert pinned in fetched
+
+
+def test_a_host_whose_docker_went_away_is_put_right_when_the_way_back_fails_too(failing) -> None:
+    watch = failing()
+    away = Answer(exit_code=1, stderr="Cannot connect to the Docker daemon. Is it running?")
+    watch.transport.answer(away, containing=VERIFY)
+    watch.runner.prepare()
+    watch.transport.answer(away, containing=FETCH)
+    result = watch.runner.carry_out()
+    assert isinstance(result.error, HostNotReady)
+    assert not result.restored.outcome.is_good
+    assert any("\nrecover 8" in script for script in watch.scripts)
+    assert watch.ended()["outcome"] == "failed"
 
 
 def test_the_very_release_that_failed_is_not_gone_back_to(failing) -> None:

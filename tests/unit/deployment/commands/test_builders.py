@@ -7,7 +7,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from ktrdr.deployment.commands import docker, host
+from ktrdr.deployment.commands import delivery, docker, host
 from ktrdr.deployment.commands import release as files
 from ktrdr.deployment.commands.compose import Compose, unless_images_are_there
 
@@ -149,3 +149,25 @@ def test_an_empty_directory_of_the_hosts_own_disk_is_no_mount(tmp_path: Path) ->
     on_root = Path("/").stat().st_dev == tmp_path.stat().st_dev
     said = sh(host.facts("/tmp", str(tmp_path), shared_is_mounted=True)).stdout
     assert ("shared=not-mounted" in said) == on_root
+
+
+def test_what_overrides_a_compose_file_follows_it() -> None:
+    in_memory = Compose("p", "/d", "/d", "f.yml", ".env", overrides=("deploy/tmpfs/f.yml",))
+    assert "-f /d/f.yml -f /d/deploy/tmpfs/f.yml --env-file /d/.env config" in in_memory.hashes()
+
+
+def test_a_host_says_which_files_in_memory_are_there(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(delivery, "ROOT", str(tmp_path))
+    (tmp_path / "ktrdr-core/backend").mkdir(parents=True)
+    script = delivery.presence("ktrdr-core")
+    listed = "printf 'grafana\\nbackend\\nbackend\\n'"
+    script = script.replace(script[script.index("docker") : script.index(" | sort")], listed)
+    said = sh(script).stdout.splitlines()
+    assert said == ["present backend", "absent grafana"]
+
+
+def test_a_host_says_what_its_memory_is(tmp_path: Path) -> None:
+    facts = host.facts("/tmp", "/tmp", shared_is_mounted=False)
+    said = sh(f"{facts}\n{delivery.memory()}").stdout
+    assert "\nmemory=" in said
+    assert "\nswap=" in said

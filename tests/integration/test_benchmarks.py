@@ -1,4 +1,4 @@
-"""`make bench-runtime` runs and says what it should; how fast anything is, is not tested here."""
+"""Benchmarks run and say what they should; how fast anything is, is not tested here."""
 
 from __future__ import annotations
 
@@ -9,18 +9,26 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.runtime.__main__ import MEASUREMENTS
+from benchmarks.deploy.__main__ import MEASUREMENTS as OF_DEPLOYS
+from benchmarks.runtime.__main__ import MEASUREMENTS as OF_THE_RUNTIME
 
 ROOT = Path(__file__).parents[2]
+# The others of a deploy's need the lab, and half a gigabyte of what is compared with.
+WITHOUT_LAB = [("deploy", name) for name in OF_DEPLOYS if name in ("start-up", "crowd")]
 
 
-@pytest.mark.parametrize("name", MEASUREMENTS)
+@pytest.mark.parametrize(
+    ("benchmark", "name"), [*(("runtime", name) for name in OF_THE_RUNTIME), *WITHOUT_LAB]
+)
 def test_every_measurement_gives_a_table_and_says_whether_its_goals_are_met(
-    name: str, tmp_path: Path
+    benchmark: str, name: str, tmp_path: Path
 ) -> None:
     written = tmp_path / "figures.json"
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.runtime", "--quick", "--only", name, "--json", written],
+        [
+            *(sys.executable, "-m", f"benchmarks.{benchmark}", "--quick", "--only", name),
+            *("--json", written),
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

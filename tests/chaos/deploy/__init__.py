@@ -1,0 +1,1 @@
+"""`make chaos-deploy`: deploys in the lab while something breaks, each looked at afterwards."""

@@ -1,0 +1,94 @@
+"""Which fault strikes which deploy, when and where: decided by a seed, so that it can be again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from tests.chaos.deploy.faults import FAULTS
+
+# The steps as the operator sees them, each with how far into it a fault may come (s). The lock is
+# taken while the host is checked; nothing tells of the record but the end of the step before.
+STEPS: dict[str, tuple[float, float]] = {
+    "read secrets": (0.0, 0.15),
+    "lock": (0.0, 0.4),
+    "check": (0.3, 0.9),
+    "fetch": (0.0, 1.5),
+    "apply": (0.0, 4.0),
+    "verify": (0.0, 6.0),
+    "record": (0.0, 0.25),
+}
+# Of ten deploys so many are of a node's workers; the others are of the backend, and of all hosts.
+_TARGETS = ("B", "C", "B", "C", "B", "C", "B", "C", "core", "core")
+_EVERY_ALL = 15
+
+
+@dataclass(frozen=True)
+class Case:
+    """One deploy with one fault.
+
+    Attributes:
+        seed: What all of it follows from, together with the number.
+        number: Its place in the schedule, from 1.
+        fault: Its name.
+        step: The step it strikes in.
+        into_s: How far into the step (s).
+        target: B, C, core (its backend) or all.
+    """
+
+    seed: int
+    number: int
+    fault: str
+    step: str
+    into_s: float
+    target: str
+
+    @property
+    def dice(self) -> random.Random:
+        """What else is left to chance follows from this."""
+        return random.Random(f"{self.seed}:{self.number}")
+
+    def __str__(self) -> str:
+        where = {"core": "core backend", "all": "all"}.get(self.target, f"workers {self.target}")
+        return f"{self.number:3} {where:12} {self.fault}, {self.into_s:.2f} s into {self.step}"
+
+
+def schedule(seed: int) -> Iterator[Case]:
+    """Cases without end: every fault in every step of its own once, in some order, then again."""
+    number, turn = 0, 0
+    while True:
+        dice = random.Random(f"{seed}/{turn}")
+        pairs = [(name, step) for name, fault in FAULTS.items() for step in fault.steps]
+        for name, step in dice.sample(pairs, len(pairs)):
+            number += 1
+            yield Case(
+                seed=seed,
+                number=number,
+                fault=name,
+                step=step,
+                into_s=round(dice.uniform(*STEPS[step]), 2),
+                target=_target(name, number, dice),
+            )
+        turn += 1
+
+
+def one_of_each(seed: int, *, leave_out: Iterable[str] = ()) -> list[Case]:
+    """The first case of every fault that is played on a worker node."""
+    names = [name for name in FAULTS if name not in leave_out]
+    found: dict[str, Case] = {}
+    for case in schedule(seed):
+        if case.fault in names and case.target in ("B", "C"):
+            found.setdefault(case.fault, case)
+        if len(found) == len(names):
+            break
+    return list(found.values())
+
+
+def _target(name: str, number: int, dice: random.Random) -> str:
+    fault = FAULTS[name]
+    if fault.workers_only:
+        return dice.choice(("B", "C"))
+    if number % _EVERY_ALL == 0 and not fault.one_host:
+        return "all"
+    return dice.choice(_TARGETS)

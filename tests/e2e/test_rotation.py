@@ -1,0 +1,264 @@
+"""A changed vault and a running stack: what follows, what does not restart, and who is not told."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import signal
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lab import registries
+from tests.e2e.conftest import ODD, Lab, Ran
+from tests.e2e.leaks import leaks_in
+
+# Whether a password opens the database, asked as a worker would ask: over the network.
+OPENS = """
+import json, os, sys, psycopg
+try:
+    psycopg.connect(host="db", dbname="ktrdr", user=os.environ["DB_USER"],
+                    password=sys.stdin.read()).close()
+    print(json.dumps(True))
+except psycopg.OperationalError:
+    print(json.dumps(False))
+"""
+
+
+HEALTH = """
+import urllib.request
+print(urllib.request.urlopen("http://127.0.0.1:8000/api/v1/health").read().decode())
+"""
+
+
+class Turn:
+    """One vault after another, on one stack."""
+
+    def __init__(self, lab: Lab, place: Path) -> None:
+        self.lab, self.place = lab, place
+        self.fields = dict(lab.fields)
+        self.env: dict[str, str] = {}
+
+    def to(self, **changes: str) -> None:
+        """Changes fields in the vault."""
+        self.fields |= changes
+        self.env = self.lab.write_vault(self.place / "vault.json", self.fields)
+
+    def deploy(self, *what: str) -> Ran:
+        """Deploys from this vault."""
+        return self.lab.good("deploy", *what, "--yes", env=self.env)
+
+    def everything(self) -> None:
+        """Deploys all hosts."""
+        for what in (("core", "all"), ("workers", "B"), ("workers", "C")):
+            self.deploy(*what)
+
+
+@pytest.fixture
+def turn(lab: Lab, tmp_path: Path) -> Iterator[Turn]:
+    """A vault to change; afterwards the stack follows the tests' own again."""
+    turning = Turn(lab, tmp_path)
+    yield turning
+    registries.allow(lab.fields["ghcr_token"])
+    turning.env = {}
+    turning.everything()
+    lab.good("token", "create", "--role", "operator", "--save")
+
+
+def password(kind: str) -> str:
+    return f"{kind}-{secrets.token_hex(6)}{ODD}-end"
+
+
+def opens(lab: Lab, password: str) -> bool:
+    command = ["docker", "exec", "-i", "ktrdr-lab-core", "docker", "exec", "-i"]
+    done = subprocess.run(
+        [*command, "ktrdr-core-backend-1", "python3", "-c", OPENS],
+        input=password.encode(),
+        capture_output=True,
+        check=True,
+    )
+    return bool(json.loads(done.stdout))
+
+
+def psql(lab: Lab, statement: str) -> str:
+    shell = 'exec psql -qAtX -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "$1"'
+    return lab.on("core", "docker", "exec", "ktrdr-core-db-1", "sh", "-c", shell, "-", statement)
+
+
+def grafana_says(lab: Lab, password: str) -> int:
+    login = base64.b64encode(f"admin:{password}".encode()).decode()
+    asked = urllib.request.Request(
+        f"{lab.env['KTRDR_LAB_GRAFANA_URL']}/api/org", headers={"Authorization": f"Basic {login}"}
+    )
+    try:
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def started(lab: Lab, key: str) -> dict[str, tuple[str, str]]:
+    return {
+        name: (each["Id"], each["State"]["StartedAt"]) for name, each in lab.inspect(key).items()
+    }
+
+
+@contextmanager
+def everything_logged(lab: Lab) -> Iterator[list[str]]:
+    """A server that logs all it can, and what it shows of running statements meanwhile."""
+    seen: list[str] = []
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            try:
+                seen.append(psql(lab, "SELECT query FROM pg_stat_activity"))
+            except Exception as error:
+                seen.append(f"not to be asked: {type(error).__name__}")
+
+    for setting in ("log_statement = 'all'", "log_min_duration_statement = 0"):
+        psql(lab, f"ALTER SYSTEM SET {setting}")
+    psql(lab, "SELECT pg_reload_conf()")
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        looking.join()
+        psql(lab, "ALTER SYSTEM RESET ALL")
+        psql(lab, "SELECT pg_reload_conf()")
+
+
+def test_a_changed_database_password_is_the_roles_and_the_database_does_not_restart(
+    turn: Turn,
+) -> None:
+    lab, before = turn.lab, started(turn.lab, "core")
+    turn.to(db_password=password("db"))
+    with everything_logged(lab) as seen:
+        ran = turn.deploy("core", "all")
+    after = started(lab, "core")
+    assert {name for name in before if before[name] != after[name]} == {"backend"}
+    assert opens(lab, turn.fields["db_password"])
+    assert not opens(lab, lab.fields["db_password"])
+    assert (
+        "the workers still have the former db_password: run `ktrdr deploy workers all`" in ran.err
+    )
+    log = lab.on("core", "sh", "-c", "docker logs ktrdr-core-db-1 2>&1")
+    assert "pg_stat_activity" in log, "the log does hold statements"
+    assert len(seen) > 5
+    for place in (log, *seen, ran.text):
+        assert leaks_in(place, {**turn.fields, "db_username": "\0"}) == []
+    assert "ALTER ROLE" not in log
+    for node in "BC":
+        turn.deploy("workers", node)
+    assert {each["status"] for each in lab.good("workers", "list", "--json").json} == {"available"}
+
+
+def test_a_changed_grafana_password_is_its_administrators(turn: Turn) -> None:
+    lab, before = turn.lab, started(turn.lab, "core")
+    turn.to(grafana_password=password("gf"))
+    turn.deploy("core", "all")
+    after = started(lab, "core")
+    assert {name for name in before if before[name] != after[name]} == {"grafana"}
+    assert grafana_says(lab, turn.fields["grafana_password"]) == 200
+    assert grafana_says(lab, lab.fields["grafana_password"]) == 401
+    log = lab.on("core", "sh", "-c", "docker logs ktrdr-core-grafana-1 2>&1")
+    assert leaks_in(log, {"grafana_password": turn.fields["grafana_password"]}) == []
+
+
+def test_tokens_of_before_stay_good_and_new_ones_are_signed_with_the_new_secret(turn: Turn) -> None:
+    lab, before = turn.lab, started(turn.lab, "core")
+    turn.to(jwt_secret=f"jwt-{secrets.token_hex(16)}{ODD}-end")
+    ran = turn.deploy("core", "all")
+    after = started(lab, "core")
+    assert {name for name in before if before[name] != after[name]} == {"backend"}
+    assert "tokens signed with the former jwt_secret are good for 24 h more" in ran.err
+    listed = lab.good("workers", "list", "--json").json
+    assert {each["status"] for each in listed} == {"available"}, "they too have old tokens"
+    new = lab.good("token", "create", "--role", "reader", env=turn.env).out.strip()
+    assert lab.good("workers", "list", "--json", env={"KTRDR_TOKEN": new}).json
+    again = turn.deploy("core", "all")
+    assert "Nothing changed" in again.out, "the overlap is no change"
+    for node in "BC":
+        assert "recreated" in turn.deploy("workers", node).out
+    ended = turn.deploy("core", "backend", "--set", "secrets.overlap_hours=0")
+    assert "recreated" in ended.out
+    assert lab.ktrdr("workers", "list").code == 4, "a token of before is no longer good"
+    assert lab.good("workers", "list", env={"KTRDR_TOKEN": new}).out
+
+
+def test_a_changed_registry_token_is_what_the_next_pull_logs_in_with(
+    turn: Turn, moving_tag: str
+) -> None:
+    turn.to(ghcr_token=f"ghp-{secrets.token_hex(6)}-end")
+    registries.allow(turn.fields["ghcr_token"])
+    refused = turn.lab.ktrdr("deploy", "core", "backend", "--tag", moving_tag)
+    assert refused.code == 7
+    assert "the registry refuses the login" in refused.err
+    turn.deploy("core", "backend", "--tag", moving_tag)
+
+
+def test_another_user_name_is_refused_before_anything_changes(turn: Turn) -> None:
+    lab, before = turn.lab, started(turn.lab, "core")
+    turn.to(db_username="somebody else")
+    ran = lab.ktrdr("deploy", "core", "all", env=turn.env)
+    assert ran.code == 4
+    assert "db_username was changed in the vault, and the database on" in ran.err
+    assert started(lab, "core") == before
+    assert ".ktrdr-staging" not in lab.on("core", "ls", "-a", "/opt/ktrdr-core")
+
+
+def kept(lab: Lab) -> str:
+    return psql(lab, "SELECT rolpassword FROM pg_authid WHERE rolname = CURRENT_USER")
+
+
+def killed_after_the_role_changed(turn: Turn) -> bool:
+    """Kills a deploy once the role has its new password; whether the backend was still the old."""
+    lab, verifier = turn.lab, kept(turn.lab)
+    backend = started(lab, "core")["backend"]
+    with lab.start("deploy", "core", "all", "--yes", **turn.env) as process:
+        while kept(lab) == verifier:
+            assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+    deadline = time.monotonic() + 60
+    while lab.on("core", "pgrep", "-fc", "docker compose", check=False).strip() != "0":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return started(lab, "core").get("backend") == backend
+
+
+def test_a_deploy_that_is_killed_behind_the_roles_change_is_finished_by_the_next(
+    turn: Turn,
+) -> None:
+    for _ in range(4):
+        turn.to(db_password=password("db"), grafana_password=password("gf"))
+        if killed_after_the_role_changed(turn):
+            break
+    else:
+        pytest.fail("the deploy was always quicker than the signal")
+    assert opens(turn.lab, turn.fields["db_password"]), "the role has it, the backend has not"
+    turn.deploy("core", "all")
+    assert grafana_says(turn.lab, turn.fields["grafana_password"]) == 200
+    health = turn.lab.inside("core", "backend", HEALTH)
+    assert health["database"] == "ok"
+
+
+def test_a_vault_that_is_put_back_after_such_a_kill_is_followed_back(turn: Turn) -> None:
+    former = turn.fields["db_password"]
+    for _ in range(4):
+        turn.to(db_password=password("db"))
+        if killed_after_the_role_changed(turn):
+            break
+    turn.to(db_password=former)
+    turn.deploy("core", "all")
+    assert opens(turn.lab, former)
