@@ -246,6 +246,10 @@ def told(plan: Plan) -> list[tuple[Any, dict[str, Any]]]:
             events.LogTail("db", ("one", "two")),
             {"event": "log", "service": "db", "lines": ["one", "two"]},
         ),
+        (
+            events.HookSaid("pre-deploy", "go on"),
+            {"event": "hook", "hook": "pre-deploy", "line": "go on"},
+        ),
         (events.Warned("careful"), {"event": "warning", "message": "careful"}),
         (
             events.Restoring(plan.entry, "it is sick"),
