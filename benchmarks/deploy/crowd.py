@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 import secrets
 import shlex
 import shutil
+import statistics
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -48,25 +51,31 @@ def fifty_and_three(ground: Ground, most: int, rounds: int) -> Outcome:
                 taken[size].append(timed(partial(nodes.deploy, size)))
         outcome = Outcome("nothing to change, three nodes and many", _COLUMNS)
         for size in sizes:
-            samples, count = Samples(taken[size]), nodes.counted(size)
+            samples, own = Samples(taken[size]), statistics.median(nodes.processor_s[size])
             figures = [f"{samples.percentile(share) / 1000:.2f}" for share in (0, 0.5, 1)]
-            counts = [str(each) for each in count]
-            outcome.rows.append([f"{size} nodes", str(rounds), *figures, *counts])
+            counts = [str(each) for each in nodes.counted(size)]
+            outcome.rows.append([f"{size} nodes", str(rounds), *figures, f"{own:.2f}", *counts])
     times = ratio(Samples(taken[most]), Samples(taken[3]))
     outcome.goals = [Goal(f"{most} nodes against 3", 3, times, "times")]
     outcome.notes = [
-        "ssh and sshd are real; Docker and the backend are stand-ins; all of it is here"
+        "ssh and sshd are real; Docker and the backend are stand-ins; all of it is here",
+        "own: what ktrdr, op and the ssh clients took of the processors; the rest is the nodes'",
     ]
     return outcome
 
 
-_COLUMNS: Final = ("", "n", "min s", "p50 s", "max s", "connections", "commands")
+_COLUMNS: Final = ("", "n", "min s", "p50 s", "max s", "own s", "connections", "commands")
 
 
 class Crowd:
-    """Nodes that answer, and the files that `ktrdr` needs to deploy to some of them."""
+    """Nodes that answer, and the files that `ktrdr` needs to deploy to some of them.
+
+    Attributes:
+        processor_s: By the number of nodes, what each deploy took of the processors here (s).
+    """
 
     def __init__(self, directory: Path, servers: Sequence[Sshd], api_url: str) -> None:
+        self.processor_s: defaultdict[int, list[float]] = defaultdict(list)
         self._directory = directory
         self._servers = servers
         self._env = _environment(directory, servers, api_url)
@@ -77,9 +86,11 @@ class Crowd:
         if not inventory.exists():
             inventory.write_text(yaml.safe_dump(_inventory(self._directory, size)))
         command = (KTRDR, "deploy", "workers", "all", "--tag", TAG, "--inventory", str(inventory))
+        before = _processor_s()
         done = subprocess.run(
             command, cwd=ROOT, env=self._env, stdin=subprocess.DEVNULL, capture_output=True
         )
+        self.processor_s[size].append(_processor_s() - before)
         said = (done.stdout + done.stderr).decode()
         assert done.returncode == 0, said[-4000:]
         assert "warning" not in said, said[-4000:]
@@ -94,6 +105,12 @@ class Crowd:
     def _counts(self) -> tuple[int, int]:
         said = "".join((each.directory / "sshd.log").read_text() for each in self._servers)
         return said.count("Accepted publickey"), said.count("Starting session")
+
+
+def _processor_s() -> float:
+    """What all children that have ended took; servers that still run are none of them."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @contextmanager

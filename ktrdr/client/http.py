@@ -77,6 +77,9 @@ class Connection:
             headers=headers,
             timeout=httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             transport=transport,
+            # To load the certificates of all authorities takes longer than to ask. Where no TLS is
+            # spoken none is checked; and no redirect is followed to where it is.
+            verify=not api_url.startswith("http://"),
             # What is between us and a host of the homelab is the homelab's own network.
             trust_env=False,
         )

@@ -10,26 +10,18 @@ import time
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 
 from tests.chaos.deploy import account
 from tests.chaos.deploy.cases import Case, schedule
 from tests.chaos.deploy.ground import ground, run
 from tests.chaos.deploy.play import Ended
+from tests.chaos.report import show_by_fault
 
 
 def show(ended: Sequence[Ended], console: Console) -> None:
     """Prints the table, and whatever must not be."""
-    table = Table(box=None, header_style="bold")
-    table.add_column("fault")
-    for title in account.COLUMNS:
-        table.add_column(title, justify="right")
-    for row in account.table(ended):
-        table.add_row(*row)
-    console.print(table)
-    for each in ended:
-        for problem in each.problems:
-            console.print(f"[red]{each.case.number:3}: {problem}[/]", soft_wrap=True)
+    problems = [f"{each.case.number}: {problem}" for each in ended for problem in each.problems]
+    show_by_fault(console, account.COLUMNS, account.table(ended), problems)
 
 
 def _chosen(asked: argparse.Namespace) -> list[Case]:

@@ -36,8 +36,7 @@ def ground(*, raise_lab: bool = True) -> Iterator[Ground]:
     registry = BrokenRegistry()
     try:
         found = Ground(all_hosts(), _environment(), fields, registry, directory)
-        for host in found.hosts.values():
-            _make_whole(host, found)
+        make_whole(found)
         yield found
     finally:
         registry.close()
@@ -46,7 +45,10 @@ def ground(*, raise_lab: bool = True) -> Iterator[Ground]:
 
 
 def run(cases: Iterable[Case], found: Ground, say: Callable[[str], None]) -> list[Ended]:
-    """Plays cases: those of the worker nodes side by side, and then the others."""
+    """Plays cases: those of the worker nodes side by side, and then those that the core is in.
+
+    A node's workers are not well without the core: what breaks it would break their deploys, too.
+    """
     cases = list(cases)
     lanes = [[case for case in cases if case.target == key] for key in ("B", "C")]
     with ThreadPoolExecutor(len(lanes)) as pool:
@@ -78,6 +80,12 @@ def _one(case: Case, found: Ground, say: Callable[[str], None]) -> Ended:
     return ended
 
 
+def make_whole(found: Ground) -> None:
+    """Deploys a good version to every host that runs another."""
+    for host in found.hosts.values():
+        _make_whole(host, found)
+
+
 def _make_whole(host: Host, found: Ground) -> None:
     """A deploy of one of the good versions, unless that is what runs."""
     if host.tags() & set(images.GOOD) and len(host.tags()) == 1:
@@ -86,13 +94,13 @@ def _make_whole(host: Host, found: Ground) -> None:
         tag = images.GOOD[0]
     what = ("core", "all") if host.node.key == "core" else ("workers", host.node.key)
     directory = Path(tempfile.mkdtemp(prefix="first-", dir=found.directory))
-    command = Running(("deploy", *what, "--tag", tag), found.env, directory, "deploy")
+    command = Running(("deploy", *what, "--tag", tag, "--yes"), found.env, directory, "deploy")
     if command.wait():
-        raise AssertionError(f"the lab cannot be made whole: {command.output}")
+        raise AssertionError(f"the lab cannot be made whole: {command.complaint}")
 
 
 def _environment() -> dict[str, str]:
-    env = {**demo.environment(), "PYTHONWARNINGS": "error"}
+    env = demo.environment()
     for name in ("DOCKER_HOST", "KTRDR_TOKEN", "NO_COLOR", "FORCE_COLOR"):
         env.pop(name, None)
     return env

@@ -251,7 +251,8 @@ def _untrue(
     last = entries[-1] if entries else None
     if last and last.outcome.is_good and tags != {last.tag}:
         found.append(f"the history says that {last.tag} runs, but it is {tags}")
-    if ended.code == 0 and not scene.others and not (last and last.outcome.is_good):
+    untold = fault.cuts_off and "could not be told" in scene.running.output
+    if ended.code == 0 and not (scene.others or untold or (last and last.outcome.is_good)):
         found.append(f"the command ended well, and the history says {last and last.outcome}")
     if ended.code == 0 and not scene.others and tags != {scene.tag}:
         found.append(f"the command ended well, and {tags} run")

@@ -371,6 +371,19 @@ def test_the_way_back_pins_images_to_the_digests_that_ran(failing) -> None:
     assert pinned in fetched
 
 
+def test_a_host_whose_docker_went_away_is_put_right_when_the_way_back_fails_too(failing) -> None:
+    watch = failing()
+    away = Answer(exit_code=1, stderr="Cannot connect to the Docker daemon. Is it running?")
+    watch.transport.answer(away, containing=VERIFY)
+    watch.runner.prepare()
+    watch.transport.answer(away, containing=FETCH)
+    result = watch.runner.carry_out()
+    assert isinstance(result.error, HostNotReady)
+    assert not result.restored.outcome.is_good
+    assert any("\nrecover 8" in script for script in watch.scripts)
+    assert watch.ended()["outcome"] == "failed"
+
+
 def test_the_very_release_that_failed_is_not_gone_back_to(failing) -> None:
     watch = failing(tag=TAG)
     watch.runner.prepare()
