@@ -46,7 +46,7 @@ class Screens:
         _quietly("deploy", "all", "--yes", "--tag", self.before)
         with _terminal("deploy", "all") as terminal:
             _draw(terminal.when(r"fetch the release +\d"), "deploy-start")
-            _draw(terminal.when(r"^core +.* wait until healthy +\d"), "deploy-middle")
+            _draw(terminal.when(r"^core +.* wait until healthy +[2-9]"), "deploy-middle")
             _draw(terminal.after(), "deploy")
 
     def rollback(self) -> None:
@@ -60,27 +60,33 @@ class Screens:
 
     def status(self) -> None:
         """What runs, from the backend's side and from the hosts'."""
-        for words in (["status"], ["deploy", "status"], ["deploy", "history", "workers", "B"]):
+        for words in (["status"], ["deploy", "status"]):
             with _terminal(*words) as terminal:
-                _draw(terminal.after(), "-".join(words[:2]))
+                _draw(terminal.after(), "-".join(words))
 
     def check(self) -> None:
         """All well; and several things wrong at once."""
-        with _terminal("deploy", "check") as terminal:
+        # In a checkout at home, wherever this one is.
+        home, checkout = self.place, self.place / "ktrdr"
+        run("git", "clone", "--quiet", str(ROOT), str(checkout))
+        with _terminal("deploy", "check", cwd=checkout, HOME=str(home)) as terminal:
             _draw(terminal.after(), "deploy-check")
         fields = {name: vault.field(name) for name in ("db_username", "db_password", "ghcr_token")}
         path = self.place / "vault.json"
         vault.write(path, {**fields, "jwt_secret": "short", "grafana_password": ""})
         slips = ["--set", "core.ports.grafana=22", "--set", "workers.B.host=nobody"]
-        shown = "ktrdr deploy check"
         with _terminal(
-            "deploy", "check", *slips, shown=shown, KTRDR_LAB_VAULT=str(path)
+            *("deploy", "check", *slips),
+            cwd=checkout,
+            shown="ktrdr deploy check",
+            HOME=str(home),
+            KTRDR_LAB_VAULT=str(path),
         ) as terminal:
             _draw(terminal.after(), "deploy-check-findings")
 
     def diff(self) -> None:
         """What a commit would change that alerts later and says more."""
-        checkout = self.place / "checkout"
+        checkout = self.place / "changed"
         run("git", "clone", "--quiet", str(ROOT), str(checkout))
         settings, rules = checkout / ".env.core", checkout / "monitoring/rules/ktrdr.yml"
         settings.write_text(settings.read_text().replace("LOG_LEVEL=INFO", "LOG_LEVEL=DEBUG"))

@@ -60,7 +60,7 @@ def points(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterator[P
     if facts.get("docker", "missing") != "missing":
         compose = facts.get("compose", "")
         yield Point("Compose", compose.lstrip("v"), tuple(_compose(compose)))
-    yield Point("programs", "", tuple(_programs(facts)))
+    yield Point("programs", "all there", tuple(_programs(facts)))
     yield Point("work directory", workdir, tuple(_workdir(facts, workdir)))
     yield Point("disk", _free(facts), tuple(_disk(facts, plan)))
     yield Point("shared directory", shared, tuple(_shared(facts, plan)))

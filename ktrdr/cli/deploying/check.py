@@ -62,14 +62,14 @@ def _report(
     except KtrdrError as error:
         points = (*laptop.programs(SshProgram().executable), *laptop.checkout(around, tag))
         fault = Point("inventory", findings=(Finding.of(error),))
-        yield Checked("laptop", str(around.root), (*points, fault))
+        yield Checked("laptop", _shown(around.root), (*points, fault))
         return
     places = chosen(known, hosts)
     plans, planning = _plans(places, known, around, tag)
     program = ssh_program(known)
     points = (*laptop.programs(program.executable), *laptop.checkout(around, tag))
     counted = Point("inventory", f"{len(places)} host{'' if len(places) == 1 else 's'}")
-    yield Checked("laptop", str(around.root), (*points, counted, *planning))
+    yield Checked("laptop", _shown(around.root), (*points, counted, *planning))
     scrubber = Scrubber()
     with SshTransport(program, scrubber=scrubber) as transport:
         yield from Checker(known, plans, source_of(known.secrets), transport, scrubber).all()
@@ -77,6 +77,12 @@ def _report(
         if place not in plans:
             unseen = Point("not looked at", remark="not looked at: there is nothing to deploy")
             yield Checked(place.name, place.host, (unseen,))
+
+
+def _shown(path: Path) -> str:
+    """A path as people write it."""
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
 
 
 def _plans(

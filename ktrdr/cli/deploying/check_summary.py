@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any, Final
 
@@ -22,11 +22,10 @@ def show(console: Console, report: Sequence[Checked]) -> None:
     for number, checked in enumerate(report):
         if number:
             console.print()
-        heading = Text(checked.place, style="bold").append(f"  {checked.about}", style="dim")
-        console.print(heading, soft_wrap=True)
+        console.print(Text.assemble((checked.place, "bold"), (f"  {checked.about}", "dim")))
         well = [point for point in checked.points if not point.findings and not point.remark]
         if well:
-            _line(console, "✓", "green", _joined(well))
+            _lines(console, "✓", "green", _filled(well, console.width - _INDENT))
         for remark in dict.fromkeys(point.remark for point in checked.points if point.remark):
             _line(console, "!", "yellow", Text(remark))
         for remedy, findings in groupby(checked.findings, key=lambda each: each.remedy):
@@ -81,17 +80,26 @@ def _finding(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _joined(points: Sequence[Point]) -> Text:
-    texts = [Text(point.name) for point in points]
-    for text, point in zip(texts, points, strict=True):
-        if point.detail:
-            text.append(f" {point.detail}", style="dim")
-    return Text(" · ").join(texts)
+def _filled(points: Sequence[Point], width: int) -> list[Text]:
+    """The points in lines that are not longer than the width, unless a single one is."""
+    lines: list[Text] = []
+    for number, point in enumerate(points):
+        text = Text.assemble(point.name, (f" {point.detail}" if point.detail else "", "dim"))
+        text.append(" ·" if number < len(points) - 1 else "")
+        if lines and lines[-1].cell_len + 1 + text.cell_len <= width:
+            lines[-1].append(" ").append_text(text)
+        else:
+            lines.append(text)
+    return lines
 
 
 def _line(console: Console, sign: str, style: str, text: Text) -> None:
-    """A line under its sign; what is too long for the terminal goes on beneath its beginning."""
-    for number, line in enumerate(text.wrap(console, console.width - _INDENT)):
+    """A sentence under its sign; what is too long goes on beneath its beginning."""
+    _lines(console, sign, style, text.wrap(console, console.width - _INDENT))
+
+
+def _lines(console: Console, sign: str, style: str, lines: Iterable[Text]) -> None:
+    for number, line in enumerate(lines):
         line.rstrip()
-        begin = Text(f"  {sign} " if number == 0 else " " * _INDENT, style=style)
+        begin = Text.assemble("  ", (sign, style), " ") if number == 0 else Text(" " * _INDENT)
         console.print(begin.append_text(line), soft_wrap=True)

@@ -29,19 +29,19 @@ _FILE_STYLES: Final = {"+": "green", "-": "red", "~": "yellow"}
 
 def show(console: Console, found: Sequence[Difference], *, full: bool) -> None:
     """Prints each host: containers with their images, commits, settings, files."""
+    listed: set[tuple[str, str]] = set()
     for number, difference in enumerate(found):
         if number:
             console.print()
         place = difference.place
-        heading = Text(place.name, style="bold").append(f"  {place.host}", style="dim")
-        console.print(heading, soft_wrap=True)
+        _print(console, Text.assemble((place.name, "bold"), (f"  {place.host}", "dim")))
         if difference.error:
             _print(console, Text.assemble(("  ✗ ", "red"), difference.error.message))
             if difference.error.hint:
                 _print(console, Text(f"    → {difference.error.hint}", style="dim"))
             continue
-        for line in _lines(difference, full=full):
-            _print(console, line)
+        for line in _lines(difference, listed, full=full):
+            _print(console, line, cut=not full)
     console.print()
     for note in dict.fromkeys(note for each in found for note in each.notes):
         _print(console, Text(f"note: {note}", style="dim"))
@@ -69,12 +69,16 @@ def to_json(found: Sequence[Difference], *, asked: bool) -> dict[str, Any]:
     }
 
 
-def _lines(difference: Difference, *, full: bool) -> Iterator[Text]:
+def _lines(difference: Difference, listed: set[tuple[str, str]], *, full: bool) -> Iterator[Text]:
+    """A host's lines; commits that were listed for another host are not listed again."""
     if not difference.changed:
         yield Text.assemble(("  ✓ ", "green"), f"as it is to be: {difference.plan.release.tag}")
     yield from _containers(difference)
     for tag, between in (difference.commits or {}).items():
-        yield from _commits(tag, difference.plan.release.tag, between, full=full)
+        ends = (tag, difference.plan.release.tag)
+        if ends not in listed:
+            yield from _commits(*ends, between, full=full)
+        listed.add(ends)
     for setting in difference.settings:
         old, new = setting.old or "(none)", setting.new or "(none)"
         yield Text.assemble("  setting ", (setting.name, "bold"), f"  {old} → {new}")
@@ -126,7 +130,10 @@ def _file(file: FileChange, *, full: bool) -> Iterator[Text]:
         yield Text(f"    … {len(lines) - len(shown)} more lines; --full shows them", style="dim")
 
 
-def _print(console: Console, line: Text) -> None:
+def _print(console: Console, line: Text, *, cut: bool = False) -> None:
+    """Prints a line as it is, or as much of it as a terminal has room for."""
+    if cut and console.is_terminal:
+        line.truncate(console.width, overflow="ellipsis")
     console.print(line, soft_wrap=True)
 
 

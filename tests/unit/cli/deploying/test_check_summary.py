@@ -50,7 +50,7 @@ def test_long_lines_go_on_beneath_their_beginning() -> None:
     words = Checked("core", "", tuple(Point(f"point {number}") for number in range(30)))
     lines = shown(words)[1:-2]
     assert lines[0].startswith("  ✓ point 0 ·")
-    assert all(line.startswith("    ") for line in lines[1:])
+    assert all(line.startswith("    point ") for line in lines[1:])
     assert max(map(len, lines)) <= 80
 
 

@@ -72,6 +72,10 @@ def test_a_host_that_would_change_is_shown_from_containers_to_files() -> None:
     assert lines[-1] == "A deploy would change core."
 
 
+def test_commits_that_come_to_several_hosts_are_listed_once() -> None:
+    assert shown(CHANGED, CHANGED).count("    1111111 one") == 1
+
+
 def test_full_leaves_nothing_out() -> None:
     assert shown(CHANGED, full=True).count("    +x") == 40
 
