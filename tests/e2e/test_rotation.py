@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from lab import registries
-from tests.e2e.conftest import ODD, Lab, Ran
+from tests.e2e.conftest import ODD, Lab, Ran, node
 from tests.e2e.leaks import leaks_in
 
 # Whether a password opens the database, asked as a worker would ask: over the network.
@@ -78,7 +78,7 @@ def password(kind: str) -> str:
 
 
 def opens(lab: Lab, password: str) -> bool:
-    command = ["docker", "exec", "-i", "ktrdr-lab-core", "docker", "exec", "-i"]
+    command = ["docker", "exec", "-i", node("core").container, "docker", "exec", "-i"]
     done = subprocess.run(
         [*command, "ktrdr-core-backend-1", "python3", "-c", OPENS],
         input=password.encode(),
