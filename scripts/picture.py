@@ -10,12 +10,13 @@ them. The SVG refers to nothing outside itself.
 from __future__ import annotations
 
 import io
-import os
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -73,14 +74,15 @@ class Terminal:
             command: What to run.
             shown: What the prompt is to show in its place.
         """
-        self._tmux = ["tmux", "-L", f"picture-{os.getpid()}", "-f", "/dev/null"]
-        self._ended = Path(f"/tmp/picture-{os.getpid()}.ended")  # noqa: S108  # of this process
+        # A server of its own: that of the one before may still be ending.
+        name = f"picture-{uuid.uuid4().hex}"
+        self._tmux = ["tmux", "-L", name, "-f", "/dev/null"]
+        self._ended = Path(tempfile.gettempdir(), f"{name}.ended")
         line = " ".join(shlex.quote(word) for word in command)
         prompt = f"printf '\\033[1;32m$\\033[0m %s\\n' {shlex.quote(shown or line)}"
-        inner = f"{prompt}; {line}; touch {self._ended}; sleep {_PATIENCE_S}"
+        inner = f"{prompt}; {line}; touch {shlex.quote(str(self._ended))}; sleep {_PATIENCE_S}"
         size = ["-x", str(COLUMNS), "-y", str(LINES)]
         shell = ["env", "TERM=tmux-256color", "COLORTERM=", "sh", "-c", inner]
-        self._ended.unlink(missing_ok=True)
         subprocess.run([*self._tmux, "new-session", "-d", *size, *shell], check=True)
 
     def __enter__(self) -> Self:

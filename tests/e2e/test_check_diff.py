@@ -131,7 +131,7 @@ def checkout(lab: Lab, tmp_path: Path) -> Path:
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place)], check=True)
     for name in ("docker-compose.core.yml", ".env.core"):
         shutil.copy(ROOT / name, place / name)
-    for name in ("monitoring", "deploy/db"):
+    for name in ("monitoring", "deploy/tmpfs"):
         shutil.copytree(ROOT / name, place / name, dirs_exist_ok=True)
     return place
 
