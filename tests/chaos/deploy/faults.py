@@ -100,7 +100,8 @@ def _two_at_once(scene: Scene) -> None:
     """Somebody else deploys the other version to the same host."""
     waits = scene.dice.random() < 0.5
     more = ("--lock-wait", "200") if waits else ()
-    other = next(tag for tag in images.GOOD if tag != scene.tag)
+    pair = images.LIGHT if scene.tag in images.LIGHT else images.GOOD
+    other = images.other_than(scene.tag, pair)
     scene.others.append(scene.start(other, "other", *more))
 
 
