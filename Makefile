@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test check format lint types unit integration e2e chaos chaos-sigterm fuzz-api bench-runtime bench-deploy bench-data lab-up lab-down lab-status lock docs
+.PHONY: help setup demo test check format lint types unit integration e2e chaos chaos-deploy chaos-sigterm fuzz-api bench-runtime bench-deploy bench-data lab-up lab-down lab-status screens lock docs
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ chaos: setup ## many operations while something always breaks; SEED=N repeats a 
 	@scripts/apt-need postgresql
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(OPERATIONS),--operations $(OPERATIONS))
 
+chaos-deploy: setup ## 200 deploys in a lab of their own while something breaks; SEED=N CASE=N repeats one
+	@KTRDR_LAB_NUMBER=$${KTRDR_LAB_NUMBER:-1} $(BIN)/python -m tests.chaos.deploy $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE)) $(if $(RUNS),--runs $(RUNS))
+
 chaos-sigterm: setup ## stop a working worker a hundred times, as deploys do; SEED=N repeats a run
 	@scripts/apt-need postgresql
 	@$(BIN)/python -m tests.chaos.sigterm $(if $(SEED),--seed $(SEED)) $(if $(TIMES),--times $(TIMES))
@@ -81,6 +84,10 @@ lab-down: setup ## take the rehearsal homelab down
 
 lab-status: setup ## say what of the rehearsal homelab is up
 	@$(BIN)/python -m lab status
+
+screens: setup lab-up ## make the pictures of docs/pictures from the lab; ONLY="check diff" for some
+	@scripts/apt-need tmux
+	@$(BIN)/python -m scripts.screens $(ONLY)
 
 lock: setup ## bring requirements/*.txt up to date with pyproject.toml
 	@scripts/lock

@@ -10,12 +10,17 @@ them. The SVG refers to nothing outside itself.
 from __future__ import annotations
 
 import io
-import os
+import re
 import shlex
 import subprocess
 import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
@@ -23,6 +28,9 @@ from rich.text import Text
 
 COLUMNS: Final = 80
 LINES: Final = 200
+# How often the screen is looked at for a moment that is waited for, and how long.
+_LOOK_S: Final = 0.1
+_PATIENCE_S: Final = 600
 
 # rich's own template loads a web font; this one is content with what the reader has.
 SVG: Final = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">
@@ -37,7 +45,7 @@ height="{terminal_height}"/></clipPath>{lines}</defs>
 {chrome}
 <g transform="translate({terminal_x}, {terminal_y})" \
 clip-path="url(#{unique_id}-clip-terminal)">{backgrounds}
-<g class="{unique_id}-matrix">{matrix}</g></g>
+<g class="{unique_id}-matrix" xml:space="preserve">{matrix}</g></g>
 </svg>
 """
 THEME: Final = TerminalTheme(
@@ -56,36 +64,81 @@ THEME: Final = TerminalTheme(
 )
 
 
-def screen_after(command: list[str]) -> str:
-    """What a terminal shows after ``command`` has ended, with its escape sequences for colour."""
-    server = f"picture-{os.getpid()}"
-    done = f"done-{os.getpid()}"
-    shown = " ".join(shlex.quote(word) for word in command)
-    inner = f"printf '\\033[1;32m$\\033[0m %s\\n' {shlex.quote(shown)}; {shown}; "
-    tmux = ["tmux", "-L", server, "-f", "/dev/null"]
-    wait = f"tmux -L {server} wait-for -S {done}; sleep 60"
-    size = ["-x", str(COLUMNS), "-y", str(LINES)]
-    subprocess.run(
-        [*tmux, "new-session", "-d", *size, "env", "TERM=tmux-256color", "sh", "-c", inner + wait],
-        check=True,
-    )
-    try:
-        subprocess.run([*tmux, "wait-for", done], check=True, timeout=900)
-        return subprocess.run(
-            [*tmux, "capture-pane", "-p", "-e"], check=True, capture_output=True, text=True
-        ).stdout.rstrip()
-    finally:
-        subprocess.run([*tmux, "kill-server"], check=False)
+class Terminal:
+    """A terminal in which one command runs, and which can be looked at while it does."""
+
+    def __init__(self, command: Sequence[str], *, shown: str | None = None) -> None:
+        """Starts the command.
+
+        Args:
+            command: What to run.
+            shown: What the prompt is to show in its place.
+        """
+        # A server of its own: that of the one before may still be ending.
+        name = f"picture-{uuid.uuid4().hex}"
+        self._tmux = ["tmux", "-L", name, "-f", "/dev/null"]
+        self._ended = Path(tempfile.gettempdir(), f"{name}.ended")
+        line = " ".join(shlex.quote(word) for word in command)
+        prompt = f"printf '\\033[1;32m$\\033[0m %s\\n' {shlex.quote(shown or line)}"
+        inner = f"{prompt}; {line}; touch {shlex.quote(str(self._ended))}; sleep {_PATIENCE_S}"
+        size = ["-x", str(COLUMNS), "-y", str(LINES)]
+        shell = ["env", "TERM=tmux-256color", "COLORTERM=", "sh", "-c", inner]
+        subprocess.run([*self._tmux, "new-session", "-d", *size, *shell], check=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        subprocess.run([*self._tmux, "kill-server"], check=False)
+        self._ended.unlink(missing_ok=True)
+
+    @property
+    def screen(self) -> str:
+        """What stands there now, with its escape sequences for colour."""
+        capture = [*self._tmux, "capture-pane", "-p", "-e"]
+        return subprocess.run(capture, check=True, capture_output=True, text=True).stdout.rstrip()
+
+    def when(self, pattern: str) -> str:
+        """The screen as soon as its text, without colour, holds the pattern."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < deadline:
+            over, screen = self._ended.exists(), self.screen
+            if re.search(pattern, Text.from_ansi(screen).plain, re.MULTILINE):
+                return screen
+            if over:
+                break
+            time.sleep(_LOOK_S)
+        raise TimeoutError(f"{pattern!r} never stood on the screen:\n{self.screen}")
+
+    def after(self) -> str:
+        """The screen when the command has ended."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while not self._ended.exists():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the command did not end:\n{self.screen}")
+            time.sleep(_LOOK_S)
+        return self.screen
+
+
+def draw(screen: str, target: Path, title: str) -> None:
+    """Writes the picture of a screen."""
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
+    console.print(Text.from_ansi(screen))
+    svg = console.export_svg(title=title, theme=THEME, code_format=SVG)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(svg, encoding="utf-8")
 
 
 def main() -> None:
     """Writes the picture named first of the command that follows."""
     target, *command = sys.argv[1:]
-    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
-    console.print(Text.from_ansi(screen_after(command)))
-    svg = console.export_svg(title=" ".join(command[:3]), theme=THEME, code_format=SVG)
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
-    Path(target).write_text(svg, encoding="utf-8")
+    with Terminal(command) as terminal:
+        draw(terminal.after(), Path(target), " ".join(command[:3]))
 
 
 if __name__ == "__main__":

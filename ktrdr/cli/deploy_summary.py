@@ -26,21 +26,24 @@ def show_result(console: Console, result: DeployResult) -> None:
         _show_services(console, result.hosts[0])
     else:
         _show_hosts(console, result)
-    for line in (verdict(result), usage(result)):
-        console.print(line, soft_wrap=True, style="" if line == verdict(result) else "dim")
+    console.print(verdict(result), soft_wrap=True, markup=False)
+    console.print(usage(result), soft_wrap=True, markup=False, style="dim")
 
 
 def verdict(result: DeployResult) -> str:
     """One sentence: what has changed, or that nothing has."""
-    release = result.hosts[0].plan.release
+    hosts = result.hosts
+    if not result.is_good and len(hosts) == 1:
+        return _instead(hosts[0])
+    # After a rollback each host may run another one.
+    tags = " and ".join(dict.fromkeys(host.plan.release.tag for host in hosts))
+    runs = "runs" if tags == hosts[0].plan.release.tag else "run"
     if not result.is_good:
-        good = len(result.hosts) - len(result.failed)
-        if len(result.hosts) == 1:
-            return _instead(result.hosts[0])
-        return f"{release.tag} runs on {good} of {len(result.hosts)} hosts."
+        return f"{tags} {runs} on {len(hosts) - len(result.failed)} of {len(hosts)} hosts."
     if not result.changed:
-        return f"Nothing changed, nothing restarted: {release.tag} runs already."
-    return f"{release.tag} runs, with the configuration of {release.source}."
+        return f"Nothing changed, nothing restarted: {tags} {runs} already."
+    sources = " and ".join(dict.fromkeys(host.plan.release.source for host in hosts))
+    return f"{tags} {runs}, with the configuration of {sources}."
 
 
 def usage(result: DeployResult) -> str:

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.live import Live
-from rich.spinner import Spinner
-from rich.table import Table
 from rich.text import Text
 
 from ktrdr.deployment import events
 from ktrdr.deployment.events import Event, Observer
 
 _TITLE_WIDTH: Final = 20
+# Once around in a second.
+_TURNING: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _SIGNS: Final = {
     "done": ("✓", "green"),
     "failed": ("✗", "red"),
@@ -140,23 +140,14 @@ class DeployDisplay:
         # ours must not be taken here, and the copy is made in one go.
         return Group(*(self._moving_line(name, at) for name, at in list(self._doing.items())))
 
-    def _moving_line(self, name: str, at: _Doing) -> Table:
-        line = Table.grid(padding=(0, 1, 0, 0))
-        for _ in range(3):
-            line.add_column(no_wrap=True)
-        line.add_column(no_wrap=True, overflow="ellipsis")
-        took = f"{time.monotonic() - at.began:6.1f} s "
-        spinner = Spinner("dots", style="cyan")
-        cells: list[RenderableType] = [
-            spinner,
-            f"{at.title:<{_TITLE_WIDTH}}",
-            took,
-            Text(at.word, style="dim"),
-        ]
-        if self._margin:
-            line.add_column(no_wrap=True, overflow="ellipsis")
-            cells.insert(0, Text(f"{name:<{self._margin - 1}}", style="bold"))
-        line.add_row(*cells)
+    def _moving_line(self, name: str, at: _Doing) -> Text:
+        now = time.monotonic()
+        turning = _TURNING[int(now * len(_TURNING)) % len(_TURNING)]
+        line = self._beginning(name).append(turning, style="cyan")
+        line.append(f" {at.title:<{_TITLE_WIDTH}} {now - at.began:6.1f} s  ")
+        line.append(at.word, style="dim")
+        # One text, and no table: that would take the room for the last word from all the others.
+        line.no_wrap, line.overflow = True, "ellipsis"
         return line
 
     # -------------------------------------------------------------------------- the lines that stay
@@ -177,7 +168,7 @@ class DeployDisplay:
         self._print(self._beginning(name).append("  ").append_text(text))
 
     def _beginning(self, name: str) -> Text:
-        return Text(f"{name:<{self._margin}}" if self._margin else "", style="bold", end="\n")
+        return Text().append(f"{name:<{self._margin}}" if self._margin else "", style="bold")
 
     def _print(self, line: Text, *, cut: bool = False) -> None:
         line.rstrip()

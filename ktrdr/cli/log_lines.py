@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import click
@@ -26,7 +26,10 @@ def show(events: Iterable[Event], *, as_json: bool) -> list[Lost]:
         The hosts that were lost for good.
     """
     lost = []
-    write = _write_json if as_json else _Writer()
+    # Where all lines are known already, their columns are, too.
+    known = events if isinstance(events, Sequence) else ()
+    labels = (label(each.place, each.service) for each in known if isinstance(each, LogLine))
+    write = _write_json if as_json else _Writer(max(map(len, labels), default=0))
     for event in events:
         if isinstance(event, LogLine):
             write(event)
@@ -61,9 +64,9 @@ def to_json(line: LogLine) -> dict[str, Any]:
 class _Writer:
     """Writes lines for people, and for `grep`."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         self._console = console()
-        self._width = 0
+        self._width = width
         self._colours: dict[str, str] = {}
 
     def __call__(self, line: LogLine) -> None:

@@ -133,6 +133,7 @@ class Checker:
             ports.facts(),
             *([delivery.memory()] if site.in_memory else []),
             _LOCK.format(show=locking.show(site.workdir)),
+            *([delivery.memory()] if site.in_memory else []),
             ports.reaches(self._ways(plan)),
         ]
         result = self._run(plan, Script("\n".join(body)))

@@ -112,24 +112,25 @@ def deploy(
         world.transport(scrubber) as transport,
         _connecting(transport, plans, manner.parallel),
     ):
-        fields = _read_secrets(plans, world)
-        now = world.clock.now()
-        values = [credentials.values(fields, inventory, plan, now=now) for plan in plans]
-        scrubber.learn(*credentials.hidden(fields, values, plans))
-        signing = fields["jwt_secret"]
-        rollout = Rollout(
-            transport=transport,
-            world=world,
-            manner=manner,
-            inventory=inventory,
-            drains=world.drains(signing),
-            nodes=tuple(plan.site.node for plan in plans if plan.site.node),
-        )
-        directory = world.directory(signing)
-        runners = [
-            rollout.runner(plan, found, directory)
-            for plan, found in zip(plans, values, strict=True)
-        ]
+        with _untouched():
+            fields = _read_secrets(plans, world)
+            now = world.clock.now()
+            values = [credentials.values(fields, inventory, plan, now=now) for plan in plans]
+            scrubber.learn(*credentials.hidden(fields, values, plans))
+            signing = fields["jwt_secret"]
+            rollout = Rollout(
+                transport=transport,
+                world=world,
+                manner=manner,
+                inventory=inventory,
+                drains=world.drains(signing),
+                nodes=tuple(plan.site.node for plan in plans if plan.site.node),
+            )
+            directory = world.directory(signing)
+            runners = [
+                rollout.runner(plan, found, directory)
+                for plan, found in zip(plans, values, strict=True)
+            ]
 
         def roll_out() -> DeployResult:
             hosts = rollout.run(runners)
@@ -149,7 +150,8 @@ def _between_hooks(
 ) -> DeployResult:
     """Asks the operator's own program whether to go on, and tells others what has come of it."""
     began, facts = world.clock.monotonic(), facts_of(plans)
-    hooks.ask(facts)
+    with _untouched():
+        hooks.ask(facts)
     try:
         result = roll_out()
     except KtrdrError as error:
@@ -161,6 +163,17 @@ def _between_hooks(
     finally:
         for complaint in hooks.conclude(facts) if facts.outcome else ():
             world.observe("")(events.Warned(complaint))
+
+
+@contextmanager
+def _untouched() -> Iterator[None]:
+    """Calls Ctrl-C what it is where nothing has begun yet, at whatever moment it comes."""
+    try:
+        yield
+    except KeyboardInterrupt as exc:
+        raise Interrupted(
+            "the deploy was interrupted before it touched any host", hint="Run it again."
+        ) from exc
 
 
 @contextmanager
@@ -186,12 +199,7 @@ def _connecting(transport: Transport, plans: Sequence[Plan], at_once: int) -> It
 def _read_secrets(plans: Sequence[Plan], world: Surroundings) -> Mapping[str, Secret]:
     observe, began = world.observe(""), world.clock.monotonic()
     observe(events.StepStarted(_READING))
-    try:
-        fields = credentials.fetch(world.source, plans)
-    except KeyboardInterrupt as exc:
-        raise Interrupted(
-            "the deploy was interrupted before it touched any host", hint="Run it again."
-        ) from exc
+    fields = credentials.fetch(world.source, plans)
     took = world.clock.monotonic() - began
     observe(events.StepFinished(_READING, took, f"{len(fields)} fields"))
     return fields

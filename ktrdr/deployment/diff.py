@@ -8,8 +8,8 @@ from typing import Final
 
 from ktrdr.deployment import abreast, compare, difference, faults, history, stack
 from ktrdr.deployment.checkout import Between, Checkout
+from ktrdr.deployment.commands import delivery, docker, registry, rotation, sections
 from ktrdr.deployment.commands import difference as commands
-from ktrdr.deployment.commands import docker, registry, sections
 from ktrdr.deployment.commands import history as records
 from ktrdr.deployment.commands import release as archives
 from ktrdr.deployment.commands.compose import Compose
@@ -77,6 +77,9 @@ class Differ:
             docker.containers(site.project),
             section("images"),
             docker.images(sorted({service.image for service in plan.wanted})),
+            section("delivery"),
+            delivery.presence(site.project),
+            rotation.unfinished(site.workdir),
             *self._registry(plan),
             *(hashes if self.values else [section("hashes"), kept]),
         ]
@@ -119,11 +122,9 @@ class Differ:
         comparison = compare.compare(
             plan, {**found, "files": [f"{file.sign} {file.path}" for file in files]}
         )
-        altered = {change.name for change in settings}
+        altered, rotated = {change.name for change in settings}, _rotated(found)
         changes = [
-            difference.explained(
-                plan, change, files, altered, rotated=change.service in _rotated(found)
-            )
+            difference.explained(plan, change, files, altered, rotated=change.service in rotated)
             for change in comparison.services
         ]
         moved = _moved(found)
@@ -135,8 +136,9 @@ class Differ:
             settings=settings,
             files=files,
             losses=comparison.losses,
+            unfinished=comparison.unfinished,
             commits=self._commits(plan, comparison),
-            notes=tuple(self._notes(plan, comparison, known=entry is not None)),
+            notes=tuple(self._notes(plan, comparison)),
         )
 
     def _commits(self, plan: Plan, comparison: Comparison) -> dict[str, Between | None]:
@@ -152,13 +154,19 @@ class Differ:
             for tag in sorted(tags - {new.tag})
         }
 
-    def _notes(self, plan: Plan, comparison: Comparison, *, known: bool) -> Iterator[str]:
-        if not self.values and comparison.before:
+    def _notes(self, plan: Plan, comparison: Comparison) -> Iterator[str]:
+        if not comparison.before:
+            return
+        if not self.values:
             yield "the secrets are taken for unchanged; --secrets asks the vault for them"
             if not plan.release.is_immutable:
                 yield f"whether the tag {plan.release.tag} has moved is not known without --secrets"
-        if comparison.before and not known:
+        if history.running(comparison.history, plan.service) is None:
             yield f"{plan.site.name} has no record of the inventory's values at its last deploy"
+        was = bool(comparison.found.get("delivery"))
+        if was != plan.site.in_memory:
+            way = "files in memory" if plan.site.in_memory else "environment"
+            yield f"the containers of {plan.site.name} would be given their secrets as {way}"
 
 
 def _kept(project: str, handed: Sequence[Handed], hashes: str) -> str:

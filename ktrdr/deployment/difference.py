@@ -17,7 +17,7 @@ from ktrdr.deployment.checkout import Between
 from ktrdr.deployment.commands.difference import LEFT_OVER, NEW, OTHER
 from ktrdr.deployment.compare import CONFIGURATION_CHANGED, Action, Comparison, ServiceChange
 from ktrdr.deployment.plan import Plan
-from ktrdr.deployment.release import compose_file, env_file
+from ktrdr.deployment.release import compose_file, env_file, memory_file
 from ktrdr.deployment.targets import Place
 from ktrdr.errors import KtrdrError
 from ktrdr.secret import REDACTED
@@ -102,6 +102,8 @@ class Difference:
         settings: What Compose would be told otherwise.
         files: The configuration files that would change.
         losses: What could be lost, each in one sentence.
+        unfinished: Whether an earlier deploy stopped in the middle, so that the next goes through
+            all of it again.
         commits: The commits from each tag that runs to that of the release; None where git here
             does not know both.
         notes: What the operator should know of how this came about.
@@ -115,13 +117,14 @@ class Difference:
     settings: tuple[SettingChange, ...] = ()
     files: tuple[FileChange, ...] = ()
     losses: tuple[str, ...] = ()
+    unfinished: bool = False
     commits: Mapping[str, Between | None] | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
         """Whether a deploy would change anything."""
-        return bool(self.files) or any(
+        return bool(self.files or self.unfinished) or any(
             change.action is not Action.UNCHANGED for change in self.services
         )
 
@@ -201,6 +204,9 @@ def explained(
     old = next((_definition(f.old, change.service) for f in files if f.path == name), new)
     used = set(_VARIABLE.findall(str(new)))
     reasons = [f"its definition in {name}"] if old != new else []
+    memory = memory_file(plan.site.target)
+    if plan.site.in_memory and any(file.path == memory for file in files):
+        reasons.append(memory)
     reasons += [variable for variable in sorted(altered) if variable in used]
     reasons += [file.path for file in files if _mounts(new, file.path)]
     reasons += ["its secrets"] if rotated else []

@@ -36,6 +36,12 @@ _DISK_FULL: Final = _Fault(
     "the disk of {host} is full",
     "Free space on the host, for example with `docker image prune --all`.",
 )
+_DOCKER_AWAY: Final = _Fault(
+    r"Cannot connect to the Docker daemon|failed to connect to the docker API",
+    HostNotReady,
+    "the Docker daemon of {host} stopped running",
+    "Start it with `systemctl start docker` on the host, and run the command again.",
+)
 _PULLING: Final = (
     _DISK_FULL,
     _Fault(
@@ -101,13 +107,10 @@ _APPLYING: Final = (
         "the secrets of {host} cannot be kept in memory: {reason}",
         "Mount a tmpfs on /run/ktrdr, or set secrets.delivery to env.",
     ),
-    _Fault(
-        r"Cannot connect to the Docker daemon",
-        HostNotReady,
-        "the Docker daemon of {host} stopped running",
-        "Start it with `systemctl start docker` on the host, and run the command again.",
-    ),
+    _DOCKER_AWAY,
 )
+# A shell adds the number of the signal that ended a program.
+_SIGNALLED: Final = 128
 
 
 def fetching_failed(plan: Plan, phase: str, result: RemoteResult) -> KtrdrError:
@@ -118,6 +121,14 @@ def fetching_failed(plan: Plan, phase: str, result: RemoteResult) -> KtrdrError:
         phase: The section of the script that it failed in.
         result: What the script left behind.
     """
+    if away := _classified((_DOCKER_AWAY,), plan, result):
+        return away
+    if result.exit_code > _SIGNALLED:
+        return HostNotReady(
+            f"what fetches the release on {plan.site.host} was ended there by signal "
+            f"{result.exit_code - _SIGNALLED}",
+            hint="Look into the host's kernel log (`dmesg`): it may be out of memory.",
+        )
     if phase == "stage":
         return HostNotReady(
             f"the configuration cannot be put into {plan.site.workdir} on {plan.site.host}: "

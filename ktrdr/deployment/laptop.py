@@ -10,6 +10,7 @@ from typing import Final
 
 from ktrdr.deployment import stack
 from ktrdr.deployment.checkout import TAG_HINT, Checkout
+from ktrdr.deployment.commands.rotation import CARRIED_OVER
 from ktrdr.deployment.finding import Finding, Point
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.transport import diagnosis
@@ -75,9 +76,14 @@ def planned(make: Callable[[], Plan]) -> tuple[Plan | None, Point]:
 
 def _lacking(plan: Plan) -> Iterator[Finding]:
     release, site = plan.release, plan.site
-    given = {**release.settings(site.target), **dict(site.settings)}
+    given = {
+        *release.settings(site.target),
+        *(name for name, _ in site.settings),
+        *site.secrets,
+        *CARRIED_OVER,
+    }
     for name in stack.required(release.compose(site.target)):
-        if name not in given and name not in site.secrets:
+        if name not in given:
             yield Finding(
                 f"{release.source} has no value for the setting {name} of {site.name}",
                 f"Give it one in .env.{site.target}, or deploy another commit.",

@@ -48,8 +48,11 @@ class Image:
 
     @property
     def name(self) -> str:
-        """What to call it."""
-        return next(iter((*self.tags, *self.digests)), self.id)
+        """What to call it: by a tag, or else by the beginning of a digest or of its id."""
+        if self.tags:
+            return self.tags[0]
+        repository, _, digest = (self.digests[0] if self.digests else f"@{self.id}").partition("@")
+        return f"{repository or 'image'}@{digest.rpartition(':')[2][:12]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ def waste(said: Mapping[str, Sequence[str]], ours: Iterable[str], keep: int) -> 
     files = [file for line in said.get("kept", ()) if (file := _KEPT.fullmatch(line))]
     staged = next((line for line in said.get("staged", ()) if line.isdecimal()), "0")
     return Waste(
-        images=tuple(images),
+        images=tuple(sorted(images, key=lambda image: image.name)),
         configurations=tuple((file[2], int(file[1])) for file in files if file[2] not in kept),
         staged_kb=int(staged),
     )

@@ -46,6 +46,11 @@ def _ask(place: Place, transport: Transport) -> Remembered:
         result = transport.run(place.host, script, timeout_s=_TIMEOUT_S)
     except KtrdrError as error:
         return Remembered(place, error=error)
+    if result.exit_code:
+        reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        hint = f"See who may read {commands.path(place.workdir)} there."
+        told = f"the history on {place.host} cannot be read: {reason}"
+        return Remembered(place, error=HostNotReady(told, hint=hint))
     return Remembered(place, history.read(result.stdout.splitlines()))
 
 
@@ -85,15 +90,16 @@ def kept(place: Place, entry: Entry, transport: Transport) -> Release:
     """The release as the host keeps it.
 
     Raises:
-        HostNotReady: It does not keep it (any more).
+        HostNotReady: It does not keep it (any more), or no longer as it was.
         HostUnreachable: The host cannot be reached.
     """
     script = render(Script(commands.fetch(place.workdir, entry.configuration)), {})
     result = transport.run(place.host, script, timeout_s=_TIMEOUT_S)
     files = releases.unpacked(result.stdout) if result.exit_code == 0 else {}
-    if not files:
+    release = Release(entry.tag, entry.commit, files)
+    if release.configuration != entry.configuration:
         raise HostNotReady(
             f"{place.host} does not keep the configuration of release {entry.id}",
             hint="Deploy that version from a checkout with --tag.",
         )
-    return Release(entry.tag, entry.commit, files)
+    return release

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ktrdr.deployment.commands import delivery, sections
 from ktrdr.deployment.commands import removal as commands
-from ktrdr.deployment.commands import sections
 from ktrdr.deployment.commands.script import Script, render
 from ktrdr.deployment.services import Attendant
 from ktrdr.deployment.survey import MAX_AT_ONCE, not_asked
@@ -72,11 +72,20 @@ def remove(attendant: Attendant, *, volumes: bool) -> Belongings:
     """
     place = attendant.place
     there = _look(place, attendant.transport)
-    if attendant.look():
+    containers = attendant.look()
+    if containers:
         attendant.stop(())
     attendant.tell("remove containers and networks" + (" and volumes" if volumes else ""))
-    attendant.change(commands.remove(place.project, volumes=volumes), "removing")
+    ours = next((each.image for each in containers.values() if attendant.is_ours(each)), "")
+    body = [commands.remove(place.project, volumes=volumes), _forget(place, ours)]
+    attendant.change("\n".join(body), "removing")
     return there
+
+
+def _forget(place: Place, image: str) -> str:
+    """Removes the secrets that were delivered in the host's memory, if any were."""
+    consumers = delivery.CORE if place.target == "core" else delivery.WORKERS
+    return delivery.remove(delivery.directory_of(place.project), consumers, image)
 
 
 def _look(place: Place, transport: Transport) -> Belongings:

@@ -36,6 +36,7 @@ from ktrdr.deployment.steps import RECORD_TIMEOUT_S, UNDO_TIMEOUT_S, Step, StepK
 from ktrdr.deployment.transport.interface import RemoteResult, Stream, Transport
 from ktrdr.errors import (
     DeploymentFailed,
+    HostNotReady,
     HostUnreachable,
     Interrupted,
     KtrdrError,
@@ -140,7 +141,10 @@ class Runner:
             after = self._verify(comparison)
         except KtrdrError as error:
             restored = self._restore(error, comparison)
-            if restored is None:
+            if restored is None or not restored.outcome.is_good:
+                if isinstance(error, HostNotReady):
+                    # Docker went away, and may come back with all of it stopped.
+                    self._may_need_undoing(self._step(StepKind.APPLY))
                 self._take_back()
             self._record(_outcome_of(error), reason=error.message)
             return self._failure(error, restored)
@@ -377,7 +381,7 @@ class Runner:
         )
 
     def _may_need_undoing(self, step: Step) -> None:
-        if step.undo:
+        if step.undo and step.undo not in self._undo:
             self._undo.append(step.undo)
 
     def _take_back(self) -> None:

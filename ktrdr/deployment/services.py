@@ -152,7 +152,7 @@ class Attendant:
     def _judged(
         self, level: Sequence[Container], restarts: Mapping[str, int]
     ) -> tuple[Snapshot, list[Trouble]]:
-        ours = [each.service for each in level if self._is_ours(each)]
+        ours = [each.service for each in level if self.is_ours(each)]
         found = self._ask(ours)
         after = self._there(found)
         answers = reading.read_answers(found.get("answers", ()))
@@ -171,11 +171,12 @@ class Attendant:
         return after, troubles
 
     def _wanted(self, container: Container) -> Wanted:
-        ours = self._is_ours(container)
+        ours = self.is_ours(container)
         url = f"http://{self.place.host}" if ours and self.place.node else None
         return Wanted(container.service, container.image, says_version=ours, worker_url=url)
 
-    def _is_ours(self, container: Container) -> bool:
+    def is_ours(self, container: Container) -> bool:
+        """Whether it runs one of our own programs, rather than somebody else's."""
         return container.image.rpartition(":")[0] == self.image
 
     def _ask(self, ours: Sequence[str]) -> Mapping[str, list[str]]:

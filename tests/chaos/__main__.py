@@ -7,24 +7,21 @@ import secrets
 import sys
 
 from rich.console import Console
-from rich.table import Table
 
 from tests.chaos.account import Account
+from tests.chaos.report import show_by_fault
 from tests.chaos.run import run
 
 
 def show(account: Account, console: Console) -> None:
     """Prints the table, and whatever must not be."""
-    table = Table(box=None, header_style="bold")
-    table.add_column("fault")
-    for title in ("injected", "operations hit", "recovered", "lost"):
-        table.add_column(title, justify="right")
-    table.add_column("began again: n, median, longest")
-    for row in account.table():
-        table.add_row(*row)
-    console.print(table)
-    for problem in account.problems:
-        console.print(f"[red]{problem}[/]")
+    show_by_fault(
+        console,
+        ("injected", "operations hit", "recovered", "lost"),
+        account.table(),
+        account.problems,
+        text_at_end="began again: n, median, longest",
+    )
     console.print(
         f"{account.completed.total()} operations completed in {account.seconds:.0f} s "
         f"({', '.join(f'{number} {kind}' for kind, number in sorted(account.completed.items()))}); "

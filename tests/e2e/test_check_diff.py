@@ -117,6 +117,13 @@ def test_a_secret_that_was_rotated_is_what_the_vault_is_asked_for(lab: Lab, tmp_
     assert changed == {"grafana": "changed: its secrets"}
 
 
+def test_another_way_of_delivering_secrets_is_said_to_be_one(lab: Lab) -> None:
+    ran = lab.ktrdr("deploy", "diff", "core", "--set", "secrets.delivery=tmpfs")
+    assert ran.code == WOULD_CHANGE, ran.text
+    assert "the containers of core would be given their secrets as files in memory" in ran.out
+    assert "~ backend" in ran.out
+
+
 @pytest.fixture
 def checkout(lab: Lab, tmp_path: Path) -> Path:
     """A checkout with the configuration that is deployed, whose last commit changes some of it."""
@@ -124,7 +131,7 @@ def checkout(lab: Lab, tmp_path: Path) -> Path:
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place)], check=True)
     for name in ("docker-compose.core.yml", ".env.core"):
         shutil.copy(ROOT / name, place / name)
-    for name in ("monitoring", "deploy/db"):
+    for name in ("monitoring", "deploy/tmpfs"):
         shutil.copytree(ROOT / name, place / name, dirs_exist_ok=True)
     return place
 

@@ -162,6 +162,32 @@ def test_a_second_deploy_changes_nothing(in_memory: InMemory) -> None:
     for what in WHAT.values():
         document = in_memory.lab.good("deploy", *what, "--json", env=in_memory.env).json
         assert document["changed"] is False, what
+    for secrets in ((), ("--secrets",)):
+        in_memory.lab.good("deploy", "diff", "all", *secrets, env=in_memory.env)
+    in_memory.lab.good("deploy", "check", "all", env=in_memory.env)
+
+
+def test_a_member_of_the_group_docker_delivers_as_root_does(in_memory: InMemory) -> None:
+    lab, host = in_memory.lab, "/opt/ktrdr-workers-b"
+    lab.on("B", "sh", "-c", "id deploy 2>/dev/null || useradd --create-home -G docker deploy")
+    lab.on("B", "chown", "-R", "deploy:", host)
+    as_deploy = {**in_memory.env, "KTRDR_INVENTORY_SSH_USER": "deploy"}
+    try:
+        unchanged = lab.good("deploy", "workers", "B", "--json", env=as_deploy).json
+        assert unchanged["changed"] is False, "the fingerprints are the same for whoever asks"
+        lab.on("B", "rm", "-r", "/run/ktrdr")
+        lab.good("deploy", "workers", "B", "--yes", env=as_deploy)
+        listing = ("find", "/run/ktrdr", "-type", "f", "-printf", "%P %m %U\\n")
+        assert set(lab.on("B", *listing).splitlines()) == {
+            "ktrdr-workers/key 440 0",
+            "ktrdr-workers/worker/db_password 400 10001",
+            "ktrdr-workers/worker/worker_token 400 10001",
+        }
+        assert in_memory.on_disk("B") == []
+        # Not even for a moment: what wrote them left no container.
+        assert len(lab.inspect("B")) == len(lab.on("B", "docker", "ps", "-aq").split())
+    finally:
+        lab.on("B", "chown", "-R", "root:", host)
 
 
 def test_restarts_of_containers_and_of_docker_need_no_deploy_and_leave_nothing(

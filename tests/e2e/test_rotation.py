@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from lab import registries
-from tests.e2e.conftest import ODD, Lab, Ran
+from tests.e2e.conftest import ODD, Lab, Ran, node
 from tests.e2e.leaks import leaks_in
 
 # Whether a password opens the database, asked as a worker would ask: over the network.
@@ -78,7 +78,7 @@ def password(kind: str) -> str:
 
 
 def opens(lab: Lab, password: str) -> bool:
-    command = ["docker", "exec", "-i", "ktrdr-lab-core", "docker", "exec", "-i"]
+    command = ["docker", "exec", "-i", node("core").container, "docker", "exec", "-i"]
     done = subprocess.run(
         [*command, "ktrdr-core-backend-1", "python3", "-c", OPENS],
         input=password.encode(),
@@ -158,8 +158,8 @@ def test_a_changed_database_password_is_the_roles_and_the_database_does_not_rest
     for place in (log, *seen, ran.text):
         assert leaks_in(place, {**turn.fields, "db_username": "\0"}) == []
     assert "ALTER ROLE" not in log
-    for node in "BC":
-        turn.deploy("workers", node)
+    for key in "BC":
+        turn.deploy("workers", key)
     assert {each["status"] for each in lab.good("workers", "list", "--json").json} == {"available"}
 
 
@@ -188,8 +188,8 @@ def test_tokens_of_before_stay_good_and_new_ones_are_signed_with_the_new_secret(
     assert lab.good("workers", "list", "--json", env={"KTRDR_TOKEN": new}).json
     again = turn.deploy("core", "all")
     assert "Nothing changed" in again.out, "the overlap is no change"
-    for node in "BC":
-        assert "recreated" in turn.deploy("workers", node).out
+    for key in "BC":
+        assert "recreated" in turn.deploy("workers", key).out
     ended = turn.deploy("core", "backend", "--set", "secrets.overlap_hours=0")
     assert "recreated" in ended.out
     assert lab.ktrdr("workers", "list").code == 4, "a token of before is no longer good"

@@ -72,6 +72,34 @@ def test_every_exit_code_is_documented() -> None:
     assert {code for code in codes if f"| {code} |" not in page} == set()
 
 
+def rows_under(page: str, header: str) -> dict[str, str]:
+    """The rows of a table by their first cell."""
+    table = page.partition(f"| {header} |")[2].partition("\n\n")[0]
+    cells = [line.split(" | ") for line in table.splitlines()[2:]]
+    return {first.strip("| "): " | ".join(rest) for first, *rest in cells}
+
+
+def test_every_event_of_a_deploy_is_documented_with_its_keys() -> None:
+    from dataclasses import fields
+
+    from ktrdr.deployment import events
+
+    rows = rows_under((ROOT / "docs/deploying.md").read_text(), "event")
+    assert set(rows) == {f"`{name}`" for name in (*events.NAMES.values(), "result")}
+    for kind, name in events.NAMES.items():
+        if kind in (events.Compared, events.Restoring):
+            continue
+        keys = {field.name for field in fields(kind)} - {"host"}
+        assert set(re.findall(r"`(\w+)`", rows[f"`{name}`"])) == keys, name
+
+
+def test_every_outcome_that_a_history_can_show_is_documented() -> None:
+    from ktrdr.deployment.history import Outcome
+
+    rows = rows_under((ROOT / "docs/deploying.md").read_text(), "outcome")
+    assert set(rows) == {f"`{outcome}`" for outcome in Outcome}
+
+
 def test_every_key_of_the_inventory_is_documented() -> None:
     page = (ROOT / "docs/adding-a-node.md").read_text()
     example = (ROOT / "deploy/inventory.yml").read_text()

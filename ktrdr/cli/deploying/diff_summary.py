@@ -80,6 +80,9 @@ def _lines(difference: Difference, *, full: bool) -> Iterator[Text]:
         yield Text.assemble("  setting ", (setting.name, "bold"), f"  {old} → {new}")
     for file in difference.files:
         yield from _file(file, full=full)
+    if difference.unfinished:
+        text = "an earlier deploy stopped in the middle: the next goes through all of it again"
+        yield Text.assemble(("  ! ", "yellow"), text)
     for loss in difference.losses:
         yield Text.assemble(("  ! ", "yellow"), loss)
 
@@ -156,6 +159,7 @@ def _host(difference: Difference) -> dict[str, Any]:
             {"path": file.path, "change": file.sign, "diff": list(file.diff())}
             for file in difference.files
         ],
+        "unfinished": difference.unfinished,
         "losses": list(difference.losses),
         "notes": list(difference.notes),
     }

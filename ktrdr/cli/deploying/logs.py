@@ -67,7 +67,8 @@ def logs(
     read = deployment.follow if follow else deployment.read
     try:
         with world.signals_as_ctrl_c(), SshTransport(ssh_program(found)) as transport:
-            lost = log_lines.show(read(places, transport, wanted), as_json=as_json)
+            events = read(places, transport, wanted)
+            lost = log_lines.show(events if follow else list(events), as_json=as_json)
     except KeyboardInterrupt:
         if not follow:
             raise

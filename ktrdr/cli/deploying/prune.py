@@ -74,6 +74,7 @@ def _show(place: Place, waste: Waste, *, dry_run: bool) -> None:
     if waste.is_empty:
         out.print(Text.assemble(("✓ ", "green"), f"{place.name}: nothing to remove"))
         return
+    out.print(Text(f"{place.name}  {place.host}", style="bold"))
     for image in waste.images:
         stays = " (stays: Docker does not let it go)" if image.id in waste.stayed else ""
         out.print(
@@ -83,7 +84,7 @@ def _show(place: Place, waste: Waste, *, dry_run: bool) -> None:
     parts = [counted(waste.images, "image"), counted(waste.configurations, "configuration")]
     if waste.staged_kb:
         parts.append(f"{waste.staged_kb} KiB half-fetched")
-    text = f"{place.name}: {', '.join(parts)} {would}removed, {waste.size / _MIB:,.0f} MiB at most"
+    text = f"{', '.join(parts)} {would}removed, {waste.size / _MIB:,.0f} MiB at most"
     out.print(Text.assemble(("✓ ", "green"), text), soft_wrap=True)
 
 

@@ -8,28 +8,25 @@ import secrets
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from tests.chaos.deploy import account
 from tests.chaos.deploy.cases import Case, schedule
 from tests.chaos.deploy.ground import ground, run
 from tests.chaos.deploy.play import Ended
+from tests.chaos.report import show_by_fault
 
 
 def show(ended: Sequence[Ended], console: Console) -> None:
     """Prints the table, and whatever must not be."""
-    table = Table(box=None, header_style="bold")
-    table.add_column("fault")
-    for title in account.COLUMNS:
-        table.add_column(title, justify="right")
-    for row in account.table(ended):
-        table.add_row(*row)
-    console.print(table)
-    for each in ended:
-        for problem in each.problems:
-            console.print(f"[red]{each.case.number:3}: {problem}[/]", soft_wrap=True)
+    problems = [f"{each.case.number}: {problem}" for each in ended for problem in each.problems]
+    show_by_fault(console, account.COLUMNS, account.table(ended), problems)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False)
 
 
 def _chosen(asked: argparse.Namespace) -> list[Case]:
@@ -47,14 +44,21 @@ def main() -> int:
     parser.add_argument("--case", type=int, help="this case alone")
     parser.add_argument("--begin", type=int, default=1, help="from this case on")
     parser.add_argument("--only", default="", help="faults with this in their names alone")
+    parser.add_argument("--results", type=Path, help="a file that runs of parts are gathered in")
     parser.add_argument("--as-is", action="store_true", help="do not raise or repair the lab")
     asked = parser.parse_args()
     console, began = Console(highlight=False, width=160), time.monotonic()
     cases = _chosen(asked)
     console.print(f"seed {asked.seed}, {len(cases)} cases")
+    ended = account.read(asked.results) if asked.results else []
+    if not asked.case:
+        done = {(each.case.seed, each.case.number) for each in ended}
+        cases = [case for case in cases if (case.seed, case.number) not in done]
     with ground(raise_lab=not asked.as_is) as found:
         console.print(f"{time.monotonic() - began:.0f} s until the lab stood ready")
-        ended = run(cases, found, say=lambda text: console.print(text, soft_wrap=True))
+        # What was played before is read again: of a case that is played anew the last time counts.
+        played = run(cases, found, say=lambda text: _say(console, text), into=asked.results)
+    ended = account.read(asked.results) if asked.results else played
     show(ended, console)
     bad = [each for each in ended if each.problems]
     late = sum(not each.struck for each in ended)

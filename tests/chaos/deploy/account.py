@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
 
+from tests.chaos.deploy.cases import Case
 from tests.chaos.deploy.faults import FAULTS
 from tests.chaos.deploy.play import Ended
 
@@ -18,6 +22,20 @@ COLUMNS = (
     "converged",
     "longest gap",
 )
+
+
+def note(ended: Ended, file: Path) -> None:
+    """Adds what came of a case to a file."""
+    with file.open("a") as lines:
+        lines.write(json.dumps(asdict(ended)) + "\n")
+
+
+def read(file: Path) -> list[Ended]:
+    """What came of all cases in a file; of a case that was played again, the last time counts."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    found = [json.loads(line) for line in lines]
+    ended = [Ended(**{**each, "case": Case(**each["case"])}) for each in found]
+    return list({(each.case.seed, each.case.number): each for each in ended}.values())
 
 
 def table(ended: Iterable[Ended]) -> list[tuple[str, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tests.chaos.deploy.faults import FAULTS
@@ -19,9 +19,9 @@ STEPS: dict[str, tuple[float, float]] = {
     "verify": (0.0, 6.0),
     "record": (0.0, 0.25),
 }
-# Of ten deploys so many are of a node's workers; the others are of the backend, and of all hosts.
-_TARGETS = ("B", "C", "B", "C", "B", "C", "B", "C", "core", "core")
-_EVERY_ALL = 15
+# Most deploys are of a node's workers; some are of the backend, and a few of all hosts.
+_TARGETS = ("B", "C", "B", "C", "B", "C", "B", "C", "B", "C", "core")
+_EVERY_ALL = 20
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,18 @@ def schedule(seed: int) -> Iterator[Case]:
                 target=_target(name, number, dice),
             )
         turn += 1
+
+
+def one_of_each(seed: int, *, leave_out: Iterable[str] = ()) -> list[Case]:
+    """The first case of every fault that is played on a worker node."""
+    names = [name for name in FAULTS if name not in leave_out]
+    found: dict[str, Case] = {}
+    for case in schedule(seed):
+        if case.fault in names and case.target in ("B", "C"):
+            found.setdefault(case.fault, case)
+        if len(found) == len(names):
+            break
+    return list(found.values())
 
 
 def _target(name: str, number: int, dice: random.Random) -> str:

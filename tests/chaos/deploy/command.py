@@ -75,7 +75,7 @@ class Running:
             return any(
                 event.get("event") == kind
                 and event.get("title") == title
-                and event.get("host") in ("", host)
+                and event.get("target") in ("", host)
                 for event in self.events
             )
 

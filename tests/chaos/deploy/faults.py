@@ -100,7 +100,8 @@ def _two_at_once(scene: Scene) -> None:
     """Somebody else deploys the other version to the same host."""
     waits = scene.dice.random() < 0.5
     more = ("--lock-wait", "200") if waits else ()
-    other = next(tag for tag in images.GOOD if tag != scene.tag)
+    pair = images.LIGHT if scene.tag in images.LIGHT else images.GOOD
+    other = images.other_than(scene.tag, pair)
     scene.others.append(scene.start(other, "other", *more))
 
 
@@ -211,7 +212,11 @@ FAULTS: dict[str, Fault] = {
     "connection silent": Fault(("fetch", "apply", "verify"), _hush, cuts_off=True),
     "remote shell killed": Fault(_REMOTE, _kill_shell, cuts_off=True),
     "Docker stopped": Fault(_REMOTE, partial(_stop_docker, by=signal.SIGTERM)),
-    "Docker killed": Fault(("fetch", "apply", "verify"), partial(_stop_docker, by=signal.SIGKILL)),
+    # Engines up to 20.10 take containers that outlived them for stopped by hand, and leave them so:
+    # only where a deploy is at work on them can it be what starts them again.
+    "Docker killed": Fault(
+        ("apply", "verify"), partial(_stop_docker, by=signal.SIGKILL), workers_only=True
+    ),
     "work directory full": Fault(
         _REMOTE, _fill_work_directory, _own_work_directory, cuts_off=True, workers_only=True
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from lab import demo, homelab, registries, vault
 from lab.place import ITEM, VAULT
 from lab.report import Report
-from tests.chaos.deploy import images
+from tests.chaos.deploy import account, images
 from tests.chaos.deploy.cases import Case
 from tests.chaos.deploy.command import Running
 from tests.chaos.deploy.hosts import Host, all_hosts
@@ -36,8 +36,7 @@ def ground(*, raise_lab: bool = True) -> Iterator[Ground]:
     registry = BrokenRegistry()
     try:
         found = Ground(all_hosts(), _environment(), fields, registry, directory)
-        for host in found.hosts.values():
-            _make_whole(host, found)
+        make_whole(found)
         yield found
     finally:
         registry.close()
@@ -45,20 +44,37 @@ def ground(*, raise_lab: bool = True) -> Iterator[Ground]:
         shutil.rmtree(directory)
 
 
-def run(cases: Iterable[Case], found: Ground, say: Callable[[str], None]) -> list[Ended]:
-    """Plays cases: those of the worker nodes side by side, and then the others."""
+def run(
+    cases: Iterable[Case],
+    found: Ground,
+    say: Callable[[str], None],
+    into: Path | None = None,
+) -> list[Ended]:
+    """Plays cases: those of the worker nodes side by side, and then those that the core is in.
+
+    A node's workers are not well without the core: what breaks it would break their deploys, too.
+
+    Args:
+        cases: Which.
+        found: Where.
+        say: Is told what came of each.
+        into: The same goes into this file.
+    """
+
+    def one(case: Case) -> Ended:
+        ended = _one(case, found, say)
+        if into:
+            account.note(ended, into)
+        return ended
+
+    def lane(key: str) -> list[Ended]:
+        return [one(case) for case in cases if case.target == key]
+
     cases = list(cases)
-    lanes = [[case for case in cases if case.target == key] for key in ("B", "C")]
-    with ThreadPoolExecutor(len(lanes)) as pool:
-        ended = [
-            each for lane in pool.map(lambda lane: _lane(lane, found, say), lanes) for each in lane
-        ]
-    ended += _lane([case for case in cases if case.target not in ("B", "C")], found, say)
+    with ThreadPoolExecutor(2) as pool:
+        ended = [each for key in pool.map(lane, ("B", "C")) for each in key]
+    ended += [one(case) for case in cases if case.target not in ("B", "C")]
     return sorted(ended, key=lambda each: each.case.number)
-
-
-def _lane(cases: Sequence[Case], found: Ground, say: Callable[[str], None]) -> list[Ended]:
-    return [_one(case, found, say) for case in cases]
 
 
 def _one(case: Case, found: Ground, say: Callable[[str], None]) -> Ended:
@@ -78,21 +94,27 @@ def _one(case: Case, found: Ground, say: Callable[[str], None]) -> Ended:
     return ended
 
 
+def make_whole(found: Ground) -> None:
+    """Deploys a good version to every host that runs another."""
+    for host in found.hosts.values():
+        _make_whole(host, found)
+
+
 def _make_whole(host: Host, found: Ground) -> None:
     """A deploy of one of the good versions, unless that is what runs."""
-    if host.tags() & set(images.GOOD) and len(host.tags()) == 1:
+    if host.tags() & {*images.GOOD, *images.LIGHT} and len(host.tags()) == 1:
         tag = host.tags().pop()
     else:
         tag = images.GOOD[0]
     what = ("core", "all") if host.node.key == "core" else ("workers", host.node.key)
     directory = Path(tempfile.mkdtemp(prefix="first-", dir=found.directory))
-    command = Running(("deploy", *what, "--tag", tag), found.env, directory, "deploy")
+    command = Running(("deploy", *what, "--tag", tag, "--yes"), found.env, directory, "deploy")
     if command.wait():
-        raise AssertionError(f"the lab cannot be made whole: {command.output}")
+        raise AssertionError(f"the lab cannot be made whole: {command.complaint}")
 
 
 def _environment() -> dict[str, str]:
-    env = {**demo.environment(), "PYTHONWARNINGS": "error"}
+    env = demo.environment()
     for name in ("DOCKER_HOST", "KTRDR_TOKEN", "NO_COLOR", "FORCE_COLOR"):
         env.pop(name, None)
     return env

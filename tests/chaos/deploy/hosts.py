@@ -201,8 +201,12 @@ class Host:
 
     def take_room(self) -> None:
         """Fills that file system to the last block."""
-        size = self.run(f"df -k --output=used {self.workdir} | tail -n 1").strip()
-        self.run(f"mount -o remount,size={size}k {self.workdir}")
+        # Less than what is used by now is refused: something may just be written.
+        self.run(
+            "for _ in 1 2 3 4 5 6 7 8 9; do "
+            f"size=$(df -k --output=used {self.workdir} | tail -n 1); "
+            f"mount -o remount,size=$((size))k {self.workdir} 2>/dev/null && exit; done; exit 1"
+        )
 
     def give_room(self) -> None:
         """Makes room there again."""

@@ -17,8 +17,8 @@ import pytest
 
 from ktrdr.contracts import Worker
 from ktrdr.contracts.workers import WorkerStatus, WorkerType
+from ktrdr.deployment import credentials, events
 from ktrdr.deployment import deploy as module
-from ktrdr.deployment import events
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy import Manner, Surroundings
 from ktrdr.deployment.history import Outcome
@@ -356,6 +356,17 @@ def test_ctrl_c_while_the_vault_is_asked_touches_no_host(fleet) -> None:
     with pytest.raises(Interrupted, match="before it touched any host"):
         fleet.deploy()
     assert fleet.transport.runs == []
+
+
+def test_ctrl_c_after_the_vault_and_before_any_host_is_said_to_have_touched_none(
+    fleet, monkeypatch
+) -> None:
+    def press(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(credentials, "values", press)
+    with pytest.raises(Interrupted, match="before it touched any host"):
+        fleet.deploy()
 
 
 # ------------------------------------------------------------------------------------ Ctrl-C

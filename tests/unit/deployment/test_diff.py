@@ -105,6 +105,20 @@ def test_the_inventorys_values_are_compared_with_those_of_the_last_deploy(compar
     assert not any("has no record" in note for note in found.notes)
 
 
+def test_what_an_earlier_deploy_did_not_finish_would_be_done(compared) -> None:
+    compared.more = {"unfinished": ["unfinished"]}
+    found = compared.look()
+    assert found.unfinished
+    assert found.changed
+
+
+def test_another_way_of_delivering_secrets_is_said(compared) -> None:
+    compared.more = {"delivery": ["present backend"]}
+    assert "the containers of core would be given their secrets as environment" in (
+        compared.look().notes
+    )
+
+
 def test_a_tag_that_the_registry_has_moved_is_a_change(compared, planned, release) -> None:
     object.__setattr__(release, "tag", "latest")
     compared.plan = planned()

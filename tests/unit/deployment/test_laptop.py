@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from ktrdr.deployment import laptop
 from ktrdr.deployment.checkout import Checkout
-from ktrdr.deployment.plan import Plan
+from ktrdr.deployment.plan import Plan, Request, Stamp, make
+from ktrdr.deployment.release import Target
 from ktrdr.errors import ConfigurationError
 
 
@@ -70,3 +72,12 @@ def test_what_cannot_be_planned_is_a_finding() -> None:
     plan, point = laptop.planned(make)
     assert plan is None
     assert [finding.exit_code for finding in point.findings] == [3]
+
+
+@pytest.mark.parametrize("node", [None, "B"])
+def test_no_setting_of_this_very_checkout_is_without_a_value(inventory, node) -> None:
+    target: Target = "workers" if node else "core"
+    release = Checkout(Path(__file__).resolve().parents[3]).release(target, "latest")
+    stamp = Stamp("1", "me", datetime(2026, 11, 23, tzinfo=UTC))
+    _, point = laptop.planned(lambda: make(inventory, Request(target, node or ""), release, stamp))
+    assert point.findings == ()

@@ -171,6 +171,7 @@ def test_without_validation_the_host_is_not_looked_at_first(watched) -> None:
         ("manifest unknown: manifest unknown", ImageError, "is not in the registry"),
         ("dial tcp: lookup ghcr.io: no such host", ImageError, "cannot reach the registry"),
         ("write /var/lib/docker/x: no space left on device", HostNotReady, "disk of"),
+        ("failed to connect to the docker API at unix:///x", HostNotReady, "daemon of"),
         ("something new", ImageError, "something new"),
     ],
 )
@@ -186,6 +187,23 @@ def test_a_pull_that_fails_is_explained_and_what_was_staged_is_removed(
     assert "rm -rf /opt/ktrdr-core/.ktrdr-staging" in discarded
     assert "kill -TERM" in unlocked
     assert not any(APPLY in script for script in watch.scripts)
+
+
+@pytest.mark.parametrize(
+    ("code", "stderr", "words"),
+    [
+        (1, "Cannot connect to the Docker daemon at unix:///x", "Docker daemon of .* stopped"),
+        (137, " Image x Pulled", "was ended there by signal 9"),
+    ],
+)
+@pytest.mark.parametrize("phase", ["stage", "pull", "role", "hashes"])
+def test_what_ends_the_fetching_is_not_blamed_on_the_release(
+    watched, code, stderr, words, phase
+) -> None:
+    watch = watched().ready()
+    watch.transport.answer(Answer(code, f"== {phase}\n", stderr), containing=FETCH)
+    with pytest.raises(HostNotReady, match=words):
+        watch.deploy()
 
 
 def test_a_container_that_compose_could_not_start_is_shown_with_its_log(watched) -> None:
@@ -369,6 +387,19 @@ def test_the_way_back_pins_images_to_the_digests_that_ran(failing) -> None:
         "docker tag ghcr.io/ktrdr/ktrdr-backend@sha256:old ghcr.io/ktrdr/ktrdr-backend:sha-0000001"
     )
     assert pinned in fetched
+
+
+def test_a_host_whose_docker_went_away_is_put_right_when_the_way_back_fails_too(failing) -> None:
+    watch = failing()
+    away = Answer(exit_code=1, stderr="Cannot connect to the Docker daemon. Is it running?")
+    watch.transport.answer(away, containing=VERIFY)
+    watch.runner.prepare()
+    watch.transport.answer(away, containing=FETCH)
+    result = watch.runner.carry_out()
+    assert isinstance(result.error, HostNotReady)
+    assert not result.restored.outcome.is_good
+    assert any("\nrecover 8" in script for script in watch.scripts)
+    assert watch.ended()["outcome"] == "failed"
 
 
 def test_the_very_release_that_failed_is_not_gone_back_to(failing) -> None:

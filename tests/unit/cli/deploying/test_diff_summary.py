@@ -121,6 +121,7 @@ def test_the_document_is_as_frozen() -> None:
             {"path": "a.yml", "change": "~", "diff": ["@@ -1 +1 @@", "-1", "+2"]},
             {"path": "b.yml", "change": "+", "diff": ["@@ -0,0 +1,40 @@", *["+x"] * 40]},
         ],
+        "unfinished": False,
         "losses": ["the database is restarted"],
         "notes": ["something is not known"],
     }

@@ -1,0 +1,134 @@
+"""Makes the pictures of docs/pictures from the lab: `make screens`.
+
+Each is what a terminal of 80 columns shows at one moment of a real command. The lab is left with
+the checked-out release on it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from lab import demo, registries, vault
+from lab.engine import docker
+from lab.place import BACKEND_REPOSITORY, NFS_REPOSITORY, ROOT
+from lab.shell import run
+from scripts.picture import Terminal, draw
+
+PICTURES: Final = ROOT / "docs/pictures"
+OWN: Final = (
+    ("ktrdr-lab/ktrdr-backend", BACKEND_REPOSITORY),
+    ("ktrdr-lab/ktrdr-nfs-server", NFS_REPOSITORY),
+)
+# A release that nobody would want: it ends as soon as it is started.
+BROKEN: Final = "sha-bad0bad"
+
+
+class Screens:
+    """The pictures, each method one command at one moment or several.
+
+    Attributes:
+        place: A directory for what they need.
+        before: The release that was there before, which is as good as the one checked out.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.before = f"sha-{_git('rev-parse', 'HEAD~1')[:7]}"
+
+    def deploy(self) -> None:
+        """Beginning, middle and end of a deploy that brings another release to all hosts."""
+        for image, repository in OWN:
+            registries.push(image, repository, self.before)
+        _quietly("deploy", "all", "--yes", "--tag", self.before)
+        with _terminal("deploy", "all") as terminal:
+            _draw(terminal.when(r"fetch the release +\d"), "deploy-start")
+            _draw(terminal.when(r"^core +.* wait until healthy +\d"), "deploy-middle")
+            _draw(terminal.after(), "deploy")
+
+    def rollback(self) -> None:
+        """A deploy that fails, and goes back by itself."""
+        bad = "ktrdr-lab/broken"
+        recipe = f'FROM {OWN[0][0]}\nENTRYPOINT ["false"]\n'
+        run(docker(), "build", "--quiet", "--tag", bad, "-", given=recipe.encode())
+        registries.push(bad, BACKEND_REPOSITORY, BROKEN)
+        with _terminal("deploy", "workers", "B", "--tag", BROKEN) as terminal:
+            _draw(terminal.after(), "deploy-rollback")
+
+    def status(self) -> None:
+        """What runs, from the backend's side and from the hosts'."""
+        for words in (["status"], ["deploy", "status"], ["deploy", "history", "workers", "B"]):
+            with _terminal(*words) as terminal:
+                _draw(terminal.after(), "-".join(words[:2]))
+
+    def check(self) -> None:
+        """All well; and several things wrong at once."""
+        with _terminal("deploy", "check") as terminal:
+            _draw(terminal.after(), "deploy-check")
+        fields = {name: vault.field(name) for name in ("db_username", "db_password", "ghcr_token")}
+        path = self.place / "vault.json"
+        vault.write(path, {**fields, "jwt_secret": "short", "grafana_password": ""})
+        slips = ["--set", "core.ports.grafana=22", "--set", "workers.B.host=nobody"]
+        shown = "ktrdr deploy check"
+        with _terminal(
+            "deploy", "check", *slips, shown=shown, KTRDR_LAB_VAULT=str(path)
+        ) as terminal:
+            _draw(terminal.after(), "deploy-check-findings")
+
+    def diff(self) -> None:
+        """What a commit would change that alerts later and says more."""
+        checkout = self.place / "checkout"
+        run("git", "clone", "--quiet", str(ROOT), str(checkout))
+        settings, rules = checkout / ".env.core", checkout / "monitoring/rules/ktrdr.yml"
+        settings.write_text(settings.read_text().replace("LOG_LEVEL=INFO", "LOG_LEVEL=DEBUG"))
+        rules.write_text(rules.read_text().replace("for: 1m", "for: 5m", 1))
+        _git("commit", "--quiet", "--all", "-m", "Alert later, and say more", at=checkout)
+        with _terminal("deploy", "diff", cwd=checkout, KTRDR_DEPLOY_TAG="") as terminal:
+            _draw(terminal.after(), "deploy-diff")
+
+
+# In this order: each leaves the lab as the next one needs it.
+NAMES: Final = ("deploy", "status", "check", "diff", "rollback")
+
+
+def main() -> None:
+    """Makes all pictures, or those that are named."""
+    os.environ |= demo.environment()
+    os.environ["PATH"] = f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"
+    # As in a terminal of one's own, whatever this one is.
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "KTRDR_INVENTORY"):
+        os.environ.pop(name, None)
+    with tempfile.TemporaryDirectory() as place:
+        screens = Screens(Path(place))
+        for name in sys.argv[1:] or NAMES:
+            sys.stderr.write(f"pictures of {name} …\n")
+            getattr(screens, name)()
+
+
+def _terminal(
+    *words: str, cwd: Path = ROOT, shown: str | None = None, **environment: str
+) -> Terminal:
+    given = [f"{name}={value}" for name, value in environment.items()]
+    command = ["env", "-C", str(cwd), *given, "ktrdr", *words]
+    return Terminal(command, shown=shown or " ".join(["ktrdr", *words]))
+
+
+def _draw(screen: str, name: str) -> None:
+    draw(screen, PICTURES / f"{name}.svg", "ktrdr")
+
+
+def _quietly(*words: str) -> None:
+    run("ktrdr", *words, timeout=300)
+
+
+def _git(*words: str, at: Path = ROOT) -> str:
+    who = ["-c", "user.name=ktrdr", "-c", "user.email=ktrdr@example.org"]
+    said: str = run("git", "-C", str(at), *who, *words).stdout
+    return said.strip()
+
+
+if __name__ == "__main__":
+    main()
