@@ -22,7 +22,7 @@ ID = f"light-{os.environ['WORKER_HOSTNAME'].partition('.')[0]}-{PORT}"
 WORKERS = f"{os.environ['KTRDR_API_URL'].rstrip('/')}/api/v1/workers"
 LOOK_EVERY_S = 10.0
 began = time.monotonic()
-told = {"registered": False, "registration_error": None}
+told: dict[str, bool | str | None] = {"registered": False, "registration_error": None}
 
 
 def ask(url: str, body: object = None) -> bool:
@@ -32,7 +32,8 @@ def ask(url: str, body: object = None) -> bool:
     request.add_header("Content-Type", "application/json")
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
-            return 200 <= answer.status < 300
+            status: int = answer.status
+            return 200 <= status < 300
     except urllib.error.HTTPError as exc:
         told["registration_error"] = f"the backend refused with status {exc.code}"
     except OSError as exc:
@@ -59,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Any path."""
-        health = {
+        health: dict[str, object] = {
             "status": "idle",
             "worker_id": ID,
             "worker_type": KIND,
