@@ -61,9 +61,20 @@ def failure(result: DeployResult) -> KtrdrError:
     assert error is not None  # noqa: S101  # it is among the failed
     own = [host.plan.site.name for host in result.failed if not isinstance(host.error, NotBegun)]
     if len(own) == 1:
-        return error
+        return _gone_back(result.failed[0]) or error
     names = f"{len(own)} hosts failed ({', '.join(own)}), the first with: "
     return type(error)(names + error.message, hint=error.hint)
+
+
+def _gone_back(host: HostResult) -> KtrdrError | None:
+    """The error of a host that is back at its last good release, with a hint that fits."""
+    error, restored = host.error, host.restored
+    if error is None or restored is None or not restored.outcome.is_good:
+        return None
+    hint = (
+        f"{restored.tag} runs again; the last log lines are above: correct the cause, then deploy."
+    )
+    return type(error)(error.message, hint=hint)
 
 
 def show_plan(console: Console, plan: Plan, *, whole: bool) -> None:

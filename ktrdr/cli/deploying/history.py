@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC
 from pathlib import Path
 
 import click
@@ -37,6 +36,8 @@ from ktrdr.deployment.transport.ssh import SshTransport
 def history(hosts: tuple[str, ...], last: int, inventory: Path | None, as_json: bool) -> None:
     """Show what was deployed to hosts, when, by whom, and what came of it.
 
+    A release's name begins with the time when it was asked for (UTC).
+
     A release that was cut off has no end in the host's records: its machine, its connection or the
     host itself went away.
     """
@@ -60,7 +61,7 @@ def _write(found: Remembered, last: int) -> None:
         return
     entries = found.entries[-last:]
     write_table(
-        ("release", "when", "what", "version", "by", "outcome", ">took"),
+        ("release", "what", "version", "by", "outcome", ">took"),
         [_row(entry) for entry in entries],
         empty="Nothing was deployed here yet.",
     )
@@ -70,9 +71,8 @@ def _write(found: Remembered, last: int) -> None:
 
 def _row(entry: Entry) -> tuple[str, ...]:
     what = entry.kind.value if entry.service == "all" else f"{entry.kind.value} {entry.service}"
-    when = f"{entry.began.astimezone(UTC):%Y-%m-%d %H:%M}"
     took = duration(entry.duration_s)
-    return (entry.id, when, what, entry.tag, entry.who, entry.outcome.value, took)
+    return (entry.id, what, entry.tag, entry.who, entry.outcome.value, took)
 
 
 def _explained(entries: Sequence[Entry]) -> list[Entry]:

@@ -182,6 +182,17 @@ def test_one_failure_is_the_error() -> None:
     assert failure(result(good("workers B"), host)) is host.error
 
 
+def test_a_host_that_went_back_is_not_told_to_go_back() -> None:
+    host = restored(Outcome.DEPLOYED)
+    error = failure(result(host))
+    assert host.error
+    assert (type(error), error.message) == (type(host.error), host.error.message)
+    assert error.hint
+    assert error.hint.startswith("sha-0000001 runs again")
+    stuck = restored(Outcome.FAILED)
+    assert failure(result(stuck)) is stuck.error
+
+
 def test_whoever_is_to_blame_gives_the_error_and_not_those_that_were_left_alone() -> None:
     host = bad("workers B", HostUnreachable("away"), outcome=None)
     error = failure(result(alone("core"), host, alone("workers C")))
