@@ -123,7 +123,6 @@ def test_a_lock_ends_with_the_program_that_has_it(sshd, way, place, ending) -> N
         from datetime import UTC, datetime
         from pathlib import Path
         from ktrdr.deployment import lock
-from ktrdr.deployment.commands import lock as commands
         from ktrdr.deployment.targets import Place
         from ktrdr.deployment.transport.connection import SshProgram
         from ktrdr.deployment.transport.ssh import SshTransport
