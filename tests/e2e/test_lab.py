@@ -6,7 +6,7 @@ import json
 
 from lab import containers, homelab, registries
 from lab.engine import docker
-from lab.place import LABEL, NODES
+from lab.place import NETWORK, NODES
 from lab.shell import run, wait_until
 from tests.e2e.conftest import Lab
 
@@ -30,7 +30,7 @@ def test_a_half_dead_lab_is_repaired(bare_lab: Lab) -> None:
 
 def test_raising_a_running_lab_touches_nothing(bare_lab: Lab) -> None:
     def started() -> set[str]:
-        ids = run(docker(), "ps", "--quiet", "--filter", f"label={LABEL}").stdout.split()
+        ids = run(docker(), "ps", "--quiet", "--filter", f"network={NETWORK}").stdout.split()
         shown = run(docker(), "inspect", "--format", "{{.Id}} {{.State.StartedAt}}", *ids).stdout
         return set(shown.splitlines())
 
@@ -41,7 +41,7 @@ def test_raising_a_running_lab_touches_nothing(bare_lab: Lab) -> None:
 
 
 def test_everything_is_published_on_the_loopback_interface_alone(bare_lab: Lab) -> None:
-    ids = run(docker(), "ps", "--quiet", "--filter", f"label={LABEL}").stdout.split()
+    ids = run(docker(), "ps", "--quiet", "--filter", f"network={NETWORK}").stdout.split()
     for container in json.loads(run(docker(), "inspect", *ids).stdout):
         bindings = container["HostConfig"]["PortBindings"]
         assert bindings, container["Name"]
