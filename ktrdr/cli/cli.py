@@ -83,7 +83,19 @@ def report(error: KtrdrError) -> None:
 
 
 def _say(text: str) -> None:
-    label, colon, rest = text.partition(":")
+    label, colon, rest = _wrapped(text).partition(":")
     colour = {"error": "red", "hint": "cyan"}.get(label) if colon else None
-    shown = f"{click.style(label + colon, fg=colour, bold=True)}{rest}" if colour else text
+    beginning = label + colon
+    shown = (click.style(beginning, fg=colour, bold=True) if colour else beginning) + rest
     click.echo(shown, err=True, color=False if os.environ.get("NO_COLOR") else None)
+
+
+def _wrapped(text: str) -> str:
+    """The text in lines that a terminal need not break in mid-word; anything else gets one line."""
+    if not sys.stderr.isatty():
+        return text
+    import shutil  # for this alone, when something went wrong
+    import textwrap
+
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)

@@ -175,7 +175,8 @@ class DeployDisplay:
         if cut and self._console.is_terminal:
             self._console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
         else:
-            self._console.print(line, soft_wrap=True)
+            # A terminal would break in mid-word; anything else gets each line whole.
+            self._console.print(line, soft_wrap=not self._console.is_terminal)
 
     def _output(self, name: str, event: events.Output) -> None:
         # What Compose says of its progress; what a script prints is for the program.
