@@ -17,6 +17,7 @@ from typing import Any
 from ktrdr.deployment import site as sites
 from ktrdr.deployment.checkout import Checkout
 from ktrdr.deployment.commands.release import archive
+from ktrdr.deployment.commands.rotation import CARRIED_OVER
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.inventory_file import load
 from ktrdr.deployment.release import Target, compose_file, env_file
@@ -83,7 +84,10 @@ def _hosts(directory: Path, inventory: Inventory, tag: str) -> Iterator[tuple[st
             site = sites.worker_node(inventory, node.key, release)
         place = directory / node.key
         place.mkdir(parents=True)
-        exports = [f"export {name}={shlex.quote(value)}\n" for name, value in site.settings]
+        # Empty where nothing was rotated, which Compose takes for another thing than unset.
+        carried = [(name, "") for name in CARRIED_OVER if target == "core"]
+        settings = dict([*site.settings, *carried])
+        exports = [f"export {name}={shlex.quote(value)}\n" for name, value in settings.items()]
         (place / "settings").write_text("".join(exports))
         (place / "files.tgz").write_bytes(archive(release.files))
         yield (
@@ -94,7 +98,7 @@ def _hosts(directory: Path, inventory: Inventory, tag: str) -> Iterator[tuple[st
                 "project": site.project,
                 "compose": compose_file(target),
                 "env": env_file(target),
-                "settings": dict(site.settings),
+                "settings": settings,
                 "secrets": _secrets(site, node.key),
                 "registry": inventory.registry,
                 "registry_user": inventory.registry_user,
