@@ -169,7 +169,13 @@ def test_a_second_deploy_changes_nothing(in_memory: InMemory) -> None:
 
 def test_a_member_of_the_group_docker_delivers_as_root_does(in_memory: InMemory) -> None:
     lab, host = in_memory.lab, "/opt/ktrdr-workers-b"
-    lab.on("B", "sh", "-c", "id deploy 2>/dev/null || useradd --create-home -G docker deploy")
+    # A password that nobody has, since sshd lets nobody in whose account is locked.
+    lab.on(
+        "B",
+        "sh",
+        "-c",
+        "id deploy 2>/dev/null || useradd --create-home --password '*' -G docker deploy",
+    )
     lab.on("B", "chown", "-R", "deploy:", host)
     as_deploy = {**in_memory.env, "KTRDR_INVENTORY_SSH_USER": "deploy"}
     try:
