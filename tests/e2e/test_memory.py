@@ -160,7 +160,7 @@ def test_each_file_is_for_its_containers_user_alone(in_memory: InMemory) -> None
 
 def test_a_second_deploy_changes_nothing(in_memory: InMemory) -> None:
     for what in WHAT.values():
-        document = in_memory.lab.good("deploy", *what, "--json", env=in_memory.env).json
+        document = in_memory.lab.good("deploy", *what, "--json", env=in_memory.env).result
         assert document["changed"] is False, what
     for secrets in ((), ("--secrets",)):
         in_memory.lab.good("deploy", "diff", "all", *secrets, env=in_memory.env)
@@ -179,7 +179,7 @@ def test_a_member_of_the_group_docker_delivers_as_root_does(in_memory: InMemory)
     lab.on("B", "chown", "-R", "deploy:", host)
     as_deploy = {**in_memory.env, "KTRDR_INVENTORY_SSH_USER": "deploy"}
     try:
-        unchanged = lab.good("deploy", "workers", "B", "--json", env=as_deploy).json
+        unchanged = lab.good("deploy", "workers", "B", "--json", env=as_deploy).result
         assert unchanged["changed"] is False, "the fingerprints are the same for whoever asks"
         lab.on("B", "rm", "-r", "/run/ktrdr")
         lab.good("deploy", "workers", "B", "--yes", env=as_deploy)

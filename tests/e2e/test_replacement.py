@@ -112,7 +112,7 @@ def test_one_retry_covers_the_replacement_of_the_backend(
     url, figures = lab.env["KTRDR_API_URL"], {}
     for name, patience_s, tag in (("without", 0.0, moving_tag), ("with", 20.0, lab.tag)):
         with constant_load(url, token, patience_s=patience_s) as load:
-            document = lab.good("deploy", "core", "backend", "--tag", tag, "--json").json
+            document = lab.good("deploy", "core", "backend", "--tag", tag, "--json").result
         assert document["ok"]
         figures[name] = load.figures()
         with Backend(url, token) as api:
