@@ -4,8 +4,8 @@ Both on one database, each with one worker in this process, one after the other 
 over and over, so that whatever else the machine does falls on both. A submission of the engine
 writes the operation, its event, its audit row and its queue entry in one transaction, and has
 started when the worker holds its lease. The bare queue writes its entry alone, and has started when
-its task runs. Its connections are made as procrastinate makes them; it takes part once more on the
-engine's own pools, which need fewer round trips.
+its task runs. It makes its pools itself, as it comes; it takes part once more on the engine's own
+pools, which need fewer round trips.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from procrastinate import App, PsycopgConnector
-from psycopg_pool import AsyncConnectionPool
 from pydantic import HttpUrl
 
 from benchmarks.runtime.ground import SMALLEST_BACKTEST, Ground, bring_bars
 from benchmarks.samples import ROW_TITLES, Goal, Outcome, Samples, ratio
 from ktrdr.contracts import OperationRequest, OperationType, WorkerType
-from ktrdr.database.pool import Pool, connection_arguments, make_pool
+from ktrdr.database.pool import connection_arguments, make_pool
 from ktrdr.operations.drains import Drains
 from ktrdr.operations.leases import LeaseBook
 from ktrdr.operations.queue import serve, working_app
@@ -42,7 +41,9 @@ WARM_UP = 20
 # A worker still tidies up when its work has started; the next sample is not to feel it.
 SETTLE_S = 0.03
 PATIENCE_S = 60.0
+POOL_SIZE = 4
 Shot = Callable[[], Awaitable[float]]
+Opened = Callable[[str], AbstractAsyncContextManager[App]]
 
 
 def submit_to_start(ground: Ground, samples: int) -> Outcome:
@@ -68,8 +69,8 @@ def submit_to_start(ground: Ground, samples: int) -> Outcome:
 async def _compared(settings: Settings, samples: int) -> list[Samples]:
     async with (
         _engine(settings) as engine,
-        _bare(settings, "bare", _left_alone) as bare,
-        _bare(settings, "tuned", make_pool) as tuned,
+        _bare("bare", _pool_of_its_own(settings)) as bare,
+        _bare("tuned", _pool_of_the_engine(settings)) as tuned,
     ):
         shots = (engine, bare, bare, tuned)
         taken: list[list[float]] = [[] for _ in shots]
@@ -88,8 +89,10 @@ async def _compared(settings: Settings, samples: int) -> list[Samples]:
 async def _engine(settings: Settings) -> AsyncIterator[Shot]:
     starts: asyncio.Queue[float] = asyncio.Queue()
     async with AsyncExitStack() as stack:
-        submitting = await stack.enter_async_context(make_pool(settings, "submits", max_size=4))
-        working = await stack.enter_async_context(make_pool(settings, "works", max_size=4))
+        submitting = await stack.enter_async_context(
+            make_pool(settings, "submits", max_size=POOL_SIZE)
+        )
+        working = await stack.enter_async_context(make_pool(settings, "works", max_size=POOL_SIZE))
         store, leases = OperationStore(submitting), LeaseBook(working)
 
         async def run(operation_id: str) -> None:
@@ -110,14 +113,11 @@ async def _engine(settings: Settings) -> AsyncIterator[Shot]:
 
 
 @asynccontextmanager
-async def _bare(settings: Settings, name: str, make: Callable[..., Pool]) -> AsyncIterator[Shot]:
+async def _bare(name: str, opened: Opened) -> AsyncIterator[Shot]:
     starts: asyncio.Queue[float] = asyncio.Queue()
     async with AsyncExitStack() as stack:
-        submitting = await stack.enter_async_context(make(settings, f"{name} defers", max_size=4))
-        working = await stack.enter_async_context(make(settings, f"{name} runs", max_size=4))
-        deferring, app = App(connector=PsycopgConnector()), App(connector=PsycopgConnector())
-        await stack.enter_async_context(deferring.open_async(submitting))
-        await stack.enter_async_context(app.open_async(working))
+        deferring = await stack.enter_async_context(opened(f"{name} defers"))
+        app = await stack.enter_async_context(opened(f"{name} runs"))
 
         async def started(operation_id: str) -> None:  # noqa: ARG001  # the queue's
             starts.put_nowait(time.perf_counter())
@@ -142,17 +142,30 @@ async def _bare(settings: Settings, name: str, make: Callable[..., Pool]) -> Asy
         yield shot
 
 
-def _left_alone(settings: Settings, application: str, *, max_size: int) -> Pool:
-    """A pool as procrastinate makes it: psycopg's own settings, and a query to check it."""
-    arguments = connection_arguments(settings, application)
-    del arguments["prepare_threshold"]
-    return AsyncConnectionPool(
-        kwargs=arguments,
-        min_size=1,
-        max_size=max_size,
-        check=AsyncConnectionPool.check_connection,
-        open=False,
-    )
+def _pool_of_its_own(settings: Settings) -> Opened:
+    """Procrastinate as it comes: it makes its own pool, and the driver's settings are untouched."""
+
+    @asynccontextmanager
+    async def opened(application: str) -> AsyncIterator[App]:
+        arguments = connection_arguments(settings, application)
+        del arguments["prepare_threshold"]
+        connector = PsycopgConnector(kwargs=arguments, min_size=1, max_size=POOL_SIZE)
+        async with App(connector=connector).open_async() as app:
+            yield app
+
+    return opened
+
+
+def _pool_of_the_engine(settings: Settings) -> Opened:
+    @asynccontextmanager
+    async def opened(application: str) -> AsyncIterator[App]:
+        async with (
+            make_pool(settings, application, max_size=POOL_SIZE) as pool,
+            App(connector=PsycopgConnector()).open_async(pool) as app,
+        ):
+            yield app
+
+    return opened
 
 
 @asynccontextmanager
@@ -190,8 +203,10 @@ async def _until_work(settings: Settings, shared: Path, samples: int) -> tuple[S
     )
     children, words = [], []
     async with AsyncExitStack() as stack:
-        submitting = await stack.enter_async_context(make_pool(settings, "submits", max_size=4))
-        working = await stack.enter_async_context(make_pool(settings, "works", max_size=4))
+        submitting = await stack.enter_async_context(
+            make_pool(settings, "submits", max_size=POOL_SIZE)
+        )
+        working = await stack.enter_async_context(make_pool(settings, "works", max_size=POOL_SIZE))
         supervisor = Supervisor(told, "w", LeaseBook(working), Drains(working))
         store, queue = OperationStore(submitting), working_app(working, supervisor.run)
         worker = serve(queue, working, worker_id="w", worker_type=WorkerType.BACKTESTING, grace_s=1)
