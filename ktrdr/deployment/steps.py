@@ -176,7 +176,8 @@ class StepBuilder:
             files.report_and_keep(workdir, self.release.files, self._swept()),
             section("history"),
             history.read(workdir, last=_REMEMBERED),
-            *self._look([*self._unheard(), *self.surplus]),
+            # The others' health checks, which Docker makes anyway, have printed what they say.
+            *self._look(self.surplus),
         ]
         script = Script(
             "\n".join(body),
@@ -224,13 +225,6 @@ class StepBuilder:
 
     def _ours(self) -> list[str]:
         return [service.name for service in self.wanted if service.says_version]
-
-    def _unheard(self) -> list[str]:
-        """Those whose health check, which Docker does anyway, tells less than the gate wants.
-
-        It asks a worker all that there is to ask, but not the backend for its database.
-        """
-        return [each.name for each in self.wanted if each.says_version and not each.worker_url]
 
     def _pulls(self) -> list[str]:
         """A tag that never moves is pulled where it is missing; any other, every time.

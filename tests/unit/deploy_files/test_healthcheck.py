@@ -55,7 +55,8 @@ def test_a_port_that_nobody_listens_on_is_not_well_and_is_told(capsys):
     with server({}) as port:
         pass
     assert answer_of(port, "/health") is None
-    assert f"port {port} does not answer (ConnectionRefusedError)" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told == f"/health of port {port} does not answer (ConnectionRefusedError)\n"
 
 
 def test_a_worker_is_asked_on_its_own_port_and_its_answer_printed(root):
@@ -66,4 +67,4 @@ def test_a_worker_is_asked_on_its_own_port_and_its_answer_printed(root):
             capture_output=True,
             check=False,
         )
-    assert (done.returncode, done.stdout, done.stderr) == (0, BODY + b"\n", b"")
+    assert (done.returncode, done.stdout, done.stderr) == (0, BODY, b"")
