@@ -324,7 +324,13 @@ class Rollout:
         return tuple(results[runner.plan.site.name] for runner in runners)
 
     def _waves(self, runners: Sequence[Runner]) -> Iterator[Sequence[Runner]]:
-        """What goes at once: the core by itself, since the workers need it; then they."""
+        """What goes at once: the core by itself, since the workers need it; then they.
+
+        Where nothing is to be changed anywhere, there is nothing to wait for.
+        """
+        if not any(runner.has_work for runner in runners):
+            yield runners
+            return
         core = [runner for runner in runners if runner.plan.site.target == "core"]
         nodes = [runner for runner in runners if runner.plan.site.target != "core"]
         if core:

@@ -236,6 +236,21 @@ def test_workers_come_after_the_core_is_healthy(fleet) -> None:
     assert healthy < min(workers)
 
 
+def test_where_nothing_is_to_be_changed_no_host_waits_for_another(fleet) -> None:
+    for host in fleet.hosts.values():
+        host.run_all()
+    core = fleet.hosts["core"]
+    core.containers["backend"]["state"]["Health"]["Status"] = "unhealthy"
+    for host in fleet.hosts.values():
+        fleet.say(host.plan, FETCH, host.fetch_output())
+    assert outcomes(fleet.deploy()) == {
+        "core": Outcome.FAILED,
+        "workers B": Outcome.UNCHANGED,
+        "workers C": Outcome.UNCHANGED,
+    }
+    assert fleet.order(APPLY) == []
+
+
 @pytest.mark.parametrize(
     ("containing", "error"),
     [
