@@ -8,7 +8,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,11 @@ from ktrdr.contracts.workers import WorkerStatus, WorkerType
 from ktrdr.deployment import credentials, events
 from ktrdr.deployment import deploy as module
 from ktrdr.deployment.clock import Clock
-from ktrdr.deployment.deploy import Manner, Surroundings
+from ktrdr.deployment.deploy import Surroundings
 from ktrdr.deployment.history import Outcome
 from ktrdr.deployment.hooks import Hook, Hooks
 from ktrdr.deployment.inventory import HookSettings, Inventory
+from ktrdr.deployment.manner import Manner
 from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.result import DeployResult, HostResult
 from ktrdr.deployment.transport.interface import RemoteResult
@@ -148,7 +148,8 @@ class Fleet:
     def deploy(self, **manner: Any) -> DeployResult:
         world = Surroundings(
             source=self.vault,
-            transport=lambda scrubber: closing(self.transport),
+            scrubber=Scrubber(),
+            transport=self.transport,
             directory=lambda secret: lambda: self.workers,
             drains=lambda secret: self.drains,
             observe=lambda name: lambda event: self.told.append((name, event)),
@@ -158,11 +159,11 @@ class Fleet:
         )
         return module.deploy(self.plans, self.inventory, world, Manner(**manner))
 
-    def _hooks(self, scrubber: Scrubber, fields: Mapping[str, Secret]) -> Hooks:
+    def _hooks(self, fields: Mapping[str, Secret]) -> Hooks:
         def tell(hook: Hook, line: str) -> None:
             self.told.append((hook.value, line))
 
-        return Hooks(self.checkout, HookSettings(), os.environ, tell, scrubber, fields)
+        return Hooks(self.checkout, HookSettings(), os.environ, tell, Scrubber(), fields)
 
     def _agree(self, losses: Sequence[str]) -> None:
         self.losses.append(losses)
