@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,19 +22,21 @@ LONG = ("connection silent", "image ends after 10 s")
 
 
 @pytest.fixture
-def ground(lab: Lab, tmp_path: Path) -> Iterator[Ground]:
+def ground(lab: Lab) -> Iterator[Ground]:
     """The tests' own stack, made ready; it is left as it was."""
     images.push_all()
     registry = BrokenRegistry()
     # A program that was killed before it was waited for would be warned of.
     env = {name: text for name, text in lab.env.items() if name != "PYTHONWARNINGS"}
-    found = Ground(all_hosts(), env, lab.fields, registry, tmp_path)
-    grounds.make_whole(found)
-    try:
-        yield found
-    finally:
-        registry.close()
-        lab.good("deploy", "all", "--yes")
+    # pytest's own directories have too long a path for ssh's sockets.
+    with tempfile.TemporaryDirectory(prefix="ktrdr-chaos-") as directory:
+        found = Ground(all_hosts(), env, lab.fields, registry, Path(directory))
+        grounds.make_whole(found)
+        try:
+            yield found
+        finally:
+            registry.close()
+            lab.good("deploy", "all", "--yes")
 
 
 # Some twenty deploys and as many that follow them, two at a time.

@@ -234,7 +234,7 @@ def test_after_a_reboot_the_host_needs_a_deploy_and_says_so(in_memory: InMemory)
     for command in (("deploy", "status", "core"), ("status",)):
         said = lab.ktrdr(*command)
         assert said.code, "something is wrong"
-        assert "this host was restarted: run `ktrdr deploy core all`" in " ".join(said.out.split())
+        assert "this host was restarted: run `ktrdr deploy core all`" in " ".join(said.text.split())
     assert in_memory.on_disk("core") == []
     lab.good("deploy", "core", "all", "--yes", env=in_memory.env)
     until_healthy(lab, "core")

@@ -27,6 +27,8 @@ RECOVERY_S: Final = 180
 # Whoever looks takes the lock, shared, for a moment: those who come then wait at least so long.
 _LEAST_WAIT_S: Final = 1
 _ENDING_S: Final = 10
+# Whoever kills the process that has the lock leaves its sleeper, for so long at most.
+_NAP_S: Final = 10
 
 
 def path(workdir: str) -> str:
@@ -58,7 +60,7 @@ sleeper=
 trap '[ -z "$sleeper" ] || kill "$sleeper" 2>/dev/null; exit 143' TERM INT HUP
 echo "{HELD} $holder"
 while :; do
-sleep 600 9>&- &
+sleep {_NAP_S} 9>&- &
 sleeper=$!
 wait "$sleeper"
 done"""

@@ -127,16 +127,20 @@ class Running:
 
     def _read(self) -> None:
         assert self._process.stdout
-        for line in self._process.stdout:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                event = {"text": line.decode(errors="replace")}
-            with self._heard:
-                self.events.append(event)
-                self._heard.notify_all()
+        with self._process.stdout as lines:
+            for line in lines:
+                self._hear(line)
         with self._heard:
             self._ended = True
+            self._heard.notify_all()
+
+    def _hear(self, line: bytes) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = {"text": line.decode(errors="replace")}
+        with self._heard:
+            self.events.append(event)
             self._heard.notify_all()
 
 

@@ -36,7 +36,7 @@ _OURS = (
     ("docker-compose",),
     ("setsid",),
     ("sh", "-c", "exec 9>>"),
-    ("sleep", "600"),
+    ("sleep", "10"),
     ("flock",),
     ("head", "-n", "1"),
     ("timeout", "-s", "KILL"),

@@ -37,7 +37,7 @@ SECRETS = {
     )
 }
 LOCK, CHECK, FETCH, APPLY, VERIFY, RECORD = (
-    "sleep 600",
+    "sleep 10",
     "fact clock",
     "config --hash",
     "up --detach",
