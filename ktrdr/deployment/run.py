@@ -124,6 +124,11 @@ class Runner:
         """What could be lost, each in one sentence."""
         return self._comparison.losses if self._comparison else ()
 
+    @property
+    def found(self) -> Comparison | None:
+        """What `prepare` has found; None before it."""
+        return self._comparison
+
     def abandon(self) -> None:
         """Takes back what `prepare` has done."""
         self._take_back()
