@@ -93,12 +93,14 @@ def compare(plan: Plan, sections: Mapping[str, Sequence[str]]) -> Comparison:
     changes = [_change(service, before, images, hashes) for service in plan.wanted]
     surplus = [name for name in plan.surplus if name in before]
     changes += [ServiceChange(name, Action.REMOVED, "beyond the scale") for name in surplus]
+    ours = {service.image for service in plan.wanted}
+    digests = read_digests(sections.get("images", ())).items()
     return Comparison(
         services=tuple(changes),
         files=tuple(sections.get("files", ())),
         before=before,
-        losses=tuple(_losses(changes, before, read_answers(sections.get("answers", ())))),
-        digests=read_digests(sections.get("images", ())),
+        losses=tuple(_losses(changes, before, read_answers(sections))),
+        digests={image: digest for image, digest in digests if image in ours},
         history=read(sections.get("history", ())),
         found=sections,
         unfinished=bool(sections.get("unfinished")),

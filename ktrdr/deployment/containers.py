@@ -34,6 +34,7 @@ class Container:
         complaint: What its health check said last.
         needs: The services that it depends on, as Compose noted them.
         created_at: When it was made.
+        said: What it said of itself when its health was checked last, if it was well.
     """
 
     service: str
@@ -49,6 +50,7 @@ class Container:
     complaint: str = field(default="")
     needs: tuple[str, ...] = ()
     created_at: datetime = _NEVER
+    said: Mapping[str, Any] | None = None
 
     @property
     def is_running(self) -> bool:
@@ -100,15 +102,19 @@ def read_digests(lines: Iterable[str]) -> dict[str, str]:
 
 def contracts(sections: Mapping[str, Iterable[str]]) -> tuple[str, ...] | None:
     """The contracting migrations that our services of a look know; None where none says so."""
-    answers = read_answers(sections.get("answers", ())).values()
+    answers = read_answers(sections).values()
     known = [answer["contracts"] for answer in answers if "contracts" in answer]
     return tuple(map(str, known[0])) if known and isinstance(known[0], list) else None
 
 
-def read_answers(lines: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-    """What services say of themselves, by service; those that say nothing readable are missing."""
-    found = {}
-    for line in lines:
+def read_answers(sections: Mapping[str, Iterable[str]]) -> dict[str, Mapping[str, Any]]:
+    """What the services of a look say of themselves; those that say nothing readable are missing.
+
+    Those that were not asked are taken at what they said when Docker checked their health last.
+    """
+    there = read_containers(sections.get("containers", ()))
+    found = {name: container.said for name, container in there.items() if container.said}
+    for line in sections.get("answers", ()):
         service, _, text = line.partition(" ")
         answer = _object(text)
         if answer is not None:
@@ -126,6 +132,7 @@ def _container(entry: Mapping[str, Any]) -> Container:
     labels, state = entry.get("labels") or {}, entry["state"]
     health = state.get("Health") or {}
     log = health.get("Log") or []
+    last = str(log[-1].get("Output", "")) if log else ""
     return Container(
         service=labels.get(_SERVICE, ""),
         id=entry["id"],
@@ -137,9 +144,10 @@ def _container(entry: Mapping[str, Any]) -> Container:
         started_at=_time(state.get("StartedAt", "")),
         exit_code=int(state.get("ExitCode", 0)),
         restarts=int(entry.get("restarts") or 0),
-        complaint=" ".join(str(log[-1].get("Output", "")).split()) if log else "",
+        complaint=" ".join(last.split()),
         needs=_needs(labels.get(_NEEDS, "")),
         created_at=_time(entry.get("created") or ""),
+        said=_object(last) if health.get("Status") == "healthy" else None,
     )
 
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -19,6 +19,7 @@ from ktrdr.deployment.gate import WorkerDirectory
 from ktrdr.deployment.history import Entry, Kind
 from ktrdr.deployment.hooks import Hooks, concluded, facts_of, failed
 from ktrdr.deployment.inventory import Inventory
+from ktrdr.deployment.manner import Manner
 from ktrdr.deployment.plan import Plan, Stamp
 from ktrdr.deployment.release import Release
 from ktrdr.deployment.result import DeployResult, HostResult
@@ -30,8 +31,6 @@ from ktrdr.errors import Interrupted, KtrdrError, NotBegun
 from ktrdr.secret import Scrubber, Secret
 
 _READING: Final = "read the secrets"
-# Each host costs this machine a connection's worth of processes while it is worked on.
-DEFAULT_PARALLEL: Final = 16
 # A system may give a signal to any thread, while the main one, which acts on it, sleeps on.
 _HEAR_EVERY_S: Final = 0.2
 
@@ -56,43 +55,25 @@ class Surroundings:
 
     Attributes:
         source: The vault.
-        transport: Makes the way to the hosts, given what cleans all that comes back.
+        scrubber: Cleans all that comes back from hosts and hooks; it learns the secrets.
+        transport: The way to the hosts; whoever made it closes it.
         directory: Makes the question for the backend's workers, given JWT_SECRET to sign it with.
         drains: Makes the way to drain nodes, given the same.
         observe: Makes what is told all that happens, by a host's name; empty for this machine.
         agree: Is given what could be lost; raises where that is not wanted.
-        hooks: Makes the operator's own programs callable, given what cleans what they write, and
-            the vault's fields.
+        hooks: Makes the operator's own programs callable, given the vault's fields.
         clock: The time.
     """
 
     source: SecretSource
-    transport: Callable[[Scrubber], AbstractContextManager[CountingTransport]]
+    scrubber: Scrubber
+    transport: CountingTransport
     directory: Callable[[Secret], WorkerDirectory]
     drains: Callable[[Secret], Drains]
     observe: Callable[[str], Observer]
     agree: Callable[[Sequence[str]], None]
-    hooks: Callable[[Scrubber, Mapping[str, Secret]], Hooks]
+    hooks: Callable[[Mapping[str, Secret]], Hooks]
     clock: Clock
-
-
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How hosts are gone about.
-
-    Attributes:
-        parallel: How many of them at once.
-        serial: Whether worker nodes come one after the other, up to the first that fails.
-        restore: Whether a host goes back to its last good release when the new one fails.
-        lock_wait_s: How long somebody else's lock is waited for (s).
-        drain_s: How long workers may finish what they are at (s); None does not wait.
-    """
-
-    parallel: int = DEFAULT_PARALLEL
-    serial: bool = False
-    restore: bool = True
-    lock_wait_s: float = 0.0
-    drain_s: float | None = None
 
 
 def deploy(
@@ -108,42 +89,36 @@ def deploy(
         Interrupted: Nothing has begun yet.
     """
     began = world.clock.monotonic()
-    scrubber = Scrubber()
-    with (
-        world.transport(scrubber) as transport,
-        _connecting(transport, plans, manner.parallel),
-    ):
-        with _untouched():
-            fields = _read_secrets(plans, world)
-            now = world.clock.now()
-            values = [credentials.values(fields, inventory, plan, now=now) for plan in plans]
-            scrubber.learn(*credentials.hidden(fields, values, plans))
-            signing = fields["jwt_secret"]
-            rollout = Rollout(
-                transport=transport,
-                world=world,
-                manner=manner,
-                inventory=inventory,
-                drains=world.drains(signing),
-                nodes=tuple(plan.site.node for plan in plans if plan.site.node),
-            )
-            directory = world.directory(signing)
-            runners = [
-                rollout.runner(plan, found, directory)
-                for plan, found in zip(plans, values, strict=True)
-            ]
+    with _untouched():
+        fields = _read_secrets(plans, world)
+        now = world.clock.now()
+        values = [credentials.values(fields, inventory, plan, now=now) for plan in plans]
+        world.scrubber.learn(*credentials.hidden(fields, values, plans))
+        signing = fields["jwt_secret"]
+        rollout = Rollout(
+            world=world,
+            manner=manner,
+            inventory=inventory,
+            drains=world.drains(signing),
+            nodes=tuple(plan.site.node for plan in plans if plan.site.node),
+        )
+        directory = world.directory(signing)
+        runners = [
+            rollout.runner(plan, found, directory)
+            for plan, found in zip(plans, values, strict=True)
+        ]
 
-        def roll_out() -> DeployResult:
-            hosts = rollout.run(runners)
-            return DeployResult(
-                id=plans[0].entry.id,
-                hosts=hosts,
-                duration_s=world.clock.monotonic() - began,
-                connections=transport.connections,
-                scripts=transport.scripts,
-            )
+    def roll_out() -> DeployResult:
+        hosts = rollout.run(runners)
+        return DeployResult(
+            id=plans[0].entry.id,
+            hosts=hosts,
+            duration_s=world.clock.monotonic() - began,
+            connections=world.transport.connections,
+            scripts=world.transport.scripts,
+        )
 
-        return _between_hooks(roll_out, world.hooks(scrubber, fields), plans, world)
+    return _between_hooks(roll_out, world.hooks(fields), plans, world)
 
 
 def _between_hooks(
@@ -177,26 +152,6 @@ def _untouched() -> Iterator[None]:
         ) from exc
 
 
-@contextmanager
-def _connecting(transport: Transport, plans: Sequence[Plan], at_once: int) -> Iterator[None]:
-    """Connects to all hosts while the vault is asked; they are asked for nothing yet.
-
-    A host that cannot be reached says so when it is given its first script.
-    """
-
-    def connect(plan: Plan) -> None:
-        with suppress(KtrdrError):
-            transport.connect(plan.site.host)
-
-    pool = ThreadPoolExecutor(at_once)
-    try:
-        for plan in plans:
-            pool.submit(connect, plan)
-        yield
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
 def _read_secrets(plans: Sequence[Plan], world: Surroundings) -> Mapping[str, Secret]:
     observe, began = world.observe(""), world.clock.monotonic()
     observe(events.StepStarted(_READING))
@@ -211,8 +166,7 @@ class Rollout:
     """Several hosts at once.
 
     Attributes:
-        transport: The way to them.
-        world: Everything else outside.
+        world: Everything outside, the way to them included.
         manner: How they are gone about.
         inventory: What is where.
         drains: The way to drain nodes.
@@ -220,7 +174,6 @@ class Rollout:
         stopping: Set when the operator wants everything to stop.
     """
 
-    transport: CountingTransport
     world: Surroundings
     manner: Manner
     inventory: Inventory
@@ -235,7 +188,7 @@ class Rollout:
         return Runner(
             plan=plan,
             values=values,
-            transport=self.transport,
+            transport=self.world.transport,
             observe=self.world.observe(plan.site.name),
             directory=directory,
             replan=self._replan if self.manner.restore else None,
@@ -331,7 +284,13 @@ class Rollout:
         return tuple(results[runner.plan.site.name] for runner in runners)
 
     def _waves(self, runners: Sequence[Runner]) -> Iterator[Sequence[Runner]]:
-        """What goes at once: the core by itself, since the workers need it; then they."""
+        """What goes at once: the core by itself, since the workers need it; then they.
+
+        Where nothing is to be changed anywhere, there is nothing to wait for.
+        """
+        if not any(runner.has_work for runner in runners):
+            yield runners
+            return
         core = [runner for runner in runners if runner.plan.site.target == "core"]
         nodes = [runner for runner in runners if runner.plan.site.target != "core"]
         if core:
@@ -363,12 +322,12 @@ class Rollout:
                 _, pending = futures.wait(pending, _HEAR_EVERY_S)
             except KeyboardInterrupt:
                 if self.stopping.is_set():
-                    self.transport.close()
+                    self.world.transport.close()
                 self._stop()
 
     def _stop(self) -> None:
         self.stopping.set()
-        self.transport.interrupt()
+        self.world.transport.interrupt()
 
     def _replan(self, plan: Plan, entry: Entry, release: Release) -> Plan:
         stamp = Stamp(

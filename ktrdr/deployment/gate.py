@@ -112,7 +112,7 @@ class HealthGate:
         troubles = health.judge(
             self.plan.wanted,
             there,
-            containers.read_answers(found.get("answers", ())),
+            containers.read_answers(found),
             tag=self.plan.release.tag,
             restarts_before=restarts,
             now=containers.read_clock(found.get("clock", ())) or self.clock.now(),

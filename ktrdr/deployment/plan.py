@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
 
 from ktrdr.deployment import site as sites
 from ktrdr.deployment import stack as stacks
@@ -14,14 +13,13 @@ from ktrdr.deployment.commands.lock import RECOVERY
 from ktrdr.deployment.history import ALL, Entry, Kind
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.lock import Owner
+from ktrdr.deployment.manner import DEFAULT_HEALTH_TIMEOUT_S
 from ktrdr.deployment.release import Release, Target, compose_file, env_file
 from ktrdr.deployment.site import Site, unknown
 from ktrdr.deployment.stack import Service, Stack
 from ktrdr.deployment.steps import Step, StepBuilder, StepKind, Wanted
 from ktrdr.deployment.targets import Place
 from ktrdr.errors import UsageError
-
-DEFAULT_HEALTH_TIMEOUT_S: Final = 120
 
 
 @dataclass(frozen=True, slots=True)

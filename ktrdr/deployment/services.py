@@ -155,7 +155,7 @@ class Attendant:
         ours = [each.service for each in level if self.is_ours(each)]
         found = self._ask(ours)
         after = self._there(found)
-        answers = reading.read_answers(found.get("answers", ()))
+        answers = reading.read_answers(found)
         now = reading.read_clock(found.get("clock", ())) or self.clock.now()
         troubles: list[Trouble] = []
         for container in level:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import yaml
@@ -92,7 +93,7 @@ def read(file: str, content: bytes) -> Stack:
         ConfigurationError: It is not one.
     """
     try:
-        data = yaml.safe_load(content)
+        data = _parsed(content)
         services = data["services"]
         return Stack(file, tuple(_service(name, entry) for name, entry in services.items()))
     except (yaml.YAMLError, AttributeError, TypeError, KeyError, ValueError) as exc:
@@ -109,7 +110,7 @@ def required(content: bytes) -> tuple[str, ...]:
     """
     text = content.decode("utf-8", "replace")
     found = set(_REQUIRED.findall(text))
-    services = (yaml.safe_load(content) or {}).get("services") or {}
+    services = (_parsed(content) or {}).get("services") or {}
     for entry in services.values():
         environment = entry.get("environment")
         if isinstance(environment, Mapping):
@@ -129,7 +130,7 @@ def handed(content: bytes, variables: Iterable[str]) -> tuple[tuple[str, str], .
     """
     wanted = frozenset(variables)
     found = set()
-    for entry in ((yaml.safe_load(content) or {}).get("services") or {}).values():
+    for entry in ((_parsed(content) or {}).get("services") or {}).values():
         environment = entry.get("environment")
         for name, value in environment.items() if isinstance(environment, Mapping) else ():
             alone = _ALONE.fullmatch(str(value))
@@ -137,6 +138,13 @@ def handed(content: bytes, variables: Iterable[str]) -> tuple[tuple[str, str], .
             if variable in wanted:
                 found.add((variable, name))
     return tuple(sorted(found))
+
+
+# Several hosts are given the same file, and each asks several things of it.
+@lru_cache(maxsize=8)
+def _parsed(content: bytes) -> Any:
+    """What the file says; nobody changes it. Libyaml reads it ten times as fast, where it is."""
+    return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
 
 
 def _service(name: str, entry: Mapping[str, Any]) -> Service:

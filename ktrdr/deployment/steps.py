@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from ktrdr.deployment.commands import compose, delivery, docker, history, host, lock
+from ktrdr.deployment.commands import delivery, docker, history, host, lock
 from ktrdr.deployment.commands import release as files
 from ktrdr.deployment.commands.compose import Compose
 from ktrdr.deployment.commands.script import Script
@@ -171,12 +171,13 @@ class StepBuilder:
             section("hashes"),
             self._staged().hashes(),
             section("images"),
-            docker.images(sorted({service.image for service in self.wanted})),
+            docker.images_noted(sorted({service.image for service in self.wanted})),
             section("files"),
             files.report_and_keep(workdir, self.release.files, self._swept()),
             section("history"),
             history.read(workdir, last=_REMEMBERED),
-            *self._look([*self._ours(), *self.surplus]),
+            # The others' health checks, which Docker makes anyway, have printed what they say.
+            *self._look(self.surplus),
         ]
         script = Script(
             "\n".join(body),
@@ -247,9 +248,9 @@ class StepBuilder:
             pulls.append(staged.pull((service.name for service in moving), policy="always"))
         if resting:
             names = () if self.service is None and not moving else (s.name for s in resting)
-            images = sorted({service.image for service in resting})
+            images = sorted({service.image for service in concerned})
             pull = staged.pull(names, policy="missing")
-            pulls.append(compose.unless_images_are_there(images, pull))
+            pulls.append(docker.unless_images_are_there(images, pull))
         return pulls
 
     @property

@@ -26,7 +26,8 @@ ODD = "'\"$`\\%#=&;|<>(){}*?!~ \t\né日本"
 # From what only looks to what breaks things; the README's commands start from a bare lab again.
 ORDER = (
     *("lab", "deploy", "releases", "check_diff", "stack", "day", "rotation", "memory"),
-    *("replacement", "errors", "failures", "development_stack", "readme"),
+    *("replacement", "errors", "failures", "chaos_deploy", "development_stack"),
+    "readme",
 )
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
+from ktrdr.deployment.transport.connection import SshProgram
+from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.settings import Settings
 from tests.integration.postgres import Server, running_server
 from tests.integration.processes import Process, Site, site
@@ -68,3 +70,10 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def ssh(sshd: Sshd) -> Iterator[SshTransport]:
+    """The real transport, to that server under the name ``node``."""
+    with SshTransport(SshProgram(config=sshd.client_config())) as transport:
+        yield transport

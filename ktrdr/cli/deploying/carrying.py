@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import click
 from rich.text import Text
 
 from ktrdr.cli import deploy_summary
 from ktrdr.cli.deploying import world
+from ktrdr.cli.deploying.connecting import Way
+from ktrdr.cli.deploying.lines import failure_as_line, write_line
 from ktrdr.cli.deploying.options import Options
-from ktrdr.cli.hosts import ssh_program
 from ktrdr.cli.live import DeployDisplay
 from ktrdr.cli.render import console
 from ktrdr.deployment import deploy as deployment
@@ -26,14 +25,12 @@ from ktrdr.deployment.events import Event, Observer
 from ktrdr.deployment.hooks import Hooks
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan
-from ktrdr.deployment.result import DeployResult, failure_to_json
+from ktrdr.deployment.result import DeployResult
 from ktrdr.deployment.secrets.choice import source_of
-from ktrdr.deployment.transport.ssh import SshTransport
-from ktrdr.errors import KtrdrError
-from ktrdr.secret import Scrubber, Secret
+from ktrdr.secret import Secret
 
 
-def carry_out(plans: Sequence[Plan], inventory: Inventory, options: Options) -> None:
+def carry_out(plans: Sequence[Plan], inventory: Inventory, options: Options, way: Way) -> None:
     """Does it; the result goes to standard output, all else to standard error.
 
     Raises:
@@ -45,14 +42,9 @@ def carry_out(plans: Sequence[Plan], inventory: Inventory, options: Options) -> 
             deploy_summary.show_plan(console(err=True), plan, whole=False)
     if any(plan.site.target == "workers" for plan in plans):
         world.load_ahead()
-    try:
-        with world.signals_as_ctrl_c(), telling.display:
-            surroundings = telling.surroundings(inventory)
-            result = deployment.deploy(plans, inventory, surroundings, options.manner)
-    except KtrdrError as error:
-        if options.as_json:
-            write_line(failure_to_json(error))
-        raise
+    with failure_as_line(options.as_json), telling.display:
+        surroundings = telling.surroundings(inventory, way)
+        result = deployment.deploy(plans, inventory, surroundings, options.manner)
     telling.report(result)
 
 
@@ -65,26 +57,24 @@ class Telling:
         self._writing = threading.Lock()
         self.display = DeployDisplay(self._err, names, verbosity=options.verbose)
 
-    def surroundings(self, inventory: Inventory) -> deployment.Surroundings:
+    def surroundings(self, inventory: Inventory, way: Way) -> deployment.Surroundings:
         """The real world."""
 
-        def transport(scrubber: Scrubber) -> SshTransport:
-            return SshTransport(ssh_program(inventory), scrubber=scrubber)
-
-        def hooks(scrubber: Scrubber, fields: Mapping[str, Secret]) -> Hooks:
+        def hooks(fields: Mapping[str, Secret]) -> Hooks:
             observe = self._observer("")
             return Hooks(
                 root=Checkout.around(Path.cwd()).root,
                 settings=inventory.hooks,
                 environ=os.environ,
                 tell=lambda hook, line: observe(events.HookSaid(hook.value, line)),
-                scrubber=scrubber,
+                scrubber=way.scrubber,
                 secrets=fields,
             )
 
         return deployment.Surroundings(
             source=source_of(inventory.secrets),
-            transport=transport,
+            scrubber=way.scrubber,
+            transport=way.transport,
             directory=world.directory(inventory),
             drains=world.drains(inventory),
             observe=self._observer,
@@ -132,8 +122,3 @@ class Telling:
         if not world.somebody_is_there():
             raise world.refuse_unasked(losses)
         world.confirm("Go on?")
-
-
-def write_line(document: dict[str, object]) -> None:
-    """Writes one line of JSON to standard output, at once."""
-    click.echo(json.dumps(document, ensure_ascii=False))

@@ -10,7 +10,7 @@ import click
 
 from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
-from ktrdr.cli.deploying import world
+from ktrdr.cli.deploying.connecting import signals_as_ctrl_c
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import json_option, write_json
 from ktrdr.deployment import execute as deployment
@@ -85,7 +85,7 @@ def _run(
         if not quiet:
             click.echo(line, err=stream == "stderr")
 
-    with world.signals_as_ctrl_c(), SshTransport(program) as transport:
+    with signals_as_ctrl_c(), SshTransport(program) as transport:
         return deployment.execute(
             place, service, command, transport, timeout_s=timeout_s, on_line=pass_on
         )

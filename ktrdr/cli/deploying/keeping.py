@@ -12,6 +12,7 @@ from rich.text import Text
 from ktrdr.cli import completion
 from ktrdr.cli.cli import report
 from ktrdr.cli.deploying import world
+from ktrdr.cli.deploying.connecting import signals_as_ctrl_c
 from ktrdr.cli.hosts import inventory_option, ssh_program
 from ktrdr.cli.render import console, json_option, write_json
 from ktrdr.deployment.inventory import Inventory
@@ -69,14 +70,14 @@ class Work:
         self, places: Sequence[Place], act: Callable[[Place, Held], _Result]
     ) -> list[Done[_Result]]:
         """Does it on all of them; see `together.on_each`."""
-        with world.signals_as_ctrl_c(), self.transport:
+        with signals_as_ctrl_c(), self.transport:
             return on_each(places, act, self._manner)
 
     def look_at_each(
         self, places: Sequence[Place], look: Callable[[Place], _Result]
     ) -> list[Done[_Result]]:
         """The same without locks, for what changes nothing."""
-        with world.signals_as_ctrl_c(), self.transport:
+        with signals_as_ctrl_c(), self.transport:
             return look_at_each(places, look, self._manner)
 
 

@@ -9,7 +9,7 @@ import click
 
 from ktrdr.cli import completion, log_lines
 from ktrdr.cli.cli import EXIT_CODES
-from ktrdr.cli.deploying import world
+from ktrdr.cli.deploying.connecting import signals_as_ctrl_c
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.deployment import logs as deployment
 from ktrdr.deployment.targets import chosen
@@ -66,7 +66,7 @@ def logs(
     )
     read = deployment.follow if follow else deployment.read
     try:
-        with world.signals_as_ctrl_c(), SshTransport(ssh_program(found)) as transport:
+        with signals_as_ctrl_c(), SshTransport(ssh_program(found)) as transport:
             events = read(places, transport, wanted)
             lost = log_lines.show(events if follow else list(events), as_json=as_json)
     except KeyboardInterrupt:

@@ -11,9 +11,8 @@ import click
 
 from ktrdr.cli import completion
 from ktrdr.cli.hosts import inventory_option
-from ktrdr.deployment import plan as plans
-from ktrdr.deployment.deploy import DEFAULT_PARALLEL, Manner
 from ktrdr.deployment.inventory import HIGHEST_SCALE
+from ktrdr.deployment.manner import DEFAULT_HEALTH_TIMEOUT_S, DEFAULT_PARALLEL, Manner
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 _DEFAULT_DRAIN_S: Final = 900.0
@@ -83,7 +82,7 @@ _CHANGING: Final = (
     click.option(
         "--health-timeout",
         type=click.FloatRange(min=1),
-        default=plans.DEFAULT_HEALTH_TIMEOUT_S,
+        default=DEFAULT_HEALTH_TIMEOUT_S,
         show_default=True,
         metavar="SECONDS",
         help="How long the services may take to become healthy.",

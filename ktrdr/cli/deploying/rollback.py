@@ -10,20 +10,19 @@ import click
 from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploying import world
-from ktrdr.cli.deploying.carrying import carry_out, write_line
+from ktrdr.cli.deploying.carrying import carry_out
+from ktrdr.cli.deploying.connecting import way_to
+from ktrdr.cli.deploying.lines import failure_as_line
 from ktrdr.cli.deploying.options import Options, changing
-from ktrdr.cli.hosts import read_inventory, ssh_program
+from ktrdr.cli.hosts import read_inventory
 from ktrdr.deployment import plan as plans
 from ktrdr.deployment import remembering, schema
 from ktrdr.deployment.history import Entry, Kind
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.plan import Plan, Request, Stamp
 from ktrdr.deployment.remembering import Remembered
-from ktrdr.deployment.result import failure_to_json
-from ktrdr.deployment.targets import chosen
+from ktrdr.deployment.targets import Place, chosen
 from ktrdr.deployment.transport.interface import Transport
-from ktrdr.deployment.transport.ssh import SshTransport
-from ktrdr.errors import KtrdrError
 
 
 @click.command(epilog=EXIT_CODES)
@@ -42,30 +41,33 @@ def rollback(hosts: tuple[str, ...], to: str | None, **options: Any) -> None:
     Everything comes from the hosts themselves, so no checkout is needed. Secrets are those of the
     vault as they are now.
     """
-    chosen_options = Options(**options)
-    try:
-        inventory = read_inventory(chosen_options.inventory, settings=chosen_options.settings)
-        planned = _plan(inventory, hosts, to, chosen_options)
-    except KtrdrError as error:
-        if chosen_options.as_json:
-            write_line(failure_to_json(error))
-        raise
-    carry_out(planned, inventory, chosen_options)
+    told = Options(**options)
+    with failure_as_line(told.as_json):
+        inventory = read_inventory(told.inventory, settings=told.settings)
+        places = chosen(inventory, hosts)
+    names = [place.host for place in places]
+    with way_to(names, inventory, at_once=told.parallel) as way:
+        with failure_as_line(told.as_json):
+            planned = _plan(inventory, places, to, told, way.transport)
+        carry_out(planned, inventory, told, way)
 
 
 def _plan(
-    inventory: Inventory, hosts: tuple[str, ...], to: str | None, options: Options
+    inventory: Inventory,
+    places: Sequence[Place],
+    to: str | None,
+    options: Options,
+    transport: Transport,
 ) -> list[Plan]:
     stamp = world.stamp()
-    with SshTransport(ssh_program(inventory)) as transport:
-        found = remembering.ask(chosen(inventory, hosts), transport)
-        entries = [remembering.way_back(each, to) for each in found]
-        if not options.skip_validation:
-            _check_schema(inventory, found, entries, transport)
-        return [
-            _one(inventory, each, entry, _service(each, entry, to), options, stamp, transport)
-            for each, entry in zip(found, entries, strict=True)
-        ]
+    found = remembering.ask(places, transport)
+    entries = [remembering.way_back(each, to) for each in found]
+    if not options.skip_validation:
+        _check_schema(inventory, found, entries, transport)
+    return [
+        _one(inventory, each, entry, _service(each, entry, to), options, stamp, transport)
+        for each, entry in zip(found, entries, strict=True)
+    ]
 
 
 def _check_schema(

@@ -12,10 +12,10 @@ from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploying.keeping import Work, finish, keeping, service_option, teller
 from ktrdr.cli.hosts import read_inventory
 from ktrdr.cli.render import console
-from ktrdr.deployment import plan as plans
 from ktrdr.deployment.containers import Snapshot
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.lock import Held
+from ktrdr.deployment.manner import DEFAULT_HEALTH_TIMEOUT_S
 from ktrdr.deployment.services import Attendant
 from ktrdr.deployment.targets import Place, chosen
 
@@ -25,7 +25,7 @@ from ktrdr.deployment.targets import Place, chosen
 @click.option(
     "--health-timeout",
     type=click.FloatRange(min=1),
-    default=plans.DEFAULT_HEALTH_TIMEOUT_S,
+    default=DEFAULT_HEALTH_TIMEOUT_S,
     show_default=True,
     metavar="SECONDS",
     help="How long services may take to become healthy.",

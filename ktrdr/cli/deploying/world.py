@@ -6,12 +6,10 @@ import getpass
 import importlib
 import os
 import secrets
-import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -126,24 +124,6 @@ def refuse_unasked(losses: Sequence[str]) -> UsageError:
         f"this deploy needs your word: {'; '.join(losses)}",
         hint="Nothing was changed; say --yes if that is meant.",
     )
-
-
-@contextmanager
-def signals_as_ctrl_c() -> Iterator[None]:
-    """Lets SIGTERM and a closed terminal end a deploy as orderly as Ctrl-C does."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in _ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-_ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 def _declined() -> Interrupted:

@@ -79,8 +79,3 @@ class Compose:
             *(word for profile in chosen for word in ("--profile", profile)),
             *arguments,
         )
-
-
-def unless_images_are_there(images: Iterable[str], command: str) -> str:
-    """Runs a command only where an image is missing."""
-    return f"{words('docker', 'image', 'inspect', *images)} >/dev/null 2>&1 || {command}"

@@ -64,9 +64,23 @@ def pin(project: str, reference: str, digest: str) -> str:
 
 def images(references: Iterable[str]) -> str:
     """Prints one JSON object for each of these images that the host has."""
+    return f"{_inspect(references)} || :"
+
+
+def unless_images_are_there(references: Iterable[str], command: str) -> str:
+    """Runs a command only where an image is missing, and notes for `images_noted` what is there."""
+    return f"images=$({_inspect(references)}) || {{\nimages=\n{command}\n}}"
+
+
+def images_noted(references: Iterable[str]) -> str:
+    """Prints what `images` does, and asks Docker only where nothing was noted."""
     return (
-        f"{words('docker', 'image', 'inspect', '--format', _IMAGE, *references)} 2>/dev/null || :"
+        f'if [ -n "${{images-}}" ]; then\nprintf "%s\\n" "$images"\nelse\n{images(references)}\nfi'
     )
+
+
+def _inspect(references: Iterable[str]) -> str:
+    return f"{words('docker', 'image', 'inspect', '--format', _IMAGE, *references)} 2>/dev/null"
 
 
 def images_in_use(project: str) -> str:

@@ -12,7 +12,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from deploy.healthcheck import is_well
+from deploy.healthcheck import answer_of
+
+BODY = b'{"status": "idle"}'
 
 
 @contextmanager
@@ -21,6 +23,7 @@ def server(answers: dict[str, int]) -> Iterator[int]:
         def do_GET(self) -> None:
             self.send_response(answers.get(self.path, 404))
             self.end_headers()
+            self.wfile.write(BODY)
 
         def log_message(self, *_arguments: object) -> None:
             pass
@@ -39,23 +42,24 @@ def server(answers: dict[str, int]) -> Iterator[int]:
 @pytest.mark.parametrize("status", [200, 204])
 def test_an_answer_that_says_success_is_well(status):
     with server({"/health": status}) as port:
-        assert is_well(port, "/health")
+        assert answer_of(port, "/health") == BODY.decode()
 
 
 def test_any_other_answer_is_not_well_and_is_told(capsys):
     with server({"/health": 503}) as port:
-        assert not is_well(port, "/health")
+        assert answer_of(port, "/health") is None
     assert "/health answers HTTP/1.0 503" in capsys.readouterr().err
 
 
 def test_a_port_that_nobody_listens_on_is_not_well_and_is_told(capsys):
     with server({}) as port:
         pass
-    assert not is_well(port, "/health")
-    assert f"port {port} does not answer (ConnectionRefusedError)" in capsys.readouterr().err
+    assert answer_of(port, "/health") is None
+    told = capsys.readouterr().err
+    assert told == f"/health of port {port} does not answer (ConnectionRefusedError)\n"
 
 
-def test_a_worker_is_asked_on_its_own_port(root):
+def test_a_worker_is_asked_on_its_own_port_and_its_answer_printed(root):
     with server({"/health": 200}) as port:
         done = subprocess.run(
             [sys.executable, "-I", "-S", root / "deploy" / "healthcheck.py"],
@@ -63,4 +67,4 @@ def test_a_worker_is_asked_on_its_own_port(root):
             capture_output=True,
             check=False,
         )
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stdout, done.stderr) == (0, BODY, b"")

@@ -196,3 +196,13 @@ def clock() -> Clock:
 @pytest.fixture
 def root() -> Path:
     return Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def fleet(planned, inventory, clock):
+    """Three hosts with this plan's services, and a deploy to them."""
+    # It is made of what stands here.
+    from tests.unit.deployment.fleet import Fleet
+
+    plans = [planned("core"), planned("workers", node="B"), planned("workers", node="C")]
+    return Fleet(plans, inventory, clock)

@@ -79,7 +79,26 @@ def test_images_are_known_by_tags_and_digests():
 
 
 def test_answers_are_read_by_service_and_missing_ones_left_out():
-    assert read_answers(['a {"x": 1}', "b ", "c not json", "d 3"]) == {"a": {"x": 1}}
+    lines = ['a {"x": 1}', "b ", "c not json", "d 3"]
+    assert read_answers({"answers": lines}) == {"a": {"x": 1}}
+
+
+def test_a_service_that_was_not_asked_is_taken_at_what_its_health_check_said():
+    def checked(service, output, status="healthy"):
+        log = [{"Output": "{}"}, {"Output": output}]
+        return line(service, state={"Status": "running", "Health": {"Status": status, "Log": log}})
+
+    found = {
+        "containers": [
+            checked("asked", '{"x": 1}\n'),
+            checked("unasked", '{"x": 2}\n'),
+            checked("ill", '{"x": 3}', status="unhealthy"),
+            checked("silent", ""),
+        ],
+        "answers": ['asked {"x": 4}'],
+    }
+
+    assert read_answers(found) == {"asked": {"x": 4}, "unasked": {"x": 2}}
 
 
 def test_the_hosts_clock_is_read():

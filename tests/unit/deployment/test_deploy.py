@@ -2,211 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent import futures
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ktrdr.contracts import Worker
-from ktrdr.contracts.workers import WorkerStatus, WorkerType
 from ktrdr.deployment import credentials, events
-from ktrdr.deployment import deploy as module
-from ktrdr.deployment.clock import Clock
-from ktrdr.deployment.deploy import Manner, Surroundings
 from ktrdr.deployment.history import Outcome
-from ktrdr.deployment.hooks import Hook, Hooks
-from ktrdr.deployment.inventory import HookSettings, Inventory
-from ktrdr.deployment.plan import Plan
-from ktrdr.deployment.result import DeployResult, HostResult
-from ktrdr.deployment.transport.interface import RemoteResult
-from ktrdr.deployment.transport.recording import Answer, RecordingTransport
+from ktrdr.deployment.transport.recording import Answer
 from ktrdr.errors import (
     Conflict,
     DeploymentFailed,
     HostNotReady,
     HostUnreachable,
     Interrupted,
-    KtrdrError,
     Locked,
     NotBegun,
     SecretsError,
     UsageError,
 )
-from ktrdr.secret import Scrubber, Secret
-from tests.unit.deployment.conftest import NOW, TAG, Host
-from tests.unit.deployment.test_run import APPLY, CHECK, FETCH, LOCK, RECORD, VERIFY, earlier
-
-FIELDS = {
-    "db_username": Secret("ada"),
-    "db_password": Secret("a long password"),
-    "jwt_secret": Secret("j" * 40),
-    "grafana_password": Secret("another password"),
-    "ghcr_token": Secret("ghp_0123456789"),
-}
-
-
-class Vault:
-    """Counts how often it is asked."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self.error: BaseException | None = None
-
-    def fetch(self) -> Mapping[str, Secret]:
-        self.asked += 1
-        if self.error:
-            raise self.error
-        return FIELDS
-
-
-class Hosts(RecordingTransport):
-    """A transport on which a test can have scripts wait until they are interrupted."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rung = threading.Event()
-        self.on_script: Callable[[str, str], None] = lambda host, script: None
-
-    def run(self, host: str, script: Secret, **more: Any) -> RemoteResult:
-        self.on_script(host, script.reveal())
-        return super().run(host, script, **more)
-
-    def interrupt(self) -> None:
-        self.rung.set()
-
-    def scripts_on(self, host: str, containing: str) -> list[str]:
-        texts = [run.script.reveal() for run in self.runs if run.host == host]
-        return [text for text in texts if containing in text]
-
-
-class Drains:
-    """What the backend is asked for, and what of it it knows."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.known: list[Sequence[Worker]] = [[]]
-        self.error: KtrdrError | None = None
-
-    def drain(self, node: str) -> None:
-        if self.error:
-            raise self.error
-        self.asked.append(f"drain {node}")
-
-    def undrain(self, node: str) -> None:
-        self.asked.append(f"undrain {node}")
-
-    def workers(self) -> Sequence[Worker]:
-        return self.known.pop(0) if len(self.known) > 1 else self.known[0]
-
-
-@dataclass
-class Fleet:
-    """Three hosts, and what a deploy to them does."""
-
-    plans: list[Plan]
-    inventory: Inventory
-    clock: Clock
-    vault: Vault = field(default_factory=Vault)
-    transport: Hosts = field(default_factory=Hosts)
-    told: list[tuple[str, Any]] = field(default_factory=list)
-    losses: list[Sequence[str]] = field(default_factory=list)
-    refuses: KtrdrError | None = None
-    checkout: Path = Path("/nonexistent")
-    workers: list[Worker] = field(default_factory=list)
-    drains: Drains = field(default_factory=Drains)
-    hosts: dict[str, Host] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.hosts = {plan.site.name: Host(plan) for plan in self.plans}
-        self.transport.answer(Answer(stdout="held 1\n", stays=True), containing=LOCK)
-        for plan in self.plans:
-            host = self.hosts[plan.site.name]
-            self.say(plan, CHECK, host.check_output())
-            self.say(plan, FETCH, host.fetch_output())
-            self.say(plan, VERIFY, host.run_all().verify_output())
-            self.workers += [worker(plan, service.worker_url) for service in plan.wanted]
-
-    def plan(self, name: str) -> Plan:
-        return next(plan for plan in self.plans if plan.site.name == name)
-
-    def say(self, plan: Plan, containing: str, stdout: str, code: int = 0) -> None:
-        answer = Answer(code, stdout=stdout)
-        self.transport.answer(answer, host=plan.site.host, containing=containing)
-
-    def fail(self, name: str, containing: str, error: KtrdrError) -> None:
-        host = self.plan(name).site.host
-        self.transport.answer(Answer(error=error), host=host, containing=containing)
-
-    def deploy(self, **manner: Any) -> DeployResult:
-        world = Surroundings(
-            source=self.vault,
-            transport=lambda scrubber: closing(self.transport),
-            directory=lambda secret: lambda: self.workers,
-            drains=lambda secret: self.drains,
-            observe=lambda name: lambda event: self.told.append((name, event)),
-            agree=self._agree,
-            hooks=self._hooks,
-            clock=self.clock,
-        )
-        return module.deploy(self.plans, self.inventory, world, Manner(**manner))
-
-    def _hooks(self, scrubber: Scrubber, fields: Mapping[str, Secret]) -> Hooks:
-        def tell(hook: Hook, line: str) -> None:
-            self.told.append((hook.value, line))
-
-        return Hooks(self.checkout, HookSettings(), os.environ, tell, scrubber, fields)
-
-    def _agree(self, losses: Sequence[str]) -> None:
-        self.losses.append(losses)
-        if self.refuses:
-            raise self.refuses
-
-    def order(self, containing: str) -> list[str]:
-        """The hosts that were sent such a script, in that order."""
-        names = {plan.site.host: plan.site.name for plan in self.plans}
-        runs = self.transport.runs
-        return [names[run.host] for run in runs if containing in run.script.reveal()]
-
-    def unlocked(self) -> set[str]:
-        return set(self.order("kill -TERM"))
-
-
-def worker(plan: Plan, url: str | None, operation: str | None = None) -> Worker:
-    return Worker(
-        worker_id=f"w-{url}",
-        worker_type=WorkerType.BACKTESTING,
-        endpoint_url=url or "",
-        status=WorkerStatus.AVAILABLE,
-        current_operation_id=operation,
-        capabilities={},
-        version=TAG,
-        node=plan.site.host,
-        registered_at=NOW,
-        last_healthy_at=NOW,
-        health_check_failures=0,
-    )
-
-
-@pytest.fixture
-def fleet(planned, inventory, clock) -> Fleet:
-    plans = [planned("core"), planned("workers", node="B"), planned("workers", node="C")]
-    return Fleet(plans, inventory, clock)
-
-
-def by_name(result: DeployResult) -> dict[str, HostResult]:
-    return {host.plan.site.name: host for host in result.hosts}
-
-
-def outcomes(result: DeployResult) -> dict[str, Outcome | None]:
-    return {name: host.outcome for name, host in by_name(result).items()}
+from tests.unit.deployment.fleet import (
+    by_name,
+    outcomes,
+)
+from tests.unit.deployment.test_run import APPLY, CHECK, FETCH, LOCK, VERIFY, earlier
 
 
 def test_all_hosts_are_deployed_to_with_the_secrets_read_once(fleet) -> None:
@@ -234,6 +55,21 @@ def test_workers_come_after_the_core_is_healthy(fleet) -> None:
     healthy = next(n for n, (host, text) in enumerate(scripts) if host == core and VERIFY in text)
     workers = [n for n, (host, text) in enumerate(scripts) if host != core and APPLY in text]
     assert healthy < min(workers)
+
+
+def test_where_nothing_is_to_be_changed_no_host_waits_for_another(fleet) -> None:
+    for host in fleet.hosts.values():
+        host.run_all()
+    core = fleet.hosts["core"]
+    core.containers["backend"]["state"]["Health"]["Status"] = "unhealthy"
+    for host in fleet.hosts.values():
+        fleet.say(host.plan, FETCH, host.fetch_output())
+    assert outcomes(fleet.deploy()) == {
+        "core": Outcome.FAILED,
+        "workers B": Outcome.UNCHANGED,
+        "workers C": Outcome.UNCHANGED,
+    }
+    assert fleet.order(APPLY) == []
 
 
 @pytest.mark.parametrize(
@@ -380,132 +216,6 @@ def test_ctrl_c_after_the_vault_and_before_any_host_is_said_to_have_touched_none
     monkeypatch.setattr(credentials, "values", press)
     with pytest.raises(Interrupted, match="before it touched any host"):
         fleet.deploy()
-
-
-# ------------------------------------------------------------------------------------ Ctrl-C
-
-
-@pytest.fixture
-def ctrl_c_at(fleet, monkeypatch) -> Iterator[Callable[[str, str], None]]:
-    """Presses Ctrl-C when a host is sent such a script, which then runs until it is ended."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    really, waiting = futures.wait, threading.Event()
-
-    def wait(pending: Any, timeout: float) -> Any:
-        waiting.set()
-        try:
-            return really(pending, timeout)
-        finally:
-            waiting.clear()
-
-    monkeypatch.setattr(futures, "wait", wait)
-
-    def arrange(name: str, containing: str) -> None:
-        host = fleet.plan(name).site.host
-
-        def on_script(where: str, script: str) -> None:
-            if where == host and containing in script and not fleet.transport.rung.is_set():
-                assert waiting.wait(5)
-                os.kill(os.getpid(), signal.SIGINT)
-                assert fleet.transport.rung.wait(5), "nobody ended the script"
-                raise Interrupted("the script was ended")
-
-        fleet.transport.on_script = on_script
-
-    yield arrange
-    signal.signal(signal.SIGINT, before)
-
-
-def recorded(fleet: Fleet, name: str) -> list[str]:
-    scripts = fleet.transport.scripts_on(fleet.plan(name).site.host, RECORD)
-    lines = [line for script in scripts for line in script.splitlines() if RECORD in line]
-    found = [line.partition("' '")[2].partition("' >>")[0] or line.split("'")[1] for line in lines]
-    return [json.loads(text)["outcome"] for text in found]
-
-
-def test_ctrl_c_while_hosts_are_made_ready_changes_none_of_them(fleet, ctrl_c_at) -> None:
-    ctrl_c_at("workers B", FETCH)
-    result = fleet.deploy()
-    assert fleet.order(APPLY) == []
-    assert isinstance(result.failed[0].error, Interrupted)
-    assert {host.outcome for host in result.hosts} == {None}
-
-
-def test_ctrl_c_while_the_core_is_changed_is_recorded_and_spares_the_workers(
-    fleet, ctrl_c_at
-) -> None:
-    ctrl_c_at("core", APPLY)
-    result = fleet.deploy()
-    assert outcomes(result) == {"core": Outcome.INTERRUPTED, "workers B": None, "workers C": None}
-    assert recorded(fleet, "core") == ["interrupted"]
-    assert fleet.unlocked() == {"core", "workers B", "workers C"}
-    undone = fleet.transport.scripts_on(fleet.plan("core").site.host, "recover 85")
-    assert len(undone) == 1, "what Compose was at is brought to an end"
-
-
-def test_ctrl_c_while_workers_are_changed_lets_all_of_them_end_in_good_order(
-    fleet, ctrl_c_at
-) -> None:
-    ctrl_c_at("workers B", APPLY)
-    result = fleet.deploy()
-    assert outcomes(result)["core"] is Outcome.DEPLOYED
-    assert outcomes(result)["workers B"] is Outcome.INTERRUPTED
-    assert outcomes(result)["workers C"] in (Outcome.INTERRUPTED, Outcome.DEPLOYED)
-    assert recorded(fleet, "workers B") == ["interrupted"]
-
-
-def test_an_interrupted_release_is_not_gone_back_from(fleet, ctrl_c_at) -> None:
-    host = fleet.hosts["core"]
-    good = earlier(host.plan)
-    host.history = [good.begun(), good.ended()]
-    fleet.say(host.plan, FETCH, Host(host.plan, history=host.history).fetch_output())
-    ctrl_c_at("core", APPLY)
-    assert by_name(fleet.deploy())["core"].restored is None
-
-
-def test_a_second_ctrl_c_ends_all_connections_at_once(fleet, ctrl_c_at, monkeypatch) -> None:
-    ctrl_c_at("core", APPLY)
-    really, presses = futures.wait, list[str]()
-
-    def wait(pending: Any, timeout: float) -> Any:
-        if fleet.transport.rung.is_set() and not presses:
-            presses.append("second")
-            raise KeyboardInterrupt
-        return really(pending, timeout)
-
-    monkeypatch.setattr(futures, "wait", wait)
-    result = fleet.deploy()
-    assert presses
-    assert not result.is_good
-    assert by_name(result)["core"].outcome is Outcome.INTERRUPTED
-
-
-def test_ctrl_c_at_the_question_unlocks_all_hosts(fleet) -> None:
-    fleet.refuses = Interrupted("the deploy was called off, nothing was changed")
-    with pytest.raises(Interrupted):
-        fleet.deploy()
-    assert fleet.unlocked() == {"core", "workers B", "workers C"}
-
-
-def test_ctrl_c_when_nobody_waits_for_hosts_is_an_interruption_too(fleet, monkeypatch) -> None:
-    def press(*_: Any) -> Any:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(module.Rollout, "_waves", press)
-    with pytest.raises(Interrupted, match="was interrupted"):
-        fleet.deploy()
-    assert fleet.transport.rung.is_set()
-    assert fleet.unlocked() == {"core", "workers B", "workers C"}
-
-
-def test_ctrl_c_ends_the_wait_for_somebody_elses_lock(fleet, ctrl_c_at) -> None:
-    """The script that waits for it stays, since nothing but the end of all ends it."""
-    waiting = Answer(stays=True)
-    fleet.transport.answer(waiting, host=fleet.plan("core").site.host, containing=LOCK)
-    ctrl_c_at("workers B", FETCH)
-    result = fleet.deploy(lock_wait_s=3600)
-    assert isinstance(by_name(result)["core"].error, Interrupted)
-    assert "no longer waited for" in str(by_name(result)["core"].error)
 
 
 # ---------------------------------------------------------------------------------- draining

@@ -10,7 +10,7 @@ from ktrdr.contracts import DrainMode, Worker
 from ktrdr.deployment import events
 from ktrdr.deployment.draining import drained
 from ktrdr.errors import HostUnreachable, KtrdrError
-from tests.unit.deployment.test_deploy import Drains, worker
+from tests.unit.deployment.fleet import Drains, worker
 from tests.unit.deployment.test_run import Watched
 
 UNREACHABLE = HostUnreachable("the backend does not answer")

@@ -27,7 +27,7 @@ def troubles(planned, host_of, clock):
         judged = judge(
             plan.wanted,
             read_containers(found["containers"]),
-            read_answers(found["answers"]),
+            read_answers(found),
             tag=plan.release.tag,
             restarts_before=restarts_before or {},
             now=read_clock(found["clock"]) or pytest.fail("the clock is missing"),
@@ -143,7 +143,7 @@ def test_a_program_of_ours_that_does_not_answer_is_waited_for(planned, host_of, 
     (trouble,) = judge(
         plan.wanted,
         read_containers(found["containers"]),
-        read_answers(found["answers"]),
+        read_answers(found),
         tag=plan.release.tag,
         restarts_before={},
         now=clock.now(),

@@ -7,13 +7,15 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
 
 from ktrdr.cli.commands.deploy import deploy
 from ktrdr.cli.deploying import history, lock, rollback
+from ktrdr.cli.deploying.connecting import Way
 from ktrdr.deployment.commands import release as files
 from ktrdr.deployment.history import Kind, Outcome
 from ktrdr.deployment.lock import Owner
@@ -21,6 +23,7 @@ from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.release import Release
 from ktrdr.deployment.transport.recording import Answer, RecordingTransport
 from ktrdr.errors import HostUnreachable, KtrdrError, NotFound, UsageError
+from ktrdr.secret import Scrubber
 from tests.unit.deployment.conftest import CORE as CORE_FILE
 from tests.unit.deployment.conftest import WORKERS as WORKERS_FILE
 from tests.unit.deployment.day import NOW, entry, recorded
@@ -53,8 +56,10 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     inventory = tmp_path / "inventory.yml"
     inventory.write_text("domain: lab.test\nworkers: {B: {}}\n")
     made = Command(inventory)
-    for module in (history, lock, rollback):
+    for module in (history, lock):
         monkeypatch.setattr(module, "SshTransport", lambda *_: nullcontext(made.transport))
+    way = cast("Way", SimpleNamespace(transport=made.transport, scrubber=Scrubber()))
+    monkeypatch.setattr(rollback, "way_to", lambda *_, **__: nullcontext(way))
     monkeypatch.setattr(rollback, "carry_out", lambda plans, *_: made.plans.extend(plans))
     monkeypatch.chdir(tmp_path)
     return made

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ktrdr.deployment.commands import delivery, docker, host
 from ktrdr.deployment.commands import release as files
-from ktrdr.deployment.commands.compose import Compose, unless_images_are_there
+from ktrdr.deployment.commands.compose import Compose
 
 CORE = Compose(
     project="ktrdr-core",
@@ -67,11 +67,6 @@ def test_a_path_with_spaces_and_quotes_stays_one_word() -> None:
     odd = Compose("p", "/o'dd path", "/o'dd path", "f.yml", ".env")
     ran = sh(odd.up().replace("docker compose", "printf '%s\\n'"))
     assert "/o'dd path/f.yml" in ran.stdout.splitlines()
-
-
-def test_images_that_are_there_are_not_pulled() -> None:
-    script = unless_images_are_there(["a:1", "b:2"], "echo pulled")
-    assert script == "docker image inspect a:1 b:2 >/dev/null 2>&1 || echo pulled"
 
 
 def test_containers_are_shown_without_their_environment() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ktrdr.deployment.commands import execute, history, logs, prune, removal, survey
+from ktrdr.deployment.commands import docker, execute, history, logs, prune, removal, survey
 from ktrdr.deployment.commands.script import Script, render
 from tests.unit.deployment.day import entry, recorded
 
@@ -87,6 +87,18 @@ def test_files_that_changed_since_the_last_good_release_are_told(
     os.utime(workdir / ".env.core", (0, 0))
     found = sorted(shell.run(asked))
     assert found == ["+ monitoring/new.yml", "- monitoring/gone.yml", "~ compose.yml"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_images_that_are_there_are_not_pulled_and_asked_for_once(shell: Shell, there: bool) -> None:
+    marker = shell.place / "pulled"
+    shell.docker("image-inspect", f"[ -e {marker} ] && echo '{{}}' || return 1")
+    if there:
+        marker.touch()
+    looks = docker.unless_images_are_there(["a:1"], f"echo pulls; : >{marker}")
+    found = shell.run(f"{looks}\n{docker.images_noted(['a:1'])}")
+    assert found == (["{}"] if there else ["pulls", "{}"])
+    assert len(shell.calls) == (1 if there else 2)
 
 
 def test_where_nothing_was_deployed_no_file_is_told_of(shell: Shell, tmp_path: Path) -> None:

@@ -142,10 +142,10 @@ def test_a_script_that_is_ended_in_mid_work_has_its_services_started_afterwards(
     host.has(db="running", grafana="exited")
     script = docker.recover_when_ended(workdir, "p", '{"note"}')
     with subprocess.Popen(
-        # What Compose does when the script ends: it stops a container.
+        # What Compose does when the script ends: it stops a container. A shell cannot trap what it
+        # was told to ignore, as all that nohup starts is.
         [
-            "sh",
-            "-c",
+            *("env", "--default-signal", "sh", "-c"),
             f"set -eu\n{script}\necho exited >{host.place}/containers/db\necho .; /bin/sleep 1",
         ],
         env=host.env,

@@ -1,0 +1,29 @@
+"""Scripts on the test's SSH server, and what becomes of processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ktrdr.deployment.commands.script import SENTINEL
+from ktrdr.deployment.transport.interface import Transport
+from ktrdr.secret import Secret
+from tests.integration.sshd import wait_until
+
+END = f"echo {SENTINEL}\n"
+
+
+def run(transport: Transport, script: str, timeout_s: float = 20) -> str:
+    return transport.run("node", Secret(script + "\n" + END), timeout_s=timeout_s).stdout
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process lives; one that waits to be reaped does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def wait_until_ended(pid: int) -> None:
+    wait_until(lambda: not is_running(pid), f"process {pid} has ended")

@@ -1,0 +1,52 @@
+"""Hosts are connected to ahead, on a real server."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ktrdr.cli.deploying.connecting import way_to
+from ktrdr.deployment import inventory_file
+from ktrdr.deployment.inventory import Inventory
+from tests.integration.remote import run
+from tests.integration.sshd import Sshd, wait_until
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> Inventory:
+    file = tmp_path / "inventory.yml"
+    file.write_text("domain: lab.test\nworkers: {B: {}}\n")
+    return inventory_file.load(file, shown_as="inventory.yml", environ={}, settings=())
+
+
+@pytest.fixture(autouse=True)
+def configured(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KTRDR_SSH_CONFIG", str(sshd.client_config()))
+
+
+def test_a_host_is_connected_to_before_it_is_asked_for_anything(inventory: Inventory) -> None:
+    with way_to(["node"], inventory, at_once=2) as way:
+        wait_until(lambda: way.transport.connections == 1, "it is connected to")
+        assert way.transport.scripts == 0
+        assert run(way.transport, "echo here") == "here\n"
+        assert way.transport.connections == 1
+
+
+def test_who_has_enough_does_not_wait_for_a_host_that_says_nothing(
+    sshd: Sshd, inventory: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        config = sshd.client_config("silent", Port=str(silent.getsockname()[1]))
+        monkeypatch.setenv("KTRDR_SSH_CONFIG", str(config))
+        before = set(threading.enumerate())
+        with way_to(["node"], inventory, at_once=2):
+            peer, _ = silent.accept()
+            began = time.monotonic()
+        with peer:
+            wait_until(lambda: set(threading.enumerate()) <= before, "nobody connects any more")
+        # It would have been given up after 10 s.
+        assert time.monotonic() - began < 8

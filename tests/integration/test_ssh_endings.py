@@ -1,0 +1,227 @@
+"""However a script or its caller ends, nothing of it runs on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ktrdr.deployment.transport.connection import SOCKET_NAME, SshProgram
+from ktrdr.deployment.transport.ssh import SshTransport
+from ktrdr.errors import HostUnreachable, Interrupted
+from ktrdr.secret import Secret
+from tests.integration.remote import END, run, wait_until_ended
+from tests.integration.sshd import Sshd, wait_until
+
+
+def test_the_remote_process_ends_when_its_time_is_up(ssh: SshTransport) -> None:
+    pids: list[int] = []
+    with pytest.raises(HostUnreachable, match="took longer"):
+        ssh.run(
+            "node",
+            Secret("sleep 300 &\necho $!\nwait\n" + END),
+            timeout_s=0.5,
+            on_line=lambda _, line: pids.append(int(line)),
+        )
+    wait_until_ended(pids[0])
+
+
+def test_the_script_may_clean_up_when_its_time_is_up(ssh: SshTransport, tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    script = f"trap 'rm {lock}' EXIT\ntrap 'exit 1' TERM\ntouch {lock}\nsleep 300\n{END}"
+    with pytest.raises(HostUnreachable, match="took longer"):
+        ssh.run("node", Secret(script), timeout_s=0.5)
+    assert not lock.exists()
+
+
+def test_what_ignores_the_request_to_end_is_killed(ssh: SshTransport) -> None:
+    pids: list[int] = []
+    with pytest.raises(HostUnreachable, match="took longer"):
+        ssh.run(
+            "node",
+            Secret("trap '' TERM\necho $$\nsleep 300\n" + END),
+            timeout_s=0.3,
+            on_line=lambda _, line: pids.append(int(line)),
+        )
+    wait_until_ended(pids[0])
+
+
+def test_a_connection_cut_in_mid_script_is_said_and_ends_the_script(ssh: SshTransport) -> None:
+    pids: list[int] = []
+
+    def cut(_: str, line: str) -> None:
+        server, child = map(int, line.split())
+        pids.append(child)
+        os.kill(server, signal.SIGKILL)
+
+    with pytest.raises(HostUnreachable, match="lost in mid-script"):
+        ssh.run(
+            "node",
+            Secret("sleep 300 &\necho $PPID $!\nwait\n" + END),
+            timeout_s=20,
+            on_line=cut,
+        )
+    wait_until_ended(pids[0])
+    assert run(ssh, "echo again") == "again\n"
+    assert ssh.connections == 2
+
+
+def test_a_host_that_stops_answering_in_mid_script_is_noticed(sshd: Sshd) -> None:
+    stopped: list[int] = []
+
+    def stop(_: str, line: str) -> None:
+        stopped.append(int(line))
+        os.kill(stopped[0], signal.SIGSTOP)
+
+    program = SshProgram(config=sshd.client_config(), alive_interval_s=1)
+    try:
+        with (
+            SshTransport(program) as ssh,
+            pytest.raises(HostUnreachable, match="the host stopped answering"),
+        ):
+            ssh.run("node", Secret("echo $PPID\nsleep 300\n" + END), timeout_s=30, on_line=stop)
+    finally:
+        os.kill(stopped[0], signal.SIGKILL)
+
+
+def test_no_second_connection_is_opened_behind_the_first_ones_back(ssh: SshTransport) -> None:
+    run(ssh, "true")
+    (ssh._connections["node"].directory / SOCKET_NAME).unlink()
+    with pytest.raises(HostUnreachable, match="connection to node was lost"):
+        run(ssh, "true")
+
+
+def test_a_shell_killed_on_the_host_is_told_from_a_lost_connection(ssh: SshTransport) -> None:
+    with pytest.raises(HostUnreachable, match="was killed there"):
+        run(ssh, "kill -KILL $$")
+
+
+def test_closing_ends_the_scripts_of_other_threads(sshd: Sshd) -> None:
+    ssh = SshTransport(SshProgram(config=sshd.client_config()))
+    pids: list[int] = []
+    started = threading.Event()
+
+    def note(_: str, line: str) -> None:
+        pids.append(int(line))
+        started.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(
+            ssh.run,
+            "node",
+            Secret("sleep 300 &\necho $!\nwait\n" + END),
+            timeout_s=60,
+            on_line=note,
+        )
+        assert started.wait(20)
+        ssh.close()
+        with pytest.raises(Interrupted):
+            future.result(20)
+    wait_until_ended(pids[0])
+
+
+CALLER = textwrap.dedent(
+    """
+    import os, sys
+    from pathlib import Path
+    from ktrdr.deployment.transport.connection import SshProgram
+    from ktrdr.deployment.transport.ssh import SshTransport
+    from ktrdr.secret import Secret
+
+    with SshTransport(SshProgram(config=Path(sys.argv[1]))) as transport:
+        script = Secret("sleep 300 & echo $PPID $!; wait")
+        try:
+            transport.run("node", script, timeout_s=60, on_line=lambda _, s: print(s, flush=True))
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+    """
+)
+
+
+@pytest.fixture
+def caller(sshd: Sshd) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs a long script on a host, and has said so."""
+    # One that is killed leaves its directory behind; pytest's own would be too long for a socket.
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        subprocess.Popen(
+            [sys.executable, "-c", CALLER, sshd.client_config()],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": directory},
+        ) as process,
+    ):
+        yield process
+        process.kill()
+
+
+def children(pid: int) -> list[int]:
+    listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [int(child) for child in listed.stdout.split()]
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_however_the_caller_ends_nothing_runs_on(
+    caller: subprocess.Popen[str], kind: signal.Signals
+) -> None:
+    assert caller.stdout is not None
+    server, remote = map(int, caller.stdout.readline().split())
+    clients = children(caller.pid)
+    assert len(clients) == 2
+    caller.send_signal(kind)
+    for pid in (remote, server, *clients):
+        wait_until_ended(pid)
+    if kind is signal.SIGINT:
+        assert caller.stdout.read() == "interrupted\n"
+
+
+def test_an_interrupt_ends_what_runs_and_lets_what_stays_and_what_comes_later_run(
+    ssh: SshTransport, tmp_path: Path
+) -> None:
+    heard: list[str] = []
+    waiting = Secret(f"trap 'echo ended > {tmp_path}/trace; exit 1' TERM\necho on\nsleep 60 & wait")
+    staying = Secret(f"echo stays\nuntil [ -e {tmp_path}/go ]; do sleep 0.05; done\n{END}")
+
+    def listen(_stream: str, line: str) -> None:
+        heard.append(line)
+
+    with ThreadPoolExecutor(2) as pool:
+        ended = pool.submit(ssh.run, "node", waiting, timeout_s=50, on_line=listen)
+        stays = pool.submit(ssh.run, "node", staying, timeout_s=50, on_line=listen, stays=True)
+        wait_until(lambda: sorted(heard) == ["on", "stays"], "both run")
+        ssh.interrupt()
+        with pytest.raises(Interrupted):
+            ended.result(20)
+        assert (tmp_path / "trace").read_text() == "ended\n"
+        assert run(ssh, f"touch {tmp_path}/go; echo later") == "later\n"
+        assert stays.result(20).stdout == "stays\n"
+
+
+def test_all_who_wait_for_a_host_share_one_failure(tmp_path: Path) -> None:
+    attempts = tmp_path / "attempts"
+    slow = tmp_path / "ssh"
+    slow.write_text(
+        f"#!/bin/sh\necho >>{attempts}\nsleep 1\necho 'Connection refused' >&2\nexit 255\n"
+    )
+    slow.chmod(0o755)
+    with (
+        SshTransport(SshProgram(executable=str(slow))) as transport,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        tried = [pool.submit(run, transport, "true") for _ in range(4)]
+        for each in tried:
+            with pytest.raises(HostUnreachable, match="refused"):
+                each.result()
+        assert attempts.read_text() == "\n"
+        with pytest.raises(HostUnreachable):
+            run(transport, "true")
+        assert attempts.read_text() == "\n\n", "whoever comes later tries anew"
