@@ -213,7 +213,7 @@ class Rollout:
     def _check_schema(self, runners: Sequence[Runner]) -> None:
         core, *_ = places(self.inventory)
         prepared = [(runner.plan, runner.found) for runner in runners if runner.found]
-        schema.check_deploy(core, prepared, self.transport)
+        schema.check_deploy(core, prepared, self.world.transport)
 
     @contextmanager
     def _ended_by_ctrl_c(

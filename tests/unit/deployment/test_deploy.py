@@ -23,6 +23,7 @@ from ktrdr.errors import (
     SecretsError,
     UsageError,
 )
+from tests.unit.deployment.conftest import TAG
 from tests.unit.deployment.fleet import (
     by_name,
     outcomes,

@@ -289,7 +289,8 @@ def test_an_overlap_that_lasts_stays_what_it_is_and_one_that_is_over_goes_with_t
     [
         {"JWT_SECRET": "former " * 6},
         {
-            **{"JWT_SECRET": "new " * 10, "JWT_SECRET_PREVIOUS": "former " * 6},
+            "JWT_SECRET": "new " * 10,
+            "JWT_SECRET_PREVIOUS": "former " * 6,
             "JWT_SECRET_PREVIOUS_UNTIL": "2999-01-01T00:00:00Z",
         },
     ],
