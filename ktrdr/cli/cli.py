@@ -1,8 +1,12 @@
-"""The root command: registers its groups lazily, and turns errors into exit codes; nothing else."""
+"""The root command: registers its groups lazily, and turns errors into exit codes.
+
+Nothing else, but that no process of the command line leaves a core dump.
+"""
 
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from typing import Final, NoReturn
 
@@ -51,6 +55,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Runs the command line and exits with a documented code."""
+    _leave_no_core_dump()
     try:
         code = cli.main(prog_name="ktrdr", standalone_mode=False)
     except click.exceptions.Abort:
@@ -73,6 +78,15 @@ def main() -> NoReturn:
         _say("hint: run it again with KTRDR_DEBUG=1 for the details, and report them")
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _leave_no_core_dump() -> None:
+    """Forbids core dumps to this process and all that it starts.
+
+    They, `op`, `age`, `sops` and `ssh` have secrets in their memory, which a crash would write to
+    the disk. Even the hard limit goes, so that no child can have it otherwise.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def report(error: KtrdrError) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
-from ktrdr.deployment import credentials, events
+from ktrdr.deployment import credentials, events, schema
 from ktrdr.deployment import plan as plans_
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.draining import Drains, drained
@@ -25,6 +25,7 @@ from ktrdr.deployment.release import Release
 from ktrdr.deployment.result import DeployResult, HostResult
 from ktrdr.deployment.run import Runner
 from ktrdr.deployment.secrets.source import SecretSource
+from ktrdr.deployment.targets import places
 from ktrdr.deployment.transport.interface import Transport
 from ktrdr.errors import Interrupted, KtrdrError, NotBegun
 from ktrdr.secret import Scrubber, Secret
@@ -205,8 +206,14 @@ class Rollout:
             if refused:
                 return self._not_begun(pool, runners, refused)
             with self._given_back(pool, runners):
+                self._check_schema(runners)
                 self.world.agree(_losses(runners))
             return self._carry_out(pool, runners)
+
+    def _check_schema(self, runners: Sequence[Runner]) -> None:
+        core, *_ = places(self.inventory)
+        prepared = [(runner.plan, runner.found) for runner in runners if runner.found]
+        schema.check_deploy(core, prepared, self.world.transport)
 
     @contextmanager
     def _ended_by_ctrl_c(

@@ -128,6 +128,11 @@ class Held:
         if not self._is_held:
             raise self._error or lost(self._place)
 
+    @property
+    def was_released(self) -> bool:
+        """Whether somebody has ended what held it, rather than broken the connection."""
+        return not self._is_held and self._result is not None
+
     def give_back(self) -> None:
         """Releases it, if it is still ours and the host can be reached."""
         if not self._is_held:

@@ -91,7 +91,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         self._lock = Held(self.transport, self.plan.place, self.plan.owner)
-        self._gate = HealthGate(self.plan, self._run, self.directory, self.observe, self.clock)
+        self._gate = HealthGate(self.plan, self._look, self.directory, self.observe, self.clock)
 
     def prepare(self) -> Comparison:
         """Locks, checks, and fetches; nothing that runs changes.
@@ -123,6 +123,11 @@ class Runner:
     def losses(self) -> tuple[str, ...]:
         """What could be lost, each in one sentence."""
         return self._comparison.losses if self._comparison else ()
+
+    @property
+    def found(self) -> Comparison | None:
+        """What `prepare` has found; None before it."""
+        return self._comparison
 
     def abandon(self) -> None:
         """Takes back what `prepare` has done."""
@@ -362,6 +367,12 @@ class Runner:
 
     def _send(self, step: Step) -> RemoteResult:
         return self._run(step.script, step.timeout_s)
+
+    def _look(self, script: Script, timeout_s: float, *, observed: bool = True) -> RemoteResult:
+        """Asks, as long as nobody else may be changing what is asked for."""
+        if self._lock.was_released:
+            raise lost(self.plan.place)
+        return self._run(script, timeout_s, observed=observed)
 
     def _run(
         self, script: Script, timeout_s: float, *, observed: bool = True, even_now: bool = False

@@ -208,7 +208,7 @@ class StepBuilder:
             body.append(self.project.remove(self.surplus))
         secrets = (*self.site.secrets, *self.site.derived)
         script = Script("\n".join(body), self.site.settings, secrets)
-        undo = Script(f"{docker.recovery(project)}\nrecover {UNDO_TIMEOUT_S - 5:.0f}")
+        undo = Script(f"{docker.recovery(workdir, project)}\nrecover {UNDO_TIMEOUT_S - 5:.0f}")
         return self._step(StepKind.APPLY, "apply", script, _APPLY_TIMEOUT_S, undo=undo)
 
     def _verify(self) -> Step:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from ktrdr.deployment import containers as reading
@@ -25,6 +25,9 @@ from ktrdr.errors import HostNotReady, KtrdrError
 
 TIMEOUT_S: Final = 20.0
 MAX_AT_ONCE: Final = 16
+# One that was started so lately is held to how often Docker has restarted it. Docker itself waits
+# for up to a minute before it tries again.
+_LATELY: Final = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,10 @@ def _read(
 
 
 def _troubles(containers: Sequence[Container], now: datetime) -> tuple[Trouble, ...]:
-    """The services that are not well; those that are only starting may yet be."""
+    """The services that are not well; those that are only starting may yet be.
+
+    Docker starts one that has ended again and again, and may be looked at in a moment when it runs.
+    """
     found = health.judge(
         [
             Wanted(each.service, each.image, says_version=False, worker_url=None)
@@ -147,13 +153,15 @@ def _troubles(containers: Sequence[Container], now: datetime) -> tuple[Trouble, 
         {each.service: each for each in containers},
         {},
         tag="",
-        restarts_before={each.id: each.restarts for each in containers},
+        restarts_before={
+            each.id: 0 if now - each.started_at < _LATELY else each.restarts for each in containers
+        },
         now=now,
     )
     starting = {
         each.service for each in containers if each.is_running and each.health != "unhealthy"
     }
-    return tuple(trouble for trouble in found if trouble.service not in starting)
+    return tuple(each for each in found if each.final or each.service not in starting)
 
 
 def _delivery(lines: Sequence[str]) -> dict[str, bool]:

@@ -74,7 +74,7 @@ def test_what_is_told_of_several_hosts_names_each(lab: Lab) -> None:
 def test_every_host_remembers_who_deployed_what_and_when(lab: Lab) -> None:
     lab.good("deploy", "all", env={"KTRDR_PERFORMER": "ada@laptop"})
     found = lab.good("deploy", "history", "--json").json["hosts"]
-    assert [host["name"] for host in found] == HOSTS
+    assert [host["target"] for host in found] == HOSTS
     for host in found:
         last = host["releases"][-1]
         assert (last["who"], last["tag"], last["kind"]) == ("ada@laptop", lab.tag, "deploy")
@@ -166,7 +166,7 @@ def test_a_second_deploy_is_refused_with_the_name_of_the_first(
         assert "is locked by eve@pc, since " in second.err
         assert f"deploy of {sick_tag}" in second.err
         shown = lab.good("deploy", "lock", "show", "--json").json["hosts"]
-        assert {each["name"]: each["who"] for each in shown if each["held"]} == {
+        assert {each["target"]: each["who"] for each in shown if each["held"]} == {
             "workers C": "eve@pc"
         }
         unasked = lab.ktrdr("deploy", "lock", "release", "workers", "C")

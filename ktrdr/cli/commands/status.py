@@ -26,6 +26,7 @@ from ktrdr.cli.render import (
 )
 from ktrdr.client.configuration import api_url
 from ktrdr.contracts import BackendHealth, Operation, Worker
+from ktrdr.deployment.result import error_to_json
 from ktrdr.deployment.survey import Surveyed, survey
 from ktrdr.deployment.targets import places
 from ktrdr.deployment.transport.ssh import SshTransport
@@ -121,13 +122,13 @@ def _document(hosts: Sequence[Surveyed], seen: Seen) -> dict[str, Any]:
         "backend": {
             "url": api_url(os.environ),
             "health": seen.health.model_dump(mode="json") if seen.health else None,
-            "fault": seen.fault.message if seen.fault else None,
+            "error": error_to_json(seen.fault) if seen.fault else None,
         },
         "hosts": [
             {
-                "name": host.place.name,
+                "target": host.place.name,
                 "host": host.place.host,
-                "fault": host.fault,
+                "error": error_to_json(host.error) if host.error else None,
                 "services": services_to_json(host),
             }
             for host in hosts

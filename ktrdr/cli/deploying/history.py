@@ -14,6 +14,7 @@ from ktrdr.cli.render import duration, heading, json_option, say, write_json, wr
 from ktrdr.deployment import remembering
 from ktrdr.deployment.history import Entry
 from ktrdr.deployment.remembering import Remembered
+from ktrdr.deployment.result import SCHEMA, error_to_json
 from ktrdr.deployment.targets import chosen
 from ktrdr.deployment.transport.ssh import SshTransport
 
@@ -45,7 +46,7 @@ def history(hosts: tuple[str, ...], last: int, inventory: Path | None, as_json: 
     with SshTransport(ssh_program(found)) as transport:
         remembered = remembering.ask(chosen(found, hosts), transport)
     if as_json:
-        write_json({"hosts": [_document(each, last) for each in remembered]})
+        write_json({"schema": SCHEMA, "hosts": [_document(each, last) for each in remembered]})
     else:
         for each in remembered:
             _write(each, last)
@@ -81,8 +82,8 @@ def _explained(entries: Sequence[Entry]) -> list[Entry]:
 
 def _document(found: Remembered, last: int) -> dict[str, object]:
     return {
-        "name": found.place.name,
+        "target": found.place.name,
         "host": found.place.host,
-        "fault": found.error.message if found.error else None,
+        "error": error_to_json(found.error) if found.error else None,
         "releases": [entry.to_json() for entry in found.entries[-last:]],
     }

@@ -15,6 +15,7 @@ from ktrdr.cli.render import json_option, write_json, write_table
 from ktrdr.deployment import lock as locks
 from ktrdr.deployment.abreast import on_each
 from ktrdr.deployment.lock import Owner
+from ktrdr.deployment.result import SCHEMA, error_to_json
 from ktrdr.deployment.targets import Place, chosen
 from ktrdr.deployment.transport.interface import Transport
 from ktrdr.deployment.transport.ssh import SshTransport
@@ -81,7 +82,7 @@ def _ask(
 
 def _tell(found: list[Asked], *, as_json: bool, was: bool = False) -> None:
     if as_json:
-        write_json({"hosts": [_document(*each) for each in found]})
+        write_json({"schema": SCHEMA, "hosts": [_document(*each) for each in found]})
     else:
         held = "released, was held by" if was else "held by"
         write_table(
@@ -105,12 +106,12 @@ def _row(place: Place, answer: Owner | KtrdrError | None, held: str) -> tuple[st
 def _document(place: Place, answer: Owner | KtrdrError | None) -> dict[str, object]:
     owner = answer if isinstance(answer, Owner) else None
     return {
-        "name": place.name,
+        "target": place.name,
         "host": place.host,
         "held": owner is not None,
         "id": owner.id if owner else None,
         "who": owner.who if owner else None,
         "since": owner.since.isoformat() if owner else None,
         "reason": owner.reason if owner else None,
-        "fault": answer.message if isinstance(answer, KtrdrError) else None,
+        "error": error_to_json(answer) if isinstance(answer, KtrdrError) else None,
     }

@@ -114,14 +114,19 @@ def answers(project: str, services: Iterable[str]) -> str:
     )
 
 
-def finish_recreation(project: str) -> str:
+def finish_recreation(project: str, *, start: bool = True) -> str:
     """Ends what an interrupted Compose has left half done.
 
     To recreate a container, Compose makes the new one under the name ``OLDID_NAME``, stops and
     removes the old one, and renames the new one. Interrupted in between, it leaves a service
     stopped, and stumbles over its own leftover the next time. So where both are there, the new one
     goes and the old one is started; where the old one is gone, the new one takes its place.
+
+    Args:
+        project: The Compose project.
+        start: Whether what is left of the two is started, too.
     """
+    started = '\ndocker start "$final"' if start else ""
     names = words("docker", "ps", "--all", "--format", "{{.Names}}", *of_project(project))
     return f"""for name in $({names}); do
 case "$name" in
@@ -131,8 +136,7 @@ if docker inspect "$final" >/dev/null 2>&1; then
 docker rm --force "$name"
 else
 docker rename "$name" "$final"
-fi
-docker start "$final"
+fi{started}
 ;;
 esac
 done"""
@@ -157,22 +161,31 @@ done
 if [ "$code" != 0 ]; then exit "$code"; fi"""
 
 
-def recovery(project: str) -> str:
+def _resting(workdir: str) -> str:
+    """The file with the containers that were stopped before anything was changed."""
+    return f"{workdir}/{lock.RECORDS}/stopped"
+
+
+def recovery(workdir: str, project: str) -> str:
     """Defines ``recover SECONDS``: whatever of a project was stopped half-way runs again.
 
-    It goes on until all containers have run for some moments on end, since one that was told to
-    stop may do so only at the end of its grace, and until Docker answers, if it is away. Fails when
-    the time is up before.
+    What was stopped before that, as `recover_when_ended` has noted it, stays so. It goes on until
+    all others have run for some moments on end, since one that was told to stop may do so only at
+    the end of its grace, and until Docker answers, if it is away. Fails when the time is up before.
     """
-    idle = words("docker", "ps", "--all", "--quiet", *of_project(project), *_NOT_RUNNING)
+    stopped = words("docker", "ps", "--all", "--quiet", *of_project(project), *_NOT_RUNNING)
     return f"""finish() {{
-{finish_recreation(project)}
+{finish_recreation(project, start=False)}
 }}
 recover() {{
 end=$(($(date +%s) + $1))
 calm=0
 while [ "$(date +%s)" -lt "$end" ]; do
-if ( set -e; finish ) >/dev/null 2>&1 && idle=$({idle} 2>/dev/null); then
+if ( set -e; finish ) >/dev/null 2>&1 && stopped=$({stopped} 2>/dev/null); then
+idle=
+for one in $stopped; do
+grep -qxF "$one" {quote(_resting(workdir))} 2>/dev/null || idle="$idle $one"
+done
 if [ -z "$idle" ]; then
 calm=$((calm + 1))
 [ "$calm" -lt {_CALM_LOOKS} ] || return 0
@@ -192,21 +205,26 @@ def recover_when_ended(workdir: str, project: str, note: str) -> str:
 
     Nobody may be left to do so: the operator's machine may be gone. So a process of its own does
     it, which outlives the connection, takes the host's lock when it becomes free, and ends by
-    itself.
+    itself. What was stopped on purpose before is noted, so that it stays so; once for all that is
+    done under one lock, since what the first script has stopped was not.
 
     Args:
         workdir: The work directory.
         project: The Compose project.
         note: What the lock says meanwhile.
     """
-    file = quote(lock.path(workdir))
+    file, resting = quote(lock.path(workdir)), quote(_resting(workdir))
+    # One that was made and never started is left of something else that was cut off.
+    ended = ("--filter", "status=exited")
+    note_resting = words("docker", "ps", "--all", "--quiet", *of_project(project), *ended)
     body = f"""exec 9>>{file}
 flock 9
 printf '%s %s\\n' "$$" {quote(note)} >{file}
-{recovery(project)}
+{recovery(workdir, project)}
 recover {lock.RECOVERY_S}"""
     quiet = "</dev/null >/dev/null 2>&1 3<&- 4>&-"
     return (
+        f"[ {resting} -nt {file} ] || {note_resting} >{resting} || :\n"
         f"afterwards() {{\nsetsid sh -c {quote(body)} {quiet} &\n}}\n"
         "trap 'afterwards; exit 143' TERM INT HUP"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Final, NamedTuple
@@ -98,7 +99,7 @@ class _Call(NamedTuple):
     given: Secret | None = None
 
 
-class _EncryptedFile:
+class _EncryptedFile(ABC):
     """What both kinds have in common."""
 
     _program: ClassVar[str]
@@ -147,8 +148,9 @@ class _EncryptedFile:
         )
         return fields_in(self._printed(answer, call.names), str(self._file))
 
+    @abstractmethod
     def _call(self) -> _Call:
-        raise NotImplementedError
+        """How the program is called."""
 
     def _printed(self, answer: program.Answer | None, names: Mapping[str, str]) -> Secret:
         if answer is None:

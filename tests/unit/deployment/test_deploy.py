@@ -23,6 +23,7 @@ from ktrdr.errors import (
     SecretsError,
     UsageError,
 )
+from tests.unit.deployment.conftest import TAG
 from tests.unit.deployment.fleet import (
     by_name,
     outcomes,
@@ -117,6 +118,19 @@ def test_what_would_be_lost_is_asked_once_for_all_hosts(fleet) -> None:
             "workers C: backtest-worker-3 is stopped while it works on op-1",
         ]
     ]
+    assert fleet.order(APPLY) == []
+    assert fleet.unlocked() == {"core", "workers B", "workers C"}
+
+
+def test_a_release_that_the_database_has_left_behind_changes_no_host(fleet) -> None:
+    host = fleet.hosts["workers B"]
+    newer = earlier(host.plan, id="20261102-000000-0002", contracts=("0003_setbacks",))
+    again = earlier(host.plan, tag=TAG, contracts=(), images={})
+    host.history = [line for one in (again, newer) for line in (one.begun(), one.ended())]
+    fleet.say(host.plan, FETCH, host.fetch_output())
+    fleet.say(fleet.plan("core"), "schema_migrations", "0003_setbacks\n")
+    with pytest.raises(Conflict, match="cannot work with this database any more"):
+        fleet.deploy()
     assert fleet.order(APPLY) == []
     assert fleet.unlocked() == {"core", "workers B", "workers C"}
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,6 +64,7 @@ class Ground:
 
     def __init__(self, place: Path, memory: Path, release: Release) -> None:
         self.place, self.memory, self.release = place, memory, release
+        self.sent_back = b""
         for name, program in {
             "docker": DOCKER,
             "chown": "#!/bin/sh\n",
@@ -103,6 +104,7 @@ class Ground:
                 capture_output=True,
                 check=False,
             )
+        self.sent_back = done.stdout + done.stderr
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
 
@@ -277,6 +279,33 @@ def test_an_overlap_that_lasts_stays_what_it_is_and_one_that_is_over_goes_with_t
     assert carried(host) == ("old", "2020-01-01T00:00:00Z"), "nothing restarts for this alone"
     running_backend(host, JWT_SECRET=same, IMAGE_TAG="another", **over)
     assert carried(host) == ("", "")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("mode", ["env", "tmpfs"])
+@pytest.mark.parametrize("kind", [StepKind.FETCH, StepKind.APPLY])
+@pytest.mark.parametrize(
+    "running",
+    [
+        {"JWT_SECRET": "former " * 6},
+        {
+            "JWT_SECRET": "new " * 10,
+            "JWT_SECRET_PREVIOUS": "former " * 6,
+            "JWT_SECRET_PREVIOUS_UNTIL": "2999-01-01T00:00:00Z",
+        },
+    ],
+)
+def test_a_host_never_sends_back_the_former_secret(ground, running, kind, mode, fails):
+    """It is known there alone, so nobody could take it out of what is shown."""
+    host = ground()
+    running_backend(host, IMAGE_TAG="x", **running)
+    if fails:
+        program = DOCKER.replace('/environment"', '/environment"; exit 3')
+        (host.place / "bin/docker").write_text(program)
+    with pytest.raises(AssertionError) if fails else nullcontext():
+        host.run(host.plan("core", mode), kind, {"JWT_SECRET": "new " * 10})
+    assert host.environment()[b"JWT_SECRET_PREVIOUS"] == b"former " * 6, "Compose has it"
+    assert b"former" not in host.sent_back
 
 
 def test_no_overlap_means_none_and_ends_one_that_lasts(ground):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from ktrdr.deployment.history import Entry, Kind, Outcome
 from ktrdr.deployment.plan import Stamp, make
 from ktrdr.deployment.release import commit_in
 from ktrdr.deployment.run import Runner
+from ktrdr.deployment.transport.interface import RemoteResult
 from ktrdr.deployment.transport.recording import Answer, RecordingTransport
 from ktrdr.errors import (
     DeploymentFailed,
@@ -316,6 +318,41 @@ def test_a_lock_that_was_lost_before_the_change_stops_the_deploy(watched) -> Non
     watch.transport.answer(Answer(74), containing=APPLY)
     with pytest.raises(Locked, match="was lost"):
         watch.deploy()
+    assert watch.ended()["outcome"] == "failed"
+
+
+class Released(RecordingTransport):
+    """Somebody releases the lock during the first look at what was deployed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._released = threading.Event()
+        self._holder: threading.Thread | None = None
+
+    def run(self, host: str, script: Secret, **more: Any) -> RemoteResult:
+        text = script.reveal()
+        if LOCK in text:
+            self._holder = threading.current_thread()
+            more["on_line"]("stdout", "held 1")
+            self._released.wait(10)
+            return RemoteResult(143, "", "", 0.0)
+        if VERIFY in text:
+            self._released.set()
+            assert self._holder
+            self._holder.join(10)
+        return super().run(host, script, **more)
+
+
+def test_whoever_waits_for_health_notices_that_the_lock_was_released(watched) -> None:
+    watch = watched()
+    watch.runner.transport = watch.transport = Released()
+    watch.runner.__post_init__()
+    watch.ready()
+    watch.host.containers["backend"]["state"]["Health"]["Status"] = "starting"
+    watch.transport.answer(Answer(stdout=watch.host.verify_output()), containing=VERIFY)
+    with pytest.raises(Locked, match="was lost while this worked"):
+        watch.deploy()
+    assert len([script for script in watch.scripts if VERIFY in script]) == 1
     assert watch.ended()["outcome"] == "failed"
 
 

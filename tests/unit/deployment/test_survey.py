@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
+
+import pytest
 
 from ktrdr.deployment.lock import Owner
 from ktrdr.deployment.survey import Surveyed, survey
@@ -73,6 +76,24 @@ def test_a_service_that_only_starts_is_not_unwell_and_one_that_ended_is() -> Non
         "c": "has ended with exit code 3",
         "d": "is restarting",
     }
+
+
+@pytest.mark.parametrize(
+    ("restarts", "up_for_s", "is_unwell"), [(3, 119, True), (3, 121, False), (2, 1, False)]
+)
+def test_a_service_that_ends_again_and_again_is_unwell_in_the_moments_when_it_runs(
+    restarts, up_for_s, is_unwell
+) -> None:
+    started = (NOW - timedelta(seconds=up_for_s)).isoformat()
+    looping = described("a", Health={"Status": "starting"}, StartedAt=started, ExitCode=0)
+    found = looked_at(
+        Answer(
+            stdout=said(containers=[looping.replace('"restarts": 0', f'"restarts": {restarts}')])
+        )
+    )
+    assert [each.reason for each in found.troubles] == (
+        ["starts and ends again and again"] if is_unwell else []
+    )
 
 
 def test_a_host_that_was_restarted_lacks_the_secrets_that_were_in_its_memory() -> None:

@@ -98,7 +98,7 @@ def test_only_the_last_are_shown_if_so_many_are_wanted(remembered) -> None:
     ran = remembered("history", "core", "--last", "1", "--json")
     (host,) = json.loads(ran.stdout)["hosts"]
     assert [each["id"] for each in host["releases"]] == ["r3"]
-    assert (host["name"], host["host"], host["fault"]) == ("core", CORE, None)
+    assert (host["target"], host["host"], host["error"]) == ("core", CORE, None)
 
 
 def test_a_host_that_is_away_does_not_hide_the_history_of_others(remembered) -> None:
@@ -106,7 +106,8 @@ def test_a_host_that_is_away_does_not_hide_the_history_of_others(remembered) -> 
     ran = remembered("history", "--json")
     core, b = json.loads(ran.stdout)["hosts"]
     assert len(core["releases"]) == 3
-    assert b["fault"] == "away"
+    assert (b["target"], b["error"]["kind"]) == ("workers B", "unreachable")
+    assert (b["error"]["message"], b["error"]["exit_code"]) == ("away", 5)
     error_of(ran, HostUnreachable)
 
 
@@ -132,14 +133,14 @@ def test_a_lock_as_json(command) -> None:
     command.says(CORE, SHOW, "held", f"7 {ADA.note()}")
     (host,) = json.loads(command("lock", "show", "core", "--json").stdout)["hosts"]
     assert host == {
-        "name": "core",
+        "target": "core",
         "host": CORE,
         "held": True,
         "id": "r9",
         "who": "ada@laptop",
         "since": "2026-11-24T06:00:00+00:00",
         "reason": "deploy of sha-abc1234",
-        "fault": None,
+        "error": None,
     }
 
 

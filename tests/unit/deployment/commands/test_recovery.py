@@ -52,6 +52,8 @@ class Host:
         # A look every second would make these tests slow.
         (place / "sleep").write_text("#!/bin/sh\nexec /bin/sleep 0.05\n")
         (place / "sleep").chmod(0o755)
+        self.workdir = place / "work dir"
+        (self.workdir / lock.RECORDS).mkdir(parents=True)
         self.env = {**os.environ, "PATH": f"{place}:{os.environ['PATH']}"}
 
     def has(self, **containers: str) -> None:
@@ -68,8 +70,16 @@ class Host:
         return (self.place / "calls").read_text().splitlines()
 
     def recover(self, seconds: int = 20) -> int:
-        script = f"set -eu\n{docker.recovery('p')}\nrecover {seconds}"
+        script = f"set -eu\n{docker.recovery(str(self.workdir), 'p')}\nrecover {seconds}"
         return subprocess.run(["sh", "-c", script], env=self.env, check=False).returncode
+
+    def begin(self) -> None:
+        """A script that may be cut off, and is not."""
+        script = docker.recover_when_ended(str(self.workdir), "p", "note")
+        # Later than what was written before, for the clock of any file system.
+        time.sleep(0.02)
+        subprocess.run(["sh", "-c", f"set -eu\n{script}\ntrue"], env=self.env, check=True)
+        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -128,9 +138,8 @@ def test_a_replacement_whose_old_one_is_gone_takes_its_place(host) -> None:
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGHUP])
 def test_a_script_that_is_ended_in_mid_work_has_its_services_started_afterwards(host, by) -> None:
     """By a process that outlives it, and has the host's lock meanwhile."""
-    workdir = str(host.place / "work")
-    Path(workdir, lock.RECORDS).mkdir(parents=True)
-    host.has(db="running")
+    workdir = str(host.workdir)
+    host.has(db="running", grafana="exited")
     script = docker.recover_when_ended(workdir, "p", '{"note"}')
     with subprocess.Popen(
         # What Compose does when the script ends: it stops a container. A shell cannot trap what it
@@ -148,19 +157,57 @@ def test_a_script_that_is_ended_in_mid_work_has_its_services_started_afterwards(
         os.kill(process.pid, by)
         assert process.wait(10) == 143
     deadline = time.monotonic() + 15
-    while host.containers != {"db": "running"} and time.monotonic() < deadline:
+    while host.containers["db"] != "running" and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert host.containers == {"db": "running"}
     file = lock.path(workdir)
     assert Path(file).read_text().split(" ", 1)[1] == '{"note"}\n'
     subprocess.run(["flock", "-w", "20", file, "true"], check=True)
+    assert host.containers == {"db": "running", "grafana": "exited"}, "as before"
 
 
 def test_a_script_that_ends_by_itself_leaves_nobody_behind(host) -> None:
-    workdir = str(host.place / "work")
-    script = docker.recover_when_ended(workdir, "p", "note")
-    subprocess.run(["sh", "-c", f"set -eu\n{script}\ntrue"], env=host.env, check=True)
-    assert not (host.place / "calls").exists()
+    host.has(db="exited")
+    host.begin()
+    assert [call.split()[0] for call in host.calls] == ["ps"]
+    assert host.containers == {"db": "exited"}
+
+
+def test_what_was_stopped_before_is_left_stopped(host) -> None:
+    host.has(db="running", grafana="exited")
+    host.begin()
+    host.has(db="exited")
+    assert host.recover() == 0
+    assert host.containers == {"db": "running", "grafana": "exited"}
+
+
+def test_a_replacement_of_what_was_stopped_before_is_taken_back_and_not_started(host) -> None:
+    host.has(grafana="exited")
+    host.begin()
+    host.has(**{"0123456789ab_grafana": "exited"})
+    assert host.recover() == 0
+    assert host.containers == {"grafana": "exited"}
+
+
+def test_what_a_first_script_under_a_lock_has_stopped_is_not_taken_for_stopped_before(host) -> None:
+    """Such as that of the release that failed, before the way back begins."""
+    Path(lock.path(str(host.workdir))).write_text("1 note")
+    host.has(db="running", grafana="exited")
+    host.begin()
+    host.has(db="exited")
+    host.begin()
+    assert host.recover() == 0
+    assert host.containers == {"db": "running", "grafana": "exited"}
+
+
+def test_what_is_stopped_on_purpose_is_noted_anew_under_every_lock(host) -> None:
+    host.has(db="exited", grafana="running")
+    host.begin()
+    host.has(db="running", grafana="exited")
+    Path(lock.path(str(host.workdir))).write_text("2 note")
+    host.begin()
+    host.has(db="exited")
+    assert host.recover() == 0
+    assert host.containers == {"db": "running", "grafana": "exited"}
 
 
 # --------------------------------------------------------------------------------- pinning
