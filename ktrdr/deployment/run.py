@@ -377,19 +377,23 @@ class Runner:
     def _run(
         self, script: Script, timeout_s: float, *, observed: bool = True, even_now: bool = False
     ) -> RemoteResult:
+        interrupted = Interrupted(f"the deploy of {self.plan.site.name} was interrupted")
         if self.stopping.is_set() and not even_now:
-            raise Interrupted(f"the deploy of {self.plan.site.name} was interrupted")
+            raise interrupted
 
         def on_line(stream: Stream, line: str) -> None:
             self.observe(events.Output(stream, line))
 
         rendered = render(script, self.values)
-        return self.transport.run(
-            self.plan.site.host,
-            rendered,
-            timeout_s=timeout_s,
-            on_line=on_line if observed else None,
-        )
+        try:
+            return self.transport.run(
+                self.plan.site.host,
+                rendered,
+                timeout_s=timeout_s,
+                on_line=on_line if observed else None,
+            )
+        except Interrupted as exc:
+            raise interrupted from exc
 
     def _may_need_undoing(self, step: Step) -> None:
         if step.undo and step.undo not in self._undo:

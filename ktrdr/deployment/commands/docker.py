@@ -169,12 +169,16 @@ def _resting(workdir: str) -> str:
 def recovery(workdir: str, project: str) -> str:
     """Defines ``recover SECONDS``: whatever of a project was stopped half-way runs again.
 
-    What was stopped before that, as `recover_when_ended` has noted it, stays so. It goes on until
-    all others have run for some moments on end, since one that was told to stop may do so only at
-    the end of its grace, and until Docker answers, if it is away. Fails when the time is up before.
+    What was stopped before that, as `recover_when_ended` has noted it under the present lock, stays
+    so. It goes on until all others have run for some moments on end, since one that was told to
+    stop may do so only at the end of its grace, and until Docker answers, if it is away. Fails when
+    the time is up before.
     """
+    noted, file = quote(_resting(workdir)), quote(lock.path(workdir))
     stopped = words("docker", "ps", "--all", "--quiet", *of_project(project), *_NOT_RUNNING)
-    return f"""finish() {{
+    return f"""resting=
+[ ! {noted} -nt {file} ] || resting=$(cat {noted}) || :
+finish() {{
 {finish_recreation(project, start=False)}
 }}
 recover() {{
@@ -184,7 +188,7 @@ while [ "$(date +%s)" -lt "$end" ]; do
 if ( set -e; finish ) >/dev/null 2>&1 && stopped=$({stopped} 2>/dev/null); then
 idle=
 for one in $stopped; do
-grep -qxF "$one" {quote(_resting(workdir))} 2>/dev/null || idle="$idle $one"
+printf '%s\\n' "$resting" | grep -qxF "$one" || idle="$idle $one"
 done
 if [ -z "$idle" ]; then
 calm=$((calm + 1))
@@ -219,8 +223,8 @@ def recover_when_ended(workdir: str, project: str, note: str) -> str:
     note_resting = words("docker", "ps", "--all", "--quiet", *of_project(project), *ended)
     body = f"""exec 9>>{file}
 flock 9
-printf '%s %s\\n' "$$" {quote(note)} >{file}
 {recovery(workdir, project)}
+printf '%s %s\\n' "$$" {quote(note)} >{file}
 recover {lock.RECOVERY_S}"""
     quiet = "</dev/null >/dev/null 2>&1 3<&- 4>&-"
     return (

@@ -69,7 +69,9 @@ def test_ctrl_c_while_hosts_are_made_ready_changes_none_of_them(fleet, ctrl_c_at
     ctrl_c_at("workers B", FETCH)
     result = fleet.deploy()
     assert fleet.order(APPLY) == []
-    assert isinstance(result.failed[0].error, Interrupted)
+    error = by_name(result)["workers B"].error
+    assert isinstance(error, Interrupted)
+    assert str(error) == "the deploy of workers B was interrupted"
     assert {host.outcome for host in result.hosts} == {None}
 
 

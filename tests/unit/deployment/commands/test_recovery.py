@@ -54,7 +54,14 @@ class Host:
         (place / "sleep").chmod(0o755)
         self.workdir = place / "work dir"
         (self.workdir / lock.RECORDS).mkdir(parents=True)
+        self.lock()
         self.env = {**os.environ, "PATH": f"{place}:{os.environ['PATH']}"}
+
+    def lock(self) -> None:
+        """Somebody takes the lock; later than what was written before, for any file system."""
+        time.sleep(0.02)
+        Path(lock.path(str(self.workdir))).write_text("1 note\n")
+        time.sleep(0.02)
 
     def has(self, **containers: str) -> None:
         for name, state in containers.items():
@@ -76,10 +83,7 @@ class Host:
     def begin(self) -> None:
         """A script that may be cut off, and is not."""
         script = docker.recover_when_ended(str(self.workdir), "p", "note")
-        # Later than what was written before, for the clock of any file system.
-        time.sleep(0.02)
         subprocess.run(["sh", "-c", f"set -eu\n{script}\ntrue"], env=self.env, check=True)
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -190,7 +194,6 @@ def test_a_replacement_of_what_was_stopped_before_is_taken_back_and_not_started(
 
 def test_what_a_first_script_under_a_lock_has_stopped_is_not_taken_for_stopped_before(host) -> None:
     """Such as that of the release that failed, before the way back begins."""
-    Path(lock.path(str(host.workdir))).write_text("1 note")
     host.has(db="running", grafana="exited")
     host.begin()
     host.has(db="exited")
@@ -242,3 +245,12 @@ def test_an_image_that_is_gone_is_pulled_by_its_digest(host) -> None:
     ]
     file = (host.place / "file").read_text()
     assert file == 'services: {pinned: {image: "ghcr.io/a/b@sha256:0123"}}\n'
+
+
+def test_what_was_noted_under_an_earlier_lock_counts_no_more(host) -> None:
+    """It may have been started since, by hand or by a deploy."""
+    host.has(db="exited")
+    host.begin()
+    host.lock()
+    assert host.recover() == 0
+    assert host.containers == {"db": "running"}
