@@ -38,6 +38,7 @@ SECRETS = {
         *("WORKER_TOKEN", "DOCKER_AUTH_CONFIG", "DB_PASSWORD_VERIFIER"),
     )
 }
+UNDOES = "main() {\nset -eu\nresting="
 LOCK, CHECK, FETCH, APPLY, VERIFY, RECORD = (
     "sleep 10",
     "fact clock",
@@ -295,9 +296,7 @@ def test_a_step_that_is_interrupted_is_taken_back_and_recorded(watched, containi
     watch.transport.answer(Answer(error=Interrupted("stop")), containing=containing)
     with pytest.raises(Interrupted):
         watch.deploy()
-    undone = [
-        script for script in watch.scripts if script.startswith("main() {\nset -eu\nfinish()")
-    ]
+    undone = [script for script in watch.scripts if script.startswith(UNDOES)]
     assert len(undone) == (1 if containing == APPLY else 0), "what was applied stays"
     assert watch.ended()["outcome"] == "interrupted"
 
