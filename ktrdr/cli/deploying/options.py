@@ -67,6 +67,14 @@ set_option: Final = click.option(
     metavar="KEY=VALUE",
     help="Override a value of the inventory, such as core.host=NAME; may be repeated.",
 )
+health_timeout_option: Final = click.option(
+    "--health-timeout",
+    type=click.FloatRange(min=1),
+    default=DEFAULT_HEALTH_TIMEOUT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long services may take to become healthy.",
+)
 _BRINGING: Final = (
     tag_option,
     click.option(
@@ -79,14 +87,7 @@ _CHANGING: Final = (
     click.option(
         "--skip-validation", is_flag=True, help="Do not look at the host before changing it."
     ),
-    click.option(
-        "--health-timeout",
-        type=click.FloatRange(min=1),
-        default=DEFAULT_HEALTH_TIMEOUT_S,
-        show_default=True,
-        metavar="SECONDS",
-        help="How long the services may take to become healthy.",
-    ),
+    health_timeout_option,
     click.option(
         "--rollback/--no-rollback",
         default=True,

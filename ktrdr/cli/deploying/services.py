@@ -10,26 +10,19 @@ from rich.text import Text
 
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploying.keeping import Work, finish, keeping, service_option, teller
+from ktrdr.cli.deploying.options import health_timeout_option
 from ktrdr.cli.hosts import read_inventory
 from ktrdr.cli.render import console
 from ktrdr.deployment.containers import Snapshot
 from ktrdr.deployment.inventory import Inventory
 from ktrdr.deployment.lock import Held
-from ktrdr.deployment.manner import DEFAULT_HEALTH_TIMEOUT_S
 from ktrdr.deployment.services import Attendant
 from ktrdr.deployment.targets import Place, chosen
 
 
 @click.command(epilog=EXIT_CODES)
 @service_option
-@click.option(
-    "--health-timeout",
-    type=click.FloatRange(min=1),
-    default=DEFAULT_HEALTH_TIMEOUT_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long services may take to become healthy.",
-)
+@health_timeout_option
 @keeping
 def restart(
     hosts: tuple[str, ...],
