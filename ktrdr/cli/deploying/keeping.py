@@ -13,6 +13,7 @@ from ktrdr.cli import completion
 from ktrdr.cli.cli import report
 from ktrdr.cli.deploying import world
 from ktrdr.cli.deploying.connecting import signals_as_ctrl_c
+from ktrdr.cli.deploying.options import lock_wait_option
 from ktrdr.cli.hosts import inventory_option, ssh_program
 from ktrdr.cli.render import console, json_option, write_json
 from ktrdr.deployment.inventory import Inventory
@@ -33,13 +34,6 @@ service_option = click.option(
     metavar="NAME",
     shell_complete=completion.services,
     help="Only this one; may be repeated.",
-)
-lock_wait_option = click.option(
-    "--lock-wait",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    metavar="SECONDS",
-    help="How long to wait for somebody else who works on a host; by default not at all.",
 )
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 

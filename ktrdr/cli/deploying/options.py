@@ -75,6 +75,13 @@ health_timeout_option: Final = click.option(
     metavar="SECONDS",
     help="How long services may take to become healthy.",
 )
+lock_wait_option: Final = click.option(
+    "--lock-wait",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="How long to wait for somebody else who works on a host; by default not at all.",
+)
 _BRINGING: Final = (
     tag_option,
     click.option(
@@ -93,13 +100,7 @@ _CHANGING: Final = (
         default=True,
         help="Whether a host goes back to its last good release when this one fails (it does).",
     ),
-    click.option(
-        "--lock-wait",
-        type=click.FloatRange(min=0),
-        default=0.0,
-        metavar="SECONDS",
-        help="How long to wait for somebody else who works on a host; by default not at all.",
-    ),
+    lock_wait_option,
     click.option(
         "--drain",
         is_flag=True,

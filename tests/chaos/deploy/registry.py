@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import threading
+import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -17,6 +18,7 @@ from tests.chaos.deploy.hosts import Host
 
 _MARK = "# chaos"
 _STALL_S = 600.0
+_RESOLVER_REMEMBERS_S = 5.5
 
 
 class BrokenRegistry:
@@ -83,3 +85,5 @@ class BrokenRegistry:
         kept = [line for line in path.read_text().splitlines(keepends=True) if _MARK not in line]
         # Written in place: the engine has mounted this very file.
         path.write_text("".join(kept))
+        # Docker's resolver reads the file again when what it knows is 5 s old.
+        time.sleep(_RESOLVER_REMEMBERS_S)
