@@ -147,11 +147,16 @@ def _fill_work_directory(scene: Scene) -> None:
     scene.running.wait()
 
 
-def _fill_downloads(scene: Scene) -> None:
-    """Docker has no room for what it downloads; there is something to download."""
-    place = "/var/lib/docker/tmp"
+def _something_to_download(scene: Scene) -> None:
+    """An image that no host has: only then is the registry asked."""
     scene.tag = scene.good_tag = f"chaos-fresh-{secrets.token_hex(4)}"
     images.push_fresh(scene.tag)
+
+
+def _fill_downloads(scene: Scene) -> None:
+    """Docker has no room for what it downloads."""
+    place = "/var/lib/docker/tmp"
+    _something_to_download(scene)
     scene.victim.run(f"mkdir -p {place} && mount -t tmpfs -o size=64k tmpfs {place}")
     scene.undo.callback(scene.victim.run, f"umount -l {place}", check=False)
 
@@ -179,6 +184,11 @@ def _absent(scene: Scene) -> None:
     scene.tag = "chaos-absent"
 
 
+def _fails(scene: Scene) -> None:
+    _something_to_download(scene)
+    _registry(scene, manner="500")
+
+
 def _registry(scene: Scene, *, manner: str) -> None:
     scene.registry.serve(scene.victim, manner)
     scene.undo.callback(scene.registry.leave, scene.victim)
@@ -186,6 +196,7 @@ def _registry(scene: Scene, *, manner: str) -> None:
 
 def _stalls(scene: Scene) -> None:
     """It says nothing; the operator loses patience."""
+    _something_to_download(scene)
     _registry(scene, manner="stall")
 
 
@@ -223,7 +234,7 @@ FAULTS: dict[str, Fault] = {
     "no room for downloads": Fault(("fetch",), arrange=_fill_downloads, workers_only=True),
     "registry refuses (401)": Fault(("fetch",), arrange=_refuse_login, one_host=True),
     "image absent (404)": Fault(("fetch",), arrange=_absent, one_host=True),
-    "registry fails (500)": Fault(("fetch",), arrange=partial(_registry, manner="500")),
+    "registry fails (500)": Fault(("fetch",), arrange=_fails),
     "registry stalls": Fault(("fetch",), _lose_patience, _stalls),
     "image crashes at once": Fault(
         ("verify",), arrange=partial(_broken_image, tag="chaos-crashes"), one_host=True
