@@ -234,8 +234,8 @@ FAULTS: dict[str, Fault] = {
     "no room for downloads": Fault(("fetch",), arrange=_fill_downloads, workers_only=True),
     "registry refuses (401)": Fault(("fetch",), arrange=_refuse_login, one_host=True),
     "image absent (404)": Fault(("fetch",), arrange=_absent, one_host=True),
-    "registry fails (500)": Fault(("fetch",), arrange=_fails),
-    "registry stalls": Fault(("fetch",), _lose_patience, _stalls),
+    "registry fails (500)": Fault(("fetch",), arrange=_fails, one_host=True),
+    "registry stalls": Fault(("fetch",), _lose_patience, _stalls, one_host=True),
     "image crashes at once": Fault(
         ("verify",), arrange=partial(_broken_image, tag="chaos-crashes"), one_host=True
     ),
