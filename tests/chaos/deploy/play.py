@@ -121,7 +121,7 @@ def play(case: Case, ground: Ground) -> Ended:
         _look(scene, before, watches, ended)
         _judge(fault, scene, before, ended)
         _search(ground, scene, before, fault, ended)
-        _converge(scene, before, ended)
+        _converge(ground, scene, before, ended)
     finally:
         ended.gap_s = max(watch.stop() for watch in watches)
         for command in scene.commands:
@@ -310,10 +310,9 @@ def _search_output(ground: Ground, scene: Scene, ended: Ended) -> None:
     (scene.directory / "told.jsonl").write_text(told)
 
 
-def _converge(scene: Scene, before: Sequence[_Before], ended: Ended) -> None:
-    """The next plain run brings what was wanted."""
-    env = {name: text for name, text in scene.env.items() if name not in _FAKED}
-    again = scene.start(scene.good_tag, "again", env=env)
+def _converge(ground: Ground, scene: Scene, before: Sequence[_Before], ended: Ended) -> None:
+    """The next plain run, of whose environment nothing is faked, brings what was wanted."""
+    again = scene.start(scene.good_tag, "again", env=ground.env)
     try:
         code = again.wait()
     except subprocess.TimeoutExpired:
@@ -333,7 +332,3 @@ def _converge(scene: Scene, before: Sequence[_Before], ended: Ended) -> None:
         left = each.host.root / each.host.workdir.lstrip("/") / ".ktrdr-staging"
         if ended.converged and left.exists():
             ended.problems.append(f"{each.host.name}: what was staged is still there")
-
-
-# What the faults that are of the environment have put there.
-_FAKED = ("PYTHONPATH", "KTRDR_CHAOS_CLOCK", "KTRDR_LAB_VAULT")
