@@ -110,10 +110,12 @@ class GapFinder:
                 self._every_day.add(line, previous, time, missing)
             free = _weekdays_between(previous // DAY, time // DAY) - (self._number - 1)
             if free > _FREE_WEEKDAYS:
-                self._gaps.add(line, previous, time, free // self._number)
+                self._gaps.add(line, previous, time, max(1, free // self._number))
         elif self._unit == "w":
             if time - previous > self._length + 3 * DAY:
-                self._gaps.add(line, previous, time, round((time - previous) / self._length) - 1)
+                # A step that is nearer to one bar's than to two lacks one all the same.
+                missing = max(1, round((time - previous) / self._length) - 1)
+                self._gaps.add(line, previous, time, missing)
         elif self._unit == "mo":
             months = _month(time) - _month(previous)
             if months > self._number:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ktrdr.contracts.data import Gaps
@@ -123,6 +123,8 @@ def test_weeks_and_months_may_vary_and_none_may_be_left_out(
     st.sampled_from(["1m", "5m", "1h", "24h", "1d", "2d", "1w", "1mo"]),
     st.lists(st.integers(-(2**33), 2**32), unique=True, max_size=60),
 )
+@example("1w", [0, 10 * 86_400 + 3600])
+@example("15d", [0, 26 * 86_400])
 def test_any_times_give_a_report_whose_parts_agree(timeframe: str, seconds: list[int]) -> None:
     finder = GapFinder(timeframe)
     for line, time in enumerate(sorted(seconds), start=2):
