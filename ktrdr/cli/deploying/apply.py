@@ -63,7 +63,7 @@ def _deploy(options: Options, words: Sequence[str], service: str) -> None:
         places = chosen(inventory, words)
     hosts = () if options.dry_run else [place.host for place in places]
     with way_to(hosts, inventory, at_once=options.parallel) as way:
-        # What comes takes as long to load as a host to be connected to, so both are done at once.
+        # Loading what comes takes a while, in which hosts can be connected to.
         from ktrdr.cli.deploying.bringing import bring
 
         bring(places, service, options, checkout=checkout, inventory=inventory, way=way)
