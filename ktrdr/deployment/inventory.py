@@ -18,7 +18,7 @@ HIGHEST_SCALE: Final = 3
 # A month: a secret that is good for longer has not been changed.
 LONGEST_OVERLAP_H: Final = 720
 # Docker publishes on all interfaces by default; an installation with several narrows it down.
-ALL_INTERFACES: Final = "0.0.0.0"  # noqa: S104 (the reason is above)
+ALL_INTERFACES: Final = "0.0.0.0"  # noqa: S104  # as Docker does
 
 
 def _host_name(text: str) -> str:

@@ -97,8 +97,9 @@ REFUSED: dict[str, Callable[[Secret], object]] = {
     "yaml": lambda secret: yaml.dump({"a": secret}),
     "pickle": pickle.dumps,
     "shlex.quote": lambda secret: shlex.quote(secret),  # type: ignore[arg-type]  # the mistake
-    "joining": lambda secret: "".join([secret]),  # type: ignore[list-item]  # the mistake is the case  # the mistake
+    "joining": lambda secret: "".join([secret]),  # type: ignore[list-item]  # the mistake
     "adding": lambda secret: "PASSWORD=" + secret,  # type: ignore[operator]  # the mistake
+    # The mistake, as in all of these.
     "argument list": lambda secret: subprocess.run(["true", secret]),  # type: ignore[list-item]
     "bytes": lambda secret: bytes(secret),  # type: ignore[call-overload]  # the mistake
     "vars": vars,

@@ -27,7 +27,7 @@ from ktrdr.errors import (
 )
 from ktrdr.secret import Scrubber, Secret
 from tests.unit.deployment.conftest import NOW, TAG, Host
-from tests.unit.deployment.test_run import CHECK, FETCH, LOCK, VERIFY
+from tests.unit.deployment.watched import CHECK, FETCH, LOCK, VERIFY
 
 FIELDS = {
     "db_username": Secret("ada"),

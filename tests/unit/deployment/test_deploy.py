@@ -28,7 +28,7 @@ from tests.unit.deployment.fleet import (
     by_name,
     outcomes,
 )
-from tests.unit.deployment.test_run import APPLY, CHECK, FETCH, LOCK, VERIFY, earlier
+from tests.unit.deployment.watched import APPLY, CHECK, FETCH, LOCK, VERIFY, earlier
 
 
 def test_all_hosts_are_deployed_to_with_the_secrets_read_once(fleet) -> None:

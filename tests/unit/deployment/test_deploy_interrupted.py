@@ -24,7 +24,7 @@ from tests.unit.deployment.fleet import (
     by_name,
     outcomes,
 )
-from tests.unit.deployment.test_run import APPLY, FETCH, LOCK, RECORD, earlier
+from tests.unit.deployment.watched import APPLY, FETCH, LOCK, RECORD, earlier
 
 
 @pytest.fixture

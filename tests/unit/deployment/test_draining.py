@@ -11,7 +11,7 @@ from ktrdr.deployment import events
 from ktrdr.deployment.draining import drained
 from ktrdr.errors import HostUnreachable, KtrdrError
 from tests.unit.deployment.fleet import Drains, worker
-from tests.unit.deployment.test_run import Watched
+from tests.unit.deployment.watched import Watched
 
 UNREACHABLE = HostUnreachable("the backend does not answer")
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ktrdr.deployment import events
-from ktrdr.deployment.commands import release as files
 from ktrdr.deployment.compare import Action
-from ktrdr.deployment.history import Entry, Kind, Outcome
-from ktrdr.deployment.plan import Stamp, make
 from ktrdr.deployment.release import commit_in
-from ktrdr.deployment.run import Runner
 from ktrdr.deployment.transport.interface import RemoteResult
 from ktrdr.deployment.transport.recording import Answer, RecordingTransport
 from ktrdr.errors import (
@@ -29,74 +22,19 @@ from ktrdr.errors import (
     Locked,
 )
 from ktrdr.secret import Secret
-from tests.unit.deployment.conftest import NOW, TAG, Host
-
-SECRETS = {
-    name: Secret(f"value-of-{name.lower()}")
-    for name in (
-        *("DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD"),
-        *("WORKER_TOKEN", "DOCKER_AUTH_CONFIG", "DB_PASSWORD_VERIFIER"),
-    )
-}
-UNDOES = "main() {\nset -eu\nresting="
-LOCK, CHECK, FETCH, APPLY, VERIFY, RECORD = (
-    "sleep 10",
-    "fact clock",
-    "config --hash",
-    "up --detach",
-    "set -eu\necho '== clock'",
-    '"event":"ended"',
+from tests.unit.deployment.conftest import TAG
+from tests.unit.deployment.watched import (
+    APPLY,
+    CHECK,
+    FETCH,
+    LOCK,
+    RECORD,
+    SECRETS,
+    UNDOES,
+    VERIFY,
+    Watched,
+    earlier,
 )
-
-
-class Watched:
-    """A runner with a transport that answers, and all that it told."""
-
-    def __init__(self, plan: Any, clock: Any, known: Any = (), replan: Any = None) -> None:
-        self.transport = RecordingTransport()
-        self.events: list[Any] = []
-        self.runner = Runner(
-            plan,
-            SECRETS,
-            self.transport,
-            self.events.append,
-            lambda: known,
-            replan,
-            clock=clock,
-        )
-        self.host = Host(plan)
-
-    def ready(self) -> Watched:
-        """A host that has nothing yet, and everything once something was applied."""
-        held = Answer(stdout="held 1\n", stays=True)
-        self.transport.answer(Answer(stdout=self.host.check_output()), containing=CHECK)
-        self.transport.answer(Answer(stdout=self.host.fetch_output()), containing=FETCH)
-        self.transport.answer(held, containing=LOCK)
-        self.host.run_all()
-        self.transport.answer(Answer(stdout=self.host.verify_output()), containing=VERIFY)
-        return self
-
-    def deploy(self) -> Any:
-        """All of it; a failure is raised."""
-        self.runner.prepare()
-        result = self.runner.carry_out()
-        if result.error:
-            raise result.error
-        return result
-
-    @property
-    def scripts(self) -> list[str]:
-        """What the host was sent, but for what holds the lock, whose turn is left to chance."""
-        texts = [run.script.reveal() for run in self.transport.runs]
-        return [text for text in texts if LOCK not in text]
-
-    def ended(self) -> dict[str, Any]:
-        """What was recorded last."""
-        (script,) = [text for text in self.scripts if RECORD in text][-1:]
-        line = next(line for line in script.splitlines() if RECORD in line)
-        text = line.partition("'")[2].partition("' >>")[0].partition("' '")[2]
-        found: dict[str, Any] = json.loads(text)
-        return found
 
 
 @pytest.fixture
@@ -353,112 +291,6 @@ def test_whoever_waits_for_health_notices_that_the_lock_was_released(watched) ->
         watch.deploy()
     assert len([script for script in watch.scripts if VERIFY in script]) == 1
     assert watch.ended()["outcome"] == "failed"
-
-
-# --------------------------------------------------------------------------------- the way back
-
-
-def earlier(plan: Any, **changes: Any) -> Entry:
-    entry: Entry = plan.entry
-    return replace(
-        entry,
-        **{
-            "id": "20261101-000000-0001",
-            "tag": "sha-0000001",
-            "outcome": Outcome.DEPLOYED,
-            "duration_s": 9.0,
-            "images": {"ghcr.io/ktrdr/ktrdr-backend:sha-0000001": "sha256:old"},
-            **changes,
-        },
-    )
-
-
-@pytest.fixture
-def failing(planned, release, inventory, clock) -> Callable[..., Watched]:
-    """A deploy whose backend never becomes healthy, on a host that ran another release before."""
-
-    def make_failing(**changes: Any) -> Watched:
-        plan = planned()
-
-        def replan(old: Any, entry: Entry, kept: Any) -> Any:
-            stamp = Stamp(f"{old.entry.id}-back", "ada", NOW, owner=old.owner)
-            request = replace(old.request, kind=Kind.RESTORE, again=entry, of=old.entry.id)
-            return make(inventory, request, kept, stamp)
-
-        watch = Watched(plan, clock, replan=replan)
-        good = earlier(plan, **changes)
-        watch.host.history = [good.begun(), good.ended()]
-        watch.ready()
-        watch.host.containers["backend"]["state"]["Health"]["Status"] = "unhealthy"
-        sick = Answer(stdout=watch.host.verify_output())
-        watch.transport.answer(sick, Answer(stdout="x"), sick, containing=VERIFY)
-        kept = base64.b64encode(files.archive(release.files)).decode()
-        watch.transport.answer(Answer(stdout=kept), containing="|| base64")
-        return watch
-
-    return make_failing
-
-
-def test_a_release_that_does_not_become_healthy_gives_way_to_the_one_before(failing) -> None:
-    watch = failing()
-    watch.runner.prepare()
-    result = watch.runner.carry_out()
-    assert isinstance(result.error, DeploymentFailed)
-    first, second = [script for script in watch.scripts if APPLY in script]
-    assert "export IMAGE_TAG=sha-abc1234" in first
-    assert '"kind":"automatic rollback"' in second
-    assert result.restored.tag == "sha-0000001"
-    assert watch.ended()["id"] == watch.runner.plan.entry.id
-    assert watch.ended()["outcome"] == "failed"
-
-
-def test_the_way_back_pins_images_to_the_digests_that_ran(failing) -> None:
-    watch = failing(
-        settings={"IMAGE_TAG": "sha-0000001", "IMAGE_NAME": "ghcr.io/ktrdr/ktrdr-backend"}
-    )
-    watch.runner.prepare()
-    watch.runner.carry_out()
-    fetched = [script for script in watch.scripts if FETCH in script][-1]
-    pinned = (
-        "docker tag ghcr.io/ktrdr/ktrdr-backend@sha256:old ghcr.io/ktrdr/ktrdr-backend:sha-0000001"
-    )
-    assert pinned in fetched
-
-
-def test_a_host_whose_docker_went_away_is_put_right_when_the_way_back_fails_too(failing) -> None:
-    watch = failing()
-    away = Answer(exit_code=1, stderr="Cannot connect to the Docker daemon. Is it running?")
-    watch.transport.answer(away, containing=VERIFY)
-    watch.runner.prepare()
-    watch.transport.answer(away, containing=FETCH)
-    result = watch.runner.carry_out()
-    assert isinstance(result.error, HostNotReady)
-    assert not result.restored.outcome.is_good
-    assert any("\nrecover 8" in script for script in watch.scripts)
-    assert watch.ended()["outcome"] == "failed"
-
-
-def test_the_very_release_that_failed_is_not_gone_back_to(failing) -> None:
-    watch = failing(tag=TAG)
-    watch.runner.prepare()
-    result = watch.runner.carry_out()
-    assert result.restored is None
-    assert "this very one" in result.warnings[-1]
-
-
-def test_without_an_earlier_release_what_failed_stays_and_that_is_said(failing) -> None:
-    watch = failing(outcome=Outcome.FAILED)
-    watch.runner.prepare()
-    result = watch.runner.carry_out()
-    assert result.restored is None
-    assert "no earlier release" in result.warnings[-1]
-
-
-def test_the_wreck_is_kept_where_that_is_wanted(failing) -> None:
-    watch = failing()
-    watch.runner.replan = None
-    watch.runner.prepare()
-    assert watch.runner.carry_out().restored is None
 
 
 def test_a_tag_that_was_moved_is_told(watched) -> None:
