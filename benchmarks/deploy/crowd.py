@@ -136,9 +136,8 @@ def _start(directory: Path, number: int) -> Sshd:
     (place / "shared").chmod(0o777)
     server = Sshd(place)
     path = f"{directory / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    server.start(
-        "LogLevel VERBOSE", f"SetEnv PATH={path} CROWD_TAG={TAG} CROWD_DIRECTORY={directory}"
-    )
+    environment = {"PATH": path, "CROWD_TAG": TAG, "CROWD_DIRECTORY": str(directory)}
+    server.start("LogLevel VERBOSE", environment=environment)
     return server
 
 

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 _SSHD = "/usr/sbin/sshd"
@@ -51,16 +51,25 @@ class Sshd:
         public = host_key.with_suffix(".pub").read_text().rsplit(" ", 1)[0]
         self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {public}\n")
 
-    def start(self, *settings: str) -> None:
+    def start(self, *settings: str, environment: Mapping[str, str] | None = None) -> None:
+        """Starts it.
+
+        Whoever logs in finds no home, so that what a person's shell reads there, which may take
+        longer than all that is tested, is not part of it.
+        """
         if os.geteuid() == 0:
             # Where the server, started as root, wants to be locked in; a service would make it.
             Path("/run/sshd").mkdir(exist_ok=True)
+        given = {"HOME": str(self.directory)} | dict(environment or {})
+        variables = " ".join(f"{name}={value}" for name, value in given.items())
         config = self.directory / "sshd_config"
         authorized = self.user_key.with_suffix(".pub")
         config.write_text(
             f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.host_key}\n"
             f"AuthorizedKeysFile {authorized}\nPidFile none\nStrictModes no\nUsePAM no\n"
-            "PasswordAuthentication no\nMaxStartups 100\n" + "\n".join(settings) + "\n"
+            f"PasswordAuthentication no\nMaxStartups 100\nSetEnv {variables}\n"
+            + "\n".join(settings)
+            + "\n"
         )
         log = (self.directory / "sshd.log").open("ab")
         with log:
