@@ -31,6 +31,7 @@ from benchmarks.deploy.contenders import KTRDR
 from benchmarks.deploy.ground import OTHER_TAG as TAG
 from benchmarks.deploy.ground import Ground
 from benchmarks.samples import Goal, Outcome, Samples, ratio, timed
+from ktrdr.deployment.manner import DEFAULT_PARALLEL
 from lab import vault
 from lab.place import ROOT, STANDINS
 from tests.integration.sshd import Sshd
@@ -44,25 +45,38 @@ def fifty_and_three(ground: Ground, most: int, rounds: int) -> Outcome:
     """Deploys that change nothing, to ``most`` nodes and to three of them, in random order."""
     sizes, dice = [3, most], random.Random(1)
     taken: dict[int, list[float]] = {size: [] for size in sizes}
+    plain: dict[int, list[float]] = {size: [] for size in sizes}
     with crowd(ground.directory / "crowd", most) as nodes:
         nodes.deploy(most)
         for _ in range(rounds):
             for size in dice.sample(sizes, len(sizes)):
                 taken[size].append(timed(partial(nodes.deploy, size)))
+                plain[size].append(timed(partial(nodes.log_in, size)))
         outcome = Outcome("nothing to change, three nodes and many", _COLUMNS)
         for size in sizes:
             samples, own = Samples(taken[size]), statistics.median(nodes.processor_s[size])
             figures = [f"{samples.percentile(share) / 1000:.2f}" for share in (0, 0.5, 1)]
             counts = [str(each) for each in nodes.counted(size)]
             outcome.rows.append([f"{size} nodes", str(rounds), *figures, f"{own:.2f}", *counts])
+        for size in sizes:
+            samples = Samples(plain[size])
+            figures = [f"{samples.percentile(share) / 1000:.2f}" for share in (0, 0.5, 1)]
+            row = [f"{size} bare logins", str(rounds), *figures, "", str(size)]
+            outcome.rows.append([*row, str(size)])
     times = ratio(Samples(taken[most]), Samples(taken[3]))
     outcome.goals = [Goal(f"{most} nodes against 3", 3, times, "times")]
+    floor = ratio(Samples(plain[most]), Samples(plain[3]))
     outcome.notes = [
         "ssh and sshd are real; Docker and the backend are stand-ins; all of it is here",
         "own: what ktrdr, op and the ssh clients took of the processors; the rest is the nodes'",
+        f"to log in at {most} nodes and do nothing takes {floor:.1f} times as long as at 3",
     ]
     return outcome
 
+
+# The post-quantum exchange of OpenSSH 9 takes 0.1 s of processor time a login here, for both ends
+# together, which is more than all else that a deploy does at a node.
+_KEY_EXCHANGE: Final = "KexAlgorithms curve25519-sha256"
 
 _COLUMNS: Final = ("", "n", "min s", "p50 s", "max s", "own s", "connections", "commands")
 
@@ -94,6 +108,17 @@ class Crowd:
         said = (done.stdout + done.stderr).decode()
         assert done.returncode == 0, said[-4000:]
         assert "warning" not in said, said[-4000:]
+
+    def log_in(self, size: int) -> None:
+        """Does nothing on so many nodes, as many at once as a deploy has by default."""
+
+        def once(number: int) -> None:
+            node = f"{_name(number)}.{DOMAIN}"
+            command = ("ssh", "-F", self._env["KTRDR_SSH_CONFIG"], node, "true")
+            subprocess.run(command, env=self._env, stdin=subprocess.DEVNULL, check=True)
+
+        with ThreadPoolExecutor(DEFAULT_PARALLEL) as pool:
+            list(pool.map(once, range(1, size + 1)))
 
     def counted(self, size: int) -> tuple[int, int]:
         """The connections and remote commands of a deploy to so many nodes."""
@@ -163,7 +188,7 @@ def _environment(directory: Path, servers: Sequence[Sshd], api_url: str) -> dict
         server.client_config().read_text().replace("Host *", f"Host {server.directory.name}.*")
         for server in servers
     ]
-    config.write_text("\n".join(sections))
+    config.write_text("\n".join([_KEY_EXCHANGE, *sections]))
     file, op = directory / "vault.json", directory / "bin" / "op"
     vault.write(
         file,

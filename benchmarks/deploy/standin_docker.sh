@@ -1,6 +1,7 @@
 #!/bin/sh
 # A stand-in for Docker and Compose: answers as they do on a node where all runs as it is to be, and does
-# nothing. It is as light as can be, since fifty nodes share this machine with whoever deploys to them.
+# nothing. It is as light as can be, since fifty nodes share this machine with whoever deploys to them: it
+# sleeps for as long as Docker's programs take on a host of their own (docs/benchmarks.md has their times).
 image=ghcr.io/ktrdr/ktrdr-backend:$CROWD_TAG
 
 container() { # ID SERVICE HASH
@@ -12,6 +13,13 @@ container() { # ID SERVICE HASH
     printf '"Health":{"Status":"healthy","Log":[{"Output":"'
     printf '{\\"version\\":\\"%s\\",\\"registered\\":true,\\"contracts\\":[]}"}]}}}\n' "$CROWD_TAG"
 }
+
+case "$*" in
+compose*' config '*) sleep 0.1 ;;
+compose*) sleep 0.05 ;;
+info*) sleep 0.045 ;;
+*) sleep 0.025 ;;
+esac
 
 case "$*" in
 info*) echo "28.3.0 v5.6.1 $CROWD_DIRECTORY" ;;
