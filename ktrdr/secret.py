@@ -19,6 +19,22 @@ SHORTEST_SCRUBBED: Final = 4
 
 Span = tuple[int, int]
 
+# What variables that hold secrets are called, also where their dictionary is printed. The value
+# ends with its line: any sign that could end it earlier may be a part of it.
+_ASSIGNED: Final = re.compile(
+    r"""((?<![A-Z0-9])(?:PASSWORD|SECRET|TOKEN)(?:_PREVIOUS|_VERIFIER)?['"]?[ ]*[=:][ ]*)(?=\S).+"""
+)
+
+
+def hide_assigned(text: str) -> str:
+    """Hides what follows the name of a variable that holds a secret, to the end of its line.
+
+    For output that comes from where secrets are that nobody here knows: a `Scrubber` finds only
+    what it has learnt. ``DB_PASSWORD=…`` and ``'JWT_SECRET_PREVIOUS': …`` are found; not a value
+    that stands by itself, nor the further lines of one that has several.
+    """
+    return _ASSIGNED.sub(rf"\1{REDACTED}", text)
+
 
 @final
 class Secret:

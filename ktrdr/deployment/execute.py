@@ -9,6 +9,7 @@ from ktrdr.deployment.survey import not_asked
 from ktrdr.deployment.targets import Place
 from ktrdr.deployment.transport.interface import OnLine, RemoteResult, Stream, Transport
 from ktrdr.errors import UsageError
+from ktrdr.secret import hide_assigned
 
 
 def execute(
@@ -21,6 +22,8 @@ def execute(
     on_line: OnLine,
 ) -> RemoteResult:
     """Runs the command to its end, whatever that is: its exit code is a part of the result.
+
+    What it prints of its environment is shown without the values of secrets.
 
     Args:
         place: The host.
@@ -39,8 +42,9 @@ def execute(
     heard = _Heard(on_line)
     result = transport.run(place.host, render(Script(body), {}), timeout_s=timeout_s, on_line=heard)
     if heard.runs:
-        out = result.stdout.partition("\n")[2]
-        return RemoteResult(result.exit_code, out, result.stderr, result.duration_s)
+        out = hide_assigned(result.stdout.partition("\n")[2])
+        err = hide_assigned(result.stderr)
+        return RemoteResult(result.exit_code, out, err, result.duration_s)
     if result.exit_code:
         raise not_asked(place, result)
     raise _not_running(place, service, result.stdout.splitlines()[1:])
@@ -55,7 +59,7 @@ class _Heard:
 
     def __call__(self, stream: Stream, line: str) -> None:
         if self.runs:
-            self._on_line(stream, line)
+            self._on_line(stream, hide_assigned(line))
         elif stream == "stdout" and line == commands.RUNS:
             self.runs = True
 

@@ -17,6 +17,7 @@ from ktrdr.deployment.plan import Plan
 from ktrdr.deployment.steps import Step
 from ktrdr.deployment.transport.interface import RemoteResult
 from ktrdr.errors import KtrdrError
+from ktrdr.secret import hide_assigned
 
 if TYPE_CHECKING:
     from ktrdr.contracts import Worker
@@ -143,7 +144,8 @@ class HealthGate:
         result = self.send(Script(asked), _LOGS_TIMEOUT_S, observed=False)
         for container_id, lines in sections.split(result.stdout).items():
             if container_id in names:
-                self.observe(events.LogTail(names[container_id], tuple(lines[-_LOG_LINES:])))
+                shown = tuple(map(hide_assigned, lines[-_LOG_LINES:]))
+                self.observe(events.LogTail(names[container_id], shown))
 
     def _ask(self, step: Step) -> dict[str, list[str]]:
         result = self.send(step.script, step.timeout_s)

@@ -21,12 +21,12 @@ import rich.console
 import rich.pretty
 import rich.traceback
 import yaml
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticSerializationError
 
-from ktrdr.secret import REDACTED, Scrubber, Secret
+from ktrdr.secret import REDACTED, Scrubber, Secret, hide_assigned
 
 VALUE = "s3cr3t-Value"
 NASTY = "p'\"$`\\%#=&;|<>(){}*?!~ \té日本"
@@ -337,3 +337,43 @@ def test_ten_megabytes_pass_in_about_a_second() -> None:
         stream.feed(chunk)
     # Measured 0.2 s; the bound leaves room for a loaded machine.
     assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("printed", "shown"),
+    [
+        ('DB_PASSWORD=it\'s "a" secret', "DB_PASSWORD=•••"),
+        ("export JWT_SECRET='x'", "export JWT_SECRET=•••"),
+        ("JWT_SECRET_PREVIOUS=x y", "JWT_SECRET_PREVIOUS=•••"),
+        ("{'HOME': '/', 'WORKER_TOKEN': 'x', 'A': 'b'}", "{'HOME': '/', 'WORKER_TOKEN': •••"),
+        ('"GF_SECURITY_ADMIN_PASSWORD=x",', '"GF_SECURITY_ADMIN_PASSWORD=•••'),
+        ("a\nDB_PASSWORD=x\nb", "a\nDB_PASSWORD=•••\nb"),
+    ],
+)
+def test_what_is_assigned_to_a_secrets_variable_is_hidden(printed: str, shown: str) -> None:
+    assert hide_assigned(printed) == shown
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "JWT_SECRET_PREVIOUS_UNTIL=2026-11-24T05:30:00Z",
+        "WORKER_TOKEN_FILE=/run/secrets/worker_token",
+        "DB_PASSWORD=",
+        "the token = 3",
+        "NOSECRET=1",
+    ],
+)
+def test_what_is_no_secret_is_left(printed: str) -> None:
+    assert hide_assigned(printed) == printed
+
+
+@given(
+    name=st.sampled_from(["DB_PASSWORD", "JWT_SECRET", "WORKER_TOKEN"]), value=st.text(min_size=1)
+)
+def test_no_line_that_begins_with_a_secrets_assignment_shows_any_of_it(
+    name: str, value: str
+) -> None:
+    line = "".join(value.splitlines()).strip()
+    assume(line)
+    assert hide_assigned(f"{name}={line}") == f"{name}=•••"

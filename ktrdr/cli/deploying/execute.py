@@ -50,8 +50,9 @@ def execute(
     """Run a command in the container of a service.
 
     HOST is core or workers NODE. The exit code is the command's own; where it could not be run, a
-    sentence that begins with "error:" says so, and the exit code is one of those below. Nothing is
-    hidden: a command that prints the container's environment prints the secrets in it.
+    sentence that begins with "error:" says so, and the exit code is one of those below. Where
+    the command prints its environment, secrets are hidden by the names of their variables; anything
+    else is shown as it is, and with -it all of it.
     """
     found = read_inventory(inventory)
     count = 1 if words[:1] == ("core",) else 2

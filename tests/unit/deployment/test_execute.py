@@ -30,6 +30,15 @@ def test_what_the_command_writes_and_its_exit_code_come_back() -> None:
     assert heard == [("stdout", "one"), ("stdout", RUNS), ("stderr", "two")]
 
 
+def test_secrets_of_an_environment_that_the_command_prints_are_hidden() -> None:
+    heard: Heard = []
+    result = run(
+        Answer(stdout=f"{RUNS}\nJWT_SECRET_PREVIOUS=old one\n", stderr="DB_PASSWORD=x\n"), heard
+    )
+    assert (result.stdout, result.stderr) == ("JWT_SECRET_PREVIOUS=•••\n", "DB_PASSWORD=•••\n")
+    assert heard == [("stdout", "JWT_SECRET_PREVIOUS=•••"), ("stderr", "DB_PASSWORD=•••")]
+
+
 def test_a_service_that_does_not_run_is_refused_with_those_that_do() -> None:
     with pytest.raises(UsageError, match="did you mean dv") as refused:
         run(Answer(stdout=f"{NOT_RUNNING}\nbackend\ndv\n"), [])

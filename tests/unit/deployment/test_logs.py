@@ -77,6 +77,14 @@ def test_only_lines_that_hold_the_expression_are_shown() -> None:
     assert texts(found) == ["an ERROR"]
 
 
+def test_secrets_of_an_environment_that_a_program_writes_are_hidden_and_not_found() -> None:
+    hosts = transport(core=line("db", 1, "DB_PASSWORD=apple") + line("db", 2, "an apple"))
+    found = list(logs.read([CORE], hosts, Wanted()))
+    assert texts(found) == ["DB_PASSWORD=•••", "an apple"]
+    sought = logs.read([CORE], hosts, Wanted(pattern=re.compile("apple")))
+    assert texts(sought) == ["an apple"]
+
+
 def test_a_service_that_no_host_has_is_refused_with_those_there_are() -> None:
     with pytest.raises(UsageError, match="did you mean db") as refused:
         list(logs.read([CORE, B], transport(core="#db\n", B="#worker\n"), Wanted(("dv",))))
