@@ -140,6 +140,9 @@ def test_commands_run_in_containers_and_their_exit_code_is_passed_on(lab: Lab) -
     assert ran.out == f"{odd}\n"
     ran = lab.ktrdr("deploy", "exec", "workers", "B", WORKER, "sh", "-c", "echo no >&2; exit 23")
     assert (ran.code, ran.err) == (23, "no\n")
+    said = lab.good("deploy", "exec", "core", "backend", "--", "env").out
+    assert "JWT_SECRET=•••\n" in said
+    assert lab.fields["jwt_secret"] not in said
     refused = lab.ktrdr("deploy", "exec", "core", "bakend", "--", "true")
     assert refused.code == 2
     assert "did you mean backend?" in refused.err
