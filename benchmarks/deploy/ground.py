@@ -16,7 +16,7 @@ from benchmarks.deploy import contenders, kit, servers, tools
 from benchmarks.deploy.contenders import Contender, Way
 from benchmarks.deploy.kit import Kit
 from benchmarks.deploy.servers import Servers
-from ktrdr.deployment.release import commit_in
+from ktrdr.deployment.releases.release import commit_in
 from lab import build, containers, demo, homelab, registries
 from lab.place import BACKEND_REPOSITORY, NFS_REPOSITORY, NODES, Node
 from lab.report import Report

@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ktrdr.deployment import site as sites
-from ktrdr.deployment.checkout import Checkout
 from ktrdr.deployment.commands.release import archive
 from ktrdr.deployment.commands.rotation import CARRIED_OVER
-from ktrdr.deployment.inventory import Inventory
-from ktrdr.deployment.inventory_file import load
-from ktrdr.deployment.release import Target, compose_file, env_file
-from ktrdr.deployment.site import Site
+from ktrdr.deployment.inventory import site as sites
+from ktrdr.deployment.inventory.file import load
+from ktrdr.deployment.inventory.model import Inventory
+from ktrdr.deployment.inventory.site import Site
+from ktrdr.deployment.releases.checkout import Checkout
+from ktrdr.deployment.releases.release import Target, compose_file, env_file
 from ktrdr.secret import Secret
 from ktrdr.tokens import mint_for_node
 from lab import vault

@@ -15,7 +15,7 @@ from typing import Final
 import click
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, ZshComplete
 
-from ktrdr.deployment.release import Release, Target, compose_file, tag_of
+from ktrdr.deployment.releases.release import Release, Target, compose_file, tag_of
 
 _SHELLS: Final = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 _WHERE: Final = """\b
@@ -84,7 +84,7 @@ def _offer_core_services(_: click.Context) -> Iterable[CompletionItem]:
 
 
 def _offer_tags(_: click.Context) -> Iterable[CompletionItem]:
-    from ktrdr.deployment.checkout import Checkout
+    from ktrdr.deployment.releases.checkout import Checkout
 
     recent = Checkout.around(Path.cwd()).recent(_RECENT)
     return (CompletionItem(tag_of(commit), help=subject) for commit, subject in recent)
@@ -112,7 +112,7 @@ def _nodes(ctx: click.Context) -> Iterator[CompletionItem]:
 
 
 def _services(target: Target) -> Iterator[CompletionItem]:
-    from ktrdr.deployment.checkout import Checkout
+    from ktrdr.deployment.releases.checkout import Checkout
 
     name = compose_file(target)
     content = (Checkout.around(Path.cwd()).root / name).read_bytes()

@@ -9,10 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from ktrdr.deployment.commands.script import render_for_display
-from ktrdr.deployment.compare import Action
-from ktrdr.deployment.history import Outcome
-from ktrdr.deployment.plan import Plan
-from ktrdr.deployment.result import DeployResult, HostResult, ServiceState
+from ktrdr.deployment.findings.compare import Action
+from ktrdr.deployment.host.history import Outcome
+from ktrdr.deployment.planning.plan import Plan
+from ktrdr.deployment.rollout.result import DeployResult, HostResult, ServiceState
 from ktrdr.errors import KtrdrError, NotBegun
 
 # More names than these stand in the display of the steps alone.

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ktrdr.cli.render import ago, duration, write_table
-from ktrdr.deployment.containers import Container
-from ktrdr.deployment.history import Entry
-from ktrdr.deployment.result import error_to_json
-from ktrdr.deployment.survey import Disk, Surveyed
+from ktrdr.deployment.host.containers import Container
+from ktrdr.deployment.host.history import Entry
+from ktrdr.deployment.looking.survey import Disk, Surveyed
+from ktrdr.deployment.rollout.result import error_to_json
 
 _DIGEST: Final = 12
 _KB_IN_GB: Final = 1024 * 1024

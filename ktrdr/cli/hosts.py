@@ -9,9 +9,9 @@ from typing import Final
 
 import click
 
-from ktrdr.deployment.checkout import Checkout
-from ktrdr.deployment.inventory import Inventory
-from ktrdr.deployment.inventory_file import load
+from ktrdr.deployment.inventory.file import load
+from ktrdr.deployment.inventory.model import Inventory
+from ktrdr.deployment.releases.checkout import Checkout
 from ktrdr.deployment.transport.connection import SshProgram
 
 INVENTORY: Final = "deploy/inventory.yml"

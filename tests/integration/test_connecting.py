@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ktrdr.cli.deploying.connecting import way_to
-from ktrdr.deployment import inventory_file
-from ktrdr.deployment.inventory import Inventory
+from ktrdr.deployment.inventory import file as inventory_file
+from ktrdr.deployment.inventory.model import Inventory
 from tests.integration.remote import run
 from tests.integration.sshd import Sshd, wait_until
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment import lock
 from ktrdr.deployment.commands import lock as commands
 from ktrdr.deployment.commands.script import Script, render
-from ktrdr.deployment.lock import Owner
-from ktrdr.deployment.targets import Place
+from ktrdr.deployment.host import lock
+from ktrdr.deployment.host.lock import Owner
+from ktrdr.deployment.inventory.targets import Place
 from ktrdr.deployment.transport.connection import SshProgram
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import Locked
@@ -123,7 +123,7 @@ def test_a_lock_ends_with_the_program_that_has_it(sshd, way, place, ending) -> N
         from datetime import UTC, datetime
         from pathlib import Path
         from ktrdr.deployment import lock
-        from ktrdr.deployment.targets import Place
+        from ktrdr.deployment.inventory.targets import Place
         from ktrdr.deployment.transport.connection import SshProgram
         from ktrdr.deployment.transport.ssh import SshTransport
         place = Place("core", "", "node", {place.workdir!r})

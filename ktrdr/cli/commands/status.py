@@ -26,9 +26,9 @@ from ktrdr.cli.render import (
 )
 from ktrdr.client.configuration import api_url
 from ktrdr.contracts import BackendHealth, Operation, Worker
-from ktrdr.deployment.result import error_to_json
-from ktrdr.deployment.survey import Surveyed, survey
-from ktrdr.deployment.targets import places
+from ktrdr.deployment.inventory.targets import places
+from ktrdr.deployment.looking.survey import Surveyed, survey
+from ktrdr.deployment.rollout.result import error_to_json
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import KtrdrError
 

@@ -14,9 +14,9 @@ from ktrdr.cli.deploying.connecting import way_to
 from ktrdr.cli.deploying.lines import failure_as_line
 from ktrdr.cli.deploying.options import Options, deploying, profile_option, scale_option
 from ktrdr.cli.hosts import read_inventory
-from ktrdr.deployment.checkout import Checkout
-from ktrdr.deployment.history import ALL
-from ktrdr.deployment.targets import chosen
+from ktrdr.deployment.host.history import ALL
+from ktrdr.deployment.inventory.targets import chosen
+from ktrdr.deployment.releases.checkout import Checkout
 
 
 @click.command(epilog=EXIT_CODES)

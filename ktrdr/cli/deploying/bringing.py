@@ -11,13 +11,13 @@ from ktrdr.cli.deploying.connecting import Way
 from ktrdr.cli.deploying.lines import failure_as_line, write_line
 from ktrdr.cli.deploying.options import Options
 from ktrdr.cli.render import console, say
-from ktrdr.deployment import plan as plans
-from ktrdr.deployment.checkout import Checkout, undecided
-from ktrdr.deployment.inventory import Inventory
-from ktrdr.deployment.plan import Plan, Request
-from ktrdr.deployment.release import Release, Target, checked_tag
-from ktrdr.deployment.result import plans_to_json
-from ktrdr.deployment.targets import Place
+from ktrdr.deployment.inventory.model import Inventory
+from ktrdr.deployment.inventory.targets import Place
+from ktrdr.deployment.planning import plan as plans
+from ktrdr.deployment.planning.plan import Plan, Request
+from ktrdr.deployment.releases.checkout import Checkout, undecided
+from ktrdr.deployment.releases.release import Release, Target, checked_tag
+from ktrdr.deployment.rollout.result import plans_to_json
 
 
 def bring(

@@ -17,15 +17,15 @@ from ktrdr.cli.deploying.lines import failure_as_line, write_line
 from ktrdr.cli.deploying.options import Options
 from ktrdr.cli.live import DeployDisplay
 from ktrdr.cli.render import console
-from ktrdr.deployment import deploy as deployment
-from ktrdr.deployment import events
-from ktrdr.deployment.checkout import Checkout
 from ktrdr.deployment.clock import Clock
-from ktrdr.deployment.events import Event, Observer
-from ktrdr.deployment.hooks import Hooks
-from ktrdr.deployment.inventory import Inventory
-from ktrdr.deployment.plan import Plan
-from ktrdr.deployment.result import DeployResult
+from ktrdr.deployment.inventory.model import Inventory
+from ktrdr.deployment.planning.plan import Plan
+from ktrdr.deployment.releases.checkout import Checkout
+from ktrdr.deployment.rollout import deploy as deployment
+from ktrdr.deployment.rollout import events
+from ktrdr.deployment.rollout.events import Event, Observer
+from ktrdr.deployment.rollout.hooks import Hooks
+from ktrdr.deployment.rollout.result import DeployResult
 from ktrdr.deployment.secrets.choice import source_of
 from ktrdr.secret import Secret
 

@@ -12,15 +12,15 @@ from ktrdr.cli.deploying import check_summary
 from ktrdr.cli.deploying.looking import busy, looking, plan_for
 from ktrdr.cli.hosts import read_inventory, ssh_program
 from ktrdr.cli.render import console, write_json
-from ktrdr.deployment import laptop
-from ktrdr.deployment.check import Checked, Checker, exit_code
-from ktrdr.deployment.checkout import Checkout
-from ktrdr.deployment.finding import Finding, Point
-from ktrdr.deployment.inventory import Inventory
-from ktrdr.deployment.plan import Plan
-from ktrdr.deployment.release import checked_tag
+from ktrdr.deployment.findings.finding import Finding, Point
+from ktrdr.deployment.inventory.model import Inventory
+from ktrdr.deployment.inventory.targets import Place, chosen
+from ktrdr.deployment.looking import laptop
+from ktrdr.deployment.looking.check import Checked, Checker, exit_code
+from ktrdr.deployment.planning.plan import Plan
+from ktrdr.deployment.releases.checkout import Checkout
+from ktrdr.deployment.releases.release import checked_tag
 from ktrdr.deployment.secrets.choice import source_of
-from ktrdr.deployment.targets import Place, chosen
 from ktrdr.deployment.transport.connection import SshProgram
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import KtrdrError

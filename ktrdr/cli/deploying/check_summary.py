@@ -9,8 +9,8 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
-from ktrdr.deployment.check import Checked, exit_code
-from ktrdr.deployment.finding import Finding, Point
+from ktrdr.deployment.findings.finding import Finding, Point
+from ktrdr.deployment.looking.check import Checked, exit_code
 
 # Raised when a key disappears or changes its meaning; new keys may come at any time.
 SCHEMA: Final = 1

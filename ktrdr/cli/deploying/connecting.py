@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ktrdr.cli.hosts import ssh_program
-from ktrdr.deployment.inventory import Inventory
+from ktrdr.deployment.inventory.model import Inventory
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import KtrdrError
 from ktrdr.secret import Scrubber

@@ -15,17 +15,17 @@ from ktrdr.cli.deploying.looking import busy, looking, plan_for
 from ktrdr.cli.deploying.options import profile_option, scale_option
 from ktrdr.cli.hosts import read_inventory, ssh_program
 from ktrdr.cli.render import console, say, write_json
-from ktrdr.deployment import credentials
-from ktrdr.deployment.checkout import Checkout
 from ktrdr.deployment.clock import Clock
-from ktrdr.deployment.diff import Differ
-from ktrdr.deployment.difference import Difference
-from ktrdr.deployment.inventory import Inventory
-from ktrdr.deployment.plan import Plan
-from ktrdr.deployment.release import checked_tag
+from ktrdr.deployment.findings.difference import Difference
+from ktrdr.deployment.inventory.model import Inventory
+from ktrdr.deployment.inventory.targets import Place, chosen
+from ktrdr.deployment.looking.diff import Differ
+from ktrdr.deployment.planning import credentials
+from ktrdr.deployment.planning.plan import Plan
+from ktrdr.deployment.releases.checkout import Checkout
+from ktrdr.deployment.releases.release import checked_tag
 from ktrdr.deployment.secrets import requirements
 from ktrdr.deployment.secrets.choice import source_of
-from ktrdr.deployment.targets import Place, chosen
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.secret import Scrubber, Secret
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
-from ktrdr.deployment.checkout import Between
-from ktrdr.deployment.compare import Action
-from ktrdr.deployment.difference import Difference, FileChange
+from ktrdr.deployment.findings.compare import Action
+from ktrdr.deployment.findings.difference import Difference, FileChange
+from ktrdr.deployment.releases.checkout import Between
 
 # Raised when a key disappears or changes its meaning; new keys may come at any time.
 SCHEMA: Final = 1

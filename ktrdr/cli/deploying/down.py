@@ -14,12 +14,12 @@ from ktrdr.cli.deploying import world
 from ktrdr.cli.deploying.keeping import Work, counted, finish, keeping, teller, yes_option
 from ktrdr.cli.hosts import read_inventory, ssh_program
 from ktrdr.cli.render import console
-from ktrdr.deployment import removal
-from ktrdr.deployment.lock import Held
-from ktrdr.deployment.removal import Belongings
-from ktrdr.deployment.services import Attendant
-from ktrdr.deployment.targets import Place, chosen
+from ktrdr.deployment.host.lock import Held
+from ktrdr.deployment.inventory.targets import Place, chosen
 from ktrdr.deployment.transport.ssh import SshTransport
+from ktrdr.deployment.upkeep import removal
+from ktrdr.deployment.upkeep.removal import Belongings
+from ktrdr.deployment.upkeep.services import Attendant
 from ktrdr.errors import Interrupted, UsageError
 
 # What stands for `--volumes` without a name.

@@ -13,13 +13,13 @@ from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploying.connecting import signals_as_ctrl_c
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import json_option, write_json
-from ktrdr.deployment import execute as deployment
 from ktrdr.deployment.commands import execute as commands
-from ktrdr.deployment.result import SCHEMA
-from ktrdr.deployment.targets import Place, chosen
+from ktrdr.deployment.inventory.targets import Place, chosen
+from ktrdr.deployment.rollout.result import SCHEMA
 from ktrdr.deployment.transport.connection import SshProgram
 from ktrdr.deployment.transport.interface import RemoteResult, Stream
 from ktrdr.deployment.transport.ssh import SshTransport
+from ktrdr.deployment.upkeep import execute as deployment
 from ktrdr.errors import UsageError
 
 

@@ -11,11 +11,11 @@ from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import duration, heading, json_option, say, write_json, write_table
-from ktrdr.deployment import remembering
-from ktrdr.deployment.history import Entry
-from ktrdr.deployment.remembering import Remembered
-from ktrdr.deployment.result import SCHEMA, error_to_json
-from ktrdr.deployment.targets import chosen
+from ktrdr.deployment.host.history import Entry
+from ktrdr.deployment.inventory.targets import chosen
+from ktrdr.deployment.looking import remembering
+from ktrdr.deployment.looking.remembering import Remembered
+from ktrdr.deployment.rollout.result import SCHEMA, error_to_json
 from ktrdr.deployment.transport.ssh import SshTransport
 
 

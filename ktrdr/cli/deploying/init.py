@@ -15,10 +15,10 @@ from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploying import world
 from ktrdr.cli.hosts import INVENTORY, inventory_option
 from ktrdr.cli.render import say
-from ktrdr.deployment.checkout import Checkout
-from ktrdr.deployment.inventory import HIGHEST_SCALE
-from ktrdr.deployment.inventory_file import parse
-from ktrdr.deployment.inventory_text import Answers, Node, inventory_text
+from ktrdr.deployment.inventory.file import parse
+from ktrdr.deployment.inventory.model import HIGHEST_SCALE
+from ktrdr.deployment.inventory.text import Answers, Node, inventory_text
+from ktrdr.deployment.releases.checkout import Checkout
 from ktrdr.errors import ConfigurationError, UsageError
 
 _SOURCES: Final = ("1password", "age", "sops", "environment")

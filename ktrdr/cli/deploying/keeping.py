@@ -16,12 +16,12 @@ from ktrdr.cli.deploying.connecting import signals_as_ctrl_c
 from ktrdr.cli.deploying.options import lock_wait_option
 from ktrdr.cli.hosts import inventory_option, ssh_program
 from ktrdr.cli.render import console, json_option, write_json
-from ktrdr.deployment.inventory import Inventory
-from ktrdr.deployment.lock import Held, Owner
-from ktrdr.deployment.result import SCHEMA, error_to_json
-from ktrdr.deployment.targets import Place
-from ktrdr.deployment.together import Done, Manner, look_at_each, on_each
+from ktrdr.deployment.host.lock import Held, Owner
+from ktrdr.deployment.inventory.model import Inventory
+from ktrdr.deployment.inventory.targets import Place
+from ktrdr.deployment.rollout.result import SCHEMA, error_to_json
 from ktrdr.deployment.transport.ssh import SshTransport
+from ktrdr.deployment.upkeep.together import Done, Manner, look_at_each, on_each
 
 _Result = TypeVar("_Result")
 _Command = TypeVar("_Command", bound=Callable[..., None])

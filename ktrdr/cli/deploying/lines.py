@@ -24,7 +24,7 @@ def failure_as_line(wanted: bool) -> Iterator[None]:
     except KtrdrError as error:
         if wanted:
             # Brings a third of the deployer with it, which is loaded behind the first connections.
-            from ktrdr.deployment.result import failure_to_json
+            from ktrdr.deployment.rollout.result import failure_to_json
 
             write_line(failure_to_json(error))
         raise

@@ -12,11 +12,11 @@ from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploying import world
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import json_option, write_json, write_table
-from ktrdr.deployment import lock as locks
-from ktrdr.deployment.abreast import on_each
-from ktrdr.deployment.lock import Owner
-from ktrdr.deployment.result import SCHEMA, error_to_json
-from ktrdr.deployment.targets import Place, chosen
+from ktrdr.deployment.host import lock as locks
+from ktrdr.deployment.host.lock import Owner
+from ktrdr.deployment.inventory.targets import Place, chosen
+from ktrdr.deployment.looking.abreast import on_each
+from ktrdr.deployment.rollout.result import SCHEMA, error_to_json
 from ktrdr.deployment.transport.interface import Transport
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import KtrdrError, UsageError

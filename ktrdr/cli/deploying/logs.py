@@ -11,8 +11,8 @@ from ktrdr.cli import completion, log_lines
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploying.connecting import signals_as_ctrl_c
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
-from ktrdr.deployment import logs as deployment
-from ktrdr.deployment.targets import chosen
+from ktrdr.deployment.inventory.targets import chosen
+from ktrdr.deployment.looking import logs as deployment
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import UsageError
 

@@ -13,11 +13,11 @@ from ktrdr.cli.deploying import world
 from ktrdr.cli.deploying.options import set_option, tag_option
 from ktrdr.cli.hosts import inventory_option
 from ktrdr.cli.render import console
-from ktrdr.deployment import plan as plans
-from ktrdr.deployment.checkout import Checkout
-from ktrdr.deployment.inventory import Inventory
-from ktrdr.deployment.plan import Plan, Request
-from ktrdr.deployment.targets import Place
+from ktrdr.deployment.inventory.model import Inventory
+from ktrdr.deployment.inventory.targets import Place
+from ktrdr.deployment.planning import plan as plans
+from ktrdr.deployment.planning.plan import Plan, Request
+from ktrdr.deployment.releases.checkout import Checkout
 
 _OPTIONS: Final = (
     tag_option,

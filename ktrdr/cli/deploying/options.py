@@ -11,8 +11,8 @@ import click
 
 from ktrdr.cli import completion
 from ktrdr.cli.hosts import inventory_option
-from ktrdr.deployment.inventory import HIGHEST_SCALE
-from ktrdr.deployment.manner import DEFAULT_HEALTH_TIMEOUT_S, DEFAULT_PARALLEL, Manner
+from ktrdr.deployment.inventory.model import HIGHEST_SCALE
+from ktrdr.deployment.planning.manner import DEFAULT_HEALTH_TIMEOUT_S, DEFAULT_PARALLEL, Manner
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 _DEFAULT_DRAIN_S: Final = 900.0

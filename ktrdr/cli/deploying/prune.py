@@ -12,11 +12,11 @@ from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploying.keeping import Work, counted, finish, keeping, teller
 from ktrdr.cli.hosts import read_inventory
 from ktrdr.cli.render import console
-from ktrdr.deployment import prune as pruning
-from ktrdr.deployment.lock import Held
-from ktrdr.deployment.prune import Waste
-from ktrdr.deployment.services import Attendant
-from ktrdr.deployment.targets import Place, chosen
+from ktrdr.deployment.host.lock import Held
+from ktrdr.deployment.inventory.targets import Place, chosen
+from ktrdr.deployment.upkeep import prune as pruning
+from ktrdr.deployment.upkeep.prune import Waste
+from ktrdr.deployment.upkeep.services import Attendant
 
 _MIB = 1024 * 1024
 

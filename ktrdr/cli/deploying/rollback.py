@@ -15,13 +15,13 @@ from ktrdr.cli.deploying.connecting import way_to
 from ktrdr.cli.deploying.lines import failure_as_line
 from ktrdr.cli.deploying.options import Options, changing
 from ktrdr.cli.hosts import read_inventory
-from ktrdr.deployment import plan as plans
-from ktrdr.deployment import remembering, schema
-from ktrdr.deployment.history import Entry, Kind
-from ktrdr.deployment.inventory import Inventory
-from ktrdr.deployment.plan import Plan, Request, Stamp
-from ktrdr.deployment.remembering import Remembered
-from ktrdr.deployment.targets import Place, chosen
+from ktrdr.deployment.host.history import Entry, Kind
+from ktrdr.deployment.inventory.model import Inventory
+from ktrdr.deployment.inventory.targets import Place, chosen
+from ktrdr.deployment.looking import remembering, schema
+from ktrdr.deployment.looking.remembering import Remembered
+from ktrdr.deployment.planning import plan as plans
+from ktrdr.deployment.planning.plan import Plan, Request, Stamp
 from ktrdr.deployment.transport.interface import Transport
 
 

@@ -13,11 +13,11 @@ from ktrdr.cli.deploying.keeping import Work, finish, keeping, service_option, t
 from ktrdr.cli.deploying.options import health_timeout_option
 from ktrdr.cli.hosts import read_inventory
 from ktrdr.cli.render import console
-from ktrdr.deployment.containers import Snapshot
-from ktrdr.deployment.inventory import Inventory
-from ktrdr.deployment.lock import Held
-from ktrdr.deployment.services import Attendant
-from ktrdr.deployment.targets import Place, chosen
+from ktrdr.deployment.host.containers import Snapshot
+from ktrdr.deployment.host.lock import Held
+from ktrdr.deployment.inventory.model import Inventory
+from ktrdr.deployment.inventory.targets import Place, chosen
+from ktrdr.deployment.upkeep.services import Attendant
 
 
 @click.command(epilog=EXIT_CODES)

@@ -13,9 +13,9 @@ from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.host_tables import host_pairs, host_to_json, write_services
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import heading, json_option, say, write_json, write_pairs
-from ktrdr.deployment.result import SCHEMA
-from ktrdr.deployment.survey import Surveyed, survey
-from ktrdr.deployment.targets import chosen
+from ktrdr.deployment.inventory.targets import chosen
+from ktrdr.deployment.looking.survey import Surveyed, survey
+from ktrdr.deployment.rollout.result import SCHEMA
 from ktrdr.deployment.transport.ssh import SshTransport
 
 UNWELL: Final = 8

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ktrdr.client.configuration import api_url
-from ktrdr.deployment.inventory import Inventory
-from ktrdr.deployment.plan import Stamp
+from ktrdr.deployment.inventory.model import Inventory
+from ktrdr.deployment.planning.plan import Stamp
 from ktrdr.errors import Interrupted, NotFound, UsageError
 from ktrdr.secret import Secret
 from ktrdr.tokens import Role, mint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ktrdr.deployment.commands.script import words
-from ktrdr.deployment.site import CORE_PROJECT
+from ktrdr.deployment.inventory.site import CORE_PROJECT
 
 # Through the socket in its own container, where the server trusts its own user: without a secret.
 _ASK = (

@@ -8,7 +8,7 @@ from ktrdr.deployment.commands import delivery, docker, history, host, lock
 from ktrdr.deployment.commands.lock import RECORDS
 from ktrdr.deployment.commands.script import quote
 from ktrdr.deployment.commands.sections import section
-from ktrdr.deployment.release import MONITORING, Target
+from ktrdr.deployment.releases.release import MONITORING, Target
 
 # Each deploy writes two; what is further back is for `ktrdr deploy history`.
 _EVENTS: Final = 100

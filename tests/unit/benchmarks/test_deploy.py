@@ -12,9 +12,9 @@ import pytest
 from benchmarks.deploy import kit
 from benchmarks.deploy.breakdown import phases
 from benchmarks.deploy.contenders import RIVALS
-from ktrdr.deployment import site as sites
-from ktrdr.deployment.checkout import Checkout
-from ktrdr.deployment.inventory_file import load
+from ktrdr.deployment.inventory import site as sites
+from ktrdr.deployment.inventory.file import load
+from ktrdr.deployment.releases.checkout import Checkout
 from lab.place import ROOT
 
 TAG = "sha-be0c4a2"

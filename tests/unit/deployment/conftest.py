@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from ktrdr.deployment.clock import Clock
-from ktrdr.deployment.inventory import Inventory, with_defaults
-from ktrdr.deployment.plan import Plan, Request, Stamp, make
-from ktrdr.deployment.release import Release
-from ktrdr.deployment.steps import Wanted
+from ktrdr.deployment.inventory.model import Inventory, with_defaults
+from ktrdr.deployment.planning.plan import Plan, Request, Stamp, make
+from ktrdr.deployment.planning.steps import Wanted
+from ktrdr.deployment.releases.release import Release
 
 TAG = "sha-abc1234"
 STAMP_ID = "20261123-120000-ab12"

@@ -11,15 +11,15 @@ from typing import Any
 
 from ktrdr.contracts import Worker
 from ktrdr.contracts.workers import WorkerStatus, WorkerType
-from ktrdr.deployment import deploy as module
 from ktrdr.deployment.clock import Clock
-from ktrdr.deployment.deploy import Surroundings
-from ktrdr.deployment.history import Outcome
-from ktrdr.deployment.hooks import Hook, Hooks
-from ktrdr.deployment.inventory import HookSettings, Inventory
-from ktrdr.deployment.manner import Manner
-from ktrdr.deployment.plan import Plan
-from ktrdr.deployment.result import DeployResult, HostResult
+from ktrdr.deployment.host.history import Outcome
+from ktrdr.deployment.inventory.model import HookSettings, Inventory
+from ktrdr.deployment.planning.manner import Manner
+from ktrdr.deployment.planning.plan import Plan
+from ktrdr.deployment.rollout import deploy as module
+from ktrdr.deployment.rollout.deploy import Surroundings
+from ktrdr.deployment.rollout.hooks import Hook, Hooks
+from ktrdr.deployment.rollout.result import DeployResult, HostResult
 from ktrdr.deployment.transport.interface import RemoteResult
 from ktrdr.deployment.transport.recording import Answer, RecordingTransport
 from ktrdr.errors import (

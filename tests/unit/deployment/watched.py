@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from ktrdr.deployment.history import Entry, Outcome
-from ktrdr.deployment.run import Runner
+from ktrdr.deployment.host.history import Entry, Outcome
+from ktrdr.deployment.rollout.run import Runner
 from ktrdr.deployment.transport.recording import Answer, RecordingTransport
 from ktrdr.secret import Secret
 from tests.unit.deployment.conftest import Host

@@ -7,8 +7,8 @@ import io
 from rich.console import Console
 
 from ktrdr.cli.deploying.check_summary import show, to_json
-from ktrdr.deployment.check import Checked
-from ktrdr.deployment.finding import Finding, Point
+from ktrdr.deployment.findings.finding import Finding, Point
+from ktrdr.deployment.looking.check import Checked
 
 HOST = Checked(
     "core",

@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from ktrdr.cli.deploying.diff_summary import show, to_json
-from ktrdr.deployment.checkout import Between
-from ktrdr.deployment.compare import Action, ServiceChange
-from ktrdr.deployment.difference import Difference, FileChange, ImageChange, SettingChange
-from ktrdr.deployment.targets import Place
+from ktrdr.deployment.findings.compare import Action, ServiceChange
+from ktrdr.deployment.findings.difference import Difference, FileChange, ImageChange, SettingChange
+from ktrdr.deployment.inventory.targets import Place
+from ktrdr.deployment.releases.checkout import Between
 from ktrdr.errors import HostUnreachable
 
 CORE = Place("core", "", "backend.lab.test", "/opt/ktrdr-core")

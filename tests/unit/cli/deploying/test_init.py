@@ -8,8 +8,8 @@ from click.testing import CliRunner, Result
 
 from ktrdr.cli.deploying import world
 from ktrdr.cli.deploying.init import init
-from ktrdr.deployment.inventory import Inventory
-from ktrdr.deployment.inventory_file import load
+from ktrdr.deployment.inventory.file import load
+from ktrdr.deployment.inventory.model import Inventory
 from ktrdr.errors import ConfigurationError, UsageError
 
 

@@ -17,10 +17,10 @@ from ktrdr.cli.commands.deploy import deploy
 from ktrdr.cli.deploying import history, lock, rollback
 from ktrdr.cli.deploying.connecting import Way
 from ktrdr.deployment.commands import release as files
-from ktrdr.deployment.history import Kind, Outcome
-from ktrdr.deployment.lock import Owner
-from ktrdr.deployment.plan import Plan
-from ktrdr.deployment.release import Release
+from ktrdr.deployment.host.history import Kind, Outcome
+from ktrdr.deployment.host.lock import Owner
+from ktrdr.deployment.planning.plan import Plan
+from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.transport.recording import Answer, RecordingTransport
 from ktrdr.errors import HostUnreachable, KtrdrError, NotFound, UsageError
 from ktrdr.secret import Scrubber

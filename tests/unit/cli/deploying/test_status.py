@@ -9,9 +9,9 @@ from ktrdr.cli.deploying import status as command
 from ktrdr.cli.deploying.status import exit_code
 from ktrdr.cli.host_tables import host_pairs, host_to_json
 from ktrdr.cli.render import console
-from ktrdr.deployment.health import Trouble
-from ktrdr.deployment.lock import Owner
-from ktrdr.deployment.survey import Disk, Surveyed
+from ktrdr.deployment.findings.health import Trouble
+from ktrdr.deployment.host.lock import Owner
+from ktrdr.deployment.looking.survey import Disk, Surveyed
 from ktrdr.errors import HostNotReady, HostUnreachable
 from tests.unit.deployment.day import CORE, NOW, B, container, entry
 

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktrdr.deployment import history as reading
-from ktrdr.deployment import release as releases
 from ktrdr.deployment.commands import history, lock
 from ktrdr.deployment.commands.script import Script, render
-from ktrdr.deployment.history import Entry, Kind, Outcome
-from ktrdr.deployment.lock import Owner, read_note, read_shown
-from ktrdr.deployment.release import Release
+from ktrdr.deployment.host import history as reading
+from ktrdr.deployment.host.history import Entry, Kind, Outcome
+from ktrdr.deployment.host.lock import Owner, read_note, read_shown
+from ktrdr.deployment.releases import release as releases
+from ktrdr.deployment.releases.release import Release
 
 BEGAN = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 ENTRY = Entry(

@@ -1,0 +1,1 @@
+"""What a host keeps and runs: its lock, its history, its containers."""

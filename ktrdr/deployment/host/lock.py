@@ -1,0 +1,257 @@
+"""One at a time: the lock of a host, held for as long as this process works on it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from ktrdr.deployment.commands import lock as commands
+from ktrdr.deployment.commands.script import Script, render
+from ktrdr.deployment.inventory.targets import Place
+from ktrdr.deployment.transport.interface import RemoteResult, Stream, Transport
+from ktrdr.errors import HostNotReady, Interrupted, KtrdrError, Locked
+
+# Nobody deploys for longer; the connection's own lifeline ends a forgotten one much earlier.
+_LONGEST_S: Final = 24 * 3600.0
+_LOOK_TIMEOUT_S: Final = 20.0
+# What puts an interrupted deploy's leftovers right is waited for in any case.
+_ANSWER_S: Final = commands.RECOVERY_S + 30.0
+_STOP_EVERY_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who has a lock.
+
+    Attributes:
+        id: Unique to this owner and moment, such as a release's id.
+        who: The person and their machine.
+        reason: What they do.
+        since: Since when, by their clock.
+    """
+
+    id: str
+    who: str
+    reason: str
+    since: datetime
+
+    def note(self) -> str:
+        """One line that says all of it."""
+        found = {
+            "id": self.id,
+            "who": self.who,
+            "reason": self.reason,
+            "since": self.since.astimezone(UTC).isoformat(timespec="seconds"),
+        }
+        return json.dumps(found, ensure_ascii=False)
+
+    def __str__(self) -> str:
+        return f"{self.who}, since {self.since:%Y-%m-%d %H:%M:%S} UTC: {self.reason}"
+
+
+def read_note(line: str) -> Owner | None:
+    """The owner that ``PID NOTE`` names, or None if it cannot be read."""
+    try:
+        found = json.loads(line.partition(" ")[2])
+        since = datetime.fromisoformat(found["since"])
+        return Owner(str(found["id"]), str(found["who"]), str(found["reason"]), since)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+class Held:
+    """A lock that this process takes and has.
+
+    Attributes:
+        owner: What is written into it.
+    """
+
+    def __init__(self, transport: Transport, place: Place, owner: Owner) -> None:
+        """Takes nothing yet.
+
+        Args:
+            transport: The way to the host; the lock ends with it in any case.
+            place: The host.
+            owner: What others are told who want it meanwhile.
+        """
+        self.owner = owner
+        self._transport = transport
+        self._place = place
+        self._answered = threading.Event()
+        self._is_held = False
+        self._wait_s = 0.0
+        self._result: RemoteResult | None = None
+        self._error: KtrdrError | None = None
+
+    def take(self, wait_s: float = 0.0) -> None:
+        """Begins to take it; `confirm` waits until it is taken.
+
+        Args:
+            wait_s: How long another owner is waited for (s).
+        """
+        self._wait_s = wait_s
+        threading.Thread(target=self._keep, name=f"lock {self._place.name}", daemon=True).start()
+
+    def confirm(self, stopping: threading.Event | None = None) -> None:
+        """Waits until it is taken.
+
+        Args:
+            stopping: Ends the wait when it is set.
+
+        Raises:
+            Interrupted: It was set.
+            Locked: Somebody else has it; the message says who, since when and for what.
+            HostNotReady: The host cannot lock.
+            HostUnreachable: It cannot be reached.
+        """
+        deadline = time.monotonic() + self._wait_s + _ANSWER_S
+        while not self._answered.wait(_STOP_EVERY_S):
+            if stopping and stopping.is_set():
+                raise Interrupted(f"the lock of {self._place.name} was no longer waited for")
+            if time.monotonic() < deadline:
+                continue
+            raise HostNotReady(
+                f"{self._place.host} did not say whether its lock is free",
+                hint=f"Look at `ktrdr deploy lock show {self._place.name}`.",
+            )
+        if not self._is_held:
+            raise self._error or _refused(self._place, self._result)
+
+    def check(self) -> None:
+        """Raises Locked if somebody has released it meanwhile, or what broke the connection."""
+        if not self._is_held:
+            raise self._error or lost(self._place)
+
+    @property
+    def was_released(self) -> bool:
+        """Whether somebody has ended what held it, rather than broken the connection."""
+        return not self._is_held and self._result is not None
+
+    def give_back(self) -> None:
+        """Releases it, if it is still ours and the host can be reached."""
+        if not self._is_held:
+            return
+        script = commands.release(self._place.workdir, self.owner.note())
+        try:
+            rendered = render(Script(script), {})
+            self._transport.run(self._place.host, rendered, timeout_s=_LOOK_TIMEOUT_S)
+        except (KtrdrError, KeyboardInterrupt):
+            # The process that has it ends with the connection.
+            return
+
+    def _keep(self) -> None:
+        note = self.owner.note()
+        script = Script(commands.hold(self._place.workdir, note, wait_s=self._wait_s))
+        try:
+            self._result = self._transport.run(
+                self._place.host,
+                render(script, {}),
+                timeout_s=_LONGEST_S,
+                on_line=self._listen,
+                stays=True,
+            )
+        except KtrdrError as error:
+            self._error = error
+        finally:
+            self._is_held = False
+            self._answered.set()
+
+    def _listen(self, stream: Stream, line: str) -> None:
+        if stream == "stdout" and line.startswith(commands.HELD):
+            self._is_held = True
+            self._answered.set()
+
+
+@contextmanager
+def held(
+    transport: Transport, place: Place, owner: Owner, *, wait_s: float = 0.0
+) -> Iterator[Held]:
+    """Has the host's lock for as long as the block takes; see `Held` for what is raised."""
+    lock = Held(transport, place, owner)
+    lock.take(wait_s)
+    lock.confirm()
+    try:
+        yield lock
+    finally:
+        lock.give_back()
+
+
+def require(place: Place, owner: Owner) -> str:
+    """The lines that end a script which is about to change something, if the lock was lost."""
+    return commands.require(place.workdir, owner.note())
+
+
+def look(transport: Transport, place: Place) -> Owner | None:
+    """Who has a host's lock, or None where it is free.
+
+    Raises:
+        HostUnreachable: The host cannot be reached.
+    """
+    script = render(Script(commands.show(place.workdir)), {})
+    result = transport.run(place.host, script, timeout_s=_LOOK_TIMEOUT_S)
+    return read_shown(result.stdout.splitlines())
+
+
+def read_shown(lines: list[str]) -> Owner | None:
+    """The owner in the output of `commands.lock.show`; one that is illegible is called unknown."""
+    if not lines or lines[0] != commands.HELD:
+        return None
+    return read_note("".join(lines[1:2])) or _UNKNOWN
+
+
+def force(transport: Transport, place: Place) -> Owner | None:
+    """Releases a host's lock, whoever has it, and says who that was; None where it was free.
+
+    Raises:
+        HostNotReady: It could not be released.
+        HostUnreachable: The host cannot be reached.
+    """
+    script = f"{commands.show(place.workdir)}\n{commands.release(place.workdir)}"
+    result = transport.run(place.host, render(Script(script), {}), timeout_s=_LOOK_TIMEOUT_S)
+    owner = read_shown(result.stdout.splitlines())
+    if result.exit_code:
+        raise HostNotReady(
+            f"the lock of {place.name} on {place.host} could not be released",
+            hint=f"See who has it with `fuser -v {commands.path(place.workdir)}` on the host.",
+        )
+    return owner
+
+
+_UNKNOWN: Final = Owner("unknown", "somebody unknown", "unknown", datetime.min.replace(tzinfo=UTC))
+
+
+def lost(place: Place) -> Locked:
+    """What is raised when the lock is no longer ours."""
+    return Locked(
+        f"the lock of {place.name} on {place.host} was lost while this worked",
+        hint="Somebody released it, or this machine slept: see `ktrdr deploy history`, and run "
+        "the command again.",
+    )
+
+
+def _refused(place: Place, result: RemoteResult | None) -> KtrdrError:
+    if result is None:
+        return Interrupted(f"the lock of {place.name} was not waited for")
+    if result.exit_code == commands.BUSY:
+        owner = read_note(result.stdout.strip()) or _UNKNOWN
+        return Locked(
+            f"{place.name} on {place.host} is locked by {owner}",
+            hint="Wait with --lock-wait SECONDS; `ktrdr deploy lock release` takes it from whoever "
+            "certainly does not work there any more.",
+        )
+    if result.exit_code == commands.NO_FLOCK:
+        return HostNotReady(
+            f"{place.host} has no program flock, which its lock needs",
+            hint="Install the package util-linux on the host.",
+        )
+    reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+    return HostNotReady(
+        f"{place.host} cannot lock {commands.path(place.workdir)}: {reason}",
+        hint="The work directory must be writable, and its disk not full.",
+    )

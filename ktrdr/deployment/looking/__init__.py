@@ -1,0 +1,1 @@
+"""Asks hosts, and changes nothing on them."""

@@ -1,0 +1,1 @@
+"""What a deploy will do, and what it needs for it: decided before anything is done."""

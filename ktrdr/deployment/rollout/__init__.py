@@ -1,0 +1,1 @@
+"""Carries out the plans of a deploy, host by host, and goes back where that fails."""

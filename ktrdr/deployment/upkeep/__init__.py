@@ -1,0 +1,1 @@
+"""What is done to hosts between deploys; needs no plan and no secret."""
