@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -12,7 +11,7 @@ from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.commands import history as records
 from ktrdr.deployment.commands import lock as locking
 from ktrdr.deployment.commands import sections
-from ktrdr.deployment.commands.script import Script, render
+from ktrdr.deployment.commands.script import Script
 from ktrdr.deployment.findings import compare, faults, preflight
 from ktrdr.deployment.findings.compare import Action, Comparison
 from ktrdr.deployment.host import containers, history
@@ -22,13 +21,14 @@ from ktrdr.deployment.host.lock import Held, lost
 from ktrdr.deployment.looking import remembering
 from ktrdr.deployment.planning import handover
 from ktrdr.deployment.planning.plan import Plan
-from ktrdr.deployment.planning.steps import RECORD_TIMEOUT_S, UNDO_TIMEOUT_S, Step, StepKind
+from ktrdr.deployment.planning.steps import RECORD_TIMEOUT_S, Step, StepKind
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.rollout import events
 from ktrdr.deployment.rollout.events import Observer
 from ktrdr.deployment.rollout.gate import HealthGate, WorkerDirectory
 from ktrdr.deployment.rollout.result import HostResult, ServiceState
-from ktrdr.deployment.transport.interface import RemoteResult, Stream, Transport
+from ktrdr.deployment.rollout.sending import Sender
+from ktrdr.deployment.transport.interface import RemoteResult, Transport
 from ktrdr.errors import (
     DeploymentFailed,
     HostNotReady,
@@ -79,13 +79,16 @@ class Runner:
     clock: Clock = field(default_factory=Clock)
     _lock: Held = field(init=False)
     _gate: HealthGate = field(init=False)
-    _undo: list[Script] = field(default_factory=list)
+    _sender: Sender = field(init=False)
     _comparison: Comparison | None = None
     _began: float = 0.0
     _has_begun: bool = False
 
     def __post_init__(self) -> None:
         self._lock = Held(self.transport, self.plan.place, self.plan.owner)
+        self._sender = Sender(
+            self.plan, self.values, self.transport, self.observe, self.stopping, self.clock
+        )
         self._gate = HealthGate(self.plan, self._look, self.directory, self.observe, self.clock)
 
     def prepare(self) -> Comparison:
@@ -126,7 +129,7 @@ class Runner:
 
     def abandon(self) -> None:
         """Takes back what `prepare` has done."""
-        self._take_back()
+        self._sender.take_back()
         self._lock.give_back()
 
     def carry_out(self) -> HostResult:
@@ -144,8 +147,8 @@ class Runner:
             if restored is None or not restored.outcome.is_good:
                 if isinstance(error, HostNotReady):
                     # Docker went away, and may come back with all of it stopped.
-                    self._may_need_undoing(self._step(StepKind.APPLY))
-                self._take_back()
+                    self._sender.may_need_undoing(self._step(StepKind.APPLY))
+                self._sender.take_back()
             self._record(_outcome_of(error), reason=error.message)
             return self._failure(error, restored)
         outcome = Outcome.DEPLOYED if self._has_begun else Outcome.UNCHANGED
@@ -159,8 +162,8 @@ class Runner:
         if step is None:
             self.observe(events.StepSkipped("check the host", "--skip-validation"))
             return
-        with self._timed(step) as done:
-            result = self._send(step)
+        with self._sender.timed(step) as done:
+            result = self._sender.send(step)
             if result.exit_code:
                 raise faults.looking_failed(self.plan, "readiness", result)
             facts = preflight.read_facts(result.stdout)
@@ -171,9 +174,9 @@ class Runner:
 
     def _fetch(self) -> Comparison:
         step = self._step(StepKind.FETCH)
-        with self._timed(step) as done:
-            self._may_need_undoing(step)
-            result = self._send(step)
+        with self._sender.timed(step) as done:
+            self._sender.may_need_undoing(step)
+            result = self._sender.send(step)
             found = sections.split(result.stdout)
             if result.exit_code:
                 phase = next(reversed(found), "stage")
@@ -197,10 +200,10 @@ class Runner:
     def _apply(self) -> None:
         step = self._step(StepKind.APPLY)
         self._lock.check()
-        with self._timed(step):
-            self._may_need_undoing(step)
+        with self._sender.timed(step):
+            self._sender.may_need_undoing(step)
             self._has_begun = True
-            result = self._send(step)
+            result = self._sender.send(step)
             if result.exit_code == locking.LOST:
                 self._has_begun = False
                 raise lost(self.plan.place)
@@ -212,11 +215,11 @@ class Runner:
             found = sections.split(result.stdout)
             for remark in handover.remarks(self.plan.site, found, following=self.following):
                 self._gate.warn(remark)
-        self._undo.clear()
+        self._sender.settle()
 
     def _verify(self, comparison: Comparison) -> Snapshot:
         step = self._step(StepKind.VERIFY)
-        with self._timed(step) as done:
+        with self._sender.timed(step) as done:
             # What was found while nothing was to be done is a first look already.
             first = comparison.found if comparison.is_empty else None
             after = self._gate.wait(step, comparison.before, first)
@@ -242,7 +245,7 @@ class Runner:
         lines = [entry.ended()] if self._has_begun else [entry.begun(), entry.ended()]
         step = self.plan.builder.record(*lines, good=outcome.is_good)
         try:
-            told = self._run(step.script, step.timeout_s, observed=False, even_now=True)
+            told = self._sender.run(step.script, step.timeout_s, observed=False, even_now=True)
         except KtrdrError:
             told = None
         if told is None or told.exit_code:
@@ -310,14 +313,14 @@ class Runner:
                 contracts=containers.contracts(self._gate.found),
             )
         except KtrdrError as error:
-            self._take_back()
+            self._sender.take_back()
             entry = replace(entry, outcome=_outcome_of(error), reason=error.message)
             raise
         finally:
             ended = replace(entry, duration_s=self._took).ended()
             line = records.append(self.plan.site.workdir, ended)
             if self._has_begun:
-                self._run(Script(line), RECORD_TIMEOUT_S, observed=False, even_now=True)
+                self._sender.run(Script(line), RECORD_TIMEOUT_S, observed=False, even_now=True)
         return entry
 
     # ---------------------------------------------------------------------------------- the ends
@@ -360,61 +363,11 @@ class Runner:
             raise ValueError(f"a plan without the step {kind}")
         return step
 
-    def _send(self, step: Step) -> RemoteResult:
-        return self._run(step.script, step.timeout_s)
-
     def _look(self, script: Script, timeout_s: float, *, observed: bool = True) -> RemoteResult:
         """Asks, as long as nobody else may be changing what is asked for."""
         if self._lock.was_released:
             raise lost(self.plan.place)
-        return self._run(script, timeout_s, observed=observed)
-
-    def _run(
-        self, script: Script, timeout_s: float, *, observed: bool = True, even_now: bool = False
-    ) -> RemoteResult:
-        interrupted = Interrupted(f"the deploy of {self.plan.site.name} was interrupted")
-        if self.stopping.is_set() and not even_now:
-            raise interrupted
-
-        def on_line(stream: Stream, line: str) -> None:
-            self.observe(events.Output(stream, line))
-
-        rendered = render(script, self.values)
-        try:
-            return self.transport.run(
-                self.plan.site.host,
-                rendered,
-                timeout_s=timeout_s,
-                on_line=on_line if observed else None,
-            )
-        except Interrupted as exc:
-            raise interrupted from exc
-
-    def _may_need_undoing(self, step: Step) -> None:
-        if step.undo and step.undo not in self._undo:
-            self._undo.append(step.undo)
-
-    def _take_back(self) -> None:
-        while self._undo:
-            try:
-                self._run(self._undo.pop(), UNDO_TIMEOUT_S, observed=False, even_now=True)
-            except (KtrdrError, KeyboardInterrupt):
-                # The cause is already on its way to the operator; the next deploy tidies up.
-                self._undo.clear()
-
-    @contextmanager
-    def _timed(self, step: Step) -> Iterator[list[str]]:
-        """Tells of a step's beginning and end; what is put into the list is told with the end."""
-        began = self.clock.monotonic()
-        self.observe(events.StepStarted(step.title, step.host))
-        details: list[str] = []
-        try:
-            yield details
-        except BaseException:
-            self.observe(events.StepFailed(step.title, self.clock.monotonic() - began))
-            raise
-        took = self.clock.monotonic() - began
-        self.observe(events.StepFinished(step.title, took, "; ".join(details)))
+        return self._sender.run(script, timeout_s, observed=observed)
 
 
 def _outcome_of(error: KtrdrError) -> Outcome:
