@@ -16,8 +16,9 @@ from benchmarks.deploy import tools
 from benchmarks.deploy.kit import Kit
 from lab.place import ITEM, ROOT, VAULT
 
-# `up`: nothing is to change. `deploy`: something is, and it must be healthy in the end.
-Job = Literal["up", "deploy"]
+# `up`: nothing is to change. `deploy`: something is, and it must be healthy in the end. `first`:
+# the same, where the database is new and its role has yet to get the vault's password.
+Job = Literal["up", "deploy", "first"]
 Command = Sequence[str]
 
 KTRDR: Final = str(Path(sys.executable).with_name("ktrdr"))

@@ -98,6 +98,7 @@ def _hosts(directory: Path, inventory: Inventory, tag: str) -> Iterator[tuple[st
                 "project": site.project,
                 "compose": compose_file(target),
                 "env": env_file(target),
+                "database": target == "core",
                 "settings": settings,
                 "secrets": _secrets(site, node.key),
                 "registry": inventory.registry,

@@ -6,6 +6,8 @@
 #   plain.sh KIT up        docker compose up -d, and nothing else
 #   plain.sh KIT deploy    files in their place, images pulled where they are missing, up, healthy:
 #                          the core first, as the workers need it; with `at-once` side by side
+#   plain.sh KIT first     the same for new hosts: the database before all else, to give its role the
+#                          vault's password
 set -eu
 kit=$1 job=$2 order=${3:-core-first}
 
@@ -19,18 +21,27 @@ eval "$(op item get "$KIT_ITEM" --vault "$KIT_VAULT" --format json | jq -r '
     "B=\($all + {WORKER_TOKEN: .worker_token_b} | exports)",
     "C=\($all + {WORKER_TOKEN: .worker_token_c} | exports)"')"
 
+# The role's password, by the socket that trusts whoever is in the container, on standard input.
+password='password() {
+    quoted=$(printf %s "$DB_PASSWORD" | sed "s/'"'/''"'/g")
+    printf "ALTER ROLE CURRENT_USER PASSWORD '"'%s'"';\n" "$quoted"
+}'
+psql="sh -c 'exec psql -qX -v ON_ERROR_STOP=1 -U \"\$POSTGRES_USER\" -d \"\$POSTGRES_DB\"'"
+
 script() {
-    key=$1 workdir=$2 up="docker compose -p $3 -f $4 --env-file $5 up -d"
+    key=$1 workdir=$2 compose="docker compose -p $3 -f $4 --env-file $5" first=
+    up="$compose up -d"
     echo 'main() { set -eu'
     eval "printf '%s\n' \"\$$key\""
     cat "$kit/$key/settings"
-    if [ "$job" = deploy ]; then
+    if [ "$job" != up ]; then
         echo "mkdir -p $workdir && base64 -d <<'END' | tar -xzf - -C $workdir"
         base64 "$kit/$key/files.tgz"
         printf 'END\n'
         up="$up --quiet-pull --remove-orphans --wait"
     fi
-    printf '%s\n' "cd $workdir" "$up" '}' 'main </dev/null'
+    case "$job:$key" in first:core) first="$up db; password | $compose exec -T db $psql" ;; esac
+    printf '%s\n' "$password" "cd $workdir" "$first" "$up" '}' 'main </dev/null'
 }
 
 finish() {
@@ -46,6 +57,6 @@ while read -r key name rest; do
     script "$key" $rest | ssh -F "$KTRDR_SSH_CONFIG" -o BatchMode=yes "$name" 'sh -s' \
         >"$kit/$key/log" 2>&1 &
     running="$running $!:$key"
-    case "$job:$order:$key" in deploy:core-first:core) finish ;; esac
+    case "$job:$order:$key" in [!u]*:core-first:core) finish ;; esac
 done <"$kit/hosts"
 finish

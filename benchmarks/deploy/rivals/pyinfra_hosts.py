@@ -31,6 +31,11 @@ def _exports(described: Any, fields: Mapping[str, str]) -> list[str]:
     return [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
 
 
+def _password(fields: Mapping[str, str]) -> str:
+    quoted = fields["db_password"].replace("'", "''")
+    return f"ALTER ROLE CURRENT_USER PASSWORD '{quoted}';"
+
+
 _found = _fields()
 hosts = [
     (
@@ -43,6 +48,7 @@ hosts = [
             "kit": str(_KIT / key),
             "described": it,
             "exports": _exports(it, _found),
+            "password": _password(_found),
         },
     )
     for key, it in _DESCRIBED.items()
