@@ -10,6 +10,7 @@ from ktrdr.deployment.host.containers import Container
 from ktrdr.deployment.host.history import ALL, Entry, running
 
 # Between the operator's clock, by which releases are dated, and the host's; preflight allows half.
+# Matters only where a release has not written down which containers it left.
 _CLOCKS_APART: Final = timedelta(seconds=60)
 _FILES: Final = {"~": "differs from", "-": "is gone, and was in", "+": "is new since"}
 _NAMED: Final = 5
@@ -47,12 +48,19 @@ def _of_container(
         return [f"{name} runs {_short(image)}, which is not in release {release.id}"]
     if digest and released.get(image) and released[image] != digest:
         return [f"{name} runs another image by the name {_short(image)} than release {release.id}"]
+    if _is_of(container, last):
+        return []
+    return [f"{name} was made anew by hand, after release {last.id}"]
+
+
+def _is_of(container: Container, last: Entry) -> bool:
+    """Whether the last release left the container there, or may have."""
+    if last.containers:
+        return last.containers.get(container.service) == container.short_id
     if last.duration_s is None:
         # Whatever was cut off may have made it.
-        return []
-    if container.created_at > last.began + timedelta(seconds=last.duration_s) + _CLOCKS_APART:
-        return [f"{name} was made anew by hand, after release {last.id}"]
-    return []
+        return True
+    return container.created_at <= last.began + timedelta(seconds=last.duration_s) + _CLOCKS_APART
 
 
 def _missing(entries: Sequence[Entry], containers: Sequence[Container]) -> list[str]:

@@ -53,6 +53,11 @@ class Container:
     said: Mapping[str, Any] | None = None
 
     @property
+    def short_id(self) -> str:
+        """Its id as `docker ps` shows it."""
+        return self.id[:12]
+
+    @property
     def is_running(self) -> bool:
         """Whether its program runs."""
         return self.status == "running"
@@ -105,6 +110,12 @@ def contracts(sections: Mapping[str, Iterable[str]]) -> tuple[str, ...] | None:
     answers = read_answers(sections).values()
     known = [answer["contracts"] for answer in answers if "contracts" in answer]
     return tuple(map(str, known[0])) if known and isinstance(known[0], list) else None
+
+
+def short_ids(sections: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """The containers of a look, by service."""
+    there = read_containers(sections.get("containers", ()))
+    return {service: container.short_id for service, container in there.items()}
 
 
 def read_answers(sections: Mapping[str, Iterable[str]]) -> dict[str, Mapping[str, Any]]:

@@ -60,6 +60,8 @@ class Entry:
         outcome: What came of it.
         duration_s: Seconds it took, or None where it was cut off.
         images: For each image by its name and tag: the digest that ran.
+        containers: For each service of the host: the short id of its container, as a good end has
+            left it; empty where that was not written down.
         profiles: The profiles that were chosen.
         settings: What Compose was told that is no secret, by name.
         reason: Why it failed, in one sentence; else empty.
@@ -79,6 +81,7 @@ class Entry:
     outcome: Outcome = Outcome.CUT_OFF
     duration_s: float | None = None
     images: Mapping[str, str] = field(default_factory=dict)
+    containers: Mapping[str, str] = field(default_factory=dict)
     profiles: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
@@ -115,6 +118,7 @@ class Entry:
                 "outcome": self.outcome.value,
                 "duration_s": round(self.duration_s or 0.0, 3),
                 "images": dict(self.images),
+                "containers": dict(self.containers),
                 "reason": self.reason,
                 "contracts": None if self.contracts is None else list(self.contracts),
             }
@@ -234,6 +238,7 @@ def _ended(entry: Entry, event: Mapping[str, Any]) -> Entry:
         outcome=Outcome(event["outcome"]),
         duration_s=float(event["duration_s"]),
         images=_texts(event["images"]),
+        containers=_texts(event.get("containers") or {}),
         reason=str(event.get("reason") or ""),
         contracts=None if contracts is None else tuple(map(str, contracts)),
     )

@@ -240,6 +240,8 @@ class Runner:
             reason=reason,
             duration_s=self._took,
             images=images or {},
+            # After a failure the last look is from before what was done about it.
+            containers=containers.short_ids(self._gate.found) if outcome.is_good else {},
             contracts=containers.contracts(self._gate.found),
         )
         lines = [entry.ended()] if self._has_begun else [entry.begun(), entry.ended()]
@@ -310,6 +312,7 @@ class Runner:
                 entry,
                 outcome=Outcome.DEPLOYED,
                 images=comparison.digests,
+                containers=containers.short_ids(self._gate.found),
                 contracts=containers.contracts(self._gate.found),
             )
         except KtrdrError as error:

@@ -60,6 +60,23 @@ def test_a_container_made_after_the_last_release_was_made_by_hand() -> None:
     assert found(RELEASE, containers=[replace(BACKEND, created_at=soon)]) == ()
 
 
+def test_a_container_that_the_last_release_did_not_leave_was_made_by_hand_however_soon() -> None:
+    left = replace(RELEASE, containers={"backend": BACKEND.short_id})
+    soon = RELEASE.began + timedelta(seconds=3701)
+    other = replace(BACKEND, id="another", created_at=soon)
+    (said,) = found(left, containers=[other])
+    assert said == "backend was made anew by hand, after release r1"
+    more = replace(container("worker", f"{BACKEND_IMAGE}:{TAG}"), created_at=soon)
+    assert found(left, containers=[BACKEND, more]) == (
+        "worker was made anew by hand, after release r1",
+    )
+
+
+def test_a_container_that_the_last_release_left_was_not_made_by_hand_whatever_the_clocks() -> None:
+    left = replace(RELEASE, containers={"backend": BACKEND.short_id})
+    assert found(left, containers=[replace(BACKEND, created_at=NOW + timedelta(days=1))]) == ()
+
+
 def test_a_release_that_was_cut_off_may_have_made_any_container() -> None:
     cut = entry(2, outcome=Outcome.CUT_OFF, duration_s=None)
     assert found(RELEASE, cut, containers=[replace(BACKEND, created_at=NOW)]) == ()

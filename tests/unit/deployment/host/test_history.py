@@ -46,10 +46,17 @@ def lines(*entries: Entry) -> list[str]:
 def test_entries_are_read_back_as_they_were_written() -> None:
     written = (
         entry(1, images={"a:b": "sha256:1"}, profiles=("scale-2",), contracts=("0003_x",)),
+        entry(4, containers={"db": "0123456789ab"}),
         entry(2, outcome=Outcome.FAILED, reason='it\'s "bad"\nreally', of="r1"),
         entry(3, outcome=Outcome.CUT_OFF, settings={"LOG_LEVEL": "é"}),
     )
     assert history.read(lines(*written)) == written
+
+
+def test_an_end_that_an_older_version_wrote_names_no_containers() -> None:
+    begun, ended = lines(entry(1, containers={"db": "0123456789ab"}))
+    old = {key: each for key, each in json.loads(ended).items() if key != "containers"}
+    assert history.read([begun, json.dumps(old)]) == (entry(1),)
 
 
 @given(st.lists(st.text(), max_size=5))
@@ -59,10 +66,11 @@ def test_lines_that_cannot_be_read_are_left_out(noise: list[str]) -> None:
 
 
 @given(
-    st.recursive(st.none() | st.text() | st.integers(), st.lists), st.sampled_from(list("kcoabi"))
+    st.recursive(st.none() | st.text() | st.integers(), st.lists), st.sampled_from(list("kcoabin"))
 )
 def test_an_event_of_any_form_is_read_or_left_out(value, key) -> None:
     keys = {"k": "kind", "c": "contracts", "o": "outcome", "a": "at", "b": "images", "i": "id"}
+    keys["n"] = "containers"
     for line in lines(entry(1)):
         history.read([json.dumps({**json.loads(line), keys[key]: value})])
 

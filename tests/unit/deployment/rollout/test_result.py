@@ -143,6 +143,7 @@ def test_the_result_of_a_deploy_that_failed_and_went_back(failed) -> None:
         "outcome": "deployed",
         "duration_s": 2.0,
         "images": {},
+        "containers": {},
         "reason": "",
         "contracts": None,
     }

@@ -56,6 +56,14 @@ def test_a_deploy_checks_fetches_applies_and_waits_in_this_order(watched) -> Non
     assert {state.change.action for state in result.services} == {Action.CREATED}
 
 
+def test_the_containers_that_a_deploy_has_left_are_written_down(watched) -> None:
+    watch = watched().ready()
+    watch.deploy()
+    left = {name: each["id"][:12] for name, each in watch.host.containers.items()}
+    assert watch.ended()["containers"] == left
+    assert "backend" in left
+
+
 def test_secrets_are_in_the_scripts_that_need_them_and_in_no_other(watched) -> None:
     watch = watched().ready()
     watch.deploy()
@@ -87,6 +95,7 @@ def test_a_host_that_is_already_as_it_should_be_is_not_touched(watched) -> None:
     assert events.StepSkipped("apply", "nothing to do") in watch.events
     assert not any(VERIFY in script for script in watch.scripts), "what was fetched was a look"
     assert watch.ended()["outcome"] == "unchanged"
+    assert watch.ended()["containers"]["backend"]
 
 
 def test_a_host_that_is_not_ready_is_not_touched(watched) -> None:

@@ -64,6 +64,21 @@ def test_a_release_that_does_not_become_healthy_gives_way_to_the_one_before(fail
     assert result.restored.tag == "sha-0000001"
     assert watch.ended()["id"] == watch.runner.plan.entry.id
     assert watch.ended()["outcome"] == "failed"
+    assert watch.ended()["containers"] == {}, "what failed is in place no more"
+
+
+def test_the_containers_that_the_way_back_has_left_are_written_down_with_it(failing) -> None:
+    settings = {"IMAGE_NAME": "ghcr.io/ktrdr/ktrdr-backend", "IMAGE_TAG": TAG}
+    watch = failing(tag=TAG, settings=settings)
+    sick = Answer(stdout=watch.host.verify_output())
+    watch.host.containers["backend"]["state"]["Health"]["Status"] = "healthy"
+    well = Answer(stdout=watch.host.verify_output())
+    watch.transport.answer(sick, well, containing=VERIFY)
+    watch.runner.prepare()
+    restored = watch.runner.carry_out().restored
+    assert restored.outcome.is_good
+    assert restored.containers["backend"] == watch.host.containers["backend"]["id"][:12]
+    assert watch.ended()["containers"] == {}
 
 
 def test_the_way_back_pins_images_to_the_digests_that_ran(failing) -> None:
