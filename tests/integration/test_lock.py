@@ -122,7 +122,7 @@ def test_a_lock_ends_with_the_program_that_has_it(sshd, way, place, ending) -> N
         import sys
         from datetime import UTC, datetime
         from pathlib import Path
-        from ktrdr.deployment import lock
+        from ktrdr.deployment.host import lock
         from ktrdr.deployment.inventory.targets import Place
         from ktrdr.deployment.transport.connection import SshProgram
         from ktrdr.deployment.transport.ssh import SshTransport
