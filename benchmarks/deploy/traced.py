@@ -54,7 +54,7 @@ def _loading(arguments: list[str]) -> None:
 
 def _watch() -> None:
     from ktrdr.deployment.secrets.onepassword import OnePassword
-    from ktrdr.deployment.transport.connection import Connection
+    from ktrdr.deployment.transport.program import Connection
     from ktrdr.deployment.transport.ssh import SshTransport
 
     _wrap(OnePassword, "fetch", lambda *_: ("vault", ""))

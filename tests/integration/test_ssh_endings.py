@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.transport.connection import SOCKET_NAME, SshProgram
+from ktrdr.deployment.transport.program import SOCKET_NAME, SshProgram
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import HostUnreachable, Interrupted
 from ktrdr.secret import Secret
@@ -133,7 +133,7 @@ CALLER = textwrap.dedent(
     """
     import os, sys
     from pathlib import Path
-    from ktrdr.deployment.transport.connection import SshProgram
+    from ktrdr.deployment.transport.program import SshProgram
     from ktrdr.deployment.transport.ssh import SshTransport
     from ktrdr.secret import Secret
 

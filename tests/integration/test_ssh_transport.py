@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ktrdr.deployment.commands.script import Script, render
-from ktrdr.deployment.transport.connection import SshProgram
+from ktrdr.deployment.transport.program import SshProgram
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.secret import Secret
 from tests.integration.remote import END, is_running, run, wait_until_ended

@@ -104,9 +104,8 @@ class Runner:
         """
         self._began = self.clock.monotonic()
         try:
-            self._lock.take(self.lock_wait_s)
+            self._lock.take(self.lock_wait_s, self.stopping)
             self._check()
-            self._lock.confirm(self.stopping)
             return self._fetch()
         except BaseException:
             self.abandon()
@@ -252,7 +251,7 @@ class Runner:
             told = None
         if told is None or told.exit_code:
             self._gate.warn("the host could not be told how this ended: its history says cut off")
-            self._lock.give_back()
+        self._lock.give_back()
 
     # -------------------------------------------------------------------------------- the way back
 

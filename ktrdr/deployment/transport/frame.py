@@ -31,8 +31,8 @@ SILENCE_S: Final = _TICK_S * _TICKS
 
 # What signals have ended, the shell would comment on: its own words go nowhere. A line of ours that
 # comes when a script has just ended is read as a command, and does nothing. The watcher is killed,
-# since a kinder signal is lost on a shell that is just being forked; for the same reason what is ended is told so twice, and what
-# survives that is killed with the shell.
+# since a kinder signal is lost on a shell that is just being forked; for the same reason what is
+# ended is told so twice, and what survives that is killed with the shell.
 _OPENING: Final = """{{
 ktrdr_mark={mark}
 ktrdr_end() {{ :; }}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ktrdr.deployment.transport.connection import SshProgram
+from ktrdr.deployment.transport.program import SshProgram
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import ConfigurationError, HostUnreachable
 from ktrdr.secret import Secret
