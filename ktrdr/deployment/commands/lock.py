@@ -89,7 +89,7 @@ def release(workdir: str, note: str = "") -> str:
     return f"""if [ -e {file} ] && {ours}! flock -n -s {file} true; then
 read -r holder rest <{file}
 if [ "$(readlink "/proc/$holder/fd/9")" = "$(readlink -f {file})" ]; then
-kill -HUP "$holder"
+kill -USR2 "$holder"
 fi
 flock -w {_ENDING_S} -s {file} true
 fi"""

@@ -141,7 +141,9 @@ class Runner:
             if not self._is_well_already(comparison):
                 self._apply()
             after = self._verify(comparison)
-        except KtrdrError as error:
+        except KtrdrError as exc:
+            # Whoever releases the lock ends what runs under it.
+            error = lost(self.plan.place) if self._lock.was_released else exc
             restored = self._restore(error, comparison)
             if restored is None or not restored.outcome.is_good:
                 if isinstance(error, HostNotReady):

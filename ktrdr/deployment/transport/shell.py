@@ -28,6 +28,9 @@ _ENDING_S: Final = frame.GRACE_S + 2.0
 _TELL_EVERY_S: Final = 0.5
 _EXIT_S: Final = 1.0
 
+_CLOSED: Final = re.compile(rb"^Connection to \S+ closed by remote host\.", re.MULTILINE)
+_FAREWELL: Final = 400
+
 Feed = Callable[[bytes], None]
 
 
@@ -63,6 +66,7 @@ class Shell:
         self.host = host
         self._log = directory / "log"
         self._log.touch()
+        self._farewell = ""
         self._mark = f"ktrdr-{secrets.token_hex(16)}"
         self._process = program.start(host, "-E", str(self._log), command="exec sh -s")
         os.set_blocking(_opened(self._process.stdin).fileno(), False)
@@ -151,6 +155,7 @@ class Shell:
     def _begin(self, script: bytes, feeds: Sequence[Feed]) -> None:
         pipes = (_opened(self._process.stdout), _opened(self._process.stderr))
         self._unsent = memoryview(script)
+        self._ended: set[int] = set()
         self._outputs = {
             pipe.fileno(): _Marked(self._mark, feed)
             for pipe, feed in zip(pipes, feeds, strict=True)
@@ -162,7 +167,7 @@ class Shell:
         deadline = time.monotonic() + timeout_s
         next_beat = time.monotonic() + frame.BEAT_EVERY_S
         with selectors.DefaultSelector() as selector:
-            for descriptor in outputs:
+            for descriptor in outputs.keys() - self._ended:
                 selector.register(descriptor, selectors.EVENT_READ)
             if bell:
                 selector.register(bell, selectors.EVENT_READ)
@@ -180,7 +185,7 @@ class Shell:
                     if key.fileobj is self._process.stdin:
                         self._send(selector)
                     else:
-                        self._receive(key.fd)
+                        self._receive(key.fd, selector)
         return max(output.code for output in outputs.values())
 
     def _end(self) -> None:
@@ -216,25 +221,32 @@ class Shell:
         if not self._unsent:
             selector.unregister(pipe)
 
-    def _receive(self, descriptor: int) -> None:
-        data = os.read(descriptor, _CHUNK)
-        if data:
+    def _receive(self, descriptor: int, selector: selectors.BaseSelector) -> None:
+        if data := os.read(descriptor, _CHUNK):
             self._outputs[descriptor].take(data)
             return
-        for output in self._outputs.values():
-            output.finish()
-        raise Broken
+        selector.unregister(descriptor)
+        self._ended.add(descriptor)
+        # This alone ssh does not write into its log.
+        if found := _CLOSED.search(self._outputs[descriptor].finish()):
+            self._farewell = found[0].decode("utf-8", "replace")
+        # Both end when ssh does, which may say why in between.
+        if all(each in self._ended or it.complete for each, it in self._outputs.items()):
+            raise Broken
 
     def _refusal(self, heard: bytes) -> KtrdrError:
+        said = heard.decode("utf-8", "replace") + self._said()
         if self._process.returncode == _SSH_FAILED:
-            return diagnosis.connection_fault(self.host, self._said())
-        return diagnosis.no_shell(self.host, heard.decode("utf-8", "replace") + self._said())
+            return diagnosis.connection_fault(self.host, said)
+        return diagnosis.no_shell(self.host, said)
 
     def _said(self) -> str:
-        """What ssh has said of itself; the directory may be gone when it was closed."""
-        with contextlib.suppress(FileNotFoundError):
-            return self._log.read_text(encoding="utf-8", errors="replace").strip()
-        return "it was closed"
+        """What ssh has said of its end; the directory may be gone when it was closed."""
+        try:
+            log = self._log.read_text(encoding="utf-8", errors="replace").strip()
+        except FileNotFoundError:
+            return "it was closed"
+        return log or self._farewell
 
 
 class _Marked:
@@ -251,7 +263,7 @@ class _Marked:
         self._mark = mark.encode()
         self._pattern = re.compile(re.escape(self._mark) + rb"(?: (\d+))?\n")
         self._feed = feed
-        self._held = b""
+        self._held = self._last = b""
 
     def take(self, data: bytes) -> None:
         """Takes the next bytes."""
@@ -262,13 +274,14 @@ class _Marked:
             self._feed(held[: found.start()])
             return
         keep = self._begun_at(held)
-        self._held = held[keep:]
+        self._held, self._last = held[keep:], held[max(0, keep - _FAREWELL) : keep]
         self._feed(held[:keep])
 
-    def finish(self) -> None:
-        """Passes on what is left, when nothing more will come."""
+    def finish(self) -> bytes:
+        """Passes on what is left, when nothing more will come; gives the last of it all."""
         self._feed(self._held)
-        self._held = b""
+        last, self._held = self._last + self._held, b""
+        return last
 
     def _begun_at(self, data: bytes) -> int:
         """Where the mark may have begun, with the rest of it still to come."""

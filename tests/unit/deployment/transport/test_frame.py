@@ -160,7 +160,7 @@ def test_what_survives_an_ended_script_goes_with_the_shell(shell) -> None:
     os.read(peer.process.stdout.fileno(), 100)
     peer.send(END)
     assert peer.answer()[0] == 143
-    assert running(peer, "sleep 300")
+    wait_until(lambda: running(peer, "sleep 300"), "it has survived")
     peer.hang_up()
     wait_until(lambda: not running(peer, "sleep 300"), "it has gone")
 
@@ -220,10 +220,10 @@ def test_what_the_shell_itself_opens_it_keeps_and_scripts_do_not_have(shell, tmp
     assert subprocess.run(taken, check=False).returncode == 0
 
 
-def test_a_hang_up_signal_ends_the_shell_in_mid_script(shell, tmp_path) -> None:
+def test_the_signal_that_releases_a_lock_ends_the_shell_in_mid_script(shell, tmp_path) -> None:
     peer = shell()
     peer.send(apart("echo on; sleep 300"))
     assert peer.process.stdout
     os.read(peer.process.stdout.fileno(), 100)
-    os.kill(peer.process.pid, signal.SIGHUP)
-    assert peer.process.wait(5) == -signal.SIGHUP
+    os.kill(peer.process.pid, signal.SIGUSR2)
+    assert peer.process.wait(5) == -signal.SIGUSR2
