@@ -54,15 +54,13 @@ def fifty_and_three(ground: Ground, most: int, rounds: int) -> Outcome:
                 plain[size].append(timed(partial(nodes.log_in, size)))
         outcome = Outcome("nothing to change, three nodes and many", _COLUMNS)
         for size in sizes:
-            samples, own = Samples(taken[size]), statistics.median(nodes.processor_s[size])
-            figures = [f"{samples.percentile(share) / 1000:.2f}" for share in (0, 0.5, 1)]
-            counts = [str(each) for each in nodes.counted(size)]
-            outcome.rows.append([f"{size} nodes", str(rounds), *figures, f"{own:.2f}", *counts])
+            own = statistics.median(nodes.processor_s[size])
+            counts = map(str, nodes.counted(size))
+            figures = _figures(taken[size])
+            outcome.rows.append([f"{size} nodes", *figures, f"{own:.2f}", *counts])
         for size in sizes:
-            samples = Samples(plain[size])
-            figures = [f"{samples.percentile(share) / 1000:.2f}" for share in (0, 0.5, 1)]
-            row = [f"{size} bare logins", str(rounds), *figures, "", str(size)]
-            outcome.rows.append([*row, str(size)])
+            figures = _figures(plain[size])
+            outcome.rows.append([f"{size} bare logins", *figures, "", str(size), str(size)])
     times = ratio(Samples(taken[most]), Samples(taken[3]))
     outcome.goals = [Goal(f"{most} nodes against 3", 3, times, "times")]
     floor = ratio(Samples(plain[most]), Samples(plain[3]))
@@ -74,8 +72,15 @@ def fifty_and_three(ground: Ground, most: int, rounds: int) -> Outcome:
     return outcome
 
 
+def _figures(taken: Sequence[float]) -> list[str]:
+    """How often, and the least, the middle and the most (s)."""
+    samples = Samples(taken)
+    seconds = [samples.percentile(share) / 1000 for share in (0, 0.5, 1)]
+    return [str(len(taken)), *(f"{each:.2f}" for each in seconds)]
+
+
 # The post-quantum exchange of OpenSSH 9 takes 0.1 s of processor time a login here, for both ends
-# together, which is more than all else that a deploy does at a node.
+# together, which has nothing to do with a deploy.
 _KEY_EXCHANGE: Final = "KexAlgorithms curve25519-sha256"
 
 _COLUMNS: Final = ("", "n", "min s", "p50 s", "max s", "own s", "connections", "commands")

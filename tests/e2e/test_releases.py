@@ -123,7 +123,7 @@ def test_a_release_that_never_gets_healthy_gives_way_to_the_one_before(
     restored: Lab, sick_tag: str
 ) -> None:
     lab = restored
-    deploy = ("deploy", "workers", "B", "--tag", sick_tag, "--health-timeout", "5")
+    deploy = ("deploy", "workers", "B", "--tag", sick_tag, "--health-timeout", "15")
     ran = lab.ktrdr(*deploy, "--json")
     assert ran.code == 8, ran.text
     assert ran.on_host["outcome"] == "failed"

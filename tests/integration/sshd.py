@@ -54,8 +54,8 @@ class Sshd:
     def start(self, *settings: str, environment: Mapping[str, str] | None = None) -> None:
         """Starts it.
 
-        Whoever logs in finds no home, so that what a person's shell reads there, which may take
-        longer than all that is tested, is not part of it.
+        Whoever logs in has the server's directory for a home, so that what a person's shell reads
+        in theirs, which may take longer than all that is tested, is not part of it.
         """
         if os.geteuid() == 0:
             # Where the server, started as root, wants to be locked in; a service would make it.

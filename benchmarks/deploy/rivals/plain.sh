@@ -57,6 +57,6 @@ while read -r key name rest; do
     script "$key" $rest | ssh -F "$KTRDR_SSH_CONFIG" -o BatchMode=yes "$name" 'sh -s' \
         >"$kit/$key/log" 2>&1 &
     running="$running $!:$key"
-    case "$job:$order:$key" in [!u]*:core-first:core) finish ;; esac
+    case "$job:$order:$key" in deploy:core-first:core | first:core-first:core) finish ;; esac
 done <"$kit/hosts"
 finish
