@@ -28,8 +28,9 @@ _ENDING_S: Final = frame.GRACE_S + 2.0
 _TELL_EVERY_S: Final = 0.5
 _EXIT_S: Final = 1.0
 
-_CLOSED: Final = re.compile(rb"^Connection to \S+ closed by remote host\.", re.MULTILINE)
-_FAREWELL: Final = 400
+# The one thing that ssh says on the script's own standard error, last of all.
+_FAREWELL: Final = re.compile(rb"^Connection to [^\r\n]*\r?\n?\Z", re.MULTILINE)
+_CLOSED: Final = re.compile(rb"Connection to \S+ closed by remote host\.")
 
 Feed = Callable[[bytes], None]
 
@@ -227,9 +228,7 @@ class Shell:
             return
         selector.unregister(descriptor)
         self._ended.add(descriptor)
-        # This alone ssh does not write into its log.
-        if found := _CLOSED.search(self._outputs[descriptor].finish()):
-            self._farewell = found[0].decode("utf-8", "replace")
+        self._farewell += self._outputs[descriptor].finish()
         # Both end when ssh does, which may say why in between.
         if all(each in self._ended or it.complete for each, it in self._outputs.items()):
             raise Broken
@@ -263,7 +262,7 @@ class _Marked:
         self._mark = mark.encode()
         self._pattern = re.compile(re.escape(self._mark) + rb"(?: (\d+))?\n")
         self._feed = feed
-        self._held = self._last = b""
+        self._held = b""
 
     def take(self, data: bytes) -> None:
         """Takes the next bytes."""
@@ -274,17 +273,21 @@ class _Marked:
             self._feed(held[: found.start()])
             return
         keep = self._begun_at(held)
-        self._held, self._last = held[keep:], held[max(0, keep - _FAREWELL) : keep]
+        self._held = held[keep:]
         self._feed(held[:keep])
 
-    def finish(self) -> bytes:
-        """Passes on what is left, when nothing more will come; gives the last of it all."""
-        self._feed(self._held)
-        last, self._held = self._last + self._held, b""
-        return last
+    def finish(self) -> str:
+        """Passes on what is left, when nothing more will come, but for ssh's farewell."""
+        left, self._held = self._held, b""
+        if found := _CLOSED.match(left):
+            return found[0].decode("utf-8", "replace")
+        self._feed(left)
+        return ""
 
     def _begun_at(self, data: bytes) -> int:
-        """Where the mark may have begun, with the rest of it still to come."""
+        """Where the mark may have begun, with the rest of it still to come; or a farewell."""
+        if farewell := _FAREWELL.search(data):
+            return farewell.start()
         at = data.find(self._mark)
         if at >= 0:
             return at

@@ -155,7 +155,7 @@ def test_a_script_is_ended_with_all_it_has_started_and_the_next_one_runs(shell) 
 
 def test_what_survives_an_ended_script_goes_with_the_shell(shell) -> None:
     peer = shell()
-    peer.send(apart("(trap '' TERM; sleep 300; sleep 300) & echo on; wait"))
+    peer.send(apart("(trap '' TERM; echo on; sleep 300; sleep 300) & wait"))
     assert peer.process.stdout
     os.read(peer.process.stdout.fileno(), 100)
     peer.send(END)
@@ -167,8 +167,9 @@ def test_what_survives_an_ended_script_goes_with_the_shell(shell) -> None:
 
 def test_what_ignores_the_request_is_killed_and_the_shell_with_it(shell) -> None:
     peer = shell(grace_s=1)
-    peer.send(apart("trap '' TERM; sleep 300; sleep 300"))
-    time.sleep(0.1)
+    peer.send(apart("trap '' TERM; echo on; sleep 300; sleep 300"))
+    assert peer.process.stdout
+    os.read(peer.process.stdout.fileno(), 100)
     peer.send(END)
     assert peer.process.wait(10)
     wait_until(lambda: not members(peer.process.pid), "nothing is left")
