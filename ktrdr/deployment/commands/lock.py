@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ktrdr.deployment.commands.script import quote
+from ktrdr.deployment.commands.script import made, quote
 
 # Below the work directory: what a deploy remembers on the host.
 RECORDS: Final = ".ktrdr"
@@ -47,7 +47,7 @@ def hold(workdir: str, note: str, *, wait_s: float) -> str:
     file = quote(path(workdir))
     longer = f"grep -qF {quote(RECOVERY)} {file} && flock -w {RECOVERY_S} 9"
     return f"""command -v flock >/dev/null || return {NO_FLOCK}
-( umask 022; mkdir -p {quote(f"{workdir}/{RECORDS}")} && exec 9<>{file} ) || return 1
+( umask 022; {made(f"{workdir}/{RECORDS}")} && exec 9<>{file} ) || return 1
 exec 9<>{file}
 flock -w {max(_LEAST_WAIT_S, round(wait_s))} 9 ||
 {{ {longer}; }} || {{ cat {file}; {LET_GO}; return {BUSY}; }}

@@ -138,7 +138,7 @@ class StepBuilder:
     def record(self, *lines: str, good: bool = True) -> Step:
         """Writes events down, and keeps the configuration if it is good."""
         workdir = self.site.workdir
-        body = [history.append(workdir, line) for line in lines]
+        body = [history.append(workdir, *lines)]
         if good:
             files_here = self.release.files
             body.append(history.keep(workdir, files_here, self.entry.configuration))
