@@ -25,8 +25,8 @@ END: Final = b"ktrdr_end\n"
 GO: Final = b"go\n"
 BEAT_EVERY_S: Final = 10.0
 GRACE_S: Final = 5
-_TICK_S: Final = 15
-_TICKS: Final = 3
+_TICK_S: Final = 5
+_TICKS: Final = 9
 SILENCE_S: Final = _TICK_S * _TICKS
 
 # What signals have ended, the shell would comment on: its own words go nowhere. A line of ours that
@@ -40,7 +40,7 @@ exec 3<&0 4>&2 2>/dev/null
 ktrdr_ended=
 trap 'ktrdr_ended=yes' TERM
 trap '' USR1
-trap 'kill -KILL "$ktrdr_guard"; [ -z "$ktrdr_ended" ] || kill -KILL 0' EXIT
+trap 'kill -KILL 0' EXIT
 ktrdr_die() {{
     trap '' TERM
     kill -TERM 0
@@ -105,7 +105,7 @@ def opening(mark: str, *, tick_s: int = _TICK_S, grace_s: int = GRACE_S) -> byte
 
     Args:
         mark: A word that no output holds.
-        tick_s: A third of the silence after which all is ended (s).
+        tick_s: A ninth of the silence after which all is ended (s).
         grace_s: How long what is ended has before it is killed (s).
     """
     text = _OPENING.format(mark=mark, grace_s=grace_s, tick_s=tick_s, ticks=_TICKS)

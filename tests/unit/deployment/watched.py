@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -79,7 +80,7 @@ class Watched:
         """What was recorded last."""
         (script,) = [text for text in self.scripts if RECORD in text][-1:]
         line = next(line for line in script.splitlines() if RECORD in line)
-        text = line.partition("'")[2].partition("' >>")[0].partition("' '")[2]
+        *_, text = [word for word in shlex.split(line) if RECORD in word]
         found: dict[str, Any] = json.loads(text)
         return found
 

@@ -193,7 +193,11 @@ def hold(workdir: str, owner: Owner) -> str:
 def held(workdir: str, owner: Owner) -> Iterator[subprocess.Popen[str]]:
     """A shell that has the lock."""
     with subprocess.Popen(
-        ["sh", "-c", f"{hold(workdir, owner)}\necho {lock.HELD}\nwhile :; do sleep 0.1 9>&- & wait; done"],
+        [
+            "sh",
+            "-c",
+            f"{hold(workdir, owner)}\necho {lock.HELD}\nwhile :; do sleep 0.1 9>&- & wait; done",
+        ],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
