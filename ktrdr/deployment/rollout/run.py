@@ -104,7 +104,7 @@ class Runner:
         """
         self._began = self.clock.monotonic()
         try:
-            self._lock.take(self.lock_wait_s, self.stopping)
+            self._take_lock()
             self._check()
             return self._fetch()
         except BaseException:
@@ -157,6 +157,14 @@ class Runner:
         return self._success(outcome, comparison, after)
 
     # ------------------------------------------------------------------------------- the steps
+
+    def _take_lock(self) -> None:
+        try:
+            self._lock.take(self.lock_wait_s, self.stopping)
+        except HostNotReady:
+            # Why it cannot lock is as a rule a part of what the check says, with all else.
+            self._check()
+            raise
 
     def _check(self) -> None:
         step = self.plan.step(StepKind.CHECK)

@@ -113,6 +113,22 @@ def test_without_validation_the_host_is_not_looked_at_first(watched) -> None:
     assert events.StepSkipped("check the host", "--skip-validation") in watch.events
 
 
+def test_a_host_that_cannot_lock_says_all_that_is_wrong_with_it(watched) -> None:
+    watch = watched()
+    watch.host.facts |= {"docker": "down", "workdir": "not-writable"}
+    watch.ready().transport.answer(Answer(1, stderr="mkdir: Permission denied"), containing=LOCK)
+    with pytest.raises(HostNotReady, match="daemon does not run; deploy may not write"):
+        watch.deploy()
+
+
+def test_a_host_that_cannot_lock_and_seems_ready_says_why_it_cannot(watched) -> None:
+    watch = watched().ready()
+    watch.transport.answer(Answer(1, stderr="mkdir: Input/output error"), containing=LOCK)
+    with pytest.raises(HostNotReady, match="Input/output error"):
+        watch.deploy()
+    assert not any(FETCH in script for script in watch.scripts)
+
+
 @pytest.mark.parametrize(
     ("stderr", "kind", "words"),
     [
