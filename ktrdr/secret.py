@@ -6,7 +6,7 @@ import itertools
 import re
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -169,6 +169,7 @@ class _Needles:
 
     Attributes:
         ordered: The byte strings, sorted, so that a beginning of one is found by bisection.
+        families: Those that begin alike, by that beginning.
         firsts: The bytes they begin with.
         longest: The length of the longest.
         mark: What stands in their place; no character of it occurs in any of them, so that no
@@ -176,6 +177,7 @@ class _Needles:
     """
 
     ordered: tuple[bytes, ...]
+    families: Mapping[bytes, tuple[bytes, ...]]
     firsts: frozenset[int]
     longest: int
     mark: bytes
@@ -188,8 +190,11 @@ class _Needles:
                 found |= base64_spellings(value.encode("utf-8", "surrogatepass"))
             for piece in _pieces(value):
                 found |= {form.encode("utf-8", "surrogatepass") for form in spellings(piece)}
+        ordered = tuple(sorted(found))
+        families = itertools.groupby(ordered, lambda needle: needle[:SHORTEST_SCRUBBED])
         return cls(
-            ordered=tuple(sorted(found)),
+            ordered=ordered,
+            families={head: tuple(alike) for head, alike in families},
             firsts=frozenset(needle[0] for needle in found),
             longest=max(map(len, found), default=0),
             mark=_mark_absent_from(b"".join(found).decode("utf-8", "surrogatepass")),
@@ -197,13 +202,14 @@ class _Needles:
 
     def spans_in(self, data: bytes) -> list[Span]:
         """Where needles stand, overlapping ones too."""
-        # One search a needle beats one regular expression of all: it skips what cannot match.
+        # A search each beats one regular expression of all: it skips what cannot match. Most
+        # spellings of a value begin alike, and so do the values made of it for many hosts.
         spans = []
-        for needle in self.ordered:
-            at = data.find(needle)
+        for head, alike in self.families.items():
+            at = data.find(head)
             while at >= 0:
-                spans.append((at, at + len(needle)))
-                at = data.find(needle, at + 1)
+                spans += [(at, at + len(each)) for each in alike if data.startswith(each, at)]
+                at = data.find(head, at + 1)
         return spans
 
     def open_end(self, data: bytes) -> int:

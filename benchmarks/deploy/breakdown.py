@@ -39,7 +39,7 @@ def of_nothing_to_change(ground: Ground, rounds: int) -> Outcome:
             outcome.rows.append([f"  {what}", host.partition(".")[0], *figures])
     outcome.notes = [
         f"{rounds} runs of each, one after the other; hosts of one command overlap",
-        "script 1 holds the lock up to the end, 2 checks, 3 fetches and compares, 4 records",
+        "script 1 takes the lock, 2 checks, 3 fetches and compares, 4 records",
     ]
     return outcome
 

@@ -15,13 +15,6 @@ container() { # ID SERVICE HASH
 }
 
 case "$*" in
-compose*' config '*) sleep 0.1 ;;
-compose*) sleep 0.05 ;;
-info*) sleep 0.045 ;;
-*) sleep 0.025 ;;
-esac
-
-case "$*" in
 info*) echo "28.3.0 v5.6.1 $CROWD_DIRECTORY" ;;
 compose*' config --hash '*) printf 'backtest-worker-1 h1\ntraining-worker-1 h2\n' ;;
 compose*) ;;
@@ -34,4 +27,11 @@ image*) ;;
 'ps --all --format'*) ;;
 inspect*) container c1 backtest-worker-1 h1 && container c2 training-worker-1 h2 ;;
 *) echo "the stand-in for Docker does not know: $*" >&2 && exit 64 ;;
+esac
+
+case "$*" in
+compose*' config '*) exec sleep 0.1 ;;
+compose*) exec sleep 0.05 ;;
+info*) exec sleep 0.045 ;;
+*) exec sleep 0.025 ;;
 esac

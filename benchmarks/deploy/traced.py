@@ -54,13 +54,14 @@ def _loading(arguments: list[str]) -> None:
 
 def _watch() -> None:
     from ktrdr.deployment.secrets.onepassword import OnePassword
-    from ktrdr.deployment.transport.connection import Connection
+    from ktrdr.deployment.transport.shell import Shell
     from ktrdr.deployment.transport.ssh import SshTransport
 
     _wrap(OnePassword, "fetch", lambda *_: ("vault", ""))
-    _wrap(Connection, "__init__", lambda *given: ("connect", given[2]))
+    _wrap(Shell, "__init__", lambda *given: ("connect", given[2]))
     # Connecting is a part of the first script; it is taken off again where spans are read.
-    _wrap(SshTransport, "run", lambda *given: ("script", given[1]))
+    for method in ("run", "hold"):
+        _wrap(SshTransport, method, lambda *given: ("script", given[1]))
 
 
 def _wrap(kind: type, name: str, title: Callable[..., tuple[str, str]]) -> None:

@@ -12,7 +12,7 @@ import click
 from ktrdr.deployment.inventory.file import load
 from ktrdr.deployment.inventory.model import Inventory
 from ktrdr.deployment.releases.checkout import Checkout
-from ktrdr.deployment.transport.connection import SshProgram
+from ktrdr.deployment.transport.program import SshProgram
 
 INVENTORY: Final = "deploy/inventory.yml"
 

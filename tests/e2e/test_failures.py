@@ -114,5 +114,5 @@ def test_nothing_of_the_operators_side_is_left_running(lab: Lab) -> None:
     listed = subprocess.run(
         ["ps", "-eo", "args"], capture_output=True, text=True, check=True
     ).stdout
-    masters = [line for line in listed.splitlines() if "ssh" in line and "ControlMaster=" in line]
-    assert [line for line in masters if str(ROOT) in line] == []
+    clients = [line for line in listed.splitlines() if "ssh" in line and "ControlMaster=" in line]
+    assert [line for line in clients if str(ROOT) in line] == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from ktrdr.deployment.transport.connection import SshProgram
+from ktrdr.deployment.transport.program import SshProgram
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.settings import Settings
 from tests.integration.postgres import Server, running_server

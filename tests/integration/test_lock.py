@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.commands import lock as commands
 from ktrdr.deployment.commands.script import Script, render
 from ktrdr.deployment.host import lock
 from ktrdr.deployment.host.lock import Owner
 from ktrdr.deployment.inventory.targets import Place
-from ktrdr.deployment.transport.connection import SshProgram
+from ktrdr.deployment.transport.program import SshProgram
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import Locked
 from tests.integration.sshd import Sshd, wait_until
@@ -90,8 +89,8 @@ def test_a_script_that_requires_the_lock_runs_only_while_it_is_ours(way, place) 
     with lock.held(transport, place, owner()) as held:
         assert change(ours) == 0
         assert lock.force(way(), place) == owner()
-        assert change(ours) != 0
         wait_until(lambda: not _holds(held), "the loss is noticed")
+        assert change(ours) != 0
     with lock.held(transport, place, owner(2)):
         assert change(ours) != 0, "it is somebody else's now"
 
@@ -102,14 +101,6 @@ def _holds(held: lock.Held) -> bool:
     except Locked:
         return False
     return True
-
-
-def test_a_lock_can_be_given_back_at_the_end_of_a_script(way, place) -> None:
-    transport = way()
-    with lock.held(transport, place, owner()):
-        script = render(Script(commands.release(place.workdir, owner().note())), {})
-        assert transport.run(place.host, script, timeout_s=10).exit_code == 0
-        assert is_free(way, place)
 
 
 def test_forcing_a_free_lock_does_nothing(way, place) -> None:
@@ -124,7 +115,7 @@ def test_a_lock_ends_with_the_program_that_has_it(sshd, way, place, ending) -> N
         from pathlib import Path
         from ktrdr.deployment.host import lock
         from ktrdr.deployment.inventory.targets import Place
-        from ktrdr.deployment.transport.connection import SshProgram
+        from ktrdr.deployment.transport.program import SshProgram
         from ktrdr.deployment.transport.ssh import SshTransport
         place = Place("core", "", "node", {place.workdir!r})
         transport = SshTransport(SshProgram(config=Path({str(sshd.client_config())!r})))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.transport.connection import SOCKET_NAME, SshProgram
+from ktrdr.deployment.transport.program import SshProgram
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import HostUnreachable, Interrupted
 from ktrdr.secret import Secret
@@ -93,13 +93,6 @@ def test_a_host_that_stops_answering_in_mid_script_is_noticed(sshd: Sshd) -> Non
         os.kill(stopped[0], signal.SIGKILL)
 
 
-def test_no_second_connection_is_opened_behind_the_first_ones_back(ssh: SshTransport) -> None:
-    run(ssh, "true")
-    (ssh._connections["node"].directory / SOCKET_NAME).unlink()
-    with pytest.raises(HostUnreachable, match="connection to node was lost"):
-        run(ssh, "true")
-
-
 def test_a_shell_killed_on_the_host_is_told_from_a_lost_connection(ssh: SshTransport) -> None:
     with pytest.raises(HostUnreachable, match="was killed there"):
         run(ssh, "kill -KILL $$")
@@ -133,7 +126,7 @@ CALLER = textwrap.dedent(
     """
     import os, sys
     from pathlib import Path
-    from ktrdr.deployment.transport.connection import SshProgram
+    from ktrdr.deployment.transport.program import SshProgram
     from ktrdr.deployment.transport.ssh import SshTransport
     from ktrdr.secret import Secret
 
@@ -176,7 +169,7 @@ def test_however_the_caller_ends_nothing_runs_on(
     assert caller.stdout is not None
     server, remote = map(int, caller.stdout.readline().split())
     clients = children(caller.pid)
-    assert len(clients) == 2
+    assert len(clients) == 1
     caller.send_signal(kind)
     for pid in (remote, server, *clients):
         wait_until_ended(pid)
@@ -184,26 +177,24 @@ def test_however_the_caller_ends_nothing_runs_on(
         assert caller.stdout.read() == "interrupted\n"
 
 
-def test_an_interrupt_ends_what_runs_and_lets_what_stays_and_what_comes_later_run(
+def test_an_interrupt_ends_what_runs_and_lets_what_comes_later_run(
     ssh: SshTransport, tmp_path: Path
 ) -> None:
     heard: list[str] = []
     waiting = Secret(f"trap 'echo ended > {tmp_path}/trace; exit 1' TERM\necho on\nsleep 60 & wait")
-    staying = Secret(f"echo stays\nuntil [ -e {tmp_path}/go ]; do sleep 0.05; done\n{END}")
 
     def listen(_stream: str, line: str) -> None:
         heard.append(line)
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(1) as pool:
         ended = pool.submit(ssh.run, "node", waiting, timeout_s=50, on_line=listen)
-        stays = pool.submit(ssh.run, "node", staying, timeout_s=50, on_line=listen, stays=True)
-        wait_until(lambda: sorted(heard) == ["on", "stays"], "both run")
+        wait_until(lambda: heard == ["on"], "it runs")
         ssh.interrupt()
         with pytest.raises(Interrupted):
             ended.result(20)
-        assert (tmp_path / "trace").read_text() == "ended\n"
-        assert run(ssh, f"touch {tmp_path}/go; echo later") == "later\n"
-        assert stays.result(20).stdout == "stays\n"
+    assert (tmp_path / "trace").read_text() == "ended\n"
+    assert run(ssh, "echo later") == "later\n"
+    assert ssh.connections == 1
 
 
 def test_all_who_wait_for_a_host_share_one_failure(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ktrdr.deployment.commands.script import SENTINEL
-from ktrdr.deployment.transport.connection import SshProgram
+from ktrdr.deployment.transport.program import SshProgram
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import ConfigurationError, HostUnreachable
 from ktrdr.secret import Secret

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import pytest
 
-from ktrdr.deployment.transport.connection import SshProgram
 from ktrdr.deployment.transport.interface import Transport
+from ktrdr.deployment.transport.program import SshProgram
 from ktrdr.deployment.transport.recording import Answer, RecordingTransport
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import HostUnreachable, Interrupted

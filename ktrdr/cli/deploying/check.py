@@ -21,7 +21,7 @@ from ktrdr.deployment.planning.plan import Plan
 from ktrdr.deployment.releases.checkout import Checkout
 from ktrdr.deployment.releases.release import checked_tag
 from ktrdr.deployment.secrets.choice import source_of
-from ktrdr.deployment.transport.connection import SshProgram
+from ktrdr.deployment.transport.program import SshProgram
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import KtrdrError
 from ktrdr.secret import Scrubber

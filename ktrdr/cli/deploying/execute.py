@@ -16,8 +16,8 @@ from ktrdr.cli.render import json_option, write_json
 from ktrdr.deployment.commands import execute as commands
 from ktrdr.deployment.inventory.targets import Place, chosen
 from ktrdr.deployment.rollout.result import SCHEMA
-from ktrdr.deployment.transport.connection import SshProgram
 from ktrdr.deployment.transport.interface import RemoteResult, Stream
+from ktrdr.deployment.transport.program import SshProgram
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.deployment.upkeep import execute as deployment
 from ktrdr.errors import UsageError

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ktrdr.deployment.commands.lock import RECORDS
-from ktrdr.deployment.commands.script import quote, words
+from ktrdr.deployment.commands.script import made, quote, words
 
 
 def path(workdir: str) -> str:
@@ -22,14 +22,14 @@ def kept(workdir: str, configuration: str) -> str:
     return f"{workdir}/{RECORDS}/releases/{configuration}.tar.gz"
 
 
-def append(workdir: str, line: str) -> str:
-    """Adds one event, after a line that an interruption may have cut short."""
+def append(workdir: str, *lines: str) -> str:
+    """Adds events, after a line that an interruption may have cut short."""
     file = quote(path(workdir))
     # Only what ends with a line's end was written whole; what was not stays apart from the new one.
     return f"""umask 022
-mkdir -p {quote(f"{workdir}/{RECORDS}")}
+{made(f"{workdir}/{RECORDS}")}
 [ ! -s {file} ] || [ -z "$(tail -c 1 {file})" ] || echo >>{file}
-printf '%s\\n' {quote(line)} >>{file}"""
+printf '%s\\n' {words(*lines)} >>{file}"""
 
 
 def read(workdir: str, *, last: int = 0) -> str:

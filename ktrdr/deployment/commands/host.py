@@ -13,7 +13,7 @@ PROGRAMS: Final = ("awk", "base64", "cmp", "flock", "tar")
 _STALE_AFTER_S: Final = 5
 
 _FACTS: Final = """fact() {{ printf '%s=%s\\n' "$1" "$2"; }}
-free() {{ df -Pk "$1" 2>/dev/null | awk 'END {{ print $(NF-2) }}'; }}
+free() {{ df -Pk "$1" 2>/dev/null | {{ read -r _; read -r _ _ _ free _; echo "$free"; }}; }}
 workdir={workdir}
 shared={shared}
 fact clock "$(date +%s)"

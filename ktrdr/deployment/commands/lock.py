@@ -1,15 +1,15 @@
-"""The lock of a host: one that the kernel keeps, for as long as a process of its owner lives there.
+"""The lock of a host: one that the kernel keeps, for as long as a shell of its owner lives there.
 
-The owner's script takes ``flock`` on a file below the work directory and then only waits. It ends
-with its connection (see `ktrdr.deployment.transport.lifeline`), however that ends, and the lock
-with it: there is nothing that could be left behind. What stands in the file says who it is.
+The shell in which the owner's scripts run (see `ktrdr.deployment.transport.frame`) takes ``flock``
+on a file below the work directory, and ends with its connection, however that ends; the lock with
+it: there is nothing that could be left behind. What stands in the file says who it is.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from ktrdr.deployment.commands.script import quote
+from ktrdr.deployment.commands.script import made, quote
 
 # Below the work directory: what a deploy remembers on the host.
 RECORDS: Final = ".ktrdr"
@@ -27,8 +27,6 @@ RECOVERY_S: Final = 180
 # Whoever looks takes the lock, shared, for a moment: those who come then wait at least so long.
 _LEAST_WAIT_S: Final = 1
 _ENDING_S: Final = 10
-# Whoever kills the process that has the lock leaves its sleeper, for so long at most.
-_NAP_S: Final = 10
 
 
 def path(workdir: str) -> str:
@@ -37,33 +35,27 @@ def path(workdir: str) -> str:
 
 
 def hold(workdir: str, note: str, *, wait_s: float) -> str:
-    """Takes the lock, prints ``held PID``, and keeps it until the script is ended.
+    """Takes the lock, for the shell itself to run; it has the lock until `LET_GO`, or its end.
 
     Args:
         workdir: The work directory, which is made if it is not there.
         note: One line that says whose it is, unique to this owner.
-        wait_s: How long to wait for another owner (s); then the script prints that one's note, and
-            exits with `BUSY`. What puts back what an interrupted deploy has left is waited for in
-            any case.
+        wait_s: How long to wait for another owner (s); then that one's note is printed, and the
+            exit code is `BUSY`. What puts back what an interrupted deploy has left is waited for
+            in any case.
     """
     file = quote(path(workdir))
     longer = f"grep -qF {quote(RECOVERY)} {file} && flock -w {RECOVERY_S} 9"
-    return f"""command -v flock >/dev/null || exit {NO_FLOCK}
-umask 022
-mkdir -p {quote(f"{workdir}/{RECORDS}")}
+    return f"""command -v flock >/dev/null || return {NO_FLOCK}
+( umask 022; {made(f"{workdir}/{RECORDS}")} && exec 9<>{file} ) || return 1
 exec 9<>{file}
 flock -w {max(_LEAST_WAIT_S, round(wait_s))} 9 ||
-{{ {longer}; }} || {{ cat {file}; exit {BUSY}; }}
-holder=$(exec sh -c 'echo "$PPID"')
-printf '%s %s\\n' "$holder" {quote(note)} >{file} || :
-sleeper=
-trap '[ -z "$sleeper" ] || kill "$sleeper" 2>/dev/null; exit 143' TERM INT HUP
-echo "{HELD} $holder"
-while :; do
-sleep {_NAP_S} 9>&- &
-sleeper=$!
-wait "$sleeper"
-done"""
+{{ {longer}; }} || {{ cat {file}; {LET_GO}; return {BUSY}; }}
+printf '%s %s\\n' "$$" {quote(note)} >{file} || :"""
+
+
+# Gives the lock back, for the shell itself to run.
+LET_GO: Final = "exec 9>&-"
 
 
 def require(workdir: str, note: str) -> str:
@@ -86,7 +78,7 @@ fi"""
 
 
 def release(workdir: str, note: str = "") -> str:
-    """Ends the process that has the lock, and waits until it is free.
+    """Ends the shell that has the lock, and waits until it is free.
 
     Args:
         workdir: The work directory.
@@ -97,7 +89,7 @@ def release(workdir: str, note: str = "") -> str:
     return f"""if [ -e {file} ] && {ours}! flock -n -s {file} true; then
 read -r holder rest <{file}
 if [ "$(readlink "/proc/$holder/fd/9")" = "$(readlink -f {file})" ]; then
-kill -TERM "$holder"
+kill -USR2 "$holder"
 fi
 flock -w {_ENDING_S} -s {file} true
 fi"""

@@ -43,7 +43,7 @@ def stage(workdir: str) -> str:
             # Without a trap of its own for it, dash leaves out the one for EXIT at a signal.
             "trap 'exit 143' TERM",
             f"trap {quote(discard(workdir))} EXIT",
-            discard(workdir),
+            f"[ ! -e {quote(place)} ] || {discard(workdir)}",
             words("mkdir", "-p", place),
             f"payload | {words('tar', '-xzf', '-', '-C', place)}",
         ]

@@ -89,6 +89,11 @@ def words(*arguments: str) -> str:
     return " ".join(quote(argument) for argument in arguments)
 
 
+def made(directory: str) -> str:
+    """Makes a directory that is not there; one that is costs the host no program."""
+    return f"[ -d {quote(directory)} ] || {words('mkdir', '-p', directory)}"
+
+
 def _export(name: str, text: str) -> str:
     return f"export {_checked(name)}={quote(text)}"
 

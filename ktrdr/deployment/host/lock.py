@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -14,15 +14,14 @@ from typing import Final
 from ktrdr.deployment.commands import lock as commands
 from ktrdr.deployment.commands.script import Script, render
 from ktrdr.deployment.inventory.targets import Place
-from ktrdr.deployment.transport.interface import RemoteResult, Stream, Transport
+from ktrdr.deployment.transport.interface import Grip, RemoteResult, Transport
 from ktrdr.errors import HostNotReady, Interrupted, KtrdrError, Locked
+from ktrdr.secret import Secret
 
-# Nobody deploys for longer; the connection's own lifeline ends a forgotten one much earlier.
-_LONGEST_S: Final = 24 * 3600.0
 _LOOK_TIMEOUT_S: Final = 20.0
 # What puts an interrupted deploy's leftovers right is waited for in any case.
 _ANSWER_S: Final = commands.RECOVERY_S + 30.0
-_STOP_EVERY_S: Final = 0.1
+_PIECE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,89 +82,57 @@ class Held:
         self.owner = owner
         self._transport = transport
         self._place = place
-        self._answered = threading.Event()
-        self._is_held = False
-        self._wait_s = 0.0
-        self._result: RemoteResult | None = None
-        self._error: KtrdrError | None = None
+        self._grip: Grip | None = None
 
-    def take(self, wait_s: float = 0.0) -> None:
-        """Begins to take it; `confirm` waits until it is taken.
+    def take(self, wait_s: float = 0.0, stopping: threading.Event | None = None) -> None:
+        """Takes it.
 
         Args:
             wait_s: How long another owner is waited for (s).
-        """
-        self._wait_s = wait_s
-        threading.Thread(target=self._keep, name=f"lock {self._place.name}", daemon=True).start()
-
-    def confirm(self, stopping: threading.Event | None = None) -> None:
-        """Waits until it is taken.
-
-        Args:
-            stopping: Ends the wait when it is set.
+            stopping: Ends the wait when it is set, within moments.
 
         Raises:
-            Interrupted: It was set.
+            Interrupted: It was set, or the transport was interrupted meanwhile.
             Locked: Somebody else has it; the message says who, since when and for what.
             HostNotReady: The host cannot lock.
             HostUnreachable: It cannot be reached.
         """
-        deadline = time.monotonic() + self._wait_s + _ANSWER_S
-        while not self._answered.wait(_STOP_EVERY_S):
+        deadline = time.monotonic() + wait_s
+        while True:
             if stopping and stopping.is_set():
                 raise Interrupted(f"the lock of {self._place.name} was no longer waited for")
-            if time.monotonic() < deadline:
-                continue
-            raise HostNotReady(
-                f"{self._place.host} did not say whether its lock is free",
-                hint=f"Look at `ktrdr deploy lock show {self._place.name}`.",
+            left = max(0.0, deadline - time.monotonic())
+            # In pieces: an interruption is not heard by what is sent right after it.
+            piece = min(left, _PIECE_S)
+            lines = commands.hold(self._place.workdir, self.owner.note(), wait_s=piece)
+            result, grip = self._transport.hold(
+                self._place.host, Secret(lines), timeout_s=piece + _ANSWER_S
             )
-        if not self._is_held:
-            raise self._error or _refused(self._place, self._result)
+            if not result.exit_code:
+                self._grip = grip
+                return
+            if result.exit_code != commands.BUSY or left <= piece:
+                raise _refused(self._place, result)
 
     def check(self) -> None:
         """Raises Locked if somebody has released it meanwhile, or what broke the connection."""
-        if not self._is_held:
-            raise self._error or lost(self._place)
+        if self._grip is None or self.was_released:
+            raise lost(self._place)
+        if error := self._grip.lost():
+            raise error
 
     @property
     def was_released(self) -> bool:
         """Whether somebody has ended what held it, rather than broken the connection."""
-        return not self._is_held and self._result is not None
+        return self._grip is not None and self._grip.was_released
 
     def give_back(self) -> None:
         """Releases it, if it is still ours and the host can be reached."""
-        if not self._is_held:
-            return
-        script = commands.release(self._place.workdir, self.owner.note())
-        try:
-            rendered = render(Script(script), {})
-            self._transport.run(self._place.host, rendered, timeout_s=_LOOK_TIMEOUT_S)
-        except (KtrdrError, KeyboardInterrupt):
-            # The process that has it ends with the connection.
-            return
-
-    def _keep(self) -> None:
-        note = self.owner.note()
-        script = Script(commands.hold(self._place.workdir, note, wait_s=self._wait_s))
-        try:
-            self._result = self._transport.run(
-                self._place.host,
-                render(script, {}),
-                timeout_s=_LONGEST_S,
-                on_line=self._listen,
-                stays=True,
-            )
-        except KtrdrError as error:
-            self._error = error
-        finally:
-            self._is_held = False
-            self._answered.set()
-
-    def _listen(self, stream: Stream, line: str) -> None:
-        if stream == "stdout" and line.startswith(commands.HELD):
-            self._is_held = True
-            self._answered.set()
+        grip, self._grip = self._grip, None
+        # Otherwise it ends with the connection.
+        with suppress(KtrdrError, KeyboardInterrupt):
+            if grip is not None:
+                grip.let_go(Secret(commands.LET_GO), timeout_s=_LOOK_TIMEOUT_S)
 
 
 @contextmanager
@@ -175,7 +142,6 @@ def held(
     """Has the host's lock for as long as the block takes; see `Held` for what is raised."""
     lock = Held(transport, place, owner)
     lock.take(wait_s)
-    lock.confirm()
     try:
         yield lock
     finally:
@@ -235,9 +201,7 @@ def lost(place: Place) -> Locked:
     )
 
 
-def _refused(place: Place, result: RemoteResult | None) -> KtrdrError:
-    if result is None:
-        return Interrupted(f"the lock of {place.name} was not waited for")
+def _refused(place: Place, result: RemoteResult) -> KtrdrError:
     if result.exit_code == commands.BUSY:
         owner = read_note(result.stdout.strip()) or _UNKNOWN
         return Locked(

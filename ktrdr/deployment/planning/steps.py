@@ -7,7 +7,7 @@ There are six, and nothing changes before the fourth:
 3. fetch: bring the configuration beside the old one, pull images, compare with what runs;
 4. apply: put the configuration into place and let Compose bring about the difference;
 5. verify: look, again and again, until all is well or certainly not;
-6. record: write down what has come of it, and unlock.
+6. record: write down what has come of it; then the lock is given back.
 """
 
 from __future__ import annotations
@@ -136,13 +136,12 @@ class StepBuilder:
         )
 
     def record(self, *lines: str, good: bool = True) -> Step:
-        """Writes events down, keeps the configuration if it is good, and unlocks."""
+        """Writes events down, and keeps the configuration if it is good."""
         workdir = self.site.workdir
-        body = [history.append(workdir, line) for line in lines]
+        body = [history.append(workdir, *lines)]
         if good:
             files_here = self.release.files
             body.append(history.keep(workdir, files_here, self.entry.configuration))
-        body.append(lock.release(workdir, self.note))
         script = Script("\n".join(body))
         return self._step(StepKind.RECORD, "record", script, RECORD_TIMEOUT_S)
 

@@ -104,9 +104,8 @@ class Runner:
         """
         self._began = self.clock.monotonic()
         try:
-            self._lock.take(self.lock_wait_s)
+            self._take_lock()
             self._check()
-            self._lock.confirm(self.stopping)
             return self._fetch()
         except BaseException:
             self.abandon()
@@ -142,7 +141,9 @@ class Runner:
             if not self._is_well_already(comparison):
                 self._apply()
             after = self._verify(comparison)
-        except KtrdrError as error:
+        except KtrdrError as exc:
+            # Whoever releases the lock ends what runs under it.
+            error = lost(self.plan.place) if self._lock.was_released else exc
             restored = self._restore(error, comparison)
             if restored is None or not restored.outcome.is_good:
                 if isinstance(error, HostNotReady):
@@ -156,6 +157,14 @@ class Runner:
         return self._success(outcome, comparison, after)
 
     # ------------------------------------------------------------------------------- the steps
+
+    def _take_lock(self) -> None:
+        try:
+            self._lock.take(self.lock_wait_s, self.stopping)
+        except HostNotReady:
+            # Why it cannot lock is as a rule a part of what the check says, with all else.
+            self._check()
+            raise
 
     def _check(self) -> None:
         step = self.plan.step(StepKind.CHECK)
@@ -252,7 +261,7 @@ class Runner:
             told = None
         if told is None or told.exit_code:
             self._gate.warn("the host could not be told how this ended: its history says cut off")
-            self._lock.give_back()
+        self._lock.give_back()
 
     # -------------------------------------------------------------------------------- the way back
 

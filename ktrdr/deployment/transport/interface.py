@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ktrdr.errors import KtrdrError
 from ktrdr.secret import Secret
 
 Stream = Literal["stdout", "stderr"]
@@ -29,6 +30,27 @@ class RemoteResult:
     duration_s: float
 
 
+class Grip(Protocol):
+    """Something that a shell on a host has taken, and has for as long as it lives."""
+
+    def lost(self) -> KtrdrError | None:
+        """What has ended the shell; None while it stands."""
+        ...
+
+    @property
+    def was_released(self) -> bool:
+        """Whether somebody on the host has ended it, rather than broken the connection."""
+        ...
+
+    def let_go(self, lines: Secret, *, timeout_s: float) -> None:
+        """Runs lines in the shell that give it back.
+
+        Raises:
+            HostUnreachable: The connection was lost, and what was taken with it.
+        """
+        ...
+
+
 class Transport(Protocol):
     """Runs shell scripts on hosts."""
 
@@ -39,7 +61,6 @@ class Transport(Protocol):
         *,
         timeout_s: float,
         on_line: OnLine | None = None,
-        stays: bool = False,
     ) -> RemoteResult:
         """Runs a rendered script (see `ktrdr.deployment.commands.script`) with ``sh`` on ``host``.
 
@@ -52,12 +73,26 @@ class Transport(Protocol):
             script: The rendered script.
             timeout_s: After this many seconds the remote process is ended.
             on_line: Called for every line of output as it comes, scrubbed.
-            stays: Whether it outlives an `interrupt`.
 
         Raises:
             Interrupted: Another thread called `interrupt` or `close`.
             HostUnreachable: Name, network, key or host key; each in its own words. Also when the
                 connection is lost in mid-script or the time is up.
+        """
+        ...
+
+    def hold(self, host: str, lines: Secret, *, timeout_s: float) -> tuple[RemoteResult, Grip]:
+        """Runs lines in a shell that keeps what they open; other scripts there do not have it.
+
+        Args:
+            host: As for `run`.
+            lines: The body of a function of ``sh``, which returns its exit code. Only with 0 is
+                there anything to let go again.
+            timeout_s: After this many seconds they are ended.
+
+        Raises:
+            Interrupted: As for `run`.
+            HostUnreachable: As for `run`.
         """
         ...
 
@@ -70,7 +105,7 @@ class Transport(Protocol):
         ...
 
     def interrupt(self) -> None:
-        """Ends the scripts that other threads run now, and do not stay; later ones may run."""
+        """Ends the scripts that other threads run now; later ones may run."""
         ...
 
     def close(self) -> None:

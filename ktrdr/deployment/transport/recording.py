@@ -25,7 +25,7 @@ class Answer:
         duration_s: How long it says it took; past the time allowed it counts as ended for it.
         complete: Whether a script that ends with 0 came to its last line.
         error: What is raised instead: the host cannot be reached.
-        stays: Whether the script goes on after what it prints, until the transport is closed.
+        stays: Whether the script goes on after what it prints, until it is interrupted.
     """
 
     exit_code: int = 0
@@ -39,12 +39,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One call of `RecordingTransport.run`."""
+    """One call of `RecordingTransport.run` or `RecordingTransport.hold`."""
 
     host: str
     script: Secret
     timeout_s: float
-    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +66,14 @@ class RecordingTransport:
         runs: What was given, in order; a test may reveal the scripts.
         connections: How many hosts were spoken to.
         scripts: How many scripts were given.
+        released: Whether somebody on the hosts has ended what holds anything.
     """
 
     def __init__(self, *, scrubber: Scrubber | None = None) -> None:
         self.runs: list[Run] = []
+        self.released = False
         self._end = threading.Event()
+        self._rung = threading.Event()
         self._scrubber = scrubber or Scrubber()
         self._rules: list[_Rule] = []
         self._reached: set[str] = set()
@@ -110,12 +112,11 @@ class RecordingTransport:
         *,
         timeout_s: float,
         on_line: OnLine | None = None,
-        stays: bool = False,
     ) -> RemoteResult:
         """See `Transport.run`."""
         if self.closed:
             raise Interrupted("the connections to the hosts were closed")
-        self.runs.append(Run(host, script, timeout_s, stays))
+        self.runs.append(Run(host, script, timeout_s))
         text = script.reveal()
         fitting = (rule for rule in self._rules if rule.fits(host, text))
         rule = next(fitting, None)
@@ -128,12 +129,21 @@ class RecordingTransport:
     def connect(self, host: str) -> None:
         """Does nothing: whether a host can be reached is told by its first answer."""
 
+    def hold(
+        self, host: str, lines: Secret, *, timeout_s: float
+    ) -> tuple[RemoteResult, RecordedGrip]:
+        """See `Transport.hold`."""
+        return self.run(host, lines, timeout_s=timeout_s), RecordedGrip(self, host)
+
     def interrupt(self) -> None:
-        """Ends nothing: all that is run here has ended, except for what stays."""
+        """Ends the scripts that stay."""
+        rung, self._rung = self._rung, threading.Event()
+        rung.set()
 
     def close(self) -> None:
-        """Ends the scripts that stay."""
+        """The same, for good."""
         self._end.set()
+        self.interrupt()
 
     def _play(
         self, host: str, answer: Answer, timeout_s: float, on_line: OnLine | None
@@ -143,7 +153,7 @@ class RecordingTransport:
         out.feed(answer.stdout.encode())
         err.feed(answer.stderr.encode())
         if answer.stays:
-            self._end.wait(timeout_s)
+            self._rung.wait(timeout_s)
             raise Interrupted(f"the script on {host} was ended")
         if answer.duration_s > timeout_s:
             raise diagnosis.too_slow(host, timeout_s)
@@ -154,3 +164,24 @@ class RecordingTransport:
         if answer.exit_code == 0 and not out.complete:
             raise diagnosis.cut_short(host)
         return RemoteResult(answer.exit_code, out.text, err.text, answer.duration_s)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedGrip:
+    """What `RecordingTransport.hold` gives."""
+
+    transport: RecordingTransport
+    host: str
+
+    def lost(self) -> KtrdrError | None:
+        """See `Grip.lost`."""
+        return diagnosis.killed(self.host) if self.was_released else None
+
+    @property
+    def was_released(self) -> bool:
+        """See `Grip.was_released`."""
+        return self.transport.released
+
+    def let_go(self, lines: Secret, *, timeout_s: float) -> None:
+        """See `Grip.let_go`."""
+        self.transport.run(self.host, lines, timeout_s=timeout_s)

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import itertools
-import subprocess
 import tempfile
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from ktrdr.deployment.commands.script import SENTINEL
-from ktrdr.deployment.transport import diagnosis
-from ktrdr.deployment.transport.connection import SOCKET_NAME, Connection, SshProgram
-from ktrdr.deployment.transport.conversation import Bell, Conversation, opened
+from ktrdr.deployment.transport import diagnosis, frame
+from ktrdr.deployment.transport.bell import Bell
 from ktrdr.deployment.transport.interface import OnLine, RemoteResult
-from ktrdr.deployment.transport.lifeline import SSH_FAILED, with_lifeline
 from ktrdr.deployment.transport.output import Output
-from ktrdr.errors import ConfigurationError, Interrupted, KtrdrError
+from ktrdr.deployment.transport.program import SshProgram
+from ktrdr.deployment.transport.shell import Broken, Shell
+from ktrdr.errors import Interrupted, KtrdrError
 from ktrdr.secret import Scrubber, Secret
 
-# The path of a socket ends at 104 bytes on macOS (108 on Linux), its closing zero and the
-# 17 characters that ssh appends while it makes one included.
-_SOCKET_PATH_LIMIT: Final = 104 - 1 - 17
 _CLOSED: Final = "the connections to the hosts were closed"
 
 
 class SshTransport:
-    """Runs scripts on hosts over one connection each.
+    """Runs scripts on hosts, one after the other in one shell each.
 
-    Safe to use from several threads, for several hosts or one.
+    Safe to use from several threads. Several scripts at once on one host need a connection each,
+    which are then used again.
 
     Attributes:
         connections: How many connections were opened so far.
@@ -54,14 +51,13 @@ class SshTransport:
         self._scrubber = scrubber or Scrubber()
         self._program = program or SshProgram()
         # Guards everything below; `_opening` holds one more lock a host, taken while connecting.
-        self._state = threading.Lock()
+        self._state = threading.Condition()
         self._opening: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._connections: dict[str, Connection] = {}
+        self._idle: defaultdict[str, list[Shell]] = defaultdict(list)
+        self._busy: set[Shell] = set()
         self._failures: dict[str, tuple[float, KtrdrError]] = {}
-        self._shells: set[subprocess.Popen[bytes]] = set()
         self._directory: tempfile.TemporaryDirectory[str] | None = None
-        self._numbers = itertools.count()
-        self._closed = False
+        self._ended = threading.Event()
         self._bell = Bell()
 
     def __enter__(self) -> Self:
@@ -76,13 +72,7 @@ class SshTransport:
         self.close()
 
     def run(
-        self,
-        host: str,
-        script: Secret,
-        *,
-        timeout_s: float,
-        on_line: OnLine | None = None,
-        stays: bool = False,
+        self, host: str, script: Secret, *, timeout_s: float, on_line: OnLine | None = None
     ) -> RemoteResult:
         """See `Transport.run`; the time to connect is not part of ``timeout_s``.
 
@@ -90,35 +80,23 @@ class SshTransport:
             ConfigurationError: ssh does not understand its own configuration.
             Interrupted: Another thread closed or interrupted this transport.
         """
-        bell = None if stays else self._bell
-        connection = self._connection_to(host, bell)
         out = Output("stdout", self._scrubber, on_line=on_line, sentinel=SENTINEL)
         err = Output("stderr", self._scrubber, on_line=on_line)
-        log = self._new_log(connection)
-        started = time.monotonic()
-        with self._shell_on(connection, log) as process:
-            conversation = Conversation(
-                process,
-                with_lifeline(script.reveal()).encode(),
-                {opened(process.stdout): out.feed, opened(process.stderr): err.feed},
-                bell,
-            )
-            try:
-                code = conversation.run(timeout_s)
-            except TimeoutError as exc:
-                raise diagnosis.too_slow(host, timeout_s) from exc
-            finally:
-                out.finish()
-                err.finish()
-        if code == SSH_FAILED or code < 0:
-            raise self._what_broke(connection, log)
-        if code == 0 and not out.complete:
+        with self._shell_on(host) as shell:
+            result = self._run(shell, frame.apart(script.reveal()), timeout_s, out, err)
+        if result.exit_code == 0 and not out.complete:
             raise diagnosis.cut_short(host)
-        return RemoteResult(code, out.text, err.text, time.monotonic() - started)
+        return result
+
+    def hold(self, host: str, lines: Secret, *, timeout_s: float) -> tuple[RemoteResult, _Grip]:
+        """See `Transport.hold`."""
+        with self._shell_on(host) as shell:
+            return self._within(shell, lines, timeout_s), _Grip(self, shell)
 
     def connect(self, host: str) -> None:
         """See `Transport.connect`."""
-        self._connection_to(host, self._bell)
+        with self._shell_on(host):
+            pass
 
     def interrupt(self) -> None:
         """See `Transport.interrupt`."""
@@ -128,39 +106,110 @@ class SshTransport:
 
     def close(self) -> None:
         """Ends the connections, and with them the scripts that other threads still run."""
+        self._ended.set()
         with self._state:
-            self._closed = True
-            for process in self._shells:
-                process.terminate()
-            # All are told before the first is waited for.
-            for connection in self._connections.values():
-                connection.hang_up()
-            for connection in self._connections.values():
-                connection.close()
-            self._connections.clear()
+            idle = [shell for shells in self._idle.values() for shell in shells]
+            # All are told before the first is waited for; whoever uses one closes it.
+            for shell in (*self._busy, *idle):
+                shell.hang_up()
+            for shell in idle:
+                shell.close()
+            self._idle.clear()
             if self._directory:
                 self._directory.cleanup()
                 self._directory = None
 
-    def _connection_to(self, host: str, bell: Bell | None) -> Connection:
-        """The open connection to the host, opened or opened anew where needed."""
+    def let_go(self, shell: Shell, lines: Secret, timeout_s: float) -> None:
+        """Runs lines in a shell that holds something, once it is idle."""
+        with self._state:
+            self._state.wait_for(lambda: shell not in self._busy)
+            if self._ended.is_set():
+                raise Interrupted(_CLOSED)
+            if shell not in self._idle[shell.host]:
+                raise shell.cause_of_death()
+            self._idle[shell.host].remove(shell)
+            self._busy.add(shell)
+        with self._given_back(shell):
+            self._within(shell, lines, timeout_s)
+
+    def _within(self, shell: Shell, lines: Secret, timeout_s: float) -> RemoteResult:
+        out = Output("stdout", self._scrubber, on_line=None)
+        err = Output("stderr", self._scrubber, on_line=None)
+        return self._run(shell, frame.within(lines.reveal()), timeout_s, out, err)
+
+    def _run(
+        self, shell: Shell, script: bytes, timeout_s: float, out: Output, err: Output
+    ) -> RemoteResult:
+        with self._state:
+            self.scripts += 1
+            bell = self._bell
+        started = time.monotonic()
+        try:
+            code = shell.run(script, timeout_s, (out.feed, err.feed), bell)
+        except TimeoutError as exc:
+            raise diagnosis.too_slow(shell.host, timeout_s) from exc
+        except Broken:
+            if self._ended.is_set():
+                raise Interrupted(f"the script on {shell.host} was ended") from None
+            raise shell.cause_of_death() from None
+        finally:
+            out.finish()
+            err.finish()
+        return RemoteResult(code, out.text, err.text, time.monotonic() - started)
+
+    @contextmanager
+    def _shell_on(self, host: str) -> Iterator[Shell]:
+        """A shell on the host for this thread alone, opened where all others are in use."""
         asked = time.monotonic()
         with self._state:
-            opening = self._opening[host]
-        with opening:
-            connection = self._connections.get(host)
-            if connection is not None and connection.alive:
-                return connection
-            self._raise_what_failed_since(asked, host)
-            if connection is not None:
-                connection.close()
-            try:
-                connection = Connection(self._program, host, self._new_directory(), bell)
-            except KtrdrError as error:
-                self._failures[host] = (time.monotonic(), error)
-                raise
-            self._keep(connection)
-            return connection
+            opening, bell = self._opening[host], self._bell
+        shell = self._take_idle(host)
+        if shell is None:
+            with opening:
+                shell = self._take_idle(host) or self._open(host, asked, bell)
+        with self._given_back(shell):
+            yield shell
+
+    @contextmanager
+    def _given_back(self, shell: Shell) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            with self._state:
+                self._busy.discard(shell)
+                self._state.notify_all()
+                stays = shell.alive and not self._ended.is_set()
+                if stays:
+                    self._idle[shell.host].append(shell)
+            if not stays:
+                shell.close()
+
+    def _take_idle(self, host: str) -> Shell | None:
+        with self._state:
+            if self._ended.is_set():
+                raise Interrupted(_CLOSED)
+            for shell in list(self._idle[host]):
+                self._idle[host].remove(shell)
+                if shell.alive:
+                    self._busy.add(shell)
+                    return shell
+                shell.close()
+        return None
+
+    def _open(self, host: str, asked: float, bell: Bell) -> Shell:
+        self._raise_what_failed_since(asked, host)
+        try:
+            shell = Shell(self._program, host, self._new_directory(), bell)
+        except KtrdrError as error:
+            self._failures[host] = (time.monotonic(), error)
+            raise
+        with self._state:
+            if not self._ended.is_set():
+                self._busy.add(shell)
+                self.connections += 1
+                return shell
+        shell.close()
+        raise Interrupted(_CLOSED)
 
     def _raise_what_failed_since(self, asked: float, host: str) -> None:
         """Lets those who waited for an attempt share its failure, rather than fail one by one."""
@@ -168,61 +217,40 @@ class SshTransport:
         if error is not None and when >= asked:
             raise error
 
-    def _keep(self, connection: Connection) -> None:
-        with self._state:
-            if self._closed:
-                connection.close()
-                raise Interrupted(_CLOSED)
-            self._connections[connection.host] = connection
-            self.connections += 1
-
     def _new_directory(self) -> Path:
         with self._state:
-            if self._closed:
+            if self._ended.is_set():
                 raise Interrupted(_CLOSED)
             if self._directory is None:
-                self._directory = _private_directory()
-            path = Path(self._directory.name, str(next(self._numbers)))
-        path.mkdir()
-        return path
+                self._directory = tempfile.TemporaryDirectory(prefix="ktrdr-")
+                threading.Thread(target=self._beat, name="beats", daemon=True).start()
+            return Path(tempfile.mkdtemp(dir=self._directory.name))
 
-    def _new_log(self, connection: Connection) -> Path:
-        with self._state:
-            self.scripts += 1
-            return connection.directory / f"{self.scripts}.log"
-
-    @contextmanager
-    def _shell_on(self, connection: Connection, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-        """A shell on the host, which `close` knows of as long as it runs."""
-        process = connection.start_shell(log)
-        with self._state:
-            self._shells.add(process)
-        try:
-            yield process
-        finally:
+    def _beat(self) -> None:
+        """Tells the shells in which nothing runs that this end is there."""
+        while not self._ended.wait(frame.BEAT_EVERY_S):
             with self._state:
-                self._shells.discard(process)
-
-    def _what_broke(self, connection: Connection, log: Path) -> KtrdrError:
-        if self._closed:
-            return Interrupted(f"the script on {connection.host} was ended")
-        cause = connection.cause_of_death()
-        if cause is not None:
-            return diagnosis.connection_lost(connection.host, cause)
-        complaint = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-        if complaint.strip():
-            return diagnosis.connection_lost(connection.host, complaint)
-        return diagnosis.killed(connection.host)
+                for shells in self._idle.values():
+                    for shell in shells:
+                        shell.beat()
 
 
-def _private_directory() -> tempfile.TemporaryDirectory[str]:
-    directory = tempfile.TemporaryDirectory(prefix="ktrdr-")
-    longest = len(f"{directory.name}/9999/{SOCKET_NAME}".encode())
-    if longest > _SOCKET_PATH_LIMIT:
-        directory.cleanup()
-        raise ConfigurationError(
-            f"the directory for temporary files {tempfile.gettempdir()} has too long a path "
-            "to hold the socket of an ssh connection",
-            hint="Set TMPDIR to a shorter path, such as /tmp.",
-        )
-    return directory
+@dataclass(frozen=True, slots=True)
+class _Grip:
+    """See `Grip`."""
+
+    transport: SshTransport
+    shell: Shell
+
+    def lost(self) -> KtrdrError | None:
+        """See `Grip.lost`."""
+        return None if self.shell.alive else self.shell.cause_of_death()
+
+    @property
+    def was_released(self) -> bool:
+        """See `Grip.was_released`."""
+        return self.shell.was_killed
+
+    def let_go(self, lines: Secret, *, timeout_s: float) -> None:
+        """See `Grip.let_go`."""
+        self.transport.let_go(self.shell, lines, timeout_s)

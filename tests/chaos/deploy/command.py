@@ -110,14 +110,14 @@ class Running:
         lines = self.log.read_text(errors="replace").splitlines()
         return next((line for line in reversed(lines) if line.startswith("error: ")), "")
 
-    def ssh(self, *, master_to: str | None = None) -> list[int]:
-        """The ssh processes that it has started; with a host's name, the master to that host."""
+    def ssh(self, *, to: str | None = None) -> list[int]:
+        """The ssh processes that it has started; with a host's name, those to that host."""
         found = []
         for pid in numbers_of_processes():
             words = _words(pid)
             if not any(str(self.directory) in word for word in words):
                 continue
-            if master_to is None or ("-M" in words and master_to in words):
+            if to is None or to in words:
                 found.append(pid)
         return found
 

@@ -64,14 +64,14 @@ def _signal(scene: Scene, by: signal.Signals) -> None:
 
 
 def _cut(scene: Scene) -> bool:
-    """The connection ends: its master process is killed."""
+    """The connection ends: its ssh process is killed."""
     name = scene.victim.node.names[0]
-    wait_until(lambda: scene.running.ssh(master_to=name), 2, 0.01)
-    masters = scene.running.ssh(master_to=name)
-    for pid in masters:
+    wait_until(lambda: scene.running.ssh(to=name), 2, 0.01)
+    clients = scene.running.ssh(to=name)
+    for pid in clients:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return bool(masters)
+    return bool(clients)
 
 
 def _hush(scene: Scene) -> None:
@@ -109,13 +109,12 @@ def _two_at_once(scene: Scene) -> None:
 
 
 def _kill_shell(scene: Scene) -> bool:
-    """The shell of the step's script, or the one inside it that does the work, is killed."""
+    """The shell that has the lock is killed, or one that it has started: the step's, a guard."""
     wait_until(scene.victim.shells, 2, 0.01)
     shells = scene.victim.shells()
     if not shells:
         return False
-    # The first is the lock's.
-    shell = shells[0] if len(shells) == 1 else scene.dice.choice(shells)
+    shell = scene.dice.choice(shells)
     inner = [child for child in scene.victim.children(shell.pid) if child.begins_with("sh", "-s")]
     return scene.victim.kill(scene.dice.choice([shell, *inner]))
 

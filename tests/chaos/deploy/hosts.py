@@ -36,9 +36,8 @@ _OURS = (
     ("docker-compose",),
     ("setsid",),
     ("sh", "-c", "exec 9>>"),
-    ("sleep", "10"),
+    ("sleep", "5"),
     ("flock",),
-    ("head", "-n", "1"),
     ("timeout", "-s", "KILL"),
     ("tar",),
 )
@@ -159,7 +158,7 @@ class Host:
         return [each for each in self.processes() if any(each.begins_with(*ours) for ours in _OURS)]
 
     def shells(self) -> list[Process]:
-        """The shells that ssh has started for scripts, oldest first; that of the lock is first."""
+        """The shells that ssh has started, oldest first."""
         every = self.processes()
         servers = {each.pid for each in every if each.words[0].startswith("sshd")}
         shells = (each for each in every if each.begins_with("sh", "-s"))

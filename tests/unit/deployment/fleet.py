@@ -12,6 +12,7 @@ from typing import Any
 from ktrdr.contracts import Worker
 from ktrdr.contracts.workers import WorkerStatus, WorkerType
 from ktrdr.deployment.clock import Clock
+from ktrdr.deployment.commands.lock import LET_GO
 from ktrdr.deployment.host.history import Outcome
 from ktrdr.deployment.inventory.model import HookSettings, Inventory
 from ktrdr.deployment.planning.manner import Manner
@@ -27,7 +28,7 @@ from ktrdr.errors import (
 )
 from ktrdr.secret import Scrubber, Secret
 from tests.unit.deployment.conftest import NOW, TAG, Host
-from tests.unit.deployment.watched import CHECK, FETCH, LOCK, VERIFY
+from tests.unit.deployment.watched import CHECK, FETCH, VERIFY
 
 FIELDS = {
     "db_username": Secret("ada"),
@@ -66,6 +67,7 @@ class Hosts(RecordingTransport):
 
     def interrupt(self) -> None:
         self.rung.set()
+        super().interrupt()
 
     def scripts_on(self, host: str, containing: str) -> list[str]:
         texts = [run.script.reveal() for run in self.runs if run.host == host]
@@ -111,7 +113,6 @@ class Fleet:
 
     def __post_init__(self) -> None:
         self.hosts = {plan.site.name: Host(plan) for plan in self.plans}
-        self.transport.answer(Answer(stdout="held 1\n", stays=True), containing=LOCK)
         for plan in self.plans:
             host = self.hosts[plan.site.name]
             self.say(plan, CHECK, host.check_output())
@@ -162,7 +163,7 @@ class Fleet:
         return [names[run.host] for run in runs if containing in run.script.reveal()]
 
     def unlocked(self) -> set[str]:
-        return set(self.order("kill -TERM"))
+        return set(self.order(LET_GO))
 
 
 def worker(plan: Plan, url: str | None, operation: str | None = None) -> Worker:

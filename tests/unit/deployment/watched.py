@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from typing import Any
 
+from ktrdr.deployment.commands.lock import LET_GO
 from ktrdr.deployment.host.history import Entry, Outcome
 from ktrdr.deployment.rollout.run import Runner
 from ktrdr.deployment.transport.recording import Answer, RecordingTransport
@@ -21,7 +23,7 @@ SECRETS = {
 }
 UNDOES = "main() {\nset -eu\nresting="
 LOCK, CHECK, FETCH, APPLY, VERIFY, RECORD = (
-    "sleep 10",
+    "flock -w",
     "fact clock",
     "config --hash",
     "up --detach",
@@ -49,10 +51,8 @@ class Watched:
 
     def ready(self) -> Watched:
         """A host that has nothing yet, and everything once something was applied."""
-        held = Answer(stdout="held 1\n", stays=True)
         self.transport.answer(Answer(stdout=self.host.check_output()), containing=CHECK)
         self.transport.answer(Answer(stdout=self.host.fetch_output()), containing=FETCH)
-        self.transport.answer(held, containing=LOCK)
         self.host.run_all()
         self.transport.answer(Answer(stdout=self.host.verify_output()), containing=VERIFY)
         return self
@@ -67,15 +67,20 @@ class Watched:
 
     @property
     def scripts(self) -> list[str]:
-        """What the host was sent, but for what holds the lock, whose turn is left to chance."""
+        """What the host was sent, but for what takes the lock and gives it back."""
         texts = [run.script.reveal() for run in self.transport.runs]
-        return [text for text in texts if LOCK not in text]
+        return [text for text in texts if LOCK not in text and text != LET_GO]
+
+    @property
+    def is_unlocked(self) -> bool:
+        """Whether the last that the host was sent gave the lock back."""
+        return self.transport.runs[-1].script.reveal() == LET_GO
 
     def ended(self) -> dict[str, Any]:
         """What was recorded last."""
         (script,) = [text for text in self.scripts if RECORD in text][-1:]
         line = next(line for line in script.splitlines() if RECORD in line)
-        text = line.partition("'")[2].partition("' >>")[0].partition("' '")[2]
+        *_, text = [word for word in shlex.split(line) if RECORD in word]
         found: dict[str, Any] = json.loads(text)
         return found
 

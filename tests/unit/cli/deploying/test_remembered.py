@@ -30,7 +30,7 @@ from tests.unit.deployment.day import NOW, entry, recorded
 
 CORE, B = "backend.lab.test", "workers-b.lab.test"
 ADA = Owner("r9", "ada@laptop", "deploy of sha-abc1234", NOW)
-HISTORY, SHOW, RELEASE = "history.jsonl", "echo free", "kill -TERM"
+HISTORY, SHOW, RELEASE = "history.jsonl", "echo free", "kill -USR2"
 
 
 class Command:

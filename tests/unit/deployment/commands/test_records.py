@@ -184,12 +184,20 @@ def test_an_archive_that_was_cut_short_has_no_files(workdir) -> None:
 ADA, EVE = (Owner(f"id-{who}", f"{who} \\ 'q' é", "deploy of a", BEGAN) for who in ("ada", "eve"))
 
 
+def hold(workdir: str, owner: Owner) -> str:
+    """A script whose shell takes the lock, or exits."""
+    return f"hold() {{\n{lock.hold(workdir, owner.note(), wait_s=0)}\n}}\nhold || exit $?"
+
+
 @contextmanager
 def held(workdir: str, owner: Owner) -> Iterator[subprocess.Popen[str]]:
     """A shell that has the lock."""
-    script = lock.hold(workdir, owner.note(), wait_s=0)
     with subprocess.Popen(
-        ["sh", "-c", f"set -eu\n{script}"],
+        [
+            "sh",
+            "-c",
+            f"{hold(workdir, owner)}\necho {lock.HELD}\nwhile :; do sleep 0.1 9>&- & wait; done",
+        ],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -216,7 +224,7 @@ def test_a_lock_is_free_then_held_then_free(tmp_path) -> None:
 
 def test_a_second_owner_is_told_who_has_it(tmp_path) -> None:
     with held(str(tmp_path), ADA):
-        done = sh(lock.hold(str(tmp_path), EVE.note(), wait_s=0), check=False)
+        done = sh(hold(str(tmp_path), EVE), check=False)
     assert done.returncode == lock.BUSY
     assert read_note(done.stdout.decode().strip()) == ADA
 

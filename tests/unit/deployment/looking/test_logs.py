@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -112,7 +113,6 @@ class Scripted:
         *,
         timeout_s: float,
         on_line: OnLine | None = None,
-        stays: bool = False,
     ) -> RemoteResult:
         self.scripts.append(script.reveal())
         assert on_line
@@ -120,6 +120,8 @@ class Scripted:
         if step is None:
             raise Interrupted("closed")
         return RemoteResult(step(on_line), "", "no daemon", 0.1)
+
+    def hold(self, host: str, lines: Secret, *, timeout_s: float) -> Any: ...
 
     def connect(self, host: str) -> None: ...
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ktrdr.deployment.commands.lock import BUSY
 from ktrdr.deployment.host.history import Outcome
 from ktrdr.deployment.rollout import deploy as module
 from ktrdr.deployment.transport.recording import Answer
@@ -143,9 +144,8 @@ def test_ctrl_c_when_nobody_waits_for_hosts_is_an_interruption_too(fleet, monkey
 
 
 def test_ctrl_c_ends_the_wait_for_somebody_elses_lock(fleet, ctrl_c_at) -> None:
-    """The script that waits for it stays, since nothing but the end of all ends it."""
-    waiting = Answer(stays=True)
-    fleet.transport.answer(waiting, host=fleet.plan("core").site.host, containing=LOCK)
+    held = Answer(BUSY, stdout="7 {}")
+    fleet.transport.answer(held, host=fleet.plan("core").site.host, containing=LOCK)
     ctrl_c_at("workers B", FETCH)
     result = fleet.deploy(lock_wait_s=3600)
     # Where Ctrl-C came just before it waited, that is what was interrupted.

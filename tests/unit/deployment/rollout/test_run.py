@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -114,6 +113,22 @@ def test_without_validation_the_host_is_not_looked_at_first(watched) -> None:
     assert events.StepSkipped("check the host", "--skip-validation") in watch.events
 
 
+def test_a_host_that_cannot_lock_says_all_that_is_wrong_with_it(watched) -> None:
+    watch = watched()
+    watch.host.facts |= {"docker": "down", "workdir": "not-writable"}
+    watch.ready().transport.answer(Answer(1, stderr="mkdir: Permission denied"), containing=LOCK)
+    with pytest.raises(HostNotReady, match="daemon does not run; deploy may not write"):
+        watch.deploy()
+
+
+def test_a_host_that_cannot_lock_and_seems_ready_says_why_it_cannot(watched) -> None:
+    watch = watched().ready()
+    watch.transport.answer(Answer(1, stderr="mkdir: Input/output error"), containing=LOCK)
+    with pytest.raises(HostNotReady, match="Input/output error"):
+        watch.deploy()
+    assert not any(FETCH in script for script in watch.scripts)
+
+
 @pytest.mark.parametrize(
     ("stderr", "kind", "words"),
     [
@@ -133,9 +148,8 @@ def test_a_pull_that_fails_is_explained_and_what_was_staged_is_removed(
     watch.transport.answer(failure, containing=FETCH)
     with pytest.raises(kind, match=words):
         watch.deploy()
-    discarded, unlocked = watch.scripts[-2:]
-    assert "rm -rf /opt/ktrdr-core/.ktrdr-staging" in discarded
-    assert "kill -TERM" in unlocked
+    assert "rm -rf /opt/ktrdr-core/.ktrdr-staging" in watch.scripts[-1]
+    assert watch.is_unlocked
     assert not any(APPLY in script for script in watch.scripts)
 
 
@@ -223,8 +237,8 @@ def test_what_would_be_lost_is_known_before_anything_changes(watched) -> None:
     assert "the database is restarted" in watch.runner.losses[0]
     watch.runner.abandon()
     assert not any(APPLY in script for script in watch.scripts)
-    assert "rm -rf" in watch.scripts[-2], "what was staged is removed"
-    assert "kill -TERM" in watch.scripts[-1], "the lock is given back"
+    assert "rm -rf" in watch.scripts[-1], "what was staged is removed"
+    assert watch.is_unlocked
 
 
 def test_whoever_wants_to_stop_is_heard_before_each_step(watched) -> None:
@@ -270,22 +284,8 @@ def test_a_lock_that_was_lost_before_the_change_stops_the_deploy(watched) -> Non
 class Released(RecordingTransport):
     """Somebody releases the lock during the first look at what was deployed."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._released = threading.Event()
-        self._holder: threading.Thread | None = None
-
     def run(self, host: str, script: Secret, **more: Any) -> RemoteResult:
-        text = script.reveal()
-        if LOCK in text:
-            self._holder = threading.current_thread()
-            more["on_line"]("stdout", "held 1")
-            self._released.wait(10)
-            return RemoteResult(143, "", "", 0.0)
-        if VERIFY in text:
-            self._released.set()
-            assert self._holder
-            self._holder.join(10)
+        self.released = self.released or VERIFY in script.reveal()
         return super().run(host, script, **more)
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ktrdr.deployment.commands.lock import HELD, LOST
+from ktrdr.deployment.commands.lock import LOST
 from ktrdr.deployment.host import lock
 from ktrdr.deployment.host.lock import Held, Owner
 from ktrdr.deployment.inventory.targets import Place
@@ -25,10 +25,8 @@ class Ground:
 
     def __init__(self, place: Place, clock) -> None:
         self.hosts = RecordingTransport()
-        self.hosts.answer(Answer(stdout=f"{HELD} 7\n", stays=True), containing="flock -w")
         self.lock = Held(self.hosts, place, OWNER)
         self.lock.take()
-        self.lock.confirm()
         self.told: list[str] = []
         self.attendant = Attendant(
             place, self.lock, self.hosts, BACKEND_IMAGE, self.told.append, 30.0, clock=clock

@@ -1,0 +1,232 @@
+"""A shell that runs scripts one after the other, in every kind of shell that is here."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from ktrdr.deployment.transport.frame import BEAT, END, apart, opening, within
+
+SHELLS = [
+    shell for shell in (["sh"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])
+]
+
+
+class Peer:
+    """A session of its own, as sshd makes one, from the caller's side."""
+
+    def __init__(self, shell: list[str], **limits: int) -> None:
+        self.mark = f"mark-{secrets.token_hex(16)}"
+        self.process = subprocess.Popen(
+            [*shell, "-s"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
+        self.send(opening(self.mark, **limits))
+        assert self.answer() == (0, b"", b"")
+
+    def send(self, data: bytes) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(data)
+
+    def answer(self) -> tuple[int, bytes, bytes]:
+        out, code = self._until(self.process.stdout, rb" (\d+)\n")
+        err, _ = self._until(self.process.stderr, rb"\n")
+        return int(code or -1), out, err
+
+    def run(self, script: str) -> tuple[int, bytes, bytes]:
+        self.send(apart(script))
+        return self.answer()
+
+    def hang_up(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+
+    def _until(self, pipe, ending: bytes) -> tuple[bytes, bytes]:
+        pattern, heard = re.compile(self.mark.encode() + ending), b""
+        while not (found := pattern.search(heard)):
+            data = os.read(pipe.fileno(), 65536)
+            assert data, f"the shell has ended, after {heard!r}"
+            heard += data
+        return heard[: found.start()], found[1] if found.lastindex else b""
+
+
+@pytest.fixture(params=SHELLS, ids=lambda shell: shell[0])
+def shell(request: pytest.FixtureRequest) -> Iterator[Callable[..., Peer]]:
+    peers: list[Peer] = []
+
+    def make(**limits: int) -> Peer:
+        peers.append(Peer(request.param, **limits))
+        return peers[-1]
+
+    yield make
+    for peer in peers:
+        with suppress(ProcessLookupError):
+            os.killpg(peer.process.pid, signal.SIGKILL)
+        peer.process.wait(10)
+        for pipe in (peer.process.stdin, peer.process.stdout, peer.process.stderr):
+            assert pipe
+            pipe.close()
+
+
+def running(peer: Peer, command: str) -> list[str]:
+    return [line for line in members(peer.process.pid) if command in line]
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        time.sleep(0.01)
+
+
+def members(group: int) -> list[str]:
+    """The processes of a session that live."""
+    listed = subprocess.run(
+        ["ps", "-o", "stat=,args=", "-s", str(group)], capture_output=True, text=True, check=False
+    )
+    return [line for line in listed.stdout.splitlines() if not line.startswith("Z")]
+
+
+def test_scripts_give_their_outputs_and_exit_codes_one_after_the_other(shell) -> None:
+    peer = shell()
+    assert peer.run("echo out; echo err >&2; exit 7") == (7, b"out\n", b"err\n")
+    assert peer.run("printf half; false") == (1, b"half", b"")
+    assert peer.run("exit 255") == (255, b"", b"")
+
+
+def test_scripts_in_quick_succession_lose_nothing(shell) -> None:
+    peer = shell()
+    for number in range(300):
+        assert peer.run(f"echo {number}") == (0, b"%d\n" % number, b"")
+
+
+def test_a_script_finds_its_standard_input_empty_and_leaves_nothing_to_the_next(shell) -> None:
+    peer = shell()
+    assert peer.run("cat; left=here; set -eu; trap 'echo no' EXIT TERM; exec 9</dev/null")[0] == 0
+    assert peer.run('echo "${left-nothing}"; false; echo on') == (0, b"nothing\non\n", b"")
+
+
+def test_a_long_script_arrives_whole(shell) -> None:
+    text = "a" * 300_000
+    assert shell().run(f"cat <<'END'\n{text}\nEND") == (0, f"{text}\n".encode(), b"")
+
+
+def test_beats_disturb_nothing_whenever_they_come(shell) -> None:
+    peer = shell()
+    peer.send(BEAT)
+    assert peer.run("echo a")[1] == b"a\n"
+    peer.send(apart("sleep 0.2; echo b") + BEAT + BEAT)
+    assert peer.answer() == (0, b"b\n", b"")
+    assert peer.run("echo c")[1] == b"c\n"
+
+
+def test_an_end_that_comes_too_late_does_nothing(shell) -> None:
+    peer = shell()
+    peer.run("true")
+    peer.send(END)
+    assert peer.run("echo fine") == (0, b"fine\n", b"")
+
+
+def test_a_script_is_ended_with_all_it_has_started_and_the_next_one_runs(shell) -> None:
+    peer = shell()
+    peer.send(apart("trap 'echo cleaned; exit 3' TERM\nsleep 300 & echo $!\nsleep 301 & wait"))
+    assert peer.process.stdout
+    child = int(os.read(peer.process.stdout.fileno(), 100))
+    peer.send(END)
+    assert peer.answer() == (3, b"cleaned\n", b"")
+    wait_until(lambda: not running(peer, "sleep 30"), "all it has started has ended")
+    assert not Path(f"/proc/{child}/exe").exists()
+    assert peer.run("echo next") == (0, b"next\n", b"")
+
+
+def test_what_survives_an_ended_script_goes_with_the_shell(shell) -> None:
+    peer = shell()
+    peer.send(apart("(trap '' TERM; echo on; sleep 300; sleep 300) & wait"))
+    assert peer.process.stdout
+    os.read(peer.process.stdout.fileno(), 100)
+    peer.send(END)
+    assert peer.answer()[0] == 143
+    wait_until(lambda: running(peer, "sleep 300"), "it has survived")
+    peer.hang_up()
+    wait_until(lambda: not running(peer, "sleep 300"), "it has gone")
+
+
+def test_what_ignores_the_request_is_killed_and_the_shell_with_it(shell) -> None:
+    peer = shell(grace_s=1)
+    peer.send(apart("trap '' TERM; echo on; sleep 300; sleep 300"))
+    assert peer.process.stdout
+    os.read(peer.process.stdout.fileno(), 100)
+    peer.send(END)
+    assert peer.process.wait(10)
+    wait_until(lambda: not members(peer.process.pid), "nothing is left")
+
+
+def test_with_its_input_the_script_ends_and_everything_else(shell) -> None:
+    peer = shell()
+    peer.send(apart("echo on; sleep 300"))
+    assert peer.process.stdout
+    assert os.read(peer.process.stdout.fileno(), 100) == b"on\n"
+    peer.hang_up()
+    peer.process.wait(10)
+    wait_until(lambda: not running(peer, "sleep 300"), "nothing runs")
+
+
+def test_an_idle_shell_ends_with_its_input(shell) -> None:
+    peer = shell()
+    peer.hang_up()
+    assert peer.process.wait(10) == -signal.SIGKILL
+    assert members(peer.process.pid) == []
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_silence_ends_everything(shell, busy: bool) -> None:
+    peer = shell(tick_s=1, grace_s=1)
+    if busy:
+        peer.send(apart("trap '' TERM; sleep 300; sleep 300"))
+    assert peer.process.wait(25)
+    wait_until(lambda: not running(peer, "sleep 300"), "nothing runs")
+
+
+def test_whoever_beats_is_waited_for(shell) -> None:
+    peer = shell(tick_s=1, grace_s=1)
+    peer.send(apart("sleep 12; echo done"))
+    for _ in range(4):
+        time.sleep(3)
+        peer.send(BEAT)
+    assert peer.answer() == (0, b"done\n", b"")
+
+
+def test_what_the_shell_itself_opens_it_keeps_and_scripts_do_not_have(shell, tmp_path) -> None:
+    peer, file = shell(), tmp_path / "lock"
+    peer.send(within(f"exec 9<>{file}\nflock -n 9 || return 5\necho held $$"))
+    assert peer.answer() == (0, b"held %d\n" % peer.process.pid, b"")
+    taken = ["flock", "-n", file, "true"]
+    assert subprocess.run(taken, check=False).returncode == 1
+    assert peer.run("sleep 30 & : >&9") != (0, b"", b"")
+    peer.send(within("exec 9>&-\nreturn 4"))
+    assert peer.answer() == (4, b"", b"")
+    assert subprocess.run(taken, check=False).returncode == 0
+
+
+def test_the_signal_that_releases_a_lock_ends_the_shell_in_mid_script(shell, tmp_path) -> None:
+    peer = shell()
+    peer.send(apart("echo on; sleep 300"))
+    assert peer.process.stdout
+    os.read(peer.process.stdout.fileno(), 100)
+    os.kill(peer.process.pid, signal.SIGUSR2)
+    # bash heeds its trap for EXIT at signals, too.
+    assert -peer.process.wait(5) in (signal.SIGUSR2, signal.SIGKILL)
