@@ -101,7 +101,7 @@ def test_nothing_is_left_of_a_closed_transport(sshd: Sshd, tmp_path: Path) -> No
         assert is_running(server)
         assert set(Path(tempfile.gettempdir()).glob("ktrdr-*")) - before
     wait_until_ended(server)
-    assert not is_running(shell)
+    wait_until_ended(shell)
 
 
 def test_what_the_user_configured_for_work_by_hand_does_not_disturb(
