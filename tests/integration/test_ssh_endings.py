@@ -98,6 +98,18 @@ def test_a_shell_killed_on_the_host_is_told_from_a_lost_connection(ssh: SshTrans
         run(ssh, "kill -KILL $$")
 
 
+def test_an_ssh_that_is_killed_here_is_not_taken_for_a_shell_that_was_killed_there(
+    ssh: SshTransport,
+) -> None:
+    def kill(_: str, line: str) -> None:
+        mine = {pid: Path(f"/proc/{pid}/comm").read_text() for pid in children(os.getpid())}
+        (client,) = [pid for pid, name in mine.items() if name == "ssh\n"]
+        os.kill(client, signal.SIGKILL)
+
+    with pytest.raises(HostUnreachable, match="lost in mid-script: ssh was ended here by signal 9"):
+        ssh.run("node", Secret("echo on\nsleep 300\n" + END), timeout_s=20, on_line=kill)
+
+
 def test_closing_ends_the_scripts_of_other_threads(sshd: Sshd) -> None:
     ssh = SshTransport(SshProgram(config=sshd.client_config()))
     pids: list[int] = []

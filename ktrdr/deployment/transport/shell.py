@@ -245,6 +245,8 @@ class Shell:
             log = self._log.read_text(encoding="utf-8", errors="replace").strip()
         except FileNotFoundError:
             return "it was closed"
+        if not log and (code := self._process.poll() or 0) < 0:
+            return f"ssh was ended here by signal {-code}"
         return log or self._farewell
 
 
