@@ -143,7 +143,7 @@ def test_an_end_that_comes_too_late_does_nothing(shell) -> None:
 
 def test_a_script_is_ended_with_all_it_has_started_and_the_next_one_runs(shell) -> None:
     peer = shell()
-    peer.send(apart("trap 'echo cleaned; exit 3' TERM\nsleep 300 & echo $!\nsleep 301 & wait"))
+    peer.send(apart("trap 'echo cleaned; exit 3' TERM\nsleep 301 &\nsleep 300 &\necho $!\nwait"))
     assert peer.process.stdout
     child = int(os.read(peer.process.stdout.fileno(), 100))
     peer.send(END)
