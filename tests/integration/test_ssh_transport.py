@@ -93,6 +93,12 @@ def test_no_argument_list_on_either_side_shows_a_secret(ssh: SshTransport) -> No
     assert not [line for line in seen if password.encode() in line]
 
 
+def test_what_a_script_says_in_the_words_of_sshs_farewell_is_its_own(ssh: SshTransport) -> None:
+    words = "Connection to db closed by remote host.\n"
+    assert run(ssh, f"echo '{words.strip()}'") == words
+    assert run(ssh, f"echo '{words.strip()}'; sleep 0.3; echo on") == f"{words}on\n"
+
+
 def test_nothing_is_left_of_a_closed_transport(sshd: Sshd, tmp_path: Path) -> None:
     before = set(Path(tempfile.gettempdir()).glob("ktrdr-*"))
     with SshTransport(SshProgram(config=sshd.client_config())) as transport:
