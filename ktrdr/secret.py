@@ -171,6 +171,7 @@ class _Needles:
         ordered: The byte strings, sorted, so that a beginning of one is found by bisection.
         families: Those that begin alike, by that beginning.
         firsts: The bytes they begin with.
+        alphabet: All bytes that occur in them.
         longest: The length of the longest.
         mark: What stands in their place; no character of it occurs in any of them, so that no
             replacement can complete another secret.
@@ -179,6 +180,7 @@ class _Needles:
     ordered: tuple[bytes, ...]
     families: Mapping[bytes, tuple[bytes, ...]]
     firsts: frozenset[int]
+    alphabet: bytes
     longest: int
     mark: bytes
 
@@ -196,6 +198,7 @@ class _Needles:
             ordered=ordered,
             families={head: tuple(alike) for head, alike in families},
             firsts=frozenset(needle[0] for needle in found),
+            alphabet=bytes(sorted(set(b"".join(found)))),
             longest=max(map(len, found), default=0),
             mark=_mark_absent_from(b"".join(found).decode("utf-8", "surrogatepass")),
         )
@@ -214,7 +217,9 @@ class _Needles:
 
     def open_end(self, data: bytes) -> int:
         """Where the last bytes begin that further ones may complete to a needle."""
-        for at in range(max(0, len(data) - self.longest + 1), len(data)):
+        # Output comes by the line, and few needles hold a line's end: as a rule that is all.
+        begin = max(len(data.rstrip(self.alphabet)), len(data) - self.longest + 1)
+        for at in range(begin, len(data)):
             if data[at] in self.firsts and self._is_begun_by(data[at:]):
                 return at
         return len(data)

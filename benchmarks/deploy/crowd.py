@@ -167,7 +167,8 @@ def _start(directory: Path, number: int) -> Sshd:
     server = Sshd(place)
     path = f"{directory / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     environment = {"PATH": path, "CROWD_TAG": TAG, "CROWD_DIRECTORY": str(directory)}
-    server.start("LogLevel VERBOSE", environment=environment)
+    # "-r": it does not start its program anew for each login.
+    server.start("LogLevel VERBOSE", options=["-r"], environment=environment)
     return server
 
 

@@ -2,6 +2,7 @@
 # A stand-in for Docker and Compose: answers as they do on a node where all runs as it is to be, and does
 # nothing. It is as light as can be, since fifty nodes share this machine with whoever deploys to them: it
 # sleeps for as long as Docker's programs take on a host of their own (docs/benchmarks.md has their times).
+PATH=/usr/bin:/bin
 image=ghcr.io/ktrdr/ktrdr-backend:$CROWD_TAG
 
 container() { # ID SERVICE HASH

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 _SSHD = "/usr/sbin/sshd"
@@ -51,8 +51,13 @@ class Sshd:
         public = host_key.with_suffix(".pub").read_text().rsplit(" ", 1)[0]
         self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {public}\n")
 
-    def start(self, *settings: str, environment: Mapping[str, str] | None = None) -> None:
-        """Starts it.
+    def start(
+        self,
+        *settings: str,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Starts it, with lines of its configuration, and options of its command line.
 
         Whoever logs in has the server's directory for a home, so that what a person's shell reads
         in theirs, which may take longer than all that is tested, is not part of it.
@@ -73,7 +78,9 @@ class Sshd:
         )
         log = (self.directory / "sshd.log").open("ab")
         with log:
-            self._process = subprocess.Popen([_SSHD, "-D", "-e", "-f", config], stderr=log)
+            self._process = subprocess.Popen(
+                [_SSHD, "-D", "-e", "-f", config, *options], stderr=log
+            )
         wait_until(self._answers, "sshd answers")
 
     def stop(self) -> None:

@@ -18,6 +18,7 @@ import click
 from ktrdr.client.configuration import api_url
 from ktrdr.deployment.inventory.model import Inventory
 from ktrdr.deployment.planning.plan import Stamp
+from ktrdr.deployment.rollout.sharing import Shared
 from ktrdr.errors import Interrupted, NotFound, UsageError
 from ktrdr.secret import Secret
 from ktrdr.tokens import Role, mint
@@ -51,7 +52,7 @@ def directory(inventory: Inventory) -> Callable[[Secret], Callable[[], Sequence[
             with _backend(url, secret, Role.READER) as backend:
                 return backend.workers()
 
-        return workers
+        return Shared(workers)
 
     return make
 

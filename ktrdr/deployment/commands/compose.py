@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from ktrdr.deployment.commands.script import words
+from ktrdr.deployment.commands.script import quote, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,8 @@ class Compose:
     Attributes:
         project: Its name.
         directory: What relative paths in the compose file start from.
-        files: Where compose file and settings are, which is elsewhere while they are staged.
+        files: Where compose file and settings are, which is elsewhere while they are staged; as a
+            word of the shell, which may name a variable.
         file: The compose file's name.
         env_file: The name of the file with its settings.
         profiles: The profiles that are chosen.
@@ -31,7 +32,7 @@ class Compose:
     overrides: tuple[str, ...] = ()
 
     def at(self, files: str) -> Compose:
-        """The same project, described by the files in another directory."""
+        """The same project, described by the files in another directory: a word of the shell."""
         return replace(self, files=files)
 
     def pull(self, services: Iterable[str] = (), *, policy: str) -> str:
@@ -71,11 +72,14 @@ class Compose:
 
     def _call(self, *arguments: str, profiles: tuple[str, ...] | None = None) -> str:
         chosen = self.profiles if profiles is None else profiles
-        return words(
-            *("docker", "compose", "-p", self.project),
-            *("--project-directory", self.directory),
-            *(w for file in (self.file, *self.overrides) for w in ("-f", f"{self.files}/{file}")),
-            *("--env-file", f"{self.files}/{self.env_file}"),
-            *(word for profile in chosen for word in ("--profile", profile)),
-            *arguments,
+        project = ("-p", self.project, "--project-directory", self.directory)
+        described = [f"-f {self.files}/{quote(file)}" for file in (self.file, *self.overrides)]
+        profiles_chosen = (word for profile in chosen for word in ("--profile", profile))
+        return " ".join(
+            [
+                words("docker", "compose", *project),
+                *described,
+                f"--env-file {self.files}/{quote(self.env_file)}",
+                words(*profiles_chosen, *arguments),
+            ]
         )

@@ -40,11 +40,21 @@ def containers(project: str) -> str:
     """Prints one JSON object for each container of a project, also for those that are stopped."""
     listing = words("docker", "ps", "--all", "--quiet", "--no-trunc", *of_project(project))
     # A container may vanish between the two commands: the others are shown all the same.
-    return (
-        f"containers=$({listing})\n"
-        f'[ -z "$containers" ] || {words("docker", "inspect", "--format", _CONTAINER)} '
-        "$containers 2>/dev/null || :"
-    )
+    inspect = f"{words('docker', 'inspect', '--format', _CONTAINER)} $containers 2>/dev/null"
+    return f"""containers=$({listing})
+found=
+[ -z "$containers" ] || found=$({inspect}) || :
+[ -z "$found" ] || printf '%s\\n' "$found\""""
+
+
+def where_there(services: Iterable[str], command: str) -> str:
+    """Runs a command only where `containers`, before it, has shown a container of a service.
+
+    To start Docker's program for nothing takes as long as the shell needs for all the rest.
+    """
+    labels = (f'"com.docker.compose.service":"{service}"' for service in services)
+    patterns = "|".join(f"*{quote(label)}*" for label in labels)
+    return f'case "$found" in\n{patterns})\n{command}\n;;\nesac'
 
 
 def pin(project: str, reference: str, digest: str) -> str:

@@ -9,15 +9,20 @@ from ktrdr.deployment.commands.script import quote, words
 # The user that the image's programs run as.
 CONTAINER_UID: Final = 10001
 # What the scripts of a deploy call besides Docker; a Debian or Ubuntu has all of them.
-PROGRAMS: Final = ("awk", "base64", "cmp", "flock", "tar")
+PROGRAMS: Final = ("awk", "base64", "cmp", "flock", "sha256sum", "tar")
 _STALE_AFTER_S: Final = 5
 
 _FACTS: Final = """fact() {{ printf '%s=%s\\n' "$1" "$2"; }}
-free() {{ df -Pk "$1" 2>/dev/null | {{ read -r _; read -r _ _ _ free _; echo "$free"; }}; }}
 workdir={workdir}
 shared={shared}
+data=
+user=$(id) || :
+user=${{user%% *}}
+uid=${{user#uid=}}
+uid=${{uid%%(*}}
+user=${{user#*(}}
 fact clock "$(date +%s)"
-fact user "$(id -un)"
+fact user "${{user%)}}"
 fact lacks "$(for program in {programs}; do
 command -v "$program" >/dev/null || printf '%s ' "$program"
 done)"
@@ -30,7 +35,7 @@ case "$facts" in
 fact docker "${{facts%% *}}"
 facts=${{facts#* }}
 fact compose "${{facts%% *}}"
-fact docker_free_kb "$(free "${{facts#* }}")"
+data=${{facts#* }}
 ;;
 *)
 case "$facts" in
@@ -45,33 +50,38 @@ existing=$workdir
 while [ ! -e "$existing" ]; do existing=$(dirname "$existing"); done
 if [ ! -d "$existing" ]; then
 fact workdir not-a-directory
-elif probe=$(mktemp "$existing/.ktrdr-XXXXXX" 2>/dev/null); then
-rm -f "$probe"
+elif [ -w "$existing" ]; then
 fact workdir writable
 else
 fact workdir not-writable
 fi
-fact workdir_free_kb "$(free "$existing")"
-# The containers write there as a user of their own, whom root can try to be.
-writes() {{
-if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
-probe=$(setpriv --reuid {uid} --regid {uid} --clear-groups \\
-mktemp "$shared/.ktrdr-XXXXXX" 2>/dev/null) && rm -f "$probe"
-else
-[ -w "$shared" ] || [ "$(stat -c %u "$shared")" = {uid} ]
-fi
+set -- "$existing"
+[ ! -e "$data" ] || set -- "$data" "$existing"
+df -Pk "$@" 2>/dev/null | {{
+read -r _ || :
+[ "$#" = 1 ] || {{ read -r _ _ _ free _ && fact docker_free_kb "$free"; }} || :
+read -r _ _ _ free _ && fact workdir_free_kb "$free" || :
 }}
-look=stat
-! command -v timeout >/dev/null || look='timeout -s KILL {stale_after_s} stat'
+look=
+! command -v timeout >/dev/null || look='timeout -s KILL {stale_after_s}'
 code=0
-$look "$shared" >/dev/null 2>&1 || code=$?
+# The containers write there as a user of their own, whom root can try to be.
+if [ "$uid" = 0 ] && command -v setpriv >/dev/null; then
+probe=$($look setpriv --reuid {uid} --regid {uid} --clear-groups \\
+mktemp "$shared/.ktrdr-XXXXXX" 2>/dev/null) || code=$?
+[ -z "$probe" ] || rm -f "$probe"
+else
+$look test -w "$shared" 2>/dev/null || code=$?
+fi
 if [ "$code" -gt 128 ]; then
 fact shared stale
 elif [ ! -d "$shared" ]; then
 fact shared missing
 elif {unmounted}; then
 fact shared not-mounted
-elif writes; then
+elif [ "$code" = 0 ]; then
+fact shared writable
+elif [ "$uid" != 0 ] && [ "$(stat -c %u "$shared")" = {uid} ]; then
 fact shared writable
 else
 fact shared not-writable

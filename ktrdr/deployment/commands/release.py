@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import tarfile
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,10 @@ from typing import Final
 from ktrdr.deployment.commands.script import quote, words
 
 _STAGING: Final = ".ktrdr-staging"
+# Where the release's files are, for what comes behind `stage` in the same script.
+STAGED: Final = '"$release"'
+# No file has this for a digest.
+_END: Final = "-- end of digests --"
 
 
 def staging(workdir: str) -> str:
@@ -31,21 +36,35 @@ def archive(files: Mapping[str, bytes]) -> bytes:
     return gzip.compress(buffer.getvalue(), mtime=0)
 
 
-def stage(workdir: str) -> str:
-    """Unpacks the script's payload beside the files in place.
+def stage(workdir: str, files: Mapping[str, bytes]) -> str:
+    """Unpacks the script's payload beside the files in place, if any of those is another.
 
-    Unless `report_and_keep` finds a difference, the directory goes when the script ends.
+    From then on `STAGED` is where the release's files are. What is unpacked goes when the script
+    ends, unless `report_and_keep` comes to its end before.
+
+    Args:
+        workdir: Where the files in place are.
+        files: The files of the release, which are the payload.
     """
-    place = staging(workdir)
+    place = quote(staging(workdir))
+    digests = [f"{hashlib.sha256(files[path]).hexdigest()}  {path}" for path in sorted(files)]
+    check = f"(cd {quote(workdir)} && exec sha256sum -c) >/dev/null 2>&1 <<'{_END}'"
     return "\n".join(
         [
             "umask 022",
+            f"[ ! -e {place} ] || {discard(workdir)}",
+            f"release={quote(workdir)}",
+            f"if ! {check}",
+            *digests,
+            _END,
+            "then",
+            f"release={place}",
             # Without a trap of its own for it, dash leaves out the one for EXIT at a signal.
             "trap 'exit 143' TERM",
             f"trap {quote(discard(workdir))} EXIT",
-            f"[ ! -e {quote(place)} ] || {discard(workdir)}",
-            words("mkdir", "-p", place),
-            f"payload | {words('tar', '-xzf', '-', '-C', place)}",
+            f"mkdir -p {place}",
+            f"payload | tar -xzf - -C {place}",
+            "fi",
         ]
     )
 
@@ -67,12 +86,13 @@ def report_and_keep(workdir: str, files: Iterable[str], below: str = "") -> str:
     """
     changed = _each_differing(workdir, files, 'echo "+ $file"')
     leftovers = _each_leftover(workdir, files, below, 'echo "- $file"')
-    looking = "\n".join(["differing() {", changed, *leftovers, "}", "changes=$(differing)"])
+    staged = [f"if [ -d {quote(staging(workdir))} ]; then", changed, "fi"]
+    looking = "\n".join(["differing() {", *staged, *leftovers, "}", "changes=$(differing)"])
     return f'{looking}\n[ -z "$changes" ] || {{ printf "%s\\n" "$changes"; trap - EXIT; }}'
 
 
 def place(workdir: str, files: Iterable[str], below: str = "") -> str:
-    """Moves what differs into place, file by file, and removes leftovers; if anything is staged.
+    """Moves what is staged and differs into place, file by file, and removes leftovers.
 
     Each file changes at once, and directories stay what they are: containers have them mounted,
     and would go on seeing one that was replaced.
@@ -82,13 +102,9 @@ def place(workdir: str, files: Iterable[str], below: str = "") -> str:
         f'mv -f {quote(staging(workdir))}/"$file" {quote(workdir)}/"$file"'
     )
     remove = f'rm -f {quote(workdir)}/"$file"'
-    steps = [
-        "umask 022",
-        _each_differing(workdir, files, move),
-        *_each_leftover(workdir, files, below, remove),
-        discard(workdir),
-    ]
-    return "\n".join([f"if [ -d {quote(staging(workdir))} ]; then", *steps, "fi"])
+    moving = ["umask 022", _each_differing(workdir, files, move), discard(workdir)]
+    staged = [f"if [ -d {quote(staging(workdir))} ]; then", *moving, "fi"]
+    return "\n".join([*staged, *_each_leftover(workdir, files, below, remove)])
 
 
 def _each_differing(workdir: str, files: Iterable[str], command: str) -> str:

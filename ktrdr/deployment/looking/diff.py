@@ -13,7 +13,7 @@ from ktrdr.deployment.commands import release as archives
 from ktrdr.deployment.commands.compose import Compose
 from ktrdr.deployment.commands.difference import Handed
 from ktrdr.deployment.commands.rotation import CARRIED_OVER
-from ktrdr.deployment.commands.script import Script, render
+from ktrdr.deployment.commands.script import Script, quote, render
 from ktrdr.deployment.commands.sections import section
 from ktrdr.deployment.findings import compare, difference, faults
 from ktrdr.deployment.findings.compare import Action, Comparison, ServiceChange
@@ -89,14 +89,15 @@ class Differ:
         if self.values:
             body += [section("unchanged"), kept]
         if plan.surplus:
-            body += [section("answers"), docker.answers(site.project, plan.surplus)]
+            asking = docker.answers(site.project, plan.surplus)
+            body += [section("answers"), docker.where_there(plan.surplus, asking)]
         names = (*site.secrets, REGISTRY_LOGIN) if self.values else ()
         archive = archives.archive(plan.release.files)
         return Script("\n".join(body), site.settings, names, archive)
 
     def _compose(self, plan: Plan) -> Compose:
         # With all profiles: the hash of a service does not depend on the others.
-        staged = plan.builder.project.at(commands.staging(self.mark))
+        staged = plan.builder.project.at(quote(commands.staging(self.mark)))
         return replace(staged, profiles=("*",))
 
     def _registry(self, plan: Plan) -> list[str]:

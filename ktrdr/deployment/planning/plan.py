@@ -8,6 +8,7 @@ from datetime import datetime
 
 from ktrdr.deployment.commands.compose import Compose
 from ktrdr.deployment.commands.lock import RECOVERY
+from ktrdr.deployment.commands.script import quote
 from ktrdr.deployment.host.history import ALL, Entry, Kind
 from ktrdr.deployment.host.lock import Owner
 from ktrdr.deployment.inventory import site as sites
@@ -141,7 +142,7 @@ def make(inventory: Inventory, request: Request, release: Release, stamp: Stamp)
     project = Compose(
         project=site.project,
         directory=site.workdir,
-        files=site.workdir,
+        files=quote(site.workdir),
         file=compose_file(request.target),
         env_file=env_file(request.target),
         profiles=profiles,

@@ -12,7 +12,6 @@ There are six, and nothing changes before the fourth:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -162,7 +161,7 @@ class StepBuilder:
         workdir = self.site.workdir
         body = [
             section("stage"),
-            files.stage(workdir),
+            files.stage(workdir, self.release.files),
             section("pull"),
             *(docker.pin(self.site.project, *pin) for pin in self.pinned),
             *self._pulls(),
@@ -176,7 +175,8 @@ class StepBuilder:
             section("history"),
             history.read(workdir, last=_REMEMBERED),
             # The others' health checks, which Docker makes anyway, have printed what they say.
-            *self._look(self.surplus),
+            *self._look(),
+            *self._answers_of_surplus(),
         ]
         script = Script(
             "\n".join(body),
@@ -211,16 +211,21 @@ class StepBuilder:
         return self._step(StepKind.APPLY, "apply", script, _APPLY_TIMEOUT_S, undo=undo)
 
     def _verify(self) -> Step:
-        script = Script("\n".join(self._look(self._ours())))
+        body = [*self._look(), section("answers"), docker.answers(self.site.project, self._ours())]
+        script = Script("\n".join(body))
         return self._step(StepKind.VERIFY, "wait until healthy", script, _VERIFY_TIMEOUT_S)
 
-    def _look(self, asked: Sequence[str]) -> list[str]:
-        """What the health gate judges by; ``asked`` are the services that say what they do."""
+    def _look(self) -> list[str]:
+        """What the health gate judges by, beside what the services say."""
         project = self.site.project
-        body = [section("clock"), host.clock(), section("containers"), docker.containers(project)]
-        if asked:
-            body += [section("answers"), docker.answers(project, asked)]
-        return body
+        return [section("clock"), host.clock(), section("containers"), docker.containers(project)]
+
+    def _answers_of_surplus(self) -> list[str]:
+        """What is lost with those that are to be stopped, if any of them is there."""
+        if not self.surplus:
+            return []
+        asking = docker.answers(self.site.project, self.surplus)
+        return [section("answers"), docker.where_there(self.surplus, asking)]
 
     def _ours(self) -> list[str]:
         return [service.name for service in self.wanted if service.says_version]
@@ -261,7 +266,7 @@ class StepBuilder:
         return Handover(self.site, self.project, names, self.service is None, image)
 
     def _staged(self) -> Compose:
-        return self.project.at(files.staging(self.site.workdir))
+        return self.project.at(files.STAGED)
 
     def _swept(self) -> str:
         """Where files that are no part of the release are removed."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import getpass
 import io
 import subprocess
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from ktrdr.deployment.commands import delivery, docker, host
 from ktrdr.deployment.commands import release as files
 from ktrdr.deployment.commands.compose import Compose
+from ktrdr.deployment.commands.script import Script, quote, render
 
 CORE = Compose(
     project="ktrdr-core",
@@ -53,9 +57,9 @@ def test_a_single_service_leaves_others_alone_unless_what_it_needs_does_not_run(
 
 
 def test_staged_files_are_read_from_where_they_are_and_mean_the_same_directory() -> None:
-    staged = CORE.at("/opt/ktrdr-core/.staging").hashes()
+    staged = CORE.at('"$release"').hashes()
     assert "--project-directory /opt/ktrdr-core " in staged
-    assert "-f /opt/ktrdr-core/.staging/docker-compose.core.yml" in staged
+    assert '-f "$release"/docker-compose.core.yml --env-file "$release"/.env.core ' in staged
 
 
 def test_profiles_come_before_the_command() -> None:
@@ -64,7 +68,7 @@ def test_profiles_come_before_the_command() -> None:
 
 
 def test_a_path_with_spaces_and_quotes_stays_one_word() -> None:
-    odd = Compose("p", "/o'dd path", "/o'dd path", "f.yml", ".env")
+    odd = Compose("p", "/o'dd path", quote("/o'dd path"), "f.yml", ".env")
     ran = sh(odd.up().replace("docker compose", "printf '%s\\n'"))
     assert "/o'dd path/f.yml" in ran.stdout.splitlines()
 
@@ -122,6 +126,60 @@ def test_files_move_into_place_one_by_one_and_leftovers_go(tmp_path: Path) -> No
     assert sh(files.report_and_keep(str(workdir), release, "monitoring/")).stdout == ""
 
 
+def staged(workdir: Path, release: dict[str, bytes]) -> subprocess.CompletedProcess[str]:
+    """What a fetch does with the files: where they are, and which are to change."""
+    body = [files.stage(str(workdir), release), f"echo {files.STAGED}"]
+    body.append(files.report_and_keep(str(workdir), release, "monitoring/"))
+    script = render(Script("\n".join(body), payload=files.archive(release)), {})
+    return subprocess.run(["sh", "-c", script.reveal()], capture_output=True, text=True)
+
+
+def test_a_release_that_is_in_place_is_not_unpacked(tmp_path: Path) -> None:
+    workdir = tmp_path / "it's work"
+    release = {"a.yml": b"new", "monitoring/b.yml": b"1"}
+    first = staged(workdir, release)
+    assert first.returncode == 0, first.stderr
+    place = files.staging(str(workdir))
+    assert first.stdout.splitlines()[:3] == [place, "+ a.yml", "+ monitoring/b.yml"]
+    assert sh(files.place(str(workdir), release, "monitoring/")).returncode == 0
+    # As if nothing could be unpacked.
+    in_place = render(
+        Script(f"{files.stage(str(workdir), release)}\necho {files.STAGED}"), {}
+    ).reveal()
+    assert sh(in_place).stdout.splitlines()[0] == str(workdir)
+    (workdir / "a.yml").write_text("by hand")
+    again = staged(workdir, release)
+    assert again.stdout.splitlines()[:2] == [place, "+ a.yml"], again.stderr
+
+
+def test_what_is_left_over_goes_where_all_files_are_in_place(tmp_path: Path) -> None:
+    release = {"a.yml": b"new", "monitoring/b.yml": b"1"}
+    for name, text in {**release, "monitoring/gone.yml": b"x"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(text)
+    found = staged(tmp_path, release)
+    assert found.stdout.splitlines()[:2] == [str(tmp_path), "- monitoring/gone.yml"]
+    assert sh(files.place(str(tmp_path), release, "monitoring/")).returncode == 0
+    assert not (tmp_path / "monitoring/gone.yml").exists()
+    assert (tmp_path / "monitoring/b.yml").exists()
+
+
+def test_what_an_interrupted_deploy_has_staged_is_no_part_of_the_next(tmp_path: Path) -> None:
+    release = {"a.yml": b"new"}
+    stage(tmp_path, {"a.yml": b"half", "old.yml": b"x"})
+    (tmp_path / "a.yml").write_text("new")
+    assert staged(tmp_path, release).stdout.splitlines()[0] == str(tmp_path)
+    assert not Path(files.staging(str(tmp_path))).exists()
+
+
+@pytest.mark.parametrize(("there", "asked"), [("b", True), ("b-2", False), ("", False)])
+def test_services_are_asked_only_where_one_of_them_is_there(there: str, asked: bool) -> None:
+    labels = f'{{"x":"1","com.docker.compose.service":"{there}"}}'
+    shown = f"found={quote(labels) if there else ''}"
+    said = sh(f"{shown}\n{docker.where_there(['a', 'b'], 'echo asked')}").stdout
+    assert ("asked" in said) == asked
+
+
 def test_a_host_is_asked_for_all_facts_at_once(tmp_path: Path) -> None:
     script = host.facts(str(tmp_path / "new/work dir"), str(tmp_path), shared_is_mounted=False)
     facts = dict(line.partition("=")[::2] for line in sh(script).stdout.splitlines())
@@ -129,6 +187,7 @@ def test_a_host_is_asked_for_all_facts_at_once(tmp_path: Path) -> None:
     assert facts["shared"] in ("writable", "not-writable")
     assert int(facts["clock"]) > 1_700_000_000
     assert int(facts["workdir_free_kb"]) > 0
+    assert facts["user"] == getpass.getuser()
     assert not (tmp_path / "new").exists(), "looking changes nothing"
 
 
