@@ -100,15 +100,18 @@ ktrdr_done $?
 """
 
 
-def opening(mark: str, *, tick_s: int = _TICK_S, grace_s: int = GRACE_S) -> bytes:
+def opening(
+    mark: str, *, tick_s: int = _TICK_S, ticks: int = _TICKS, grace_s: int = GRACE_S
+) -> bytes:
     """What the shell is told first; it answers with the mark.
 
     Args:
         mark: A word that no output holds.
-        tick_s: A ninth of the silence after which all is ended (s).
+        tick_s: How often the guard looks (s).
+        ticks: After so many looks without a line in between, all is ended.
         grace_s: How long what is ended has before it is killed (s).
     """
-    text = _OPENING.format(mark=mark, grace_s=grace_s, tick_s=tick_s, ticks=_TICKS)
+    text = _OPENING.format(mark=mark, grace_s=grace_s, tick_s=tick_s, ticks=ticks)
     return text.encode()
 
 

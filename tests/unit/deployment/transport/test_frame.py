@@ -194,7 +194,7 @@ def test_an_idle_shell_ends_with_its_input(shell) -> None:
 
 @pytest.mark.parametrize("busy", [True, False])
 def test_silence_ends_everything(shell, busy: bool) -> None:
-    peer = shell(tick_s=1, grace_s=1)
+    peer = shell(tick_s=1, ticks=2, grace_s=1)
     if busy:
         peer.send(apart("trap '' TERM; sleep 300; sleep 300"))
     assert peer.process.wait(25)
@@ -202,10 +202,10 @@ def test_silence_ends_everything(shell, busy: bool) -> None:
 
 
 def test_whoever_beats_is_waited_for(shell) -> None:
-    peer = shell(tick_s=1, grace_s=1)
-    peer.send(apart("sleep 12; echo done"))
-    for _ in range(4):
-        time.sleep(3)
+    peer = shell(tick_s=1, ticks=3, grace_s=1)
+    peer.send(apart("sleep 5; echo done"))
+    for _ in range(5):
+        time.sleep(1)
         peer.send(BEAT)
     assert peer.answer() == (0, b"done\n", b"")
 
