@@ -48,9 +48,11 @@ esac
 fi
 existing=$workdir
 while [ ! -e "$existing" ]; do existing=$(dirname "$existing"); done
+probe="$existing/.ktrdr-$$"
 if [ ! -d "$existing" ]; then
 fact workdir not-a-directory
-elif [ -w "$existing" ]; then
+elif (set -C; : >"$probe") 2>/dev/null; then
+rm -f "$probe"
 fact workdir writable
 else
 fact workdir not-writable

@@ -199,6 +199,14 @@ def test_a_file_in_the_place_of_a_directory_is_seen(tmp_path: Path) -> None:
     assert "shared=missing" in said
 
 
+def test_a_directory_is_writable_only_where_a_file_can_be_made(tmp_path: Path) -> None:
+    said = sh(host.facts("/proc/ktrdr", str(tmp_path), shared_is_mounted=False)).stdout
+    assert "workdir=not-writable" in said, "root has the right to, and cannot all the same"
+    host_itself = host.facts(str(tmp_path), str(tmp_path), shared_is_mounted=False)
+    assert "workdir=writable" in sh(host_itself).stdout
+    assert list(tmp_path.iterdir()) == [], "the probe is gone"
+
+
 def test_an_empty_directory_of_the_hosts_own_disk_is_no_mount(tmp_path: Path) -> None:
     on_root = Path("/").stat().st_dev == tmp_path.stat().st_dev
     said = sh(host.facts("/tmp", str(tmp_path), shared_is_mounted=True)).stdout
