@@ -70,7 +70,7 @@ bench-runtime: setup ## measure queue, throughput, a thousand workers, a full ta
 	@$(BIN)/python -m benchmarks.runtime $(if $(JSON),--json $(JSON)) $(if $(ONLY),--only $(ONLY))
 
 bench-deploy: setup ## measure deploys beside plain ssh, pyinfra and Ansible, in the lab; exit 1 when a goal is missed
-	@scripts/apt-need openssh-server jq
+	@scripts/apt-need openssh-server jq gcc libc6-dev
 	@$(BIN)/python -m benchmarks.deploy $(if $(JSON),--json $(JSON)) $(if $(ONLY),--only $(ONLY))
 
 bench-data: setup ## measure importing and reading a million bars; ROWS=N for another number

@@ -43,7 +43,12 @@ def console(*, err: bool = False) -> Console:
     stream: TextIO = sys.stderr if err else sys.stdout
     width = None if stream.isatty() else PIPE_WIDTH
     return Console(
-        file=stream, width=width, highlight=False, no_color=bool(os.environ.get("NO_COLOR")) or None
+        file=stream,
+        width=width,
+        highlight=False,
+        # Else a name such as ":bug:" would be a picture, and the table of all pictures be loaded.
+        emoji=False,
+        no_color=bool(os.environ.get("NO_COLOR")) or None,
     )
 
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from ktrdr.deployment.commands.script import quote, words
@@ -25,14 +26,20 @@ def staging(workdir: str) -> str:
 
 def archive(files: Mapping[str, bytes]) -> bytes:
     """The files as a compressed tar; the same bytes for the same files."""
+    return _packed(tuple(sorted(files.items())))
+
+
+@lru_cache(maxsize=8)
+def _packed(files: tuple[tuple[str, bytes], ...]) -> bytes:
+    # Fifty worker nodes are sent the same.
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for path in sorted(files):
+        for path, content in files:
             member = tarfile.TarInfo(path)
-            member.size = len(files[path])
+            member.size = len(content)
             # Prometheus and Grafana read them as users of their own.
             member.mode = 0o644
-            tar.addfile(member, io.BytesIO(files[path]))
+            tar.addfile(member, io.BytesIO(content))
     return gzip.compress(buffer.getvalue(), mtime=0)
 
 
