@@ -124,5 +124,9 @@ def _node(node: Node) -> Iterator[str]:
 
 def _yaml(text: str) -> str:
     """One line of text as YAML reads it back, in quotes where it needs them."""
-    written: str = yaml.safe_dump(text, width=_NO_QUOTES_NEEDED, allow_unicode=True)
+    # Rare line breaks (U+0085, U+2028) are read back as spaces but for this style.
+    style = None if text.splitlines() == [text] else '"'
+    written: str = yaml.safe_dump(
+        text, default_style=style, width=_NO_QUOTES_NEEDED, allow_unicode=True
+    )
     return written.removesuffix("...\n").removesuffix("\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ktrdr.deployment.inventory.file import parse
@@ -63,6 +63,7 @@ lines = st.text(st.characters(exclude_characters="\n"), min_size=1, max_size=20)
 names = lines | st.sampled_from(["B", "N", "1", "no", "null", "1.5", "0x1", "~", "2026-11-24"])
 
 
+@example(domain="d", host="h", user="u\u2028v", vault="v\x85", nodes=[])
 @given(
     domain=names,
     host=names,
