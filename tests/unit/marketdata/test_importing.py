@@ -397,8 +397,8 @@ def most_memory(rows: int, root: Path) -> int:
 
 
 def test_the_memory_of_an_import_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    most_memory(10_000, tmp_path)
-    small, large = most_memory(10_000, tmp_path), most_memory(60_000, tmp_path)
+    most_memory(5_000, tmp_path)
+    small, large = most_memory(5_000, tmp_path), most_memory(25_000, tmp_path)
     assert large < 1.1 * small
 
 
