@@ -1,4 +1,4 @@
-"""Command lines of Docker that look: at containers, images, logs, and at what a service says."""
+"""Command lines of Docker: they look at containers, images, logs, and at what a service says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable
 from typing import Final
 
-from ktrdr.deployment.commands import lock
 from ktrdr.deployment.commands.script import quote, words
 
 # One JSON object a container. Not its configuration as a whole: that holds the environment.
@@ -17,13 +16,6 @@ _CONTAINER: Final = (
 )
 _SERVICE: Final = '{{.ID}} {{.Label "com.docker.compose.service"}}'
 _IMAGE: Final = '{"id":{{json .Id}},"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}}}'
-
-# Twelve characters of an id and an underscore stand before the name.
-_HALF_DONE: Final = "[0-9a-f]" * 12 + "_*"
-
-_NOT_RUNNING: Final = ("--filter", "status=exited", "--filter", "status=created")
-# So many looks a second apart without anything to start.
-_CALM_LOOKS: Final = 3
 
 # Asks the server in its own container, which is reached there whatever the host publishes, and
 # needs no program of the host. HTTP/1.0, so that the answer ends with the connection.
@@ -124,34 +116,6 @@ def answers(project: str, services: Iterable[str]) -> str:
     )
 
 
-def finish_recreation(project: str, *, start: bool = True) -> str:
-    """Ends what an interrupted Compose has left half done.
-
-    To recreate a container, Compose makes the new one under the name ``OLDID_NAME``, stops and
-    removes the old one, and renames the new one. Interrupted in between, it leaves a service
-    stopped, and stumbles over its own leftover the next time. So where both are there, the new one
-    goes and the old one is started; where the old one is gone, the new one takes its place.
-
-    Args:
-        project: The Compose project.
-        start: Whether what is left of the two is started, too.
-    """
-    started = '\ndocker start "$final"' if start else ""
-    names = words("docker", "ps", "--all", "--format", "{{.Names}}", *of_project(project))
-    return f"""for name in $({names}); do
-case "$name" in
-{_HALF_DONE})
-final=${{name#*_}}
-if docker inspect "$final" >/dev/null 2>&1; then
-docker rm --force "$name"
-else
-docker rename "$name" "$final"
-fi{started}
-;;
-esac
-done"""
-
-
 def each(verb: str, containers: Iterable[str]) -> str:
     """Lets Docker do something with containers, all at the same time.
 
@@ -169,79 +133,6 @@ for pid in $pids; do
 wait "$pid" || code=$?
 done
 if [ "$code" != 0 ]; then exit "$code"; fi"""
-
-
-def _resting(workdir: str) -> str:
-    """The file with the containers that were stopped before anything was changed."""
-    return f"{workdir}/{lock.RECORDS}/stopped"
-
-
-def recovery(workdir: str, project: str) -> str:
-    """Defines ``recover SECONDS``: whatever of a project was stopped half-way runs again.
-
-    What was stopped before that, as `recover_when_ended` has noted it under the present lock, stays
-    so. It goes on until all others have run for some moments on end, since one that was told to
-    stop may do so only at the end of its grace, and until Docker answers, if it is away. Fails when
-    the time is up before.
-    """
-    noted, file = quote(_resting(workdir)), quote(lock.path(workdir))
-    stopped = words("docker", "ps", "--all", "--quiet", *of_project(project), *_NOT_RUNNING)
-    return f"""resting=
-[ ! {noted} -nt {file} ] || resting=$(cat {noted}) || :
-finish() {{
-{finish_recreation(project, start=False)}
-}}
-recover() {{
-end=$(($(date +%s) + $1))
-calm=0
-while [ "$(date +%s)" -lt "$end" ]; do
-if ( set -e; finish ) >/dev/null 2>&1 && stopped=$({stopped} 2>/dev/null); then
-idle=
-for one in $stopped; do
-printf '%s\\n' "$resting" | grep -qxF "$one" || idle="$idle $one"
-done
-if [ -z "$idle" ]; then
-calm=$((calm + 1))
-[ "$calm" -lt {_CALM_LOOKS} ] || return 0
-else
-calm=0
-docker start $idle >/dev/null 2>&1 || :
-fi
-fi
-sleep 1
-done
-return 1
-}}"""
-
-
-def recover_when_ended(workdir: str, project: str, note: str) -> str:
-    """Makes a script that is ended in mid-work see to it that the services run again.
-
-    Nobody may be left to do so: the operator's machine may be gone. So a process of its own does
-    it, which outlives the connection, takes the host's lock when it becomes free, and ends by
-    itself. What was stopped on purpose before is noted, so that it stays so; once for all that is
-    done under one lock, since what the first script has stopped was not.
-
-    Args:
-        workdir: The work directory.
-        project: The Compose project.
-        note: What the lock says meanwhile.
-    """
-    file, resting = quote(lock.path(workdir)), quote(_resting(workdir))
-    # One that was made and never started is left of something else that was cut off.
-    ended = ("--filter", "status=exited")
-    note_resting = words("docker", "ps", "--all", "--quiet", *of_project(project), *ended)
-    body = f"""exec 9>>{file}
-flock 9
-{recovery(workdir, project)}
-printf '%s %s\\n' "$$" {quote(note)} >{file}
-recover {lock.RECOVERY_S}"""
-    quiet = "</dev/null >/dev/null 2>&1 3<&- 4>&-"
-    return (
-        f"[ {resting} -nt {file} ] || {note_resting} >{resting} || :\n"
-        f"afterwards() {{\nsetsid sh -c {quote(body)} {quiet} &\n}}\n"
-        "trap 'afterwards; exit 143' TERM INT HUP"
-    )
 
 
 def logs(containers: Iterable[str], *, lines: int) -> str:

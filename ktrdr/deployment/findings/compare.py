@@ -137,6 +137,8 @@ def _change(
         return ServiceChange(service.name, Action.RECREATED, "its tag has another image now")
     if container.config_hash != hashes.get(service.name):
         return ServiceChange(service.name, Action.RECREATED, CONFIGURATION_CHANGED)
+    if container.is_unstartable:
+        return ServiceChange(service.name, Action.RECREATED, "could not be started")
     if not container.is_running:
         return ServiceChange(service.name, Action.STARTED, f"is {container.status}")
     return ServiceChange(service.name, Action.UNCHANGED)

@@ -36,6 +36,13 @@ _DISK_FULL: Final = _Fault(
     "the disk of {host} is full",
     "Free space on the host, for example with `docker image prune --all`.",
 )
+# All that dash says of a failed write.
+_UNWRITABLE: Final = _Fault(
+    r"\bI/O error|Input/output error",
+    HostNotReady,
+    "a disk of {host} cannot be written to: it is full or broken",
+    "Look at `df -h` and `dmesg` on the host, and run the command again.",
+)
 _DOCKER_AWAY: Final = _Fault(
     r"Cannot connect to the Docker daemon|failed to connect to the docker API",
     HostNotReady,
@@ -69,6 +76,7 @@ _PULLING: Final = (
 )
 _APPLYING: Final = (
     _DISK_FULL,
+    _UNWRITABLE,
     _Fault(
         r"port is already allocated|address already in use",
         HostNotReady,

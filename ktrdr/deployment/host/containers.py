@@ -35,6 +35,7 @@ class Container:
         needs: The services that it depends on, as Compose noted them.
         created_at: When it was made.
         said: What it said of itself when its health was checked last, if it was well.
+        start_error: Why Docker could not start it last, if it could not.
     """
 
     service: str
@@ -51,6 +52,7 @@ class Container:
     needs: tuple[str, ...] = ()
     created_at: datetime = _NEVER
     said: Mapping[str, Any] | None = None
+    start_error: str = ""
 
     @property
     def short_id(self) -> str:
@@ -61,6 +63,11 @@ class Container:
     def is_running(self) -> bool:
         """Whether its program runs."""
         return self.status == "running"
+
+    @property
+    def is_unstartable(self) -> bool:
+        """Whether it never ran, or could not be started last: such a one is made anew."""
+        return self.status == "created" or (self.status == "exited" and bool(self.start_error))
 
     @property
     def state(self) -> str:
@@ -159,6 +166,7 @@ def _container(entry: Mapping[str, Any]) -> Container:
         needs=_needs(labels.get(_NEEDS, "")),
         created_at=_time(entry.get("created") or ""),
         said=_object(last) if health.get("Status") == "healthy" else None,
+        start_error=str(state.get("Error") or ""),
     )
 
 

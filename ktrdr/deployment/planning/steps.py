@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from ktrdr.deployment.commands import delivery, docker, history, host, lock
+from ktrdr.deployment.commands import delivery, docker, history, host, lock, recovery
 from ktrdr.deployment.commands import release as files
 from ktrdr.deployment.commands.compose import Compose
 from ktrdr.deployment.commands.script import Script
@@ -192,22 +192,22 @@ class StepBuilder:
         needs = [service.name for service in self.needed]
         up = self.project.up(self.service, dependencies=needs)
         project, workdir = self.site.project, self.site.workdir
-        finish = docker.finish_recreation(project)
+        secrets = (*self.site.secrets, *self.site.derived)
         body = [
             lock.require(workdir, self.note),
             history.append(workdir, self.entry.begun()),
-            docker.recover_when_ended(workdir, project, self.recovery_note),
+            recovery.when_ended(workdir, project, self.recovery_note, secrets=secrets),
             files.place(workdir, self.release.files, self._swept()),
-            finish,
+            recovery.finish_recreation(project),
+            recovery.remove_unstartable(project, [*(s.name for s in self.wanted), *needs]),
             *self.handover.before_up(),
             up,
             *self.handover.after_up(),
         ]
         if self.surplus:
             body.append(self.project.remove(self.surplus))
-        secrets = (*self.site.secrets, *self.site.derived)
         script = Script("\n".join(body), self.site.settings, secrets)
-        undo = Script(f"{docker.recovery(workdir, project)}\nrecover {UNDO_TIMEOUT_S - 5:.0f}")
+        undo = Script(f"{recovery.defined(workdir, project)}\nrecover {UNDO_TIMEOUT_S - 5:.0f}")
         return self._step(StepKind.APPLY, "apply", script, _APPLY_TIMEOUT_S, undo=undo)
 
     def _verify(self) -> Step:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.commands import history as records
 from ktrdr.deployment.commands import lock as locking
-from ktrdr.deployment.commands import sections
+from ktrdr.deployment.commands import recovery, sections
 from ktrdr.deployment.commands.script import Script
 from ktrdr.deployment.findings import compare, faults, preflight
 from ktrdr.deployment.findings.compare import Action, Comparison
@@ -38,6 +38,9 @@ from ktrdr.errors import (
     Locked,
 )
 from ktrdr.secret import Secret
+
+_DOCKER_RETURNS_S: Final = 60
+_DOCKER_LOOK_S: Final = 20.0
 
 
 class Replan(Protocol):
@@ -281,11 +284,13 @@ class Runner:
             self._gate.warn("the last good release is this very one: what failed stays in place")
             return None
         self.observe(events.Restoring(good, error.message))
-        return self._put_back(good)
+        return self._put_back(good, error)
 
-    def _put_back(self, good: Entry) -> Entry:
+    def _put_back(self, good: Entry, error: KtrdrError) -> Entry:
         assert self.replan is not None  # noqa: S101  # `_restore` has looked
         try:
+            if isinstance(error, HostNotReady):
+                self._wait_for_docker()
             release = remembering.kept(self.plan.place, good, self.transport)
             back = Runner(
                 plan=self.replan(self.plan, good, release),
@@ -298,9 +303,21 @@ class Runner:
                 clock=self.clock,
             )
             return back.go_back(self._lock)
-        except KtrdrError as error:
-            self._gate.warn(f"the way back to {good.tag} failed, too: {error.message}")
-            return replace(good, outcome=_outcome_of(error), reason=error.message)
+        except KtrdrError as exc:
+            self._gate.warn(f"the way back to {good.tag} failed, too: {exc.message}")
+            return replace(good, outcome=_outcome_of(exc), reason=exc.message)
+
+    def _wait_for_docker(self) -> None:
+        """Where it went away, as in an upgrade of its package, it comes back as a rule."""
+        if self._answers_docker(within_s=0):
+            return
+        self.observe(events.Waiting(f"Docker on {self.plan.site.host} does not answer"))
+        self._answers_docker(within_s=_DOCKER_RETURNS_S)
+
+    def _answers_docker(self, *, within_s: int) -> bool:
+        script = Script(recovery.until_docker_answers(within_s))
+        timeout_s = within_s + _DOCKER_LOOK_S
+        return self._sender.run(script, timeout_s, observed=False).exit_code == 0
 
     def go_back(self, lock: Held) -> Entry:
         """Does all of the plan's steps under a lock that another runner has and gives back.

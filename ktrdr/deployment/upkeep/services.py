@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ktrdr.deployment.clock import Clock
-from ktrdr.deployment.commands import docker, host, sections
+from ktrdr.deployment.commands import docker, host, recovery, sections
 from ktrdr.deployment.commands import lock as locking
 from ktrdr.deployment.commands.script import Script, render
 from ktrdr.deployment.commands.sections import section
@@ -131,7 +131,7 @@ class Attendant:
         owner = self.lock.owner
         reason = f"{locking.RECOVERY} a cut-off {owner.reason}"
         note = replace(owner, id=f"{owner.id}-recovery", reason=reason).note()
-        return docker.recover_when_ended(self.place.workdir, self.place.project, note)
+        return recovery.when_ended(self.place.workdir, self.place.project, note)
 
     def _wait(self, level: Sequence[Container], before: Snapshot) -> Snapshot:
         restarts = {container.id: container.restarts for container in before.values()}

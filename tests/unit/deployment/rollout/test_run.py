@@ -170,6 +170,24 @@ def test_what_ends_the_fetching_is_not_blamed_on_the_release(
         watch.deploy()
 
 
+@pytest.mark.parametrize(
+    ("stderr", "words"),
+    [
+        ("write /var/lib/docker/x: no space left on device", "the disk of .* is full$"),
+        ("sh: 312: printf: printf: I/O error", "a disk of .*: it is full or broken"),
+        ("Bind for 0.0.0.0:80 failed: port is already allocated", "a port .* is taken on"),
+        ("bind source path does not exist: /mnt/x", "a directory that the stack mounts"),
+    ],
+)
+def test_what_keeps_a_release_from_being_applied_is_blamed_on_the_host(
+    watched, stderr, words
+) -> None:
+    watch = watched().ready()
+    watch.transport.answer(Answer(1, stderr=stderr), containing=APPLY)
+    with pytest.raises(HostNotReady, match=words):
+        watch.deploy()
+
+
 def test_a_container_that_compose_could_not_start_is_shown_with_its_log(watched) -> None:
     watch = watched().ready()
     watch.host.containers["db"]["state"] |= {"Status": "exited", "ExitCode": 3}
@@ -315,3 +333,22 @@ def test_a_tag_that_was_moved_is_told(watched) -> None:
 def test_a_tag_of_a_commit_is_told_from_any_other() -> None:
     assert commit_in("sha-abc1234") == "abc1234"
     assert commit_in("latest") is None
+
+
+@pytest.mark.parametrize(
+    ("state", "action", "reason"),
+    [
+        ({"Status": "exited"}, Action.STARTED, "is exited"),
+        ({"Status": "created"}, Action.RECREATED, "could not be started"),
+        (
+            {"Status": "exited", "Error": "task already exists"},
+            *(Action.RECREATED, "could not be started"),
+        ),
+    ],
+)
+def test_what_could_not_be_started_is_made_anew(watched, state, action, reason) -> None:
+    watch = watched().ready()
+    watch.host.containers["db"]["state"] |= state
+    watch.transport.answer(Answer(stdout=watch.host.fetch_output()), containing=FETCH)
+    (change,) = [each for each in watch.runner.prepare().services if each.service == "db"]
+    assert (change.action, change.reason) == (action, reason)

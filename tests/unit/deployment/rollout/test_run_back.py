@@ -12,6 +12,7 @@ import pytest
 from ktrdr.deployment.commands import release as files
 from ktrdr.deployment.host.history import Entry, Kind, Outcome
 from ktrdr.deployment.planning.plan import Stamp, make
+from ktrdr.deployment.rollout import events
 from ktrdr.deployment.transport.recording import Answer
 from ktrdr.errors import (
     DeploymentFailed,
@@ -25,6 +26,8 @@ from tests.unit.deployment.watched import (
     Watched,
     earlier,
 )
+
+DOCKER_ANSWERS = "until docker version"
 
 
 @pytest.fixture
@@ -105,6 +108,34 @@ def test_a_host_whose_docker_went_away_is_put_right_when_the_way_back_fails_too(
     assert not result.restored.outcome.is_good
     assert any("\nrecover 8" in script for script in watch.scripts)
     assert watch.ended()["outcome"] == "failed"
+
+
+def test_a_docker_that_went_away_is_waited_for_before_the_way_back(failing) -> None:
+    settings = {"IMAGE_NAME": "ghcr.io/ktrdr/ktrdr-backend", "IMAGE_TAG": TAG}
+    watch = failing(tag=TAG, settings=settings)
+    watch.runner.prepare()
+    away = Answer(exit_code=1, stderr="Cannot connect to the Docker daemon. Is it running?")
+    watch.host.containers["backend"]["state"]["Health"]["Status"] = "healthy"
+    well = Answer(stdout=watch.host.verify_output())
+    watch.transport.answer(away, Answer(), containing=APPLY)
+    watch.transport.answer(well, containing=VERIFY)
+    watch.transport.answer(Answer(exit_code=1), Answer(), containing=DOCKER_ANSWERS)
+    result = watch.runner.carry_out()
+    assert isinstance(result.error, HostNotReady)
+    assert result.restored.outcome.is_good
+    told = [event.reason for event in watch.events if isinstance(event, events.Waiting)]
+    assert told == ["Docker on backend.lab.test does not answer"]
+    looks = [script for script in watch.scripts if DOCKER_ANSWERS in script]
+    assert ["+ 0))" in looks[0], "+ 60))" in looks[1]] == [True, True]
+
+
+def test_a_docker_that_answers_is_not_waited_for(failing) -> None:
+    watch = failing()
+    watch.runner.prepare()
+    taken = Answer(exit_code=1, stderr="Bind for 0.0.0.0:80: port is already allocated")
+    watch.transport.answer(taken, Answer(), containing=APPLY)
+    watch.runner.carry_out()
+    assert not [event for event in watch.events if isinstance(event, events.Waiting)]
 
 
 def test_the_very_release_that_failed_is_not_gone_back_to(failing) -> None:

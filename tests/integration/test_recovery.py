@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.commands import docker, lock
+from ktrdr.deployment.commands import docker, lock, recovery
+from ktrdr.deployment.commands.script import quote
+from ktrdr.deployment.transport.frame import apart, opening
 
-# Keeps each container in a file of its name, which holds `running`, `exited` or `stops N`: one that
-# was told to stop and does so when it was looked at N times more.
+SHELLS = [
+    shell for shell in (["sh"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])
+]
+
+# Keeps each container in a file of its name, which holds `running`, `created`, `exited`, `stops N`
+# (was told to stop, and does so when it was looked at N times more) or `failed` (exited, and could
+# not be started). Its service has its name.
 DOCKER = r"""#!/bin/sh
 cd "$(dirname "$0")/containers" || exit 1
 echo "$*" >>../calls
@@ -29,12 +38,22 @@ read -r state left <"$name"
 case "$state" in
 stops)
 if [ "$left" -gt 0 ]; then echo "stops $((left - 1))"; else echo exited; fi >"$name" ;;
-exited) echo "$name" ;;
+exited|created|failed) echo "$name" ;;
 esac ;;
 esac
 done ;;
 start) shift; for name; do [ -e "../broken-$name" ] || echo running >"$name"; done ;;
-inspect) [ -e "$2" ] ;;
+inspect)
+[ "$2" != --format ] || { shift 3
+for name; do
+read -r state <"$name"
+case "$state" in
+failed) echo "$name $name exited \"task already exists\"" ;;
+*) echo "$name $name $state \"\"" ;;
+esac
+done
+exit; }
+[ -e "$2" ] ;;
 rm) rm "$3" ;;
 rename) mv "$2" "$3" ;;
 esac
@@ -78,13 +97,42 @@ class Host:
         return (self.place / "calls").read_text().splitlines()
 
     def recover(self, seconds: int = 20) -> int:
-        script = f"set -eu\n{docker.recovery(str(self.workdir), 'p')}\nrecover {seconds}"
+        script = f"set -eu\n{recovery.defined(str(self.workdir), 'p')}\nrecover {seconds}"
         return subprocess.run(["sh", "-c", script], env=self.env, check=False).returncode
+
+    def changing(self, *lines: str, secrets: Sequence[str] = ()) -> str:
+        """A script that has the lock, and may be cut off."""
+        file = quote(lock.path(str(self.workdir)))
+        standing_by = recovery.when_ended(str(self.workdir), "p", '{"note"}', secrets=secrets)
+        return "\n".join(["set -eu", f"exec 9<>{file}", "flock 9", standing_by, *lines])
+
+    def stopping_db(self) -> str:
+        """As `changing`, in the middle of it when it has printed a dot."""
+        db = quote(f"{self.place}/containers/db")
+        # What does the work has become its own program before anything can happen to it.
+        work = "sh -c 'echo .; exec /bin/sleep 30' 9>&-"
+        return self.changing(f"echo exited >{db}", work)
 
     def begin(self) -> None:
         """A script that may be cut off, and is not."""
-        script = docker.recover_when_ended(str(self.workdir), "p", "note")
-        subprocess.run(["sh", "-c", f"set -eu\n{script}\ntrue"], env=self.env, check=True)
+        subprocess.run(["sh", "-c", self.changing()], env=self.env, check=True)
+
+    def comes_to_rest(self) -> None:
+        """Waits until whatever stands by has done its work."""
+        wait_until(lambda: not standing_by(self), "nobody stands by any more")
+
+
+def standing_by(host: Host) -> list[str]:
+    """The processes that go on by themselves, whose words hold the work directory."""
+    listed = subprocess.run(["ps", "-ewwo", "args="], capture_output=True, text=True, check=True)
+    return [line for line in listed.stdout.splitlines() if str(host.workdir) in line]
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -140,41 +188,107 @@ def test_a_replacement_whose_old_one_is_gone_takes_its_place(host) -> None:
     assert host.containers == {"db": "running"}
 
 
-@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGHUP])
+def remove_unstartable(host: Host, *services: str) -> None:
+    script = recovery.remove_unstartable("p", services)
+    subprocess.run(["sh", "-c", f"set -eu\n{script}"], env=host.env, check=True)
+
+
+def test_what_never_ran_or_could_not_be_started_is_removed_for_compose_to_make_anew(host) -> None:
+    host.has(db="created", backend="failed", grafana="exited", jaeger="running")
+    remove_unstartable(host, "db", "backend", "grafana", "jaeger")
+    assert host.containers == {"grafana": "exited", "jaeger": "running"}
+
+
+def test_what_is_not_brought_up_now_is_not_removed(host) -> None:
+    host.has(db="created", backend="created")
+    remove_unstartable(host, "backend")
+    assert host.containers == {"db": "created"}
+
+
+def test_where_all_runs_nothing_is_looked_at_or_removed(host) -> None:
+    host.has(db="running")
+    remove_unstartable(host, "db")
+    assert [call.split()[0] for call in host.calls] == ["ps"]
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_script_that_is_ended_in_mid_work_has_its_services_started_afterwards(host, by) -> None:
     """By a process that outlives it, and has the host's lock meanwhile."""
-    workdir = str(host.workdir)
     host.has(db="running", grafana="exited")
-    script = docker.recover_when_ended(workdir, "p", '{"note"}')
     with subprocess.Popen(
-        # What Compose does when the script ends: it stops a container. A shell cannot trap what it
-        # was told to ignore, as all that nohup starts is.
-        [
-            *("env", "--default-signal", "sh", "-c"),
-            f"set -eu\n{script}\necho exited >{host.place}/containers/db\necho .; /bin/sleep 1",
-        ],
+        # A shell cannot trap what it was told to ignore, as all that nohup starts is.
+        ["env", "--default-signal", "sh", "-c", host.stopping_db()],
         env=host.env,
         stdout=subprocess.PIPE,
         start_new_session=True,
     ) as process:
         assert process.stdout
         assert process.stdout.readline() == b".\n"
-        os.kill(process.pid, by)
-        assert process.wait(10) == 143
-    deadline = time.monotonic() + 15
-    while host.containers["db"] != "running" and time.monotonic() < deadline:
-        time.sleep(0.1)
-    file = lock.path(workdir)
-    assert Path(file).read_text().split(" ", 1)[1] == '{"note"}\n'
-    subprocess.run(["flock", "-w", "20", file, "true"], check=True)
+        os.killpg(process.pid, by)
+        assert process.wait(10) == (143 if by != signal.SIGKILL else -by)
+    host.comes_to_rest()
+    assert Path(lock.path(str(host.workdir))).read_text().split(" ", 1)[1] == '{"note"}\n'
     assert host.containers == {"db": "running", "grafana": "exited"}, "as before"
 
 
-def test_a_script_that_ends_by_itself_leaves_nobody_behind(host) -> None:
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
+def test_services_are_started_afterwards_however_late_the_machine_gets_to_it(host, shell) -> None:
+    """All that belongs to the connection is killed at once when the script has ended."""
+    host.has(db="running")
+    # What a machine does that has much else to do.
+    slow = f'#!/bin/sh\n/bin/sleep 0.5\nexec {shutil.which("setsid")} "$@"\n'
+    (host.place / "setsid").write_text(slow)
+    (host.place / "setsid").chmod(0o755)
+    # The guard of a silent connection counts its looks.
+    (host.place / "sleep").unlink()
+    with subprocess.Popen(
+        ["env", "--default-signal", *shell, "-s"],
+        env=host.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        bufsize=0,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(opening("mark"))
+        assert process.stdout.readline() == b"mark 0\n"
+        process.stdin.write(apart(host.stopping_db()))
+        assert process.stdout.readline() == b".\n"
+        process.stdin.close()
+    host.comes_to_rest()
+    assert host.containers == {"db": "running"}
+
+
+@pytest.mark.parametrize("end", ["true", "false", "exit 7"])
+def test_a_script_that_ends_by_itself_leaves_nobody_behind(host, end) -> None:
+    """Nor does one that fails: whoever is told so sees to the rest."""
     host.has(db="exited")
-    host.begin()
+    subprocess.run(["sh", "-c", host.changing(end)], env=host.env, check=False)
+    host.comes_to_rest()
     assert [call.split()[0] for call in host.calls] == ["ps"]
     assert host.containers == {"db": "exited"}
+
+
+def test_who_stands_by_is_given_no_secret(host) -> None:
+    """It may outlive all that needs one."""
+    look = f"ps -ewwo pid=,args= | grep -F {quote(str(host.workdir))}"
+    script = host.changing(f"for pid in $({look} | awk '{{ print $1 }}'); do", secrets=["A", "B"])
+    script = (
+        script
+        + """
+    [ "$pid" = $$ ] || tr '\\0' '\\n' <"/proc/$pid/environ" || :
+done"""
+    )
+    env = host.env | {"A": "hidden-a", "B": "hidden b", "C": "shown"}
+    done = subprocess.run(["sh", "-c", script], env=env, check=True, capture_output=True, text=True)
+    assert "C=shown" in done.stdout
+    assert "hidden" not in done.stdout
+
+
+def test_a_script_that_ends_by_itself_gives_its_own_exit_code(host) -> None:
+    script = host.changing("exit 7")
+    assert subprocess.run(["sh", "-c", script], env=host.env, check=False).returncode == 7
 
 
 def test_what_was_stopped_before_is_left_stopped(host) -> None:
@@ -221,6 +335,25 @@ def test_what_was_noted_under_an_earlier_lock_counts_no_more(host) -> None:
     host.lock()
     assert host.recover() == 0
     assert host.containers == {"db": "running"}
+
+
+# ------------------------------------------------------------------------------- Docker away
+
+
+def wait_for_docker(host: Host, seconds: int) -> int:
+    script = f"set -eu\n{recovery.until_docker_answers(seconds)}"
+    return subprocess.run(["sh", "-c", script], env=host.env, check=False).returncode
+
+
+def test_a_docker_that_comes_back_is_waited_for(host) -> None:
+    (host.place / "away").touch()
+    with subprocess.Popen(["sh", "-c", f"/bin/sleep 0.3; rm {host.place}/away"]):
+        assert wait_for_docker(host, 20) == 0
+
+
+def test_a_docker_that_stays_away_is_given_up(host) -> None:
+    (host.place / "away").touch()
+    assert wait_for_docker(host, 1) == 1
 
 
 # --------------------------------------------------------------------------------- pinning
