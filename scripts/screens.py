@@ -60,6 +60,7 @@ class Screens:
 
     def status(self) -> None:
         """What runs, from the backend's side and from the hosts'."""
+        _quietly("token", "create", "--role", "operator", "--save")
         for words in (["status"], ["deploy", "status"]):
             with _terminal(*words) as terminal:
                 _draw(terminal.after(), "-".join(words))
@@ -95,9 +96,14 @@ class Screens:
         with _terminal("deploy", "diff", cwd=checkout, KTRDR_DEPLOY_TAG="") as terminal:
             _draw(terminal.after(), "deploy-diff")
 
+    def history(self) -> None:
+        """What ran on every host, and what came of it."""
+        with _terminal("deploy", "history", "--last", "4") as terminal:
+            _draw(terminal.after(), "deploy-history")
+
 
 # In this order: each leaves the lab as the next one needs it.
-NAMES: Final = ("deploy", "status", "check", "diff", "rollback")
+NAMES: Final = ("deploy", "status", "check", "diff", "rollback", "history")
 
 
 def main() -> None:

@@ -68,17 +68,19 @@ def write_table(
 ) -> None:
     """Writes rows under a header, or the sentence ``empty`` when there are none.
 
-    A column whose name begins with ">" is aligned to the right; cells that are a known status are
-    coloured.
+    A column whose name begins with ">" is aligned to the right, one with "=" is the last to be
+    folded where the terminal is narrow; cells that are a known status are coloured.
     """
     if not rows:
         say(empty)
         return
     table = Table(box=None, pad_edge=False, title=title, title_justify="left", header_style="bold")
     for name in columns:
-        right = name.startswith(">")
         table.add_column(
-            name.removeprefix(">"), justify="right" if right else "left", overflow="fold"
+            name.lstrip(">="),
+            justify="right" if name.startswith(">") else "left",
+            overflow="fold",
+            no_wrap=name.startswith("="),
         )
     for row in rows:
         table.add_row(*(Text(cell, style=STATUS_STYLES.get(cell, "")) for cell in row))

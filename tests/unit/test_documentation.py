@@ -29,6 +29,11 @@ def quoted_messages() -> list[str]:
     return list(chain.from_iterable(re.findall(r"`([^`]+)`", cell) for cell in cells))
 
 
+def _targets(page: Path) -> list[str]:
+    found: list[str] = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    return found
+
+
 @pytest.mark.parametrize("message", quoted_messages())
 def test_every_message_in_the_troubleshooting_is_one_that_the_code_says(
     sources: str, message: str
@@ -40,9 +45,14 @@ def test_every_message_in_the_troubleshooting_is_one_that_the_code_says(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_every_link_within_the_repository_leads_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+    for target in _targets(page):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
+
+
+def test_every_picture_is_shown_on_some_page() -> None:
+    shown = {path.name for page in PAGES for path in map(Path, _targets(page))}
+    assert {path.name for path in (ROOT / "docs/pictures").iterdir()} <= shown
 
 
 def test_every_option_of_a_deploy_is_documented() -> None:

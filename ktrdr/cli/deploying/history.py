@@ -62,7 +62,7 @@ def _write(found: Remembered, last: int) -> None:
         return
     entries = found.entries[-last:]
     write_table(
-        ("release", "what", "version", "by", "outcome", ">took"),
+        ("=release", "what", "version", "by", "outcome", ">took"),
         [_row(entry) for entry in entries],
         empty="Nothing was deployed here yet.",
     )

@@ -18,3 +18,12 @@ def test_a_name_between_colons_is_printed_and_never_turned_into_a_picture(
     shown = capsys.readouterr().out
     assert "strategy :fire:" in shown
     assert "registry:key:bug:1" in shown
+
+
+def test_a_column_that_is_kept_whole_lets_the_others_be_folded(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    release = "20261126-180935-4f30-back"
+    render.write_table(("=release", "what"), [(release, "automatic rollback of it")], empty="")
+    assert release in capsys.readouterr().out
