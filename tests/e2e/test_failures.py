@@ -15,6 +15,12 @@ from tests.e2e.conftest import Lab
 from tests.e2e.images import SLEEPS, push_broken
 from tests.e2e.leaks import leaks_in
 
+TAKE_PORT = """docker stop "$1" >/dev/null
+socat TCP-LISTEN:5003,reuseaddr,fork /dev/null &
+until socat -u OPEN:/dev/null TCP:127.0.0.1:5003 2>/dev/null; do sleep 0.05; done
+docker start "$1" 2>/dev/null && exit 1
+kill $!"""
+
 
 @pytest.fixture
 def healed(lab: Lab) -> Iterator[Lab]:
@@ -77,6 +83,17 @@ def signalled(lab: Lab, *command: str, after: str, by: signal.Signals) -> tuple[
         process.send_signal(by)
         output += process.stdout.read()
         return process.wait(60), output.decode()
+
+
+def test_a_container_that_docker_could_not_start_is_made_anew(healed: Lab) -> None:
+    service = "backtest-worker-1"
+    # Somebody has its port for a moment.
+    healed.on("B", "sh", "-c", TAKE_PORT, "-", f"ktrdr-workers-{service}-1")
+    failed = healed.inspect("B")[service]
+    assert failed["State"]["Status"] == "exited"
+    assert "address already in use" in failed["State"]["Error"]
+    assert f"{service}: to be recreated" in healed.good("deploy", "workers", "B").text
+    assert healed.inspect("B")[service]["Id"] != failed["Id"]
 
 
 # Where in the deploy the signal comes: while something is fetched, while containers are replaced
