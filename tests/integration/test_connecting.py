@@ -36,6 +36,25 @@ def test_a_host_is_connected_to_before_it_is_asked_for_anything(inventory: Inven
         assert way.transport.connections == 1
 
 
+def test_a_server_that_all_hosts_are_reached_through_refuses_none(
+    tmp_path: Path, inventory: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default, sshd begins to refuse logins at random when ten others are under way."""
+    server = Sshd(tmp_path)
+    server.start("MaxStartups 10:100:10")
+    # Each login takes its time.
+    slowly = f"exec 3<>/dev/tcp/127.0.0.1/{server.port}; sleep 0.3; cat <&3 & exec cat >&3"
+    config = server.client_config("slow", ProxyCommand=f"bash -c '{slowly}'")
+    monkeypatch.setenv("KTRDR_SSH_CONFIG", str(config))
+    try:
+        hosts = [f"node-{number}" for number in range(30)]
+        with way_to(hosts, inventory, at_once=len(hosts)) as way:
+            wait_until(lambda: way.transport.connections == len(hosts), "all are connected to")
+    finally:
+        server.stop()
+    assert "MaxStartups" not in (tmp_path / "sshd.log").read_text()
+
+
 def test_who_has_enough_does_not_wait_for_a_host_that_says_nothing(
     sshd: Sshd, inventory: Inventory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,16 +16,15 @@ _FACTS: Final = """fact() {{ printf '%s=%s\\n' "$1" "$2"; }}
 workdir={workdir}
 shared={shared}
 data=
-user=$(id) || :
-user=${{user%% *}}
-uid=${{user#uid=}}
-uid=${{uid%%(*}}
-user=${{user#*(}}
+mine=
+there=
+lacks=
+for program in {programs}; do
+command -v "$program" >/dev/null || lacks="$lacks$program "
+done
 fact clock "$(date +%s)"
-fact user "${{user%)}}"
-fact lacks "$(for program in {programs}; do
-command -v "$program" >/dev/null || printf '%s ' "$program"
-done)"
+fact user "${{USER:-$(id -un)}}"
+fact lacks "$lacks"
 if ! command -v docker >/dev/null; then
 fact docker missing
 else
@@ -48,33 +47,38 @@ esac
 fi
 existing=$workdir
 while [ ! -e "$existing" ]; do existing=$(dirname "$existing"); done
-probe="$existing/.ktrdr-$$"
+mine="$existing/.ktrdr-$$"
 if [ ! -d "$existing" ]; then
 fact workdir not-a-directory
-elif (set -C; : >"$probe") 2>/dev/null; then
-rm -f "$probe"
+elif (set -C; : >"$mine") 2>/dev/null; then
 fact workdir writable
 else
+mine=
 fact workdir not-writable
 fi
 set -- "$existing"
 [ ! -e "$data" ] || set -- "$data" "$existing"
-df -Pk "$@" 2>/dev/null | {{
+disks=$(df -Pk "$@" 2>/dev/null) || :
+{{
 read -r _ || :
 [ "$#" = 1 ] || {{ read -r _ _ _ free _ && fact docker_free_kb "$free"; }} || :
 read -r _ _ _ free _ && fact workdir_free_kb "$free" || :
-}}
+}} <<END
+$disks
+END
 look=
 ! command -v timeout >/dev/null || look='timeout -s KILL {stale_after_s}'
 code=0
 # The containers write there as a user of their own, whom root can try to be.
-if [ "$uid" = 0 ] && command -v setpriv >/dev/null; then
-probe=$($look setpriv --reuid {uid} --regid {uid} --clear-groups \\
+root=
+[ ! -O / ] || root=yes
+if [ -n "$root" ] && command -v setpriv >/dev/null; then
+there=$($look setpriv --reuid {uid} --regid {uid} --clear-groups \\
 mktemp "$shared/.ktrdr-XXXXXX" 2>/dev/null) || code=$?
-[ -z "$probe" ] || rm -f "$probe"
 else
 $look test -w "$shared" 2>/dev/null || code=$?
 fi
+rm -f ${{mine:+"$mine"}} ${{there:+"$there"}} || :
 if [ "$code" -gt 128 ]; then
 fact shared stale
 elif [ ! -d "$shared" ]; then
@@ -83,7 +87,7 @@ elif {unmounted}; then
 fact shared not-mounted
 elif [ "$code" = 0 ]; then
 fact shared writable
-elif [ "$uid" != 0 ] && [ "$(stat -c %u "$shared")" = {uid} ]; then
+elif [ -z "$root" ] && [ "$(stat -c %u "$shared")" = {uid} ]; then
 fact shared writable
 else
 fact shared not-writable

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 # Each host costs this machine a connection's worth of processes while it is worked on.
-DEFAULT_PARALLEL: Final = 16
+DEFAULT_PARALLEL: Final = 32
 # Services may take so long to become healthy (s).
 DEFAULT_HEALTH_TIMEOUT_S: Final = 120
 

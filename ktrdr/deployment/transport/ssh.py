@@ -23,6 +23,9 @@ from ktrdr.deployment.transport.shell import Broken, Shell
 from ktrdr.errors import Interrupted, KtrdrError
 from ktrdr.secret import Scrubber, Secret
 
+# So many at the same time: at the next one, the sshd of a host that all jump over would begin to
+# refuse some (MaxStartups 10:30:100).
+_LOGINS: Final = 10
 _CLOSED: Final = "the connections to the hosts were closed"
 
 
@@ -54,6 +57,7 @@ class SshTransport:
         self._state = threading.Condition()
         self._opening: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._idle: defaultdict[str, list[Shell]] = defaultdict(list)
+        self._logins = threading.BoundedSemaphore(_LOGINS)
         self._busy: set[Shell] = set()
         self._failures: dict[str, tuple[float, KtrdrError]] = {}
         self._directory: tempfile.TemporaryDirectory[str] | None = None
@@ -199,7 +203,8 @@ class SshTransport:
     def _open(self, host: str, asked: float, bell: Bell) -> Shell:
         self._raise_what_failed_since(asked, host)
         try:
-            shell = Shell(self._program, host, self._new_directory(), bell)
+            with self._logins:
+                shell = Shell(self._program, host, self._new_directory(), bell)
         except KtrdrError as error:
             self._failures[host] = (time.monotonic(), error)
             raise
