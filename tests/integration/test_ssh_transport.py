@@ -73,6 +73,25 @@ def test_many_threads_may_use_one_host_and_connections_are_used_again(ssh: SshTr
     assert ssh.connections == before
 
 
+def test_who_comes_while_a_host_is_connected_to_ahead_uses_that_connection(tmp_path: Path) -> None:
+    # In the place of ssh, a shell that is here at once: all meet at the same moment.
+    program = tmp_path / "ssh"
+    program.write_text("#!/bin/sh\nexec sh -s\n")
+    program.chmod(0o755)
+    hosts = [f"node-{number}" for number in range(60)]
+    script = render(Script("true"), {})
+    for _ in range(4):
+        with (
+            SshTransport(SshProgram(executable=str(program))) as transport,
+            ThreadPoolExecutor(len(hosts)) as pool,
+        ):
+            ahead = [pool.submit(transport.connect, host) for host in hosts]
+            ran = [pool.submit(transport.run, host, script, timeout_s=20) for host in hosts]
+            assert {each.result() for each in ahead} == {None}
+            assert {each.result().exit_code for each in ran} == {0}
+            assert transport.connections == len(hosts)
+
+
 def test_no_argument_list_on_either_side_shows_a_secret(ssh: SshTransport) -> None:
     password = "t0p-s3cret-password"
     seen: list[bytes] = []
