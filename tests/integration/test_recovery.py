@@ -273,12 +273,11 @@ def test_a_script_that_ends_by_itself_leaves_nobody_behind(host, end) -> None:
 def test_who_stands_by_is_given_no_secret(host) -> None:
     """It may outlive all that needs one."""
     look = f"ps -ewwo pid=,args= | grep -F {quote(str(host.workdir))}"
-    script = host.changing(f"for pid in $({look} | awk '{{ print $1 }}'); do", secrets=["A", "B"])
-    script = (
-        script
-        + """
-    [ "$pid" = $$ ] || tr '\\0' '\\n' <"/proc/$pid/environ" || :
-done"""
+    script = host.changing(
+        f"for pid in $({look} | awk '{{ print $1 }}'); do",
+        """[ "$pid" = $$ ] || tr '\\0' '\\n' <"/proc/$pid/environ" || :""",
+        "done",
+        secrets=["A", "B"],
     )
     env = host.env | {"A": "hidden-a", "B": "hidden b", "C": "shown"}
     done = subprocess.run(["sh", "-c", script], env=env, check=True, capture_output=True, text=True)

@@ -99,8 +99,7 @@ REFUSED: dict[str, Callable[[Secret], object]] = {
     "shlex.quote": lambda secret: shlex.quote(secret),  # type: ignore[arg-type]  # the mistake
     "joining": lambda secret: "".join([secret]),  # type: ignore[list-item]  # the mistake
     "adding": lambda secret: "PASSWORD=" + secret,  # type: ignore[operator]  # the mistake
-    # The mistake, as in all of these.
-    # A list that mypy refuses for the same mistake; the line has no room to say so.
+    # The mistake again; the line has no room to say so.
     "argument list": lambda secret: subprocess.run(["true", secret]),  # type: ignore[list-item]
     "bytes": lambda secret: bytes(secret),  # type: ignore[call-overload]  # the mistake
     "vars": vars,

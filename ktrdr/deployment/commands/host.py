@@ -12,6 +12,8 @@ CONTAINER_UID: Final = 10001
 PROGRAMS: Final = ("awk", "base64", "cmp", "flock", "sha256sum", "tar")
 _STALE_AFTER_S: Final = 5
 
+# Who logs in is told their name by sshd, and root owns the root directory: each program that need
+# not be started for it counts on every host.
 _FACTS: Final = """fact() {{ printf '%s=%s\\n' "$1" "$2"; }}
 workdir={workdir}
 shared={shared}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import io
+import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -189,6 +190,18 @@ def test_a_host_is_asked_for_all_facts_at_once(tmp_path: Path) -> None:
     assert int(facts["workdir_free_kb"]) > 0
     assert facts["user"] == getpass.getuser()
     assert not (tmp_path / "new").exists(), "looking changes nothing"
+
+
+def test_a_user_is_known_by_name_and_told_from_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = f"set -eu\n{host.facts('/tmp', '/', shared_is_mounted=False)}"
+    # Whoever runs the tests, this is somebody else than root.
+    somebody = ("setpriv", "--reuid", "10001", "--regid", "10001", "--clear-groups")
+    monkeypatch.setenv("USER", "ann")
+    command = [*(somebody if os.geteuid() == 0 else ()), "sh", "-c", script]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout
+    assert "user=ann\n" in said
+    assert "workdir=writable\n" in said
+    assert "shared=not-writable\n" in said
 
 
 def test_a_file_in_the_place_of_a_directory_is_seen(tmp_path: Path) -> None:
