@@ -191,13 +191,9 @@ def hold(workdir: str, owner: Owner) -> str:
 
 @contextmanager
 def held(workdir: str, owner: Owner) -> Iterator[subprocess.Popen[str]]:
-    """A shell that has the lock."""
+    """A process that has the lock, and no child that could have it a moment longer."""
     with subprocess.Popen(
-        [
-            "sh",
-            "-c",
-            f"{hold(workdir, owner)}\necho {lock.HELD}\nwhile :; do sleep 0.1 9>&- & wait; done",
-        ],
+        ["sh", "-c", f"{hold(workdir, owner)}\necho {lock.HELD}\nexec sleep 300"],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
