@@ -83,9 +83,9 @@ def run(task: str, place: Path) -> float:
 
 def run_of_the_backend(task: str, place: Path, root: Path) -> float:
     """A task that needs no numerical library."""
-    from ktrdr.contracts.data import ImportRequest, Repair
     from ktrdr.marketdata.catalogue import list_datasets
     from ktrdr.marketdata.importing import import_csv
+    from ktrdr.schemas.data import ImportRequest, Repair
 
     if task == "list":
         for number in range(200):

@@ -28,6 +28,8 @@ sentence. Foreign exceptions are translated once, at the edge where they arise, 
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -188,3 +190,9 @@ class Interrupted(KtrdrError):
     exit_code = 130
     http_status = 503
     kind = "interrupted"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean NEAREST?``, or an empty string if no known name is close."""
+    nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {nearest[0]}?" if nearest else ""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from ktrdr.spellings import base64_spellings, spellings
+from ktrdr.secret_encodings import base64_spellings, spellings
 
 REDACTED: Final = "•••"
 # Shorter values, and shorter lines of longer ones, are not searched for, nor are blank ones: they
@@ -87,7 +87,7 @@ class Secret:
 
 
 class Scrubber:
-    """Replaces known secrets in text, in every spelling of `ktrdr.spellings`.
+    """Replaces known secrets in text, in every spelling of `ktrdr.secret_encodings`.
 
     Every byte that belongs to a spelling of a secret, or of a single line of one, gives way to
     ``•••``; where spellings overlap, all that belongs to any of them does. Which values are secret

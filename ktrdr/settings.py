@@ -24,8 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-from ktrdr.contracts import NAME_PATTERN, WorkerType
 from ktrdr.errors import ConfigurationError
+from ktrdr.schemas import NAME_PATTERN, WorkerType
 from ktrdr.secret import Secret
 from ktrdr.tokens import MINIMUM_SECRET_LENGTH
 

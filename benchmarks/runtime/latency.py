@@ -22,12 +22,12 @@ from pydantic import HttpUrl
 
 from benchmarks.runtime.ground import SMALLEST_BACKTEST, Ground, bring_bars
 from benchmarks.samples import ROW_TITLES, Goal, Outcome, Samples, ratio
-from ktrdr.contracts import OperationRequest, OperationType, WorkerType
 from ktrdr.database.pool import connection_arguments, make_pool
 from ktrdr.operations.drains import Drains
 from ktrdr.operations.leases import LeaseBook
 from ktrdr.operations.queue import serve, working_app
 from ktrdr.operations.store import OperationStore
+from ktrdr.schemas import OperationRequest, OperationType, WorkerType
 from ktrdr.secret import Secret
 from ktrdr.settings import Settings, WorkerSettings
 from ktrdr.workers.supervision import Supervisor

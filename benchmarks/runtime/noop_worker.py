@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from ktrdr.contracts import WorkerType
 from ktrdr.database.pool import make_pool
 from ktrdr.operations.leases import LeaseBook
 from ktrdr.operations.queue import serve, working_app
+from ktrdr.schemas import WorkerType
 from ktrdr.settings import Settings
 
 RESULT = {"summary": {}, "directory": "none", "files": [], "report": "none"}

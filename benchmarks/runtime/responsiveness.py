@@ -8,7 +8,7 @@ import httpx
 
 from benchmarks.runtime.ground import Ground, bring_bars
 from benchmarks.samples import ROW_TITLES, Goal, Outcome, Samples, timed
-from ktrdr.contracts import OperationRequest, OperationType, WorkerHealth
+from ktrdr.schemas import OperationRequest, OperationType, WorkerHealth
 from tests.integration.processes import Process, wait_for
 
 LIMIT_MS = 50.0

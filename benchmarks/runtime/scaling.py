@@ -10,7 +10,7 @@ from functools import partial
 from benchmarks.runtime.ground import SMALLEST_BACKTEST, Ground, bring_bars
 from benchmarks.samples import SPREAD_TITLES, Goal, Outcome, spread
 from ktrdr.client.backend import Backend
-from ktrdr.contracts import OperationRequest, OperationStatus, OperationType
+from ktrdr.schemas import OperationRequest, OperationStatus, OperationType
 from tests.integration.processes import Process, wait_for
 
 BACKTEST = OperationRequest(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from ktrdr.contracts import WorkerHealth, WorkerType
+from ktrdr.schemas import WorkerHealth, WorkerType
 
 HOST = "127.0.0.1"
 

@@ -16,10 +16,10 @@ from psycopg import sql
 from benchmarks.runtime.ground import Ground
 from benchmarks.runtime.latency import REQUEST, RESULT
 from benchmarks.samples import ROW_TITLES, Goal, Outcome, Samples, ratio
-from ktrdr.contracts import OperationStatus
 from ktrdr.database.pool import Pool, make_pool
 from ktrdr.operations.leases import LeaseBook
 from ktrdr.operations.store import Filter, OperationStore
+from ktrdr.schemas import OperationStatus
 from ktrdr.settings import Settings
 from tests.integration.identities import ADA
 

@@ -14,8 +14,8 @@ import httpx
 
 from benchmarks.runtime.ground import SMALLEST_BACKTEST, Ground
 from benchmarks.samples import ROW_TITLES, SPREAD_TITLES, Outcome, Samples, spread
-from ktrdr.contracts import OperationRequest, OperationType
 from ktrdr.database.pool import make_pool, transaction
+from ktrdr.schemas import OperationRequest, OperationType
 from ktrdr.tokens import Role
 from tests.integration.processes import Process, Site, token
 

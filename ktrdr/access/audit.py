@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from psycopg.types.json import Jsonb
 
-from ktrdr.contracts import AuditEntry
 from ktrdr.database.pool import Connection, Pool, autocommit
 from ktrdr.database.queries import query
+from ktrdr.schemas import AuditEntry
 from ktrdr.tokens import Identity
 
 MAX_PAGE: Final = 500

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ktrdr.access.audit import record
-from ktrdr.contracts import RevokedToken
 from ktrdr.database.pool import Pool, autocommit, transaction
 from ktrdr.database.queries import query
 from ktrdr.errors import DatabaseUnavailable, SecretsError
+from ktrdr.schemas import RevokedToken
 from ktrdr.tokens import Identity
 
 logger = logging.getLogger(__name__)

@@ -38,7 +38,6 @@ from ktrdr.api.routes import (
 from ktrdr.api.startup import SayWhyStartupFails
 from ktrdr.api.state import State
 from ktrdr.api.stopping import noticed
-from ktrdr.contracts import API_PREFIX
 from ktrdr.database.migrate import migrate
 from ktrdr.database.pool import make_pool, wait_until_reachable
 from ktrdr.errors import KtrdrError
@@ -49,6 +48,7 @@ from ktrdr.operations.drains import Drains
 from ktrdr.operations.feed import ChangeFeed
 from ktrdr.operations.leases import LeaseBook
 from ktrdr.operations.store import OperationStore
+from ktrdr.schemas import API_PREFIX
 from ktrdr.settings import BackendSettings
 from ktrdr.telemetry import metrics
 from ktrdr.telemetry.tracing import set_up_tracing, shut_down_tracing, trace_requests

@@ -11,9 +11,9 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from ktrdr.api.state import BackendState
-from ktrdr.contracts import WorkerRegistration
 from ktrdr.errors import Forbidden, SecretsError
 from ktrdr.fleet.registry import node_of
+from ktrdr.schemas import WorkerRegistration
 from ktrdr.telemetry import metrics
 from ktrdr.tokens import Identity, Role
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ktrdr.contracts import BacktestParameters, OperationParameters, SweepParameters
+from ktrdr.schemas import BacktestParameters, OperationParameters, SweepParameters
 from ktrdr.strategies.catalogue import find_features
 from ktrdr.strategies.grid import check, parts_of
 

@@ -11,8 +11,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from ktrdr.contracts import Problem
 from ktrdr.errors import KtrdrError, NotFound, SecretsError, TooLarge, TooManyAttempts, UsageError
+from ktrdr.schemas import Problem
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ktrdr.api.errors import http_problem
-from ktrdr.contracts import API_PREFIX
+from ktrdr.schemas import API_PREFIX
 from ktrdr.strategies.document_file import MAX_BYTES
 
 # A thousand operations with all their parameters take some 300 kB.

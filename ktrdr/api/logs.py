@@ -9,9 +9,9 @@ from typing import Final
 import httpx
 
 from ktrdr.api.state import State
-from ktrdr.contracts import Operation, OperationStatus
 from ktrdr.errors import NotFound
 from ktrdr.operations.files import log_path, published_log_path, read_from
+from ktrdr.schemas import Operation, OperationStatus
 
 WORKER_TIMEOUT_S: Final = 2.0
 LOOK_EVERY_S: Final = 0.5

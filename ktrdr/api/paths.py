@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import Depends
 
 from ktrdr.api.auth import Caller
-from ktrdr.contracts import OPERATION_ID_PATTERN
 from ktrdr.errors import NotFound
+from ktrdr.schemas import OPERATION_ID_PATTERN
 
 
 def _known_shape(_caller: Caller, operation_id: str) -> str:

@@ -13,12 +13,12 @@ from fastapi import Depends, Request
 from ktrdr.access.audit import AuditTrail
 from ktrdr.access.revocations import Revocations
 from ktrdr.access.throttle import FailedAttempts
-from ktrdr.contracts import Version
 from ktrdr.database.pool import Pool
 from ktrdr.fleet.registry import WorkerRegistry
 from ktrdr.operations.drains import Drains
 from ktrdr.operations.feed import ChangeFeed
 from ktrdr.operations.store import OperationStore
+from ktrdr.schemas import Version
 from ktrdr.settings import BackendSettings
 from ktrdr.tokens import Keyring
 

@@ -16,9 +16,9 @@ from ktrdr.backtesting.result_files import write_files
 from ktrdr.backtesting.signals import refuse_what_they_learnt_from
 from ktrdr.backtesting.statistics import describe
 from ktrdr.backtesting.walkforward import Choice, Fold, choose, plan_folds, traded_targets
-from ktrdr.contracts import BacktestParameters
+from ktrdr.build_info import code, libraries
 from ktrdr.marketdata.bars import Bars, read_bars
-from ktrdr.provenance import code, libraries
+from ktrdr.schemas import BacktestParameters
 from ktrdr.strategies.catalogue import find
 from ktrdr.strategies.document import Costs, Strategy
 from ktrdr.strategies.grid import Combination, combinations

@@ -9,8 +9,8 @@ from typing import Any
 from ktrdr.backtesting.engine import Simulation
 from ktrdr.backtesting.statistics import Statistics
 from ktrdr.backtesting.walkforward import Choice, Fold
-from ktrdr.contracts import BacktestParameters
 from ktrdr.marketdata.bars import Bars
+from ktrdr.schemas import BacktestParameters
 from ktrdr.strategies.document import Costs, Strategy
 from ktrdr.strategies.grid import Combination
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from ktrdr.backtesting.outcome import Outcome, shown
 from ktrdr.backtesting.statistics import Statistics, drawdowns
-from ktrdr.provenance import code, libraries
+from ktrdr.build_info import code, libraries
 from ktrdr.reporting.charts import Line, Marker, line_chart
 from ktrdr.reporting.page import (
     Card,

@@ -9,8 +9,8 @@ from ktrdr.backtesting.outcome import shown
 from ktrdr.backtesting.result_files import write_csv
 from ktrdr.backtesting.sweep_report import write_report
 from ktrdr.backtesting.tries import Tries, tries_of
-from ktrdr.contracts import SweepParameters
 from ktrdr.errors import OperationFailed
+from ktrdr.schemas import SweepParameters
 from ktrdr.work import WorkContext, WorkResult
 
 # What the table has of each backtest; they are figures of its summary.

@@ -9,7 +9,7 @@ from typing import Final
 
 from ktrdr.backtesting.outcome import shown
 from ktrdr.backtesting.tries import Tries, Try
-from ktrdr.provenance import code
+from ktrdr.build_info import code
 from ktrdr.reporting.heatmap import Axis, Cell, Shades, heat_map
 from ktrdr.reporting.page import (
     Card,

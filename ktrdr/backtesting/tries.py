@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ktrdr.backtesting.luck import expected_best
-from ktrdr.contracts import SweepParameters
+from ktrdr.schemas import SweepParameters
 from ktrdr.strategies.document import Value
 from ktrdr.work import Part
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from ktrdr.cli.render import heading, say, write_pairs
-from ktrdr.contracts.data import Dataset, DatasetDetails, Finding, Gaps, ImportReport
+from ktrdr.schemas.data import Dataset, DatasetDetails, Finding, Gaps, ImportReport
 
 Pairs = Iterator[tuple[str, str]]
 

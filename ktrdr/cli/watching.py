@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from ktrdr.cli.render import console
 from ktrdr.client.backend import Backend
-from ktrdr.contracts import Operation, OperationEvent
 from ktrdr.errors import DatabaseUnavailable, HostUnreachable
+from ktrdr.schemas import Operation, OperationEvent
 
 # A backend that is being replaced is back within a minute; a watcher has time.
 GIVE_UP_AFTER_S: Final = 300.0

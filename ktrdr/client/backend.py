@@ -12,7 +12,8 @@ import httpx
 from pydantic import TypeAdapter
 
 from ktrdr.client.http import CONNECT_TIMEOUT_S, TIMEOUT_S, Connection, refuse
-from ktrdr.contracts import (
+from ktrdr.errors import UsageError
+from ktrdr.schemas import (
     NAME_PATTERN,
     AuditEntry,
     BackendHealth,
@@ -28,8 +29,7 @@ from ktrdr.contracts import (
     StrategyInfo,
     Worker,
 )
-from ktrdr.contracts.data import Dataset, DatasetDetails, ImportReport, ImportRequest
-from ktrdr.errors import UsageError
+from ktrdr.schemas.data import Dataset, DatasetDetails, ImportReport, ImportRequest
 
 CHUNK: Final = 256 * 1024
 

@@ -13,8 +13,8 @@ import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ktrdr import errors
-from ktrdr.contracts import API_PREFIX, Problem
 from ktrdr.errors import HostUnreachable, KtrdrError
+from ktrdr.schemas import API_PREFIX, Problem
 from ktrdr.secret import Secret
 
 CONNECT_TIMEOUT_S: Final = 5.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from ktrdr.contracts import Contract, Worker
+from ktrdr.schemas import Contract, Worker
 
 
 class TargetGroup(Contract):

@@ -17,8 +17,8 @@ from typing import Final
 import httpx
 from pydantic import ValidationError
 
-from ktrdr.contracts import Worker, WorkerHealth
 from ktrdr.fleet.registry import WorkerRegistry
+from ktrdr.schemas import Worker, WorkerHealth
 from ktrdr.settings import BackendSettings
 from ktrdr.telemetry import metrics
 

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 from psycopg.types.json import Jsonb
 
-from ktrdr.contracts import Worker, WorkerHealth, WorkerRegistration, WorkerStatus, WorkerType
 from ktrdr.database.pool import Pool, autocommit
 from ktrdr.database.queries import query
 from ktrdr.errors import NotFound
+from ktrdr.schemas import Worker, WorkerHealth, WorkerRegistration, WorkerStatus, WorkerType
 
 Row = Mapping[str, Any]
 

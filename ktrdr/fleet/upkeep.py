@@ -13,7 +13,6 @@ from typing import Final
 import psycopg
 from psycopg import AsyncConnection
 
-from ktrdr.contracts import OperationStatus
 from ktrdr.database.pool import connection_arguments
 from ktrdr.errors import DatabaseUnavailable, HostNotReady
 from ktrdr.fleet.health import HealthChecker
@@ -21,6 +20,7 @@ from ktrdr.marketdata.store import sweep as sweep_imports
 from ktrdr.operations.leases import LeaseBook
 from ktrdr.operations.store import OperationStore
 from ktrdr.operations.sweeping import sweep
+from ktrdr.schemas import OperationStatus
 from ktrdr.settings import BackendSettings
 from ktrdr.telemetry import metrics
 

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ktrdr.contracts.data import Dataset
 from ktrdr.errors import HostNotReady, InvalidParameters
 from ktrdr.marketdata.catalogue import dataset_path, suggest
 from ktrdr.marketdata.records import COLUMNS, read_records
@@ -27,6 +26,7 @@ from ktrdr.marketdata.store import (
     stamp_of,
 )
 from ktrdr.marketdata.timeframe import bars_a_year
+from ktrdr.schemas.data import Dataset
 
 Floats = NDArray[np.float64]
 

@@ -16,8 +16,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ktrdr.contracts import NAME_PATTERN
-from ktrdr.contracts.data import Dataset, DatasetDetails, Provenance
 from ktrdr.errors import HostNotReady, NotFound, UsageError
 from ktrdr.marketdata.store import (
     SUFFIX,
@@ -28,6 +26,8 @@ from ktrdr.marketdata.store import (
     stamp_of,
 )
 from ktrdr.marketdata.timeframe import parse_timeframe
+from ktrdr.schemas import NAME_PATTERN
+from ktrdr.schemas.data import Dataset, DatasetDetails, Provenance
 
 _CHUNK: Final = 1024 * 1024
 _LONGEST_LINE: Final = 4096

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from ktrdr.contracts.data import Delimiter
 from ktrdr.errors import UsageError
+from ktrdr.schemas.data import Delimiter
 
 DELIMITERS: Final = {
     Delimiter.COMMA: ",",

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from ktrdr.contracts.data import Gap, Gaps, Pause
 from ktrdr.marketdata.timeframe import parse_timeframe
+from ktrdr.schemas.data import Gap, Gaps, Pause
 
 SHOWN: Final = 5
 DAY: Final = 86_400

@@ -14,7 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol, TextIO, cast
 
-from ktrdr.contracts.data import (
+from ktrdr.errors import HostNotReady, UsageError
+from ktrdr.marketdata.catalogue import dataset_path, relative_path
+from ktrdr.marketdata.gaps import GapFinder
+from ktrdr.marketdata.repairs import REPAIR_OF, Mender
+from ktrdr.marketdata.rows import read_table
+from ktrdr.marketdata.store import BarWriter, sweep
+from ktrdr.schemas.data import (
     Dataset,
     Finding,
     GapPolicy,
@@ -24,12 +30,6 @@ from ktrdr.contracts.data import (
     ImportRequest,
     Provenance,
 )
-from ktrdr.errors import HostNotReady, UsageError
-from ktrdr.marketdata.catalogue import dataset_path, relative_path
-from ktrdr.marketdata.gaps import GapFinder
-from ktrdr.marketdata.repairs import REPAIR_OF, Mender
-from ktrdr.marketdata.rows import read_table
-from ktrdr.marketdata.store import BarWriter, sweep
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ktrdr.contracts.data import Dataset
 from ktrdr.marketdata.store import RECORD
+from ktrdr.schemas.data import Dataset
 
 COLUMNS: Final = ("open", "high", "low", "close", "volume")
 _TYPE: Final = np.dtype([("time", "<i8"), *((name, "<f8") for name in COLUMNS)])

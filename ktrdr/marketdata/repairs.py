@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Final
 
-from ktrdr.contracts.data import FaultKind, Finding, Repair
 from ktrdr.marketdata.rows import Bar, Fault, fault_of
+from ktrdr.schemas.data import FaultKind, Finding, Repair
 
 # More lines would not help anybody to mend the file.
 LINES_SHOWN: Final = 5

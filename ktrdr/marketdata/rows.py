@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TextIO
 
-from ktrdr.contracts.data import Decimal, Delimiter, FaultKind, ImportOptions
 from ktrdr.errors import UsageError
 from ktrdr.marketdata.dialect import DELIMITERS, Columns, lines_of, read_header
 from ktrdr.marketdata.times import ReadTime, reader_of, recognise
+from ktrdr.schemas.data import Decimal, Delimiter, FaultKind, ImportOptions
 
 # The rows that the format of the times is judged by: a daily file needs a fortnight of them.
 LOOK_AHEAD: Final = 1000

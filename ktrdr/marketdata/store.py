@@ -31,8 +31,8 @@ from typing import BinaryIO, Final
 
 from pydantic import ValidationError
 
-from ktrdr.contracts.data import Provenance
 from ktrdr.marketdata.rows import Bar
+from ktrdr.schemas.data import Provenance
 
 HEADER: Final = "timestamp,open,high,low,close,volume"
 SUFFIX: Final = ".csv"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ktrdr.access.audit import record
-from ktrdr.contracts import Drain, DrainMode
 from ktrdr.database.pool import Pool, autocommit, transaction
 from ktrdr.database.queries import query
 from ktrdr.errors import NotFound
+from ktrdr.schemas import Drain, DrainMode
 from ktrdr.tokens import Identity
 
 _ROOM = "ktrdr.operations"

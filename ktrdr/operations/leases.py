@@ -13,7 +13,6 @@ from typing import Any, Final, LiteralString
 from procrastinate import App
 from psycopg.types.json import Json, Jsonb
 
-from ktrdr.contracts import DrainMode, OperationFault, OperationStatus, OperationType
 from ktrdr.database.pool import Connection, Pool, autocommit, transaction
 from ktrdr.database.queries import query
 from ktrdr.errors import InvalidParameters
@@ -22,6 +21,7 @@ from ktrdr.operations.model import Claim, Lease, Renewal, Row, read_parameters
 from ktrdr.operations.parts import part_ended, part_started, parts_of
 from ktrdr.operations.queue import submitting_app, wake
 from ktrdr.operations.settlement import Setback, Settlement, settle, silence_of
+from ktrdr.schemas import DrainMode, OperationFault, OperationStatus, OperationType
 from ktrdr.work import Checkpoint, Part
 
 logger = logging.getLogger(__name__)

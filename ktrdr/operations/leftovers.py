@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ktrdr.contracts import OperationStatus
+from ktrdr.schemas import OperationStatus
 
 # Where attempts write until they publish (hidden, with the epoch), and where checkpoints are kept.
 _PLACES: Final = ("results", "checkpoints", "logs")

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from ktrdr.contracts import (
+from ktrdr.errors import InvalidParameters, KtrdrError
+from ktrdr.schemas import (
     BacktestParameters,
     DrainMode,
     Operation,
@@ -21,7 +22,6 @@ from ktrdr.contracts import (
     SweepParameters,
     TrainingParameters,
 )
-from ktrdr.errors import InvalidParameters, KtrdrError
 
 Row = Mapping[str, Any]
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from procrastinate import App
 
-from ktrdr.contracts import OperationStatus
 from ktrdr.database.pool import Connection
 from ktrdr.database.queries import query
 from ktrdr.operations.model import Row
 from ktrdr.operations.queue import wake
+from ktrdr.schemas import OperationStatus
 from ktrdr.work import Part
 
 _ROOM = "ktrdr.operations"

@@ -15,10 +15,10 @@ from procrastinate import App, JobContext, PsycopgConnector
 from procrastinate.tasks import configure_task
 from procrastinate.types import JSONDict
 
-from ktrdr.contracts import WorkerType
 from ktrdr.database.pool import Connection, Pool, autocommit
 from ktrdr.database.queries import query
 from ktrdr.operations.model import Row
+from ktrdr.schemas import WorkerType
 
 RUN_TASK: Final = "ktrdr.run"
 TICK_TASK: Final = "ktrdr.tick"

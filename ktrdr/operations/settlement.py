@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from ktrdr.contracts import OperationFault, OperationStatus, OperationType
+from ktrdr.schemas import OperationFault, OperationStatus, OperationType
 
 Row = Mapping[str, Any]
 

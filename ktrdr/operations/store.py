@@ -14,7 +14,15 @@ from typing import Any
 from procrastinate import App
 
 from ktrdr.access.audit import record
-from ktrdr.contracts import (
+from ktrdr.database.pool import Connection, Pool, autocommit, transaction
+from ktrdr.database.queries import query
+from ktrdr.errors import Conflict, NotFound, UsageError
+from ktrdr.operations.events import add_event
+from ktrdr.operations.model import Row, to_event, to_operation
+from ktrdr.operations.parts import cancel_parts, part_ended, resume_parts
+from ktrdr.operations.queue import submitting_app, wake
+from ktrdr.operations.submission import Divide, prepare, undivided, write
+from ktrdr.schemas import (
     OPERATION_ID_PATTERN,
     Operation,
     OperationEvent,
@@ -24,14 +32,6 @@ from ktrdr.contracts import (
     OperationStatus,
     OperationType,
 )
-from ktrdr.database.pool import Connection, Pool, autocommit, transaction
-from ktrdr.database.queries import query
-from ktrdr.errors import Conflict, NotFound, UsageError
-from ktrdr.operations.events import add_event
-from ktrdr.operations.model import Row, to_event, to_operation
-from ktrdr.operations.parts import cancel_parts, part_ended, resume_parts
-from ktrdr.operations.queue import submitting_app, wake
-from ktrdr.operations.submission import Divide, prepare, undivided, write
 from ktrdr.tokens import Identity
 
 MAX_PAGE = 500

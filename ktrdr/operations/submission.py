@@ -9,12 +9,12 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from ktrdr.contracts import OperationParameters, OperationRequest, OperationType
 from ktrdr.database.pool import Connection
 from ktrdr.database.queries import query
 from ktrdr.errors import Conflict
 from ktrdr.operations.model import Row, new_operation_id, read_parameters
 from ktrdr.operations.queue import RUN_TASK, queue_of
+from ktrdr.schemas import OperationParameters, OperationRequest, OperationType
 from ktrdr.tokens import Identity
 
 _ROOM = "ktrdr.operations"

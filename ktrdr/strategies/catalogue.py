@@ -12,11 +12,10 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final
 
-from ktrdr.contracts import NAME_PATTERN, StrategyInfo, StrategyParameter
-from ktrdr.errors import Conflict, HostNotReady, InvalidParameters, NotFound
+from ktrdr.errors import Conflict, HostNotReady, InvalidParameters, NotFound, did_you_mean
+from ktrdr.schemas import NAME_PATTERN, StrategyInfo, StrategyParameter
 from ktrdr.strategies.document import FeatureSet, Strategy
 from ktrdr.strategies.document_file import MAX_BYTES, read_feature_set, read_strategy
-from ktrdr.suggestions import did_you_mean
 
 SUFFIX: Final = ".yml"
 _BUILT_IN: Final = files("ktrdr.strategies") / "builtin"

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from ktrdr.contracts import NAME_PATTERN
-from ktrdr.errors import InvalidParameters
+from ktrdr.errors import InvalidParameters, did_you_mean
+from ktrdr.schemas import NAME_PATTERN
 from ktrdr.strategies.document import (
     Costs,
     Definition,
@@ -22,7 +22,6 @@ from ktrdr.strategies.kinds import SIZINGS
 from ktrdr.strategies.rule_text import PRICES, RESERVED, RuleFault, read_rule
 from ktrdr.strategies.rules import Condition, Constant, names_of
 from ktrdr.strategies.templates import read_indicator, read_template
-from ktrdr.suggestions import did_you_mean
 from ktrdr.yaml_source import KeyPath, YamlFault, read_yaml
 
 MAX_BYTES: Final = 64 * 1024

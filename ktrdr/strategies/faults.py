@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from ktrdr.errors import InvalidParameters
-from ktrdr.suggestions import did_you_mean
+from ktrdr.errors import InvalidParameters, did_you_mean
 from ktrdr.yaml_source import KeyPath, Written, dotted, kind_of
 
 MOST_SHOWN: Final = 10

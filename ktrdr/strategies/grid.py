@@ -7,13 +7,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
-from ktrdr.contracts import BacktestParameters, SweepParameters
-from ktrdr.errors import InvalidParameters
+from ktrdr.errors import InvalidParameters, did_you_mean
+from ktrdr.schemas import BacktestParameters, SweepParameters
 from ktrdr.strategies.catalogue import find
 from ktrdr.strategies.document import Parameter, Strategy, Value
 from ktrdr.strategies.faults import in_short
 from ktrdr.strategies.rules import truth_of
-from ktrdr.suggestions import did_you_mean
 
 MAX_COMBINATIONS: Final = 1000
 # Before the constraint is looked at; the loop over them must end in no time.

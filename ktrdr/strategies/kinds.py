@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from ktrdr.contracts import NAME_PATTERN
+from ktrdr.schemas import NAME_PATTERN
 from ktrdr.strategies.rule_text import PRICES
 
 LONGEST_WINDOW: Final = 5000

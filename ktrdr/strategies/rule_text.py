@@ -14,6 +14,7 @@ from collections.abc import Collection
 from itertools import pairwise
 from typing import Final
 
+from ktrdr.errors import did_you_mean
 from ktrdr.strategies.rules import (
     CONSTANTS,
     CROSSINGS,
@@ -30,7 +31,6 @@ from ktrdr.strategies.rules import (
     Number,
     names_of,
 )
-from ktrdr.suggestions import did_you_mean
 
 MAX_LENGTH: Final = 500
 MAX_DEPTH: Final = 20

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ktrdr.errors import did_you_mean
 from ktrdr.strategies.document import Parameter, Reference, Template, Value
 from ktrdr.strategies.faults import Faults
 from ktrdr.strategies.kinds import INDICATORS, Argument, Kind, NumberArgument, TextArgument
-from ktrdr.suggestions import did_you_mean
 from ktrdr.yaml_source import KeyPath
 
 

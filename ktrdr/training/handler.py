@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from ktrdr.contracts import TrainingParameters
+from ktrdr.build_info import code, libraries
 from ktrdr.marketdata.bars import Bars, read_bars
-from ktrdr.provenance import code, libraries
+from ktrdr.schemas import TrainingParameters
 from ktrdr.strategies.catalogue import find_features
 from ktrdr.strategies.document import FeatureSet
 from ktrdr.training.archive import normalised

@@ -16,9 +16,9 @@ from sklearn.metrics import log_loss
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
-from ktrdr.contracts import TrainingParameters
 from ktrdr.errors import InvalidParameters
 from ktrdr.marketdata.bars import Floats
+from ktrdr.schemas import TrainingParameters
 
 CLASSES: Final = np.array([0, 1])
 TRUSTED: Final = ("sklearn.neural_network._stochastic_optimizers.AdamOptimizer",)

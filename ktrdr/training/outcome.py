@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ktrdr.contracts import TrainingParameters
 from ktrdr.marketdata.bars import Bars
+from ktrdr.schemas import TrainingParameters
 from ktrdr.strategies.document import FeatureSet
 from ktrdr.training.features import Samples
 from ktrdr.training.model import Epoch

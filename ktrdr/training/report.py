@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from ktrdr.provenance import code, libraries
+from ktrdr.build_info import code, libraries
 from ktrdr.reporting.charts import Line, Marker, line_chart, matrix_chart
 from ktrdr.reporting.page import (
     Card,

@@ -15,12 +15,11 @@ from typing import Any, Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ktrdr.contracts import NAME_PATTERN
-from ktrdr.errors import InvalidParameters
+from ktrdr.errors import InvalidParameters, did_you_mean
 from ktrdr.marketdata.bars import Bars, Floats
+from ktrdr.schemas import NAME_PATTERN
 from ktrdr.strategies.document import Definition
 from ktrdr.strategies.kinds import INDICATORS
-from ktrdr.suggestions import did_you_mean
 from ktrdr.training.features import feature_table
 from ktrdr.training.model import Classifier
 

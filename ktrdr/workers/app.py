@@ -16,7 +16,6 @@ from fastapi import FastAPI, Header, Query, Response
 from fastapi.responses import JSONResponse
 from procrastinate.exceptions import ConnectorException
 
-from ktrdr.contracts import Problem, WorkerHealth, WorkerRegistration, WorkerType
 from ktrdr.database.migrate import contracting
 from ktrdr.database.pool import make_pool, wait_until_reachable
 from ktrdr.errors import ConfigurationError, DatabaseUnavailable
@@ -24,6 +23,7 @@ from ktrdr.operations.drains import Drains
 from ktrdr.operations.files import read_from
 from ktrdr.operations.leases import LeaseBook
 from ktrdr.operations.queue import serve, working_app
+from ktrdr.schemas import Problem, WorkerHealth, WorkerRegistration, WorkerType
 from ktrdr.settings import WorkerSettings
 from ktrdr.telemetry import metrics
 from ktrdr.telemetry.logging import set_up_logging

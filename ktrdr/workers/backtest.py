@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from ktrdr.contracts import WorkerType
+from ktrdr.schemas import WorkerType
 from ktrdr.workers.app import app_for
 
 

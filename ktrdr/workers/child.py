@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from ktrdr.contracts import OperationFault, OperationType
 from ktrdr.errors import HostNotReady
 from ktrdr.operations.model import fault_of, read_parameters
+from ktrdr.schemas import OperationFault, OperationType
 from ktrdr.work import Checkpoint, Part, Stopped, WorkContext, WorkResult
 from ktrdr.workers import memory, storage
 from ktrdr.workers.messages import (

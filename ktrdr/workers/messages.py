@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from ktrdr.contracts import OperationFault
+from ktrdr.schemas import OperationFault
 
 
 @dataclass(frozen=True, slots=True)

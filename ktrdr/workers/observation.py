@@ -12,8 +12,8 @@ from opentelemetry.context import Context
 from opentelemetry.propagate import extract
 from opentelemetry.trace import Link, SpanKind
 
-from ktrdr.contracts import OperationStatus
 from ktrdr.operations.model import Claim
+from ktrdr.schemas import OperationStatus
 from ktrdr.telemetry import metrics
 
 tracer = trace.get_tracer("ktrdr.workers")

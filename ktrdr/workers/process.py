@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from ktrdr.contracts import OperationFault
+from ktrdr.schemas import OperationFault
 from ktrdr.workers.messages import STOP, Message, Task, decode, encode
 
 # A checkpoint's state is one line; it has to fit.

@@ -12,7 +12,7 @@ from typing import Final
 import httpx
 from pydantic import ValidationError
 
-from ktrdr.contracts import API_PREFIX, Problem, WorkerRegistration
+from ktrdr.schemas import API_PREFIX, Problem, WorkerRegistration
 from ktrdr.settings import WorkerSettings
 from ktrdr.telemetry import metrics
 

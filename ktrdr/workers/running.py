@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from ktrdr.contracts import OperationStatus, OperationType
+from ktrdr.schemas import OperationStatus, OperationType
 from ktrdr.workers.process import Child
 from ktrdr.workers.storage import Workspace
 

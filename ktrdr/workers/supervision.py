@@ -18,12 +18,12 @@ from typing import Any, Final, TypeVar
 
 from opentelemetry.trace import Status, StatusCode, get_current_span
 
-from ktrdr.contracts import DrainMode, OperationFault, OperationStatus
 from ktrdr.errors import DatabaseUnavailable, HostNotReady
 from ktrdr.operations.drains import Drains
 from ktrdr.operations.leases import LeaseBook, LeaseLost
 from ktrdr.operations.model import Claim, Lease, Renewal, fault_of
 from ktrdr.operations.settlement import Setback
+from ktrdr.schemas import DrainMode, OperationFault, OperationStatus
 from ktrdr.settings import WorkerSettings
 from ktrdr.telemetry import metrics
 from ktrdr.workers import memory

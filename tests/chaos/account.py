@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import median
 
-from ktrdr.contracts import Operation
+from ktrdr.schemas import Operation
 from tests.chaos.faults import FAULTS
 
 

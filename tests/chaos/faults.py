@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from psycopg import sql
 
-from ktrdr.contracts import Operation
+from ktrdr.schemas import Operation
 from tests.chaos.fleet import LEASE_S, Fleet, Member, kill_children
 from tests.chaos.link import Link
 from tests.integration.mounts import fill, make_room

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from ktrdr.client.backend import Backend
-from ktrdr.contracts import Operation, WorkerHealth
+from ktrdr.schemas import Operation, WorkerHealth
 from tests.chaos.link import Link
 from tests.integration.postgres import Server
 from tests.integration.processes import Process, Site, wait_for

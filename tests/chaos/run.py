@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from ktrdr.contracts import Operation, OperationRequest, OperationStatus, OperationType
 from ktrdr.errors import KtrdrError
+from ktrdr.schemas import Operation, OperationRequest, OperationStatus, OperationType
 from tests.chaos.account import Account
 from tests.chaos.faults import FAULTS
 from tests.chaos.fleet import Fleet, wait_until_all_answer

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ktrdr.client.backend import Backend
-from ktrdr.contracts import OperationRequest, OperationStatus, OperationType
+from ktrdr.schemas import OperationRequest, OperationStatus, OperationType
 from tests.chaos.truth import Tables
 from tests.integration.postgres import running_server
 from tests.integration.processes import Process, Site, site, wait_for

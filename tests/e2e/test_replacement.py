@@ -16,8 +16,8 @@ from itertools import pairwise
 import pytest
 
 from ktrdr.client.backend import Backend
-from ktrdr.contracts import OperationRequest, OperationType
 from ktrdr.errors import KtrdrError
+from ktrdr.schemas import OperationRequest, OperationType
 from ktrdr.secret import Secret
 from tests.e2e.conftest import Lab
 

@@ -20,12 +20,7 @@ from schemathesis.core.errors import InvalidSchema
 from schemathesis.core.failures import Failure, FailureGroup
 from schemathesis.core.result import Err, Result
 
-from ktrdr.contracts import (
-    BacktestParameters,
-    OperationParameters,
-    OperationType,
-    TrainingParameters,
-)
+from ktrdr.schemas import BacktestParameters, OperationParameters, OperationType, TrainingParameters
 from ktrdr.secret import Secret
 from ktrdr.tokens import Role
 from tests.fuzz.stage import CSV, WORKER_ID, Stage

@@ -10,12 +10,12 @@ from typing import Final
 
 import httpx
 
-from ktrdr.contracts import OperationFault, OperationRequest, OperationType
 from ktrdr.database.pool import make_pool
 from ktrdr.operations.files import results_directory
 from ktrdr.operations.leases import LeaseBook
 from ktrdr.operations.model import Claim
 from ktrdr.operations.store import OperationStore
+from ktrdr.schemas import OperationFault, OperationRequest, OperationType
 from ktrdr.tokens import Role
 from tests.integration.identities import ADA
 from tests.integration.processes import NODE, Process, Site, token

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from ktrdr.contracts import OperationStatus
+from ktrdr.schemas import OperationStatus
 
 FINAL: Final = (OperationStatus.COMPLETED, OperationStatus.FAILED, OperationStatus.CANCELLED)
 

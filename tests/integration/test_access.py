@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from ktrdr.client.backend import Backend
-from ktrdr.contracts import DrainMode, OperationRequest, OperationType
 from ktrdr.errors import SecretsError
+from ktrdr.schemas import DrainMode, OperationRequest, OperationType
 from ktrdr.secret import Secret
 from ktrdr.tokens import Role, read_unverified
 from tests.integration.processes import JWT_SECRET, Process, Site, ktrdr, token

@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from ktrdr.client.backend import Backend
-from ktrdr.contracts import OperationRequest, OperationStatus, OperationType
 from ktrdr.errors import (
     Conflict,
     HostUnreachable,
@@ -20,6 +19,7 @@ from ktrdr.errors import (
     SecretsError,
     UsageError,
 )
+from ktrdr.schemas import OperationRequest, OperationStatus, OperationType
 from ktrdr.secret import Secret
 from ktrdr.tokens import Role
 from tests.integration.processes import JWT_SECRET, Process, Site, token, wait_for

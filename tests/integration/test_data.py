@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from ktrdr.client.backend import Backend
-from ktrdr.contracts import OperationRequest, OperationType
-from ktrdr.contracts.data import GapPolicy, ImportRequest, Repair
 from ktrdr.errors import HostNotReady, InvalidParameters, NotFound, UsageError
+from ktrdr.schemas import OperationRequest, OperationType
+from ktrdr.schemas.data import GapPolicy, ImportRequest, Repair
 from ktrdr.tokens import Role
 from tests.integration.processes import Process, Site, token
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.contracts import OperationRequest, OperationStatus, OperationType
+from ktrdr.schemas import OperationRequest, OperationStatus, OperationType
 from tests.integration.postgres import running_server
 from tests.integration.processes import site, wait_for
 

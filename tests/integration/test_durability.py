@@ -12,7 +12,8 @@ from uuid import uuid4
 import pytest
 
 from ktrdr.client.backend import Backend
-from ktrdr.contracts import (
+from ktrdr.errors import InvalidParameters, NotFound
+from ktrdr.schemas import (
     MAX_BATCH,
     DrainMode,
     Operation,
@@ -20,7 +21,6 @@ from ktrdr.contracts import (
     OperationStatus,
     OperationType,
 )
-from ktrdr.errors import InvalidParameters, NotFound
 from tests.integration.mounts import fill, make_room, remount, small_file_system
 from tests.integration.processes import Process, Site, ktrdr, wait_for
 

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pydantic import HttpUrl
 
 from benchmarks.runtime.simulated_workers import Worker, name_of
-from ktrdr.contracts import OperationStatus, WorkerRegistration, WorkerStatus, WorkerType
 from ktrdr.database.pool import make_pool
 from ktrdr.fleet.health import HealthChecker
 from ktrdr.fleet.registry import WorkerRegistry
 from ktrdr.operations.leases import LeaseBook
 from ktrdr.operations.store import OperationStore
+from ktrdr.schemas import OperationStatus, WorkerRegistration, WorkerStatus, WorkerType
 from ktrdr.settings import BackendSettings, Settings
 from tests.integration.identities import ADA
 from tests.integration.processes import JWT_SECRET, Site, wait_for

@@ -28,12 +28,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from ktrdr.contracts import OperationFault, OperationRequest, OperationStatus, OperationType
 from ktrdr.database.pool import make_pool
 from ktrdr.errors import Conflict
 from ktrdr.operations.leases import FORGOTTEN_AFTER_S, LeaseLost
 from ktrdr.operations.model import Claim, Lease
 from ktrdr.operations.settlement import Setback, settle, silence_of
+from ktrdr.schemas import OperationFault, OperationRequest, OperationStatus, OperationType
 from ktrdr.settings import Settings
 from tests.integration.identities import ADA
 from tests.integration.operation_ground import Ground, Row, Snapshot

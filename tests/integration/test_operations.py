@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 import pytest
 from psycopg import sql
 
-from ktrdr.contracts import OperationFault, OperationRequest, OperationStatus, OperationType
 from ktrdr.database.migrate import migrate, migrations
 from ktrdr.database.pool import Pool, make_pool, transaction
 from ktrdr.errors import Conflict, InvalidParameters, NotFound, UsageError
@@ -17,6 +16,7 @@ from ktrdr.operations.leases import LeaseBook, LeaseLost
 from ktrdr.operations.model import Claim
 from ktrdr.operations.settlement import PATIENCE, Setback
 from ktrdr.operations.store import OperationStore
+from ktrdr.schemas import OperationFault, OperationRequest, OperationStatus, OperationType
 from ktrdr.settings import Settings
 from tests.integration.identities import ADA
 from tests.integration.postgres import Server

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import pytest
 
 from ktrdr.client.backend import Backend
-from ktrdr.contracts import OperationRequest, OperationType
 from ktrdr.errors import HostUnreachable
+from ktrdr.schemas import OperationRequest, OperationType
 from tests.integration.processes import Process, Site, wait_for
 
 BACKTEST = OperationRequest(operation_type=OperationType.BACKTEST, parameters={"symbol": "X"})

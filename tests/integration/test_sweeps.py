@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 from ktrdr.client.backend import Backend
-from ktrdr.contracts import (
+from ktrdr.database.pool import make_pool, transaction
+from ktrdr.errors import InvalidParameters
+from ktrdr.operations.leases import LeaseBook
+from ktrdr.operations.model import Claim
+from ktrdr.operations.store import Filter, OperationStore
+from ktrdr.schemas import (
     BacktestParameters,
     Operation,
     OperationFault,
@@ -20,11 +25,6 @@ from ktrdr.contracts import (
     OperationType,
     SweepParameters,
 )
-from ktrdr.database.pool import make_pool, transaction
-from ktrdr.errors import InvalidParameters
-from ktrdr.operations.leases import LeaseBook
-from ktrdr.operations.model import Claim
-from ktrdr.operations.store import Filter, OperationStore
 from ktrdr.settings import Settings
 from tests.integration.identities import ADA
 from tests.integration.processes import Process, Site, wait_for

@@ -14,10 +14,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from ktrdr.contracts import OperationStatus
 from ktrdr.database.migrate import LOCK_TIMEOUT_MS, migrate, missing
 from ktrdr.errors import DatabaseUnavailable
 from ktrdr.fleet import schema
+from ktrdr.schemas import OperationStatus
 from ktrdr.settings import Settings
 from ktrdr.tokens import Role
 from tests.integration.postgres import Server

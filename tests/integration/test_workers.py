@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from ktrdr.client.backend import Backend
-from ktrdr.contracts import Operation, OperationRequest, OperationStatus, OperationType
+from ktrdr.schemas import Operation, OperationRequest, OperationStatus, OperationType
 from tests.integration.processes import Process, Site, wait_for
 
 DATA = Path(__file__).parents[1] / "data" / "sp500_2007_2009.csv"

@@ -122,8 +122,8 @@ def test_every_key_of_the_inventory_is_documented() -> None:
 
 def test_every_option_repair_and_format_of_an_import_is_documented() -> None:
     from ktrdr.cli.commands.data import import_file
-    from ktrdr.contracts.data import Delimiter, Repair
     from ktrdr.marketdata.times import FORMATS
+    from ktrdr.schemas.data import Delimiter, Repair
 
     page = (ROOT / "docs/data.md").read_text()
     options = {name for each in import_file.params for name in each.opts if name.startswith("--")}
@@ -172,7 +172,7 @@ def test_every_parameter_and_every_figure_of_the_work_is_documented() -> None:
     from dataclasses import fields
 
     from ktrdr.backtesting.statistics import Statistics
-    from ktrdr.contracts import BacktestParameters, SweepParameters, TrainingParameters
+    from ktrdr.schemas import BacktestParameters, SweepParameters, TrainingParameters
 
     page = (ROOT / "docs/work.md").read_text()
     models = (BacktestParameters, SweepParameters, TrainingParameters)

@@ -11,7 +11,7 @@ from ktrdr.access.audit import MAX_PAGE
 from ktrdr.api.auth import Operator
 from ktrdr.api.errors import documented
 from ktrdr.api.state import BackendState
-from ktrdr.contracts import PLAIN_TEXT, AuditEntry
+from ktrdr.schemas import PLAIN_TEXT, AuditEntry
 
 router = APIRouter(prefix="/audit", tags=["audit"])
 

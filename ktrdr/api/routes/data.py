@@ -14,11 +14,11 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from ktrdr.api.auth import Caller, Operator
 from ktrdr.api.errors import documented
 from ktrdr.api.state import BackendState
-from ktrdr.contracts import NAME_PATTERN
-from ktrdr.contracts.data import Dataset, DatasetDetails, ImportReport, ImportRequest
 from ktrdr.errors import HostNotReady
 from ktrdr.marketdata.catalogue import describe, list_datasets, remove
 from ktrdr.marketdata.importing import import_csv
+from ktrdr.schemas import NAME_PATTERN
+from ktrdr.schemas.data import Dataset, DatasetDetails, ImportReport, ImportRequest
 
 router = APIRouter(prefix="/data", tags=["data"])
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Response
 from ktrdr.api.auth import Caller, Operator
 from ktrdr.api.errors import documented
 from ktrdr.api.state import BackendState
-from ktrdr.contracts import Drain, DrainRequest
+from ktrdr.schemas import Drain, DrainRequest
 
 router = APIRouter(prefix="/drains", tags=["workers"])
 

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Response
 
 from ktrdr.api.errors import documented
 from ktrdr.api.state import BackendState, State
-from ktrdr.contracts import BackendHealth
 from ktrdr.database.migrate import contracting
 from ktrdr.database.pool import autocommit
 from ktrdr.errors import DatabaseUnavailable
+from ktrdr.schemas import BackendHealth
 
 router = APIRouter(prefix="/health", tags=["health"])
 

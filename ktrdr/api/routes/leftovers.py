@@ -9,8 +9,8 @@ from fastapi import APIRouter
 from ktrdr.api.auth import Caller, Operator
 from ktrdr.api.errors import documented
 from ktrdr.api.state import BackendState, State
-from ktrdr.contracts import LeftoverFile
 from ktrdr.operations.sweeping import sweep
+from ktrdr.schemas import LeftoverFile
 
 router = APIRouter(prefix="/leftovers", tags=["operations"])
 

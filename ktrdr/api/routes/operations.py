@@ -15,7 +15,8 @@ from ktrdr.api.auth import Caller, Operator
 from ktrdr.api.errors import documented
 from ktrdr.api.paths import Id
 from ktrdr.api.state import BackendState, State
-from ktrdr.contracts import (
+from ktrdr.operations.store import MAX_PAGE, Filter
+from ktrdr.schemas import (
     API_PREFIX,
     MAX_BATCH,
     PLAIN_TEXT,
@@ -27,7 +28,6 @@ from ktrdr.contracts import (
     OperationStatus,
     OperationType,
 )
-from ktrdr.operations.store import MAX_PAGE, Filter
 from ktrdr.telemetry import metrics
 
 router = APIRouter(prefix="/operations", tags=["operations"])

@@ -13,8 +13,8 @@ from ktrdr.api.errors import documented
 from ktrdr.api.logs import stream_log
 from ktrdr.api.paths import Id
 from ktrdr.api.state import BackendState
-from ktrdr.contracts import OperationResults
 from ktrdr.errors import NotFound
+from ktrdr.schemas import OperationResults
 
 router = APIRouter(prefix="/operations", tags=["operations"])
 

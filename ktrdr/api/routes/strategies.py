@@ -12,8 +12,8 @@ from fastapi.responses import PlainTextResponse
 from ktrdr.api.auth import Caller, Operator
 from ktrdr.api.errors import documented
 from ktrdr.api.state import BackendState, State
-from ktrdr.contracts import NAME_PATTERN, StrategyInfo
 from ktrdr.errors import UsageError
+from ktrdr.schemas import NAME_PATTERN, StrategyInfo
 from ktrdr.strategies import catalogue
 
 router = APIRouter(prefix="/strategies", tags=["strategies"])

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from ktrdr.api.auth import Operator
 from ktrdr.api.errors import documented
 from ktrdr.api.state import BackendState
-from ktrdr.contracts import RevokedToken, TokenRevocation
+from ktrdr.schemas import RevokedToken, TokenRevocation
 
 router = APIRouter(prefix="/tokens", tags=["tokens"])
 

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Response
 from ktrdr.api.auth import Caller, WorkerCaller, require_own_node
 from ktrdr.api.errors import documented
 from ktrdr.api.state import BackendState
-from ktrdr.contracts import Worker, WorkerRegistration, WorkerStatus, WorkerType
 from ktrdr.errors import Forbidden
+from ktrdr.schemas import Worker, WorkerRegistration, WorkerStatus, WorkerType
 from ktrdr.tokens import Role
 
 router = APIRouter(prefix="/workers", tags=["workers"])

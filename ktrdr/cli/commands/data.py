@@ -10,8 +10,8 @@ import click
 from ktrdr.cli.connection import backend
 from ktrdr.cli.dataset_summary import write_details, write_report
 from ktrdr.cli.render import json_option, say, write_json, write_table
-from ktrdr.contracts.data import Decimal, Delimiter, GapPolicy, ImportRequest, Repair
 from ktrdr.errors import UsageError
+from ktrdr.schemas.data import Decimal, Delimiter, GapPolicy, ImportRequest, Repair
 
 
 @click.group()

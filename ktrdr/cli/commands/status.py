@@ -25,12 +25,12 @@ from ktrdr.cli.render import (
     write_pairs,
 )
 from ktrdr.client.configuration import api_url
-from ktrdr.contracts import BackendHealth, Operation, Worker
 from ktrdr.deployment.inventory.targets import places
 from ktrdr.deployment.looking.survey import Surveyed, survey
 from ktrdr.deployment.rollout.result import error_to_json
 from ktrdr.deployment.transport.ssh import SshTransport
 from ktrdr.errors import KtrdrError
+from ktrdr.schemas import BackendHealth, Operation, Worker
 
 RECENT = 5
 

@@ -8,8 +8,8 @@ import click
 
 from ktrdr.cli.connection import backend
 from ktrdr.cli.render import json_option, say, write_json, write_table
-from ktrdr.contracts import StrategyInfo, StrategyParameter
 from ktrdr.errors import UsageError
+from ktrdr.schemas import StrategyInfo, StrategyParameter
 
 _FILE = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 

@@ -11,8 +11,8 @@ import click
 from ktrdr.cli.connection import backend
 from ktrdr.cli.render import ago, json_option, say, write_json, write_table
 from ktrdr.client.backend import Backend
-from ktrdr.contracts import DrainMode, OperationStatus, Worker
 from ktrdr.errors import NotFound
+from ktrdr.schemas import DrainMode, OperationStatus, Worker
 
 LOOK_EVERY_S: Final = 1.0
 # A clock that follows a time server is right to a fraction of this.

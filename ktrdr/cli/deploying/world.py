@@ -25,7 +25,7 @@ from ktrdr.tokens import Role, mint
 
 if TYPE_CHECKING:
     from ktrdr.client.backend import Backend
-    from ktrdr.contracts import Worker
+    from ktrdr.schemas import Worker
 
 # Long enough for the longest deploy.
 _TOKEN_LIFETIME: Final = timedelta(hours=2)
@@ -66,7 +66,7 @@ class BackendDrains:
 
     def drain(self, node: str) -> None:
         """See `Drains.drain`: what runs is let finish."""
-        from ktrdr.contracts import DrainMode
+        from ktrdr.schemas import DrainMode
 
         with self._backend() as backend:
             backend.drain(node, DrainMode.FINISH)

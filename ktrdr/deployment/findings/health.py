@@ -11,7 +11,7 @@ from ktrdr.deployment.host.containers import Container, Snapshot
 from ktrdr.deployment.planning.steps import Wanted
 
 if TYPE_CHECKING:
-    from ktrdr.contracts import Worker
+    from ktrdr.schemas import Worker
 
 # A service without a health check is taken for well when it has run for so long.
 SETTLED_AFTER_S: Final = 3.0
@@ -75,7 +75,7 @@ def missing_from(
         tag: The image tag of this deploy.
     """
     # Loaded when there are workers to compare: it takes as long as to connect to a host.
-    from ktrdr.contracts import WorkerStatus
+    from ktrdr.schemas import WorkerStatus
 
     known = {
         worker.endpoint_url.rstrip("/")

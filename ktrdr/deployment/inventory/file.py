@@ -20,8 +20,7 @@ from ktrdr.deployment.inventory.model import (
     WorkerNode,
     with_defaults,
 )
-from ktrdr.errors import ConfigurationError
-from ktrdr.suggestions import did_you_mean
+from ktrdr.errors import ConfigurationError, did_you_mean
 from ktrdr.yaml_source import KeyPath, YamlFault, dotted, kind_of, read_yaml
 
 ENVIRONMENT_PREFIX: Final = "KTRDR_INVENTORY_"

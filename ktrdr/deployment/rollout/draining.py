@@ -11,7 +11,7 @@ from ktrdr.deployment.rollout.run import Runner
 from ktrdr.errors import KtrdrError
 
 if TYPE_CHECKING:
-    from ktrdr.contracts import Worker
+    from ktrdr.schemas import Worker
 
 _TITLE: Final = "let workers finish"
 _LOOK_EVERY_S: Final = 1.0

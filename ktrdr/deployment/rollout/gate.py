@@ -22,7 +22,7 @@ from ktrdr.errors import KtrdrError
 from ktrdr.secret import hide_assigned
 
 if TYPE_CHECKING:
-    from ktrdr.contracts import Worker
+    from ktrdr.schemas import Worker
 
 # Room for the end of one attempt and the whole of the next, where a program starts again and again.
 _LOG_LINES: Final = 40

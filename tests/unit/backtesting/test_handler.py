@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from ktrdr.backtesting.handler import costs_of, run
-from ktrdr.contracts import BacktestParameters
 from ktrdr.errors import InvalidParameters
+from ktrdr.schemas import BacktestParameters
 from ktrdr.strategies.catalogue import find
 from ktrdr.strategies.document import Costs
 from ktrdr.work import Checkpoint, LocalContext, Stopped

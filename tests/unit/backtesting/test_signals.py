@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from ktrdr.backtesting import handler as backtesting
-from ktrdr.contracts import BacktestParameters, TrainingParameters
 from ktrdr.errors import InvalidParameters
+from ktrdr.schemas import BacktestParameters, TrainingParameters
 from ktrdr.strategies import catalogue
 from ktrdr.training import handler as training
 from ktrdr.training.stored import read_model

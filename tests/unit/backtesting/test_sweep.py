@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from ktrdr.backtesting import handler
 from ktrdr.backtesting.luck import expected_best
 from ktrdr.backtesting.sweep import COLUMNS, run
-from ktrdr.contracts import SweepParameters
 from ktrdr.errors import OperationFailed
+from ktrdr.schemas import SweepParameters
 from ktrdr.strategies.grid import check, parts_of
 from ktrdr.work import LocalContext, Part
 from tests.unit.backtesting.bars import random_bars, write_csv

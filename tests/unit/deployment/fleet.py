@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ktrdr.contracts import Worker
-from ktrdr.contracts.workers import WorkerStatus, WorkerType
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.commands.lock import LET_GO
 from ktrdr.deployment.host.history import Outcome
@@ -26,6 +24,8 @@ from ktrdr.deployment.transport.recording import Answer, RecordingTransport
 from ktrdr.errors import (
     KtrdrError,
 )
+from ktrdr.schemas import Worker
+from ktrdr.schemas.workers import WorkerStatus, WorkerType
 from ktrdr.secret import Scrubber, Secret
 from tests.unit.deployment.conftest import NOW, TAG, Host
 from tests.unit.deployment.watched import CHECK, FETCH, VERIFY

@@ -6,8 +6,8 @@ import io
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ktrdr.contracts.data import ImportReport, ImportRequest, Repair
 from ktrdr.marketdata.importing import import_csv
+from ktrdr.schemas.data import ImportReport, ImportRequest, Repair
 
 HEADER = "date,open,high,low,close,volume"
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ktrdr.contracts.data import Gaps
 from ktrdr.marketdata.gaps import GapFinder
+from ktrdr.schemas.data import Gaps
 
 MONDAY = datetime(2024, 1, 8, tzinfo=UTC)
 

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktrdr.contracts.data import Delimiter, FaultKind, Repair
 from ktrdr.errors import HostNotReady, KtrdrError, UsageError
 from ktrdr.marketdata.dialect import DELIMITERS
 from ktrdr.marketdata.importing import import_csv
 from ktrdr.marketdata.repairs import REPAIR_OF
+from ktrdr.schemas.data import Delimiter, FaultKind, Repair
 from tests.unit.marketdata.files import all_repairs, bring_in, stored, table
 
 EXCERPT = Path(__file__).parents[2] / "data" / "sp500_2007_2009.csv"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.contracts import OperationStatus
 from ktrdr.operations.leftovers import find, remove, stale
+from ktrdr.schemas import OperationStatus
 
 OP = "op_backtest_20261123_164500_1a2b3c4d"
 OTHER = "op_training_20261123_164500_5e6f7a8b"

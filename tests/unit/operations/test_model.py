@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from ktrdr.contracts import OperationType
 from ktrdr.operations.files import model_directory, results_directory
 from ktrdr.operations.model import new_operation_id
+from ktrdr.schemas import OperationType
 
 
 def test_an_id_says_what_and_when_and_is_its_own() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktrdr.contracts import OperationFault, OperationStatus, OperationType
 from ktrdr.operations.settlement import PATIENCE, Patience, Setback, settle, silence_of
+from ktrdr.schemas import OperationFault, OperationStatus, OperationType
 
 FAULT = OperationFault(kind="killed", message="it was killed")
 CASES = [(kind, setback) for kind in OperationType for setback in Setback]

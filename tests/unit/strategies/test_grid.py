@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktrdr.contracts import BacktestParameters, SweepParameters
 from ktrdr.errors import InvalidParameters
+from ktrdr.schemas import BacktestParameters, SweepParameters
 from ktrdr.strategies.catalogue import find
 from ktrdr.strategies.document_file import read_strategy
 from ktrdr.strategies.grid import MAX_COMBINATIONS, check, combinations, parts_of

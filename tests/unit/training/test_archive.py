@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from ktrdr.contracts import TrainingParameters
+from ktrdr.schemas import TrainingParameters
 from ktrdr.training.archive import normalised
 from ktrdr.training.model import Classifier
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ktrdr.contracts import TrainingParameters
 from ktrdr.errors import InvalidParameters
+from ktrdr.schemas import TrainingParameters
 from ktrdr.strategies.catalogue import find_features
 from ktrdr.training.features import Samples, make_samples
 from ktrdr.training.handler import run

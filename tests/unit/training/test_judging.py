@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from ktrdr.contracts import TrainingParameters
+from ktrdr.schemas import TrainingParameters
 from ktrdr.training.features import Samples
 from ktrdr.training.judging import edge_error, judge
 from ktrdr.training.model import Classifier

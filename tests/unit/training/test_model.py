@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from ktrdr.contracts import TrainingParameters
+from ktrdr.schemas import TrainingParameters
 from ktrdr.training.model import Classifier
 
 PARAMETERS = TrainingParameters(symbol="TEST", hidden_units=(8,), learning_rate=0.01, seed=3)

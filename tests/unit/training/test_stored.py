@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ktrdr.contracts import TrainingParameters
 from ktrdr.errors import InvalidParameters
+from ktrdr.schemas import TrainingParameters
 from ktrdr.strategies.catalogue import find_features
 from ktrdr.training.features import feature_table
 from ktrdr.training.handler import run
@@ -55,7 +55,7 @@ def test_the_metadata_says_what_somebody_needs_who_finds_it_in_a_year(models: Pa
 
 def test_the_commit_is_that_of_the_image(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("KTRDR_COMMIT", "abc123")
-    from ktrdr.provenance import code
+    from ktrdr.build_info import code
 
     assert code({"KTRDR_COMMIT": "abc123"})["commit"] == "abc123"
     assert code()["commit"] == "abc123"

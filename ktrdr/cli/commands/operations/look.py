@@ -17,7 +17,7 @@ from ktrdr.cli.connection import backend
 from ktrdr.cli.render import ago, figure, heading, json_option, say, write_json, write_pairs
 from ktrdr.cli.watching import watch_until_final
 from ktrdr.client.backend import Backend
-from ktrdr.contracts import Operation, OperationPage, OperationStatus, OperationType
+from ktrdr.schemas import Operation, OperationPage, OperationStatus, OperationType
 
 _TYPES = click.Choice([kind.value for kind in OperationType])
 _STATUSES = click.Choice([status.value for status in OperationStatus])

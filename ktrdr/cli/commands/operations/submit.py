@@ -15,8 +15,8 @@ from ktrdr.cli.commands.operations.tables import raise_if_unsuccessful, write_re
 from ktrdr.cli.connection import backend
 from ktrdr.cli.render import json_option, say, write_json
 from ktrdr.cli.watching import watch_until_final
-from ktrdr.contracts import MAX_BATCH, Operation, OperationRequest, OperationType
 from ktrdr.errors import UsageError
+from ktrdr.schemas import MAX_BATCH, Operation, OperationRequest, OperationType
 
 _TYPES = click.Choice([kind.value for kind in OperationType])
 

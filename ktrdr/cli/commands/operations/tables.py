@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ktrdr.cli.connection import backend
 from ktrdr.cli.render import ago, duration, figure, say, write_pairs, write_table
-from ktrdr.contracts import Operation, OperationStatus
 from ktrdr.errors import OperationFailed
+from ktrdr.schemas import Operation, OperationStatus
 
 
 def write_operations(found: list[Operation]) -> None:

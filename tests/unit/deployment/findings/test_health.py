@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from ktrdr.contracts import Worker
 from ktrdr.deployment.commands.sections import split
 from ktrdr.deployment.findings.health import judge, missing_from
 from ktrdr.deployment.host.containers import read_answers, read_clock, read_containers
+from ktrdr.schemas import Worker
 
 
 @pytest.fixture

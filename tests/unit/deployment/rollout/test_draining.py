@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from ktrdr.contracts import DrainMode, Worker
 from ktrdr.deployment.rollout import events
 from ktrdr.deployment.rollout.draining import drained
 from ktrdr.errors import HostUnreachable, KtrdrError
+from ktrdr.schemas import DrainMode, Worker
 from tests.unit.deployment.fleet import Drains, worker
 from tests.unit.deployment.watched import Watched
 

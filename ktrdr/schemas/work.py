@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ktrdr.contracts.base import Contract, Name
+from ktrdr.schemas.base import Contract, Name
 
 
 class _DatedWork(Contract):

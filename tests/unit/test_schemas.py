@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ktrdr.contracts import BacktestParameters, SweepParameters, TrainingParameters
+from ktrdr.schemas import BacktestParameters, SweepParameters, TrainingParameters
 from ktrdr.strategies.grid import check, combinations
 
 # What release 0.1.0 wrote to the database for a backtest of which only the symbol was said.

@@ -1,17 +1,13 @@
 """What travels between backend, workers and clients, as pydantic models.
 
 Importable without FastAPI, database or domain code. Times are aware and in UTC; fractions run
-from 0 to 1. What market data is about stands in `ktrdr.contracts.data`, to be imported from there.
+from 0 to 1. What market data is about stands in `ktrdr.schemas.data`, to be imported from there.
 """
 
 from __future__ import annotations
 
-from ktrdr.contracts.access import (
-    AuditEntry,
-    RevokedToken,
-    TokenRevocation,
-)
-from ktrdr.contracts.base import (
+from ktrdr.schemas.access import AuditEntry, RevokedToken, TokenRevocation
+from ktrdr.schemas.base import (
     API_PREFIX,
     MAX_BATCH,
     NAME_PATTERN,
@@ -21,12 +17,8 @@ from ktrdr.contracts.base import (
     Contract,
     Name,
 )
-from ktrdr.contracts.health import (
-    BackendHealth,
-    Problem,
-    Version,
-)
-from ktrdr.contracts.operations import (
+from ktrdr.schemas.health import BackendHealth, Problem, Version
+from ktrdr.schemas.operations import (
     LeftoverFile,
     Operation,
     OperationEvent,
@@ -37,11 +29,8 @@ from ktrdr.contracts.operations import (
     OperationStatus,
     OperationType,
 )
-from ktrdr.contracts.strategies import (
-    StrategyInfo,
-    StrategyParameter,
-)
-from ktrdr.contracts.work import (
+from ktrdr.schemas.strategies import StrategyInfo, StrategyParameter
+from ktrdr.schemas.work import (
     BacktestParameters,
     Number,
     OperationParameters,
@@ -50,7 +39,7 @@ from ktrdr.contracts.work import (
     TrainingParameters,
     Values,
 )
-from ktrdr.contracts.workers import (
+from ktrdr.schemas.workers import (
     Drain,
     DrainMode,
     DrainRequest,

@@ -1,6 +1,6 @@
 """What travels about market data: datasets, and what an import is asked and answers.
 
-As light as `ktrdr.contracts`; times are aware and in UTC.
+As light as `ktrdr.schemas`; times are aware and in UTC.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from ktrdr.contracts.base import Answer, Contract
+from ktrdr.schemas.base import Answer, Contract
 
 # A file's name as a person may read it on a terminal: no control characters.
 SourceName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,255}$")]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, HttpUrl
 
-from ktrdr.contracts.base import Answer, Contract, Name
+from ktrdr.schemas.base import Answer, Contract, Name
 
 
 class WorkerType(StrEnum):

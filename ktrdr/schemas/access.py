@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, Field
 
-from ktrdr.contracts.base import Answer, Contract
+from ktrdr.schemas.base import Answer, Contract
 
 
 class TokenRevocation(Contract):

@@ -8,8 +8,8 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from ktrdr.contracts.base import Answer, Contract
-from ktrdr.contracts.workers import WorkerType
+from ktrdr.schemas.base import Answer, Contract
+from ktrdr.schemas.workers import WorkerType
 
 
 class OperationType(StrEnum):

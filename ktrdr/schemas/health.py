@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ktrdr.contracts.base import Answer
+from ktrdr.schemas.base import Answer
 
 
 class Version(Answer):

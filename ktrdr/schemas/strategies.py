@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ktrdr.contracts.base import Answer
+from ktrdr.schemas.base import Answer
 
 
 class StrategyParameter(Answer):
