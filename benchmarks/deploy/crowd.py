@@ -30,7 +30,7 @@ from benchmarks.deploy.contenders import KTRDR
 from benchmarks.deploy.ground import OTHER_TAG as TAG
 from benchmarks.deploy.ground import Ground
 from benchmarks.samples import Goal, Outcome, Samples, ratio, timed
-from ktrdr.deployment.planning.manner import DEFAULT_PARALLEL
+from ktrdr.deployment.deploy.options import DEFAULT_PARALLEL
 from lab import vault
 from lab.place import ROOT, STANDINS
 from tests.integration.sshd import Sshd

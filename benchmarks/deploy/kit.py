@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ktrdr.deployment.commands.release import archive
-from ktrdr.deployment.commands.rotation import CARRIED_OVER
-from ktrdr.deployment.inventory import site as sites
-from ktrdr.deployment.inventory.file import load
-from ktrdr.deployment.inventory.model import Inventory
-from ktrdr.deployment.inventory.site import Site
+from ktrdr.deployment.homelab import host_config as sites
+from ktrdr.deployment.homelab.host_config import Site
+from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.homelab.inventory_file import load
 from ktrdr.deployment.releases.checkout import Checkout
 from ktrdr.deployment.releases.release import Target, compose_file, env_file
+from ktrdr.deployment.scripts.release import archive
+from ktrdr.deployment.scripts.rotation import CARRIED_OVER
 from ktrdr.secret import Secret
 from ktrdr.tokens import mint_for_node
 from lab import vault

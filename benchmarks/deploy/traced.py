@@ -54,8 +54,8 @@ def _loading(arguments: list[str]) -> None:
 
 def _watch() -> None:
     from ktrdr.deployment.secrets.onepassword import OnePassword
-    from ktrdr.deployment.transport.shell import Shell
-    from ktrdr.deployment.transport.ssh import SshTransport
+    from ktrdr.deployment.ssh.session import Shell
+    from ktrdr.deployment.ssh.transport import SshTransport
 
     _wrap(OnePassword, "fetch", lambda *_: ("vault", ""))
     _wrap(Shell, "__init__", lambda *given: ("connect", given[2]))

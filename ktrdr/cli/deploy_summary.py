@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ktrdr.deployment.commands.script import render_for_display
-from ktrdr.deployment.findings.compare import Action
-from ktrdr.deployment.host.history import Outcome
-from ktrdr.deployment.planning.plan import Plan
-from ktrdr.deployment.rollout.result import DeployResult, HostResult, ServiceState
+from ktrdr.deployment.deploy.comparison import Action
+from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceState
+from ktrdr.deployment.hosts.history import Outcome
+from ktrdr.deployment.scripts.script import render_for_display
 from ktrdr.errors import KtrdrError, NotBegun
 
 # More names than these stand in the display of the steps alone.

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ktrdr.cli.render import ago, duration, write_table
-from ktrdr.deployment.host.containers import Container
-from ktrdr.deployment.host.history import Entry
-from ktrdr.deployment.looking.survey import Disk, Surveyed
-from ktrdr.deployment.rollout.result import error_to_json
+from ktrdr.deployment.deploy.result import error_to_json
+from ktrdr.deployment.hosts.containers import Container
+from ktrdr.deployment.hosts.history import Entry
+from ktrdr.deployment.status.query import Disk, Surveyed
 
 _DIGEST: Final = 12
 _KB_IN_GB: Final = 1024 * 1024

@@ -9,10 +9,10 @@ from typing import Final
 
 import click
 
-from ktrdr.deployment.inventory.file import load
-from ktrdr.deployment.inventory.model import Inventory
+from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.homelab.inventory_file import load
 from ktrdr.deployment.releases.checkout import Checkout
-from ktrdr.deployment.transport.program import SshProgram
+from ktrdr.deployment.ssh.program import SshProgram
 
 INVENTORY: Final = "deploy/inventory.yml"
 

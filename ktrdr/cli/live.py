@@ -17,8 +17,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from ktrdr.deployment.rollout import events
-from ktrdr.deployment.rollout.events import Event, Observer
+from ktrdr.deployment.deploy import events
+from ktrdr.deployment.deploy.events import Event, Observer
 
 _TITLE_WIDTH: Final = 20
 # Once around in a second.

@@ -11,8 +11,8 @@ import click
 from rich.text import Text
 
 from ktrdr.cli.render import console
-from ktrdr.deployment.inventory.targets import Place
-from ktrdr.deployment.looking.logs import Back, Event, LogLine, Lost
+from ktrdr.deployment.homelab.hosts import Place
+from ktrdr.deployment.logs import Back, Event, LogLine, Lost
 
 _COLOURS: Final = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green")
 # A program's log may hold what would set a terminal's colours, title, or worse.

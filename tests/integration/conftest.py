@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from ktrdr.deployment.transport.program import SshProgram
-from ktrdr.deployment.transport.ssh import SshTransport
+from ktrdr.deployment.ssh.program import SshProgram
+from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.settings import Settings
 from tests.integration.postgres import Server, running_server
 from tests.integration.processes import Process, Site, site

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ktrdr.deployment.commands.script import SENTINEL
-from ktrdr.deployment.transport.interface import Transport
+from ktrdr.deployment.scripts.script import SENTINEL
+from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.secret import Secret
 from tests.integration.sshd import wait_until
 

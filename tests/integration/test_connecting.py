@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.cli.deploying.connecting import way_to
-from ktrdr.deployment.inventory import file as inventory_file
-from ktrdr.deployment.inventory.model import Inventory
+from ktrdr.cli.deploy.connections import way_to
+from ktrdr.deployment.homelab import inventory_file
+from ktrdr.deployment.homelab.inventory import Inventory
 from tests.integration.remote import run
 from tests.integration.sshd import Sshd, wait_until
 

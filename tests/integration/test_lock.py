@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.commands.script import Script, render
-from ktrdr.deployment.host import lock
-from ktrdr.deployment.host.lock import Owner
-from ktrdr.deployment.inventory.targets import Place
-from ktrdr.deployment.transport.program import SshProgram
-from ktrdr.deployment.transport.ssh import SshTransport
+from ktrdr.deployment.homelab.hosts import Place
+from ktrdr.deployment.hosts import lock
+from ktrdr.deployment.hosts.lock import Owner
+from ktrdr.deployment.scripts.script import Script, render
+from ktrdr.deployment.ssh.program import SshProgram
+from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import Locked
 from tests.integration.sshd import Sshd, wait_until
 
@@ -113,10 +113,10 @@ def test_a_lock_ends_with_the_program_that_has_it(sshd, way, place, ending) -> N
         import sys
         from datetime import UTC, datetime
         from pathlib import Path
-        from ktrdr.deployment.host import lock
-        from ktrdr.deployment.inventory.targets import Place
-        from ktrdr.deployment.transport.program import SshProgram
-        from ktrdr.deployment.transport.ssh import SshTransport
+        from ktrdr.deployment.hosts import lock
+        from ktrdr.deployment.homelab.hosts import Place
+        from ktrdr.deployment.ssh.program import SshProgram
+        from ktrdr.deployment.ssh.transport import SshTransport
         place = Place("core", "", "node", {place.workdir!r})
         transport = SshTransport(SshProgram(config=Path({str(sshd.client_config())!r})))
         with lock.held(transport, place, lock.Owner("x", "me", "test", datetime.now(UTC))):

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktrdr.deployment.commands import history, lock
-from ktrdr.deployment.commands.script import Script, render
-from ktrdr.deployment.host import history as reading
-from ktrdr.deployment.host.history import Entry, Kind, Outcome
-from ktrdr.deployment.host.lock import Owner, read_note, read_shown
+from ktrdr.deployment.hosts import history as reading
+from ktrdr.deployment.hosts.history import Entry, Kind, Outcome
+from ktrdr.deployment.hosts.lock import Owner, read_note, read_shown
 from ktrdr.deployment.releases import release as releases
 from ktrdr.deployment.releases.release import Release
+from ktrdr.deployment.scripts import history, lock
+from ktrdr.deployment.scripts.script import Script, render
 
 BEGAN = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 ENTRY = Entry(

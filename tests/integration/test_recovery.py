@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.commands import docker, lock, recovery
-from ktrdr.deployment.commands.script import quote
-from ktrdr.deployment.transport.frame import apart, opening
+from ktrdr.deployment.scripts import docker, lock, recovery
+from ktrdr.deployment.scripts.script import quote
+from ktrdr.deployment.ssh.protocol import apart, opening
 
 SHELLS = [
     shell for shell in (["sh"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.transport.frame import BEAT, END, apart, opening, within
+from ktrdr.deployment.ssh.protocol import BEAT, END, apart, opening, within
 
 SHELLS = [
     shell for shell in (["sh"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])

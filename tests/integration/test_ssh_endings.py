@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.transport.program import SshProgram
-from ktrdr.deployment.transport.ssh import SshTransport
+from ktrdr.deployment.ssh.program import SshProgram
+from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import HostUnreachable, Interrupted
 from ktrdr.secret import Secret
 from tests.integration.remote import END, run, wait_until_ended
@@ -138,8 +138,8 @@ CALLER = textwrap.dedent(
     """
     import os, sys
     from pathlib import Path
-    from ktrdr.deployment.transport.program import SshProgram
-    from ktrdr.deployment.transport.ssh import SshTransport
+    from ktrdr.deployment.ssh.program import SshProgram
+    from ktrdr.deployment.ssh.transport import SshTransport
     from ktrdr.secret import Secret
 
     with SshTransport(SshProgram(config=Path(sys.argv[1]))) as transport:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.commands.script import SENTINEL
-from ktrdr.deployment.transport.program import SshProgram
-from ktrdr.deployment.transport.ssh import SshTransport
+from ktrdr.deployment.scripts.script import SENTINEL
+from ktrdr.deployment.ssh.program import SshProgram
+from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import ConfigurationError, HostUnreachable
 from ktrdr.secret import Secret
 from tests.integration.sshd import Sshd, free_port, make_key

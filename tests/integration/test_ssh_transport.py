@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.commands.script import Script, render
-from ktrdr.deployment.transport.program import SshProgram
-from ktrdr.deployment.transport.ssh import SshTransport
+from ktrdr.deployment.scripts.script import Script, render
+from ktrdr.deployment.ssh.program import SshProgram
+from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import HostUnreachable
 from ktrdr.secret import Secret
 from tests.integration.remote import END, is_running, run, wait_until_ended

@@ -7,14 +7,14 @@ from typing import Protocol
 
 import pytest
 
-from ktrdr.deployment.transport.interface import Transport
-from ktrdr.deployment.transport.program import SshProgram
-from ktrdr.deployment.transport.recording import Answer, RecordingTransport
-from ktrdr.deployment.transport.ssh import SshTransport
+from ktrdr.deployment.ssh.interface import Transport
+from ktrdr.deployment.ssh.program import SshProgram
+from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import HostUnreachable, Interrupted
 from ktrdr.secret import Scrubber, Secret
 from tests.integration.remote import END
 from tests.integration.sshd import Sshd, free_port
+from tests.recording_transport import Answer, RecordingTransport
 
 
 class Subject(Protocol):

@@ -92,7 +92,7 @@ def rows_under(page: str, header: str) -> dict[str, str]:
 def test_every_event_of_a_deploy_is_documented_with_its_keys() -> None:
     from dataclasses import fields
 
-    from ktrdr.deployment.rollout import events
+    from ktrdr.deployment.deploy import events
 
     rows = rows_under((ROOT / "docs/deploying.md").read_text(), "event")
     assert set(rows) == {f"`{name}`" for name in (*events.NAMES.values(), "result")}
@@ -104,7 +104,7 @@ def test_every_event_of_a_deploy_is_documented_with_its_keys() -> None:
 
 
 def test_every_outcome_that_a_history_can_show_is_documented() -> None:
-    from ktrdr.deployment.host.history import Outcome
+    from ktrdr.deployment.hosts.history import Outcome
 
     rows = rows_under((ROOT / "docs/deploying.md").read_text(), "outcome")
     assert set(rows) == {f"`{outcome}`" for outcome in Outcome}

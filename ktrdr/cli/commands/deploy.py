@@ -1,4 +1,4 @@
-"""`ktrdr deploy`: the group; its commands stand in `ktrdr.cli.deploying`."""
+"""`ktrdr deploy`: the group; its commands stand in `ktrdr.cli.deploy`."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.lazy import Entry, LazyGroup
 
 ENTRIES: Final = {
-    "check": Entry("ktrdr.cli.deploying.check:check", "Look for all that could go wrong."),
-    "diff": Entry("ktrdr.cli.deploying.diff:diff", "Show what a deploy would change."),
-    "core": Entry("ktrdr.cli.deploying.apply:core", "Deploy the core stack, or a service of it."),
-    "workers": Entry("ktrdr.cli.deploying.apply:workers", "Deploy the workers of nodes."),
-    "all": Entry("ktrdr.cli.deploying.apply:everything", "Deploy the core, then all workers."),
-    "init": Entry("ktrdr.cli.deploying.init:init", "Write an inventory by asking."),
-    "rollback": Entry("ktrdr.cli.deploying.rollback:rollback", "Go back to an earlier release."),
-    "history": Entry("ktrdr.cli.deploying.history:history", "What was deployed, and by whom."),
-    "lock": Entry("ktrdr.cli.deploying.lock:lock", "See who works on a host, or release it."),
+    "check": Entry("ktrdr.cli.deploy.check:check", "Look for all that could go wrong."),
+    "diff": Entry("ktrdr.cli.deploy.diff:diff", "Show what a deploy would change."),
+    "core": Entry("ktrdr.cli.deploy.apply:core", "Deploy the core stack, or a service of it."),
+    "workers": Entry("ktrdr.cli.deploy.apply:workers", "Deploy the workers of nodes."),
+    "all": Entry("ktrdr.cli.deploy.apply:everything", "Deploy the core, then all workers."),
+    "init": Entry("ktrdr.cli.deploy.init:init", "Write an inventory by asking."),
+    "rollback": Entry("ktrdr.cli.deploy.rollback:rollback", "Go back to an earlier release."),
+    "history": Entry("ktrdr.cli.deploy.history:history", "What was deployed, and by whom."),
+    "lock": Entry("ktrdr.cli.deploy.lock:lock", "See who works on a host, or release it."),
     "status": Entry(
-        "ktrdr.cli.deploying.status:status", "Show what runs, and whether it is what was deployed."
+        "ktrdr.cli.deploy.status:status", "Show what runs, and whether it is what was deployed."
     ),
-    "logs": Entry("ktrdr.cli.deploying.logs:logs", "Show what services write, merged by time."),
+    "logs": Entry("ktrdr.cli.deploy.logs:logs", "Show what services write, merged by time."),
     "exec": Entry(
-        "ktrdr.cli.deploying.execute:execute", "Run a command in the container of a service."
+        "ktrdr.cli.deploy.execute:execute", "Run a command in the container of a service."
     ),
     "restart": Entry(
-        "ktrdr.cli.deploying.services:restart", "Restart services and wait until they are well."
+        "ktrdr.cli.deploy.services:restart", "Restart services and wait until they are well."
     ),
-    "stop": Entry("ktrdr.cli.deploying.services:stop", "Stop services until they are restarted."),
-    "down": Entry("ktrdr.cli.deploying.down:down", "Take the stack off hosts; the data stays."),
-    "prune": Entry("ktrdr.cli.deploying.prune:prune", "Remove what old releases have left."),
+    "stop": Entry("ktrdr.cli.deploy.services:stop", "Stop services until they are restarted."),
+    "down": Entry("ktrdr.cli.deploy.down:down", "Take the stack off hosts; the data stays."),
+    "prune": Entry("ktrdr.cli.deploy.prune:prune", "Remove what old releases have left."),
 }
 
 

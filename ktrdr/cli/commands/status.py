@@ -25,10 +25,10 @@ from ktrdr.cli.render import (
     write_pairs,
 )
 from ktrdr.client.configuration import api_url
-from ktrdr.deployment.inventory.targets import places
-from ktrdr.deployment.looking.survey import Surveyed, survey
-from ktrdr.deployment.rollout.result import error_to_json
-from ktrdr.deployment.transport.ssh import SshTransport
+from ktrdr.deployment.deploy.result import error_to_json
+from ktrdr.deployment.homelab.hosts import places
+from ktrdr.deployment.ssh.transport import SshTransport
+from ktrdr.deployment.status.query import Surveyed, survey
 from ktrdr.errors import KtrdrError
 from ktrdr.schemas import BackendHealth, Operation, Worker
 

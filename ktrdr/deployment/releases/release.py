@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ktrdr.deployment.releases import stack
-from ktrdr.deployment.releases.stack import Stack
+from ktrdr.deployment.releases import compose_file as stack
+from ktrdr.deployment.releases.compose_file import Stack
 from ktrdr.errors import ConfigurationError
 
 Target = Literal["core", "workers"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ktrdr.deployment.inventory.model import Vault
+from ktrdr.deployment.homelab.inventory import Vault
 from ktrdr.deployment.secrets.encrypted import AgeFile, SopsFile
 from ktrdr.deployment.secrets.environment import PREFIX, EnvironmentVariables
 from ktrdr.deployment.secrets.onepassword import OnePassword

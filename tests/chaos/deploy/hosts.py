@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ktrdr.deployment.commands.lock import RECORDS
+from ktrdr.deployment.scripts.lock import RECORDS
 from lab import containers
 from lab.place import NETWORK, NODES, Node
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ktrdr.deployment.host import history
-from ktrdr.deployment.host.history import Entry, Outcome
+from ktrdr.deployment.hosts import history
+from ktrdr.deployment.hosts.history import Entry, Outcome
 from tests.chaos.deploy import images
 from tests.chaos.deploy.cases import Case
 from tests.chaos.deploy.command import wait_until

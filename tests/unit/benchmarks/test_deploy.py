@@ -12,8 +12,8 @@ import pytest
 from benchmarks.deploy import kit
 from benchmarks.deploy.breakdown import phases
 from benchmarks.deploy.contenders import RIVALS
-from ktrdr.deployment.inventory import site as sites
-from ktrdr.deployment.inventory.file import load
+from ktrdr.deployment.homelab import host_config as sites
+from ktrdr.deployment.homelab.inventory_file import load
 from ktrdr.deployment.releases.checkout import Checkout
 from lab.place import ROOT
 

@@ -12,13 +12,13 @@ import pytest
 from rich.console import Console
 
 from ktrdr.cli.deploy_summary import failure, show_plan, show_result, verdict
-from ktrdr.deployment.findings.compare import Action, ServiceChange
-from ktrdr.deployment.host.containers import read_containers
-from ktrdr.deployment.host.history import Kind, Outcome
-from ktrdr.deployment.inventory.model import Inventory, with_defaults
-from ktrdr.deployment.planning.plan import Plan, Request, Stamp, make
+from ktrdr.deployment.deploy.comparison import Action, ServiceChange
+from ktrdr.deployment.deploy.plan import Plan, Request, Stamp, make
+from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceState
+from ktrdr.deployment.homelab.inventory import Inventory, with_defaults
+from ktrdr.deployment.hosts.containers import read_containers
+from ktrdr.deployment.hosts.history import Kind, Outcome
 from ktrdr.deployment.releases.release import Release
-from ktrdr.deployment.rollout.result import DeployResult, HostResult, ServiceState
 from ktrdr.errors import DeploymentFailed, HostUnreachable, Interrupted, KtrdrError, NotBegun
 from tests.unit.deployment.conftest import COMMIT, CORE, NOW, TAG, WORKERS, Host
 

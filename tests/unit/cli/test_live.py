@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from ktrdr.cli.live import DeployDisplay
-from ktrdr.deployment.findings.compare import Action, Comparison, ServiceChange
-from ktrdr.deployment.host.history import Entry, Kind
-from ktrdr.deployment.rollout import events
+from ktrdr.deployment.deploy import events
+from ktrdr.deployment.deploy.comparison import Action, Comparison, ServiceChange
+from ktrdr.deployment.hosts.history import Entry, Kind
 from tests.unit.deployment.conftest import NOW
 
 WIDTH = 80

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ktrdr.cli import log_lines
-from ktrdr.deployment.looking.logs import Back, LogLine, Lost
+from ktrdr.deployment.logs import Back, LogLine, Lost
 from ktrdr.errors import HostUnreachable
 from tests.unit.deployment.day import CORE, B
 

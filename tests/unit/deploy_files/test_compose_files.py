@@ -220,7 +220,7 @@ def test_what_is_delivered_in_memory_is_taken_out_of_the_environment(root, core,
 
 
 def test_the_files_in_memory_are_those_that_a_deploy_writes(root):
-    from ktrdr.deployment.commands import delivery
+    from ktrdr.deployment.scripts import delivery
 
     for name, consumers in (("core", delivery.CORE), ("workers", delivery.WORKERS)):
         text = (root / f"deploy/tmpfs/{name}.yml").read_text(encoding="utf-8")

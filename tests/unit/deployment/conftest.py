@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from ktrdr.deployment.clock import Clock
-from ktrdr.deployment.inventory.model import Inventory, with_defaults
-from ktrdr.deployment.planning.plan import Plan, Request, Stamp, make
-from ktrdr.deployment.planning.steps import Wanted
+from ktrdr.deployment.deploy.plan import Plan, Request, Stamp, make
+from ktrdr.deployment.deploy.steps import Wanted
+from ktrdr.deployment.homelab.inventory import Inventory, with_defaults
 from ktrdr.deployment.releases.release import Release
 
 TAG = "sha-abc1234"

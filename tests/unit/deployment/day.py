@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ktrdr.deployment.host.containers import Container, read_containers
-from ktrdr.deployment.host.history import Entry, Kind, Outcome
-from ktrdr.deployment.inventory.targets import Place
+from ktrdr.deployment.homelab.hosts import Place
+from ktrdr.deployment.hosts.containers import Container, read_containers
+from ktrdr.deployment.hosts.history import Entry, Kind, Outcome
 
 NOW = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
 CORE = Place("core", "", "backend.lab.test", "/opt/core")

@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from ktrdr.deployment.clock import Clock
-from ktrdr.deployment.commands.lock import LET_GO
-from ktrdr.deployment.host.history import Outcome
-from ktrdr.deployment.inventory.model import HookSettings, Inventory
-from ktrdr.deployment.planning.manner import Manner
-from ktrdr.deployment.planning.plan import Plan
-from ktrdr.deployment.rollout import deploy as module
-from ktrdr.deployment.rollout.deploy import Surroundings
-from ktrdr.deployment.rollout.hooks import Hook, Hooks
-from ktrdr.deployment.rollout.result import DeployResult, HostResult
-from ktrdr.deployment.transport.interface import RemoteResult
-from ktrdr.deployment.transport.recording import Answer, RecordingTransport
+from ktrdr.deployment.deploy import rollout as module
+from ktrdr.deployment.deploy.hooks import Hook, Hooks
+from ktrdr.deployment.deploy.options import Manner
+from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.deploy.result import DeployResult, HostResult
+from ktrdr.deployment.deploy.rollout import Surroundings
+from ktrdr.deployment.homelab.inventory import HookSettings, Inventory
+from ktrdr.deployment.hosts.history import Outcome
+from ktrdr.deployment.scripts.lock import LET_GO
+from ktrdr.deployment.ssh.interface import RemoteResult
 from ktrdr.errors import (
     KtrdrError,
 )
 from ktrdr.schemas import Worker
 from ktrdr.schemas.workers import WorkerStatus, WorkerType
 from ktrdr.secret import Scrubber, Secret
+from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.conftest import NOW, TAG, Host
 from tests.unit.deployment.watched import CHECK, FETCH, VERIFY
 

@@ -7,11 +7,11 @@ import shlex
 from dataclasses import replace
 from typing import Any
 
-from ktrdr.deployment.commands.lock import LET_GO
-from ktrdr.deployment.host.history import Entry, Outcome
-from ktrdr.deployment.rollout.run import Runner
-from ktrdr.deployment.transport.recording import Answer, RecordingTransport
+from ktrdr.deployment.deploy.host_deployment import Runner
+from ktrdr.deployment.hosts.history import Entry, Outcome
+from ktrdr.deployment.scripts.lock import LET_GO
 from ktrdr.secret import Secret
+from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.conftest import Host
 
 SECRETS = {

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ktrdr.deployment.inventory.model import Vault
+from ktrdr.deployment.homelab.inventory import Vault
 from ktrdr.deployment.secrets.choice import described, source_of
 from ktrdr.deployment.secrets.encrypted import AgeFile, SopsFile
 from ktrdr.deployment.secrets.environment import EnvironmentVariables

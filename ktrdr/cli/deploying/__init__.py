@@ -1,1 +1,0 @@
-"""The commands of `ktrdr deploy`: each parses, calls `ktrdr.deployment`, and renders."""

@@ -1,0 +1,1 @@
+"""Check everything a deploy depends on; change nothing."""

@@ -1,1 +1,0 @@
-"""Pure builders of remote scripts."""

@@ -1,0 +1,1 @@
+"""Plan a release, roll it out host by host, and roll back on failure."""

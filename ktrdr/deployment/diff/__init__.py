@@ -1,0 +1,1 @@
+"""Compare a release with what runs on hosts."""

@@ -1,0 +1,1 @@
+"""Everything that knows KTRDR: its inventory, stacks, secrets, and health documents."""

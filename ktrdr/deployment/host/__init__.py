@@ -1,1 +1,0 @@
-"""What a host keeps and runs: its lock, its history, its containers."""

@@ -1,0 +1,1 @@
+"""What a host is, what it remembers, and what runs on it."""

@@ -1,1 +1,0 @@
-"""Which hosts there are, and what is to stand on them: what the operator has written down."""

@@ -1,1 +1,0 @@
-"""Asks hosts, and changes nothing on them."""

@@ -1,1 +1,0 @@
-"""Carries out the plans of a deploy, host by host, and goes back where that fails."""

@@ -1,0 +1,1 @@
+"""Scripts that run on hosts, and readers of their output."""

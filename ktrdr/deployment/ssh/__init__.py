@@ -1,0 +1,1 @@
+"""Run scripts on hosts through the OpenSSH client."""

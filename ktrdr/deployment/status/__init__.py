@@ -1,0 +1,1 @@
+"""Query what runs on hosts."""

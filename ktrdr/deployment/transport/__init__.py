@@ -1,1 +1,0 @@
-"""How a script reaches a host."""

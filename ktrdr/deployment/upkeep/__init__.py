@@ -1,1 +1,0 @@
-"""What is done to hosts between deploys; needs no plan and no secret."""
