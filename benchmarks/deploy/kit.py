@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ktrdr.deployment.homelab import host_config as sites
-from ktrdr.deployment.homelab.host_config import Site
+from ktrdr.deployment.hosts.host import HostConfig
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.homelab.inventory_file import load
 from ktrdr.deployment.releases.checkout import Checkout
@@ -25,7 +25,7 @@ from ktrdr.deployment.scripts.rotation import CARRIED_OVER
 from ktrdr.secret import Secret
 from ktrdr.tokens import mint_for_node
 from lab import vault
-from lab.place import ITEM, NODES, ROOT, VAULT
+from lab.host import ITEM, NODES, ROOT, VAULT
 
 # The vault's field behind each secret; the token of a node's workers stands beside them there.
 _FIELDS: Mapping[str, str] = {
@@ -79,28 +79,28 @@ def _hosts(directory: Path, inventory: Inventory, tag: str) -> Iterator[tuple[st
         target: Target = "core" if node.key == "core" else "workers"
         release = checkout.release(target, tag)
         if target == "core":
-            site = sites.core(inventory, release)
+            config = sites.core(inventory, release)
         else:
-            site = sites.worker_node(inventory, node.key, release)
-        place = directory / node.key
-        place.mkdir(parents=True)
+            config = sites.worker_node(inventory, node.key, release)
+        host = directory / node.key
+        host.mkdir(parents=True)
         # Empty where nothing was rotated, which Compose takes for another thing than unset.
         carried = [(name, "") for name in CARRIED_OVER if target == "core"]
-        settings = dict([*site.settings, *carried])
+        settings = dict([*config.settings, *carried])
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in settings.items()]
-        (place / "settings").write_text("".join(exports))
-        (place / "files.tgz").write_bytes(archive(release.files))
+        (host / "settings").write_text("".join(exports))
+        (host / "files.tgz").write_bytes(archive(release.files))
         yield (
             node.key,
             {
-                "name": site.host,
-                "workdir": site.workdir,
-                "project": site.project,
+                "name": config.host.address,
+                "workdir": config.host.workdir,
+                "project": config.host.project,
                 "compose": compose_file(target),
                 "env": env_file(target),
                 "database": target == "core",
                 "settings": settings,
-                "secrets": _secrets(site, node.key),
+                "secrets": _secrets(config, node.key),
                 "registry": inventory.registry,
                 "registry_user": inventory.registry_user,
                 "vault": VAULT,
@@ -116,9 +116,9 @@ def _for_ansible(directory: Path, described: Mapping[str, dict[str, Any]]) -> di
     return {"all": {"hosts": hosts}}
 
 
-def _secrets(site: Site, key: str) -> dict[str, str]:
+def _secrets(config: HostConfig, key: str) -> dict[str, str]:
     """By variable, the field of the vault."""
-    return {name: _FIELDS.get(name) or _token_field(key) for name in site.secrets}
+    return {name: _FIELDS.get(name) or _token_field(key) for name in config.secrets}
 
 
 def _token_field(key: str) -> str:

@@ -1,4 +1,4 @@
-"""The end of a deploy, for people: what runs where, and what has changed."""
+"""Summary of a deploy for people."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rich.table import Table
 from ktrdr.deployment.deploy.comparison import Action
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceState
-from ktrdr.deployment.hosts.history import Outcome
+from ktrdr.deployment.hosts.history import DeployOutcome
 from ktrdr.deployment.scripts.script import render_for_display
 from ktrdr.errors import KtrdrError, NotBegun
 
-# More names than these stand in the display of the steps alone.
-_NAMED: Final = 3
+# More file names than these are only counted.
+_LISTED_FILES: Final = 3
 _STYLES: Final = {Action.UNCHANGED: "dim", Action.REMOVED: "yellow"}
 
 
 def show_result(console: Console, result: DeployResult) -> None:
-    """Prints what runs now, and what has changed."""
+    """Print what runs now, and what changed."""
     if len(result.hosts) == 1:
         _show_services(console, result.hosts[0])
     else:
@@ -31,11 +31,11 @@ def show_result(console: Console, result: DeployResult) -> None:
 
 
 def verdict(result: DeployResult) -> str:
-    """One sentence: what has changed, or that nothing has."""
+    """Return one sentence that says what changed, or that nothing did."""
     hosts = result.hosts
     if not result.is_good and len(hosts) == 1:
-        return _instead(hosts[0])
-    # After a rollback each host may run another one.
+        return _describe_failure(hosts[0])
+    # After a rollback, hosts may run different tags.
     tags = " and ".join(dict.fromkeys(host.plan.release.tag for host in hosts))
     runs = "runs" if tags == hosts[0].plan.release.tag else "run"
     if not result.is_good:
@@ -47,7 +47,7 @@ def verdict(result: DeployResult) -> str:
 
 
 def usage(result: DeployResult) -> str:
-    """What it has cost, and the name to come back to it by."""
+    """Return the deploy's duration, connections and id."""
     one = "" if result.connections == 1 else "s"
     return (
         f"{result.duration_s:.1f} s, {result.connections} SSH connection{one}, "
@@ -56,32 +56,30 @@ def usage(result: DeployResult) -> str:
 
 
 def failure(result: DeployResult) -> KtrdrError:
-    """The error that the command ends with: the first, naming all hosts that have one."""
+    """Return the error that the command ends with: the first, naming all failed hosts."""
     error = result.failed[0].error
     assert error is not None  # noqa: S101  # it is among the failed
-    own = [host.plan.site.name for host in result.failed if not isinstance(host.error, NotBegun)]
+    own = [host.plan.host.name for host in result.failed if not isinstance(host.error, NotBegun)]
     if len(own) == 1:
-        return _gone_back(result.failed[0]) or error
+        return _rolled_back_error(result.failed[0]) or error
     names = f"{len(own)} hosts failed ({', '.join(own)}), the first with: "
     return type(error)(names + error.message, hint=error.hint)
 
 
-def _gone_back(host: HostResult) -> KtrdrError | None:
-    """The error of a host that is back at its last good release, with a hint that fits."""
+def _rolled_back_error(host: HostResult) -> KtrdrError | None:
+    """Return the error of a host that rolled back, with a hint that fits."""
     error, restored = host.error, host.restored
     if error is None or restored is None or not restored.outcome.is_good:
         return None
-    hint = (
-        f"{restored.tag} runs again; the last log lines are above: correct the cause, then deploy."
-    )
+    hint = f"{restored.tag} runs again; the last log lines are above: fix the cause, then deploy."
     return type(error)(error.message, hint=hint)
 
 
 def show_plan(console: Console, plan: Plan, *, whole: bool) -> None:
-    """Prints the scripts that a deploy would run, with the names of secrets for their values."""
+    """Print the scripts of a plan; secrets appear by name."""
     release = plan.release
     console.print(
-        f"# {plan.site.name} on {plan.site.host}: {release.tag}, "
+        f"# {plan.host.name} on {plan.host.address}: {release.tag}, "
         f"with the configuration of {release.source}",
         soft_wrap=True,
     )
@@ -95,7 +93,7 @@ def show_plan(console: Console, plan: Plan, *, whole: bool) -> None:
 
 
 def _show_services(console: Console, host: HostResult) -> None:
-    console.print(f"\n[bold]{host.plan.site.name}[/] on {host.plan.site.host}", soft_wrap=True)
+    console.print(f"\n[bold]{host.plan.host.name}[/] on {host.plan.host.address}", soft_wrap=True)
     if not host.services:
         return
     table = _table("  service", "version", "state", "this deploy")
@@ -103,22 +101,31 @@ def _show_services(console: Console, host: HostResult) -> None:
         action = state.change.action
         style = _STYLES.get(action, "green")
         table.add_row(
-            f"  {state.change.service}", _version(state), _state(state), f"[{style}]{action}[/]"
+            f"  {state.change.service}",
+            _format_version(state),
+            _format_state(state),
+            f"[{style}]{action}[/]",
         )
     console.print(table)
     if host.files:
-        console.print(f"  {_files(host)}", style="dim", soft_wrap=True)
+        console.print(f"  {_format_files(host)}", style="dim", soft_wrap=True)
 
 
 def _show_hosts(console: Console, result: DeployResult) -> None:
     console.print()
     table = _table("host", "version", "services", "this deploy", "took")
     for host in result.hosts:
-        table.add_row(host.plan.site.name, _runs(host), _healthy(host), _became(host), _took(host))
+        table.add_row(
+            host.plan.host.name,
+            _running_version(host),
+            _count_healthy(host),
+            _format_outcome(host),
+            _format_duration(host),
+        )
     console.print(table)
     for host in result.failed:
         assert host.error is not None  # noqa: S101  # it is among the failed
-        reason = f"{host.plan.site.name}: {host.error.message}"
+        reason = f"{host.plan.host.name}: {host.error.message}"
         console.print(f"  [red]✗[/] {escape(reason)}", soft_wrap=True)
 
 
@@ -129,8 +136,8 @@ def _table(*titles: str) -> Table:
     return table
 
 
-def _runs(host: HostResult) -> str:
-    """The version that runs there now, as far as this deploy knows."""
+def _running_version(host: HostResult) -> str:
+    """Return the version that runs now, as far as this deploy knows."""
     if host.is_good:
         return escape(host.plan.release.tag)
     if host.restored and host.restored.outcome.is_good:
@@ -138,55 +145,55 @@ def _runs(host: HostResult) -> str:
     return "as before" if host.outcome is None else "?"
 
 
-def _healthy(host: HostResult) -> str:
+def _count_healthy(host: HostResult) -> str:
     there = [state for state in host.services if state.container]
     return f"{len(there)} healthy" if there else ""
 
 
-def _became(host: HostResult) -> str:
+def _format_outcome(host: HostResult) -> str:
     if host.outcome is None:
-        return "[dim]not begun[/]"
+        return "[dim]not started[/]"
     if host.restored:
-        went = "went back" if host.restored.outcome.is_good else "could not go back"
+        went = "rolled back" if host.restored.outcome.is_good else "rollback failed"
         return f"[red]failed[/], {went}"
     if not host.is_good:
         return f"[red]{host.outcome}[/]"
-    if host.outcome is Outcome.UNCHANGED:
+    if host.outcome is DeployOutcome.UNCHANGED:
         return "[dim]unchanged[/]"
     changed = sum(state.change.action is not Action.UNCHANGED for state in host.services)
     return f"[green]{changed} changed[/]" if changed else "[green]configuration[/]"
 
 
-def _took(host: HostResult) -> str:
+def _format_duration(host: HostResult) -> str:
     return f"{host.duration_s:.1f} s" if host.duration_s else ""
 
 
-def _instead(host: HostResult) -> str:
-    """What runs on the only host, now that the deploy has failed there."""
+def _describe_failure(host: HostResult) -> str:
+    """Return what runs on the only host after a failed deploy."""
     tag, restored = host.plan.release.tag, host.restored
     if host.outcome is None:
         return "Nothing was changed."
     if restored is None:
-        return f"{tag} was not brought to its end; what was changed stays as it is."
+        return f"{tag} failed; its changes stay in place."
     if restored.outcome.is_good:
         return f"{tag} failed; {restored.tag} runs again."
-    return f"{tag} failed, and so did the way back to {restored.tag}."
+    return f"{tag} failed, and so did the rollback to {restored.tag}."
 
 
-def _files(host: HostResult) -> str:
-    """Which configuration files have changed: by name, unless they are many."""
+def _format_files(host: HostResult) -> str:
+    """Return the names of the changed configuration files, or their number."""
     names = [file.partition(" ")[2] for file in host.files]
-    shown = names if len(names) <= _NAMED else [f"{len(names)} files"]
+    shown = names if len(names) <= _LISTED_FILES else [f"{len(names)} files"]
     return escape(f"configuration changed: {', '.join(shown)}")
 
 
-def _version(state: ServiceState) -> str:
+def _format_version(state: ServiceState) -> str:
     if state.container is None:
         return ""
     return escape(state.container.image.partition("@")[0].rpartition(":")[2])
 
 
-def _state(state: ServiceState) -> str:
+def _format_state(state: ServiceState) -> str:
     if state.container is None:
-        return "gone"
+        return "removed"
     return state.container.health or state.container.status

@@ -50,7 +50,7 @@ def host_pairs(host: Surveyed) -> list[tuple[str, str]]:
 
 def what_brings_secrets(host: Surveyed) -> str:
     """What to do where a host's memory has lost the secrets, in a sentence."""
-    command = f"ktrdr deploy {host.place.name}{'' if host.place.node else ' all'}"
+    command = f"ktrdr deploy {host.host.name}{'' if host.host.node else ' all'}"
     return f"this host was restarted: run `{command}`"
 
 
@@ -63,8 +63,8 @@ def host_to_json(host: Surveyed) -> dict[str, Any]:
     """All that was seen of a host."""
     owner = host.owner
     return {
-        "target": host.place.name,
-        "host": host.place.host,
+        "target": host.host.name,
+        "host": host.host.address,
         "error": error_to_json(host.error) if host.error else None,
         "clock": host.now.isoformat() if host.now else None,
         "services": services_to_json(host),

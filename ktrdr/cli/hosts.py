@@ -1,9 +1,12 @@
-"""The inventory that commands work with, and the way to its hosts."""
+"""The inventory that commands work with, and connections to its hosts."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +16,9 @@ from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.homelab.inventory_file import load
 from ktrdr.deployment.releases.checkout import Checkout
 from ktrdr.deployment.ssh.program import SshProgram
+from ktrdr.deployment.ssh.transport import SshTransport
+from ktrdr.errors import KtrdrError
+from ktrdr.secret import Scrubber
 
 INVENTORY: Final = "deploy/inventory.yml"
 
@@ -22,33 +28,73 @@ inventory_option = click.option(
     envvar="KTRDR_INVENTORY",
     show_envvar=True,
     metavar="FILE",
-    help=f"Where the hosts are listed; by default {INVENTORY} in the checkout.",
+    help=f"Inventory file.  [default: {INVENTORY} in the checkout]",
 )
 
 
 def read_inventory(
-    given: Path | None, *, checkout: Checkout | None = None, settings: Sequence[str] = ()
+    file: Path | None, *, checkout: Checkout | None = None, settings: Sequence[str] = ()
 ) -> Inventory:
-    """The inventory that was named, or that of the checkout.
+    """Read the given inventory, or that of the checkout.
 
     Args:
-        given: The file, where one was named.
+        file: The inventory; None for the one in the checkout.
         checkout: The checkout; by default the one around the current directory.
-        settings: ``KEY=VALUE`` for each value that is to be another.
+        settings: Overrides, ``KEY=VALUE`` each.
 
     Raises:
-        ConfigurationError: It cannot be used; the message names file, line and reason.
+        ConfigurationError: The inventory cannot be used; the message names file, line and reason.
     """
-    file = given or (checkout or Checkout.around(Path.cwd())).root / INVENTORY
-    return load(
-        file,
-        shown_as=str(given or INVENTORY),
-        environ=os.environ,
-        settings=settings,
-    )
+    path = file or (checkout or Checkout.around(Path.cwd())).root / INVENTORY
+    return load(path, shown_as=str(file or INVENTORY), environ=os.environ, settings=settings)
 
 
 def ssh_program(inventory: Inventory) -> SshProgram:
-    """OpenSSH as the operator has set it up, or as ``KTRDR_SSH_CONFIG`` says."""
+    """Return OpenSSH as the operator has configured it, or as ``KTRDR_SSH_CONFIG`` says."""
     config = os.environ.get("KTRDR_SSH_CONFIG")
     return SshProgram(config=Path(config) if config else None, user=inventory.ssh_user)
+
+
+@dataclass(frozen=True, slots=True)
+class HostConnections:
+    """Connections to hosts.
+
+    Attributes:
+        transport: Runs scripts on the hosts.
+        scrubber: Removes secrets from all output; it has yet to learn them.
+    """
+
+    transport: SshTransport
+    scrubber: Scrubber
+
+
+@contextmanager
+def open_connections(
+    addresses: Iterable[str], inventory: Inventory, *, parallel: int
+) -> Iterator[HostConnections]:
+    """Start to connect to hosts in the background, without running anything there.
+
+    The first script on a host raises its connection error.
+
+    Args:
+        addresses: Addresses of the hosts; other hosts are connected to when needed.
+        inventory: Names the user to log in as.
+        parallel: Number of hosts to connect to at the same time.
+    """
+    scrubber = Scrubber()
+    transport = SshTransport(ssh_program(inventory), scrubber=scrubber)
+
+    def connect(address: str) -> None:
+        with suppress(KtrdrError):
+            transport.connect(address)
+
+    pool = ThreadPoolExecutor(parallel)
+    with transport:
+        try:
+            for address in addresses:
+                pool.submit(connect, address)
+            yield HostConnections(transport, scrubber)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            # Otherwise the end of the program would wait for the connections in progress.
+            transport.interrupt()

@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ktrdr.deployment.deploy import events
-from ktrdr.deployment.deploy.events import Event, Observer
+from ktrdr.deployment.deploy.events import Event
 
 _TITLE_WIDTH: Final = 20
 # Once around in a second.
@@ -74,14 +74,10 @@ class DeployDisplay:
     ) -> None:
         self.pause()
 
-    def of(self, name: str) -> Observer:
-        """What is told of one host; without a name, of this machine."""
-
-        def observe(event: Event) -> None:
-            with self._guard:
-                self._show(name, event)
-
-        return observe
+    def show(self, name: str, event: Event) -> None:
+        """Draw an event of a host; without a name, of this machine."""
+        with self._guard:
+            self._show(name, event)
 
     def pause(self) -> None:
         """Takes the moving lines away, for a question or at the end."""
@@ -116,7 +112,7 @@ class DeployDisplay:
                 self._log(name, event)
             case events.Warned():
                 self._note(name, Text.assemble(("warning: ", "yellow"), event.message))
-            case events.HookSaid():
+            case events.HookOutput():
                 self._note(name, Text.assemble((f"{event.hook}: ", "dim"), event.line))
             case events.Restoring():
                 self._note(name, Text(event.reason, style="red"))
@@ -195,7 +191,7 @@ class DeployDisplay:
     def _compared(self, name: str, event: events.Compared) -> None:
         for change in event.comparison.services:
             if change.reason:
-                text = f"{change.service}: {change.action.intention} ({change.reason})"
+                text = f"{change.service}: {change.action.planned_label} ({change.reason})"
                 self._note(name, Text(f"  {text}", style="dim"))
         for file in event.comparison.files:
             self._note(name, Text(f"  {file}", style="dim"))

@@ -11,7 +11,7 @@ import click
 from rich.text import Text
 
 from ktrdr.cli.render import console
-from ktrdr.deployment.homelab.hosts import Place
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.logs import Back, Event, LogLine, Lost
 
 _COLOURS: Final = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green")
@@ -28,7 +28,7 @@ def show(events: Iterable[Event], *, as_json: bool) -> list[Lost]:
     lost = []
     # Where all lines are known already, their columns are, too.
     known = events if isinstance(events, Sequence) else ()
-    labels = (label(each.place, each.service) for each in known if isinstance(each, LogLine))
+    labels = (label(each.host, each.service) for each in known if isinstance(each, LogLine))
     write = _write_json if as_json else _Writer(max(map(len, labels), default=0))
     for event in events:
         if isinstance(event, LogLine):
@@ -40,9 +40,9 @@ def show(events: Iterable[Event], *, as_json: bool) -> list[Lost]:
     return lost
 
 
-def label(place: Place, service: str) -> str:
+def label(host: Host, service: str) -> str:
     """Where a line comes from, such as ``core/db`` or ``B/backtest-worker-1``."""
-    return f"{place.node or 'core'}/{service}"
+    return f"{host.node or 'core'}/{service}"
 
 
 def _write_json(line: LogLine) -> None:
@@ -53,8 +53,8 @@ def to_json(line: LogLine) -> dict[str, Any]:
     """The object that ``--json`` writes for a line."""
     return {
         "time": line.stamp,
-        "target": line.place.name,
-        "host": line.place.host,
+        "target": line.host.name,
+        "host": line.host.address,
         "service": line.service,
         "container": line.container,
         "text": line.text,
@@ -70,7 +70,7 @@ class _Writer:
         self._colours: dict[str, str] = {}
 
     def __call__(self, line: LogLine) -> None:
-        name = label(line.place, line.service)
+        name = label(line.host, line.service)
         if not self._console.is_terminal:
             click.echo(f"{line.stamp} {name} {line.text}")
             return
@@ -93,8 +93,8 @@ _COLOURING: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 def _tell(event: Lost | Back) -> None:
     if isinstance(event, Back):
-        text = Text.assemble(("back: ", "green"), f"{event.place.name} is there again")
+        text = Text.assemble(("back: ", "green"), f"{event.host.name} is there again")
     else:
         again = "; trying again until it is back" if event.retried else ""
-        text = Text.assemble(("lost: ", "red"), f"{event.place.name}: {event.error.message}{again}")
+        text = Text.assemble(("lost: ", "red"), f"{event.host.name}: {event.error.message}{again}")
     console(err=True).print(text, soft_wrap=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final, TextIO
@@ -15,6 +16,8 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from ktrdr.errors import KtrdrError
 
 STATUS_STYLES: Final = {
     "available": "green",
@@ -61,6 +64,25 @@ def write_json(value: BaseModel | Sequence[BaseModel] | dict[str, Any]) -> None:
     else:
         plain = [each.model_dump(mode="json") for each in value]
     click.echo(json.dumps(plain, indent=2, ensure_ascii=False))
+
+
+def write_json_line(document: dict[str, Any]) -> None:
+    """Print one line of JSON and flush it."""
+    click.echo(json.dumps(document, ensure_ascii=False))
+
+
+@contextmanager
+def errors_as_json_lines(enabled: bool) -> Iterator[None]:
+    """Print a raised error as a line of JSON, if enabled, and raise it again."""
+    try:
+        yield
+    except KtrdrError as error:
+        if enabled:
+            # Loads a third of the deployer, so it is imported while the hosts are connected to.
+            from ktrdr.deployment.deploy.result import failure_to_json
+
+            write_json_line(failure_to_json(error))
+        raise
 
 
 def write_table(

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ktrdr.deployment.homelab.hosts import Place
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.scripts import delivery, sections
 from ktrdr.deployment.scripts import removal as commands
 from ktrdr.deployment.scripts.script import Script, render
@@ -46,7 +46,7 @@ class Belongings:
         }
 
 
-def look(places: Sequence[Place], transport: Transport) -> list[Belongings]:
+def look(hosts: Sequence[Host], transport: Transport) -> list[Belongings]:
     """What there is on each host.
 
     Raises:
@@ -54,7 +54,7 @@ def look(places: Sequence[Place], transport: Transport) -> list[Belongings]:
         HostNotReady: Docker on one of them cannot be asked.
     """
     with ThreadPoolExecutor(max_workers=MAX_AT_ONCE) as pool:
-        return list(pool.map(lambda place: _look(place, transport), places))
+        return list(pool.map(lambda host: _look(host, transport), hosts))
 
 
 def remove(attendant: Attendant, *, volumes: bool) -> Belongings:
@@ -70,29 +70,29 @@ def remove(attendant: Attendant, *, volumes: bool) -> Belongings:
         HostNotReady: Docker there cannot be asked.
         HostUnreachable: The host cannot be reached.
     """
-    place = attendant.place
-    there = _look(place, attendant.transport)
+    host = attendant.host
+    there = _look(host, attendant.transport)
     containers = attendant.look()
     if containers:
         attendant.stop(())
     attendant.tell("remove containers and networks" + (" and volumes" if volumes else ""))
     ours = next((each.image for each in containers.values() if attendant.is_ours(each)), "")
-    body = [commands.remove(place.project, volumes=volumes), _forget(place, ours)]
+    body = [commands.remove(host.project, volumes=volumes), _forget(host, ours)]
     attendant.change("\n".join(body), "removing")
     return there
 
 
-def _forget(place: Place, image: str) -> str:
+def _forget(host: Host, image: str) -> str:
     """Removes the secrets that were delivered in the host's memory, if any were."""
-    consumers = delivery.CORE if place.target == "core" else delivery.WORKERS
-    return delivery.remove(delivery.directory_of(place.project), consumers, image)
+    consumers = delivery.CORE if host.stack == "core" else delivery.WORKERS
+    return delivery.remove(delivery.directory_of(host.project), consumers, image)
 
 
-def _look(place: Place, transport: Transport) -> Belongings:
-    script = render(Script(commands.belongings(place.project)), {})
-    result = transport.run(place.host, script, timeout_s=_LOOK_TIMEOUT_S)
+def _look(host: Host, transport: Transport) -> Belongings:
+    script = render(Script(commands.belongings(host.project)), {})
+    result = transport.run(host.address, script, timeout_s=_LOOK_TIMEOUT_S)
     if result.exit_code:
-        raise not_asked(place, result)
+        raise not_asked(host, result)
     found = sections.split(result.stdout)
     return Belongings(
         *(tuple(sorted(found.get(title, ()))) for title in ("containers", "networks", "volumes"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ktrdr.deployment.homelab.host_config import unknown
-from ktrdr.deployment.homelab.hosts import Place
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.scripts import execute as commands
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import OnLine, RemoteResult, Stream, Transport
@@ -13,7 +13,7 @@ from ktrdr.secret import hide_assigned
 
 
 def execute(
-    place: Place,
+    host: Host,
     service: str,
     command: tuple[str, ...],
     transport: Transport,
@@ -26,7 +26,7 @@ def execute(
     What it prints of its environment is shown without the values of secrets.
 
     Args:
-        place: The host.
+        host: The host.
         service: The service whose container it runs in.
         command: Its words.
         transport: The way to the host.
@@ -38,16 +38,18 @@ def execute(
         HostUnreachable: The host cannot be reached, or the time is up.
         HostNotReady: Docker there cannot be asked.
     """
-    body = commands.execute(place.project, service, command)
+    body = commands.execute(host.project, service, command)
     heard = _Heard(on_line)
-    result = transport.run(place.host, render(Script(body), {}), timeout_s=timeout_s, on_line=heard)
+    result = transport.run(
+        host.address, render(Script(body), {}), timeout_s=timeout_s, on_line=heard
+    )
     if heard.runs:
         out = hide_assigned(result.stdout.partition("\n")[2])
         err = hide_assigned(result.stderr)
         return RemoteResult(result.exit_code, out, err, result.duration_s)
     if result.exit_code:
-        raise not_asked(place, result)
-    raise _not_running(place, service, result.stdout.splitlines()[1:])
+        raise not_asked(host, result)
+    raise _not_running(host, service, result.stdout.splitlines()[1:])
 
 
 class _Heard:
@@ -64,10 +66,10 @@ class _Heard:
             self.runs = True
 
 
-def _not_running(place: Place, service: str, running: list[str]) -> UsageError:
+def _not_running(host: Host, service: str, running: list[str]) -> UsageError:
     if not running:
         return UsageError(
-            f"nothing runs on {place.name}",
-            hint=f"Deploy it first: `ktrdr deploy {place.name}`.",
+            f"nothing runs on {host.name}",
+            hint=f"Deploy it first: `ktrdr deploy {host.name}`.",
         )
     return unknown("running service", service, running)

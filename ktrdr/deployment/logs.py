@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ktrdr.deployment.homelab.host_config import unknown
-from ktrdr.deployment.homelab.hosts import Place
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.scripts import logs as commands
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import Stream, Transport
@@ -44,14 +44,14 @@ class LogLine:
 
     Attributes:
         stamp: When, by the host's clock, as Docker writes it: in UTC, so that texts sort as times.
-        place: Where.
+        host: Where.
         service: Which service.
         container: The beginning of its container's id.
         text: The line.
     """
 
     stamp: str
-    place: Place = field(compare=False)
+    host: Host = field(compare=False)
     service: str = field(compare=False)
     container: str = field(compare=False)
     text: str = field(compare=False)
@@ -66,7 +66,7 @@ class LogLine:
 class Lost:
     """A host that cannot be looked at now, and whether it is tried again."""
 
-    place: Place
+    host: Host
     error: KtrdrError
     retried: bool = False
 
@@ -75,7 +75,7 @@ class Lost:
 class Back:
     """A host that was lost is there again; nothing that it wrote meanwhile is left out."""
 
-    place: Place
+    host: Host
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +124,14 @@ def read_since(text: str) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def read(places: Sequence[Place], transport: Transport, wanted: Wanted) -> Iterator[Event]:
+def read(hosts: Sequence[Host], transport: Transport, wanted: Wanted) -> Iterator[Event]:
     """What was written until now: first the hosts that could not be asked, then the lines.
 
     Raises:
         UsageError: No host has such a service.
     """
     arrived: queue.SimpleQueue[_Arrived] = queue.SimpleQueue()
-    sources = [_Source(place, transport, wanted, arrived.put) for place in places]
+    sources = [_Source(host, transport, wanted, arrived.put) for host in hosts]
     with ThreadPoolExecutor(max_workers=MAX_AT_ONCE) as pool:
         list(pool.map(_Source.read, sources))
     _check_services(sources, wanted)
@@ -140,7 +140,7 @@ def read(places: Sequence[Place], transport: Transport, wanted: Wanted) -> Itera
     yield from sorted(what for what in found if isinstance(what, LogLine))
 
 
-def follow(places: Sequence[Place], transport: Transport, wanted: Wanted) -> Iterator[Event]:
+def follow(hosts: Sequence[Host], transport: Transport, wanted: Wanted) -> Iterator[Event]:
     """The same, and then all that is written, until the transport is closed.
 
     A host that is lost is tried again until it is back; one that was never reached is not.
@@ -149,9 +149,9 @@ def follow(places: Sequence[Place], transport: Transport, wanted: Wanted) -> Ite
         UsageError: No host has such a service.
     """
     arriving: queue.SimpleQueue[_Arrived] = queue.SimpleQueue()
-    sources = [_Source(place, transport, wanted, arriving.put) for place in places]
+    sources = [_Source(host, transport, wanted, arriving.put) for host in hosts]
     for source in sources:
-        name = f"logs {source.place.name}"
+        name = f"logs {source.host.name}"
         threading.Thread(target=source.follow, name=name, daemon=True).start()
     held: list[_Held] = []
     yield from _first_look(sources, arriving, held)
@@ -175,20 +175,20 @@ class _Source:
     """One host's lines.
 
     Attributes:
-        place: The host.
+        host: The host.
         services: The services that are there.
         began: Whether it was reached at all, and has sent all older lines.
     """
 
     def __init__(
-        self, place: Place, transport: Transport, wanted: Wanted, tell: Callable[[_Arrived], None]
+        self, host: Host, transport: Transport, wanted: Wanted, tell: Callable[[_Arrived], None]
     ) -> None:
-        self.place = place
+        self.host = host
         self.services: set[str] = set()
         self._transport = transport
         self._wanted = wanted
         self._arrived = tell
-        self._lines = _Lines(place)
+        self._lines = _Lines(host)
         self.began = False
         self._lost = False
         self._pauses = iter(_PAUSES_S)
@@ -198,7 +198,7 @@ class _Source:
         try:
             self._run(commands.read, self._wanted, _READ_TIMEOUT_S)
         except KtrdrError as error:
-            self._tell(Lost(self.place, error))
+            self._tell(Lost(self.host, error))
 
     def follow(self) -> None:
         """Tells of all lines until the transport is closed, or of a host never reached."""
@@ -214,7 +214,7 @@ class _Source:
             return False
         except KtrdrError as error:
             if not self._lost:
-                self._tell(Lost(self.place, error, retried=self.began))
+                self._tell(Lost(self.host, error, retried=self.began))
             self._lost = True
             if self.began:
                 time.sleep(next(self._pauses, _PAUSES_S[-1]))
@@ -227,13 +227,13 @@ class _Source:
         return replace(self._wanted, since=self._lines.latest, lines=None)
 
     def _run(self, builder: Callable[..., str], wanted: Wanted, timeout_s: float) -> None:
-        body = builder(self.place.project, wanted.services, since=wanted.since, lines=wanted.lines)
+        body = builder(self.host.project, wanted.services, since=wanted.since, lines=wanted.lines)
         script = render(Script(body), {})
         result = self._transport.run(
-            self.place.host, script, timeout_s=timeout_s, on_line=self._take
+            self.host.address, script, timeout_s=timeout_s, on_line=self._take
         )
         if result.exit_code:
-            raise not_asked(self.place, result)
+            raise not_asked(self.host, result)
 
     def _take(self, stream: Stream, text: str) -> None:
         if stream == "stderr":
@@ -249,7 +249,7 @@ class _Source:
         self._pauses = iter(_PAUSES_S)
         if self._lost:
             self._lost = False
-            self._tell(Back(self.place))
+            self._tell(Back(self.host))
         if not self.began:
             self.began = True
             self._tell(_Begun())
@@ -265,9 +265,9 @@ class _Lines:
         latest: The time of the latest, or nothing.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, host: Host) -> None:
         self.latest = ""
-        self._place = place
+        self._host = host
         self._seen: OrderedDict[tuple[str, ...], None] = OrderedDict()
         self._last: dict[str, LogLine | None] = {}
 
@@ -282,7 +282,7 @@ class _Lines:
             before = self._last.get(container)
             return replace(before, text=rest) if before else None
         is_new = self._is_new(container, stamp, rest)
-        line = LogLine(stamp, self._place, service, container, rest) if is_new else None
+        line = LogLine(stamp, self._host, service, container, rest) if is_new else None
         self._last[container] = line
         self.latest = max(self.latest, stamp)
         return line

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ktrdr.deployment.homelab.hosts import Place
 from ktrdr.deployment.hosts import history
 from ktrdr.deployment.hosts.history import Entry
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.scripts import prune as commands
 from ktrdr.deployment.scripts import sections
 from ktrdr.deployment.scripts.script import Script, render
@@ -100,11 +100,11 @@ class Waste:
         }
 
 
-def look(place: Place, transport: Transport, ours: Iterable[str], keep: int) -> Waste:
+def look(host: Host, transport: Transport, ours: Iterable[str], keep: int) -> Waste:
     """What can go on a host; changes nothing.
 
     Args:
-        place: The host.
+        host: The host.
         transport: The way to it.
         ours: The names of our images, without tags.
         keep: How many releases back a rollback has to be able to go.
@@ -113,10 +113,10 @@ def look(place: Place, transport: Transport, ours: Iterable[str], keep: int) -> 
         HostNotReady: Docker there cannot be asked.
         HostUnreachable: The host cannot be reached.
     """
-    script = render(Script(commands.look(place.workdir)), {})
-    result = transport.run(place.host, script, timeout_s=_LOOK_TIMEOUT_S)
+    script = render(Script(commands.look(host.workdir)), {})
+    result = transport.run(host.address, script, timeout_s=_LOOK_TIMEOUT_S)
     if result.exit_code:
-        raise not_asked(place, result)
+        raise not_asked(host, result)
     return waste(sections.split(result.stdout), ours, keep)
 
 
@@ -129,13 +129,13 @@ def remove(attendant: Attendant, ours: Iterable[str], keep: int) -> Waste:
         HostNotReady: Docker there cannot be asked.
         HostUnreachable: The host cannot be reached.
     """
-    place = attendant.place
-    found = look(place, attendant.transport, ours, keep)
+    host = attendant.host
+    found = look(host, attendant.transport, ours, keep)
     if found.is_empty:
         return found
     images = [(image.id, (*image.tags, *image.digests)) for image in found.images]
     kept = [name for name, _ in found.configurations]
-    result = attendant.change(commands.remove(place.workdir, images, kept), "removing")
+    result = attendant.change(commands.remove(host.workdir, images, kept), "removing")
     stayed = [
         line.split(" ", 1)[1] for line in result.stdout.splitlines() if line.startswith("stays ")
     ]

@@ -11,11 +11,11 @@ from ktrdr.deployment import start_order as order
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy.steps import Wanted
 from ktrdr.deployment.homelab.host_config import unknown
-from ktrdr.deployment.homelab.hosts import Place
 from ktrdr.deployment.hosts import containers as reading
 from ktrdr.deployment.hosts import health
 from ktrdr.deployment.hosts.containers import Container, Snapshot
 from ktrdr.deployment.hosts.health import Trouble
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.lock import Held, lost, require
 from ktrdr.deployment.scripts import docker, host, recovery, sections
 from ktrdr.deployment.scripts import lock as locking
@@ -36,7 +36,7 @@ class Attendant:
     """Looks after the services of one host.
 
     Attributes:
-        place: The host.
+        host: The host.
         lock: Its lock, which is ours.
         transport: The way to it.
         image: The image of our own programs, without a tag.
@@ -46,7 +46,7 @@ class Attendant:
         clock: The time.
     """
 
-    place: Place
+    host: Host
     lock: Held
     transport: Transport
     image: str
@@ -72,7 +72,7 @@ class Attendant:
         """
         before = self.look()
         after = before
-        for level in order.levels(chosen(self.place, before, services)):
+        for level in order.levels(chosen(self.host, before, services)):
             self._change("restart", level)
             after = self._wait(level, before)
         return after
@@ -90,7 +90,7 @@ class Attendant:
             HostNotReady: Docker there cannot be asked.
             HostUnreachable: The host cannot be reached.
         """
-        for level in reversed(order.levels(chosen(self.place, self.look(), services))):
+        for level in reversed(order.levels(chosen(self.host, self.look(), services))):
             self._change("stop", level)
         return self.look()
 
@@ -106,15 +106,15 @@ class Attendant:
             what: What it does, for the message where it fails.
         """
         self.lock.check()
-        ours = require(self.place, self.lock.owner)
+        ours = require(self.host, self.lock.owner)
         result = self._run(f"{ours}\n{body}", _CHANGE_TIMEOUT_S)
         if result.exit_code == locking.LOST:
-            raise lost(self.place)
+            raise lost(self.host)
         if result.exit_code:
             reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
             raise DeploymentFailed(
-                f"{what} on {self.place.name} failed: {reason}",
-                hint=f"See `ktrdr deploy status {self.place.name}`, and run the command again.",
+                f"{what} on {self.host.name} failed: {reason}",
+                hint=f"See `ktrdr deploy status {self.host.name}`, and run the command again.",
             )
         return result
 
@@ -131,7 +131,7 @@ class Attendant:
         owner = self.lock.owner
         reason = f"{locking.RECOVERY} a cut-off {owner.reason}"
         note = replace(owner, id=f"{owner.id}-recovery", reason=reason).note()
-        return recovery.when_ended(self.place.workdir, self.place.project, note)
+        return recovery.when_ended(self.host.workdir, self.host.project, note)
 
     def _wait(self, level: Sequence[Container], before: Snapshot) -> Snapshot:
         restarts = {container.id: container.restarts for container in before.values()}
@@ -143,7 +143,7 @@ class Attendant:
                 return after
             late = self.clock.monotonic() - began >= self.health_timeout_s
             if late or any(trouble.final for trouble in troubles):
-                raise _unwell(self.place, troubles, self.health_timeout_s)
+                raise _unwell(self.host, troubles, self.health_timeout_s)
             waits_for = f"{troubles[0].service} {troubles[0].reason}"
             if waits_for != told:
                 told = waits_for
@@ -156,8 +156,8 @@ class Attendant:
         ours = [each.service for each in level if self.is_ours(each)]
         found = self._ask(ours)
         after = self._there(found)
-        answers = reading.read_answers(found)
-        now = reading.read_clock(found.get("clock", ())) or self.clock.now()
+        answers = reading.parse_reports(found)
+        now = reading.parse_clock(found.get("clock", ())) or self.clock.now()
         troubles: list[Trouble] = []
         for container in level:
             # Each says the version that it was made from, whatever the others are.
@@ -173,7 +173,7 @@ class Attendant:
 
     def _wanted(self, container: Container) -> Wanted:
         ours = self.is_ours(container)
-        url = f"http://{self.place.host}" if ours and self.place.node else None
+        url = f"http://{self.host.address}" if ours and self.host.node else None
         return Wanted(container.service, container.image, says_version=ours, worker_url=url)
 
     def is_ours(self, container: Container) -> bool:
@@ -181,26 +181,26 @@ class Attendant:
         return container.image.rpartition(":")[0] == self.image
 
     def _ask(self, ours: Sequence[str]) -> Mapping[str, list[str]]:
-        project = self.place.project
+        project = self.host.project
         body = [section("clock"), host.clock(), section("containers"), docker.containers(project)]
         if ours:
             body += [section("answers"), docker.answers(project, ours)]
         result = self._run("\n".join(body), _LOOK_TIMEOUT_S)
         if result.exit_code:
-            raise not_asked(self.place, result)
+            raise not_asked(self.host, result)
         return sections.split(result.stdout)
 
     def _there(self, found: Mapping[str, list[str]]) -> Snapshot:
-        return reading.read_containers(found.get("containers", ()))
+        return reading.parse_containers(found.get("containers", ()))
 
     def _run(self, body: str, timeout_s: float) -> RemoteResult:
         if self.stopping.is_set():
-            raise Interrupted(f"the work on {self.place.name} was interrupted")
+            raise Interrupted(f"the work on {self.host.name} was interrupted")
         script = render(Script(body), {})
-        return self.transport.run(self.place.host, script, timeout_s=timeout_s)
+        return self.transport.run(self.host.address, script, timeout_s=timeout_s)
 
 
-def chosen(place: Place, there: Snapshot, services: Sequence[str]) -> list[Container]:
+def chosen(host: Host, there: Snapshot, services: Sequence[str]) -> list[Container]:
     """The containers of the services named, or all.
 
     Raises:
@@ -209,20 +209,20 @@ def chosen(place: Place, there: Snapshot, services: Sequence[str]) -> list[Conta
     """
     if not there:
         raise NotFound(
-            f"nothing is deployed on {place.name}",
-            hint=f"`ktrdr deploy status {place.name}` shows what there is.",
+            f"nothing is deployed on {host.name}",
+            hint=f"`ktrdr deploy status {host.name}` shows what there is.",
         )
     for name in services:
         if name not in there:
-            raise unknown(f"service on {place.name}", name, sorted(there))
+            raise unknown(f"service on {host.name}", name, sorted(there))
     return [there[name] for name in (dict.fromkeys(services) or sorted(there))]
 
 
-def _unwell(place: Place, troubles: Sequence[Trouble], waited_s: float) -> DeploymentFailed:
+def _unwell(host: Host, troubles: Sequence[Trouble], waited_s: float) -> DeploymentFailed:
     final = [trouble for trouble in troubles if trouble.final]
     worst = (final or troubles)[0]
     within = "" if final else f" within {waited_s:g} s"
     return DeploymentFailed(
-        f"{worst.service} on {place.name} did not become healthy{within}: it {worst.reason}",
-        hint=f"Its last lines: `ktrdr deploy logs {place.name} --service {worst.service}`.",
+        f"{worst.service} on {host.name} did not become healthy{within}: it {worst.reason}",
+        hint=f"Its last lines: `ktrdr deploy logs {host.name} --service {worst.service}`.",
     )

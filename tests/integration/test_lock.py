@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.homelab.hosts import Place
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts import lock
 from ktrdr.deployment.hosts.lock import Owner
 from ktrdr.deployment.scripts.script import Script, render
@@ -30,8 +30,8 @@ def owner(number: int = 1) -> Owner:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place("core", "", "node", str(tmp_path / "work dir's"))
+def host(tmp_path: Path) -> Host:
+    return Host("core", "", "node", str(tmp_path / "work dir's"))
 
 
 @pytest.fixture
@@ -47,51 +47,51 @@ def way(sshd: Sshd) -> Iterator[Callable[[], SshTransport]]:
         transport.close()
 
 
-def is_free(way: Callable[[], SshTransport], place: Place) -> bool:
-    return lock.look(way(), place) is None
+def is_free(way: Callable[[], SshTransport], host: Host) -> bool:
+    return lock.look(way(), host) is None
 
 
-def test_a_lock_is_free_before_and_after_and_tells_its_owner_meanwhile(way, place) -> None:
-    assert is_free(way, place)
-    with lock.held(way(), place, owner()) as held:
+def test_a_lock_is_free_before_and_after_and_tells_its_owner_meanwhile(way, host) -> None:
+    assert is_free(way, host)
+    with lock.held(way(), host, owner()) as held:
         held.check()
-        assert lock.look(way(), place) == owner()
-    assert is_free(way, place)
+        assert lock.look(way(), host) == owner()
+    assert is_free(way, host)
 
 
-def test_a_second_owner_is_refused_with_the_name_of_the_first(way, place) -> None:
+def test_a_second_owner_is_refused_with_the_name_of_the_first(way, host) -> None:
     with (
-        lock.held(way(), place, owner(1)),
+        lock.held(way(), host, owner(1)),
         pytest.raises(
             Locked, match=r"locked by ada1@laptop, since 2026-11-24 03:00:00 UTC: deploy"
         ),
-        lock.held(way(), place, owner(2)),
+        lock.held(way(), host, owner(2)),
     ):
         pass
 
 
-def test_whoever_waits_gets_the_lock_when_it_becomes_free(way, place) -> None:
+def test_whoever_waits_gets_the_lock_when_it_becomes_free(way, host) -> None:
     first = way()
-    with lock.held(first, place, owner(1)):
+    with lock.held(first, host, owner(1)):
         first.close()
-        with lock.held(way(), place, owner(2), wait_s=10):
-            assert lock.look(way(), place) == owner(2)
+        with lock.held(way(), host, owner(2), wait_s=10):
+            assert lock.look(way(), host) == owner(2)
 
 
-def test_a_script_that_requires_the_lock_runs_only_while_it_is_ours(way, place) -> None:
+def test_a_script_that_requires_the_lock_runs_only_while_it_is_ours(way, host) -> None:
     transport: SshTransport = way()
 
     def change(lines: str) -> int:
         script = render(Script(f"{lines}\necho changed"), {})
-        return transport.run(place.host, script, timeout_s=10).exit_code
+        return transport.run(host.address, script, timeout_s=10).exit_code
 
-    ours = lock.require(place, owner())
-    with lock.held(transport, place, owner()) as held:
+    ours = lock.require(host, owner())
+    with lock.held(transport, host, owner()) as held:
         assert change(ours) == 0
-        assert lock.force(way(), place) == owner()
+        assert lock.force(way(), host) == owner()
         wait_until(lambda: not _holds(held), "the loss is noticed")
         assert change(ours) != 0
-    with lock.held(transport, place, owner(2)):
+    with lock.held(transport, host, owner(2)):
         assert change(ours) != 0, "it is somebody else's now"
 
 
@@ -103,23 +103,23 @@ def _holds(held: lock.Held) -> bool:
     return True
 
 
-def test_forcing_a_free_lock_does_nothing(way, place) -> None:
-    assert lock.force(way(), place) is None
+def test_forcing_a_free_lock_does_nothing(way, host) -> None:
+    assert lock.force(way(), host) is None
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_lock_ends_with_the_program_that_has_it(sshd, way, place, ending) -> None:
+def test_a_lock_ends_with_the_program_that_has_it(sshd, way, host, ending) -> None:
     program = textwrap.dedent(f"""
         import sys
         from datetime import UTC, datetime
         from pathlib import Path
         from ktrdr.deployment.hosts import lock
-        from ktrdr.deployment.homelab.hosts import Place
+        from ktrdr.deployment.hosts.host import Host
         from ktrdr.deployment.ssh.program import SshProgram
         from ktrdr.deployment.ssh.transport import SshTransport
-        place = Place("core", "", "node", {place.workdir!r})
+        host = Host("core", "", "node", {host.workdir!r})
         transport = SshTransport(SshProgram(config=Path({str(sshd.client_config())!r})))
-        with lock.held(transport, place, lock.Owner("x", "me", "test", datetime.now(UTC))):
+        with lock.held(transport, host, lock.Owner("x", "me", "test", datetime.now(UTC))):
             print("held", flush=True)
             sys.stdin.read()
     """)
@@ -128,22 +128,22 @@ def test_a_lock_ends_with_the_program_that_has_it(sshd, way, place, ending) -> N
     ) as process:
         assert process.stdout
         assert process.stdout.readline() == b"held\n"
-        assert not is_free(way, place)
+        assert not is_free(way, host)
         os.kill(process.pid, ending)
         process.wait()
-    wait_until(lambda: is_free(way, place), "the lock is free")
+    wait_until(lambda: is_free(way, host), "the lock is free")
 
 
-def test_a_lock_ends_with_the_shell_that_has_it(way, place) -> None:
-    with lock.held(way(), place, owner()):
-        file = Path(place.workdir, ".ktrdr/lock")
+def test_a_lock_ends_with_the_shell_that_has_it(way, host) -> None:
+    with lock.held(way(), host, owner()):
+        file = Path(host.workdir, ".ktrdr/lock")
         os.kill(int(file.read_text().split()[0]), signal.SIGKILL)
-        wait_until(lambda: is_free(way, place), "the lock is free")
+        wait_until(lambda: is_free(way, host), "the lock is free")
 
 
-def test_a_file_that_only_lies_there_is_no_lock(way, place) -> None:
-    with lock.held(way(), place, owner()):
+def test_a_file_that_only_lies_there_is_no_lock(way, host) -> None:
+    with lock.held(way(), host, owner()):
         pass
-    assert Path(place.workdir, ".ktrdr/lock").exists()
-    with lock.held(way(), place, owner(2)):
-        assert lock.look(way(), place) == owner(2)
+    assert Path(host.workdir, ".ktrdr/lock").exists()
+    with lock.held(way(), host, owner(2)):
+        assert lock.look(way(), host) == owner(2)

@@ -63,18 +63,18 @@ esac
 class Host:
     """Containers, and a shell beside them."""
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        (place / "containers").mkdir()
-        (place / "docker").write_text(DOCKER)
-        (place / "docker").chmod(0o755)
+    def __init__(self, host: Path) -> None:
+        self.host = host
+        (host / "containers").mkdir()
+        (host / "docker").write_text(DOCKER)
+        (host / "docker").chmod(0o755)
         # A look every second would make these tests slow.
-        (place / "sleep").write_text("#!/bin/sh\nexec /bin/sleep 0.05\n")
-        (place / "sleep").chmod(0o755)
-        self.workdir = place / "work dir"
+        (host / "sleep").write_text("#!/bin/sh\nexec /bin/sleep 0.05\n")
+        (host / "sleep").chmod(0o755)
+        self.workdir = host / "work dir"
         (self.workdir / lock.RECORDS).mkdir(parents=True)
         self.lock()
-        self.env = {**os.environ, "PATH": f"{place}:{os.environ['PATH']}"}
+        self.env = {**os.environ, "PATH": f"{host}:{os.environ['PATH']}"}
 
     def lock(self) -> None:
         """Somebody takes the lock; later than what was written before, for any file system."""
@@ -84,17 +84,17 @@ class Host:
 
     def has(self, **containers: str) -> None:
         for name, state in containers.items():
-            (self.place / "containers" / name).write_text(f"{state}\n")
+            (self.host / "containers" / name).write_text(f"{state}\n")
 
     @property
     def containers(self) -> dict[str, str]:
-        files = (self.place / "containers").iterdir()
+        files = (self.host / "containers").iterdir()
         # A file that is just being written is empty.
         return {file.name: file.read_text().partition("\n")[0].partition(" ")[0] for file in files}
 
     @property
     def calls(self) -> list[str]:
-        return (self.place / "calls").read_text().splitlines()
+        return (self.host / "calls").read_text().splitlines()
 
     def recover(self, seconds: int = 20) -> int:
         script = f"set -eu\n{recovery.defined(str(self.workdir), 'p')}\nrecover {seconds}"
@@ -108,7 +108,7 @@ class Host:
 
     def stopping_db(self) -> str:
         """As `changing`, in the middle of it when it has printed a dot."""
-        db = quote(f"{self.place}/containers/db")
+        db = quote(f"{self.host}/containers/db")
         # What does the work has become its own program before anything can happen to it.
         work = "sh -c 'echo .; exec /bin/sleep 30' 9>&-"
         return self.changing(f"echo exited >{db}", work)
@@ -161,7 +161,7 @@ def test_where_all_runs_nothing_is_touched(host) -> None:
 
 def test_it_gives_up_when_the_time_is_over(host) -> None:
     host.has(db="exited")
-    (host.place / "broken-db").touch()
+    (host.host / "broken-db").touch()
     began = time.monotonic()
     assert host.recover(2) == 1
     assert time.monotonic() - began < 8
@@ -169,8 +169,8 @@ def test_it_gives_up_when_the_time_is_over(host) -> None:
 
 def test_it_waits_for_a_docker_that_is_away(host) -> None:
     host.has(db="exited")
-    (host.place / "away").touch()
-    back = subprocess.Popen(["sh", "-c", f"sleep 2; rm {host.place}/away"])
+    (host.host / "away").touch()
+    back = subprocess.Popen(["sh", "-c", f"sleep 2; rm {host.host}/away"])
     assert host.recover() == 0
     assert host.containers == {"db": "running"}
     back.wait()
@@ -237,10 +237,10 @@ def test_services_are_started_afterwards_however_late_the_machine_gets_to_it(hos
     host.has(db="running")
     # What a machine does that has much else to do.
     slow = f'#!/bin/sh\n/bin/sleep 0.5\nexec {shutil.which("setsid")} "$@"\n'
-    (host.place / "setsid").write_text(slow)
-    (host.place / "setsid").chmod(0o755)
+    (host.host / "setsid").write_text(slow)
+    (host.host / "setsid").chmod(0o755)
     # The guard of a silent connection counts its looks.
-    (host.place / "sleep").unlink()
+    (host.host / "sleep").unlink()
     with subprocess.Popen(
         ["env", "--default-signal", *shell, "-s"],
         env=host.env,
@@ -345,13 +345,13 @@ def wait_for_docker(host: Host, seconds: int) -> int:
 
 
 def test_a_docker_that_comes_back_is_waited_for(host) -> None:
-    (host.place / "away").touch()
-    with subprocess.Popen(["sh", "-c", f"/bin/sleep 0.3; rm {host.place}/away"]):
+    (host.host / "away").touch()
+    with subprocess.Popen(["sh", "-c", f"/bin/sleep 0.3; rm {host.host}/away"]):
         assert wait_for_docker(host, 20) == 0
 
 
 def test_a_docker_that_stays_away_is_given_up(host) -> None:
-    (host.place / "away").touch()
+    (host.host / "away").touch()
     assert wait_for_docker(host, 1) == 1
 
 
@@ -361,9 +361,9 @@ PIN = docker.pin("p", "ghcr.io/a/b:tag", "sha256:0123")
 
 
 def pinned(host: Host, answer: str) -> tuple[int, list[str]]:
-    (host.place / "docker").write_text(
-        f'#!/bin/sh\necho "$*" >>{host.place}/calls\n'
-        f'case "$1" in image) {answer} ;; compose) cat >{host.place}/file ;; esac\n'
+    (host.host / "docker").write_text(
+        f'#!/bin/sh\necho "$*" >>{host.host}/calls\n'
+        f'case "$1" in image) {answer} ;; compose) cat >{host.host}/file ;; esac\n'
     )
     done = subprocess.run(["sh", "-c", f"set -eu\n{PIN}"], env=host.env, check=False)
     return done.returncode, host.calls
@@ -385,5 +385,5 @@ def test_an_image_that_is_gone_is_pulled_by_its_digest(host) -> None:
         "compose -p p-pin -f - pull --quiet",
         "tag ghcr.io/a/b@sha256:0123 ghcr.io/a/b:tag",
     ]
-    file = (host.place / "file").read_text()
+    file = (host.host / "file").read_text()
     assert file == 'services: {pinned: {image: "ghcr.io/a/b@sha256:0123"}}\n'

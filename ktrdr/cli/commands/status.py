@@ -26,7 +26,7 @@ from ktrdr.cli.render import (
 )
 from ktrdr.client.configuration import api_url
 from ktrdr.deployment.deploy.result import error_to_json
-from ktrdr.deployment.homelab.hosts import places
+from ktrdr.deployment.homelab.hosts import hosts
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.deployment.status.query import Surveyed, survey
 from ktrdr.errors import KtrdrError
@@ -53,7 +53,7 @@ def status(inventory: Path | None, no_hosts: bool, as_json: bool) -> None:
     """Show hosts, services, versions, workers and operations at a glance.
 
     Needs a token for the backend and SSH to the hosts, but no secret. What cannot be reached is
-    said in its place, and makes the exit code 5.
+    said in its host, and makes the exit code 5.
     """
     hosts = [] if no_hosts else _survey(inventory)
     seen = _ask()
@@ -69,7 +69,7 @@ def status(inventory: Path | None, no_hosts: bool, as_json: bool) -> None:
 def _survey(inventory: Path | None) -> list[Surveyed]:
     found = read_inventory(inventory)
     with SshTransport(ssh_program(found)) as transport:
-        return survey(places(found), transport)
+        return survey(hosts(found), transport)
 
 
 def _ask() -> Seen:
@@ -85,7 +85,7 @@ def _ask() -> Seen:
 def _write(hosts: Sequence[Surveyed], seen: Seen) -> None:
     write_pairs(_backend_pairs(seen))
     for host in hosts:
-        heading(f"{host.place.name}  {host.place.host}")
+        heading(f"{host.host.name}  {host.host.address}")
         if host.fault:
             say(f"cannot be looked at: {host.fault}")
         else:
@@ -126,8 +126,8 @@ def _document(hosts: Sequence[Surveyed], seen: Seen) -> dict[str, Any]:
         },
         "hosts": [
             {
-                "target": host.place.name,
-                "host": host.place.host,
+                "target": host.host.name,
+                "host": host.host.address,
                 "error": error_to_json(host.error) if host.error else None,
                 "services": services_to_json(host),
             }

@@ -1,4 +1,4 @@
-"""`ktrdr deploy core`, `workers` and `all`: bring a release to hosts."""
+"""`ktrdr deploy core`, `workers` and `all`: deploy a release to hosts."""
 
 from __future__ import annotations
 
@@ -10,60 +10,65 @@ import click
 
 from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
-from ktrdr.cli.deploy.connections import way_to
-from ktrdr.cli.deploy.json_lines import failure_as_line
-from ktrdr.cli.deploy.options import Options, deploying, profile_option, scale_option
-from ktrdr.cli.hosts import read_inventory
-from ktrdr.deployment.homelab.hosts import chosen
-from ktrdr.deployment.hosts.history import ALL
+from ktrdr.cli.deploy.operator import signals_as_ctrl_c
+from ktrdr.cli.deploy.options import deploy_options, profile_option, scale_option
+from ktrdr.cli.hosts import open_connections, read_inventory
+from ktrdr.cli.render import errors_as_json_lines
+from ktrdr.deployment.deploy.options import DeployOptions
+from ktrdr.deployment.homelab.hosts import select_hosts
 from ktrdr.deployment.releases.checkout import Checkout
+
+_ALL = "all"
 
 
 @click.command(epilog=EXIT_CODES)
 @click.argument("service", shell_complete=completion.core_services)
 @profile_option
-@deploying
+@deploy_options
 def core(service: str, **options: Any) -> None:
     """Deploy SERVICE, or `all` services, of the core stack.
 
-    What is deployed is an image by its tag, together with the configuration of the very commit
-    that the tag names. Services that need no change are not touched.
+    A deploy brings an image tag together with the configuration of the commit that the tag names.
+    Services that need no change are not touched.
     """
-    _deploy(Options(**options), ["core"], service)
+    _deploy(DeployOptions(**options), ["core"], service)
 
 
 @click.command(epilog=EXIT_CODES)
 @click.argument("node", nargs=-1, required=True, shell_complete=completion.nodes)
 @scale_option
 @profile_option
-@deploying
+@deploy_options
 def workers(node: tuple[str, ...], **options: Any) -> None:
-    """Deploy the workers of NODE, of several nodes, or of `all` that the inventory names.
+    """Deploy the workers of one NODE, of several, or of `all` nodes in the inventory.
 
-    Workers that are replaced save their progress and hand their operation back to the queue.
+    Replaced workers save their progress and requeue their operation.
     """
-    _deploy(Options(**options), ["workers", *node], ALL)
+    _deploy(DeployOptions(**options), ["workers", *node], _ALL)
 
 
 @click.command("all", epilog=EXIT_CODES)
 @scale_option
-@deploying
-def everything(**options: Any) -> None:
-    """Deploy the core, and when it is healthy, the workers of all nodes.
+@deploy_options
+def all_hosts(**options: Any) -> None:
+    """Deploy the core and, once it is healthy, the workers of all nodes.
 
-    All hosts are locked, checked and compared before any of them is changed.
+    All hosts are locked, checked and compared before any of them changes.
     """
-    _deploy(Options(**options), [ALL], ALL)
+    _deploy(DeployOptions(**options), [_ALL], _ALL)
 
 
-def _deploy(options: Options, words: Sequence[str], service: str) -> None:
-    with failure_as_line(options.as_json):
+def _deploy(options: DeployOptions, words: Sequence[str], service: str) -> None:
+    with errors_as_json_lines(options.as_json):
         checkout = Checkout.around(Path.cwd())
         inventory = read_inventory(options.inventory, checkout=checkout, settings=options.settings)
-        places = chosen(inventory, words)
-    hosts = () if options.dry_run else [place.host for place in places]
-    with way_to(hosts, inventory, at_once=options.parallel) as way:
-        # Loading what comes takes a while, in which hosts can be connected to.
-        from ktrdr.cli.deploy.planning import bring
+        hosts = select_hosts(inventory, words)
+    addresses = () if options.dry_run else [host.address for host in hosts]
+    with (
+        signals_as_ctrl_c(),
+        open_connections(addresses, inventory, parallel=options.parallel) as connections,
+    ):
+        # Loading this takes a while, during which the hosts are connected to.
+        from ktrdr.cli.deploy.execution import plan_and_run
 
-        bring(places, service, options, checkout=checkout, inventory=inventory, way=way)
+        plan_and_run(hosts, service, options, checkout, inventory, connections)

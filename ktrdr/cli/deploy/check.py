@@ -15,8 +15,9 @@ from ktrdr.cli.render import console, write_json
 from ktrdr.deployment.check import local_checks as laptop
 from ktrdr.deployment.check.query import Checked, Checker, exit_code
 from ktrdr.deployment.deploy.plan import Plan
-from ktrdr.deployment.homelab.hosts import Place, chosen
+from ktrdr.deployment.homelab.hosts import chosen
 from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.problems import Finding, Point
 from ktrdr.deployment.releases.checkout import Checkout
 from ktrdr.deployment.releases.release import checked_tag
@@ -64,19 +65,19 @@ def _report(
         fault = Point("inventory", findings=(Finding.of(error),))
         yield Checked("laptop", _shown(around.root), (*points, fault))
         return
-    places = chosen(known, hosts)
-    plans, planning = _plans(places, known, around, tag)
+    hosts = chosen(known, hosts)
+    plans, planning = _plans(hosts, known, around, tag)
     program = ssh_program(known)
     points = (*laptop.programs(program.executable), *laptop.checkout(around, tag))
-    counted = Point("inventory", f"{len(places)} host{'' if len(places) == 1 else 's'}")
+    counted = Point("inventory", f"{len(hosts)} host{'' if len(hosts) == 1 else 's'}")
     yield Checked("laptop", _shown(around.root), (*points, counted, *planning))
     scrubber = Scrubber()
     with SshTransport(program, scrubber=scrubber) as transport:
         yield from Checker(known, plans, source_of(known.secrets), transport, scrubber).all()
-    for place in places:
-        if place not in plans:
+    for host in hosts:
+        if host not in plans:
             unseen = Point("not looked at", remark="not looked at: there is nothing to deploy")
-            yield Checked(place.name, place.host, (unseen,))
+            yield Checked(host.name, host.address, (unseen,))
 
 
 def _shown(path: Path) -> str:
@@ -86,18 +87,18 @@ def _shown(path: Path) -> str:
 
 
 def _plans(
-    places: Sequence[Place], inventory: Inventory, checkout: Checkout, tag: str | None
-) -> tuple[Mapping[Place, Plan], Sequence[Point]]:
+    hosts: Sequence[Host], inventory: Inventory, checkout: Checkout, tag: str | None
+) -> tuple[Mapping[Host, Plan], Sequence[Point]]:
     """The plans that can be made, and what is to be said of them, each thing once."""
-    plans: dict[Place, Plan] = {}
+    plans: dict[Host, Plan] = {}
     points: dict[Point, None] = {}
-    for place in places:
+    for host in hosts:
 
-        def make(place: Place = place) -> Plan:
-            return plan_for(place, inventory, checkout, checked_tag(tag) if tag else None)
+        def make(host: Host = host) -> Plan:
+            return plan_for(host, inventory, checkout, checked_tag(tag) if tag else None)
 
         plan, point = laptop.planned(make)
         points[point] = None
         if plan:
-            plans[place] = plan
+            plans[host] = plan
     return plans, list(points)

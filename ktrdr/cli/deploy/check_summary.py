@@ -18,11 +18,11 @@ _INDENT: Final = 4
 
 
 def show(console: Console, report: Sequence[Checked]) -> None:
-    """Prints each place: what is well in one paragraph, then what is not, with its remedy."""
+    """Prints each host: what is well in one paragraph, then what is not, with its remedy."""
     for number, checked in enumerate(report):
         if number:
             console.print()
-        console.print(Text.assemble((checked.place, "bold"), (f"  {checked.about}", "dim")))
+        console.print(Text.assemble((checked.host, "bold"), (f"  {checked.about}", "dim")))
         well = [point for point in checked.points if not point.findings and not point.remark]
         if well:
             _lines(console, "✓", "green", _filled(well, console.width - _INDENT))
@@ -51,9 +51,9 @@ def to_json(report: Sequence[Checked]) -> dict[str, Any]:
         "schema": SCHEMA,
         "ok": not any(checked.findings for checked in report),
         "exit_code": exit_code(report),
-        "places": [
+        "hosts": [
             {
-                "place": checked.place,
+                "host": checked.host,
                 "about": checked.about,
                 "points": [_point(point) for point in checked.points],
             }

@@ -20,8 +20,9 @@ from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.diff.changes import Difference
 from ktrdr.deployment.diff.query import Differ
 from ktrdr.deployment.homelab import credentials
-from ktrdr.deployment.homelab.hosts import Place, chosen
+from ktrdr.deployment.homelab.hosts import chosen
 from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.releases.checkout import Checkout
 from ktrdr.deployment.releases.release import checked_tag
 from ktrdr.deployment.secrets import requirements
@@ -62,12 +63,12 @@ def diff(
     """
     checkout = Checkout.around(Path.cwd())
     known = read_inventory(inventory, checkout=checkout, settings=settings)
-    places = chosen(known, hosts)
+    hosts = chosen(known, hosts)
     named = checked_tag(tag) if tag else None
     if named is None:
         for doubt in checkout.head().doubts():
             say(f"note: {doubt}")
-    plans = {place: _plan(place, known, checkout, named, profiles, scale) for place in places}
+    plans = {host: _plan(host, known, checkout, named, profiles, scale) for host in hosts}
     with busy("comparing …"):
         found = _compare(known, plans, checkout, ask=ask)
     if as_json:
@@ -80,19 +81,19 @@ def diff(
 
 
 def _plan(
-    place: Place,
+    host: Host,
     inventory: Inventory,
     checkout: Checkout,
     tag: str | None,
     profiles: tuple[str, ...],
     scale: int | None,
 ) -> Plan:
-    asked = {"scale": scale} if place.node else {}
-    return plan_for(place, inventory, checkout, tag, profiles=profiles, **asked)
+    asked = {"scale": scale} if host.node else {}
+    return plan_for(host, inventory, checkout, tag, profiles=profiles, **asked)
 
 
 def _compare(
-    inventory: Inventory, plans: Mapping[Place, Plan], checkout: Checkout, *, ask: bool
+    inventory: Inventory, plans: Mapping[Host, Plan], checkout: Checkout, *, ask: bool
 ) -> list[Difference]:
     scrubber = Scrubber()
     values = _values(inventory, list(plans.values()), scrubber) if ask else None
@@ -107,7 +108,9 @@ def _values(
     now = Clock().now()
     fields = source_of(inventory.secrets).fetch()
     requirements.check(fields, {name for plan in plans for name in credentials.fields_for(plan)})
-    found = {plan.site.host: credentials.values(fields, inventory, plan, now=now) for plan in plans}
+    found = {
+        plan.host.address: credentials.values(fields, inventory, plan, now=now) for plan in plans
+    }
     scrubber.learn(*credentials.hidden(fields, found.values(), plans))
     return found
 

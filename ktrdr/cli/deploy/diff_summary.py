@@ -33,8 +33,8 @@ def show(console: Console, found: Sequence[Difference], *, full: bool) -> None:
     for number, difference in enumerate(found):
         if number:
             console.print()
-        place = difference.place
-        _print(console, Text.assemble((place.name, "bold"), (f"  {place.host}", "dim")))
+        host = difference.host
+        _print(console, Text.assemble((host.name, "bold"), (f"  {host.address}", "dim")))
         if difference.error:
             _print(console, Text.assemble(("  ✗ ", "red"), difference.error.message))
             if difference.error.hint:
@@ -50,8 +50,8 @@ def show(console: Console, found: Sequence[Difference], *, full: bool) -> None:
 
 def verdict(found: Sequence[Difference]) -> str:
     """One sentence: whether anything would change, and what became of the others."""
-    failed = [each.place.name for each in found if each.error]
-    changed = [each.place.name for each in found if each.changed]
+    failed = [each.host.name for each in found if each.error]
+    changed = [each.host.name for each in found if each.changed]
     lost = f"; not compared: {', '.join(failed)}" if failed else ""
     if changed:
         return f"A deploy would change {', '.join(changed)}{lost}."
@@ -140,8 +140,8 @@ def _print(console: Console, line: Text, *, cut: bool = False) -> None:
 def _host(difference: Difference) -> dict[str, Any]:
     plan, error = difference.plan, difference.error
     return {
-        "target": difference.place.name,
-        "host": difference.place.host,
+        "target": difference.host.name,
+        "host": difference.host.address,
         "tag": plan.release.tag,
         "commit": plan.release.commit,
         "error": error and {"kind": error.kind, "message": error.message, "hint": error.hint},

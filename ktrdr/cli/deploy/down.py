@@ -16,7 +16,8 @@ from ktrdr.cli.hosts import read_inventory, ssh_program
 from ktrdr.cli.render import console
 from ktrdr.deployment import down as removal
 from ktrdr.deployment.down import Belongings
-from ktrdr.deployment.homelab.hosts import Place, chosen
+from ktrdr.deployment.homelab.hosts import chosen
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.lock import Held
 from ktrdr.deployment.services import Attendant
 from ktrdr.deployment.ssh.transport import SshTransport
@@ -51,53 +52,53 @@ def down(
     configuration stay, so that a deploy brings everything back. Needs no secrets.
     """
     found = read_inventory(inventory)
-    places = chosen(found, hosts)
-    if volumes is not None and len(places) != 1:
+    hosts = chosen(found, hosts)
+    if volumes is not None and len(hosts) != 1:
         raise UsageError(
             "--volumes takes one host at a time", hint="Name it: ktrdr deploy down core --volumes"
         )
     with SshTransport(ssh_program(found)) as transport:
-        there = removal.look(places, transport)
-    _ask(places, there, volumes, yes=yes)
+        there = removal.look(hosts, transport)
+    _ask(hosts, there, volumes, yes=yes)
     work = Work(found, "down", lock_wait)
 
-    def act(place: Place, lock: Held) -> Belongings:
+    def act(host: Host, lock: Held) -> Belongings:
         attendant = Attendant(
-            place, lock, work.transport, found.image, teller(place), 0.0, work.stopping
+            host, lock, work.transport, found.image, teller(host), 0.0, work.stopping
         )
         return removal.remove(attendant, volumes=volumes is not None)
 
     finish(
-        work.on_each(places, act),
+        work.on_each(hosts, act),
         as_json=as_json,
         to_json=lambda gone: _to_json(gone, volumes=volumes is not None),
-        show=lambda place, gone: _show(place, gone, volumes=volumes is not None),
+        show=lambda host, gone: _show(host, gone, volumes=volumes is not None),
     )
 
 
 def _ask(
-    places: Sequence[Place], there: Sequence[Belongings], volumes: str | None, *, yes: bool
+    hosts: Sequence[Host], there: Sequence[Belongings], volumes: str | None, *, yes: bool
 ) -> None:
     """Says what goes and what stays; ends the command unless that is meant."""
     err = console(err=True)
-    for place, each in zip(places, there, strict=True):
-        for line in _said(place, each, volumes=volumes is not None):
+    for host, each in zip(hosts, there, strict=True):
+        for line in _said(host, each, volumes=volumes is not None):
             err.print(line, soft_wrap=True)
     if volumes is not None:
-        _ask_for_name(places[0], volumes)
+        _ask_for_name(hosts[0], volumes)
     if not yes:
         if not world.somebody_is_there():
             raise UsageError(
                 "taking a stack down needs your word",
                 hint="Nothing was changed; say --yes if that is meant.",
             )
-        if volumes in (None, places[0].node or places[0].name):
+        if volumes in (None, hosts[0].node or hosts[0].name):
             world.confirm("Take down?")
 
 
-def _said(place: Place, each: Belongings, *, volumes: bool) -> list[Text]:
+def _said(host: Host, each: Belongings, *, volumes: bool) -> list[Text]:
     gone = f"{counted(each.containers, 'container')} and {counted(each.networks, 'network')} go"
-    lines = [Text.assemble((f"{place.name} ", "bold"), f"on {place.host}: {gone}")]
+    lines = [Text.assemble((f"{host.name} ", "bold"), f"on {host.address}: {gone}")]
     names = ", ".join(each.volumes)
     if volumes and names:
         lines.append(Text(f"  and with them, for ever, all data in {names}", style="red"))
@@ -106,12 +107,12 @@ def _said(place: Place, each: Belongings, *, volumes: bool) -> list[Text]:
     return lines
 
 
-def _ask_for_name(place: Place, given: str) -> None:
-    name = place.node or place.name
+def _ask_for_name(host: Host, given: str) -> None:
+    name = host.node or host.name
     if given == _ASK:
         if not world.somebody_is_there():
             raise UsageError(
-                f"removing the data of {place.name} needs its name",
+                f"removing the data of {host.name} needs its name",
                 hint=f"Nothing was changed; say --volumes={name} --yes if that is meant.",
             )
         _ask_to_type(name)
@@ -131,11 +132,11 @@ def _ask_to_type(name: str) -> None:
         raise Interrupted("that is not the host's name: nothing was changed")
 
 
-def _show(place: Place, gone: Belongings, *, volumes: bool) -> None:
+def _show(host: Host, gone: Belongings, *, volumes: bool) -> None:
     what = [counted(gone.containers, "container"), counted(gone.networks, "network")]
     if volumes:
         what.append(counted(gone.volumes, "volume"))
-    line = Text.assemble(("✓ ", "green"), f"{place.name} is down: {', '.join(what)} removed")
+    line = Text.assemble(("✓ ", "green"), f"{host.name} is down: {', '.join(what)} removed")
     console().print(line, soft_wrap=True)
 
 

@@ -15,7 +15,8 @@ from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import json_option, write_json
 from ktrdr.deployment import execute as deployment
 from ktrdr.deployment.deploy.result import SCHEMA
-from ktrdr.deployment.homelab.hosts import Place, chosen
+from ktrdr.deployment.homelab.hosts import chosen
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.scripts import execute as commands
 from ktrdr.deployment.ssh.interface import RemoteResult, Stream
 from ktrdr.deployment.ssh.program import SshProgram
@@ -64,18 +65,18 @@ def execute(
             "exec needs a host, a service and a command",
             hint="For example: ktrdr deploy exec core backend -- ls /mnt/shared",
         )
-    (place,) = chosen(found, words[:count])
+    (host,) = chosen(found, words[:count])
     if interactive or tty:
-        raise SystemExit(_attach(ssh_program(found), place, service, command))
-    result = _run(ssh_program(found), place, service, command, timeout, quiet=as_json)
+        raise SystemExit(_attach(ssh_program(found), host, service, command))
+    result = _run(ssh_program(found), host, service, command, timeout, quiet=as_json)
     if as_json:
-        write_json(_document(place, service, result))
+        write_json(_document(host, service, result))
     raise SystemExit(result.exit_code)
 
 
 def _run(
     program: SshProgram,
-    place: Place,
+    host: Host,
     service: str,
     command: tuple[str, ...],
     timeout_s: float,
@@ -88,23 +89,23 @@ def _run(
 
     with signals_as_ctrl_c(), SshTransport(program) as transport:
         return deployment.execute(
-            place, service, command, transport, timeout_s=timeout_s, on_line=pass_on
+            host, service, command, transport, timeout_s=timeout_s, on_line=pass_on
         )
 
 
-def _attach(program: SshProgram, place: Place, service: str, command: tuple[str, ...]) -> int:
+def _attach(program: SshProgram, host: Host, service: str, command: tuple[str, ...]) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
             "there is no terminal to work with", hint="Leave out -it where nobody is there."
         )
-    return program.attach(place.host, commands.attach(place.project, service, command))
+    return program.attach(host.address, commands.attach(host.project, service, command))
 
 
-def _document(place: Place, service: str, result: RemoteResult) -> dict[str, Any]:
+def _document(host: Host, service: str, result: RemoteResult) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
-        "target": place.name,
-        "host": place.host,
+        "target": host.name,
+        "host": host.address,
         "service": service,
         "exit_code": result.exit_code,
         "stdout": result.stdout,

@@ -1,124 +1,249 @@
-"""Carries out plans and tells of it: the half that deploys and rollbacks share."""
+"""Planning and running of deploys; loaded while the hosts are connected to."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
 from ktrdr.cli import deploy_summary
-from ktrdr.cli.deploy import dependencies as world
-from ktrdr.cli.deploy.connections import Way
-from ktrdr.cli.deploy.json_lines import failure_as_line, write_line
-from ktrdr.cli.deploy.options import Options
+from ktrdr.cli.deploy.operator import (
+    confirm,
+    confirmation_required,
+    is_interactive,
+    new_deploy_id,
+)
+from ktrdr.cli.hosts import HostConnections
 from ktrdr.cli.live import DeployDisplay
-from ktrdr.cli.render import console
-from ktrdr.deployment.clock import Clock
+from ktrdr.cli.render import console, errors_as_json_lines, say, write_json_line
 from ktrdr.deployment.deploy import events
-from ktrdr.deployment.deploy import rollout as deployment
-from ktrdr.deployment.deploy.events import Event, Observer
-from ktrdr.deployment.deploy.hooks import Hooks
-from ktrdr.deployment.deploy.plan import Plan
-from ktrdr.deployment.deploy.result import DeployResult
+from ktrdr.deployment.deploy.events import Event
+from ktrdr.deployment.deploy.hooks import Hook, Hooks
+from ktrdr.deployment.deploy.options import DeployOptions
+from ktrdr.deployment.deploy.plan import Plan, make_plan
+from ktrdr.deployment.deploy.result import DeployResult, plans_to_json
+from ktrdr.deployment.deploy.rollout import DeployDependencies, deploy
+from ktrdr.deployment.deploy.single_flight import SingleFlight
+from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.inventory import Inventory
-from ktrdr.deployment.releases.checkout import Checkout
+from ktrdr.deployment.hosts.host import Host
+from ktrdr.deployment.releases.checkout import Checkout, undecided
+from ktrdr.deployment.releases.release import Release, checked_tag
 from ktrdr.deployment.secrets.choice import source_of
+from ktrdr.errors import NotFound
 from ktrdr.secret import Secret
+from ktrdr.tokens import Role, mint
+
+if TYPE_CHECKING:
+    from ktrdr.client.backend import Backend
+    from ktrdr.schemas import Worker
+
+# Longer than the longest deploy.
+_TOKEN_LIFETIME: Final = timedelta(hours=2)
+_BACKEND_CLIENT: Final = "ktrdr.client.backend"
 
 
-def carry_out(plans: Sequence[Plan], inventory: Inventory, options: Options, way: Way) -> None:
-    """Does it; the result goes to standard output, all else to standard error.
+def plan_and_run(
+    hosts: Sequence[Host],
+    service: str,
+    options: DeployOptions,
+    checkout: Checkout,
+    inventory: Inventory,
+    connections: HostConnections,
+) -> None:
+    """Plan a deploy to hosts, and run it or print its scripts.
+
+    Args:
+        hosts: The hosts.
+        service: Service to deploy, or ``all``.
+        options: Options of the command.
+        checkout: Source of the configuration.
+        inventory: The inventory.
+        connections: Connections to the hosts.
 
     Raises:
-        KtrdrError: The gravest of what went wrong, when all of it has been told.
+        KtrdrError: The first error, after all errors were reported.
     """
-    telling = Telling(options, [plan.site.name for plan in plans])
+    with errors_as_json_lines(options.as_json):
+        if options.tag is None:
+            _confirm_checkout(options, checkout.head().doubts())
+        tag = checked_tag(options.tag) if options.tag else None
+        releases: dict[str, Release] = {}
+        for host in hosts:
+            if host.stack not in releases:
+                releases[host.stack] = checkout.release(host.stack, tag)
+        release = next(iter(releases.values()))
+        if release.commit is None:
+            say(
+                f"note: {release.tag} names no commit that is known here, so the configuration "
+                "of the working tree is deployed"
+            )
+        deploy_id, product = new_deploy_id(), Homelab(inventory)
+        plans = [
+            make_plan(product, host, releases[host.stack], deploy_id, options, service=service)
+            for host in hosts
+        ]
+    if not options.dry_run:
+        run_plans(plans, inventory, connections)
+    elif options.as_json:
+        write_json_line(plans_to_json(plans))
+    else:
+        for plan in plans:
+            deploy_summary.show_plan(console(), plan, whole=options.verbose > 0)
+
+
+def run_plans(plans: Sequence[Plan], inventory: Inventory, connections: HostConnections) -> None:
+    """Run plans; print the result to standard output, everything else to standard error.
+
+    Raises:
+        KtrdrError: The first error, after all errors were reported.
+    """
+    options = plans[0].options
+    ui = TerminalUi(options, [plan.host.name for plan in plans])
     if options.verbose > 1:
         for plan in plans:
             deploy_summary.show_plan(console(err=True), plan, whole=False)
-    if any(plan.site.target == "workers" for plan in plans):
-        world.load_ahead()
-    with failure_as_line(options.as_json), telling.display:
-        surroundings = telling.surroundings(inventory, way)
-        result = deployment.deploy(plans, inventory, surroundings, options.manner)
-    telling.report(result)
+    if any(service.worker_url for plan in plans for service in plan.expected):
+        # Loading the backend's client takes a while, and the deploy needs it late.
+        threading.Thread(
+            target=importlib.import_module, args=(_BACKEND_CLIENT,), daemon=True
+        ).start()
+    with errors_as_json_lines(options.as_json), ui.display:
+        hooks = Hooks(
+            root=Checkout.around(Path.cwd()).root,
+            settings=inventory.hooks,
+            environ=os.environ,
+            on_line=ui.show_hook_output,
+            scrubber=connections.scrubber,
+        )
+        deps = DeployDependencies(
+            vault=source_of(inventory.secrets),
+            hosts=connections,
+            backend=DeployBackend(inventory),
+            ui=ui,
+            hooks=hooks,
+        )
+        result = deploy(plans, deps)
+    ui.show_result(result)
 
 
-class Telling:
-    """What the operator is told, and asked, while plans are carried out."""
+def _confirm_checkout(options: DeployOptions, warnings: Sequence[str]) -> None:
+    """Ask whether to deploy the last commit although the checkout differs from it."""
+    if not warnings:
+        return
+    if options.dry_run or options.yes:
+        say(f"note: {'; '.join(warnings)}")
+        return
+    if not is_interactive():
+        raise undecided(warnings)
+    for warning in warnings:
+        say(warning)
+    confirm("Deploy the image of the last commit anyway?")
 
-    def __init__(self, options: Options, names: Sequence[str]) -> None:
+
+class TerminalUi:
+    """Terminal or JSON lines; implements `ktrdr.deployment.deploy.rollout.DeployUi`."""
+
+    def __init__(self, options: DeployOptions, host_names: Sequence[str]) -> None:
         self._options = options
         self._err = console(err=True)
-        self._writing = threading.Lock()
-        self.display = DeployDisplay(self._err, names, verbosity=options.verbose)
+        self._write_lock = threading.Lock()
+        self.display = DeployDisplay(self._err, host_names, verbosity=options.verbose)
 
-    def surroundings(self, inventory: Inventory, way: Way) -> deployment.Surroundings:
-        """The real world."""
+    def observe(self, host_name: str, event: Event) -> None:
+        """Show an event, and print it as JSON if requested."""
+        self.display.show(host_name, event)
+        if not self._options.as_json:
+            return
+        if not isinstance(event, events.Output) or self._options.verbose:
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            with self._write_lock:
+                write_json_line({**events.to_json(event), "target": host_name, "at": now})
 
-        def hooks(fields: Mapping[str, Secret]) -> Hooks:
-            observe = self._observer("")
-            return Hooks(
-                root=Checkout.around(Path.cwd()).root,
-                settings=inventory.hooks,
-                environ=os.environ,
-                tell=lambda hook, line: observe(events.HookSaid(hook.value, line)),
-                scrubber=way.scrubber,
-                secrets=fields,
-            )
+    def show_hook_output(self, hook: Hook, line: str) -> None:
+        """Show a line of a hook's output."""
+        self.observe("", events.HookOutput(hook.value, line))
 
-        return deployment.Surroundings(
-            source=source_of(inventory.secrets),
-            scrubber=way.scrubber,
-            transport=way.transport,
-            directory=world.directory(inventory),
-            drains=world.drains(inventory),
-            observe=self._observer,
-            agree=self._agree,
-            hooks=hooks,
-            clock=Clock(),
-        )
+    def confirm(self, destructive_effects: Sequence[str]) -> None:
+        """Ask whether to accept destructive effects, unless ``--yes`` accepts them."""
+        if not destructive_effects:
+            return
+        self.display.pause()
+        for effect in destructive_effects:
+            line = Text.assemble("  ", ("attention: ", "yellow"), effect)
+            self._err.print(line, soft_wrap=True)
+        if self._options.yes:
+            return
+        if not is_interactive():
+            raise confirmation_required(destructive_effects)
+        confirm("Continue?")
 
-    def report(self, result: DeployResult) -> None:
-        """Tells the end.
+    def show_result(self, result: DeployResult) -> None:
+        """Print the result.
 
         Raises:
-            KtrdrError: The first failure, so that the exit code is its.
+            KtrdrError: The first failure, which determines the exit code.
         """
         if self._options.as_json:
-            write_line(result.to_json())
+            write_json_line(result.to_json())
         else:
             deploy_summary.show_result(console(), result)
         if result.failed:
             raise deploy_summary.failure(result)
 
-    def _observer(self, name: str) -> Observer:
-        drawn = self.display.of(name)
-        if not self._options.as_json:
-            return drawn
 
-        def observe(event: Event) -> None:
-            drawn(event)
-            if not isinstance(event, events.Output) or self._options.verbose:
-                now = datetime.now(UTC).isoformat(timespec="milliseconds")
-                with self._writing:
-                    write_line({**events.to_json(event), "target": name, "at": now})
+class DeployBackend:
+    """The backend over HTTP; implements `ktrdr.deployment.product.Backend`."""
 
-        return observe
+    def __init__(self, inventory: Inventory) -> None:
+        self._inventory = inventory
+        self._signing_key = Secret("")
+        # Many hosts ask at the same time.
+        self._workers = SingleFlight(self._fetch_workers)
 
-    def _agree(self, losses: Sequence[str]) -> None:
-        if not losses:
-            return
-        self.display.pause()
-        for loss in losses:
-            warning = Text.assemble("  ", ("attention: ", "yellow"), loss)
-            self._err.print(warning, soft_wrap=True)
-        if self._options.yes:
-            return
-        if not world.somebody_is_there():
-            raise world.refuse_unasked(losses)
-        world.confirm("Go on?")
+    def authenticate(self, fields: Mapping[str, Secret]) -> None:
+        """Keep the key that signs this deploy's tokens."""
+        self._signing_key = fields["jwt_secret"]
+
+    def workers(self) -> Sequence[Worker]:
+        """Return all registered workers."""
+        return self._workers()
+
+    def drain(self, node: str) -> None:
+        """Give a node no new operations; running ones finish."""
+        from ktrdr.schemas import DrainMode
+
+        with self._connect(Role.OPERATOR) as backend:
+            backend.drain(node, DrainMode.FINISH)
+
+    def undrain(self, node: str) -> None:
+        """Give a node new operations again."""
+        with self._connect(Role.OPERATOR) as backend:
+            try:
+                backend.undrain(node)
+            except NotFound:
+                return
+
+    def _fetch_workers(self) -> Sequence[Worker]:
+        with self._connect(Role.READER) as backend:
+            return backend.workers()
+
+    def _connect(self, role: Role) -> Backend:
+        # A quarter of the time to start, and not needed before the end: `run_plans` loads it.
+        from ktrdr.client.backend import Backend
+        from ktrdr.client.configuration import api_url
+
+        token = mint(
+            self._signing_key,
+            subject="ktrdr deploy",
+            role=role,
+            lifetime=_TOKEN_LIFETIME,
+            now=datetime.now(UTC),
+        )
+        return Backend(api_url(os.environ, default=self._inventory.api_url), token)

@@ -56,7 +56,7 @@ def history(hosts: tuple[str, ...], last: int, inventory: Path | None, as_json: 
 
 
 def _write(found: Remembered, last: int) -> None:
-    heading(f"{found.place.name}  {found.place.host}")
+    heading(f"{found.host.name}  {found.host.address}")
     if found.error:
         say(f"cannot be asked: {found.error.message}")
         return
@@ -82,8 +82,8 @@ def _explained(entries: Sequence[Entry]) -> list[Entry]:
 
 def _document(found: Remembered, last: int) -> dict[str, object]:
     return {
-        "target": found.place.name,
-        "host": found.place.host,
+        "target": found.host.name,
+        "host": found.host.address,
         "error": error_to_json(found.error) if found.error else None,
         "releases": [entry.to_json() for entry in found.entries[-last:]],
     }

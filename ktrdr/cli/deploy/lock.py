@@ -13,15 +13,16 @@ from ktrdr.cli.deploy import dependencies as world
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import json_option, write_json, write_table
 from ktrdr.deployment.deploy.result import SCHEMA, error_to_json
-from ktrdr.deployment.homelab.hosts import Place, chosen
+from ktrdr.deployment.homelab.hosts import chosen
 from ktrdr.deployment.hosts import lock as locks
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.lock import Owner
 from ktrdr.deployment.hosts.parallel import on_each
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import KtrdrError, UsageError
 
-Asked = tuple[Place, Owner | KtrdrError | None]
+Asked = tuple[Host, Owner | KtrdrError | None]
 _HOSTS = click.argument(
     "hosts", nargs=-1, metavar="[core|workers NODE|all]", shell_complete=completion.hosts
 )
@@ -53,9 +54,9 @@ def show(hosts: tuple[str, ...], inventory: Path | None, as_json: bool) -> None:
 def release(hosts: tuple[str, ...], yes: bool, inventory: Path | None, as_json: bool) -> None:
     """End whoever works on a host: their deploy stops before its next change."""
     found = _ask(hosts, inventory, locks.look)
-    taken = [(place, owner) for place, owner in found if isinstance(owner, Owner)]
+    taken = [(host, owner) for host, owner in found if isinstance(owner, Owner)]
     if taken and not yes:
-        names = "; ".join(f"{place.name} is locked by {owner}" for place, owner in taken)
+        names = "; ".join(f"{host.name} is locked by {owner}" for host, owner in taken)
         if not world.somebody_is_there():
             raise UsageError(f"{names}", hint="Say --yes if that is to be ended.")
         click.echo(names, err=True)
@@ -66,16 +67,16 @@ def release(hosts: tuple[str, ...], yes: bool, inventory: Path | None, as_json: 
 def _ask(
     hosts: tuple[str, ...],
     inventory: Path | None,
-    question: Callable[[Transport, Place], Owner | None],
+    question: Callable[[Transport, Host], Owner | None],
 ) -> list[Asked]:
     found = read_inventory(inventory)
     with SshTransport(ssh_program(found)) as transport:
 
-        def one(place: Place) -> Asked:
+        def one(host: Host) -> Asked:
             try:
-                return place, question(transport, place)
+                return host, question(transport, host)
             except KtrdrError as error:
-                return place, error
+                return host, error
 
         return on_each(one, chosen(found, hosts), transport)
 
@@ -87,7 +88,7 @@ def _tell(found: list[Asked], *, as_json: bool, was: bool = False) -> None:
         held = "released, was held by" if was else "held by"
         write_table(
             ("host", "lock", "who", "since", "what"),
-            [_row(place, answer, held) for place, answer in found],
+            [_row(host, answer, held) for host, answer in found],
             empty="The inventory names no host.",
         )
     for _, answer in found:
@@ -95,19 +96,19 @@ def _tell(found: list[Asked], *, as_json: bool, was: bool = False) -> None:
             raise answer
 
 
-def _row(place: Place, answer: Owner | KtrdrError | None, held: str) -> tuple[str, ...]:
+def _row(host: Host, answer: Owner | KtrdrError | None, held: str) -> tuple[str, ...]:
     if isinstance(answer, KtrdrError):
-        return (place.name, "not known", "", "", answer.message)
+        return (host.name, "not known", "", "", answer.message)
     if answer is None:
-        return (place.name, "free", "", "", "")
-    return (place.name, held, answer.who, f"{answer.since:%Y-%m-%d %H:%M:%S}", answer.reason)
+        return (host.name, "free", "", "", "")
+    return (host.name, held, answer.who, f"{answer.since:%Y-%m-%d %H:%M:%S}", answer.reason)
 
 
-def _document(place: Place, answer: Owner | KtrdrError | None) -> dict[str, object]:
+def _document(host: Host, answer: Owner | KtrdrError | None) -> dict[str, object]:
     owner = answer if isinstance(answer, Owner) else None
     return {
-        "target": place.name,
-        "host": place.host,
+        "target": host.name,
+        "host": host.address,
         "held": owner is not None,
         "id": owner.id if owner else None,
         "who": owner.who if owner else None,

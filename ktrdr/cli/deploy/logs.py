@@ -57,7 +57,7 @@ def logs(
     HOSTS are core, workers NODE, workers all or all; by default all. Needs no secrets.
     """
     found = read_inventory(inventory)
-    places = chosen(found, hosts)
+    hosts = chosen(found, hosts)
     wanted = deployment.Wanted(
         services=services,
         since=deployment.read_since(since) if since else "",
@@ -67,7 +67,7 @@ def logs(
     read = deployment.follow if follow else deployment.read
     try:
         with signals_as_ctrl_c(), SshTransport(ssh_program(found)) as transport:
-            events = read(places, transport, wanted)
+            events = read(hosts, transport, wanted)
             lost = log_lines.show(events if follow else list(events), as_json=as_json)
     except KeyboardInterrupt:
         if not follow:

@@ -1,4 +1,4 @@
-"""What `restart`, `stop`, `down` and `prune` have in common: their options and their end."""
+"""Common parts of the maintenance commands: `restart`, `stop`, `down` and `prune`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from rich.text import Text
 
 from ktrdr.cli import completion
 from ktrdr.cli.cli import report
-from ktrdr.cli.deploy import dependencies as world
-from ktrdr.cli.deploy.connections import signals_as_ctrl_c
+from ktrdr.cli.deploy.operator import new_deploy_id, signals_as_ctrl_c
 from ktrdr.cli.deploy.options import lock_wait_option
 from ktrdr.cli.hosts import inventory_option, ssh_program
 from ktrdr.cli.render import console, json_option, write_json
 from ktrdr.deployment.deploy.result import SCHEMA, error_to_json
-from ktrdr.deployment.homelab.hosts import Place
 from ktrdr.deployment.homelab.inventory import Inventory
-from ktrdr.deployment.hosts.lock import Held, Owner
-from ktrdr.deployment.hosts.locked_hosts import Done, Manner, look_at_each, on_each
+from ktrdr.deployment.hosts.host import Host
+from ktrdr.deployment.hosts.lock import HostLock, LockOwner
+from ktrdr.deployment.hosts.parallel import (
+    HostOutcome,
+    HostTask,
+    for_each_host,
+    for_each_locked_host,
+)
 from ktrdr.deployment.ssh.transport import SshTransport
 
 _Result = TypeVar("_Result")
@@ -33,90 +37,99 @@ service_option = click.option(
     multiple=True,
     metavar="NAME",
     shell_complete=completion.services,
-    help="Only this one; may be repeated.",
+    help="Only this service. Repeatable.",
 )
-yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+yes_option = click.option("--yes", "-y", is_flag=True, help="Skip confirmations.")
 
 
-def keeping(command: _Command) -> _Command:
-    """The options of all of them."""
+def maintenance_options(command: _Command) -> _Command:
+    """Add the options of all maintenance commands."""
     for option in (json_option, inventory_option, lock_wait_option, hosts_argument):
         command = option(command)
     return command
 
 
-class Work:
-    """One thing that is done on hosts.
+class MaintenanceRun:
+    """Run of one maintenance command on several hosts.
 
     Attributes:
-        transport: The way to them.
-        stopping: Set when the operator wants everything to stop.
+        inventory: The inventory.
+        transport: Connections to the hosts.
+        stopping: Set when the operator interrupts the command.
     """
 
     def __init__(self, inventory: Inventory, reason: str, lock_wait_s: float) -> None:
+        """Create the run without connecting.
+
+        Args:
+            inventory: The inventory.
+            reason: What the locks say.
+            lock_wait_s: Maximum wait for another owner of a lock (s).
+        """
+        self.inventory = inventory
         self.transport = SshTransport(ssh_program(inventory))
         self.stopping = threading.Event()
-        stamp = world.stamp()
-        owner = Owner(stamp.id, stamp.who, reason, stamp.at)
-        self._manner = Manner(self.transport, owner, lock_wait_s, self.stopping)
+        owner = LockOwner(new_deploy_id(), reason)
+        self._task = HostTask(self.transport, owner, lock_wait_s, self.stopping)
 
-    def on_each(
-        self, places: Sequence[Place], act: Callable[[Place, Held], _Result]
-    ) -> list[Done[_Result]]:
-        """Does it on all of them; see `together.on_each`."""
+    def for_each_locked_host(
+        self, hosts: Sequence[Host], function: Callable[[Host, HostLock], _Result]
+    ) -> list[HostOutcome[_Result]]:
+        """Call a function for each host under its lock; see `parallel.for_each_locked_host`."""
         with signals_as_ctrl_c(), self.transport:
-            return on_each(places, act, self._manner)
+            return for_each_locked_host(hosts, function, self._task)
 
-    def look_at_each(
-        self, places: Sequence[Place], look: Callable[[Place], _Result]
-    ) -> list[Done[_Result]]:
-        """The same without locks, for what changes nothing."""
+    def for_each_host(
+        self, hosts: Sequence[Host], function: Callable[[Host], _Result]
+    ) -> list[HostOutcome[_Result]]:
+        """Call a function that changes nothing for each host, without locks."""
         with signals_as_ctrl_c(), self.transport:
-            return look_at_each(places, look, self._manner)
+            return for_each_host(hosts, function, self._task)
 
 
-def teller(place: Place) -> Callable[[str], None]:
-    """Tells what happens on a host, a line each, on standard error."""
+def progress_printer(host: Host) -> Callable[[str], None]:
+    """Return a function that prints the progress on a host to standard error."""
 
-    def tell(text: str) -> None:
-        line = Text.assemble((f"{place.name:<10} ", "dim"), text)
+    def show_progress(text: str) -> None:
+        line = Text.assemble((f"{host.name:<10} ", "dim"), text)
         console(err=True).print(line, soft_wrap=True)
 
-    return tell
+    return show_progress
 
 
-def counted(things: Sequence[object], name: str) -> str:
-    """How many there are, in words."""
-    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
+def count_of(items: Sequence[object], noun: str) -> str:
+    """Return a count with its noun, such as ``2 images``."""
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 
-def finish(
-    done: Sequence[Done[_Result]],
+def print_results(
+    outcomes: Sequence[HostOutcome[_Result]],
     *,
     as_json: bool,
     to_json: Callable[[_Result], Mapping[str, Any]],
-    show: Callable[[Place, _Result], None],
+    show: Callable[[Host, _Result], None],
 ) -> None:
-    """Shows what came of it everywhere, and exits with the code of the first host that failed."""
+    """Print the result of each host; exit with the code of the first error, if there is one."""
     if as_json:
-        write_json({"schema": SCHEMA, "hosts": [_document(each, to_json) for each in done]})
-    for each in done:
-        if each.result is not None and not as_json:
-            show(each.place, each.result)
-    failed = [each.error for each in done if each.error]
-    for error in failed:
+        documents = [_outcome_to_json(outcome, to_json) for outcome in outcomes]
+        write_json({"schema": SCHEMA, "hosts": documents})
+    for outcome in outcomes:
+        if outcome.result is not None and not as_json:
+            show(outcome.host, outcome.result)
+    errors = [outcome.error for outcome in outcomes if outcome.error]
+    for error in errors:
         report(error)
-    if failed:
-        raise SystemExit(failed[0].exit_code)
+    if errors:
+        raise SystemExit(errors[0].exit_code)
 
 
-def _document(
-    each: Done[_Result], to_json: Callable[[_Result], Mapping[str, Any]]
+def _outcome_to_json(
+    outcome: HostOutcome[_Result], to_json: Callable[[_Result], Mapping[str, Any]]
 ) -> dict[str, Any]:
     return {
-        "target": each.place.name,
-        "host": each.place.host,
-        "ok": each.error is None,
-        "error": error_to_json(each.error) if each.error else None,
-        **(to_json(each.result) if each.result is not None else {}),
+        "target": outcome.host.name,
+        "host": outcome.host.address,
+        "ok": outcome.error is None,
+        "error": error_to_json(outcome.error) if outcome.error else None,
+        **(to_json(outcome.result) if outcome.result is not None else {}),
     }

@@ -1,56 +1,22 @@
-"""The options that the commands of a deploy share."""
+"""Options that the commands of a deploy share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
 from ktrdr.cli import completion
 from ktrdr.cli.hosts import inventory_option
-from ktrdr.deployment.deploy.options import DEFAULT_HEALTH_TIMEOUT_S, DEFAULT_PARALLEL, Manner
+from ktrdr.deployment.deploy.options import (
+    DEFAULT_DRAIN_TIMEOUT_S,
+    DEFAULT_HEALTH_TIMEOUT_S,
+    DEFAULT_PARALLEL,
+)
 from ktrdr.deployment.homelab.inventory import HIGHEST_SCALE
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
-_DEFAULT_DRAIN_S: Final = 900.0
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What all commands that change hosts understand."""
-
-    skip_validation: bool
-    health_timeout: float
-    rollback: bool
-    lock_wait: float
-    drain: bool
-    drain_timeout: float
-    parallel: int
-    serial: bool
-    yes: bool
-    as_json: bool
-    verbose: int
-    inventory: Path | None
-    settings: tuple[str, ...]
-    tag: str | None = None
-    profiles: tuple[str, ...] = ()
-    scale: int | None = None
-    dry_run: bool = False
-
-    @property
-    def manner(self) -> Manner:
-        """How hosts are gone about."""
-        return Manner(
-            parallel=self.parallel,
-            serial=self.serial,
-            restore=self.rollback,
-            lock_wait_s=self.lock_wait,
-            drain_s=self.drain_timeout if self.drain else None,
-        )
-
 
 tag_option: Final = click.option(
     "--tag",
@@ -58,14 +24,14 @@ tag_option: Final = click.option(
     show_envvar=True,
     metavar="TAG",
     shell_complete=completion.tags,
-    help="The image to deploy; by default that of the commit that is checked out.",
+    help="Image tag to deploy.  [default: that of the checked-out commit]",
 )
 set_option: Final = click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Override a value of the inventory, such as core.host=NAME; may be repeated.",
+    help="Override an inventory value, such as core.host=NAME. Repeatable.",
 )
 health_timeout_option: Final = click.option(
     "--health-timeout",
@@ -73,46 +39,43 @@ health_timeout_option: Final = click.option(
     default=DEFAULT_HEALTH_TIMEOUT_S,
     show_default=True,
     metavar="SECONDS",
-    help="How long services may take to become healthy.",
+    help="Maximum wait for healthy services.",
 )
 lock_wait_option: Final = click.option(
     "--lock-wait",
     type=click.FloatRange(min=0),
     default=0.0,
     metavar="SECONDS",
-    help="How long to wait for somebody else who works on a host; by default not at all.",
+    help="Maximum wait for another deploy that holds a host's lock.  [default: do not wait]",
 )
-_BRINGING: Final = (
+_RELEASE_OPTIONS: Final = (
     tag_option,
     click.option(
         "--dry-run",
         is_flag=True,
-        help="Only show the remote scripts; ask neither vault nor hosts.",
+        help="Print the remote scripts only; contact neither vault nor hosts.",
     ),
 )
-_CHANGING: Final = (
-    click.option(
-        "--skip-validation", is_flag=True, help="Do not look at the host before changing it."
-    ),
+_CHANGE_OPTIONS: Final = (
+    click.option("--skip-validation", is_flag=True, help="Skip the check of the host."),
     health_timeout_option,
     click.option(
         "--rollback/--no-rollback",
         default=True,
-        help="Whether a host goes back to its last good release when this one fails (it does).",
+        show_default=True,
+        help="Roll back automatically if the release fails.",
     ),
     lock_wait_option,
     click.option(
-        "--drain",
-        is_flag=True,
-        help="Let workers finish what they are at before they are replaced.",
+        "--drain", is_flag=True, help="Let workers finish their operations before replacing them."
     ),
     click.option(
         "--drain-timeout",
         type=click.FloatRange(min=0),
-        default=_DEFAULT_DRAIN_S,
+        default=DEFAULT_DRAIN_TIMEOUT_S,
         show_default=True,
         metavar="SECONDS",
-        help="How long; after it their work is saved and handed over.",
+        help="Maximum wait; after it, work is checkpointed and requeued.",
     ),
     click.option(
         "--parallel",
@@ -120,22 +83,22 @@ _CHANGING: Final = (
         default=DEFAULT_PARALLEL,
         show_default=True,
         metavar="N",
-        help="How many hosts at once.",
+        help="Number of hosts to deploy at the same time.",
     ),
     click.option(
         "--serial",
         is_flag=True,
-        help="One worker node after the other, up to the first that fails.",
+        help="Deploy worker nodes one by one; stop at the first failure.",
     ),
-    click.option("--yes", "-y", is_flag=True, help="Do not ask, even where something is lost."),
+    click.option("--yes", "-y", is_flag=True, help="Skip confirmations."),
     click.option(
-        "--json", "as_json", is_flag=True, help="Print what happens as lines of JSON, result last."
+        "--json", "as_json", is_flag=True, help="Print events as JSON lines, the result last."
     ),
     click.option(
         "--verbose",
         "-v",
         count=True,
-        help="Show what Compose says; -vv all that hosts write, and the scripts.",
+        help="Show Compose's output; -vv shows all output of hosts, and the scripts.",
     ),
     inventory_option,
     set_option,
@@ -145,26 +108,26 @@ profile_option: Final = click.option(
     "profiles",
     multiple=True,
     metavar="PROFILE",
-    help="Start the services of this Compose profile, too; may be repeated.",
+    help="Also start the services of this Compose profile. Repeatable.",
 )
 scale_option: Final = click.option(
     "--scale",
     type=click.IntRange(1, HIGHEST_SCALE),
-    help="Workers of each type, for this time; by default what the inventory says.",
+    help="Workers of each type, for this deploy.  [default: the inventory's value]",
 )
 
 
-def deploying(command: _Command) -> _Command:
-    """The options of commands that bring a new release."""
-    return _with(command, (*_BRINGING, *_CHANGING))
+def deploy_options(command: _Command) -> _Command:
+    """Add the options of commands that deploy a new release."""
+    return _add_options(command, (*_RELEASE_OPTIONS, *_CHANGE_OPTIONS))
 
 
-def changing(command: _Command) -> _Command:
-    """The options of commands that change hosts in any way."""
-    return _with(command, _CHANGING)
+def change_options(command: _Command) -> _Command:
+    """Add the options of all commands that change what a host runs."""
+    return _add_options(command, _CHANGE_OPTIONS)
 
 
-def _with(command: _Command, options: tuple[Callable[[Any], Any], ...]) -> _Command:
+def _add_options(command: _Command, options: tuple[Callable[[Any], Any], ...]) -> _Command:
     for option in reversed(options):
         command = option(command)
     return command

@@ -13,7 +13,8 @@ from ktrdr.cli.deploy.maintenance import Work, counted, finish, keeping, teller
 from ktrdr.cli.hosts import read_inventory
 from ktrdr.cli.render import console
 from ktrdr.deployment import prune as pruning
-from ktrdr.deployment.homelab.hosts import Place, chosen
+from ktrdr.deployment.homelab.hosts import chosen
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.lock import Held
 from ktrdr.deployment.prune import Waste
 from ktrdr.deployment.services import Attendant
@@ -49,32 +50,32 @@ def prune(
     ours = (found.image, found.nfs_image)
     work = Work(found, "prune", lock_wait)
 
-    def act(place: Place, lock: Held) -> Waste:
+    def act(host: Host, lock: Held) -> Waste:
         attendant = Attendant(
-            place, lock, work.transport, found.image, teller(place), 0.0, work.stopping
+            host, lock, work.transport, found.image, teller(host), 0.0, work.stopping
         )
         return pruning.remove(attendant, ours, keep)
 
-    def look(place: Place) -> Waste:
-        return pruning.look(place, work.transport, ours, keep)
+    def look(host: Host) -> Waste:
+        return pruning.look(host, work.transport, ours, keep)
 
-    places = chosen(found, hosts)
-    done = work.look_at_each(places, look) if dry_run else work.on_each(places, act)
+    hosts = chosen(found, hosts)
+    done = work.look_at_each(hosts, look) if dry_run else work.on_each(hosts, act)
     finish(
         done,
         as_json=as_json,
         to_json=lambda waste: _to_json(waste, dry_run=dry_run),
-        show=lambda place, waste: _show(place, waste, dry_run=dry_run),
+        show=lambda host, waste: _show(host, waste, dry_run=dry_run),
     )
 
 
-def _show(place: Place, waste: Waste, *, dry_run: bool) -> None:
+def _show(host: Host, waste: Waste, *, dry_run: bool) -> None:
     out = console()
     would = "would be " if dry_run else ""
     if waste.is_empty:
-        out.print(Text.assemble(("✓ ", "green"), f"{place.name}: nothing to remove"))
+        out.print(Text.assemble(("✓ ", "green"), f"{host.name}: nothing to remove"))
         return
-    out.print(Text(f"{place.name}  {place.host}", style="bold"))
+    out.print(Text(f"{host.name}  {host.address}", style="bold"))
     for image in waste.images:
         stays = " (stays: Docker does not let it go)" if image.id in waste.stayed else ""
         out.print(

@@ -15,8 +15,8 @@ from ktrdr.cli.hosts import inventory_option
 from ktrdr.cli.render import console
 from ktrdr.deployment.deploy import plan as plans
 from ktrdr.deployment.deploy.plan import Plan, Request
-from ktrdr.deployment.homelab.hosts import Place
 from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.releases.checkout import Checkout
 
 _OPTIONS: Final = (
@@ -37,12 +37,12 @@ def looking(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def plan_for(
-    place: Place, inventory: Inventory, checkout: Checkout, tag: str | None, **asked: Any
+    host: Host, inventory: Inventory, checkout: Checkout, tag: str | None, **asked: Any
 ) -> Plan:
     """What a deploy of all that belongs on a host would do.
 
     Args:
-        place: The host.
+        host: The host.
         inventory: What is where.
         checkout: Where the configuration comes from.
         tag: The image, or None for that of the checkout.
@@ -51,8 +51,8 @@ def plan_for(
     Raises:
         KtrdrError: See `Checkout.release` and `plans.make`.
     """
-    release = checkout.release(place.target, tag)
-    return plans.make(inventory, Request(place.target, place.node, **asked), release, world.stamp())
+    release = checkout.release(host.stack, tag)
+    return plans.make(inventory, Request(host.stack, host.node, **asked), release, world.stamp())
 
 
 @contextmanager

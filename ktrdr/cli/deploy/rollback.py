@@ -1,28 +1,30 @@
-"""`ktrdr deploy rollback`: put a release into place again that a host remembers."""
+"""`ktrdr deploy rollback`: redeploy a release that hosts remember."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
-from ktrdr.cli.deploy import dependencies as world
-from ktrdr.cli.deploy.connections import way_to
-from ktrdr.cli.deploy.execution import carry_out
-from ktrdr.cli.deploy.json_lines import failure_as_line
-from ktrdr.cli.deploy.options import Options, changing
-from ktrdr.cli.hosts import read_inventory
-from ktrdr.deployment.deploy import plan as plans
-from ktrdr.deployment.deploy.plan import Plan, Request, Stamp
+from ktrdr.cli.deploy.execution import run_plans
+from ktrdr.cli.deploy.operator import new_deploy_id, signals_as_ctrl_c
+from ktrdr.cli.deploy.options import change_options
+from ktrdr.cli.hosts import open_connections, read_inventory
+from ktrdr.cli.render import errors_as_json_lines
+from ktrdr.deployment.deploy.options import DeployOptions
+from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.homelab import schema
-from ktrdr.deployment.homelab.hosts import Place, chosen
-from ktrdr.deployment.homelab.inventory import Inventory
-from ktrdr.deployment.hosts import history_queries as remembering
-from ktrdr.deployment.hosts.history import Entry, Kind
-from ktrdr.deployment.hosts.history_queries import Remembered
+from ktrdr.deployment.homelab.homelab import Homelab
+from ktrdr.deployment.homelab.hosts import select_hosts
+from ktrdr.deployment.hosts.history import DeployKind
+from ktrdr.deployment.hosts.history_queries import (
+    HostHistory,
+    fetch_histories,
+    fetch_release,
+    rollback_target,
+)
 from ktrdr.deployment.ssh.interface import Transport
 
 
@@ -33,79 +35,56 @@ from ktrdr.deployment.ssh.interface import Transport
 @click.option(
     "--to",
     metavar="RELEASE",
-    help="A release's id or tag from `ktrdr deploy history`; by default the good one before.",
+    help="Id or tag from `ktrdr deploy history`.  [default: the previous good release]",
 )
-@changing
+@change_options
 def rollback(hosts: tuple[str, ...], to: str | None, **options: Any) -> None:
-    """Put the release before into place again: image, configuration and settings.
+    """Redeploy the previous release: its image, configuration and settings.
 
-    Everything comes from the hosts themselves, so no checkout is needed. Secrets are those of the
-    vault as they are now.
+    Everything comes from the hosts themselves, so no checkout is needed. Secrets come from the
+    vault as it is now.
     """
-    told = Options(**options)
-    with failure_as_line(told.as_json):
-        inventory = read_inventory(told.inventory, settings=told.settings)
-        places = chosen(inventory, hosts)
-    names = [place.host for place in places]
-    with way_to(names, inventory, at_once=told.parallel) as way:
-        with failure_as_line(told.as_json):
-            planned = _plan(inventory, places, to, told, way.transport)
-        carry_out(planned, inventory, told, way)
+    parsed = DeployOptions(**options)
+    with errors_as_json_lines(parsed.as_json):
+        inventory = read_inventory(parsed.inventory, settings=parsed.settings)
+        selected = select_hosts(inventory, hosts)
+    addresses = [host.address for host in selected]
+    with (
+        signals_as_ctrl_c(),
+        open_connections(addresses, inventory, parallel=parsed.parallel) as connections,
+    ):
+        with errors_as_json_lines(parsed.as_json):
+            histories = fetch_histories(selected, connections.transport)
+            plans = _plan(Homelab(inventory), histories, to, parsed, connections.transport)
+        run_plans(plans, inventory, connections)
 
 
 def _plan(
-    inventory: Inventory,
-    places: Sequence[Place],
+    product: Homelab,
+    histories: list[HostHistory],
     to: str | None,
-    options: Options,
+    options: DeployOptions,
     transport: Transport,
 ) -> list[Plan]:
-    stamp = world.stamp()
-    found = remembering.ask(places, transport)
-    entries = [remembering.way_back(each, to) for each in found]
+    deploy_id = new_deploy_id()
+    targets = [rollback_target(history, to) for history in histories]
     if not options.skip_validation:
-        _check_schema(inventory, found, entries, transport)
+        core, *_ = product.hosts
+        remembered = [entry for history in histories for entry in history.entries]
+        for entry in {entry.tag: entry for entry in targets}.values():
+            schema.require_compatible(core, entry, remembered, transport)
     return [
-        _one(inventory, each, entry, _service(each, entry, to), options, stamp, transport)
-        for each, entry in zip(found, entries, strict=True)
+        make_plan(
+            product,
+            history.host,
+            fetch_release(history.host, entry, transport),
+            deploy_id,
+            options,
+            # A rollback from the last deploy leaves alone what that deploy left alone.
+            service=entry.service if to else history.entries[-1].service,
+            kind=DeployKind.ROLLBACK,
+            redeploy_of=entry,
+            rolled_back_from=history.entries[-1].id,
+        )
+        for history, entry in zip(histories, targets, strict=True)
     ]
-
-
-def _check_schema(
-    inventory: Inventory,
-    found: Sequence[Remembered],
-    entries: Sequence[Entry],
-    transport: Transport,
-) -> None:
-    remembered = [entry for each in found for entry in each.entries]
-    (core,) = chosen(inventory, ["core"])
-    for entry in {entry.tag: entry for entry in entries}.values():
-        schema.check(core, entry, remembered, transport)
-
-
-def _service(found: Remembered, entry: Entry, to: str | None) -> str:
-    """What the last deploy has not touched is not touched on the way back from it either."""
-    return entry.service if to else found.entries[-1].service
-
-
-def _one(
-    inventory: Inventory,
-    found: Remembered,
-    entry: Entry,
-    service: str,
-    options: Options,
-    stamp: Stamp,
-    transport: Transport,
-) -> Plan:
-    release = remembering.kept(found.place, entry, transport)
-    request = Request(
-        target=found.place.target,
-        node=found.place.node,
-        service=service,
-        skip_validation=options.skip_validation,
-        health_timeout_s=options.health_timeout,
-        kind=Kind.ROLLBACK,
-        again=entry,
-        of=found.entries[-1].id,
-    )
-    return plans.make(inventory, request, release, stamp)

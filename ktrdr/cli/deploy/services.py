@@ -13,9 +13,10 @@ from ktrdr.cli.deploy.maintenance import Work, finish, keeping, service_option, 
 from ktrdr.cli.deploy.options import health_timeout_option
 from ktrdr.cli.hosts import read_inventory
 from ktrdr.cli.render import console
-from ktrdr.deployment.homelab.hosts import Place, chosen
+from ktrdr.deployment.homelab.hosts import chosen
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.hosts.containers import Snapshot
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.lock import Held
 from ktrdr.deployment.services import Attendant
 
@@ -40,15 +41,15 @@ def restart(
     found = read_inventory(inventory)
     work = Work(found, "restart", lock_wait)
 
-    def act(place: Place, lock: Held) -> Snapshot:
-        after = _attendant(work, found, place, lock, health_timeout).restart(services)
+    def act(host: Host, lock: Held) -> Snapshot:
+        after = _attendant(work, found, host, lock, health_timeout).restart(services)
         return _about(after, services)
 
     finish(
         work.on_each(chosen(found, hosts), act),
         as_json=as_json,
         to_json=_to_json,
-        show=lambda place, after: _show(place, after, "restarted"),
+        show=lambda host, after: _show(host, after, "restarted"),
     )
 
 
@@ -70,26 +71,26 @@ def stop(
     found = read_inventory(inventory)
     work = Work(found, "stop", lock_wait)
 
-    def act(place: Place, lock: Held) -> Snapshot:
-        return _about(_attendant(work, found, place, lock, 0.0).stop(services), services)
+    def act(host: Host, lock: Held) -> Snapshot:
+        return _about(_attendant(work, found, host, lock, 0.0).stop(services), services)
 
     finish(
         work.on_each(chosen(found, hosts), act),
         as_json=as_json,
         to_json=_to_json,
-        show=lambda place, after: _show(place, after, "stopped"),
+        show=lambda host, after: _show(host, after, "stopped"),
     )
 
 
 def _attendant(
-    work: Work, inventory: Inventory, place: Place, lock: Held, health_timeout_s: float
+    work: Work, inventory: Inventory, host: Host, lock: Held, health_timeout_s: float
 ) -> Attendant:
     return Attendant(
-        place=place,
+        host=host,
         lock=lock,
         transport=work.transport,
         image=inventory.image,
-        tell=teller(place),
+        tell=teller(host),
         health_timeout_s=health_timeout_s,
         stopping=work.stopping,
     )
@@ -99,9 +100,9 @@ def _about(after: Snapshot, services: tuple[str, ...]) -> Snapshot:
     return {name: after[name] for name in after if not services or name in services}
 
 
-def _show(place: Place, after: Snapshot, done: str) -> None:
+def _show(host: Host, after: Snapshot, done: str) -> None:
     states = ", ".join(f"{name} {each.state}" for name, each in after.items())
-    line = Text.assemble(("✓ ", "green"), f"{place.name} {done}: {states}")
+    line = Text.assemble(("✓ ", "green"), f"{host.name} {done}: {states}")
     console().print(line, soft_wrap=True)
 
 

@@ -34,9 +34,9 @@ def status(hosts: tuple[str, ...], inventory: Path | None, as_json: bool) -> Non
     something is not as the last release left it.
     """
     found = read_inventory(inventory)
-    places = chosen(found, hosts)
+    hosts = chosen(found, hosts)
     with SshTransport(ssh_program(found)) as transport:
-        seen = survey(places, transport)
+        seen = survey(hosts, transport)
     if as_json:
         write_json({"schema": SCHEMA, "hosts": [host_to_json(host) for host in seen]})
     else:
@@ -55,7 +55,7 @@ def exit_code(seen: Sequence[Surveyed]) -> int:
 
 
 def _write(host: Surveyed) -> None:
-    heading(f"{host.place.name}  {host.place.host}")
+    heading(f"{host.host.name}  {host.host.address}")
     if host.error:
         say(f"cannot be looked at: {host.error.message}")
     if host.now is None:

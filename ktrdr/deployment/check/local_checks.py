@@ -70,23 +70,23 @@ def planned(make: Callable[[], Plan]) -> tuple[Plan | None, Point]:
             f"{plan.release.tag} names no commit that is known here, so the configuration is that "
             "of the working tree"
         )
-    name = f"configuration of {plan.site.target}"
+    name = f"configuration of {plan.host.stack}"
     return plan, Point(name, f"from {plan.release.source}", lacking, remark)
 
 
 def _lacking(plan: Plan) -> Iterator[Finding]:
-    release, site = plan.release, plan.site
+    release, config = plan.release, plan.config
     given = {
-        *release.settings(site.target),
-        *(name for name, _ in site.settings),
-        *site.secrets,
+        *release.settings(config.host.stack),
+        *(name for name, _ in config.settings),
+        *config.secrets,
         *CARRIED_OVER,
     }
-    for name in stack.required(release.compose(site.target)):
+    for name in stack.required(release.compose(config.host.stack)):
         if name not in given:
             yield Finding(
-                f"{release.source} has no value for the setting {name} of {site.name}",
-                f"Give it one in .env.{site.target}, or deploy another commit.",
+                f"{release.source} has no value for the setting {name} of {config.host.name}",
+                f"Give it one in .env.{config.host.stack}, or deploy another commit.",
                 ConfigurationError.exit_code,
             )
 

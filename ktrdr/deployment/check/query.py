@@ -14,10 +14,10 @@ from ktrdr.deployment.deploy import step_errors as faults
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.homelab import credentials
 from ktrdr.deployment.homelab.host_config import REGISTRY_LOGIN
-from ktrdr.deployment.homelab.hosts import Place
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.hosts import lock
 from ktrdr.deployment.hosts import parallel as abreast
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.problems import Finding, Point, findings_of
 from ktrdr.deployment.scripts import delivery, host, ports, registry
 from ktrdr.deployment.scripts import lock as locking
@@ -39,15 +39,15 @@ _TIMED_OUT: Final = 124
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was seen of one place.
+    """What was seen of one host.
 
     Attributes:
-        place: The laptop, the vault, the registry, or what the operator calls a host.
+        host: The laptop, the vault, the registry, or what the operator calls a host.
         about: Which one it is: a host's name, a vault's item.
         points: All that was looked at.
     """
 
-    place: str
+    host: str
     about: str
     points: tuple[Point, ...]
 
@@ -77,7 +77,7 @@ class Checker:
     """
 
     inventory: Inventory
-    plans: Mapping[Place, Plan]
+    plans: Mapping[Host, Plan]
     source: SecretSource
     transport: Transport
     scrubber: Scrubber
@@ -89,7 +89,7 @@ class Checker:
         with ThreadPoolExecutor(max_workers=1) as pool:
             fetched = pool.submit(self._vault)
             hosts = abreast.on_each(
-                lambda place: self._host(place, fetched), list(self.plans), self.transport
+                lambda host: self._host(host, fetched), list(self.plans), self.transport
             )
             vault, _ = fetched.result()
         return [vault, self._registry(vault), *hosts]
@@ -116,28 +116,30 @@ class Checker:
         token = None if complaints.get(_TOKEN) else fields.get(_TOKEN)
         return Checked("vault", about, tuple(points)), token
 
-    def _host(self, place: Place, fetched: Future[tuple[Checked, Secret | None]]) -> Checked:
-        plan = self.plans[place]
+    def _host(self, host: Host, fetched: Future[tuple[Checked, Secret | None]]) -> Checked:
+        plan = self.plans[host]
         try:
             facts = self._facts(plan)
             points = list(preflight.points(plan, facts, now=self.clock.now()))
         except KtrdrError as error:
-            return Checked(place.name, place.host, (Point("SSH", findings=(Finding.of(error),)),))
+            return Checked(host.name, host.address, (Point("SSH", findings=(Finding.of(error),)),))
         points += [*_locked(facts), *_reached(facts)]
         if not any(findings_of(points[:2])):
             self._ask_registry(plan, fetched.result()[1])
-        return Checked(place.name, place.host, (Point("SSH"), *points))
+        return Checked(host.name, host.address, (Point("SSH"), *points))
 
     def _facts(self, plan: Plan) -> dict[str, str]:
-        site = plan.site
+        config = plan.config
         body = [
             host.facts(
-                site.workdir, site.shared_directory, shared_is_mounted=site.shared_is_mounted
+                config.host.workdir,
+                config.shared_directory,
+                shared_is_mounted=config.shared_is_mounted,
             ),
             ports.facts(),
-            *([delivery.memory()] if site.in_memory else []),
-            _LOCK.format(show=locking.show(site.workdir)),
-            *([delivery.memory()] if site.in_memory else []),
+            *([delivery.memory()] if config.in_memory else []),
+            _LOCK.format(show=locking.show(config.host.workdir)),
+            *([delivery.memory()] if config.in_memory else []),
             ports.reaches(self._ways(plan)),
         ]
         result = self._run(plan, Script("\n".join(body)))
@@ -148,14 +150,14 @@ class Checker:
     def _ways(self, plan: Plan) -> Iterator[tuple[str, int]]:
         """What the containers of a host connect to on others."""
         core = self.inventory.core
-        if plan.site.target == "workers":
+        if plan.host.stack == "workers":
             for port in (core.ports.postgres, core.ports.otlp, core.ports.backend):
                 yield core.host, port
             return
         for other in self.plans.values():
             for service in other.wanted:
                 if service.worker_url:
-                    yield other.site.host, int(service.worker_url.rpartition(":")[2])
+                    yield other.host.address, int(service.worker_url.rpartition(":")[2])
 
     def _ask_registry(self, plan: Plan, token: Secret | None) -> None:
         """Asks for the release's images, and for others where the host does not have them."""
@@ -170,7 +172,7 @@ class Checker:
             result = self._run(plan, script, login)
         except KtrdrError as error:
             result = RemoteResult(1, "", error.message, 0.0)
-        self._answers[plan.site.host] = registry.read_digests(result.stdout.splitlines())
+        self._answers[plan.host.address] = registry.read_digests(result.stdout.splitlines())
 
     def _registry(self, vault: Checked) -> Checked:
         """What the hosts heard of the registry, each image once, and each refusal once."""
@@ -191,7 +193,7 @@ class Checker:
         return Checked("registry", self.inventory.registry, tuple(points))
 
     def _refusal(self, plan: Plan, image: str) -> Finding | None:
-        answer = self._answers.get(plan.site.host, {}).get(image)
+        answer = self._answers.get(plan.host.address, {}).get(image)
         if answer is None or answer.code == 0:
             return None
         said = RemoteResult(answer.code, "", f"Image {image} Error\n{answer.text}", 0.0)
@@ -201,7 +203,7 @@ class Checker:
         self, plan: Plan, script: Script, values: Mapping[str, Secret] | None = None
     ) -> RemoteResult:
         rendered = render(script, values or {})
-        return self.transport.run(plan.site.host, rendered, timeout_s=_TIMEOUT_S)
+        return self.transport.run(plan.host.address, rendered, timeout_s=_TIMEOUT_S)
 
 
 def _of_field(complaint: str | None) -> tuple[Finding, ...]:

@@ -1,29 +1,30 @@
-"""What a deploy will change on a host, and what it has changed."""
+"""Comparison of a release with what a host runs, before and after a deploy."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 from ktrdr.deployment.deploy.plan import Plan
-from ktrdr.deployment.deploy.steps import Wanted
 from ktrdr.deployment.hosts.containers import (
     Container,
     Snapshot,
-    read_answers,
-    read_containers,
-    read_digests,
-    read_images,
+    parse_containers,
+    parse_digests,
+    parse_image_ids,
+    parse_reports,
 )
-from ktrdr.deployment.hosts.history import Entry, read
+from ktrdr.deployment.hosts.health import ExpectedService
+from ktrdr.deployment.hosts.history import HistoryEntry, parse_history
 
 CONFIGURATION_CHANGED: Final = "its configuration has changed"
+TAG_MOVED: Final = "its tag has another image now"
 
 
 class Action(StrEnum):
-    """What becomes of a service."""
+    """Action of a deploy on a service."""
 
     UNCHANGED = "unchanged"
     CREATED = "created"
@@ -32,19 +33,19 @@ class Action(StrEnum):
     REMOVED = "removed"
 
     @property
-    def intention(self) -> str:
-        """The word for it before it has happened."""
+    def planned_label(self) -> str:
+        """Return the words for the action before it has happened."""
         return "unchanged" if self is Action.UNCHANGED else f"to be {self.value}"
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceChange:
-    """What becomes of one service, and why.
+    """Change of one service.
 
     Attributes:
-        service: Its name.
-        action: What becomes of it.
-        reason: Why, in a few words; empty where nothing happens.
+        service: Name of the service.
+        action: Action on it.
+        reason: Cause in a few words; empty if it is unchanged.
     """
 
     service: str
@@ -54,87 +55,103 @@ class ServiceChange:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A release against what is on the host.
+    """Differences between a release and a host.
 
     Attributes:
-        services: What becomes of each service.
-        files: The configuration files that change: ``+ FILE`` or ``- FILE``.
-        before: The containers that are there.
-        losses: What could be lost, each in one sentence; the operator is asked.
-        digests: What the images' names mean now, by name; without those that no registry gave.
-        history: What the host remembers.
-        found: All that the fetch step has found out, by section.
-        unfinished: Whether a deploy before this one stopped in the middle of changing something.
+        services: Change of each service.
+        files: Configuration files that change: ``+ FILE`` or ``- FILE``.
+        before: Containers that exist.
+        destructive_effects: Interruptions and losses, one sentence each, to be confirmed.
+        digests: Current digests of the release's images, by name and tag.
+        history: Deploys that the host remembers.
+        sections: Output of the fetch step, by section.
+        is_unfinished: Whether an earlier deploy was cut off while it changed something.
     """
 
     services: tuple[ServiceChange, ...]
     files: tuple[str, ...]
     before: Snapshot
-    losses: tuple[str, ...]
+    destructive_effects: tuple[str, ...]
     digests: Mapping[str, str] = field(default_factory=dict)
-    history: tuple[Entry, ...] = ()
-    found: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    unfinished: bool = False
+    history: tuple[HistoryEntry, ...] = ()
+    sections: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    is_unfinished: bool = False
 
     @property
     def is_empty(self) -> bool:
-        """Whether the host is already as it is to be."""
-        return not (self.files or self.unfinished) and all(
+        """Return whether the host already matches the release."""
+        return not (self.files or self.is_unfinished) and all(
             change.action is Action.UNCHANGED for change in self.services
         )
 
 
 def compare(plan: Plan, sections: Mapping[str, Sequence[str]]) -> Comparison:
-    """Reads what the fetch step found out."""
-    before = read_containers(sections.get("containers", ()))
-    images = read_images(sections.get("images", ()))
+    """Compare a plan with the output of its fetch step."""
+    before = parse_containers(sections.get("containers", ()))
+    image_ids = parse_image_ids(sections.get("images", ()))
     pairs = (line.split() for line in sections.get("hashes", ()))
     hashes = {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
-    changes = [_change(service, before, images, hashes) for service in plan.wanted]
-    surplus = [name for name in plan.surplus if name in before]
-    changes += [ServiceChange(name, Action.REMOVED, "beyond the scale") for name in surplus]
-    ours = {service.image for service in plan.wanted}
-    digests = read_digests(sections.get("images", ())).items()
+    changes = [_compare_service(each, before, image_ids, hashes) for each in plan.expected]
+    changes += [
+        ServiceChange(name, Action.REMOVED, "beyond the scale")
+        for name in plan.surplus
+        if name in before
+    ]
+    images = {service.image for service in plan.expected}
+    digests = parse_digests(sections.get("images", ())).items()
+    effects = plan.product.destructive_effects(changes, before, parse_reports(sections))
     return Comparison(
         services=tuple(changes),
         files=tuple(sections.get("files", ())),
         before=before,
-        losses=tuple(_losses(changes, before, read_answers(sections))),
-        digests={image: digest for image, digest in digests if image in ours},
-        history=read(sections.get("history", ())),
-        found=sections,
-        unfinished=bool(sections.get("unfinished")),
+        destructive_effects=tuple(effects),
+        digests={image: digest for image, digest in digests if image in images},
+        history=parse_history(sections.get("history", ())),
+        sections=sections,
+        is_unfinished=bool(sections.get("unfinished")),
     )
 
 
-def happened(before: Snapshot, after: Snapshot, wanted: Sequence[str]) -> tuple[ServiceChange, ...]:
-    """What has really become of the services, by their containers before and after.
+def applied_changes(
+    before: Snapshot, after: Snapshot, expected: Sequence[str]
+) -> tuple[ServiceChange, ...]:
+    """Return the changes of services, judged by their containers before and after.
 
     Args:
-        before: The containers before anything was done.
-        after: Those at the end.
-        wanted: The services to list in any case; others are listed if something became of them.
+        before: Containers before the deploy.
+        after: Containers at its end.
+        expected: Services to list even if unchanged; others are listed if they changed.
     """
-    names = [*wanted, *(name for name in {**before, **after} if name not in wanted)]
-    changes = [_became(name, before.get(name), after.get(name)) for name in names]
+    names = [*expected, *(name for name in {**before, **after} if name not in expected)]
+    changes = [
+        ServiceChange(name, _applied_action(before.get(name), after.get(name))) for name in names
+    ]
     return tuple(
         change
         for change in changes
-        if change.service in wanted or change.action is not Action.UNCHANGED
+        if change.service in expected or change.action is not Action.UNCHANGED
     )
 
 
-def _change(
-    service: Wanted, before: Snapshot, images: Mapping[str, str], hashes: Mapping[str, str]
+def image_tag(image: str) -> str:
+    """Return the tag of an image reference, without its digest."""
+    return image.partition("@")[0].rpartition(":")[2]
+
+
+def _compare_service(
+    service: ExpectedService,
+    before: Snapshot,
+    image_ids: Mapping[str, str],
+    hashes: Mapping[str, str],
 ) -> ServiceChange:
     container = before.get(service.name)
     if container is None:
-        return ServiceChange(service.name, Action.CREATED, "is not there yet")
+        return ServiceChange(service.name, Action.CREATED, "does not exist yet")
     if container.image != service.image:
-        reason = f"{_tag(container.image)} → {_tag(service.image)}"
+        reason = f"{image_tag(container.image)} → {image_tag(service.image)}"
         return ServiceChange(service.name, Action.RECREATED, reason)
-    if container.image_id != images.get(service.image):
-        return ServiceChange(service.name, Action.RECREATED, "its tag has another image now")
+    if container.image_id != image_ids.get(service.image):
+        return ServiceChange(service.name, Action.RECREATED, TAG_MOVED)
     if container.config_hash != hashes.get(service.name):
         return ServiceChange(service.name, Action.RECREATED, CONFIGURATION_CHANGED)
     if container.is_unstartable:
@@ -144,32 +161,11 @@ def _change(
     return ServiceChange(service.name, Action.UNCHANGED)
 
 
-def _became(name: str, before: Container | None, after: Container | None) -> ServiceChange:
+def _applied_action(before: Container | None, after: Container | None) -> Action:
     if after is None:
-        return ServiceChange(name, Action.REMOVED if before else Action.UNCHANGED)
+        return Action.REMOVED if before else Action.UNCHANGED
     if before is None:
-        return ServiceChange(name, Action.CREATED)
+        return Action.CREATED
     if before.id != after.id:
-        return ServiceChange(name, Action.RECREATED)
-    if before.started_at != after.started_at:
-        return ServiceChange(name, Action.STARTED)
-    return ServiceChange(name, Action.UNCHANGED)
-
-
-def _losses(
-    changes: Sequence[ServiceChange], before: Snapshot, answers: Mapping[str, Mapping[str, Any]]
-) -> list[str]:
-    found = []
-    for change in changes:
-        if change.service == "db" and change.action is Action.RECREATED and before["db"].is_running:
-            found.append(
-                f"the database is restarted ({change.reason}), which interrupts all that uses it"
-            )
-        operation = answers.get(change.service, {}).get("current_operation_id")
-        if change.action is Action.REMOVED and operation:
-            found.append(f"{change.service} is stopped while it works on {operation}")
-    return found
-
-
-def _tag(image: str) -> str:
-    return image.partition("@")[0].rpartition(":")[2]
+        return Action.RECREATED
+    return Action.UNCHANGED if before.started_at == after.started_at else Action.STARTED

@@ -1,4 +1,4 @@
-"""What a running deploy tells whoever watches it; the CLI renders it, tests collect it."""
+"""Events of a running deploy."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from ktrdr.deployment.deploy.comparison import Comparison
-from ktrdr.deployment.hosts.history import Entry
+from ktrdr.deployment.hosts.history import HistoryEntry
 from ktrdr.deployment.ssh.interface import Stream
 
 
 @dataclass(frozen=True, slots=True)
 class StepStarted:
-    """A step begins.
+    """A step starts.
 
     Attributes:
-        title: What it does.
-        host: Where, or empty for this machine.
+        title: Its title.
+        host: Address of the host; empty for this machine.
     """
 
     title: str
@@ -26,12 +26,12 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepFinished:
-    """The step that began last has ended well.
+    """The current step succeeded.
 
     Attributes:
-        title: What it did.
-        duration_s: How long it took.
-        detail: What came of it, in a few words.
+        title: Its title.
+        duration_s: Its duration (s).
+        detail: Its result in a few words.
     """
 
     title: str
@@ -41,7 +41,7 @@ class StepFinished:
 
 @dataclass(frozen=True, slots=True)
 class StepFailed:
-    """The step that began last has failed; the error follows as an exception."""
+    """The current step failed; the error follows as an exception."""
 
     title: str
     duration_s: float
@@ -49,7 +49,7 @@ class StepFailed:
 
 @dataclass(frozen=True, slots=True)
 class StepSkipped:
-    """A step is left out."""
+    """A step is skipped."""
 
     title: str
     reason: str
@@ -57,7 +57,7 @@ class StepSkipped:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A line that a host wrote, scrubbed of secrets."""
+    """Line of output of a host, scrubbed of secrets."""
 
     stream: Stream
     line: str
@@ -65,21 +65,21 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What the deploy waits for at the moment."""
+    """The deploy waits for something."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What is going to change is known now."""
+    """The comparison of release and host is complete."""
 
     comparison: Comparison
 
 
 @dataclass(frozen=True, slots=True)
 class LogTail:
-    """The last lines of a service that is not well, scrubbed of secrets."""
+    """Last log lines of an unhealthy service, scrubbed of secrets."""
 
     service: str
     lines: tuple[str, ...]
@@ -87,14 +87,14 @@ class LogTail:
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something the operator should know, and the deploy can live with."""
+    """Message for the operator that does not fail the deploy."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class HookSaid:
-    """A line that one of the operator's own programs wrote, scrubbed of secrets."""
+class HookOutput:
+    """Line of output of a hook, scrubbed of secrets."""
 
     hook: str
     line: str
@@ -102,14 +102,14 @@ class HookSaid:
 
 @dataclass(frozen=True, slots=True)
 class Restoring:
-    """The release did not become healthy, and an earlier one is put into place again.
+    """The release failed, and an automatic rollback starts.
 
     Attributes:
-        entry: Which.
-        reason: What went wrong, in one sentence.
+        entry: Release that is redeployed.
+        reason: Cause of the failure in one sentence.
     """
 
-    entry: Entry
+    entry: HistoryEntry
     reason: str
 
 
@@ -123,13 +123,13 @@ Event = (
     | Compared
     | LogTail
     | Warned
-    | HookSaid
+    | HookOutput
     | Restoring
 )
 Observer = Callable[[Event], None]
 
 
-# What ``--json`` calls each kind.
+# Names of the events in JSON.
 NAMES: Final[Mapping[type, str]] = {
     StepStarted: "step_started",
     StepFinished: "step_finished",
@@ -140,15 +140,15 @@ NAMES: Final[Mapping[type, str]] = {
     Compared: "compared",
     LogTail: "log",
     Warned: "warning",
-    HookSaid: "hook",
+    HookOutput: "hook",
     Restoring: "restoring",
 }
 
 
 def to_json(event: Event) -> dict[str, Any]:
-    """The event as ``--json`` prints it, without host and time."""
+    """Return the JSON form of an event, without host and time."""
     if isinstance(event, Compared):
-        values = _comparison(event.comparison)
+        values = _comparison_to_json(event.comparison)
     elif isinstance(event, Restoring):
         values = {"release": event.entry.id, "tag": event.entry.tag, "reason": event.reason}
     else:
@@ -156,7 +156,7 @@ def to_json(event: Event) -> dict[str, Any]:
     return {"event": NAMES[type(event)], **values}
 
 
-def _comparison(comparison: Comparison) -> dict[str, Any]:
+def _comparison_to_json(comparison: Comparison) -> dict[str, Any]:
     return {
         "services": [
             {"name": change.service, "action": change.action.value, "reason": change.reason}

@@ -1,7 +1,7 @@
-"""The operator's own programs, run on their machine before and after a deploy.
+"""Hooks: the operator's own programs, run on their machine before and after a deploy.
 
-They stand as executables in `DIRECTORY` of the checkout, each under the name of its moment. What
-they are told stands in their environment; what they write is shown, without secrets.
+Hooks are executables in the directory `DIRECTORY` of the checkout, named for when they run. They
+receive facts as environment variables. Their output is shown without secrets.
 """
 
 from __future__ import annotations
@@ -16,61 +16,76 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, Self
 
 from ktrdr.deployment.deploy.plan import Plan
-from ktrdr.deployment.deploy.result import DeployResult
-from ktrdr.deployment.homelab.inventory import HookSettings
-from ktrdr.deployment.hosts.history import Outcome
+from ktrdr.deployment.deploy.result import DeployResult, outcome_of
+from ktrdr.deployment.hosts.history import DeployOutcome
 from ktrdr.deployment.ssh.output import Output
-from ktrdr.errors import ConfigurationError, Conflict, Interrupted, KtrdrError
+from ktrdr.errors import ConfigurationError, Conflict, KtrdrError
 from ktrdr.secret import Scrubber, Secret
 
 DIRECTORY: Final = ".ktrdr/hooks"
 SECRET_PREFIX: Final = "KTRDR_SECRET_"  # noqa: S105  # the beginning of a variable's name
-# What a program needs to run at all, to find its user's files, and to show a notification. Not what
-# else there is: tokens stand in an environment, and with some vaults every secret does.
-_PASSED_ON: Final = frozenset(
+# Variables that a program needs to run, to find its user's files, and to show a notification. No
+# others: an environment may hold tokens, and with some secret sources every secret.
+_INHERITED: Final = frozenset(
     (
         "COLORTERM", "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "HOME", "LANG", "LANGUAGE", "LOGNAME",
         "NO_COLOR", "PATH", "SHELL", "SSH_AUTH_SOCK", "TERM", "TMPDIR", "TZ", "USER",
         "WAYLAND_DISPLAY", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR",
     )
 )  # fmt: skip
-_LOCALE: Final = "LC_"
+_LOCALE_PREFIX: Final = "LC_"
 _GRACE_S: Final = 2.0
 _CHUNK: Final = 65536
-# A process that a hook left running in the background keeps its output open: it is not waited for.
+# A background process of a hook keeps its output open. The deploy does not wait for it.
 _LINGER_S: Final = 0.2
 
 
-class Hook(StrEnum):
-    """The moments, by the names of the files."""
+class HookSettings(Protocol):
+    """Settings of the hooks."""
 
-    # May veto, by any exit code but 0.
+    @property
+    def timeout_s(self) -> int:
+        """Return the maximum duration of a hook (s)."""
+
+    @property
+    def environment(self) -> Sequence[str]:
+        """Return the further variables that hooks inherit."""
+
+    @property
+    def secrets(self) -> Sequence[str]:
+        """Return the names of the vault's fields that hooks receive."""
+
+
+class Hook(StrEnum):
+    """Hooks by the names of their files."""
+
+    # Refuses the deploy by an exit code other than 0.
     PRE_DEPLOY = "pre-deploy"
     POST_DEPLOY = "post-deploy"
     ON_FAILURE = "on-failure"
-    # At the end of every deploy, whatever came of it.
+    # Runs at the end of every deploy.
     NOTIFY = "notify"
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What hooks are told of a deploy.
+class HookFacts:
+    """Facts about a deploy that hooks receive as environment variables.
 
     Attributes:
-        release: Its id.
-        kind: What it is: ``deploy`` or ``rollback``.
-        tag: The image's tag.
-        commit: The commit of the configuration; empty for that of a working tree.
-        service: The service it is about, or ``all``.
-        targets: What the operator calls the hosts.
-        hosts: Their names for ssh, in the same order.
-        performer: The person and their machine.
-        outcome: What came of it; empty before it is over.
-        duration_s: Seconds it took; None before it is over.
-        reason: Why it failed, in one sentence; else empty.
+        release: The deploy's id.
+        kind: ``deploy`` or ``rollback``.
+        tag: Tag of the image.
+        commit: Commit of the configuration; empty for that of a working tree.
+        service: Service that is deployed, or ``all``.
+        targets: Names of the hosts.
+        hosts: Their addresses, in the same order.
+        performer: User and machine.
+        outcome: How the deploy ended; empty before that.
+        duration_s: Its duration (s); None before its end.
+        reason: Cause of a failure in one sentence; empty otherwise.
     """
 
     release: str
@@ -85,9 +100,37 @@ class Facts:
     duration_s: float | None = None
     reason: str = ""
 
+    @classmethod
+    def of(cls, plans: Sequence[Plan]) -> Self:
+        """Return the facts that are known before the deploy."""
+        entry = plans[0].entry
+        return cls(
+            release=entry.id,
+            kind=entry.kind.value,
+            tag=entry.tag,
+            commit=entry.commit or "",
+            service=entry.service,
+            targets=tuple(plan.host.name for plan in plans),
+            hosts=tuple(plan.host.address for plan in plans),
+            performer=entry.deploy.who,
+        )
+
+    def with_result(self, result: DeployResult) -> Self:
+        """Return the facts with the result of a deploy that came to its end."""
+        error = result.failed[0].error if result.failed else None
+        if error is not None:
+            return self.with_error(error, result.duration_s)
+        outcome = DeployOutcome.DEPLOYED if result.changed else DeployOutcome.UNCHANGED
+        return replace(self, outcome=outcome.value, duration_s=result.duration_s)
+
+    def with_error(self, error: KtrdrError, duration_s: float) -> Self:
+        """Return the facts with the error that ended a deploy."""
+        outcome = outcome_of(error).value
+        return replace(self, outcome=outcome, duration_s=duration_s, reason=error.message)
+
     def environment(self) -> dict[str, str]:
-        """Them as variables."""
-        took = "" if self.duration_s is None else f"{self.duration_s:.1f}"
+        """Return the facts as environment variables."""
+        duration = "" if self.duration_s is None else f"{self.duration_s:.1f}"
         return {
             "KTRDR_RELEASE": self.release,
             "KTRDR_KIND": self.kind,
@@ -98,50 +141,20 @@ class Facts:
             "KTRDR_HOSTS": " ".join(self.hosts),
             "KTRDR_PERFORMER": self.performer,
             "KTRDR_OUTCOME": self.outcome,
-            "KTRDR_DURATION_S": took,
+            "KTRDR_DURATION_S": duration,
             "KTRDR_REASON": self.reason,
         }
 
 
-def facts_of(plans: Sequence[Plan]) -> Facts:
-    """What there is to tell before anything has happened."""
-    entry = plans[0].entry
-    return Facts(
-        release=entry.id,
-        kind=entry.kind.value,
-        tag=entry.tag,
-        commit=entry.commit or "",
-        service=entry.service,
-        targets=tuple(plan.site.name for plan in plans),
-        hosts=tuple(plan.site.host for plan in plans),
-        performer=entry.who,
-    )
-
-
-def concluded(facts: Facts, result: DeployResult) -> Facts:
-    """The same with what has come of it."""
-    error = result.failed[0].error if result.failed else None
-    if error is not None:
-        return failed(facts, error, result.duration_s)
-    outcome = Outcome.DEPLOYED if result.changed else Outcome.UNCHANGED
-    return replace(facts, outcome=outcome.value, duration_s=result.duration_s)
-
-
-def failed(facts: Facts, error: KtrdrError, duration_s: float) -> Facts:
-    """The same where it came to nothing."""
-    outcome = Outcome.INTERRUPTED if isinstance(error, Interrupted) else Outcome.FAILED
-    return replace(facts, outcome=outcome.value, duration_s=duration_s, reason=error.message)
-
-
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """A hook that was run.
+class HookResult:
+    """Result of a hook.
 
     Attributes:
-        hook: Which.
-        exit_code: What it ended with; None where its time was up.
-        duration_s: Seconds it took.
-        last_line: The last line that it wrote, scrubbed.
+        hook: The hook.
+        exit_code: Its exit code; None if it was ended because it took too long.
+        duration_s: Its duration (s).
+        last_line: Last line of its output, scrubbed.
     """
 
     hook: Hook
@@ -151,74 +164,72 @@ class Ended:
 
     @property
     def is_good(self) -> bool:
-        """Whether it was content."""
         return self.exit_code == 0
 
     def __str__(self) -> str:
         name = f"the hook {DIRECTORY}/{self.hook}"
         if self.exit_code is None:
-            return f"{name} was ended after {self.duration_s:.0f} s, when its time was up"
-        said = f": {self.last_line}" if self.last_line else ""
-        return f"{name} ended with exit code {self.exit_code}{said}"
+            return f"{name} was ended after {self.duration_s:.0f} s, its maximum duration"
+        output = f": {self.last_line}" if self.last_line else ""
+        return f"{name} exited with code {self.exit_code}{output}"
 
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """The hooks of a checkout.
+    """Hooks of a checkout.
 
     Attributes:
-        root: The checkout, in which they run.
-        settings: What the inventory says of them.
-        environ: The operator's environment, of which they get a part.
-        tell: Is given each line that they write, scrubbed, with the hook's name.
-        scrubber: Cleans what they write.
-        secrets: The vault's fields by name, of which they get those that the inventory names.
+        root: The checkout, which is their working directory.
+        settings: Their settings.
+        environ: The operator's environment; hooks inherit a part of it.
+        on_line: Receives each line of their output, scrubbed, with the hook.
+        scrubber: Removes secrets from their output.
+        secrets: All fields of the vault by name; hooks receive those that the settings name.
     """
 
     root: Path
     settings: HookSettings
     environ: Mapping[str, str]
-    tell: Callable[[Hook, str], None]
+    on_line: Callable[[Hook, str], None]
     scrubber: Scrubber = field(default_factory=Scrubber)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
 
-    def ask(self, facts: Facts) -> None:
-        """Runs ``pre-deploy``, if there is one.
+    def run_pre_deploy(self, facts: HookFacts) -> None:
+        """Run ``pre-deploy``, if it exists.
 
         Raises:
-            Conflict: It does not allow the deploy, or took too long to say so.
-            ConfigurationError: It is there, and cannot be run.
+            Conflict: It refuses the deploy, or took too long.
+            ConfigurationError: It cannot be run.
         """
-        ended = self.run(Hook.PRE_DEPLOY, facts)
-        if ended and not ended.is_good:
+        result = self.run(Hook.PRE_DEPLOY, facts)
+        if result and not result.is_good:
             raise Conflict(
-                f"{ended}, and so does not allow this deploy",
-                hint="Nothing was changed; do what it asks for, or take it away.",
+                f"{result}, and so refuses this deploy",
+                hint="Nothing was changed; fix what it reports, or remove the hook.",
             )
 
-    def conclude(self, facts: Facts) -> list[str]:
-        """Runs what is to be run at the end; what is returned says which of them failed.
+    def run_final(self, facts: HookFacts) -> list[str]:
+        """Run the hooks for the end of a deploy; return a warning for each failure.
 
         Args:
-            facts: With what has come of it; see `concluded`.
+            facts: HookFacts with the outcome.
         """
-        good = facts.outcome in (Outcome.DEPLOYED, Outcome.UNCHANGED)
-        moments = (Hook.POST_DEPLOY if good else Hook.ON_FAILURE, Hook.NOTIFY)
-        return [said for hook in moments if (said := self.warn(hook, facts))]
+        is_good = facts.outcome in (DeployOutcome.DEPLOYED, DeployOutcome.UNCHANGED)
+        warnings = []
+        for hook in (Hook.POST_DEPLOY if is_good else Hook.ON_FAILURE, Hook.NOTIFY):
+            try:
+                result = self.run(hook, facts)
+            except ConfigurationError as error:
+                warnings.append(error.message)
+            else:
+                warnings += [str(result)] if result and not result.is_good else []
+        return warnings
 
-    def warn(self, hook: Hook, facts: Facts) -> str | None:
-        """Runs a hook whose failure changes nothing; what is returned says that it failed."""
-        try:
-            ended = self.run(hook, facts)
-        except ConfigurationError as error:
-            return error.message
-        return None if ended is None or ended.is_good else str(ended)
-
-    def run(self, hook: Hook, facts: Facts) -> Ended | None:
-        """Runs a hook to its end, or to the end of its time; None where there is no such hook.
+    def run(self, hook: Hook, facts: HookFacts) -> HookResult | None:
+        """Run a hook to its end, or to its maximum duration; return None if it does not exist.
 
         Raises:
-            ConfigurationError: It is there, and cannot be run.
+            ConfigurationError: The hook cannot be run.
         """
         file = self.root / DIRECTORY / hook.value
         if not os.path.lexists(file):
@@ -228,23 +239,23 @@ class Hooks:
 
         def take(_: object, line: str) -> None:
             lines.append(line)
-            self.tell(hook, line)
+            self.on_line(hook, line)
 
         process = self._start(hook, file, facts)
         try:
-            code = self._attend(process, Output("stdout", self.scrubber, on_line=take))
+            code = self._read_output(process, Output("stdout", self.scrubber, on_line=take))
         finally:
             _end(process)
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        return Ended(hook, code, time.monotonic() - began, last)
+        return HookResult(hook, code, time.monotonic() - began, last)
 
-    def environment(self, hook: Hook, facts: Facts) -> dict[str, str]:
-        """All that a hook gets to know."""
-        asked = {*_PASSED_ON, *self.settings.environment}
+    def environment(self, hook: Hook, facts: HookFacts) -> dict[str, str]:
+        """Return the environment of a hook."""
+        asked = {*_INHERITED, *self.settings.environment}
         passed = {
             name: text
             for name, text in self.environ.items()
-            if name in asked or name.startswith(_LOCALE)
+            if name in asked or name.startswith(_LOCALE_PREFIX)
         }
         secrets = {
             f"{SECRET_PREFIX}{name.upper()}": self.secrets[name].reveal()
@@ -255,7 +266,7 @@ class Hooks:
         clean = {name: text.replace("\0", "") for name, text in told.items()}
         return {**passed, **secrets, **clean}
 
-    def _start(self, hook: Hook, file: Path, facts: Facts) -> subprocess.Popen[bytes]:
+    def _start(self, hook: Hook, file: Path, facts: HookFacts) -> subprocess.Popen[bytes]:
         try:
             return subprocess.Popen(
                 [str(file)],
@@ -274,8 +285,8 @@ class Hooks:
                 "`#!/bin/sh`, or another program's path.",
             ) from exc
 
-    def _attend(self, process: subprocess.Popen[bytes], output: Output) -> int | None:
-        """Reads what it writes until it has ended; None where its time was up before."""
+    def _read_output(self, process: subprocess.Popen[bytes], output: Output) -> int | None:
+        """Read the output until the hook ends; return its exit code, or None if it took too long."""
         assert process.stdout  # noqa: S101  # it was started with a pipe
         pipe = process.stdout.fileno()
         deadline = time.monotonic() + self.settings.timeout_s
@@ -294,7 +305,7 @@ class Hooks:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a hook that still runs, with all that it has started."""
+    """End a hook that still runs, with all processes that it started."""
     if process.poll() is None:
         _signal(process, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):

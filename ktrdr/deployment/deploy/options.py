@@ -1,30 +1,55 @@
-"""How a deploy goes about its hosts, and what it does where nobody says otherwise."""
+"""Options of the commands that deploy, with their defaults."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-# Each host costs this machine a connection's worth of processes while it is worked on.
+# Each host costs the operator's machine a connection and its processes.
 DEFAULT_PARALLEL: Final = 32
-# Services may take so long to become healthy (s).
-DEFAULT_HEALTH_TIMEOUT_S: Final = 120
+DEFAULT_HEALTH_TIMEOUT_S: Final = 120.0
+DEFAULT_DRAIN_TIMEOUT_S: Final = 900.0
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How hosts are gone about.
+class DeployOptions:
+    """Options of one deploy; each field is an option of the command line.
 
     Attributes:
-        parallel: How many of them at once.
-        serial: Whether worker nodes come one after the other, up to the first that fails.
-        restore: Whether a host goes back to its last good release when the new one fails.
-        lock_wait_s: How long somebody else's lock is waited for (s).
-        drain_s: How long workers may finish what they are at (s); None does not wait.
+        tag: Image tag; None for that of the commit that is checked out.
+        profiles: Further Compose profiles to start.
+        scale: Workers of each type; None for the inventory's value.
+        dry_run: Whether the scripts are only printed.
+        skip_validation: Whether the check of the host is skipped.
+        health_timeout: Maximum wait for healthy services (s).
+        rollback: Whether a host rolls back automatically when the release fails.
+        lock_wait: Maximum wait for another owner of a host's lock (s).
+        drain: Whether workers finish their operations before they are replaced.
+        drain_timeout: Maximum wait for that (s).
+        parallel: Number of hosts that are deployed at the same time.
+        serial: Whether worker nodes are deployed one after the other.
+        yes: Whether confirmations are skipped.
+        as_json: Whether events and result are printed as JSON lines.
+        verbose: 1 shows Compose's output, 2 all output of hosts.
+        inventory: Inventory file; None for the one in the checkout.
+        settings: Overrides of inventory values, ``KEY=VALUE`` each.
     """
 
+    tag: str | None = None
+    profiles: tuple[str, ...] = ()
+    scale: int | None = None
+    dry_run: bool = False
+    skip_validation: bool = False
+    health_timeout: float = DEFAULT_HEALTH_TIMEOUT_S
+    rollback: bool = True
+    lock_wait: float = 0.0
+    drain: bool = False
+    drain_timeout: float = DEFAULT_DRAIN_TIMEOUT_S
     parallel: int = DEFAULT_PARALLEL
     serial: bool = False
-    restore: bool = True
-    lock_wait_s: float = 0.0
-    drain_s: float | None = None
+    yes: bool = False
+    as_json: bool = False
+    verbose: int = 0
+    inventory: Path | None = None
+    settings: tuple[str, ...] = ()

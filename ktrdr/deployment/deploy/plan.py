@@ -1,259 +1,209 @@
-"""What a deploy does, decided before anything is done: pure, so that it can be shown and tested."""
+"""The plan of a deploy to one host, fixed before anything runs, so that it can be shown and tested."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 
-from ktrdr.deployment.deploy.options import DEFAULT_HEALTH_TIMEOUT_S
-from ktrdr.deployment.deploy.steps import Step, StepBuilder, StepKind, Wanted
-from ktrdr.deployment.homelab import host_config as sites
-from ktrdr.deployment.homelab.host_config import Site, unknown
-from ktrdr.deployment.homelab.hosts import Place
-from ktrdr.deployment.homelab.inventory import Inventory
-from ktrdr.deployment.hosts.history import ALL, Entry, Kind
-from ktrdr.deployment.hosts.lock import Owner
-from ktrdr.deployment.releases import compose_file as stacks
-from ktrdr.deployment.releases.compose_file import Service, Stack
-from ktrdr.deployment.releases.release import Release, Target, compose_file, env_file
+from ktrdr.deployment.deploy.options import DeployOptions
+from ktrdr.deployment.deploy.steps import Step, StepBuilder, StepKind
+from ktrdr.deployment.hosts.health import ExpectedService
+from ktrdr.deployment.hosts.history import ALL, DeployKind, HistoryEntry
+from ktrdr.deployment.hosts.host import DeployId, Host, HostConfig, unknown_name_error
+from ktrdr.deployment.hosts.lock import LockOwner
+from ktrdr.deployment.product import Product
+from ktrdr.deployment.releases.compose_file import Service, Stack, filled_in
+from ktrdr.deployment.releases.release import Release, compose_file, env_file
 from ktrdr.deployment.scripts.compose import Compose
-from ktrdr.deployment.scripts.lock import RECOVERY
 from ktrdr.deployment.scripts.script import quote
 from ktrdr.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
-    """What tells one deploy from all others.
-
-    Attributes:
-        id: The release's id; hosts that are deployed to together have the same.
-        who: The person and their machine.
-        at: When it was asked for.
-        owner: Who has the host's lock already, where this is a part of something else.
-    """
-
-    id: str
-    who: str
-    at: datetime
-    owner: Owner | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the operator asked for.
-
-    Attributes:
-        target: Which of the two stacks.
-        node: The worker node, for workers.
-        service: A service of the stack, or ``all``.
-        profiles: Further Compose profiles.
-        scale: Workers of each type; by default what the inventory says.
-        skip_validation: Whether the host is not looked at before.
-        health_timeout_s: How long the services may take to become healthy.
-        kind: Whether something new is deployed, or something old again.
-        again: The release that is to be put into place again, as it was recorded.
-        of: The id of the release that this goes back from.
-    """
-
-    target: Target
-    node: str = ""
-    service: str = ALL
-    profiles: tuple[str, ...] = ()
-    scale: int | None = None
-    skip_validation: bool = False
-    health_timeout_s: float = DEFAULT_HEALTH_TIMEOUT_S
-    kind: Kind = Kind.DEPLOY
-    again: Entry | None = None
-    of: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
-    """A deploy that has not happened yet.
+    """Plan of a deploy to one host.
 
     Attributes:
-        site: Where to.
-        request: What was asked for.
-        release: What.
-        entry: What is recorded of it.
-        wanted: What is to run after it, as far as it is concerned with it.
-        surplus: Services that are to be stopped where they run: those beyond the scale.
-        steps: The remote scripts.
-        health_timeout_s: How long the services may take to become healthy.
-        minimum_free_mb: The free disk (MiB) that preflight asks for.
-        builder: Makes the scripts whose content is not known before.
+        product: Knowledge of the deployed software.
+        config: Configuration of the host.
+        options: Options of the command.
+        release: Release to deploy.
+        entry: History entry that records the deploy.
+        lock_owner: Owner of the host's lock during the deploy.
+        expected: Services that the deploy is about.
+        surplus: Services to stop where they run, those beyond the scale.
+        steps: Steps with their scripts.
+        builder: Builds the scripts whose content is known only during the deploy.
     """
 
-    site: Site
-    request: Request
+    product: Product = field(repr=False, compare=False)
+    config: HostConfig
+    options: DeployOptions
     release: Release
-    entry: Entry
-    wanted: tuple[Wanted, ...]
+    entry: HistoryEntry
+    lock_owner: LockOwner
+    expected: tuple[ExpectedService, ...]
     surplus: tuple[str, ...]
     steps: tuple[Step, ...]
-    health_timeout_s: float
-    minimum_free_mb: int
     builder: StepBuilder = field(repr=False, compare=False)
 
     @property
+    def host(self) -> Host:
+        return self.config.host
+
+    @property
     def service(self) -> str:
-        """The one service that is asked for, or ``all``."""
-        return self.request.service
-
-    @property
-    def place(self) -> Place:
-        """The host as all commands name it."""
-        site = self.site
-        return Place(site.target, site.node, site.host, site.workdir)
-
-    @property
-    def owner(self) -> Owner:
-        """What the host's lock says while this goes on."""
-        return _owner(self.entry)
+        """Return the one service to deploy, or ``all``."""
+        return self.entry.service
 
     def step(self, kind: StepKind) -> Step | None:
-        """The step of a kind, or None where it is left out."""
+        """Return the step of a kind, or None if the plan leaves it out."""
         return next((step for step in self.steps if step.kind is kind), None)
 
 
-def make(inventory: Inventory, request: Request, release: Release, stamp: Stamp) -> Plan:
-    """Plans a deploy.
+def make_plan(
+    product: Product,
+    host: Host,
+    release: Release,
+    deploy_id: DeployId,
+    options: DeployOptions,
+    *,
+    service: str = ALL,
+    kind: DeployKind = DeployKind.DEPLOY,
+    redeploy_of: HistoryEntry | None = None,
+    rolled_back_from: str = "",
+    lock_owner: LockOwner | None = None,
+) -> Plan:
+    """Plan a deploy to one host.
+
+    Args:
+        product: Knowledge of the deployed software.
+        host: The host.
+        release: Release to deploy.
+        deploy_id: Identity of the deploy.
+        options: Options of the command.
+        service: Service to deploy, or ``all``.
+        kind: Kind of the deploy.
+        redeploy_of: Earlier deploy that is repeated, with its settings, profiles and digests.
+        rolled_back_from: Id of the release that a rollback replaces.
+        lock_owner: Owner of the lock, if a deploy that holds it starts this one.
 
     Raises:
-        UsageError: There is no such node, service or profile; the message names the valid ones.
+        UsageError: The service or profile does not exist; the message lists the valid names.
         ConfigurationError: The release has no such stack.
     """
-    if request.target == "core":
-        site = sites.core(inventory, release)
-    else:
-        site = sites.worker_node(inventory, request.node, release)
-    if request.again:
-        site = replace(site, settings=tuple(request.again.settings.items()))
-    stack = release.stack(request.target)
-    profiles = _profiles(request, site, stack)
-    services = _concerned(stack, request.service, profiles)
-    surplus = _surplus(stack, request, profiles)
-    variables = {**release.settings(request.target), **dict(site.settings)}
-    wanted = tuple(_wanted(service, site, inventory, variables) for service in services)
-    needs = stack.dependencies_of(request.service) if request.service != ALL else ()
-    needed = [service for service in stack.services if service.name in needs]
-    project = Compose(
-        project=site.project,
-        directory=site.workdir,
-        files=quote(site.workdir),
-        file=compose_file(request.target),
-        env_file=env_file(request.target),
+    config = product.configure(host, release)
+    if redeploy_of:
+        config = replace(config, settings=tuple(redeploy_of.settings.items()))
+    stack = release.stack(host.stack)
+    profiles = _select_profiles(product, config, options, stack, redeploy_of)
+    variables = {**release.settings(host.stack), **dict(config.settings)}
+
+    def expect(services: Iterable[Service]) -> tuple[ExpectedService, ...]:
+        return tuple(
+            product.expected_service(each, config, filled_in(each.image, variables))
+            for each in services
+        )
+
+    expected = expect(_select_services(stack, service, profiles))
+    dependencies = stack.dependencies_of(service) if service != ALL else ()
+    entry = HistoryEntry(
+        deploy=deploy_id,
+        kind=kind,
+        service=service,
+        tag=release.tag,
+        commit=release.commit,
+        configuration=release.configuration,
         profiles=profiles,
-        overrides=(release.in_memory(request.target),) if site.in_memory else (),
+        settings=dict(config.settings),
+        rolled_back_from=rolled_back_from,
     )
-    entry = _entry(request, release, site, profiles, stamp)
+    own_lock = LockOwner(deploy_id, f"{kind} of {release.tag}")
+    surplus = _find_surplus(config, stack, service, profiles)
+    project = Compose(
+        project=host.project,
+        directory=host.workdir,
+        files=quote(host.workdir),
+        file=compose_file(host.stack),
+        env_file=env_file(host.stack),
+        profiles=profiles,
+        overrides=(release.in_memory(host.stack),) if config.secrets_in_memory else (),
+    )
     builder = StepBuilder(
-        site=site,
+        product=product,
+        config=config,
         release=release,
         project=project,
-        service=None if request.service == ALL else request.service,
+        service=None if service == ALL else service,
         entry=entry,
-        note=(stamp.owner or _owner(entry)).note(),
-        recovery_note=_recovery(entry).note(),
-        wanted=wanted,
-        pinned=_pinned(request, wanted),
-        needed=tuple(_wanted(service, site, inventory, variables) for service in needed),
+        lock_note=(lock_owner or own_lock).to_json(),
+        recovery_note=own_lock.for_recovery().to_json(),
+        expected=expected,
+        pinned=_recorded_digests(redeploy_of, expected),
+        dependencies=expect(each for each in stack.services if each.name in dependencies),
         surplus=surplus,
     )
     return Plan(
-        site=site,
-        request=request,
+        product=product,
+        config=config,
+        options=options,
         release=release,
         entry=entry,
-        wanted=wanted,
+        lock_owner=lock_owner or own_lock,
+        expected=expected,
         surplus=surplus,
-        steps=builder.all(validate=not request.skip_validation),
-        health_timeout_s=request.health_timeout_s,
-        minimum_free_mb=inventory.minimum_free_mb,
+        steps=builder.all(validate=not options.skip_validation),
         builder=builder,
     )
 
 
-def _entry(
-    request: Request, release: Release, site: Site, profiles: tuple[str, ...], stamp: Stamp
-) -> Entry:
-    return Entry(
-        id=stamp.id,
-        kind=request.kind,
-        service=request.service,
-        tag=release.tag,
-        commit=release.commit,
-        configuration=release.configuration,
-        who=stamp.who,
-        began=stamp.at,
-        profiles=profiles,
-        settings=dict(site.settings),
-        of=request.of,
-    )
-
-
-def _owner(entry: Entry) -> Owner:
-    return Owner(entry.id, entry.who, f"{entry.kind} of {entry.tag}", entry.began)
-
-
-def _recovery(entry: Entry) -> Owner:
-    reason = f"{RECOVERY} a cut-off {entry.kind} of {entry.tag}"
-    return Owner(f"{entry.id}-recovery", entry.who, reason, entry.began)
-
-
-def _pinned(request: Request, wanted: Iterable[Wanted]) -> tuple[tuple[str, str], ...]:
-    """The digests of the images that are wanted again, where they were recorded."""
-    if request.again is None:
-        return ()
-    images = dict.fromkeys(service.image for service in wanted)
-    digests = request.again.images
-    return tuple((image, digests[image]) for image in images if digests.get(image))
-
-
-def _profiles(request: Request, site: Site, stack: Stack) -> tuple[str, ...]:
-    """Those asked for, and those that the scale means: scale-2 up to scale-N."""
-    if request.again:
-        return tuple(name for name in request.again.profiles if name in stack.profiles)
-    for profile in request.profiles:
+def _select_profiles(
+    product: Product,
+    config: HostConfig,
+    options: DeployOptions,
+    stack: Stack,
+    redeploy_of: HistoryEntry | None,
+) -> tuple[str, ...]:
+    if redeploy_of:
+        return tuple(name for name in redeploy_of.profiles if name in stack.profiles)
+    for profile in options.profiles:
         if profile not in stack.profiles:
-            raise unknown("profile", profile, stack.profiles)
-    scale = request.scale or site.scale
-    by_scale = (f"scale-{number}" for number in range(2, scale + 1))
-    return tuple(dict.fromkeys([*by_scale, *request.profiles]))
+            raise unknown_name_error("profile", profile, stack.profiles)
+    scaled = config.scale_profiles
+    if options.scale and config.host.node:
+        scaled = tuple(product.scale_profiles(options.scale))
+    return tuple(dict.fromkeys([*scaled, *options.profiles]))
 
 
-def _concerned(stack: Stack, name: str, profiles: Iterable[str]) -> tuple[Service, ...]:
+def _select_services(stack: Stack, name: str, profiles: Iterable[str]) -> tuple[Service, ...]:
     running = stack.running_with(profiles)
     if name == ALL:
         return running
     if name not in stack.names:
-        raise unknown("service", name, [*stack.names, ALL])
+        raise unknown_name_error("service", name, [*stack.names, ALL])
     service = next((service for service in running if service.name == name), None)
     if service is None:
         raise UsageError(
-            f"the service {name} runs only with a profile that was not chosen",
-            hint=f"Choose one with --profile; {name} has: {', '.join(stack.profiles)}.",
+            f"the service {name} runs only with a profile that is not selected",
+            hint=f"Select a profile with --profile; {name} has: {', '.join(stack.profiles)}.",
         )
     return (service,)
 
 
-def _surplus(stack: Stack, request: Request, profiles: Iterable[str]) -> tuple[str, ...]:
-    if request.target != "workers" or request.service != ALL:
+def _find_surplus(
+    config: HostConfig, stack: Stack, service: str, profiles: Iterable[str]
+) -> tuple[str, ...]:
+    """Return the services of unselected profiles, where the profiles express a scale."""
+    if not config.host.node or service != ALL:
         return ()
-    kept = {service.name for service in stack.running_with(profiles)}
+    kept = {each.name for each in stack.running_with(profiles)}
     return tuple(name for name in stack.names if name not in kept)
 
 
-def _wanted(
-    service: Service, site: Site, inventory: Inventory, variables: Mapping[str, str]
-) -> Wanted:
-    image = stacks.filled_in(service.image, variables)
-    port = service.worker_port
-    return Wanted(
-        name=service.name,
-        image=image,
-        says_version=image == f"{inventory.image}:{variables['IMAGE_TAG']}",
-        worker_url=f"http://{site.host}:{port}" if port else None,
-    )
+def _recorded_digests(
+    redeploy_of: HistoryEntry | None, expected: Iterable[ExpectedService]
+) -> tuple[tuple[str, str], ...]:
+    """Return the images to pin: those of an earlier deploy whose digest was recorded."""
+    digests: Mapping[str, str] = redeploy_of.images if redeploy_of else {}
+    images = dict.fromkeys(service.image for service in expected)
+    return tuple((image, digests[image]) for image in images if digests.get(image))

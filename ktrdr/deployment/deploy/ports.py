@@ -1,4 +1,4 @@
-"""The ports that a stack publishes on its host, and who else listens there."""
+"""Ports that a stack publishes on its host, and conflicts with other programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from ktrdr.deployment.deploy.plan import Plan
-from ktrdr.deployment.releases import compose_file as stacks
+from ktrdr.deployment.releases.compose_file import filled_in
 
 # The short form of compose files: [ADDRESS:]HOST:CONTAINER[/PROTOCOL].
 _MAPPING: Final = re.compile(r"(?:(\d+\.\d+\.\d+\.\d+):)?(\d+):\d+(?:/tcp)?")
@@ -18,82 +18,84 @@ _EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  # compared with, not liste
 _IPV4_DIGITS: Final = 8
 
 
-class Place(NamedTuple):
-    """An address of a host, and a port of it."""
+class PortBinding(NamedTuple):
+    """Address and port that a program listens on."""
 
     address: str
     port: int
 
-    def meets(self, other: Place) -> bool:
-        """Whether two programs that listen there would be in each other's way."""
+    def conflicts_with(self, other: PortBinding) -> bool:
+        """Return whether two programs cannot listen on both at the same time."""
         if self.port != other.port:
             return False
         addresses = {self.address, other.address}
         return len(addresses) == 1 or not addresses.isdisjoint(_EVERYWHERE)
 
 
-class Container(NamedTuple):
-    """A container that publishes ports."""
+class PublishingContainer(NamedTuple):
+    """Container that publishes ports."""
 
     project: str
     name: str
-    places: tuple[Place, ...]
+    bindings: tuple[PortBinding, ...]
 
 
-class Taken(NamedTuple):
-    """A port that a stack needs and that somebody else has; ``by`` is the container, if known."""
+class PortConflict(NamedTuple):
+    """Port that a stack needs and that another program uses."""
 
     port: int
-    by: str
+    owner: str
 
 
-def wanted(plan: Plan) -> tuple[Place, ...]:
-    """What the services of a plan listen on."""
-    variables = {**plan.release.settings(plan.site.target), **dict(plan.site.settings)}
-    names = {service.name for service in plan.wanted}
-    services = plan.release.stack(plan.site.target).services
+def published_ports(plan: Plan) -> tuple[PortBinding, ...]:
+    """Return the ports that the services of a plan publish."""
+    variables = {**plan.release.settings(plan.host.stack), **dict(plan.config.settings)}
+    names = {service.name for service in plan.expected}
+    services = plan.release.stack(plan.host.stack).services
     texts = [text for service in services if service.name in names for text in service.ports]
-    found = [_MAPPING.fullmatch(stacks.filled_in(text, variables)) for text in texts]
-    return tuple(Place(each[1] or _EVERYWHERE[0], int(each[2])) for each in found if each)
+    found = [_MAPPING.fullmatch(filled_in(text, variables)) for text in texts]
+    return tuple(PortBinding(each[1] or _EVERYWHERE[0], int(each[2])) for each in found if each)
 
 
-def taken(plan: Plan, facts: Mapping[str, str]) -> Iterator[Taken]:
-    """The ports that others have, from the output of `commands.ports.facts`."""
-    containers = tuple(_containers(facts.get("published", "")))
-    listening = tuple(_listening(facts.get("listening", "")))
-    ours = [place for each in containers if each.project == plan.site.project
-            for place in each.places]  # fmt: skip
-    for place in wanted(plan):
-        others = [each for each in containers if each.project != plan.site.project]
-        holder = next((each for each in others if any(map(place.meets, each.places))), None)
-        if holder:
-            yield Taken(place.port, f"the container {holder.name}")
-        elif any(map(place.meets, listening)) and not any(map(place.meets, ours)):
-            yield Taken(place.port, "another program")
+def find_conflicts(plan: Plan, facts: Mapping[str, str]) -> Iterator[PortConflict]:
+    """Yield the ports of a plan that other programs use, according to the host's facts."""
+    containers = tuple(_parse_containers(facts.get("published", "")))
+    listening = tuple(_parse_listening(facts.get("listening", "")))
+    own = [each for each in containers if each.project == plan.host.project]
+    others = [each for each in containers if each.project != plan.host.project]
+    for binding in published_ports(plan):
+
+        def uses(container: PublishingContainer, binding: PortBinding = binding) -> bool:
+            return any(map(binding.conflicts_with, container.bindings))
+
+        if owner := next(filter(uses, others), None):
+            yield PortConflict(binding.port, f"the container {owner.name}")
+        elif any(map(binding.conflicts_with, listening)) and not any(map(uses, own)):
+            yield PortConflict(binding.port, "another program")
 
 
-def _containers(text: str) -> Iterator[Container]:
+def _parse_containers(text: str) -> Iterator[PublishingContainer]:
     for entry in filter(None, text.split("|")):
         project, _, rest = entry.partition(";")
         name, _, published = rest.partition(";")
-        yield Container(project, name, tuple(_published(published)))
+        yield PublishingContainer(project, name, tuple(_parse_published(published)))
 
 
-def _published(text: str) -> Iterator[Place]:
+def _parse_published(text: str) -> Iterator[PortBinding]:
     for address, first, last in _PUBLISHED.findall(text):
         for port in range(int(first), int(last or first) + 1):
-            yield Place(address.strip("[]"), port)
+            yield PortBinding(address.strip("[]"), port)
 
 
-def _listening(text: str) -> Iterator[Place]:
-    """The sockets as Linux lists them: ``0100007F:1F90``, the address in the machine's order."""
+def _parse_listening(text: str) -> Iterator[PortBinding]:
+    """Parse sockets as Linux lists them: ``0100007F:1F90``, the address in the machine's order."""
     for entry in text.split():
         address, _, port = entry.partition(":")
-        yield Place(_address(address), int(port, 16))
+        yield PortBinding(_parse_address(address), int(port, 16))
 
 
-def _address(digits: str) -> str:
-    # Each group of four bytes is a number of the machine, and all of ours are little-endian.
+def _parse_address(digits: str) -> str:
+    # Each group of four bytes is a number in the machine's order. All our hosts are little-endian.
     groups = (digits[at : at + _IPV4_DIGITS] for at in range(0, len(digits), _IPV4_DIGITS))
     packed = b"".join(bytes.fromhex(group)[::-1] for group in groups)
     address = ipaddress.ip_address(packed)

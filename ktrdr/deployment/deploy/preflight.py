@@ -1,4 +1,4 @@
-"""Judges what a host says of itself before anything is changed on it: all complaints at once."""
+"""Checks of a host before a deploy changes it; all problems are reported together."""
 
 from __future__ import annotations
 
@@ -9,172 +9,170 @@ from typing import Final
 
 from ktrdr.deployment.deploy import ports
 from ktrdr.deployment.deploy.plan import Plan
-from ktrdr.deployment.hosts.problems import Finding, Point, findings_of
+from ktrdr.deployment.hosts.problems import CheckResult, Problem, all_problems
 from ktrdr.deployment.scripts import delivery
-from ktrdr.deployment.scripts.host import CONTAINER_UID
 from ktrdr.errors import HostNotReady
-from ktrdr.tokens import CLOCK_LEEWAY
 
-# The first Compose that logs in to a registry with DOCKER_AUTH_CONFIG, so that no token is written.
+# First version of Compose that reads a registry login from DOCKER_AUTH_CONFIG.
 MINIMUM_COMPOSE: Final = (2, 38, 0)
 _KIB_PER_MIB: Final = 1024
 _KIB_PER_GIB: Final = 1024**2
 
 
-def read_facts(output: str) -> dict[str, str]:
-    """The ``NAME=VALUE`` lines of `commands.host.facts`."""
+def parse_facts(output: str) -> dict[str, str]:
+    """Parse the ``NAME=VALUE`` lines that a host prints about itself."""
     pairs = (line.partition("=") for line in output.splitlines() if "=" in line)
     return {name: value.strip() for name, _, value in pairs}
 
 
-def check(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> None:
-    """Refuses a host that cannot run the stack.
+def require_ready(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> None:
+    """Refuse a host that cannot run the stack.
 
     Args:
-        plan: What is to be deployed.
-        facts: What the host says.
-        now: The time here, when it said so.
+        plan: The plan.
+        facts: Facts about the host.
+        now: Time of the operator's machine.
 
     Raises:
-        HostNotReady: Names everything that is wrong, and what to do about each.
+        HostNotReady: Names every problem, and a remedy for each.
     """
-    found = list(findings(plan, facts, now=now))
-    if found:
-        complaints = "; ".join(finding.complaint for finding in found)
-        remedies = " ".join(dict.fromkeys(finding.remedy for finding in found))
-        raise HostNotReady(f"{plan.site.host} is not ready: {complaints}", hint=remedies)
+    problems = list(all_problems(check_host(plan, facts, now=now)))
+    if problems:
+        messages = "; ".join(problem.message for problem in problems)
+        hints = " ".join(dict.fromkeys(problem.hint for problem in problems))
+        raise HostNotReady(f"{plan.host.address} is not ready: {messages}", hint=hints)
 
 
-def findings(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterator[Finding]:
-    """Everything that is wrong with a host."""
-    return findings_of(points(plan, facts, now=now))
+def check_host(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterator[CheckResult]:
+    """Yield the result of each check of a host.
 
-
-def points(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterator[Point]:
-    """All that a host was asked about itself, whether well or not.
-
-    What it was not asked, such as the ports that only `commands.ports` asks about, is left out.
+    Checks whose facts are missing are left out, such as that of the ports.
     """
-    workdir, shared = plan.site.workdir, plan.site.shared_directory
-    yield Point("Docker", _version(facts.get("docker", "")), tuple(_docker(facts)))
+    workdir, shared = plan.host.workdir, plan.config.shared_directory
+    yield CheckResult(
+        "Docker", _format_version(facts.get("docker", "")), tuple(_check_docker(facts))
+    )
     if facts.get("docker", "missing") != "missing":
         compose = facts.get("compose", "")
-        yield Point("Compose", compose.lstrip("v"), tuple(_compose(compose)))
-    yield Point("programs", "all there", tuple(_programs(facts)))
-    yield Point("work directory", workdir, tuple(_workdir(facts, workdir)))
-    yield Point("disk", _free(facts), tuple(_disk(facts, plan)))
-    yield Point("shared directory", shared, tuple(_shared(facts, plan)))
-    yield Point("clock", _skew(facts, now), tuple(_clock(facts, now)))
+        yield CheckResult("Compose", compose.lstrip("v"), tuple(_check_compose(compose)))
+    yield CheckResult("programs", "all installed", tuple(_check_programs(facts)))
+    yield CheckResult("work directory", workdir, tuple(_check_workdir(facts, workdir)))
+    yield CheckResult("disk", _format_free_disk(facts), tuple(_check_disk(facts, plan)))
+    yield CheckResult("shared directory", shared, tuple(_check_share(facts, plan)))
+    yield CheckResult(
+        "clock", _format_clock_skew(facts, now), tuple(_check_clock(plan, facts, now))
+    )
     if "memory" in facts:
-        yield Point("memory", facts["memory"], tuple(_memory(facts)))
+        yield CheckResult("memory", facts["memory"], tuple(_check_memory(facts)))
     if "listening" in facts:
-        yield Point("ports", "free", tuple(_ports(plan, facts)))
+        yield CheckResult("ports", "free", tuple(_check_ports(plan, facts)))
 
 
-def _docker(facts: Mapping[str, str]) -> Iterator[Finding]:
+def _check_docker(facts: Mapping[str, str]) -> Iterator[Problem]:
     state = facts.get("docker", "missing")
     if state == "missing":
-        yield Finding("Docker is not installed", "Install Docker Engine with the Compose plugin.")
+        yield Problem("Docker is not installed", "Install Docker Engine with the Compose plugin.")
     if state == "down":
-        yield Finding(
-            "the Docker daemon does not run", "Start it with `systemctl start docker` on the host."
+        yield Problem(
+            "the Docker daemon is not running",
+            "Start it with `systemctl start docker` on the host.",
         )
     if state == "forbidden":
         user = facts.get("user", "the user")
-        yield Finding(
-            f"{user} may not use Docker",
+        yield Problem(
+            f"{user} has no permission to use Docker",
             f"Add {user} to the group docker with `usermod -aG docker {user}`.",
         )
 
 
-def _compose(version: str) -> Iterator[Finding]:
+def _check_compose(version: str) -> Iterator[Problem]:
     wanted = ".".join(map(str, MINIMUM_COMPOSE))
     numbers = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
     if not numbers:
-        yield Finding(
+        yield Problem(
             "Docker Compose is not installed",
             f"Install the Compose plugin, version {wanted} or newer, on the host.",
         )
     elif tuple(map(int, numbers.groups())) < MINIMUM_COMPOSE:
-        yield Finding(
+        yield Problem(
             f"Docker Compose {version} is older than {wanted}",
             f"Install the Compose plugin, version {wanted} or newer, on the host.",
         )
 
 
-def _programs(facts: Mapping[str, str]) -> Iterator[Finding]:
+def _check_programs(facts: Mapping[str, str]) -> Iterator[Problem]:
     lacks = facts.get("lacks", "").split()
     if lacks:
-        yield Finding(
-            f"it has no {', no '.join(lacks)}",
+        yield Problem(
+            f"programs are missing: {', '.join(lacks)}",
             "Install them on the host; they are in Debian's util-linux, diffutils, mawk, tar and "
             "coreutils.",
         )
 
 
-def _workdir(facts: Mapping[str, str], workdir: str) -> Iterator[Finding]:
+def _check_workdir(facts: Mapping[str, str], workdir: str) -> Iterator[Problem]:
     state = facts.get("workdir")
     if state == "not-a-directory":
-        yield Finding(
-            f"the work directory {workdir} cannot be made, because a file is in its way",
+        yield Problem(
+            f"the work directory {workdir} cannot be created, because a file is in its place",
             "Remove that file, or choose another workdir in the inventory.",
         )
     if state == "not-writable":
         user = facts.get("user", "the user")
-        yield Finding(
-            f"{user} may not write to the work directory {workdir}",
+        yield Problem(
+            f"{user} has no permission to write to the work directory {workdir}",
             f"Run `install -d -o {user} {workdir}` as root on the host.",
         )
 
 
-def _disk(facts: Mapping[str, str], plan: Plan) -> Iterator[Finding]:
-    places = {"docker_free_kb": "Docker's directory", "workdir_free_kb": "the work directory"}
-    for fact, place in places.items():
+def _check_disk(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
+    hosts = {"docker_free_kb": "Docker's directory", "workdir_free_kb": "the work directory"}
+    for fact, host in hosts.items():
         text = facts.get(fact, "")
-        if text.isdigit() and int(text) // _KIB_PER_MIB < plan.minimum_free_mb:
-            yield Finding(
-                f"the disk of {place} is full: {int(text) // _KIB_PER_MIB} MiB are free and "
-                f"{plan.minimum_free_mb} needed",
+        if text.isdigit() and int(text) // _KIB_PER_MIB < plan.product.minimum_free_mb:
+            yield Problem(
+                f"the disk of {host} is full: {int(text) // _KIB_PER_MIB} MiB are free and "
+                f"{plan.product.minimum_free_mb} needed",
                 "Free space on the host, for example with `docker image prune --all`.",
             )
 
 
-def _shared(facts: Mapping[str, str], plan: Plan) -> Iterator[Finding]:
-    directory, state = plan.site.shared_directory, facts.get("shared")
+def _check_share(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
+    directory, state = plan.config.shared_directory, facts.get("shared")
     mount = f"Mount the core's NFS export there: `mount {directory}`."
-    make = f"Run `install -d -o {CONTAINER_UID} -g {CONTAINER_UID} {directory}` as root there."
+    make = f"Run `install -d -o {plan.config.container_uid} -g {plan.config.container_uid} {directory}` as root there."
     if state == "missing":
-        remedy = mount if plan.site.shared_is_mounted else make
-        yield Finding(f"the shared directory {directory} is missing", remedy)
+        remedy = mount if plan.config.is_share_mounted else make
+        yield Problem(f"the shared directory {directory} is missing", remedy)
     if state == "not-mounted":
-        yield Finding(
-            f"the shared directory {directory} is not mounted, it is a part of the host's own disk",
+        yield Problem(
+            f"the shared directory {directory} is not mounted: it is on the host's own disk",
             mount,
         )
     if state == "stale":
-        yield Finding(
-            f"the shared directory {directory} does not answer",
-            "Check that the core host's NFS server runs, then mount the directory anew.",
+        yield Problem(
+            f"the shared directory {directory} does not respond",
+            "Check that the core host's NFS server runs, then mount the directory again.",
         )
     if state == "not-writable":
-        yield Finding(
-            f"the containers' user ({CONTAINER_UID}) may not write to the shared directory "
+        yield Problem(
+            f"the containers' user ({plan.config.container_uid}) cannot write to the shared directory "
             f"{directory}",
-            f"Run `chown {CONTAINER_UID}:{CONTAINER_UID} {directory}` as root on the core host, "
+            f"Run `chown {plan.config.container_uid}:{plan.config.container_uid} {directory}` as root on the core host, "
             "and check that it is not mounted read-only.",
         )
 
 
-def _memory(facts: Mapping[str, str]) -> Iterator[Finding]:
-    """What keeps secrets from staying in memory, where they are delivered that way."""
+def _check_memory(facts: Mapping[str, str]) -> Iterator[Problem]:
+    """Check that secrets stay in memory, if they are delivered as files there."""
     kind, swap = facts.get("memory", "unknown"), facts.get("swap", "none")
     if kind not in ("tmpfs", "ramfs"):
-        yield Finding(
-            f"{delivery.ROOT} is on a disk ({kind}), so that secrets would be, too",
-            f"Mount memory there: `mount -t tmpfs -o mode=755 ktrdr {delivery.ROOT}`.",
+        yield Problem(
+            f"{delivery.ROOT} is on a disk ({kind}), so that secrets would be as well",
+            f"Mount a tmpfs there: `mount -t tmpfs -o mode=755 ktrdr {delivery.ROOT}`.",
         )
     elif kind == "tmpfs" and swap != "none":
-        yield Finding(
+        yield Problem(
             f"memory is swapped out to {swap}, which is not known to be encrypted, and secrets "
             "with it",
             f"Turn it off (`swapoff -a`), encrypt it, or `mount -t ramfs ramfs {delivery.ROOT}`, "
@@ -182,39 +180,39 @@ def _memory(facts: Mapping[str, str]) -> Iterator[Finding]:
         )
 
 
-def _clock(facts: Mapping[str, str], now: datetime) -> Iterator[Finding]:
+def _check_clock(plan: Plan, facts: Mapping[str, str], now: datetime) -> Iterator[Problem]:
     text = facts.get("clock", "")
     if not text.isdigit():
         return
     skew = int(text) - now.timestamp()
-    if abs(skew) > CLOCK_LEEWAY.total_seconds():
+    if abs(skew) > plan.config.max_clock_skew_s:
         direction = "ahead of" if skew > 0 else "behind"
-        yield Finding(
+        yield Problem(
             f"its clock is {abs(skew):.0f} s {direction} this machine's, so that tokens would "
-            "not be valid",
-            "Let both follow a time server (`timedatectl set-ntp true`).",
+            "be rejected",
+            "Synchronise both with a time server (`timedatectl set-ntp true`).",
         )
 
 
-def _ports(plan: Plan, facts: Mapping[str, str]) -> Iterator[Finding]:
-    for taken in ports.taken(plan, facts):
-        yield Finding(
-            f"the port {taken.port} is taken by {taken.by}",
-            "Find who has it with `ss -ltnp` on the host, or change the port in the inventory.",
+def _check_ports(plan: Plan, facts: Mapping[str, str]) -> Iterator[Problem]:
+    for conflict in ports.find_conflicts(plan, facts):
+        yield Problem(
+            f"the port {conflict.port} is in use by {conflict.owner}",
+            "Find its owner with `ss -ltnp` on the host, or change the port in the inventory.",
         )
 
 
-def _version(text: str) -> str:
-    """The version without what a distribution appends to it; empty where it is none."""
+def _format_version(text: str) -> str:
+    """Return the version without a distribution's suffix; empty if it is none."""
     return text.partition("+")[0] if text[:1].isdigit() else ""
 
 
-def _free(facts: Mapping[str, str]) -> str:
+def _format_free_disk(facts: Mapping[str, str]) -> str:
     sizes = [facts.get(fact, "") for fact in ("docker_free_kb", "workdir_free_kb")]
     least = min((int(size) for size in sizes if size.isdigit()), default=0)
     return f"{least / _KIB_PER_GIB:.0f} GiB free"
 
 
-def _skew(facts: Mapping[str, str], now: datetime) -> str:
+def _format_clock_skew(facts: Mapping[str, str], now: datetime) -> str:
     text = facts.get("clock", "")
     return f"{abs(int(text) - now.timestamp()):.0f} s off" if text.isdigit() else ""

@@ -1,4 +1,4 @@
-"""What a deploy has come to. Its JSON form is a contract with scripts: a test freezes it."""
+"""Result of a deploy. Scripts depend on its JSON form: a test freezes it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, Final
 from ktrdr.deployment.deploy.comparison import ServiceChange
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.hosts.containers import Container
-from ktrdr.deployment.hosts.history import Entry, Outcome
+from ktrdr.deployment.hosts.history import DeployOutcome, HistoryEntry
 from ktrdr.deployment.scripts.script import render_for_display
-from ktrdr.errors import KtrdrError, NotBegun
+from ktrdr.errors import Interrupted, KtrdrError, NotBegun
 
 # Raised when a key disappears or changes its meaning; new keys may come at any time.
 SCHEMA: Final = 2
@@ -19,11 +19,11 @@ SCHEMA: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """A service after the deploy.
+    """State of a service after the deploy.
 
     Attributes:
-        change: What has become of it.
-        container: Its container, or None where it was removed.
+        change: Change that the deploy made.
+        container: Its container; None if it was removed.
     """
 
     change: ServiceChange
@@ -32,46 +32,46 @@ class ServiceState:
 
 @dataclass(frozen=True, slots=True)
 class HostResult:
-    """What has become of one host.
+    """Result of the deploy to one host.
 
     Attributes:
-        plan: What was to be done.
-        outcome: What has come of it; None where it was not begun.
-        services: The services and what has become of them; empty after a failure.
-        files: The configuration files that changed: ``+ FILE`` or ``- FILE``.
-        warnings: What the operator should know.
-        duration_s: Seconds from its first step to its last.
-        error: Why it failed, or was not begun.
-        restored: What was put into place again after a failure, with what came of that.
+        plan: Its plan.
+        outcome: How it ended; None if it did not start.
+        services: States of the services; empty after a failure.
+        files: Configuration files that changed: ``+ FILE`` or ``- FILE``.
+        warnings: Messages for the operator.
+        duration_s: Duration from its first step to its last (s).
+        error: Why it failed, or did not start.
+        restored: Automatic rollback after a failure, with its outcome.
     """
 
     plan: Plan
-    outcome: Outcome | None
+    outcome: DeployOutcome | None
     services: tuple[ServiceState, ...] = ()
     files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     duration_s: float = 0.0
     error: KtrdrError | None = None
-    restored: Entry | None = None
+    restored: HistoryEntry | None = None
 
     @property
     def is_good(self) -> bool:
-        """Whether the host runs what it was to run."""
+        """Return whether the host runs the release."""
         return self.error is None
 
     @property
     def changed(self) -> bool:
-        """Whether anything on the host is different from before."""
-        return self.outcome is Outcome.DEPLOYED
+        """Return whether anything on the host changed."""
+        return self.outcome is DeployOutcome.DEPLOYED
 
     def to_json(self) -> dict[str, Any]:
-        """The host's part of the document that ``--json`` ends with."""
+        """Return the host's part of the final JSON document."""
         return {
-            **_head(self.plan),
+            **_describe_plan(self.plan),
             "ok": self.is_good,
             "outcome": self.outcome.value if self.outcome else "not begun",
             "changed": self.changed,
-            "services": [_service(state) for state in self.services],
+            "services": [_describe_service(state) for state in self.services],
             "changed_files": list(self.files),
             "warnings": list(self.warnings),
             "duration_s": round(self.duration_s, 3),
@@ -82,14 +82,14 @@ class HostResult:
 
 @dataclass(frozen=True, slots=True)
 class DeployResult:
-    """What has become of all hosts.
+    """Result of the deploy to all hosts.
 
     Attributes:
-        id: The release's id.
-        hosts: Each host, in the order in which they were named.
-        duration_s: Seconds from the first look at the vault to the end.
-        connections: How many SSH connections were opened.
-        scripts: How many scripts were sent over them.
+        id: The deploy's id.
+        hosts: Result of each host, in the order in which they were named.
+        duration_s: Duration from reading the secrets to the end (s).
+        connections: Number of SSH connections.
+        scripts: Number of scripts sent over them.
     """
 
     id: str
@@ -100,22 +100,22 @@ class DeployResult:
 
     @property
     def is_good(self) -> bool:
-        """Whether every host runs what it was to run."""
+        """Return whether every host runs the release."""
         return all(host.is_good for host in self.hosts)
 
     @property
     def changed(self) -> bool:
-        """Whether anything on any host is different from before."""
+        """Return whether anything on any host changed."""
         return any(host.changed for host in self.hosts)
 
     @property
     def failed(self) -> tuple[HostResult, ...]:
-        """The hosts that do not run what they were to run, those that were left alone last."""
+        """Return the hosts with an error; those that did not start come last."""
         failed = [host for host in self.hosts if host.error is not None]
         return tuple(sorted(failed, key=lambda host: isinstance(host.error, NotBegun)))
 
     def to_json(self) -> dict[str, Any]:
-        """The document that ``--json`` ends with."""
+        """Return the final JSON document."""
         return {
             "event": "result",
             "schema": SCHEMA,
@@ -128,13 +128,18 @@ class DeployResult:
         }
 
 
+def outcome_of(error: KtrdrError) -> DeployOutcome:
+    """Return the outcome of a deploy that ended with an error."""
+    return DeployOutcome.INTERRUPTED if isinstance(error, Interrupted) else DeployOutcome.FAILED
+
+
 def failure_to_json(error: KtrdrError) -> dict[str, Any]:
-    """The document that ``--json`` ends with where nothing was begun."""
+    """Return the final JSON document of a deploy that did not start."""
     return {"event": "result", "schema": SCHEMA, "ok": False, "error": error_to_json(error)}
 
 
 def error_to_json(error: KtrdrError) -> dict[str, Any]:
-    """An error as all of our documents write it."""
+    """Return the JSON form of an error."""
     return {
         "kind": error.kind,
         "message": error.message,
@@ -144,17 +149,17 @@ def error_to_json(error: KtrdrError) -> dict[str, Any]:
 
 
 def plans_to_json(plans: Sequence[Plan]) -> dict[str, Any]:
-    """The document that ``--dry-run --json`` prints."""
+    """Return the JSON document of a dry run."""
     return {
         "event": "plan",
         "schema": SCHEMA,
         "ok": True,
         "dry_run": True,
-        "hosts": [{**_head(plan), "steps": _steps(plan)} for plan in plans],
+        "hosts": [{**_describe_plan(plan), "steps": _describe_steps(plan)} for plan in plans],
     }
 
 
-def _steps(plan: Plan) -> list[dict[str, Any]]:
+def _describe_steps(plan: Plan) -> list[dict[str, Any]]:
     return [
         {
             "kind": step.kind.value,
@@ -168,10 +173,10 @@ def _steps(plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def _head(plan: Plan) -> dict[str, Any]:
+def _describe_plan(plan: Plan) -> dict[str, Any]:
     return {
-        "target": plan.site.name,
-        "host": plan.site.host,
+        "target": plan.host.name,
+        "host": plan.host.address,
         "kind": plan.entry.kind.value,
         "service": plan.service,
         "tag": plan.release.tag,
@@ -180,7 +185,7 @@ def _head(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _service(state: ServiceState) -> dict[str, Any]:
+def _describe_service(state: ServiceState) -> dict[str, Any]:
     container = state.container
     return {
         "name": state.change.service,

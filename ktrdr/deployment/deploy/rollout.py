@@ -1,357 +1,329 @@
-"""One deploy, from the vault to healthy stacks on all hosts that were named."""
+"""A deploy to several hosts: reads the secrets, prepares all hosts, then changes them in order."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any, Final, Protocol
 
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy import events
-from ktrdr.deployment.deploy import plan as plans_
-from ktrdr.deployment.deploy.drain import Drains, drained
-from ktrdr.deployment.deploy.events import Observer
-from ktrdr.deployment.deploy.gate import WorkerDirectory
-from ktrdr.deployment.deploy.hooks import Hooks, concluded, facts_of, failed
-from ktrdr.deployment.deploy.host_deployment import Runner
-from ktrdr.deployment.deploy.options import Manner
-from ktrdr.deployment.deploy.plan import Plan, Stamp
+from ktrdr.deployment.deploy.events import Event
+from ktrdr.deployment.deploy.hooks import HookFacts, Hooks
+from ktrdr.deployment.deploy.host_deployment import HostDeployment
+from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.deploy.result import DeployResult, HostResult
-from ktrdr.deployment.homelab import credentials, schema
-from ktrdr.deployment.homelab.hosts import places
-from ktrdr.deployment.homelab.inventory import Inventory
-from ktrdr.deployment.hosts.history import Entry, Kind
+from ktrdr.deployment.hosts.history import DeployKind, HistoryEntry
+from ktrdr.deployment.hosts.host import DeployId
+from ktrdr.deployment.product import Backend
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.secrets.source import SecretSource
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.errors import Interrupted, KtrdrError, NotBegun
 from ktrdr.secret import Scrubber, Secret
 
-_READING: Final = "read the secrets"
-# A system may give a signal to any thread, while the main one, which acts on it, sleeps on.
-_HEAR_EVERY_S: Final = 0.2
+# The system may deliver a signal to any thread, while the main thread, which handles it, sleeps.
+_SIGNAL_INTERVAL_S: Final = 0.2
+
+
+class HostConnections(Protocol):
+    """Connections to the hosts."""
+
+    @property
+    def transport(self) -> CountingTransport:
+        """Return what runs scripts on the hosts; its creator closes it."""
+
+    @property
+    def scrubber(self) -> Scrubber:
+        """Return what removes secrets from all output; it learns them during the deploy."""
 
 
 class CountingTransport(Transport, Protocol):
-    """A transport that knows how much it was used."""
+    """Transport that counts its connections and scripts."""
 
     @property
-    def connections(self) -> int:
-        """How many connections were opened."""
-        ...
+    def connections(self) -> int: ...
 
     @property
-    def scripts(self) -> int:
-        """How many scripts were sent."""
-        ...
+    def scripts(self) -> int: ...
+
+
+class DeployUi(Protocol):
+    """The operator, as far as a deploy talks to them."""
+
+    def observe(self, host_name: str, event: Event) -> None:
+        """Show an event of a host; without a name, of this machine."""
+
+    def confirm(self, destructive_effects: Sequence[str]) -> None:
+        """Ask whether to go on.
+
+        Raises:
+            KtrdrError: The operator declines, or cannot be asked.
+        """
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a deploy needs of the world outside; the CLI passes the real things in.
+class DeployDependencies:
+    """Everything outside this package that a deploy uses.
 
     Attributes:
-        source: The vault.
-        scrubber: Cleans all that comes back from hosts and hooks; it learns the secrets.
-        transport: The way to the hosts; whoever made it closes it.
-        directory: Makes the question for the backend's workers, given JWT_SECRET to sign it with.
-        drains: Makes the way to drain nodes, given the same.
-        observe: Makes what is told all that happens, by a host's name; empty for this machine.
-        agree: Is given what could be lost; raises where that is not wanted.
-        hooks: Makes the operator's own programs callable, given the vault's fields.
+        vault: Source of the secrets.
+        hosts: Connections to the hosts.
+        backend: The product's own server.
+        ui: The operator.
+        hooks: The operator's own programs.
         clock: The time.
     """
 
-    source: SecretSource
-    scrubber: Scrubber
-    transport: CountingTransport
-    directory: Callable[[Secret], WorkerDirectory]
-    drains: Callable[[Secret], Drains]
-    observe: Callable[[str], Observer]
-    agree: Callable[[Sequence[str]], None]
-    hooks: Callable[[Mapping[str, Secret]], Hooks]
-    clock: Clock
+    vault: SecretSource
+    hosts: HostConnections
+    backend: Backend
+    ui: DeployUi
+    hooks: Hooks
+    clock: Clock = field(default_factory=Clock)
 
 
-def deploy(
-    plans: Sequence[Plan], inventory: Inventory, world: Surroundings, manner: Manner
-) -> DeployResult:
-    """Reads the secrets, all of them before any host is touched, and carries out the plans.
+def deploy(plans: Sequence[Plan], deps: DeployDependencies) -> DeployResult:
+    """Deploy to all hosts of the plans.
 
-    All hosts are locked, checked and compared before any is changed. Then comes the core, and the
-    worker nodes after it.
+    1. Read and check all secrets, before any host changes.
+    2. Run the hook ``pre-deploy``, which can refuse the deploy.
+    3. Prepare all hosts: lock, check, fetch, compare. If one fails, cancel all.
+    4. Check the database's schema, and ask the operator about destructive effects.
+    5. Apply, verify and record: the core first, then the worker nodes.
+    6. Run the hooks that report the outcome.
 
     Raises:
-        SecretsError: The vault does not give them, or one of them cannot be used.
-        Interrupted: Nothing has begun yet.
+        SecretsError: A secret cannot be read or used.
+        Interrupted: The operator interrupted the deploy before it began.
+        KtrdrError: The operator or a hook refused it.
     """
-    began = world.clock.monotonic()
-    with _untouched():
-        fields = _read_secrets(plans, world)
-        now = world.clock.now()
-        values = [credentials.values(fields, inventory, plan, now=now) for plan in plans]
-        world.scrubber.learn(*credentials.hidden(fields, values, plans))
-        signing = fields["jwt_secret"]
-        rollout = Rollout(
-            world=world,
-            manner=manner,
-            inventory=inventory,
-            drains=world.drains(signing),
-            nodes=tuple(plan.site.node for plan in plans if plan.site.node),
-        )
-        directory = world.directory(signing)
-        runners = [
-            rollout.runner(plan, found, directory)
-            for plan, found in zip(plans, values, strict=True)
-        ]
-
-    def roll_out() -> DeployResult:
-        hosts = rollout.run(runners)
-        return DeployResult(
-            id=plans[0].entry.id,
-            hosts=hosts,
-            duration_s=world.clock.monotonic() - began,
-            connections=world.transport.connections,
-            scripts=world.transport.scripts,
-        )
-
-    return _between_hooks(roll_out, world.hooks(fields), plans, world)
-
-
-def _between_hooks(
-    roll_out: Callable[[], DeployResult], hooks: Hooks, plans: Sequence[Plan], world: Surroundings
-) -> DeployResult:
-    """Asks the operator's own program whether to go on, and tells others what has come of it."""
-    began, facts = world.clock.monotonic(), facts_of(plans)
-    with _untouched():
-        hooks.ask(facts)
+    began = deps.clock.monotonic()
+    with _interrupted_before_start():
+        fields = _read_secrets(plans, deps)
+        product, now = plans[0].product, deps.clock.now()
+        values = [product.secret_values(fields, plan, now=now) for plan in plans]
+        deps.hosts.scrubber.learn(*product.secrets_to_scrub(fields, values, plans))
+        deps.backend.authenticate(fields)
+        hooks = replace(deps.hooks, secrets=fields)
+        facts = HookFacts.of(plans)
+        hooks.run_pre_deploy(facts)
     try:
-        result = roll_out()
+        rollout = Rollout(plans, values, deps)
+        result = DeployResult(
+            id=plans[0].entry.id,
+            hosts=rollout.run(),
+            duration_s=deps.clock.monotonic() - began,
+            connections=deps.hosts.transport.connections,
+            scripts=deps.hosts.transport.scripts,
+        )
     except KtrdrError as error:
-        facts = failed(facts, error, world.clock.monotonic() - began)
+        facts = facts.with_error(error, deps.clock.monotonic() - began)
         raise
     else:
-        facts = concluded(facts, result)
+        facts = facts.with_result(result)
         return result
     finally:
-        for complaint in hooks.conclude(facts) if facts.outcome else ():
-            world.observe("")(events.Warned(complaint))
+        for warning in hooks.run_final(facts) if facts.outcome else ():
+            deps.ui.observe("", events.Warned(warning))
 
 
 @contextmanager
-def _untouched() -> Iterator[None]:
-    """Calls Ctrl-C what it is where nothing has begun yet, at whatever moment it comes."""
+def _interrupted_before_start() -> Iterator[None]:
+    """Translate Ctrl-C before any host was changed."""
     try:
         yield
     except KeyboardInterrupt as exc:
         raise Interrupted(
-            "the deploy was interrupted before it touched any host", hint="Run it again."
+            "the deploy was interrupted before it changed any host", hint="Run it again."
         ) from exc
 
 
-def _read_secrets(plans: Sequence[Plan], world: Surroundings) -> Mapping[str, Secret]:
-    observe, began = world.observe(""), world.clock.monotonic()
-    observe(events.StepStarted(_READING))
-    fields = credentials.fetch(world.source, plans)
-    took = world.clock.monotonic() - began
-    observe(events.StepFinished(_READING, took, f"{len(fields)} fields"))
+def _read_secrets(plans: Sequence[Plan], deps: DeployDependencies) -> Mapping[str, Secret]:
+    title, began = "read the secrets", deps.clock.monotonic()
+    deps.ui.observe("", events.StepStarted(title))
+    fields = plans[0].product.read_secrets(deps.vault, plans)
+    took_s = deps.clock.monotonic() - began
+    deps.ui.observe("", events.StepFinished(title, took_s, f"{len(fields)} fields"))
     return fields
 
 
-@dataclass(slots=True)
 class Rollout:
-    """Several hosts at once.
+    """Deploy to several hosts at the same time."""
 
-    Attributes:
-        world: Everything outside, the way to them included.
-        manner: How they are gone about.
-        inventory: What is where.
-        drains: The way to drain nodes.
-        nodes: The worker nodes among them.
-        stopping: Set when the operator wants everything to stop.
-    """
+    def __init__(
+        self,
+        plans: Sequence[Plan],
+        values: Sequence[Mapping[str, Secret]],
+        deps: DeployDependencies,
+    ) -> None:
+        """Create the deploys to the hosts without starting them.
 
-    world: Surroundings
-    manner: Manner
-    inventory: Inventory
-    drains: Drains
-    nodes: tuple[str, ...] = ()
-    stopping: threading.Event = field(default_factory=threading.Event)
+        Args:
+            plans: A plan for each host.
+            values: Secrets that the scripts of each plan export.
+            deps: Everything outside.
+        """
+        self._deps = deps
+        self._options = plans[0].options
+        self._product = plans[0].product
+        self._stopping = threading.Event()
+        nodes = tuple(plan.host.node for plan in plans if plan.host.node)
+        self._deployments = [
+            HostDeployment(
+                plan=plan,
+                values=exported,
+                transport=deps.hosts.transport,
+                backend=deps.backend,
+                observe=_observe(deps.ui, plan.host.name),
+                plan_rollback=self._plan_rollback if self._options.rollback else None,
+                stopping=self._stopping,
+                later_nodes=nodes,
+                clock=deps.clock,
+            )
+            for plan, exported in zip(plans, values, strict=True)
+        ]
 
-    def runner(
-        self, plan: Plan, values: Mapping[str, Secret], directory: WorkerDirectory
-    ) -> Runner:
-        """What carries out one of the plans."""
-        return Runner(
-            plan=plan,
-            values=values,
-            transport=self.world.transport,
-            observe=self.world.observe(plan.site.name),
-            directory=directory,
-            replan=self._replan if self.manner.restore else None,
-            lock_wait_s=self.manner.lock_wait_s,
-            stopping=self.stopping,
-            following=self.nodes,
-            clock=self.world.clock,
-        )
-
-    def run(self, runners: Sequence[Runner]) -> tuple[HostResult, ...]:
-        """Prepares all hosts, asks once, and changes them; the results come in the same order."""
-        most = max(1, min(self.manner.parallel, len(runners)))
-        with ThreadPoolExecutor(most) as pool, self._ended_by_ctrl_c(pool, runners):
-            refused = self._prepare(pool, runners)
-            if refused:
-                return self._not_begun(pool, runners, refused)
-            with self._given_back(pool, runners):
-                self._check_schema(runners)
-                self.world.agree(_losses(runners))
-            return self._carry_out(pool, runners)
-
-    def _check_schema(self, runners: Sequence[Runner]) -> None:
-        core, *_ = places(self.inventory)
-        prepared = [(runner.plan, runner.found) for runner in runners if runner.found]
-        schema.check_deploy(core, prepared, self.world.transport)
+    def run(self) -> tuple[HostResult, ...]:
+        """Prepare all hosts, ask once, and change them; return a result for each plan."""
+        parallel = max(1, min(self._options.parallel, len(self._deployments)))
+        with ThreadPoolExecutor(parallel) as pool, self._interruptible(pool):
+            errors = self._prepare_all(pool)
+            if errors:
+                prepared = [d for d in self._deployments if d.plan.host.name not in errors]
+                self._cancel(pool, prepared)
+                return tuple(
+                    HostResult(d.plan, None, error=errors[d.plan.host.name])
+                    if d.plan.host.name in errors
+                    else _not_started(d.plan, errors)
+                    for d in self._deployments
+                )
+            try:
+                comparisons = [(d.plan, d.comparison) for d in self._deployments if d.comparison]
+                self._product.check_schema(comparisons, self._deps.hosts.transport)
+                self._deps.ui.confirm(_list_effects(comparisons))
+            except (KtrdrError, KeyboardInterrupt):
+                self._cancel(pool, self._deployments)
+                raise
+            return self._apply_all(pool)
 
     @contextmanager
-    def _ended_by_ctrl_c(
-        self, pool: ThreadPoolExecutor, runners: Sequence[Runner]
-    ) -> Iterator[None]:
-        """Ends all in good order, too, where Ctrl-C came in a moment when nobody waited."""
+    def _interruptible(self, pool: ThreadPoolExecutor) -> Iterator[None]:
+        """Also end all deploys in good order if Ctrl-C arrives while nothing is waited for."""
         try:
             yield
         except KeyboardInterrupt as exc:
             self._stop()
             pool.shutdown()
-            for runner in runners:
-                runner.abandon()
+            for deployment in self._deployments:
+                deployment.cancel()
             raise Interrupted("the deploy was interrupted", hint="Run it again.") from exc
 
-    def _prepare(
-        self, pool: ThreadPoolExecutor, runners: Sequence[Runner]
-    ) -> dict[str, KtrdrError]:
-        """The errors of those hosts that are not ready, by name."""
-        tried = [pool.submit(runner.prepare) for runner in runners]
-        self._wait(tried)
-        found = {}
-        for runner, future in zip(runners, tried, strict=True):
+    def _prepare_all(self, pool: ThreadPoolExecutor) -> dict[str, KtrdrError]:
+        """Prepare all hosts; return the errors of those that are not ready, by name."""
+        prepared = [pool.submit(deployment.prepare) for deployment in self._deployments]
+        self._wait(prepared)
+        errors = {}
+        for deployment, future in zip(self._deployments, prepared, strict=True):
             error = future.exception()
             if isinstance(error, KtrdrError):
-                found[runner.plan.site.name] = error
+                errors[deployment.plan.host.name] = error
             elif error is not None:
                 raise error
-        return found
+        return errors
 
-    def _not_begun(
-        self,
-        pool: ThreadPoolExecutor,
-        runners: Sequence[Runner],
-        refused: Mapping[str, KtrdrError],
-    ) -> tuple[HostResult, ...]:
-        self._abandon(pool, [one for one in runners if one.plan.site.name not in refused])
-        return tuple(
-            HostResult(runner.plan, None, error=refused[runner.plan.site.name])
-            if runner.plan.site.name in refused
-            else _left_alone(runner.plan, refused)
-            for runner in runners
-        )
-
-    @contextmanager
-    def _given_back(self, pool: ThreadPoolExecutor, runners: Sequence[Runner]) -> Iterator[None]:
-        """Unlocks the hosts where the operator does not want to go on."""
-        try:
-            yield
-        except (KtrdrError, KeyboardInterrupt):
-            self._abandon(pool, runners)
-            raise
-
-    def _carry_out(
-        self, pool: ThreadPoolExecutor, runners: Sequence[Runner]
-    ) -> tuple[HostResult, ...]:
+    def _apply_all(self, pool: ThreadPoolExecutor) -> tuple[HostResult, ...]:
         results: dict[str, HostResult] = {}
-        for wave in self._waves(runners):
+        for wave in self._waves():
             failed = [name for name, result in results.items() if not result.is_good]
             if failed:
-                self._abandon(pool, wave)
-                left = [_left_alone(runner.plan, failed) for runner in wave]
+                self._cancel(pool, wave)
+                ended = [_not_started(deployment.plan, failed) for deployment in wave]
             else:
-                done = [pool.submit(self._carry_out_one, runner) for runner in wave]
-                self._wait(done)
-                left = [future.result() for future in done]
-            results |= {result.plan.site.name: result for result in left}
-        return tuple(results[runner.plan.site.name] for runner in runners)
+                applied = [pool.submit(self._apply_one, deployment) for deployment in wave]
+                self._wait(applied)
+                ended = [future.result() for future in applied]
+            results |= {result.plan.host.name: result for result in ended}
+        return tuple(results[deployment.plan.host.name] for deployment in self._deployments)
 
-    def _waves(self, runners: Sequence[Runner]) -> Iterator[Sequence[Runner]]:
-        """What goes at once: the core by itself, since the workers need it; then they.
-
-        Where nothing is to be changed anywhere, there is nothing to wait for.
-        """
-        if not any(runner.has_work for runner in runners):
-            yield runners
+    def _waves(self) -> Iterator[Sequence[HostDeployment]]:
+        """Yield the hosts that are deployed at the same time: those of the lowest rank first."""
+        if not any(deployment.has_changes for deployment in self._deployments):
+            yield self._deployments
             return
-        core = [runner for runner in runners if runner.plan.site.target == "core"]
-        nodes = [runner for runner in runners if runner.plan.site.target != "core"]
-        if core:
-            yield core
-        if self.manner.serial:
-            yield from ([runner] for runner in nodes)
-        elif nodes:
-            yield nodes
+        by_rank = sorted(self._deployments, key=lambda d: d.plan.config.rank)
+        for rank, group in groupby(by_rank, key=lambda d: d.plan.config.rank):
+            if self._options.serial and rank:
+                yield from ([deployment] for deployment in group)
+            else:
+                yield list(group)
 
-    def _carry_out_one(self, runner: Runner) -> HostResult:
-        patience = self.manner.drain_s
-        if patience is None or runner.plan.site.target == "core" or not runner.has_work:
-            return runner.carry_out()
+    def _apply_one(self, deployment: HostDeployment) -> HostResult:
+        if not (self._options.drain and deployment.plan.host.node and deployment.has_changes):
+            return deployment.apply()
         try:
-            with drained(self.drains, runner, patience):
-                return runner.carry_out()
+            timeout_s = self._options.drain_timeout
+            with self._product.drained(deployment, self._deps.backend, timeout_s):
+                return deployment.apply()
         except KtrdrError as error:
-            runner.abandon()
-            return HostResult(runner.plan, None, error=error)
+            deployment.cancel()
+            return HostResult(deployment.plan, None, error=error)
 
-    def _abandon(self, pool: ThreadPoolExecutor, runners: Sequence[Runner]) -> None:
-        self._wait([pool.submit(runner.abandon) for runner in runners])
+    def _cancel(self, pool: ThreadPoolExecutor, deployments: Sequence[HostDeployment]) -> None:
+        self._wait([pool.submit(deployment.cancel) for deployment in deployments])
 
-    def _wait(self, begun: Iterable[Future[Any]]) -> None:
-        """Waits for all; Ctrl-C ends what runs on hosts in good order, and a second one now."""
-        pending = set(begun)
+    def _wait(self, started: Iterable[Future[Any]]) -> None:
+        """Wait for all. Ctrl-C ends the running scripts in good order, a second one at once."""
+        pending = set(started)
         while pending:
             try:
-                _, pending = futures.wait(pending, _HEAR_EVERY_S)
+                _, pending = futures.wait(pending, _SIGNAL_INTERVAL_S)
             except KeyboardInterrupt:
-                if self.stopping.is_set():
-                    self.world.transport.close()
+                if self._stopping.is_set():
+                    self._deps.hosts.transport.close()
                 self._stop()
 
     def _stop(self) -> None:
-        self.stopping.set()
-        self.world.transport.interrupt()
+        self._stopping.set()
+        self._deps.hosts.transport.interrupt()
 
-    def _replan(self, plan: Plan, entry: Entry, release: Release) -> Plan:
-        stamp = Stamp(
-            f"{plan.entry.id}-back", plan.entry.who, self.world.clock.now(), owner=plan.owner
+    def _plan_rollback(self, plan: Plan, entry: HistoryEntry, release: Release) -> Plan:
+        deploy_id = DeployId(f"{plan.entry.id}-back", plan.entry.deploy.who, self._deps.clock.now())
+        return make_plan(
+            plan.product,
+            plan.host,
+            release,
+            deploy_id,
+            plan.options,
+            service=plan.service,
+            kind=DeployKind.AUTOMATIC_ROLLBACK,
+            redeploy_of=entry,
+            rolled_back_from=plan.entry.id,
+            lock_owner=plan.lock_owner,
         )
-        request = replace(
-            plan.request, kind=Kind.RESTORE, again=entry, of=plan.entry.id, scale=None
-        )
-        return plans_.make(self.inventory, request, release, stamp)
 
 
-def _losses(runners: Sequence[Runner]) -> list[str]:
-    alone = len(runners) == 1
+def _observe(ui: DeployUi, host_name: str) -> events.Observer:
+    return lambda event: ui.observe(host_name, event)
+
+
+def _list_effects(comparisons: Sequence[tuple[Plan, Any]]) -> list[str]:
+    is_single = len(comparisons) == 1
     return [
-        loss if alone else f"{runner.plan.site.name}: {loss}"
-        for runner in runners
-        for loss in runner.losses
+        effect if is_single else f"{plan.host.name}: {effect}"
+        for plan, comparison in comparisons
+        for effect in comparison.destructive_effects
     ]
 
 
-def _left_alone(plan: Plan, others: Iterable[str]) -> HostResult:
+def _not_started(plan: Plan, others: Iterable[str]) -> HostResult:
     error = NotBegun(
-        f"{plan.site.name} was left as it was, because of {', '.join(others)}",
-        hint="Mend what is the matter there, or name the hosts that are to be deployed without it.",
+        f"{plan.host.name} was not changed, because of {', '.join(others)}",
+        hint="Fix that host, or deploy the others by name.",
     )
     return HostResult(plan, None, error=error)

@@ -1,4 +1,4 @@
-"""Sends a plan's scripts to its host, tells of them, and remembers what would take them back."""
+"""Runs a plan's scripts on its host, reports them, and remembers how to undo them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy import events
 from ktrdr.deployment.deploy.events import Observer
-from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.steps import UNDO_TIMEOUT_S, Step
+from ktrdr.deployment.hosts.host import Host
+from ktrdr.deployment.hosts.lock import HostLock, lock_lost_error
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import RemoteResult, Stream, Transport
 from ktrdr.errors import Interrupted, KtrdrError
@@ -19,19 +20,21 @@ from ktrdr.secret import Secret
 
 
 @dataclass(slots=True)
-class Sender:
-    """The way to the host of one plan.
+class ScriptRunner:
+    """Runs scripts on one host.
 
     Attributes:
-        plan: What is done there.
-        values: The secrets that its scripts need, by name.
-        transport: How to reach the host.
-        observe: Is told of every step, and of every line that comes back.
-        stopping: Set when the operator wants everything to stop: nothing more is sent then.
+        host: The host.
+        lock: Its lock, which the deploy holds.
+        values: Secrets that the scripts export, by name.
+        transport: Connection to the host.
+        observe: Receives each step, and each line of output.
+        stopping: Set when the operator interrupts the deploy; no further script is sent then.
         clock: The time.
     """
 
-    plan: Plan
+    host: Host
+    lock: HostLock
     values: Mapping[str, Secret]
     transport: Transport
     observe: Observer
@@ -39,64 +42,74 @@ class Sender:
     clock: Clock
     _undo: list[Script] = field(default_factory=list)
 
-    def send(self, step: Step) -> RemoteResult:
-        """Runs a step's script; see `run`."""
-        return self.run(step.script, step.timeout_s)
-
     def run(
-        self, script: Script, timeout_s: float, *, observed: bool = True, even_now: bool = False
+        self,
+        script: Script,
+        timeout_s: float,
+        *,
+        observed: bool = True,
+        ignore_stop: bool = False,
     ) -> RemoteResult:
-        """Runs a script on the host.
+        """Run a script on the host.
 
         Args:
-            script: What to run.
-            timeout_s: After so long it is ended (s).
-            observed: Whether its lines are told of.
-            even_now: Whether it is sent when everything is to stop, too.
+            script: The script.
+            timeout_s: Time after which it is ended (s).
+            observed: Whether its output is reported.
+            ignore_stop: Whether it is also sent after an interruption.
 
         Raises:
-            Interrupted: Everything is to stop.
-            HostUnreachable: The host cannot be reached, or the time is up.
+            Interrupted: The operator interrupts the deploy.
+            HostUnreachable: The host cannot be reached, or the script took too long.
         """
-        interrupted = Interrupted(f"the deploy of {self.plan.site.name} was interrupted")
-        if self.stopping.is_set() and not even_now:
-            raise interrupted
+        if self.stopping.is_set() and not ignore_stop:
+            raise self._interrupted()
 
         def on_line(stream: Stream, line: str) -> None:
             self.observe(events.Output(stream, line))
 
-        rendered = render(script, self.values)
         try:
             return self.transport.run(
-                self.plan.site.host,
-                rendered,
+                self.host.address,
+                render(script, self.values),
                 timeout_s=timeout_s,
                 on_line=on_line if observed else None,
             )
         except Interrupted as exc:
-            raise interrupted from exc
+            raise self._interrupted() from exc
 
-    def may_need_undoing(self, step: Step) -> None:
-        """Remembers what takes the step back, should the deploy end before it has settled."""
+    def query(self, script: Script, timeout_s: float, *, observed: bool = True) -> RemoteResult:
+        """Run a script that only reads, unless another deploy may be changing the host.
+
+        Raises:
+            Locked: The lock was released.
+            KtrdrError: See `run`.
+        """
+        if self.lock.was_released:
+            raise lock_lost_error(self.host)
+        return self.run(script, timeout_s, observed=observed)
+
+    def push_undo(self, step: Step) -> None:
+        """Remember how to undo a step, in case the deploy ends before `commit`."""
         if step.undo and step.undo not in self._undo:
             self._undo.append(step.undo)
 
-    def settle(self) -> None:
-        """Forgets what would have taken steps back: they have served their end."""
+    def commit(self) -> None:
+        """Forget how to undo the steps so far: they have taken effect."""
         self._undo.clear()
 
-    def take_back(self) -> None:
-        """Takes back what has not settled, the last of it first."""
+    def undo_all(self) -> None:
+        """Undo the steps since the last `commit`, latest first."""
         while self._undo:
             try:
-                self.run(self._undo.pop(), UNDO_TIMEOUT_S, observed=False, even_now=True)
+                self.run(self._undo.pop(), UNDO_TIMEOUT_S, observed=False, ignore_stop=True)
             except (KtrdrError, KeyboardInterrupt):
-                # The cause is already on its way to the operator; the next deploy tidies up.
+                # The cause is already on its way to the operator. The next deploy tidies up.
                 self._undo.clear()
 
     @contextmanager
-    def timed(self, step: Step) -> Iterator[list[str]]:
-        """Tells of a step's beginning and end; what is put into the list is told with the end."""
+    def report(self, step: Step) -> Iterator[list[str]]:
+        """Report a step's start and end; what the block appends to the list is its detail."""
         began = self.clock.monotonic()
         self.observe(events.StepStarted(step.title, step.host))
         details: list[str] = []
@@ -105,5 +118,8 @@ class Sender:
         except BaseException:
             self.observe(events.StepFailed(step.title, self.clock.monotonic() - began))
             raise
-        took = self.clock.monotonic() - began
-        self.observe(events.StepFinished(step.title, took, "; ".join(details)))
+        took_s = self.clock.monotonic() - began
+        self.observe(events.StepFinished(step.title, took_s, "; ".join(details)))
+
+    def _interrupted(self) -> Interrupted:
+        return Interrupted(f"the deploy of {self.host.name} was interrupted")

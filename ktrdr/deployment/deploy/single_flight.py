@@ -1,4 +1,4 @@
-"""One answer for all who ask the same at the same time."""
+"""Sharing of one call among threads that need its result at the same time."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Shared(Generic[T]):
-    """A question that several threads have; whoever comes while it is asked shares the next answer.
+class SingleFlight(Generic[T]):
+    """Function whose concurrent callers share one call.
 
-    So no answer is older than the call that gets it, and fifty hosts that ask for the backend's
-    workers do not make it list them fifty times.
+    A caller that arrives during a call shares the next one, so no result is older than the call
+    that returns it. Fifty hosts that need the backend's workers do not make it list them fifty
+    times.
     """
 
-    def __init__(self, ask: Callable[[], T]) -> None:
-        """Asks nothing yet.
+    def __init__(self, function: Callable[[], T]) -> None:
+        """Wrap a function.
 
         Args:
-            ask: Asks; what it raises is raised in all who share it.
+            function: The function; its errors are raised in all callers that share the call.
         """
-        self._ask = ask
-        self._asking = threading.Lock()
-        # Guards the answer that is still to be asked for, if anybody waits for one.
-        self._joining = threading.Lock()
+        self._function = function
+        self._call_lock = threading.Lock()
+        # Guards the result of the next call, if a caller waits for one.
+        self._next_lock = threading.Lock()
         self._next: Future[T] | None = None
 
     def __call__(self) -> T:
-        """The answer."""
-        with self._joining:
+        """Return the function's result."""
+        with self._next_lock:
             is_first = self._next is None
-            answer = self._next = self._next or Future()
+            result = self._next = self._next or Future()
         if is_first:
-            with self._asking:
-                with self._joining:
+            with self._call_lock:
+                with self._next_lock:
                     self._next = None
                 try:
-                    answer.set_result(self._ask())
-                except BaseException as error:  # noqa: BLE001  # `result` raises it, here as well
-                    answer.set_exception(error)
-        return answer.result()
+                    result.set_result(self._function())
+                except BaseException as error:  # noqa: BLE001  # `result()` raises it, here as well
+                    result.set_exception(error)
+        return result.result()

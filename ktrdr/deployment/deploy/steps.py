@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from ktrdr.deployment.homelab.host_config import REGISTRY_LOGIN, Site
-from ktrdr.deployment.homelab.secret_steps import Handover
-from ktrdr.deployment.hosts.history import Entry
-from ktrdr.deployment.releases.release import MONITORING, Release
+from ktrdr.deployment.hosts.health import ExpectedService
+from ktrdr.deployment.hosts.history import HistoryEntry
+from ktrdr.deployment.hosts.host import HostConfig
+from ktrdr.deployment.product import Product, SecretSteps
+from ktrdr.deployment.releases.registry import REGISTRY_LOGIN
+from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts import delivery, docker, history, host, lock, recovery
 from ktrdr.deployment.scripts import release as files
 from ktrdr.deployment.scripts.compose import Compose
@@ -76,50 +78,34 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A service that is to run.
-
-    Attributes:
-        name: Its name.
-        image: Its image with its tag.
-        says_version: Whether it is one of our own programs, which say what version they are.
-        worker_url: What it registers at the backend, if it is a worker.
-    """
-
-    name: str
-    image: str
-    says_version: bool
-    worker_url: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class StepBuilder:
     """Builds the steps of one deploy.
 
     Attributes:
-        site: Where to.
+        config: Where to.
         release: What.
-        project: Its Compose project, with the files in their place.
+        project: Its Compose project, with the files in their host.
         service: The only service that is asked for, or None for all.
         entry: What is recorded of it.
-        note: What the lock says of its owner.
+        lock_note: What the lock says of its owner.
         recovery_note: What it says of what goes on when this was cut off.
-        wanted: What is to run.
+        expected: What is to run.
         pinned: The digests of images whose tags may have moved since, by name and tag.
-        needed: What the only service depends on.
+        dependencies: What the only service depends on.
         surplus: What is to be stopped.
     """
 
-    site: Site
+    product: Product
+    config: HostConfig
     release: Release
     project: Compose
     service: str | None
-    entry: Entry
-    note: str
+    entry: HistoryEntry
+    lock_note: str
     recovery_note: str
-    wanted: tuple[Wanted, ...]
+    expected: tuple[ExpectedService, ...]
     pinned: tuple[tuple[str, str], ...] = ()
-    needed: tuple[Wanted, ...] = ()
+    dependencies: tuple[ExpectedService, ...] = ()
     surplus: tuple[str, ...] = ()
 
     def all(self, *, validate: bool) -> tuple[Step, ...]:
@@ -136,7 +122,7 @@ class StepBuilder:
 
     def record(self, *lines: str, good: bool = True) -> Step:
         """Writes events down, and keeps the configuration if it is good."""
-        workdir = self.site.workdir
+        workdir = self.config.host.workdir
         body = [history.append(workdir, *lines)]
         if good:
             files_here = self.release.files
@@ -145,33 +131,33 @@ class StepBuilder:
         return self._step(StepKind.RECORD, "record", script, RECORD_TIMEOUT_S)
 
     def _lock(self) -> Step:
-        script = Script(lock.hold(self.site.workdir, self.note, wait_s=0))
+        script = Script(lock.hold(self.config.host.workdir, self.lock_note, wait_s=0))
         return self._step(StepKind.LOCK, "lock", script, _CHECK_TIMEOUT_S)
 
     def _check(self) -> Step:
-        site = self.site
+        config = self.config
         body = host.facts(
-            site.workdir, site.shared_directory, shared_is_mounted=site.shared_is_mounted
+            config.host.workdir, config.shared_directory, shared_is_mounted=config.is_share_mounted
         )
-        if site.in_memory:
+        if config.secrets_in_memory:
             body += f"\n{delivery.memory()}"
         return self._step(StepKind.CHECK, "check the host", Script(body), _CHECK_TIMEOUT_S)
 
     def _fetch(self) -> Step:
-        workdir = self.site.workdir
+        workdir = self.config.host.workdir
         body = [
             section("stage"),
             files.stage(workdir, self.release.files),
             section("pull"),
-            *(docker.pin(self.site.project, *pin) for pin in self.pinned),
+            *(docker.pin(self.config.host.project, *pin) for pin in self.pinned),
             *self._pulls(),
-            *self.handover.looks(),
+            *self.secret_steps.fetch_steps(),
             section("hashes"),
             self._staged().hashes(),
             section("images"),
-            docker.images_noted(sorted({service.image for service in self.wanted})),
+            docker.images_noted(sorted({service.image for service in self.expected})),
             section("files"),
-            files.report_and_keep(workdir, self.release.files, self._swept()),
+            files.report_and_keep(workdir, self.release.files, self.config.managed_directory),
             section("history"),
             history.read(workdir, last=_REMEMBERED),
             # The others' health checks, which Docker makes anyway, have printed what they say.
@@ -180,8 +166,8 @@ class StepBuilder:
         ]
         script = Script(
             "\n".join(body),
-            self.site.settings,
-            (*self.site.secrets, REGISTRY_LOGIN),
+            self.config.settings,
+            (*self.config.secrets, REGISTRY_LOGIN),
             files.archive(self.release.files),
         )
         undo = Script(files.discard(workdir))
@@ -189,46 +175,50 @@ class StepBuilder:
         return self._step(StepKind.FETCH, title, script, _FETCH_TIMEOUT_S, undo=undo)
 
     def _apply(self) -> Step:
-        needs = [service.name for service in self.needed]
+        needs = [service.name for service in self.dependencies]
         up = self.project.up(self.service, dependencies=needs)
-        project, workdir = self.site.project, self.site.workdir
-        secrets = (*self.site.secrets, *self.site.derived)
+        project, workdir = self.config.host.project, self.config.host.workdir
+        secrets = (*self.config.secrets, *self.config.apply_secrets)
         body = [
-            lock.require(workdir, self.note),
-            history.append(workdir, self.entry.begun()),
+            lock.require(workdir, self.lock_note),
+            history.append(workdir, self.entry.begun_event()),
             recovery.when_ended(workdir, project, self.recovery_note, secrets=secrets),
-            files.place(workdir, self.release.files, self._swept()),
+            files.place(workdir, self.release.files, self.config.managed_directory),
             recovery.finish_recreation(project),
-            recovery.remove_unstartable(project, [*(s.name for s in self.wanted), *needs]),
-            *self.handover.before_up(),
+            recovery.remove_unstartable(project, [*(s.name for s in self.expected), *needs]),
+            *self.secret_steps.before_up(),
             up,
-            *self.handover.after_up(),
+            *self.secret_steps.after_up(),
         ]
         if self.surplus:
             body.append(self.project.remove(self.surplus))
-        script = Script("\n".join(body), self.site.settings, secrets)
+        script = Script("\n".join(body), self.config.settings, secrets)
         undo = Script(f"{recovery.defined(workdir, project)}\nrecover {UNDO_TIMEOUT_S - 5:.0f}")
         return self._step(StepKind.APPLY, "apply", script, _APPLY_TIMEOUT_S, undo=undo)
 
     def _verify(self) -> Step:
-        body = [*self._look(), section("answers"), docker.answers(self.site.project, self._ours())]
+        body = [
+            *self._look(),
+            section("answers"),
+            docker.answers(self.config.host.project, self._ours()),
+        ]
         script = Script("\n".join(body))
         return self._step(StepKind.VERIFY, "wait until healthy", script, _VERIFY_TIMEOUT_S)
 
     def _look(self) -> list[str]:
         """What the health gate judges by, beside what the services say."""
-        project = self.site.project
+        project = self.config.host.project
         return [section("clock"), host.clock(), section("containers"), docker.containers(project)]
 
     def _answers_of_surplus(self) -> list[str]:
         """What is lost with those that are to be stopped, if any of them is there."""
         if not self.surplus:
             return []
-        asking = docker.answers(self.site.project, self.surplus)
+        asking = docker.answers(self.config.host.project, self.surplus)
         return [section("answers"), docker.where_there(self.surplus, asking)]
 
     def _ours(self) -> list[str]:
-        return [service.name for service in self.wanted if service.says_version]
+        return [service.name for service in self.expected if service.reports_version]
 
     def _pulls(self) -> list[str]:
         """A tag that never moves is pulled where it is missing; any other, every time.
@@ -236,7 +226,7 @@ class StepBuilder:
         One that is pinned to what it meant before is not pulled: that would be what it means now.
         """
         tag = f":{self.release.tag}"
-        concerned = (*self.wanted, *self.needed)
+        concerned = (*self.expected, *self.dependencies)
         pinned = dict(self.pinned)
         moving = [
             service
@@ -258,19 +248,17 @@ class StepBuilder:
         return pulls
 
     @property
-    def handover(self) -> Handover:
+    def secret_steps(self) -> SecretSteps:
         """The secrets' part of it."""
-        names = tuple(service.name for service in self.wanted)
-        ours = [service.image for service in self.wanted if service.says_version]
-        image = (ours or [service.image for service in self.wanted])[0]
-        return Handover(self.site, self.project, names, self.service is None, image)
+        names = tuple(service.name for service in self.expected)
+        ours = [service.image for service in self.expected if service.reports_version]
+        image = (ours or [service.image for service in self.expected])[0]
+        return self.product.secret_steps(
+            self.config, self.project, names, whole=self.service is None, image=image
+        )
 
     def _staged(self) -> Compose:
         return self.project.at(files.STAGED)
-
-    def _swept(self) -> str:
-        """Where files that are no part of the release are removed."""
-        return MONITORING if self.site.target == "core" else ""
 
     def _step(
         self,
@@ -280,4 +268,4 @@ class StepBuilder:
         timeout_s: float,
         undo: Script | None = None,
     ) -> Step:
-        return Step(kind, self.site.host, title, script, timeout_s, undo)
+        return Step(kind, self.config.host.address, title, script, timeout_s, undo)

@@ -19,7 +19,7 @@ from ktrdr.deployment.deploy.comparison import (
     ServiceChange,
 )
 from ktrdr.deployment.deploy.plan import Plan
-from ktrdr.deployment.homelab.hosts import Place
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.releases import compose_file as stack
 from ktrdr.deployment.releases.checkout import Between
 from ktrdr.deployment.releases.release import compose_file, env_file, memory_file
@@ -99,7 +99,7 @@ class Difference:
     """A release against what is on a host.
 
     Attributes:
-        place: Which host.
+        host: Which host.
         plan: What would be deployed.
         error: Why the host could not be looked at; then all that follows is empty.
         services: What would become of each service, and why.
@@ -114,7 +114,7 @@ class Difference:
         notes: What the operator should know of how this came about.
     """
 
-    place: Place
+    host: Host
     plan: Plan
     error: KtrdrError | None = None
     services: tuple[ServiceChange, ...] = ()
@@ -167,10 +167,10 @@ def settings(
         recorded: What the last deploy passed on of the inventory's values, or None where that is
             not known: then only those of the settings' file are compared.
     """
-    given = plan.release.settings(plan.site.target)
+    given = plan.release.settings(plan.host.stack)
     before = _settings_before(plan, changes)
     if recorded is not None:
-        given |= dict(plan.site.settings)
+        given |= dict(plan.config.settings)
         before |= recorded
     for name in sorted({*before, *given}):
         old, new = before.get(name), given.get(name)
@@ -179,7 +179,7 @@ def settings(
 
 
 def _settings_before(plan: Plan, changes: Iterable[FileChange]) -> dict[str, str]:
-    name = env_file(plan.site.target)
+    name = env_file(plan.host.stack)
     change = next((change for change in changes if change.path == name), None)
     content = plan.release.files.get(name, b"") if change is None else change.old
     return stack.read_settings((content or b"").decode("utf-8", "replace").encode())
@@ -204,13 +204,13 @@ def explained(
     """
     if change.reason != CONFIGURATION_CHANGED:
         return change
-    name = compose_file(plan.site.target)
+    name = compose_file(plan.host.stack)
     new = _definition(plan.release.files.get(name), change.service)
     old = next((_definition(f.old, change.service) for f in files if f.path == name), new)
     used = set(_VARIABLE.findall(str(new)))
     reasons = [f"its definition in {name}"] if old != new else []
-    memory = memory_file(plan.site.target)
-    if plan.site.in_memory and any(file.path == memory for file in files):
+    memory = memory_file(plan.host.stack)
+    if plan.config.in_memory and any(file.path == memory for file in files):
         reasons.append(memory)
     reasons += [variable for variable in sorted(altered) if variable in used]
     reasons += [file.path for file in files if _mounts(new, file.path)]

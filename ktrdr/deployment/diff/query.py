@@ -13,9 +13,9 @@ from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.diff import changes as difference
 from ktrdr.deployment.diff.changes import Difference
 from ktrdr.deployment.homelab.host_config import REGISTRY_LOGIN
-from ktrdr.deployment.homelab.hosts import Place
 from ktrdr.deployment.hosts import history
 from ktrdr.deployment.hosts import parallel as abreast
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.releases import compose_file as stack
 from ktrdr.deployment.releases.checkout import Between, Checkout
 from ktrdr.deployment.releases.release import MONITORING
@@ -54,48 +54,48 @@ class Differ:
     mark: str
     values: Mapping[str, Mapping[str, Secret]] | None = None
 
-    def all(self, plans: Mapping[Place, Plan]) -> list[Difference]:
+    def all(self, plans: Mapping[Host, Plan]) -> list[Difference]:
         """One for each host; one that cannot be looked at does not hide the others."""
         return abreast.on_each(
-            lambda place: self._look(place, plans[place]), list(plans), self.transport
+            lambda host: self._look(host, plans[host]), list(plans), self.transport
         )
 
     def script(self, plan: Plan) -> Script:
         """What is asked of a host."""
-        site, place = plan.site, commands.staging(self.mark)
+        config, host = plan.config, commands.staging(self.mark)
         compose = self._compose(plan)
-        swept = MONITORING if site.target == "core" else ""
-        secrets = (*site.secrets, *CARRIED_OVER)
+        swept = MONITORING if config.host.stack == "core" else ""
+        secrets = (*config.secrets, *CARRIED_OVER)
         handed = [
-            Handed(*pair) for pair in stack.handed(plan.release.compose(site.target), secrets)
+            Handed(*pair) for pair in stack.handed(plan.release.compose(config.host.stack), secrets)
         ]
         handover = plan.builder.handover
-        kept = _kept(site.project, handed, "\n".join([*handover.kept(), compose.hashes()]))
+        kept = _kept(config.host.project, handed, "\n".join([*handover.kept(), compose.hashes()]))
         hashes = [*handover.exports(), section("hashes"), compose.hashes()]
         body = [
-            commands.stage(place),
+            commands.stage(host),
             section("files"),
-            commands.files(place, site.workdir, plan.release.files, swept),
+            commands.files(host, config.host.workdir, plan.release.files, swept),
             section("history"),
-            records.read(site.workdir, last=_EVENTS),
+            records.read(config.host.workdir, last=_EVENTS),
             section("containers"),
-            docker.containers(site.project),
+            docker.containers(config.host.project),
             section("images"),
             docker.images(sorted({service.image for service in plan.wanted})),
             section("delivery"),
-            delivery.presence(site.project),
-            rotation.unfinished(site.workdir),
+            delivery.presence(config.host.project),
+            rotation.unfinished(config.host.workdir),
             *self._registry(plan),
             *(hashes if self.values else [section("hashes"), kept]),
         ]
         if self.values:
             body += [section("unchanged"), kept]
         if plan.surplus:
-            asking = docker.answers(site.project, plan.surplus)
+            asking = docker.answers(config.host.project, plan.surplus)
             body += [section("answers"), docker.where_there(plan.surplus, asking)]
-        names = (*site.secrets, REGISTRY_LOGIN) if self.values else ()
+        names = (*config.secrets, REGISTRY_LOGIN) if self.values else ()
         archive = archives.archive(plan.release.files)
-        return Script("\n".join(body), site.settings, names, archive)
+        return Script("\n".join(body), config.settings, names, archive)
 
     def _compose(self, plan: Plan) -> Compose:
         # With all profiles: the hash of a service does not depend on the others.
@@ -109,16 +109,16 @@ class Differ:
             return []
         return [section("registry"), registry.digests(own)]
 
-    def _look(self, place: Place, plan: Plan) -> Difference:
-        values = (self.values or {}).get(place.host, {})
+    def _look(self, host: Host, plan: Plan) -> Difference:
+        values = (self.values or {}).get(host.address, {})
         try:
             script = render(self.script(plan), values)
-            result = self.transport.run(place.host, script, timeout_s=_TIMEOUT_S)
-            return self._read(place, plan, result)
+            result = self.transport.run(host.address, script, timeout_s=_TIMEOUT_S)
+            return self._read(host, plan, result)
         except KtrdrError as error:
-            return Difference(place, plan, error)
+            return Difference(host, plan, error)
 
-    def _read(self, place: Place, plan: Plan, result: RemoteResult) -> Difference:
+    def _read(self, host: Host, plan: Plan, result: RemoteResult) -> Difference:
         found = sections.split(result.stdout)
         if result.exit_code:
             raise _failed(plan, found, result)
@@ -135,7 +135,7 @@ class Differ:
         ]
         moved = _moved(found)
         return Difference(
-            place=place,
+            host=host,
             plan=plan,
             services=tuple(_with_moved(change, plan, moved) for change in changes),
             images=tuple(difference.images(plan, comparison)),
@@ -168,11 +168,11 @@ class Differ:
             if not plan.release.is_immutable:
                 yield f"whether the tag {plan.release.tag} has moved is not known without --secrets"
         if history.running(comparison.history, plan.service) is None:
-            yield f"{plan.site.name} has no record of the inventory's values at its last deploy"
+            yield f"{plan.host.name} has no record of the inventory's values at its last deploy"
         was = bool(comparison.found.get("delivery"))
-        if was != plan.site.in_memory:
-            way = "files in memory" if plan.site.in_memory else "environment"
-            yield f"the containers of {plan.site.name} would be given their secrets as {way}"
+        if was != plan.config.in_memory:
+            way = "files in memory" if plan.config.in_memory else "environment"
+            yield f"the containers of {plan.host.name} would be given their secrets as {way}"
 
 
 def _kept(project: str, handed: Sequence[Handed], hashes: str) -> str:

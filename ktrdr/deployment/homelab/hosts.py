@@ -1,78 +1,136 @@
-"""The hosts of an inventory, and which of them a command is about."""
+"""Hosts of an inventory: their selection by name, and the configuration of each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Final
 
-from ktrdr.deployment.homelab.host_config import CORE_PROJECT, WORKERS_PROJECT, unknown
 from ktrdr.deployment.homelab.inventory import Inventory
-from ktrdr.deployment.releases.release import Target
+from ktrdr.deployment.hosts.host import Host, HostConfig, unknown_name_error
+from ktrdr.deployment.releases.release import GRAFANA, MONITORING, Release
 from ktrdr.errors import UsageError
+from ktrdr.tokens import CLOCK_LEEWAY
+
+CORE_PROJECT: Final = "ktrdr-core"
+WORKERS_PROJECT: Final = "ktrdr-workers"
+# Variables of the compose files that are secret.
+CORE_SECRETS: Final = ("DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD")
+WORKER_SECRETS: Final = ("DB_USER", "DB_PASSWORD", "WORKER_TOKEN")
+# What PostgreSQL stores of the password; only the script that applies a release receives it.
+VERIFIER: Final = "DB_PASSWORD_VERIFIER"
+# User that the programs of our image run as.
+CONTAINER_UID: Final = 10001
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A host, and what belongs on it.
-
-    Attributes:
-        target: Which of the two stacks.
-        node: The worker node's name; empty for the core.
-        host: Its name for ssh.
-        workdir: Where its configuration is.
-    """
-
-    target: Target
-    node: str
-    host: str
-    workdir: str
-
-    @property
-    def name(self) -> str:
-        """What the operator calls it."""
-        return f"workers {self.node}" if self.node else "core"
-
-    @property
-    def project(self) -> str:
-        """The name of its Compose project."""
-        return WORKERS_PROJECT if self.node else CORE_PROJECT
-
-
-def places(inventory: Inventory) -> tuple[Place, ...]:
-    """All hosts: the core, then the worker nodes in the inventory's order."""
+def all_hosts(inventory: Inventory) -> tuple[Host, ...]:
+    """Return all hosts: the core, then the worker nodes in the inventory's order."""
     core = inventory.core
-    nodes = inventory.workers.items()
-    return (
-        Place("core", "", core.host, core.workdir),
-        *(Place("workers", name, node.host, node.workdir) for name, node in nodes),
+    nodes = (
+        Host(f"workers {name}", node.host, node.workdir, "workers", WORKERS_PROJECT, name)
+        for name, node in inventory.workers.items()
     )
+    return (Host("core", core.host, core.workdir, "core", CORE_PROJECT), *nodes)
 
 
-def chosen(inventory: Inventory, words: Sequence[str]) -> tuple[Place, ...]:
-    """The hosts that ``core``, ``workers NODE``, ``workers all``, ``all`` or nothing name.
+def select_hosts(inventory: Inventory, words: Sequence[str]) -> tuple[Host, ...]:
+    """Return the hosts that ``core``, ``workers NODE``, ``workers all``, ``all`` or nothing name.
 
     Raises:
-        UsageError: The words name none; the message names the valid ones.
+        UsageError: The words name no host; the message lists the valid names.
     """
-    known = places(inventory)
+    core, *workers = all_hosts(inventory)
     match list(words):
         case [] | ["all"]:
-            return known
+            return (core, *workers)
         case ["core"]:
-            return known[:1]
+            return (core,)
         case ["workers"] | ["workers", "all"]:
-            return known[1:]
+            return tuple(workers)
         case ["workers", *names]:
-            return tuple(dict.fromkeys(_node(inventory, known, name) for name in names))
+            return tuple(dict.fromkeys(_find_node(workers, name) for name in names))
         case _:
             raise UsageError(
-                f"{' '.join(words)!r} names no host",
-                hint="Write core, workers NODE, workers all, or all.",
+                f"{' '.join(words)!r} does not name a host",
+                hint="Use core, workers NODE, workers all, or all.",
             )
 
 
-def _node(inventory: Inventory, known: Sequence[Place], name: str) -> Place:
-    for place in known[1:]:
-        if place.node.lower() == name.lower():
-            return place
-    raise unknown("node", name, inventory.workers)
+def _find_node(workers: Sequence[Host], name: str) -> Host:
+    for host in workers:
+        if host.node.lower() == name.lower():
+            return host
+    raise unknown_name_error("node", name, [host.node for host in workers])
+
+
+def configure_core(inventory: Inventory, host: Host, release: Release) -> HostConfig:
+    """Return the configuration of the core host for a release."""
+    core, ports = inventory.core, inventory.core.ports
+    return HostConfig(
+        host=host,
+        settings=(
+            ("IMAGE_TAG", release.tag),
+            ("IMAGE_NAME", inventory.image),
+            ("NFS_IMAGE_NAME", inventory.nfs_image),
+            ("SHARED_HOST_PATH", core.shared_directory),
+            ("CORE_BIND_ADDRESS", core.bind_address),
+            ("CORE_PUBLIC_ADDRESS", core.public_address),
+            ("BACKEND_PORT", str(ports.backend)),
+            ("GRAFANA_PORT", str(ports.grafana)),
+            ("JAEGER_PORT", str(ports.jaeger)),
+            ("OTLP_PORT", str(ports.otlp)),
+            ("PROMETHEUS_PORT", str(ports.prometheus)),
+            ("POSTGRES_PORT", str(ports.postgres)),
+            ("NFS_PORT", str(ports.nfs)),
+            # Compose does not read mounted files. With these it notices that one has changed.
+            ("PROMETHEUS_CONFIG_HASH", release.digest(MONITORING, except_below=GRAFANA)),
+            ("GRAFANA_CONFIG_HASH", release.digest(GRAFANA)),
+        ),
+        secrets=CORE_SECRETS,
+        apply_secrets=(VERIFIER,),
+        shared_directory=core.shared_directory,
+        is_share_mounted=False,
+        container_uid=CONTAINER_UID,
+        secrets_in_memory=inventory.secrets.in_memory,
+        scale_profiles=(),
+        managed_directory=MONITORING,
+        max_clock_skew_s=CLOCK_LEEWAY.total_seconds(),
+        rank=0,
+    )
+
+
+def configure_workers(inventory: Inventory, host: Host, release: Release) -> HostConfig:
+    """Return the configuration of a worker node for a release."""
+    node, core_host, ports = (
+        inventory.workers[host.node],
+        inventory.core.host,
+        inventory.core.ports,
+    )
+    return HostConfig(
+        host=host,
+        settings=(
+            ("IMAGE_TAG", release.tag),
+            ("IMAGE_NAME", inventory.image),
+            ("SHARED_HOST_PATH", node.shared_directory),
+            ("WORKER_HOSTNAME", node.host),
+            ("WORKER_BIND_ADDRESS", node.bind_address),
+            ("KTRDR_API_URL", inventory.api_url),
+            ("DB_HOST", core_host),
+            ("DB_PORT", str(ports.postgres)),
+            ("OTLP_ENDPOINT", f"http://{core_host}:{ports.otlp}"),
+        ),
+        secrets=WORKER_SECRETS,
+        apply_secrets=(),
+        shared_directory=node.shared_directory,
+        is_share_mounted=True,
+        container_uid=CONTAINER_UID,
+        secrets_in_memory=inventory.secrets.in_memory,
+        scale_profiles=scale_profiles(node.scale),
+        managed_directory="",
+        max_clock_skew_s=CLOCK_LEEWAY.total_seconds(),
+        rank=1,
+    )
+
+
+def scale_profiles(scale: int) -> tuple[str, ...]:
+    """Return the Compose profiles that start so many workers of each type."""
+    return tuple(f"scale-{number}" for number in range(2, scale + 1))

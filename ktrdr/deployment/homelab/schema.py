@@ -1,8 +1,8 @@
-"""Whether an older release can still live with the database as it is now.
+"""Schema check: whether an older release can still work with the database.
 
-A release only adds to the schema when it starts, so the one before goes on beside it. What nobody
-needs any more is taken away later, by contracting migrations and on purpose: from then on a release
-that does not know of that would miss it.
+A release only adds to the schema when it starts, so the release before it keeps working. Contract
+migrations remove later, on purpose, what no current release needs. A release that does not know of
+them would miss it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Final
 
 from ktrdr.deployment.deploy.comparison import Comparison
 from ktrdr.deployment.deploy.plan import Plan
-from ktrdr.deployment.homelab.hosts import Place
-from ktrdr.deployment.hosts.history import Entry, Kind
+from ktrdr.deployment.hosts.history import DeployKind, HistoryEntry
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.scripts import schema
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import Transport
@@ -22,91 +22,101 @@ from ktrdr.errors import Conflict, HostNotReady
 _TIMEOUT_S: Final = 30.0
 
 
-def check(core: Place, target: Entry, remembered: Iterable[Entry], transport: Transport) -> None:
-    """Refuses a release that the database has left behind with a contracting migration.
+def require_compatible(
+    core: Host, release: HistoryEntry, history: Iterable[HistoryEntry], transport: Transport
+) -> None:
+    """Refuse a release that cannot work with the database since a contract migration.
 
     Args:
-        core: The host of the database.
-        target: The release that is to run.
-        remembered: All that hosts remember: what later releases knew of.
-        transport: The way to the core host.
+        core: Host of the database.
+        release: Earlier deploy of the release.
+        history: All deploys that hosts remember, which tell what later releases knew.
+        transport: Connection to the core host.
 
     Raises:
-        Conflict: The database has lost what that release needs.
-        HostNotReady: The database cannot be asked.
+        Conflict: The database has lost what the release needs.
+        HostNotReady: The database cannot be queried.
         HostUnreachable: The core host cannot be reached.
     """
     script = render(Script(schema.applied()), {})
-    result = transport.run(core.host, script, timeout_s=_TIMEOUT_S)
+    result = transport.run(core.address, script, timeout_s=_TIMEOUT_S)
     if result.exit_code:
         reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         raise HostNotReady(
-            f"the database on {core.host} cannot be asked for its schema: {reason}",
-            hint="Start it first; --skip-validation leaves this check out.",
+            f"the schema of the database on {core.address} cannot be queried: {reason}",
+            hint="Start the database first, or skip this check with --skip-validation.",
         )
-    missing = beyond(result.stdout.split(), target, remembered)
+    missing = unknown_migrations(result.stdout.split(), release, history)
     if missing:
         raise Conflict(
-            f"release {target.id} ({target.tag}) cannot work with this database any more, which "
-            f"has seen the contracting migration {', '.join(missing)}",
-            hint="Take a later release, or restore the backup made before that migration.",
+            f"release {release.id} ({release.tag}) cannot work with this database any more: the "
+            f"contract migration {', '.join(missing)} was applied",
+            hint="Deploy a later release, or restore the backup from before that migration.",
         )
 
 
 def check_deploy(
-    core: Place, prepared: Iterable[tuple[Plan, Comparison]], transport: Transport
+    core: Host, prepared: Iterable[tuple[Plan, Comparison]], transport: Transport
 ) -> None:
-    """Refuses the deploy of such a release, as far as the hosts know it from an earlier time.
+    """Refuse the deploy of a release that cannot work with the database any more.
 
-    One that never ran on them is let through. The database is asked only where one of them has
-    known a contracting migration that the wanted release did not know when it ran.
+    Only a release that ran on the hosts before can be judged; others pass. The database is queried
+    only if the hosts remember a contract migration that the release did not know when it ran.
 
     Args:
-        core: The host of the database.
-        prepared: What goes where, and what was found there.
-        transport: The way to the core host.
+        core: Host of the database.
+        prepared: Plans and their comparisons.
+        transport: Connection to the core host.
 
     Raises:
-        KtrdrError: As `check` does.
+        KtrdrError: See `require_compatible`.
     """
-    concerned = [(plan, found) for plan, found in prepared if _brings_our_own(plan)]
-    remembered = [entry for _, found in concerned for entry in found.history]
-    contracting = _contracting(remembered)
-    earlier = (ran(remembered, plan.release.tag, found.digests) for plan, found in concerned)
-    for target in {entry.tag: entry for entry in earlier if entry}.values():
-        if contracting - set(target.contracts or ()):
-            check(core, target, remembered, transport)
+    concerned = [(plan, comparison) for plan, comparison in prepared if _is_checked(plan)]
+    history = [entry for _, comparison in concerned for entry in comparison.history]
+    migrations = _known_migrations(history)
+    earlier = (
+        last_run(history, plan.release.tag, comparison.digests) for plan, comparison in concerned
+    )
+    for release in {entry.tag: entry for entry in earlier if entry}.values():
+        if migrations - set(release.contract_migrations or ()):
+            require_compatible(core, release, history, transport)
 
 
-def ran(entries: Sequence[Entry], tag: str, images: Mapping[str, str]) -> Entry | None:
-    """The last time that the very image of a tag ran in health and said what it knows, if ever.
+def last_run(
+    history: Sequence[HistoryEntry], tag: str, digests: Mapping[str, str]
+) -> HistoryEntry | None:
+    """Return the last good deploy of the image that a tag names now, if its migrations are known.
 
     Args:
-        entries: What hosts remember.
-        tag: The tag, which may mean another image now than it did then.
-        images: What the images' names mean now, by name.
+        history: Deploys that hosts remember.
+        tag: The tag, which may have named another image then.
+        digests: Current digests of the images, by name and tag.
     """
-    for entry in reversed(entries):
-        if entry.tag != tag or entry.contracts is None or not entry.outcome.is_good:
+    for entry in reversed(history):
+        if entry.tag != tag or entry.contract_migrations is None or not entry.outcome.is_good:
             continue
-        then = {name: one for name, one in entry.images.items() if name.endswith(f":{tag}")}
-        if all(images.get(name, digest) == digest for name, digest in then.items()):
+        recorded = {
+            name: digest for name, digest in entry.images.items() if name.endswith(f":{tag}")
+        }
+        if all(digests.get(name, digest) == digest for name, digest in recorded.items()):
             return entry
     return None
 
 
-def _brings_our_own(plan: Plan) -> bool:
-    """Whether a deploy that is to be checked touches what uses the database; ways back were."""
-    asked = plan.request
-    checked = asked.kind is Kind.DEPLOY and not asked.skip_validation
-    return checked and any(service.says_version for service in plan.wanted)
-
-
-def beyond(applied: Sequence[str], target: Entry, remembered: Iterable[Entry]) -> list[str]:
-    """The contracting migrations that were applied and that a release does not know."""
-    unknown = _contracting(remembered) - set(target.contracts or ())
+def unknown_migrations(
+    applied: Sequence[str], release: HistoryEntry, history: Iterable[HistoryEntry]
+) -> list[str]:
+    """Return the applied contract migrations that a release does not know."""
+    unknown = _known_migrations(history) - set(release.contract_migrations or ())
     return [name for name in applied if name in unknown]
 
 
-def _contracting(remembered: Iterable[Entry]) -> set[str]:
-    return {name for entry in remembered for name in entry.contracts or ()}
+def _is_checked(plan: Plan) -> bool:
+    """Return whether a plan deploys our own programs; rollbacks were checked when planned."""
+    if plan.entry.kind is not DeployKind.DEPLOY or plan.options.skip_validation:
+        return False
+    return any(service.reports_version for service in plan.expected)
+
+
+def _known_migrations(history: Iterable[HistoryEntry]) -> set[str]:
+    return {name for entry in history for name in entry.contract_migrations or ()}

@@ -1,4 +1,4 @@
-"""The containers of a project as a host reports them."""
+"""Containers and images of a project, parsed from what a host reports."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from typing import Any, Final
 
 _SERVICE: Final = "com.docker.compose.service"
 _CONFIG_HASH: Final = "com.docker.compose.config-hash"
-_NEEDS: Final = "com.docker.compose.depends_on"
+_DEPENDS_ON: Final = "com.docker.compose.depends_on"
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _IMAGE: Final = "com.docker.compose.image"
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container.
+    """Container of a service.
 
     Attributes:
-        service: The service it belongs to.
-        id: Its full id; a recreated container has another.
-        image: The image as the compose file named it.
-        image_id: The id of that image when the container was made.
-        config_hash: What Compose made of its configuration, secrets included.
-        status: Docker's word: created, running, restarting, exited, dead, paused.
-        health: Docker's word: starting, healthy, unhealthy; empty without a health check.
-        started_at: When it was started last.
-        exit_code: What it ended with last.
-        restarts: How often Docker has restarted it of its own accord.
-        complaint: What its health check said last.
-        needs: The services that it depends on, as Compose noted them.
-        created_at: When it was made.
-        said: What it said of itself when its health was checked last, if it was well.
-        start_error: Why Docker could not start it last, if it could not.
+        service: Service that it belongs to.
+        id: Full id; a recreated container has another.
+        image: Image as the compose file names it.
+        image_id: Id of that image when the container was created.
+        config_hash: Compose's hash of its configuration, secrets included.
+        status: Docker's status: created, running, restarting, exited, dead, paused.
+        health: Docker's health: starting, healthy, unhealthy; empty without a health check.
+        started_at: Time of the last start.
+        exit_code: Last exit code.
+        restarts: Number of restarts by Docker itself.
+        health_output: Output of the last health check.
+        depends_on: Services that it depends on, as Compose recorded them.
+        created_at: Time of its creation.
+        health_report: Health document from the last health check, if it was healthy.
+        start_error: Error of Docker's last attempt to start it; empty if there was none.
     """
 
     service: str
@@ -48,63 +48,62 @@ class Container:
     started_at: datetime
     exit_code: int
     restarts: int
-    complaint: str = field(default="")
-    needs: tuple[str, ...] = ()
+    health_output: str = field(default="")
+    depends_on: tuple[str, ...] = ()
     created_at: datetime = _NEVER
-    said: Mapping[str, Any] | None = None
+    health_report: Mapping[str, Any] | None = None
     start_error: str = ""
 
     @property
     def short_id(self) -> str:
-        """Its id as `docker ps` shows it."""
+        """Return the id as `docker ps` shows it."""
         return self.id[:12]
 
     @property
     def is_running(self) -> bool:
-        """Whether its program runs."""
         return self.status == "running"
 
     @property
     def is_unstartable(self) -> bool:
-        """Whether it never ran, or could not be started last: such a one is made anew."""
+        """Return whether it never ran or its last start failed; a deploy then recreates it."""
         return self.status == "created" or (self.status == "exited" and bool(self.start_error))
 
     @property
     def state(self) -> str:
-        """Its health while it runs, if it has a health check; else what Docker calls its status."""
+        """Return its health while it runs, if it has a health check; otherwise its status."""
         return self.health if self.is_running and self.health else self.status
 
 
 Snapshot = Mapping[str, Container]
 
 
-def read_containers(lines: Iterable[str]) -> dict[str, Container]:
-    """The containers by service, from the output of `commands.docker.containers`.
+def parse_containers(lines: Iterable[str]) -> dict[str, Container]:
+    """Parse the listed containers; return them by service.
 
-    Of several for one service, as an interrupted deploy leaves them, the one that runs counts.
+    An interrupted deploy can leave several for one service. The running one counts.
     """
     found: dict[str, Container] = {}
-    for entry in _objects(lines):
-        container = _container(entry)
-        known = found.get(container.service)
-        if known is None or (container.is_running and not known.is_running):
+    for entry in _parse_objects(lines):
+        container = _parse_container(entry)
+        other = found.get(container.service)
+        if other is None or (container.is_running and not other.is_running):
             found[container.service] = container
     return found
 
 
-def read_images(lines: Iterable[str]) -> dict[str, str]:
-    """The ids of images by every reference that names them."""
+def parse_image_ids(lines: Iterable[str]) -> dict[str, str]:
+    """Parse the listed images; return their ids by each reference that names them."""
     found = {}
-    for entry in _objects(lines):
+    for entry in _parse_objects(lines):
         for reference in [*(entry.get("tags") or ()), *(entry.get("digests") or ())]:
             found[reference] = entry["id"]
     return found
 
 
-def read_digests(lines: Iterable[str]) -> dict[str, str]:
-    """The digest of each image by its name and tag, where a registry gave it one."""
+def parse_digests(lines: Iterable[str]) -> dict[str, str]:
+    """Parse the listed images; return the registry's digests by name and tag."""
     found = {}
-    for entry in _objects(lines):
+    for entry in _parse_objects(lines):
         digests = dict(each.split("@", 1) for each in entry.get("digests") or () if "@" in each)
         for reference in entry.get("tags") or ():
             if digest := digests.get(reference.rpartition(":")[0]):
@@ -112,41 +111,45 @@ def read_digests(lines: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def contracts(sections: Mapping[str, Iterable[str]]) -> tuple[str, ...] | None:
-    """The contracting migrations that our services of a look know; None where none says so."""
-    answers = read_answers(sections).values()
+def known_contract_migrations(sections: Mapping[str, Iterable[str]]) -> tuple[str, ...] | None:
+    """Return the contract migrations that our services report; None if no service does."""
+    answers = parse_reports(sections).values()
     known = [answer["contracts"] for answer in answers if "contracts" in answer]
     return tuple(map(str, known[0])) if known and isinstance(known[0], list) else None
 
 
 def short_ids(sections: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """The containers of a look, by service."""
-    there = read_containers(sections.get("containers", ()))
+    """Return the short ids of the listed containers, by service."""
+    there = parse_containers(sections.get("containers", ()))
     return {service: container.short_id for service, container in there.items()}
 
 
-def read_answers(sections: Mapping[str, Iterable[str]]) -> dict[str, Mapping[str, Any]]:
-    """What the services of a look say of themselves; those that say nothing readable are missing.
+def parse_reports(sections: Mapping[str, Iterable[str]]) -> dict[str, Mapping[str, Any]]:
+    """Parse the health reports of services; unreadable reports are left out.
 
-    Those that were not asked are taken at what they said when Docker checked their health last.
+    For a service that was not asked, the report of Docker's last health check counts.
     """
-    there = read_containers(sections.get("containers", ()))
-    found = {name: container.said for name, container in there.items() if container.said}
+    there = parse_containers(sections.get("containers", ()))
+    found = {
+        name: container.health_report
+        for name, container in there.items()
+        if container.health_report
+    }
     for line in sections.get("answers", ()):
         service, _, text = line.partition(" ")
-        answer = _object(text)
+        answer = _parse_object(text)
         if answer is not None:
             found[service] = answer
     return found
 
 
-def read_clock(lines: Iterable[str]) -> datetime | None:
-    """The host's time, from the output of `commands.host.clock`."""
+def parse_clock(lines: Iterable[str]) -> datetime | None:
+    """Parse the host's time."""
     seconds = next((line for line in lines if line.isdigit()), None)
     return datetime.fromtimestamp(int(seconds), UTC) if seconds else None
 
 
-def _container(entry: Mapping[str, Any]) -> Container:
+def _parse_container(entry: Mapping[str, Any]) -> Container:
     labels, state = entry.get("labels") or {}, entry["state"]
     health = state.get("Health") or {}
     log = health.get("Log") or []
@@ -159,35 +162,35 @@ def _container(entry: Mapping[str, Any]) -> Container:
         config_hash=labels.get(_CONFIG_HASH, ""),
         status=state["Status"],
         health="" if health.get("Status") == "none" else health.get("Status", ""),
-        started_at=_time(state.get("StartedAt", "")),
+        started_at=_parse_time(state.get("StartedAt", "")),
         exit_code=int(state.get("ExitCode", 0)),
         restarts=int(entry.get("restarts") or 0),
-        complaint=" ".join(last.split()),
-        needs=_needs(labels.get(_NEEDS, "")),
-        created_at=_time(entry.get("created") or ""),
-        said=_object(last) if health.get("Status") == "healthy" else None,
+        health_output=" ".join(last.split()),
+        depends_on=_parse_depends_on(labels.get(_DEPENDS_ON, "")),
+        created_at=_parse_time(entry.get("created") or ""),
+        health_report=_parse_object(last) if health.get("Status") == "healthy" else None,
         start_error=str(state.get("Error") or ""),
     )
 
 
-def _needs(label: str) -> tuple[str, ...]:
-    """The services in a label such as ``db:service_healthy:false,nfs:service_started:true``."""
+def _parse_depends_on(label: str) -> tuple[str, ...]:
+    """Parse a label such as ``db:service_healthy:false,nfs:service_started:true``."""
     return tuple(each.partition(":")[0] for each in label.split(",") if each)
 
 
-def _time(text: str) -> datetime:
-    """A time as Docker writes it, with nanoseconds, which Python does not read."""
+def _parse_time(text: str) -> datetime:
+    """Parse a time as Docker writes it, with nanoseconds, which Python does not read."""
     found = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?", text)
     if not found:
         return _NEVER
     return datetime.fromisoformat(found[1] + (found[2] or ".0").ljust(7, "0")).replace(tzinfo=UTC)
 
 
-def _objects(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
-    return (entry for line in lines if (entry := _object(line)) is not None)
+def _parse_objects(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
+    return (entry for line in lines if (entry := _parse_object(line)) is not None)
 
 
-def _object(text: str) -> Mapping[str, Any] | None:
+def _parse_object(text: str) -> Mapping[str, Any] | None:
     try:
         entry = json.loads(text)
     except ValueError:

@@ -1,140 +1,107 @@
-"""Decides from what a host reports whether a deployed stack is well, may yet be, or never will."""
+"""Health of a stack, decided from what its host reports."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from ktrdr.deployment.deploy.steps import Wanted
 from ktrdr.deployment.hosts.containers import Container, Snapshot
 
-if TYPE_CHECKING:
-    from ktrdr.schemas import Worker
-
-# A service without a health check is taken for well when it has run for so long.
+# A service without a health check counts as healthy after running for so long.
 SETTLED_AFTER_S: Final = 3.0
-# So many restarts since the deploy began are no coincidence.
+# So many restarts since the deploy began are a crash loop.
 _CRASH_LOOP: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """A service that is not well, and why.
+class ExpectedService:
+    """Service that a host is expected to run.
 
     Attributes:
-        service: Its name.
-        reason: What it does instead: "is starting", "could not register: …".
-        final: Whether waiting will not help.
+        name: Its name.
+        image: Its image with tag.
+        reports_version: Whether it is one of our own programs, which report their version.
+        worker_url: URL that it registers at the backend, if it is a worker.
+    """
+
+    name: str
+    image: str
+    reports_version: bool
+    worker_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthProblem:
+    """Reason why a service is not healthy.
+
+    Attributes:
+        service: Name of the service.
+        reason: Predicate that follows the name: "is starting", "could not register: …".
+        is_fatal: Whether waiting cannot help.
     """
 
     service: str
     reason: str
-    final: bool = False
+    is_fatal: bool = False
 
 
-def judge(
-    wanted: Iterable[Wanted],
-    now_there: Snapshot,
-    answers: Mapping[str, Mapping[str, Any]],
+# Judges what a service of our own reports about itself; None stands for no report.
+ReportCheck = Callable[[ExpectedService, Mapping[str, Any] | None, str], HealthProblem | None]
+
+
+def find_problems(
+    expected: Iterable[ExpectedService],
+    containers: Snapshot,
+    reports: Mapping[str, Mapping[str, Any]],
     *,
+    check_report: ReportCheck,
     tag: str,
     restarts_before: Mapping[str, int],
     now: datetime,
-) -> tuple[Trouble, ...]:
-    """All services that are not well; none of them means that the deploy has succeeded.
+) -> tuple[HealthProblem, ...]:
+    """Return a problem for each service that is not healthy.
 
     Args:
-        wanted: The services that are to run.
-        now_there: The containers as they are.
-        answers: What our own programs say of themselves.
-        tag: The image tag they have to say.
-        restarts_before: By container id, the restarts that happened before the deploy.
-        now: The time on the host, roughly.
+        expected: Services that must run.
+        containers: The current containers.
+        reports: Health reports of our own services.
+        check_report: Judges such a report.
+        tag: Image tag that the reports must name.
+        restarts_before: Restarts that happened before the deploy, by container id.
+        now: Approximate time on the host.
     """
-    found = []
-    for service in wanted:
-        container = now_there.get(service.name)
-        trouble = _of_container(service.name, container, restarts_before, now)
-        if trouble is None and service.says_version:
-            trouble = _of_answer(service, answers.get(service.name), tag)
-        if trouble:
-            found.append(trouble)
-    return tuple(found)
+    problems = []
+    for service in expected:
+        container = containers.get(service.name)
+        problem = _check_container(service.name, container, restarts_before, now)
+        if problem is None and service.reports_version:
+            problem = check_report(service, reports.get(service.name), tag)
+        if problem:
+            problems.append(problem)
+    return tuple(problems)
 
 
-def missing_from(
-    directory: Sequence[Worker], wanted: Iterable[Wanted], tag: str
-) -> tuple[Trouble, ...]:
-    """The workers that the backend does not know under this version.
-
-    Args:
-        directory: All workers that the backend knows.
-        wanted: The services that are to run.
-        tag: The image tag of this deploy.
-    """
-    # Loaded when there are workers to compare: it takes as long as to connect to a host.
-    from ktrdr.schemas import WorkerStatus
-
-    known = {
-        worker.endpoint_url.rstrip("/")
-        for worker in directory
-        if worker.version == tag and worker.status is not WorkerStatus.TEMPORARILY_UNAVAILABLE
-    }
-    return tuple(
-        Trouble(service.name, "is not among the backend's workers with this version yet")
-        for service in wanted
-        if service.worker_url and service.worker_url not in known
-    )
-
-
-def _of_container(
+def _check_container(
     name: str, container: Container | None, restarts_before: Mapping[str, int], now: datetime
-) -> Trouble | None:
+) -> HealthProblem | None:
     if container is None:
-        return Trouble(name, "has no container", final=True)
+        return HealthProblem(name, "has no container", is_fatal=True)
     restarts = container.restarts - restarts_before.get(container.id, 0)
     if restarts >= _CRASH_LOOP:
-        # Between two attempts there is a last exit code; while it runs, Docker says 0.
-        last = f" (last with exit code {code})" if (code := container.exit_code) else ""
-        return Trouble(name, f"starts and ends again and again{last}", final=True)
+        # Between two attempts there is a last exit code. While it runs, Docker reports 0.
+        last = f" (last exit code {code})" if (code := container.exit_code) else ""
+        return HealthProblem(name, f"restarts again and again{last}", is_fatal=True)
     if container.status in ("exited", "dead"):
-        return Trouble(name, f"has ended with exit code {container.exit_code}", final=True)
+        return HealthProblem(name, f"exited with code {container.exit_code}", is_fatal=True)
     if not container.is_running:
-        return Trouble(name, f"is {container.status}")
+        return HealthProblem(name, f"is {container.status}")
     if container.health == "unhealthy":
-        said = f": {container.complaint}" if container.complaint else ""
-        return Trouble(name, f"runs but fails its health check{said}", final=True)
+        output = f": {container.health_output}" if container.health_output else ""
+        return HealthProblem(name, f"fails its health check{output}", is_fatal=True)
     if container.health == "starting":
-        return Trouble(name, "is starting")
+        return HealthProblem(name, "is starting")
     if not container.health and (now - container.started_at).total_seconds() < SETTLED_AFTER_S:
-        return Trouble(name, "has just started")
-    return None
-
-
-def _of_answer(service: Wanted, answer: Mapping[str, Any] | None, tag: str) -> Trouble | None:
-    if answer is None:
-        return Trouble(service.name, "does not answer yet")
-    return _of_worker(service.name, answer, tag) if service.worker_url else _of_backend(answer, tag)
-
-
-def _of_backend(answer: Mapping[str, Any], tag: str) -> Trouble | None:
-    version = answer.get("version")
-    running = version.get("image_tag") if isinstance(version, Mapping) else None
-    if running != tag:
-        return Trouble("backend", f"says that it is version {running}, not {tag}", final=True)
-    if answer.get("status") != "ok":
-        return Trouble("backend", f"says that the database is {answer.get('database')}")
-    return None
-
-
-def _of_worker(name: str, answer: Mapping[str, Any], tag: str) -> Trouble | None:
-    if answer.get("version") != tag:
-        return Trouble(
-            name, f"says that it is version {answer.get('version')}, not {tag}", final=True
-        )
-    if answer.get("registered") is not True:
-        why = answer.get("registration_error")
-        return Trouble(name, f"could not register: {why}" if why else "has not registered yet")
+        return HealthProblem(name, "has just started")
     return None

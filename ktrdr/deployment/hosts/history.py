@@ -1,7 +1,7 @@
-"""What was deployed to a host, by whom, and what came of it.
+"""The deploys that a host remembers.
 
-A host keeps events, each a line of JSON: ``begun`` before anything is changed, ``ended`` when it is
-over. One that begun and never ended was cut off: by a power cut, a lost connection, a SIGKILL.
+A host keeps one JSON object per line: ``begun`` before anything changes, ``ended`` at the end. A
+deploy that began and never ended was cut off, by a power cut, a lost connection or a SIGKILL.
 """
 
 from __future__ import annotations
@@ -13,84 +13,85 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from ktrdr.deployment.hosts.host import DeployId
+
 # Raised when a key disappears or changes its meaning; new keys may come at any time.
 SCHEMA: Final = 1
-# For a service: every one of the stack.
+# In place of a service's name: all services of the stack.
 ALL: Final = "all"
 
 
-class Kind(StrEnum):
-    """What was done."""
+class DeployKind(StrEnum):
+    """Kind of a deploy."""
 
     DEPLOY = "deploy"
     ROLLBACK = "rollback"
-    # By the deploy itself, after its health gate failed.
-    RESTORE = "automatic rollback"
+    # Started by a deploy itself after it failed.
+    AUTOMATIC_ROLLBACK = "automatic rollback"
 
 
-class Outcome(StrEnum):
-    """What came of it."""
+class DeployOutcome(StrEnum):
+    """How a deploy ended."""
 
     DEPLOYED = "deployed"
     UNCHANGED = "unchanged"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
-    # There is no event that says how it ended.
+    # No event says how it ended.
     CUT_OFF = "cut off"
 
     @property
     def is_good(self) -> bool:
-        """Whether the release runs, or ran, in health."""
-        return self in (Outcome.DEPLOYED, Outcome.UNCHANGED)
+        """Return whether the release was healthy at the end."""
+        return self in (DeployOutcome.DEPLOYED, DeployOutcome.UNCHANGED)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One deploy or rollback.
+class HistoryEntry:
+    """One deploy or rollback on one host.
 
     Attributes:
-        id: The release's id, unique and sorted by time.
-        kind: What was done.
-        service: The service it was about, or ``all``.
-        tag: The image's tag.
-        commit: The commit of the configuration, or None for that of a working tree.
-        configuration: The hash of the configuration's files, by which it is kept.
-        who: The person and their machine.
-        began: When, by their clock.
-        outcome: What came of it.
-        duration_s: Seconds it took, or None where it was cut off.
-        images: For each image by its name and tag: the digest that ran.
-        containers: For each service of the host: the short id of its container, as a good end has
-            left it; empty where that was not written down.
-        profiles: The profiles that were chosen.
-        settings: What Compose was told that is no secret, by name.
-        reason: Why it failed, in one sentence; else empty.
-        of: The release that a rollback went back from; else empty.
-        contracts: The contracting migrations that the release's image knows; None where it is not
-            known.
+        deploy: Its id, who started it, and when.
+        kind: Kind of the deploy.
+        service: Service that was deployed, or ``all``.
+        tag: Tag of the image.
+        commit: Commit of the configuration; None for that of a working tree.
+        configuration: Hash of the configuration's files, which names the kept archive.
+        outcome: How it ended.
+        duration_s: Duration in seconds; None if it was cut off.
+        images: Digest of each image, by name and tag.
+        containers: Short id of each service's container after a good end; empty if not recorded.
+        profiles: Compose profiles that were selected.
+        settings: Variables for Compose that are not secret.
+        reason: Cause of a failure in one sentence; empty otherwise.
+        rolled_back_from: Id of the release that a rollback replaced; empty otherwise.
+        contract_migrations: Contract migrations that the release's image knows; None if unknown.
     """
 
-    id: str
-    kind: Kind
+    deploy: DeployId
+    kind: DeployKind
     service: str
     tag: str
     commit: str | None
     configuration: str
-    who: str
-    began: datetime
-    outcome: Outcome = Outcome.CUT_OFF
+    outcome: DeployOutcome = DeployOutcome.CUT_OFF
     duration_s: float | None = None
     images: Mapping[str, str] = field(default_factory=dict)
     containers: Mapping[str, str] = field(default_factory=dict)
     profiles: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
-    of: str = ""
-    contracts: tuple[str, ...] | None = None
+    rolled_back_from: str = ""
+    contract_migrations: tuple[str, ...] | None = None
 
-    def begun(self) -> str:
-        """The event before anything is changed."""
-        return _line(
+    @property
+    def id(self) -> str:
+        """Return the deploy's id, which also names the release."""
+        return self.deploy.id
+
+    def begun_event(self) -> str:
+        """Return the line that is recorded before anything changes."""
+        return _to_line(
             {
                 "schema": SCHEMA,
                 "event": "begun",
@@ -100,17 +101,18 @@ class Entry:
                 "tag": self.tag,
                 "commit": self.commit,
                 "configuration": self.configuration,
-                "who": self.who,
-                "at": self.began.astimezone(UTC).isoformat(timespec="milliseconds"),
+                "who": self.deploy.who,
+                "at": self.deploy.at.astimezone(UTC).isoformat(timespec="milliseconds"),
                 "profiles": list(self.profiles),
                 "settings": dict(self.settings),
-                "of": self.of,
+                "of": self.rolled_back_from,
             }
         )
 
-    def ended(self) -> str:
-        """The event at the end."""
-        return _line(
+    def ended_event(self) -> str:
+        """Return the line that is recorded at the end."""
+        migrations = self.contract_migrations
+        return _to_line(
             {
                 "schema": SCHEMA,
                 "event": "ended",
@@ -120,141 +122,139 @@ class Entry:
                 "images": dict(self.images),
                 "containers": dict(self.containers),
                 "reason": self.reason,
-                "contracts": None if self.contracts is None else list(self.contracts),
+                "contracts": None if migrations is None else list(migrations),
             }
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The entry as ``--json`` prints it."""
-        begun, ended = json.loads(self.begun()), json.loads(self.ended())
-        merged = {**begun, **ended, "duration_s": self.duration_s}
+        """Return the JSON form that ``--json`` prints."""
+        merged = {**json.loads(self.begun_event()), **json.loads(self.ended_event())}
+        merged["duration_s"] = self.duration_s
         return {key: value for key, value in merged.items() if key not in ("event", "schema")}
 
+    def is_about(self, service: str) -> bool:
+        """Return whether the deploy included a service; ``all`` includes each."""
+        return ALL in (service, self.service) or self.service == service
 
-def read(lines: Iterable[str]) -> tuple[Entry, ...]:
-    """The entries, oldest first, from the output of `commands.history.read`.
+    def is_same_release(self, other: HistoryEntry) -> bool:
+        """Return whether two deploys brought the same image, configuration and settings."""
+        return (self.tag, self.configuration, self.settings, self.profiles) == (
+            *(other.tag, other.configuration, other.settings, other.profiles),
+        )
 
-    Lines that cannot be read, such as one that a power cut has cut short, are left out.
+
+def parse_history(lines: Iterable[str]) -> tuple[HistoryEntry, ...]:
+    """Parse the lines of a history; return the entries, oldest first.
+
+    Unreadable lines are skipped, such as one that a power cut has cut short.
     """
-    found: dict[str, Entry] = {}
+    entries: dict[str, HistoryEntry] = {}
     for line in lines:
-        event = _object(line)
-        name = event.get("id")
-        if not isinstance(name, str):
+        event = _parse_object(line)
+        deploy_id = event.get("id")
+        if not isinstance(deploy_id, str):
             continue
         try:
             if event.get("event") == "begun":
-                found[name] = _begun(name, event)
-            elif event.get("event") == "ended" and name in found:
-                found[name] = _ended(found[name], event)
+                entries[deploy_id] = _parse_begun(deploy_id, event)
+            elif event.get("event") == "ended" and deploy_id in entries:
+                entries[deploy_id] = _parse_ended(entries[deploy_id], event)
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
-    return tuple(found.values())
+    return tuple(entries.values())
 
 
-def running(entries: Sequence[Entry], service: str) -> Entry | None:
-    """The release that ran in health last, as far as it was about this service.
-
-    Args:
-        entries: The history.
-        service: A service, or ``all``: then the last good release of whatever service.
-    """
-    return next((e for e in reversed(entries) if e.outcome.is_good and _about(e, service)), None)
+def last_good(entries: Sequence[HistoryEntry], service: str) -> HistoryEntry | None:
+    """Return the last good deploy of a service, or of any service for ``all``."""
+    good = (entry for entry in reversed(entries) if entry.outcome.is_good)
+    return next((entry for entry in good if entry.is_about(service)), None)
 
 
-def before(entries: Sequence[Entry]) -> Entry | None:
-    """Where a rollback goes when nobody says: to the last good release that is not in place now.
+def previous_release(entries: Sequence[HistoryEntry]) -> HistoryEntry | None:
+    """Return the default target of a rollback: the last good release that is not deployed now.
 
-    After a failure that is the last good one at all; else the one before, of another tag, other
-    configuration or other settings.
+    After a failed deploy that is the last good release; otherwise the last good one that differs
+    from it in tag, configuration or settings.
     """
     if not entries:
         return None
-    last = entries[-1]
-    earlier = [entry for entry in entries if _about(entry, last.service)]
-    if last.outcome.is_good:
-        earlier = [entry for entry in earlier if not same(entry, last)]
-    return running(earlier, last.service)
+    current = entries[-1]
+    earlier = [entry for entry in entries if entry.is_about(current.service)]
+    if current.outcome.is_good:
+        earlier = [entry for entry in earlier if not entry.is_same_release(current)]
+    return last_good(earlier, current.service)
 
 
-def same(one: Entry, other: Entry) -> bool:
-    """Whether two entries put the same thing into place."""
-    return (one.tag, one.configuration, one.settings, one.profiles) == (
-        *(other.tag, other.configuration, other.settings, other.profiles),
-    )
-
-
-def _about(entry: Entry, service: str) -> bool:
-    return ALL in (service, entry.service) or entry.service == service
-
-
-def named(entries: Sequence[Entry], name: str) -> Entry | None:
-    """The newest good entry with this id, or this tag."""
+def find_release(entries: Sequence[HistoryEntry], name: str) -> HistoryEntry | None:
+    """Return the newest good deploy with this id or tag."""
     for entry in reversed(entries):
         if entry.outcome.is_good and name in (entry.id, entry.tag):
             return entry
     return None
 
 
-def moved(entries: Sequence[Entry], images: Mapping[str, str]) -> dict[str, Entry]:
-    """The images whose tag meant another one in an earlier release, with the last such release.
+def moved_tags(
+    entries: Sequence[HistoryEntry], digests: Mapping[str, str]
+) -> dict[str, HistoryEntry]:
+    """Return the images whose tag named another image in an earlier good deploy.
 
     Args:
         entries: The history.
-        images: The digests of now, by name and tag.
+        digests: The current digest of each image, by name and tag.
+
+    Returns:
+        The last such deploy of each image, by name and tag.
     """
-    found = {}
-    for reference, digest in images.items():
+    moved = {}
+    for reference, digest in digests.items():
         for entry in reversed(entries):
             earlier = entry.images.get(reference)
             if earlier and entry.outcome.is_good:
                 if digest and earlier != digest:
-                    found[reference] = entry
+                    moved[reference] = entry
                 break
-    return found
+    return moved
 
 
-def _begun(name: str, event: Mapping[str, Any]) -> Entry:
+def _parse_begun(deploy_id: str, event: Mapping[str, Any]) -> HistoryEntry:
     commit = event.get("commit")
-    return Entry(
-        id=name,
-        kind=Kind(event["kind"]),
+    return HistoryEntry(
+        deploy=DeployId(deploy_id, str(event["who"]), datetime.fromisoformat(event["at"])),
+        kind=DeployKind(event["kind"]),
         service=str(event["service"]),
         tag=str(event["tag"]),
         commit=str(commit) if commit else None,
         configuration=str(event["configuration"]),
-        who=str(event["who"]),
-        began=datetime.fromisoformat(event["at"]),
         profiles=tuple(map(str, event.get("profiles", ()))),
-        settings=_texts(event.get("settings") or {}),
-        of=str(event.get("of") or ""),
+        settings=_to_text_map(event.get("settings") or {}),
+        rolled_back_from=str(event.get("of") or ""),
     )
 
 
-def _ended(entry: Entry, event: Mapping[str, Any]) -> Entry:
-    contracts = event.get("contracts")
+def _parse_ended(entry: HistoryEntry, event: Mapping[str, Any]) -> HistoryEntry:
+    migrations = event.get("contracts")
     return replace(
         entry,
-        outcome=Outcome(event["outcome"]),
+        outcome=DeployOutcome(event["outcome"]),
         duration_s=float(event["duration_s"]),
-        images=_texts(event["images"]),
-        containers=_texts(event.get("containers") or {}),
+        images=_to_text_map(event["images"]),
+        containers=_to_text_map(event.get("containers") or {}),
         reason=str(event.get("reason") or ""),
-        contracts=None if contracts is None else tuple(map(str, contracts)),
+        contract_migrations=None if migrations is None else tuple(map(str, migrations)),
     )
 
 
-def _texts(found: Mapping[Any, Any]) -> dict[str, str]:
-    return {str(name): str(text) for name, text in found.items()}
+def _to_text_map(values: Mapping[Any, Any]) -> dict[str, str]:
+    return {str(name): str(text) for name, text in values.items()}
 
 
-def _line(event: Mapping[str, Any]) -> str:
+def _to_line(event: Mapping[str, Any]) -> str:
     return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
 
 
-def _object(text: str) -> Mapping[str, Any]:
+def _parse_object(line: str) -> Mapping[str, Any]:
     try:
-        found = json.loads(text)
+        event = json.loads(line)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return event if isinstance(event, dict) else {}

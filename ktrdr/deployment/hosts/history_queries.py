@@ -1,4 +1,4 @@
-"""Asks hosts what they remember of their deploys, and for what ran before."""
+"""Queries of what hosts remember: histories, and the releases that they keep."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ktrdr.deployment.homelab.hosts import Place
-from ktrdr.deployment.hosts import history
-from ktrdr.deployment.hosts.history import Entry
-from ktrdr.deployment.hosts.parallel import on_each
+from ktrdr.deployment.hosts.history import (
+    HistoryEntry,
+    find_release,
+    parse_history,
+    previous_release,
+)
+from ktrdr.deployment.hosts.host import Host
+from ktrdr.deployment.hosts.parallel import map_hosts
 from ktrdr.deployment.releases import release as releases
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts import history as commands
@@ -18,88 +22,92 @@ from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.errors import ConfigurationError, HostNotReady, KtrdrError, NotFound
 
 _TIMEOUT_S: Final = 30.0
+# Releases that the hint for an unknown name lists.
+_LISTED: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
-    """The history of one host.
+class HostHistory:
+    """History of one host.
 
     Attributes:
-        place: The host.
-        entries: What it remembers, oldest first.
-        error: Why it could not be asked.
+        host: The host.
+        entries: Its deploys, oldest first.
+        error: Why it could not be queried.
     """
 
-    place: Place
-    entries: tuple[Entry, ...] = ()
+    host: Host
+    entries: tuple[HistoryEntry, ...] = ()
     error: KtrdrError | None = None
 
 
-def ask(places: Sequence[Place], transport: Transport) -> list[Remembered]:
-    """The histories of all these hosts; one that cannot be asked does not hide the others."""
-    return on_each(lambda place: _ask(place, transport), places, transport)
+def fetch_histories(hosts: Sequence[Host], transport: Transport) -> list[HostHistory]:
+    """Return the history of each host; an error on one host does not hide the others."""
+    return map_hosts(lambda host: _fetch_history(host, transport), hosts, transport)
 
 
-def _ask(place: Place, transport: Transport) -> Remembered:
-    script = render(Script(commands.read(place.workdir)), {})
+def _fetch_history(host: Host, transport: Transport) -> HostHistory:
+    script = render(Script(commands.read(host.workdir)), {})
     try:
-        result = transport.run(place.host, script, timeout_s=_TIMEOUT_S)
+        result = transport.run(host.address, script, timeout_s=_TIMEOUT_S)
     except KtrdrError as error:
-        return Remembered(place, error=error)
+        return HostHistory(host, error=error)
     if result.exit_code:
         reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-        hint = f"See who may read {commands.path(place.workdir)} there."
-        told = f"the history on {place.host} cannot be read: {reason}"
-        return Remembered(place, error=HostNotReady(told, hint=hint))
-    return Remembered(place, history.read(result.stdout.splitlines()))
+        not_readable = HostNotReady(
+            f"the history on {host.address} cannot be read: {reason}",
+            hint=f"Check the permissions of {commands.path(host.workdir)} on the host.",
+        )
+        return HostHistory(host, error=not_readable)
+    return HostHistory(host, parse_history(result.stdout.splitlines()))
 
 
-def way_back(found: Remembered, name: str | None) -> Entry:
-    """The release that a host goes back to.
+def rollback_target(history: HostHistory, name: str | None) -> HistoryEntry:
+    """Return the release that a host rolls back to.
 
     Args:
-        found: What the host remembers.
-        name: A release's id or tag; by default the one before.
+        history: The host's history.
+        name: Id or tag of the release; None for the previous release.
 
     Raises:
-        NotFound: There is no such release.
-        ConfigurationError: There is none at all.
+        NotFound: The host has no such release.
+        ConfigurationError: The host has no release to roll back to.
+        KtrdrError: The history could not be queried.
     """
-    if found.error:
-        raise found.error
-    where = f"{found.place.name} on {found.place.host}"
+    if history.error:
+        raise history.error
+    where = f"{history.host.name} on {history.host.address}"
     if name is None:
-        entry = history.before(found.entries)
+        entry = previous_release(history.entries)
         if entry is None:
             raise ConfigurationError(
-                f"{where} remembers no release to go back to",
-                hint=f"See `ktrdr deploy history {found.place.name}`; deploy a version with --tag.",
+                f"{where} remembers no release to roll back to",
+                hint=f"See `ktrdr deploy history {history.host.name}`, or deploy a version with "
+                "--tag.",
             )
         return entry
-    entry = history.named(found.entries, name)
+    entry = find_release(history.entries, name)
     if entry is None:
-        good = [each.id for each in found.entries if each.outcome.is_good]
-        raise NotFound(
-            f"{where} remembers no good release {name!r}",
-            hint=f"It has: {', '.join(good[-5:])}." if good else "It has none.",
-        )
+        good = [each.id for each in history.entries if each.outcome.is_good]
+        listed = f"It has: {', '.join(good[-_LISTED:])}." if good else "It has none."
+        raise NotFound(f"{where} remembers no good release {name!r}", hint=listed)
     return entry
 
 
-def kept(place: Place, entry: Entry, transport: Transport) -> Release:
-    """The release as the host keeps it.
+def fetch_release(host: Host, entry: HistoryEntry, transport: Transport) -> Release:
+    """Return a release as the host keeps it.
 
     Raises:
-        HostNotReady: It does not keep it (any more), or no longer as it was.
+        HostNotReady: The host does not keep it, or it was changed there.
         HostUnreachable: The host cannot be reached.
     """
-    script = render(Script(commands.fetch(place.workdir, entry.configuration)), {})
-    result = transport.run(place.host, script, timeout_s=_TIMEOUT_S)
+    script = render(Script(commands.fetch(host.workdir, entry.configuration)), {})
+    result = transport.run(host.address, script, timeout_s=_TIMEOUT_S)
     files = releases.unpacked(result.stdout) if result.exit_code == 0 else {}
     release = Release(entry.tag, entry.commit, files)
     if release.configuration != entry.configuration:
         raise HostNotReady(
-            f"{place.host} does not keep the configuration of release {entry.id}",
+            f"{host.address} does not keep the configuration of release {entry.id}",
             hint="Deploy that version from a checkout with --tag.",
         )
     return release

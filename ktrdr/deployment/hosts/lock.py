@@ -1,4 +1,4 @@
-"""One at a time: the lock of a host, held for as long as this process works on it."""
+"""The lock of a host, which one deploy at a time holds while it works there."""
 
 from __future__ import annotations
 
@@ -11,211 +11,210 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from ktrdr.deployment.homelab.hosts import Place
+from ktrdr.deployment.hosts.host import DeployId, Host
 from ktrdr.deployment.scripts import lock as commands
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import Grip, RemoteResult, Transport
 from ktrdr.errors import HostNotReady, Interrupted, KtrdrError, Locked
 from ktrdr.secret import Secret
 
-_LOOK_TIMEOUT_S: Final = 20.0
-# What puts an interrupted deploy's leftovers right is waited for in any case.
-_ANSWER_S: Final = commands.RECOVERY_S + 30.0
-_PIECE_S: Final = 5.0
+_QUERY_TIMEOUT_S: Final = 20.0
+# A recovery is always waited for: it repairs what an interrupted deploy left behind.
+_ACQUIRE_MARGIN_S: Final = commands.RECOVERY_S + 30.0
+# Waits are cut into pieces, because an interruption does not reach a script sent right after it.
+_WAIT_PIECE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
-    """Who has a lock.
+class LockOwner:
+    """Owner of a lock, as the lock file names it.
 
     Attributes:
-        id: Unique to this owner and moment, such as a release's id.
-        who: The person and their machine.
-        reason: What they do.
-        since: Since when, by their clock.
+        deploy: Identity of the deploy, or of other work on the host.
+        reason: What the owner does, such as ``deploy of sha-abc1234``.
     """
 
-    id: str
-    who: str
+    deploy: DeployId
     reason: str
-    since: datetime
 
-    def note(self) -> str:
-        """One line that says all of it."""
-        found = {
-            "id": self.id,
-            "who": self.who,
+    def to_json(self) -> str:
+        """Return the line for the lock file."""
+        document = {
+            "id": self.deploy.id,
+            "who": self.deploy.who,
             "reason": self.reason,
-            "since": self.since.astimezone(UTC).isoformat(timespec="seconds"),
+            "since": self.deploy.at.astimezone(UTC).isoformat(timespec="seconds"),
         }
-        return json.dumps(found, ensure_ascii=False)
+        return json.dumps(document, ensure_ascii=False)
+
+    def for_recovery(self) -> LockOwner:
+        """Return the owner that the watchdog records while it repairs this owner's work."""
+        deploy = DeployId(f"{self.deploy.id}-recovery", self.deploy.who, self.deploy.at)
+        return LockOwner(deploy, f"{commands.RECOVERY} a cut-off {self.reason}")
 
     def __str__(self) -> str:
-        return f"{self.who}, since {self.since:%Y-%m-%d %H:%M:%S} UTC: {self.reason}"
+        return f"{self.deploy.who}, since {self.deploy.at:%Y-%m-%d %H:%M:%S} UTC: {self.reason}"
 
 
-def read_note(line: str) -> Owner | None:
-    """The owner that ``PID NOTE`` names, or None if it cannot be read."""
+_UNKNOWN_OWNER: Final = LockOwner(
+    DeployId("unknown", "unknown", datetime.min.replace(tzinfo=UTC)), "unknown"
+)
+
+
+def parse_lock_file(line: str) -> LockOwner | None:
+    """Parse ``PID JSON`` from a lock file; return None if it is not readable."""
     try:
-        found = json.loads(line.partition(" ")[2])
-        since = datetime.fromisoformat(found["since"])
-        return Owner(str(found["id"]), str(found["who"]), str(found["reason"]), since)
+        document = json.loads(line.partition(" ")[2])
+        since = datetime.fromisoformat(document["since"])
+        deploy = DeployId(str(document["id"]), str(document["who"]), since)
+        return LockOwner(deploy, str(document["reason"]))
     except (ValueError, TypeError, KeyError):
         return None
 
 
-class Held:
-    """A lock that this process takes and has.
+def parse_lock_state(lines: list[str]) -> LockOwner | None:
+    """Parse the output of `scripts.lock.show`; return None if the lock is free."""
+    if not lines or lines[0] != commands.HELD:
+        return None
+    return parse_lock_file("".join(lines[1:2])) or _UNKNOWN_OWNER
+
+
+class HostLock:
+    """Lock of one host for one owner.
 
     Attributes:
-        owner: What is written into it.
+        owner: Owner that the lock file names while the lock is held.
     """
 
-    def __init__(self, transport: Transport, place: Place, owner: Owner) -> None:
-        """Takes nothing yet.
+    def __init__(self, transport: Transport, host: Host, owner: LockOwner) -> None:
+        """Create the lock without acquiring it.
 
         Args:
-            transport: The way to the host; the lock ends with it in any case.
-            place: The host.
-            owner: What others are told who want it meanwhile.
+            transport: Connection to the host. The lock ends with it in any case.
+            host: The host.
+            owner: Shown to others who want the lock.
         """
         self.owner = owner
         self._transport = transport
-        self._place = place
-        self._grip: Grip | None = None
+        self._host = host
+        self._session: Grip | None = None
 
-    def take(self, wait_s: float = 0.0, stopping: threading.Event | None = None) -> None:
-        """Takes it.
+    def acquire(self, wait_s: float = 0.0, stopping: threading.Event | None = None) -> None:
+        """Acquire the lock.
 
         Args:
-            wait_s: How long another owner is waited for (s).
-            stopping: Ends the wait when it is set, within moments.
+            wait_s: Maximum wait for another owner (s).
+            stopping: Ends the wait when it is set.
 
         Raises:
-            Interrupted: It was set, or the transport was interrupted meanwhile.
-            Locked: Somebody else has it; the message says who, since when and for what.
+            Interrupted: The wait was ended, or the transport was interrupted.
+            Locked: Another owner holds it; the message says who, since when and why.
             HostNotReady: The host cannot lock.
-            HostUnreachable: It cannot be reached.
+            HostUnreachable: The host cannot be reached.
         """
         deadline = time.monotonic() + wait_s
         while True:
             if stopping and stopping.is_set():
-                raise Interrupted(f"the lock of {self._place.name} was no longer waited for")
-            left = max(0.0, deadline - time.monotonic())
-            # In pieces: an interruption is not heard by what is sent right after it.
-            piece = min(left, _PIECE_S)
-            lines = commands.hold(self._place.workdir, self.owner.note(), wait_s=piece)
-            result, grip = self._transport.hold(
-                self._place.host, Secret(lines), timeout_s=piece + _ANSWER_S
+                raise Interrupted(f"the wait for the lock of {self._host.name} was interrupted")
+            remaining_s = max(0.0, deadline - time.monotonic())
+            piece_s = min(remaining_s, _WAIT_PIECE_S)
+            lines = commands.hold(self._host.workdir, self.owner.to_json(), wait_s=piece_s)
+            result, session = self._transport.hold(
+                self._host.address, Secret(lines), timeout_s=piece_s + _ACQUIRE_MARGIN_S
             )
             if not result.exit_code:
-                self._grip = grip
+                self._session = session
                 return
-            if result.exit_code != commands.BUSY or left <= piece:
-                raise _refused(self._place, result)
+            if result.exit_code != commands.BUSY or remaining_s <= piece_s:
+                raise _acquire_error(self._host, result)
 
-    def check(self) -> None:
-        """Raises Locked if somebody has released it meanwhile, or what broke the connection."""
-        if self._grip is None or self.was_released:
-            raise lost(self._place)
-        if error := self._grip.lost():
+    def ensure_held(self) -> None:
+        """Raise Locked if another operator released the lock, or the connection's error."""
+        if self._session is None or self.was_released:
+            raise lock_lost_error(self._host)
+        if error := self._session.lost():
             raise error
 
     @property
     def was_released(self) -> bool:
-        """Whether somebody has ended what held it, rather than broken the connection."""
-        return self._grip is not None and self._grip.was_released
+        """Return whether an operator released the lock, in contrast to a lost connection."""
+        return self._session is not None and self._session.was_released
 
-    def give_back(self) -> None:
-        """Releases it, if it is still ours and the host can be reached."""
-        grip, self._grip = self._grip, None
+    def release(self) -> None:
+        """Release the lock, if it is still held and the host can be reached."""
+        session, self._session = self._session, None
         # Otherwise it ends with the connection.
         with suppress(KtrdrError, KeyboardInterrupt):
-            if grip is not None:
-                grip.let_go(Secret(commands.LET_GO), timeout_s=_LOOK_TIMEOUT_S)
+            if session is not None:
+                session.let_go(Secret(commands.LET_GO), timeout_s=_QUERY_TIMEOUT_S)
 
 
 @contextmanager
-def held(
-    transport: Transport, place: Place, owner: Owner, *, wait_s: float = 0.0
-) -> Iterator[Held]:
-    """Has the host's lock for as long as the block takes; see `Held` for what is raised."""
-    lock = Held(transport, place, owner)
-    lock.take(wait_s)
+def hold_lock(
+    transport: Transport, host: Host, owner: LockOwner, *, wait_s: float = 0.0
+) -> Iterator[HostLock]:
+    """Hold the lock of a host within a block; see `HostLock.acquire` for the errors."""
+    lock = HostLock(transport, host, owner)
+    lock.acquire(wait_s)
     try:
         yield lock
     finally:
-        lock.give_back()
+        lock.release()
 
 
-def require(place: Place, owner: Owner) -> str:
-    """The lines that end a script which is about to change something, if the lock was lost."""
-    return commands.require(place.workdir, owner.note())
-
-
-def look(transport: Transport, place: Place) -> Owner | None:
-    """Who has a host's lock, or None where it is free.
+def fetch_lock_owner(transport: Transport, host: Host) -> LockOwner | None:
+    """Return the owner of a host's lock, or None if the lock is free.
 
     Raises:
         HostUnreachable: The host cannot be reached.
     """
-    script = render(Script(commands.show(place.workdir)), {})
-    result = transport.run(place.host, script, timeout_s=_LOOK_TIMEOUT_S)
-    return read_shown(result.stdout.splitlines())
+    script = render(Script(commands.show(host.workdir)), {})
+    result = transport.run(host.address, script, timeout_s=_QUERY_TIMEOUT_S)
+    return parse_lock_state(result.stdout.splitlines())
 
 
-def read_shown(lines: list[str]) -> Owner | None:
-    """The owner in the output of `commands.lock.show`; one that is illegible is called unknown."""
-    if not lines or lines[0] != commands.HELD:
-        return None
-    return read_note("".join(lines[1:2])) or _UNKNOWN
-
-
-def force(transport: Transport, place: Place) -> Owner | None:
-    """Releases a host's lock, whoever has it, and says who that was; None where it was free.
+def break_lock(transport: Transport, host: Host) -> LockOwner | None:
+    """Release a host's lock for any owner; return that owner, or None if the lock was free.
 
     Raises:
-        HostNotReady: It could not be released.
+        HostNotReady: The lock could not be released.
         HostUnreachable: The host cannot be reached.
     """
-    script = f"{commands.show(place.workdir)}\n{commands.release(place.workdir)}"
-    result = transport.run(place.host, render(Script(script), {}), timeout_s=_LOOK_TIMEOUT_S)
-    owner = read_shown(result.stdout.splitlines())
+    script = f"{commands.show(host.workdir)}\n{commands.release(host.workdir)}"
+    result = transport.run(host.address, render(Script(script), {}), timeout_s=_QUERY_TIMEOUT_S)
+    owner = parse_lock_state(result.stdout.splitlines())
     if result.exit_code:
         raise HostNotReady(
-            f"the lock of {place.name} on {place.host} could not be released",
-            hint=f"See who has it with `fuser -v {commands.path(place.workdir)}` on the host.",
+            f"the lock of {host.name} on {host.address} could not be released",
+            hint=f"Find the process with `fuser -v {commands.path(host.workdir)}` on the host.",
         )
     return owner
 
 
-_UNKNOWN: Final = Owner("unknown", "somebody unknown", "unknown", datetime.min.replace(tzinfo=UTC))
-
-
-def lost(place: Place) -> Locked:
-    """What is raised when the lock is no longer ours."""
+def lock_lost_error(host: Host) -> Locked:
+    """Return the error for a lock that was lost during the work."""
     return Locked(
-        f"the lock of {place.name} on {place.host} was lost while this worked",
-        hint="Somebody released it, or this machine slept: see `ktrdr deploy history`, and run "
-        "the command again.",
+        f"the lock of {host.name} on {host.address} was lost during the work",
+        hint="Another operator released it, or this machine was suspended: see `ktrdr deploy "
+        "history`, and run the command again.",
     )
 
 
-def _refused(place: Place, result: RemoteResult) -> KtrdrError:
+def _acquire_error(host: Host, result: RemoteResult) -> KtrdrError:
     if result.exit_code == commands.BUSY:
-        owner = read_note(result.stdout.strip()) or _UNKNOWN
+        owner = parse_lock_file(result.stdout.strip()) or _UNKNOWN_OWNER
         return Locked(
-            f"{place.name} on {place.host} is locked by {owner}",
-            hint="Wait with --lock-wait SECONDS; `ktrdr deploy lock release` takes it from whoever "
-            "certainly does not work there any more.",
+            f"{host.name} on {host.address} is locked by {owner}",
+            hint="Wait with --lock-wait SECONDS, or release the lock with `ktrdr deploy lock "
+            "release` if its owner no longer works there.",
         )
     if result.exit_code == commands.NO_FLOCK:
         return HostNotReady(
-            f"{place.host} has no program flock, which its lock needs",
+            f"{host.address} has no program flock, which its lock needs",
             hint="Install the package util-linux on the host.",
         )
     reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
     return HostNotReady(
-        f"{place.host} cannot lock {commands.path(place.workdir)}: {reason}",
+        f"{host.address} cannot lock {commands.path(host.workdir)}: {reason}",
         hint="The work directory must be writable, and its disk not full.",
     )

@@ -1,31 +1,103 @@
-"""The same work on several hosts at once, ended at once when somebody has had enough."""
+"""Work on several hosts in parallel."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
 
+from ktrdr.deployment.hosts.host import Host
+from ktrdr.deployment.hosts.lock import HostLock, LockOwner, hold_lock
 from ktrdr.deployment.ssh.interface import Transport
+from ktrdr.errors import Interrupted, KtrdrError
 
-MAX_AT_ONCE: Final = 16
-_Given = TypeVar("_Given")
-_Got = TypeVar("_Got")
+# Each host costs the operator's machine a connection and its processes.
+MAX_PARALLEL: Final = 16
+_Result = TypeVar("_Result")
 
 
-def on_each(
-    work: Callable[[_Given], _Got], given: Sequence[_Given], transport: Transport
-) -> list[_Got]:
-    """Does the work for each of what is given, in threads, and gives the results in its order.
+@dataclass(frozen=True, slots=True)
+class HostOutcome(Generic[_Result]):
+    """Result of the work on one host, or the error that prevented it."""
+
+    host: Host
+    result: _Result | None = None
+    error: KtrdrError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostTask:
+    """Common part of the work on several hosts.
+
+    Attributes:
+        transport: Connections to the hosts.
+        owner: Owner that their locks name.
+        lock_wait_s: Maximum wait for another owner of a lock (s).
+        stopping: Set on Ctrl-C, so that the work stops at the next opportunity.
+    """
+
+    transport: Transport
+    owner: LockOwner
+    lock_wait_s: float
+    stopping: threading.Event
+
+
+def map_hosts(
+    function: Callable[[Host], _Result], hosts: Sequence[Host], transport: Transport
+) -> list[_Result]:
+    """Call a function for each host in parallel; return the results in the hosts' order.
 
     Args:
-        work: What to do; it uses the transport.
-        given: What to do it for.
-        transport: Closed when the wait is interrupted, which ends the scripts that still run.
+        function: Called in a thread for each host; uses the transport.
+        hosts: The hosts.
+        transport: Closed when the wait is interrupted, which ends the running scripts.
     """
-    with ThreadPoolExecutor(max_workers=MAX_AT_ONCE) as pool:
+    with ThreadPoolExecutor(max_workers=MAX_PARALLEL) as pool:
         try:
-            return list(pool.map(work, given))
+            return list(pool.map(function, hosts))
         except BaseException:
             transport.close()
             raise
+
+
+def for_each_host(
+    hosts: Sequence[Host], function: Callable[[Host], _Result], task: HostTask
+) -> list[HostOutcome[_Result]]:
+    """Call a function for each host in parallel, without locks, even if some hosts fail.
+
+    Raises:
+        Interrupted: Ctrl-C. Running scripts were ended and locks released.
+    """
+
+    def attempt(host: Host) -> HostOutcome[_Result]:
+        try:
+            return HostOutcome(host, function(host))
+        except KtrdrError as error:
+            return HostOutcome(host, error=error)
+
+    with ThreadPoolExecutor(max_workers=MAX_PARALLEL) as pool:
+        futures = [pool.submit(attempt, host) for host in hosts]
+        try:
+            wait(futures)
+        except KeyboardInterrupt as exc:
+            task.stopping.set()
+            task.transport.interrupt()
+            raise Interrupted(
+                f"{task.owner.reason} was interrupted",
+                hint="The running scripts were ended; run the same command again to finish.",
+            ) from exc
+    return [future.result() for future in futures]
+
+
+def for_each_locked_host(
+    hosts: Sequence[Host], function: Callable[[Host, HostLock], _Result], task: HostTask
+) -> list[HostOutcome[_Result]]:
+    """Call a function for each host in parallel, each under its lock; see `for_each_host`."""
+
+    def call_locked(host: Host) -> _Result:
+        with hold_lock(task.transport, host, task.owner, wait_s=task.lock_wait_s) as lock:
+            return function(host, lock)
+
+    return for_each_host(hosts, call_locked, task)

@@ -1,4 +1,4 @@
-"""What comes of looking at something before a deploy: well, or what is wrong and what to do."""
+"""Results of checks: what was examined, and the problems that prevent a deploy."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from typing import NamedTuple, Self
 from ktrdr.errors import HostNotReady, KtrdrError
 
 
-class Finding(NamedTuple):
-    """Something that keeps a deploy from succeeding, and what to do about it.
+class Problem(NamedTuple):
+    """Problem that prevents a deploy.
 
     Attributes:
-        complaint: What is wrong, in words that follow a name.
-        remedy: What to do, one sentence.
-        exit_code: What a deploy that stumbles over it exits with.
+        message: Its description, which follows the name of what was examined.
+        hint: Remedy in one sentence.
+        exit_code: Exit code of a deploy that meets it.
     """
 
-    complaint: str
-    remedy: str
+    message: str
+    hint: str
     exit_code: int = HostNotReady.exit_code
 
     @classmethod
-    def of(cls, error: KtrdrError) -> Self:
-        """The same as an error says."""
+    def from_error(cls, error: KtrdrError) -> Self:
+        """Return the problem that an error describes."""
         return cls(error.message, error.hint or "", error.exit_code)
 
 
-class Point(NamedTuple):
-    """One thing that was looked at; without findings it is well.
+class CheckResult(NamedTuple):
+    """Result of one check; without problems it is OK.
 
     Attributes:
-        name: What it is.
-        detail: What was seen of it, in a few words.
-        findings: What is wrong with it.
-        remark: Something worth knowing that is no fault, one sentence.
+        name: What was examined.
+        detail: What was found, in a few words.
+        problems: What is wrong.
+        note: Something worth knowing that is not a problem, in one sentence.
     """
 
     name: str
     detail: str = ""
-    findings: tuple[Finding, ...] = ()
-    remark: str = ""
+    problems: tuple[Problem, ...] = ()
+    note: str = ""
 
 
-def findings_of(points: Iterable[Point]) -> Iterator[Finding]:
-    """All that is wrong, in the order of the points."""
-    return (finding for point in points for finding in point.findings)
+def all_problems(results: Iterable[CheckResult]) -> Iterator[Problem]:
+    """Yield the problems of all results, in their order."""
+    return (problem for result in results for problem in result.problems)

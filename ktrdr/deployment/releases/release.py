@@ -10,13 +10,13 @@ import tarfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from ktrdr.deployment.releases import compose_file as stack
 from ktrdr.deployment.releases.compose_file import Stack
 from ktrdr.errors import ConfigurationError
 
-Target = Literal["core", "workers"]
+Target = str
 
 # What CI names images by: the first characters of the full commit id. Such a tag never moves.
 _COMMIT_TAG: Final = re.compile(r"sha-([0-9a-f]{7})")

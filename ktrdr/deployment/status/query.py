@@ -10,12 +10,12 @@ from typing import Final
 
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy.steps import Wanted
-from ktrdr.deployment.homelab.hosts import Place
 from ktrdr.deployment.hosts import containers as reading
 from ktrdr.deployment.hosts import health, history, lock
 from ktrdr.deployment.hosts.containers import Container
 from ktrdr.deployment.hosts.health import Trouble
 from ktrdr.deployment.hosts.history import Entry
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.lock import Owner
 from ktrdr.deployment.scripts import sections
 from ktrdr.deployment.scripts import survey as commands
@@ -51,7 +51,7 @@ class Surveyed:
     """What was seen of a host.
 
     Attributes:
-        place: The host.
+        host: The host.
         now: The time there.
         containers: Its containers, by the names of their services.
         digests: The digest of each image that one of them runs, by the image's id.
@@ -65,7 +65,7 @@ class Surveyed:
         error: Why it could not be seen, or not all of it.
     """
 
-    place: Place
+    host: Host
     now: datetime | None = None
     containers: tuple[Container, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
@@ -98,36 +98,36 @@ class Surveyed:
 
 
 def survey(
-    places: Sequence[Place], transport: Transport, clock: Clock | None = None
+    hosts: Sequence[Host], transport: Transport, clock: Clock | None = None
 ) -> list[Surveyed]:
     """Looks at every host; one that cannot be looked at does not hide the others."""
     time = clock or Clock()
     with ThreadPoolExecutor(max_workers=MAX_AT_ONCE) as pool:
-        return list(pool.map(lambda place: _look(place, transport, time), places))
+        return list(pool.map(lambda host: _look(host, transport, time), hosts))
 
 
-def _look(place: Place, transport: Transport, clock: Clock) -> Surveyed:
-    script = Script(commands.survey(place.target, place.project, place.workdir))
+def _look(host: Host, transport: Transport, clock: Clock) -> Surveyed:
+    script = Script(commands.survey(host.stack, host.project, host.workdir))
     try:
-        result = transport.run(place.host, render(script, {}), timeout_s=TIMEOUT_S)
+        result = transport.run(host.address, render(script, {}), timeout_s=TIMEOUT_S)
     except KtrdrError as error:
-        return Surveyed(place, error=error)
-    fault = not_asked(place, result) if result.exit_code else None
-    return _read(place, sections.split(result.stdout), clock, fault)
+        return Surveyed(host, error=error)
+    fault = not_asked(host, result) if result.exit_code else None
+    return _read(host, sections.split(result.stdout), clock, fault)
 
 
 def _read(
-    place: Place, found: Mapping[str, list[str]], clock: Clock, error: KtrdrError | None
+    host: Host, found: Mapping[str, list[str]], clock: Clock, error: KtrdrError | None
 ) -> Surveyed:
-    there = reading.read_containers(found.get("containers", ()))
-    images = reading.read_images(found.get("images", ()))
+    there = reading.parse_containers(found.get("containers", ()))
+    images = reading.parse_image_ids(found.get("images", ()))
     digests = {image: name.partition("@")[2] for name, image in images.items() if "@" in name}
     entries = history.read(found.get("history", ()))
-    now = reading.read_clock(found.get("clock", ())) or clock.now()
+    now = reading.parse_clock(found.get("clock", ())) or clock.now()
     changed = found.get("files", ())
     ours = tuple(there[service] for service in sorted(there))
     return Surveyed(
-        place=place,
+        host=host,
         now=now,
         containers=ours,
         digests=digests,
@@ -181,10 +181,10 @@ def _disks(lines: Sequence[str]) -> tuple[Disk, ...]:
     return tuple(found.values())
 
 
-def not_asked(place: Place, result: RemoteResult) -> HostNotReady:
+def not_asked(host: Host, result: RemoteResult) -> HostNotReady:
     """Why a host that was reached could not be looked at."""
     reason = result.stderr.strip().splitlines() or ["it gave no reason"]
     return HostNotReady(
-        f"Docker on {place.host} cannot be asked: {reason[-1]}",
+        f"Docker on {host.address} cannot be asked: {reason[-1]}",
         hint="Check on the host that Docker runs and that this user may use it: `docker ps`.",
     )

@@ -81,7 +81,7 @@ class Ground:
         hosts: The hosts by key.
         env: The environment of a command that addresses the lab.
         fields: What the vault holds.
-        registry: What can take the registry's place.
+        registry: What can take the registry's host.
         directory: Where the files of cases are kept.
     """
 

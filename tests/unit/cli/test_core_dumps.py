@@ -29,7 +29,7 @@ while os.getppid() == parent:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def host(tmp_path: Path) -> Path:
     """A directory with an inventory whose secrets are encrypted with age."""
     (tmp_path / "inventory.yml").write_text(
         textwrap.dedent("""
@@ -44,57 +44,57 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def started(place: Path, *command: str, then: str) -> subprocess.Popen[bytes]:
+def started(host: Path, *command: str, then: str) -> subprocess.Popen[bytes]:
     """A command in a shell of an operator who lets programs dump as much as they like."""
     if resource.getrlimit(resource.RLIMIT_CORE)[1] != resource.RLIM_INFINITY:
         pytest.skip("core dumps are limited where these tests run")
     return subprocess.Popen(
         ["sh", "-c", 'ulimit -c unlimited; exec "$@"', "sh", *command],
-        cwd=place,
+        cwd=host,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={
             **os.environ,
-            "PATH": f"{place}:{os.environ['PATH']}",
+            "PATH": f"{host}:{os.environ['PATH']}",
             "SOPS_AGE_KEY": SECRET,
             "THEN": then,
         },
     )
 
 
-def ktrdr(place: Path, *, then: str) -> subprocess.Popen[bytes]:
+def ktrdr(host: Path, *, then: str) -> subprocess.Popen[bytes]:
     words = ("secrets", "check", "--inventory", "inventory.yml")
-    return started(place, sys.executable, "-c", MAIN, *words, then=then)
+    return started(host, sys.executable, "-c", MAIN, *words, then=then)
 
 
-def found_in(place: Path) -> list[str]:
+def found_in(host: Path) -> list[str]:
     """The files that hold the secret."""
-    files = (path for path in place.rglob("*") if path.is_file())
+    files = (path for path in host.rglob("*") if path.is_file())
     return [path.name for path in files if SECRET.encode() in path.read_bytes()]
 
 
-def test_without_the_cli_the_secret_would_be_found(place: Path) -> None:
+def test_without_the_cli_the_secret_would_be_found(host: Path) -> None:
     if not Path("/proc/sys/kernel/core_pattern").read_text().startswith("core"):
         pytest.skip("this system writes core dumps somewhere else")
-    with started(place, str(place / "age"), then="abort") as crashed:
+    with started(host, str(host / "age"), then="abort") as crashed:
         crashed.communicate(SECRET.encode())
     assert crashed.returncode == -signal.SIGABRT
-    assert found_in(place)
+    assert found_in(host)
 
 
-def test_a_program_that_crashes_with_secrets_in_its_memory_leaves_no_dump(place: Path) -> None:
-    before = set(place.rglob("*"))
-    with ktrdr(place, then="abort") as command:
+def test_a_program_that_crashes_with_secrets_in_its_memory_leaves_no_dump(host: Path) -> None:
+    before = set(host.rglob("*"))
+    with ktrdr(host, then="abort") as command:
         command.communicate()
     assert command.returncode == 4
-    assert set(place.rglob("*")) == before
-    assert found_in(place) == []
+    assert set(host.rglob("*")) == before
+    assert found_in(host) == []
 
 
-def test_neither_does_the_cli_itself_and_no_child_can_have_it_otherwise(place: Path) -> None:
-    with ktrdr(place, then="wait") as command:
-        limits = place / "limits"
+def test_neither_does_the_cli_itself_and_no_child_can_have_it_otherwise(host: Path) -> None:
+    with ktrdr(host, then="wait") as command:
+        limits = host / "limits"
         deadline = time.monotonic() + 20
         while not (limits.exists() and limits.read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -102,6 +102,6 @@ def test_neither_does_the_cli_itself_and_no_child_can_have_it_otherwise(place: P
         command.communicate()
     assert command.returncode == -signal.SIGABRT
     assert limits.read_text() == "0 0\n"
-    assert {path.name for path in place.iterdir()} == {
+    assert {path.name for path in host.iterdir()} == {
         *("inventory.yml", "secrets.age", "age", "limits"),
     }

@@ -16,7 +16,7 @@ from ktrdr.deployment.deploy.comparison import Action, ServiceChange
 from ktrdr.deployment.deploy.plan import Plan, Request, Stamp, make
 from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceState
 from ktrdr.deployment.homelab.inventory import Inventory, with_defaults
-from ktrdr.deployment.hosts.containers import read_containers
+from ktrdr.deployment.hosts.containers import parse_containers
 from ktrdr.deployment.hosts.history import Kind, Outcome
 from ktrdr.deployment.releases.release import Release
 from ktrdr.errors import DeploymentFailed, HostUnreachable, Interrupted, KtrdrError, NotBegun
@@ -42,7 +42,7 @@ def plan(name: str, tag: str = TAG) -> Plan:
 def good(name: str = "core", action: Action = Action.RECREATED, tag: str = TAG) -> HostResult:
     planned = plan(name, tag)
     entries = Host(planned).run_all().containers.values()
-    containers = read_containers([json.dumps(entry) for entry in entries])
+    containers = parse_containers([json.dumps(entry) for entry in entries])
     services = tuple(
         ServiceState(ServiceChange(service, action), container)
         for service, container in containers.items()

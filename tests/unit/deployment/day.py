@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ktrdr.deployment.homelab.hosts import Place
-from ktrdr.deployment.hosts.containers import Container, read_containers
+from ktrdr.deployment.hosts.host import Host
+from ktrdr.deployment.hosts.containers import Container, parse_containers
 from ktrdr.deployment.hosts.history import Entry, Kind, Outcome
 
 NOW = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
-CORE = Place("core", "", "backend.lab.test", "/opt/core")
-B = Place("workers", "B", "workers-b.lab.test", "/opt/b")
+CORE = Host("core", "", "backend.lab.test", "/opt/core")
+B = Host("workers", "B", "workers-b.lab.test", "/opt/b")
 BACKEND_IMAGE = "ghcr.io/ktrdr/ktrdr-backend"
 TAG = "sha-abc1234"
 
@@ -43,7 +43,7 @@ def described(service: str, image: str = "", needs: str = "", **state: Any) -> s
 
 
 def container(service: str, image: str = "", needs: str = "", **state: Any) -> Container:
-    return read_containers([described(service, image, needs, **state)])[service]
+    return parse_containers([described(service, image, needs, **state)])[service]
 
 
 def sections(parts: Mapping[str, Sequence[str]]) -> str:

@@ -112,23 +112,23 @@ class Fleet:
     hosts: dict[str, Host] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.hosts = {plan.site.name: Host(plan) for plan in self.plans}
+        self.hosts = {plan.host.name: Host(plan) for plan in self.plans}
         for plan in self.plans:
-            host = self.hosts[plan.site.name]
+            host = self.hosts[plan.host.name]
             self.say(plan, CHECK, host.check_output())
             self.say(plan, FETCH, host.fetch_output())
             self.say(plan, VERIFY, host.run_all().verify_output())
             self.workers += [worker(plan, service.worker_url) for service in plan.wanted]
 
     def plan(self, name: str) -> Plan:
-        return next(plan for plan in self.plans if plan.site.name == name)
+        return next(plan for plan in self.plans if plan.host.name == name)
 
     def say(self, plan: Plan, containing: str, stdout: str, code: int = 0) -> None:
         answer = Answer(code, stdout=stdout)
-        self.transport.answer(answer, host=plan.site.host, containing=containing)
+        self.transport.answer(answer, host=plan.host.address, containing=containing)
 
     def fail(self, name: str, containing: str, error: KtrdrError) -> None:
-        host = self.plan(name).site.host
+        host = self.plan(name).host.address
         self.transport.answer(Answer(error=error), host=host, containing=containing)
 
     def deploy(self, **manner: Any) -> DeployResult:
@@ -158,7 +158,7 @@ class Fleet:
 
     def order(self, containing: str) -> list[str]:
         """The hosts that were sent such a script, in that order."""
-        names = {plan.site.host: plan.site.name for plan in self.plans}
+        names = {plan.host.address: plan.host.name for plan in self.plans}
         runs = self.transport.runs
         return [names[run.host] for run in runs if containing in run.script.reveal()]
 
@@ -175,7 +175,7 @@ def worker(plan: Plan, url: str | None, operation: str | None = None) -> Worker:
         current_operation_id=operation,
         capabilities={},
         version=TAG,
-        node=plan.site.host,
+        node=plan.host.address,
         registered_at=NOW,
         last_healthy_at=NOW,
         health_check_failures=0,
@@ -183,7 +183,7 @@ def worker(plan: Plan, url: str | None, operation: str | None = None) -> Worker:
 
 
 def by_name(result: DeployResult) -> dict[str, HostResult]:
-    return {host.plan.site.name: host for host in result.hosts}
+    return {host.plan.host.name: host for host in result.hosts}
 
 
 def outcomes(result: DeployResult) -> dict[str, Outcome | None]:

@@ -33,9 +33,9 @@ def line(service: str, second: int, text: str) -> str:
 
 def transport(**outputs: str) -> RecordingTransport:
     found = RecordingTransport()
-    for place in (CORE, B):
-        said = outputs.get(place.node or "core", "")
-        found.answer(Answer(stdout=said), host=place.host)
+    for host in (CORE, B):
+        said = outputs.get(host.node or "core", "")
+        found.answer(Answer(stdout=said), host=host.address)
     return found
 
 
@@ -50,7 +50,7 @@ def test_lines_of_all_hosts_are_in_the_order_of_time() -> None:
     )
     found = list(logs.read([CORE, B], hosts, Wanted()))
     assert texts(found) == ["a", "b", "c  with  spaces", "d"]
-    assert [(each.place.name, each.service) for each in found if isinstance(each, LogLine)] == [
+    assert [(each.host.name, each.service) for each in found if isinstance(each, LogLine)] == [
         ("core", "db"), ("core", "backend"), ("workers B", "worker"), ("core", "db"),
     ]  # fmt: skip
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ktrdr.deployment.homelab.hosts import Place
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts import lock
 from ktrdr.deployment.hosts.lock import Held, Owner
 from ktrdr.deployment.scripts.lock import LOST
@@ -23,13 +23,13 @@ BACKEND_ANSWER = json.dumps({"status": "ok", "version": {"image_tag": TAG}, "dat
 class Ground:
     """A host that says what the test wants, and somebody who looks after it."""
 
-    def __init__(self, place: Place, clock) -> None:
+    def __init__(self, host: Host, clock) -> None:
         self.hosts = RecordingTransport()
-        self.lock = Held(self.hosts, place, OWNER)
+        self.lock = Held(self.hosts, host, OWNER)
         self.lock.take()
         self.told: list[str] = []
         self.attendant = Attendant(
-            place, self.lock, self.hosts, BACKEND_IMAGE, self.told.append, 30.0, clock=clock
+            host, self.lock, self.hosts, BACKEND_IMAGE, self.told.append, 30.0, clock=clock
         )
 
     def has(self, *containers: str, answers: tuple[str, ...] = ()) -> None:

@@ -59,9 +59,9 @@ def test_the_document_is_as_frozen() -> None:
         "schema": 1,
         "ok": False,
         "exit_code": 4,
-        "places": [
+        "hosts": [
             {
-                "place": "vault",
+                "host": "vault",
                 "about": "a",
                 "points": [
                     {
@@ -75,6 +75,6 @@ def test_the_document_is_as_frozen() -> None:
                     }
                 ],
             },
-            to_json([HOST])["places"][0],
+            to_json([HOST])["hosts"][0],
         ],
     }

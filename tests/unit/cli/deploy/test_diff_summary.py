@@ -11,11 +11,11 @@ from rich.console import Console
 from ktrdr.cli.deploy.diff_summary import show, to_json
 from ktrdr.deployment.deploy.comparison import Action, ServiceChange
 from ktrdr.deployment.diff.changes import Difference, FileChange, ImageChange, SettingChange
-from ktrdr.deployment.homelab.hosts import Place
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.releases.checkout import Between
 from ktrdr.errors import HostUnreachable
 
-CORE = Place("core", "", "backend.lab.test", "/opt/ktrdr-core")
+CORE = Host("core", "", "backend.lab.test", "/opt/ktrdr-core")
 
 
 class Release:

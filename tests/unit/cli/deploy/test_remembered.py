@@ -198,7 +198,7 @@ def test_a_rollback_without_arguments_plans_the_release_before_for_every_host(ke
     command = kept()
     ran = command("rollback", "--skip-validation")
     assert ran.exit_code == 0, ran.exception
-    assert [plan.site.name for plan in command.plans] == ["core", "workers B"]
+    assert [plan.host.name for plan in command.plans] == ["core", "workers B"]
     for plan in command.plans:
         assert (plan.entry.kind, plan.release.tag, plan.entry.of) == (
             *(Kind.ROLLBACK, "sha-0000001"),

@@ -72,7 +72,7 @@ def test_the_keys_of_a_host_are_a_contract() -> None:
 
 @pytest.mark.parametrize("colour", [True, False])
 def test_it_fits_into_eighty_columns(monkeypatch, colour: bool) -> None:
-    monkeypatch.setattr(command, "survey", lambda places, transport: [WELL, UNWELL, AWAY])
+    monkeypatch.setattr(command, "survey", lambda hosts, transport: [WELL, UNWELL, AWAY])
     monkeypatch.setenv("COLUMNS", "80")
     if not colour:
         monkeypatch.setenv("NO_COLOR", "1")

@@ -40,10 +40,10 @@ class Lab:
     """Three hosts that are well; a test changes what it is about."""
 
     def __init__(self, inventory, planned, clock) -> None:
-        self.places = chosen(inventory, [])
+        self.hosts = chosen(inventory, [])
         self.plans: dict[str, Plan] = {
-            place.host: planned(place.target, **({"node": place.node} if place.node else {}))
-            for place in self.places
+            host.address: planned(host.stack, **({"node": host.node} if host.node else {}))
+            for host in self.hosts
         }
         self.facts = {host: Host(plan).facts for host, plan in self.plans.items()}
         self.transport = RecordingTransport()
@@ -62,7 +62,7 @@ class Lab:
         for host in self.lost:
             no = HostUnreachable("there is no way to it", hint="Find one.")
             self.transport.answer(Answer(error=no), host=host)
-        plans = {place: self.plans[place.host] for place in self.places}
+        plans = {host: self.plans[host.address] for host in self.hosts}
         return Checker(
             self.inventory, plans, self.vault, self.transport, Scrubber(), self.clock
         ).all()
@@ -75,7 +75,7 @@ def lab(inventory, planned, clock) -> Lab:
 
 def complaints(report) -> dict[str, list[str]]:
     return {
-        each.place: [finding.complaint for finding in each.findings]
+        each.host: [finding.complaint for finding in each.findings]
         for each in report
         if each.findings
     }
@@ -85,7 +85,7 @@ def test_a_good_lab_has_nothing_to_complain_of(lab) -> None:
     report = lab.check()
     assert complaints(report) == {}
     assert exit_code(report) == 0
-    assert [each.place for each in report] == [
+    assert [each.host for each in report] == [
         "vault",
         "registry",
         "core",
@@ -146,9 +146,9 @@ def test_silence_between_hosts_is_a_fault_and_nobody_there_yet_is_not(
     lab, answer, complaint, remark
 ) -> None:
     lab.facts["workers-b.lab.test"]["reaches core:5432"] = answer
-    (place,) = [each for each in lab.check() if each.place == "workers B"]
-    assert [finding.complaint for finding in place.findings] == [complaint][: bool(complaint)]
-    assert place.points[-1].remark == remark
+    (host,) = [each for each in lab.check() if each.host == "workers B"]
+    assert [finding.complaint for finding in host.findings] == [complaint][: bool(complaint)]
+    assert host.points[-1].remark == remark
 
 
 def test_somebody_at_work_on_a_host_is_worth_a_remark_and_no_finding(lab) -> None:
@@ -156,7 +156,7 @@ def test_somebody_at_work_on_a_host_is_worth_a_remark_and_no_finding(lab) -> Non
     lab.facts["backend.lab.test"]["lock"] = f"held 12 {note}"
     report = lab.check()
     assert complaints(report) == {}
-    (remark,) = [point.remark for place in report for point in place.points if point.remark]
+    (remark,) = [point.remark for host in report for point in host.points if point.remark]
     assert remark.startswith("somebody works on it: me@laptop, since 2026-11-23 11:00:00 UTC")
 
 

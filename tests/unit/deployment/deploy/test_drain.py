@@ -38,7 +38,7 @@ def details(watch: Watched) -> list[str]:
 
 
 def test_the_node_gets_no_work_until_the_end(watch, drains) -> None:
-    host = watch.runner.plan.site.host
+    host = watch.runner.plan.host.address
     with drained(drains, watch.runner, 60):
         assert drains.asked == [f"drain {host}"]
     assert drains.asked == [f"drain {host}", f"undrain {host}"]
@@ -115,7 +115,7 @@ def test_a_node_that_was_drained_before_stays_so_and_that_is_said(watch, drains)
     with drained(drains, watch.runner, 60):
         pass
     assert drains.asked == []
-    host = watch.runner.plan.site.host
+    host = watch.runner.plan.host.address
     assert watch.events[-1] == events.Warned(
         f"{host} was drained before, and stays so; `ktrdr workers undrain {host}` gives it work "
         "again"

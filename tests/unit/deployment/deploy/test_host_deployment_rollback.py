@@ -67,7 +67,7 @@ def test_a_release_that_does_not_become_healthy_gives_way_to_the_one_before(fail
     assert result.restored.tag == "sha-0000001"
     assert watch.ended()["id"] == watch.runner.plan.entry.id
     assert watch.ended()["outcome"] == "failed"
-    assert watch.ended()["containers"] == {}, "what failed is in place no more"
+    assert watch.ended()["containers"] == {}, "what failed is in host no more"
 
 
 def test_the_containers_that_the_way_back_has_left_are_written_down_with_it(failing) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ktrdr.deployment.deploy import ports
-from ktrdr.deployment.deploy.ports import Place, Taken
+from ktrdr.deployment.deploy.ports import PortBinding, PortConflict
 
 SSH_AND_8000 = "00000000:0016 00000000:1F40"
 
@@ -33,7 +33,7 @@ def taken(plan, listening="", published=""):
 
 
 def test_what_a_stack_listens_on_follows_from_compose_file_and_inventory(plan) -> None:
-    assert ports.wanted(plan) == (Place("0.0.0.0", 8000), Place("127.0.0.1", 9090))
+    assert ports.wanted(plan) == (PortBinding("0.0.0.0", 8000), PortBinding("127.0.0.1", 9090))
 
 
 def test_a_port_that_nobody_has_is_free(plan) -> None:
@@ -47,11 +47,11 @@ def test_a_port_of_ones_own_containers_is_free(plan) -> None:
 
 def test_a_port_of_another_container_names_it(plan) -> None:
     published = ";old-backend;0.0.0.0:7999-8001->7999-8001/tcp|"
-    assert taken(plan, SSH_AND_8000, published) == [Taken(8000, "the container old-backend")]
+    assert taken(plan, SSH_AND_8000, published) == [PortConflict(8000, "the container old-backend")]
 
 
 def test_a_port_of_a_program_is_taken(plan) -> None:
-    assert taken(plan, SSH_AND_8000) == [Taken(8000, "another program")]
+    assert taken(plan, SSH_AND_8000) == [PortConflict(8000, "another program")]
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,9 @@ def test_an_address_is_only_in_the_way_of_the_same_or_of_all(plan, listening, fo
 def test_any_address_is_read_back_from_the_way_linux_writes_it(address, port) -> None:
     packed = address.packed
     groups = [packed[at : at + 4][::-1].hex().upper() for at in range(0, len(packed), 4)]
-    (place,) = ports._listening(f"{''.join(groups)}:{port:04X}")
+    (binding,) = ports._listening(f"{''.join(groups)}:{port:04X}")
     mapped = getattr(address, "ipv4_mapped", None)
-    assert (ipaddress.ip_address(place.address), place.port) == (mapped or address, port)
+    assert (ipaddress.ip_address(binding.address), binding.port) == (mapped or address, port)
 
 
 @given(st.text(max_size=60))

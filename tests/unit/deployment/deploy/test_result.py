@@ -16,7 +16,7 @@ from ktrdr.deployment.deploy import events, result
 from ktrdr.deployment.deploy.comparison import Action, Comparison, ServiceChange
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceState
-from ktrdr.deployment.hosts.containers import read_containers
+from ktrdr.deployment.hosts.containers import parse_containers
 from ktrdr.deployment.hosts.history import Kind, Outcome
 from ktrdr.errors import DeploymentFailed, HostUnreachable, NotBegun
 from tests.unit.deployment.conftest import COMMIT, STAMP_ID, TAG, Host
@@ -33,7 +33,7 @@ def plan(planned) -> Plan:
 @pytest.fixture
 def good(plan) -> HostResult:
     host = Host(plan).run_all()
-    containers = read_containers([json.dumps(entry) for entry in host.containers.values()])
+    containers = parse_containers([json.dumps(entry) for entry in host.containers.values()])
     return HostResult(
         plan,
         Outcome.DEPLOYED,

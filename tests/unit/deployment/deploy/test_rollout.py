@@ -52,7 +52,7 @@ def test_all_hosts_are_ready_before_any_is_changed(fleet) -> None:
 
 def test_workers_come_after_the_core_is_healthy(fleet) -> None:
     fleet.deploy()
-    core = fleet.plan("core").site.host
+    core = fleet.plan("core").host.address
     scripts = [(run.host, run.script.reveal()) for run in fleet.transport.runs]
     healthy = next(n for n, (host, text) in enumerate(scripts) if host == core and VERIFY in text)
     workers = [n for n, (host, text) in enumerate(scripts) if host != core and APPLY in text]
@@ -142,7 +142,7 @@ def test_workers_are_not_begun_when_the_core_did_not_become_healthy(fleet) -> No
     assert outcomes(result) == {"core": Outcome.FAILED, "workers B": None, "workers C": None}
     assert fleet.order(APPLY) == ["core"]
     assert fleet.unlocked() == {"core", "workers B", "workers C"}
-    assert result.failed[0].plan.site.name == "core"
+    assert result.failed[0].plan.host.name == "core"
 
 
 def test_a_worker_node_that_fails_does_not_hold_up_the_others(fleet) -> None:
@@ -184,7 +184,7 @@ def test_a_release_that_fails_on_one_host_gives_way_there_alone(fleet, release) 
     host.containers.clear()
     fleet.say(host.plan, FETCH, host.fetch_output())
     fleet.transport.answer(
-        Answer(1, stderr="no such network"), Answer(), host=host.plan.site.host, containing=APPLY
+        Answer(1, stderr="no such network"), Answer(), host=host.plan.host.address, containing=APPLY
     )
     result = by_name(fleet.deploy())
     assert result["workers C"].is_good
@@ -227,7 +227,7 @@ def test_only_nodes_with_something_to_change_are_drained(fleet) -> None:
     host = fleet.hosts["workers B"]
     fleet.say(host.plan, FETCH, host.fetch_output())
     fleet.deploy(drain_s=60)
-    node = fleet.plan("workers C").site.host
+    node = fleet.plan("workers C").host.address
     assert fleet.drains.asked == [f"drain {node}", f"undrain {node}"]
 
 

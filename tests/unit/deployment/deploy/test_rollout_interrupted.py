@@ -44,7 +44,7 @@ def ctrl_c_at(fleet, monkeypatch) -> Iterator[Callable[[str, str], None]]:
     monkeypatch.setattr(futures, "wait", wait)
 
     def arrange(name: str, containing: str) -> None:
-        host = fleet.plan(name).site.host
+        host = fleet.plan(name).host.address
 
         def on_script(where: str, script: str) -> None:
             if where == host and containing in script and not fleet.transport.rung.is_set():
@@ -60,7 +60,7 @@ def ctrl_c_at(fleet, monkeypatch) -> Iterator[Callable[[str, str], None]]:
 
 
 def recorded(fleet: Fleet, name: str) -> list[str]:
-    scripts = fleet.transport.scripts_on(fleet.plan(name).site.host, RECORD)
+    scripts = fleet.transport.scripts_on(fleet.plan(name).host.address, RECORD)
     lines = [line for script in scripts for line in script.splitlines() if RECORD in line]
     found = [line.partition("' '")[2].partition("' >>")[0] or line.split("'")[1] for line in lines]
     return [json.loads(text)["outcome"] for text in found]
@@ -84,7 +84,7 @@ def test_ctrl_c_while_the_core_is_changed_is_recorded_and_spares_the_workers(
     assert outcomes(result) == {"core": Outcome.INTERRUPTED, "workers B": None, "workers C": None}
     assert recorded(fleet, "core") == ["interrupted"]
     assert fleet.unlocked() == {"core", "workers B", "workers C"}
-    undone = fleet.transport.scripts_on(fleet.plan("core").site.host, "recover 85")
+    undone = fleet.transport.scripts_on(fleet.plan("core").host.address, "recover 85")
     assert len(undone) == 1, "what Compose was at is brought to an end"
 
 
@@ -145,7 +145,7 @@ def test_ctrl_c_when_nobody_waits_for_hosts_is_an_interruption_too(fleet, monkey
 
 def test_ctrl_c_ends_the_wait_for_somebody_elses_lock(fleet, ctrl_c_at) -> None:
     held = Answer(BUSY, stdout="7 {}")
-    fleet.transport.answer(held, host=fleet.plan("core").site.host, containing=LOCK)
+    fleet.transport.answer(held, host=fleet.plan("core").host.address, containing=LOCK)
     ctrl_c_at("workers B", FETCH)
     result = fleet.deploy(lock_wait_s=3600)
     # Where Ctrl-C came just before it waited, that is what was interrupted.

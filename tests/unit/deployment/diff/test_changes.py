@@ -66,7 +66,7 @@ def test_a_secret_that_somebody_left_in_a_file_is_veiled(line, shown) -> None:
 def test_settings_of_files_and_inventory_are_compared_by_name(planned, release) -> None:
     old = FileChange(".env.core", b"LOG_LEVEL=DEBUG\nGONE=1\n", release.files[".env.core"])
     plan = planned()
-    recorded = {**dict(plan.site.settings), "BACKEND_PORT": "9", "IMAGE_TAG": "sha-0000000"}
+    recorded = {**dict(plan.config.settings), "BACKEND_PORT": "9", "IMAGE_TAG": "sha-0000000"}
     assert list(difference.settings(plan, [old], recorded)) == [
         SettingChange("BACKEND_PORT", "9", "8000"),
         SettingChange("GONE", "1", None),

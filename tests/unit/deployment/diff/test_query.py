@@ -31,7 +31,7 @@ class Compared:
     """A core host that has the release, and a comparison with it."""
 
     def __init__(self, inventory, planned, checkout) -> None:
-        self.place = chosen(inventory, ["core"])[0]
+        self.host = chosen(inventory, ["core"])[0]
         self.plan = planned()
         self.host = Host(self.plan).run_all()
         self.transport = RecordingTransport()
@@ -42,9 +42,11 @@ class Compared:
         output = self.host.fetch_output()
         output += "".join(f"== {name}\n" + "".join(f"{x}\n" for x in lines)
                           for name, lines in self.more.items())  # fmt: skip
-        self.transport.answer(Answer(stdout=output), host=self.place.host)
-        differ = Differ(self.checkout, self.transport, "mark", values and {self.place.host: values})
-        (found,) = differ.all({self.place: self.plan})
+        self.transport.answer(Answer(stdout=output), host=self.host.address)
+        differ = Differ(
+            self.checkout, self.transport, "mark", values and {self.host.address: values}
+        )
+        (found,) = differ.all({self.host: self.plan})
         return found
 
 
@@ -93,7 +95,7 @@ def test_the_inventorys_values_are_compared_with_those_of_the_last_deploy(compar
     entry = {"schema": 1, "event": "begun", "id": "1", "kind": "deploy", "service": "all",
              "tag": "t", "commit": None, "configuration": "c", "who": "me",
              "at": "2026-11-23T12:00:00+00:00", "profiles": [], "of": "",
-             "settings": {**dict(compared.plan.site.settings), "BACKEND_PORT": "8001"}}  # fmt: skip
+             "settings": {**dict(compared.plan.config.settings), "BACKEND_PORT": "8001"}}  # fmt: skip
     end = {"schema": 1, "event": "ended", "id": "1", "outcome": "deployed", "duration_s": 1.0,
            "images": {}, "reason": ""}  # fmt: skip
     assert any("has no record" in note for note in compared.look().notes)
@@ -134,15 +136,14 @@ def test_a_tag_that_the_registry_has_moved_is_a_change(compared, planned, releas
 
 
 def test_a_host_that_cannot_be_looked_at_hides_no_other(inventory, planned, tmp_path) -> None:
-    places = chosen(inventory, [])
+    hosts = chosen(inventory, [])
     plans = {
-        place: planned(place.target, **({"node": place.node} if place.node else {}))
-        for place in places
+        host: planned(host.stack, **({"node": host.node} if host.node else {})) for host in hosts
     }
     transport = RecordingTransport()
-    for place, plan in plans.items():
-        transport.answer(Answer(stdout=Host(plan).run_all().fetch_output()), host=place.host)
-    transport.answer(Answer(error=HostUnreachable("gone")), host=places[1].host)
+    for host, plan in plans.items():
+        transport.answer(Answer(stdout=Host(plan).run_all().fetch_output()), host=host.address)
+    transport.answer(Answer(error=HostUnreachable("gone")), host=hosts[1].host)
     found = Differ(Checkout(tmp_path), transport, "mark").all(plans)
     assert [each.error and each.error.message for each in found] == [None, "gone", None]
 
@@ -156,9 +157,9 @@ def test_a_host_that_cannot_be_looked_at_hides_no_other(inventory, planned, tmp_
     ],
 )
 def test_what_fails_on_a_host_is_said_by_where_it_failed(compared, output, words) -> None:
-    compared.transport.answer(Answer(1, stdout=output, stderr="no"), host=compared.place.host)
+    compared.transport.answer(Answer(1, stdout=output, stderr="no"), host=compared.host.address)
     found = Differ(compared.checkout, compared.transport, "mark").all(
-        {compared.place: compared.plan}
+        {compared.host: compared.plan}
     )
     assert words in str(found[0].error)
 

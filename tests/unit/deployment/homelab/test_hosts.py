@@ -21,7 +21,7 @@ from ktrdr.errors import UsageError
     ],
 )
 def test_words_name_hosts(inventory, words, names) -> None:
-    assert [place.name for place in chosen(inventory, words)] == names
+    assert [host.name for host in chosen(inventory, words)] == names
 
 
 @pytest.mark.parametrize("words", [["everything"], ["core", "B"], ["workers", "X"], ["B"]])

@@ -8,13 +8,13 @@ import pytest
 
 from ktrdr.deployment.deploy.comparison import Comparison
 from ktrdr.deployment.homelab import schema
-from ktrdr.deployment.homelab.hosts import Place
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.history import Kind, Outcome
 from ktrdr.errors import Conflict, HostNotReady
 from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.hosts.test_history import entry
 
-CORE = Place("core", "", "core.test", "/opt/ktrdr-core")
+CORE = Host("core", "", "core.test", "/opt/ktrdr-core")
 OLD = entry(1, contracts=())
 NEW = entry(2, contracts=("0003_setbacks", "0007_leases"))
 

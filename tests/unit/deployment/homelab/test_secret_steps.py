@@ -62,22 +62,22 @@ values = st.fixed_dictionaries(
 class Ground:
     """A host that is this machine: a work directory, memory, and programs that take notes."""
 
-    def __init__(self, place: Path, memory: Path, release: Release) -> None:
-        self.place, self.memory, self.release = place, memory, release
+    def __init__(self, host: Path, memory: Path, release: Release) -> None:
+        self.host, self.memory, self.release = host, memory, release
         self.sent_back = b""
         for name, program in {
             "docker": DOCKER,
             "chown": "#!/bin/sh\n",
             "chgrp": "#!/bin/sh\n",
         }.items():
-            path = place / "bin" / name
+            path = host / "bin" / name
             path.parent.mkdir(exist_ok=True)
             path.write_text(program)
             path.chmod(0o755)
 
     def plan(self, target: Any, mode: str, **more: Any) -> Plan:
         """A deploy of a whole stack to it."""
-        workdir = str(self.place / "work")
+        workdir = str(self.host / "work")
         inventory = Inventory.model_validate(
             with_defaults(
                 {
@@ -95,12 +95,12 @@ class Ground:
         step = plan.step(kind)
         assert step
         known = {name: Secret(given.get(name, "x" * 40)) for name in step.script.secrets}
-        path = f"{self.place / 'bin'}:{os.environ['PATH']}"
+        path = f"{self.host / 'bin'}:{os.environ['PATH']}"
         with self._locked(plan):
             done = subprocess.run(
                 ["sh", "-s"],
                 input=render(step.script, known).reveal().encode(),
-                env={"PATH": path, "RECORD": str(self.place)},
+                env={"PATH": path, "RECORD": str(self.host)},
                 capture_output=True,
                 check=False,
             )
@@ -111,7 +111,7 @@ class Ground:
     @contextmanager
     def _locked(self, plan: Plan) -> Iterator[None]:
         """Has the host's lock, as the deploy that the scripts are of."""
-        file = Path(lock.path(plan.site.workdir))
+        file = Path(lock.path(plan.host.workdir))
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("w") as held:
             held.write(plan.builder.note)
@@ -121,7 +121,7 @@ class Ground:
 
     def environment(self) -> dict[bytes, bytes]:
         """What Compose was given."""
-        raw = (self.place / "environment").read_bytes()
+        raw = (self.host / "environment").read_bytes()
         return {name: value for name, _, value in (e.partition(b"=") for e in raw.split(b"\0"))}
 
 
@@ -235,10 +235,10 @@ def test_secrets_are_not_written_to_what_is_no_memory(ground, tmp_path, monkeypa
 
 def running_backend(host: Ground, **environment: str) -> None:
     """Has `docker container inspect` show a backend with these variables."""
-    entries = "\n".join(f"printf '%s' \"$mark\"; cat {host.place / name}" for name in environment)
+    entries = "\n".join(f"printf '%s' \"$mark\"; cat {host.host / name}" for name in environment)
     for name, value in environment.items():
-        (host.place / name).write_bytes(f"{name}={value}".encode())
-    (host.place / "inspect").write_text(
+        (host.host / name).write_bytes(f"{name}={value}".encode())
+    (host.host / "inspect").write_text(
         'mark=${4#"{{range .Config.Env}}"}\nmark=${mark%%"{{.}}"*}\n'
         f'case "$5" in *-backend-1) ;; *) exit 1 ;; esac\n{entries}\nprintf "%s\\n" "$mark"\n'
     )
@@ -301,7 +301,7 @@ def test_a_host_never_sends_back_the_former_secret(ground, running, kind, mode, 
     running_backend(host, IMAGE_TAG="x", **running)
     if fails:
         program = DOCKER.replace('/environment"', '/environment"; exit 3')
-        (host.place / "bin/docker").write_text(program)
+        (host.host / "bin/docker").write_text(program)
     with pytest.raises(AssertionError) if fails else nullcontext():
         host.run(host.plan("core", mode), kind, {"JWT_SECRET": "new " * 10})
     assert host.environment()[b"JWT_SECRET_PREVIOUS"] == b"former " * 6, "Compose has it"
@@ -318,7 +318,7 @@ def test_no_overlap_means_none_and_ends_one_that_lasts(ground):
 def test_the_database_is_given_a_verifier_and_never_the_password(ground):
     host = ground()
     host.run(host.plan("core", "env"), StepKind.APPLY, {"DB_PASSWORD_VERIFIER": "SCRAM-SHA-256$v"})
-    said = (host.place / "stdin").read_text()
+    said = (host.host / "stdin").read_text()
     assert "\\set verifier 'SCRAM-SHA-256$v'\n" in said
     assert "ALTER ROLE CURRENT_USER PASSWORD :'verifier';" in said
     assert "x" * 40 not in said.partition("\\endif")[0]
@@ -328,27 +328,27 @@ def test_an_apply_that_does_not_come_to_its_end_is_gone_through_again(ground):
     host = ground()
     plan = host.plan("core", "env")
     assert "== unfinished\nunfinished\n" not in host.run(plan, StepKind.FETCH, {})
-    (host.place / "bin/docker").write_text(DOCKER.replace('"compose "*)', '"compose "*) exit 3;'))
+    (host.host / "bin/docker").write_text(DOCKER.replace('"compose "*)', '"compose "*) exit 3;'))
     with pytest.raises(AssertionError):
         host.run(plan, StepKind.APPLY, {})
-    (host.place / "bin/docker").write_text(DOCKER)
+    (host.host / "bin/docker").write_text(DOCKER)
     assert "== unfinished\nunfinished\n" in host.run(plan, StepKind.FETCH, {})
     host.run(plan, StepKind.APPLY, {})
     assert "== unfinished\nunfinished\n" not in host.run(plan, StepKind.FETCH, {})
 
 
 def test_the_operator_is_told_what_the_workers_still_have(ground):
-    site = replace(ground().plan("core", "env").site, nodes=("B", "C"))
+    config = replace(ground().plan("core", "env").config, nodes=("B", "C"))
     rotated = {"rotated": ["db_password", "jwt_secret"]}
-    told = list(handover.remarks(site, rotated))
+    told = list(handover.remarks(config, rotated))
     assert told[0] == (
         "the workers still have the former db_password and jwt_secret: "
         "run `ktrdr deploy workers all`"
     )
     assert "are good for 24 h more" in told[1]
-    (one,) = handover.remarks(site, {"rotated": ["db_password"]}, following=("B",))
+    (one,) = handover.remarks(config, {"rotated": ["db_password"]}, following=("B",))
     assert one == (
         "the workers of C still have the former db_password: run `ktrdr deploy workers C`"
     )
-    assert list(handover.remarks(site, {"rotated": ["db_password"]}, following=("B", "C"))) == []
-    assert list(handover.remarks(site, {})) == []
+    assert list(handover.remarks(config, {"rotated": ["db_password"]}, following=("B", "C"))) == []
+    assert list(handover.remarks(config, {})) == []

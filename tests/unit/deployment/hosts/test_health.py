@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from ktrdr.deployment.hosts.containers import read_answers, read_clock, read_containers
+from ktrdr.deployment.hosts.containers import parse_reports, parse_clock, parse_containers
 from ktrdr.deployment.hosts.health import judge, missing_from
 from ktrdr.deployment.scripts.sections import split
 from ktrdr.schemas import Worker
@@ -26,11 +26,11 @@ def troubles(planned, host_of, clock):
         found = split(host.verify_output())
         judged = judge(
             plan.wanted,
-            read_containers(found["containers"]),
-            read_answers(found),
+            parse_containers(found["containers"]),
+            parse_reports(found),
             tag=plan.release.tag,
             restarts_before=restarts_before or {},
-            now=read_clock(found["clock"]) or pytest.fail("the clock is missing"),
+            now=parse_clock(found["clock"]) or pytest.fail("the clock is missing"),
         )
         return [(trouble.service, trouble.reason, trouble.final) for trouble in judged]
 
@@ -142,8 +142,8 @@ def test_a_program_of_ours_that_does_not_answer_is_waited_for(planned, host_of, 
 
     (trouble,) = judge(
         plan.wanted,
-        read_containers(found["containers"]),
-        read_answers(found),
+        parse_containers(found["containers"]),
+        parse_reports(found),
         tag=plan.release.tag,
         restarts_before={},
         now=clock.now(),

@@ -1,0 +1,76 @@
+"""Health documents of the backend and the workers, and the backend's list of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
+
+if TYPE_CHECKING:
+    from ktrdr.schemas import Worker
+
+
+def check_report(
+    service: ExpectedService, report: Mapping[str, Any] | None, tag: str
+) -> HealthProblem | None:
+    """Judge the health document of the backend or of a worker.
+
+    Args:
+        service: The service.
+        report: Its health document; None if it gave none.
+        tag: Image tag that the document must name.
+    """
+    if report is None:
+        return HealthProblem(service.name, "does not respond yet")
+    if service.worker_url:
+        return _check_worker(service.name, report, tag)
+    return _check_backend(report, tag)
+
+
+def unregistered_workers(
+    workers: Sequence[Worker], expected: Iterable[ExpectedService], tag: str
+) -> tuple[HealthProblem, ...]:
+    """Return a problem for each expected worker that the backend does not list with this tag.
+
+    Args:
+        workers: The workers that the backend lists.
+        expected: The services that must run.
+        tag: Image tag of the deploy.
+    """
+    # Imported only if there are workers to compare: it takes as long as connecting to a host.
+    from ktrdr.schemas import WorkerStatus
+
+    registered = {
+        worker.endpoint_url.rstrip("/")
+        for worker in workers
+        if worker.version == tag and worker.status is not WorkerStatus.TEMPORARILY_UNAVAILABLE
+    }
+    return tuple(
+        HealthProblem(service.name, "is not registered at the backend with this version yet")
+        for service in expected
+        if service.worker_url and service.worker_url not in registered
+    )
+
+
+def _check_backend(report: Mapping[str, Any], tag: str) -> HealthProblem | None:
+    version = report.get("version")
+    running = version.get("image_tag") if isinstance(version, Mapping) else None
+    if running != tag:
+        return HealthProblem("backend", f"reports version {running}, not {tag}", is_fatal=True)
+    if report.get("status") != "ok":
+        return HealthProblem("backend", f"reports that the database is {report.get('database')}")
+    return None
+
+
+def _check_worker(name: str, report: Mapping[str, Any], tag: str) -> HealthProblem | None:
+    if report.get("version") != tag:
+        return HealthProblem(
+            name, f"reports version {report.get('version')}, not {tag}", is_fatal=True
+        )
+    if report.get("registered") is not True:
+        reason = report.get("registration_error")
+        return HealthProblem(
+            name, f"could not register: {reason}" if reason else "has not registered yet"
+        )
+    return None

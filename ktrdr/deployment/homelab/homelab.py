@@ -1,0 +1,188 @@
+"""KTRDR on the hosts of an inventory: the product that the deploy engine deploys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from ktrdr.deployment.deploy.comparison import Action, Comparison, ServiceChange
+from ktrdr.deployment.deploy.host_deployment import HostDeployment
+from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.deploy.step_errors import ErrorPattern
+from ktrdr.deployment.homelab import health, hosts, schema, secret_values
+from ktrdr.deployment.homelab.drain import drained
+from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.homelab.rotation import rotation_warnings
+from ktrdr.deployment.homelab.secret_steps import ROLE, HomelabSecretSteps
+from ktrdr.deployment.hosts.containers import Snapshot
+from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
+from ktrdr.deployment.hosts.host import Host, HostConfig
+from ktrdr.deployment.product import Backend
+from ktrdr.deployment.releases.compose_file import Service
+from ktrdr.deployment.releases.release import Release
+from ktrdr.deployment.scripts.compose import Compose
+from ktrdr.deployment.secrets.source import SecretSource
+from ktrdr.deployment.ssh.interface import Transport
+from ktrdr.errors import DeploymentFailed, SecretsError
+from ktrdr.secret import Secret
+
+_HOUR_S: Final = 3600
+_RENAME_HINT: Final = (
+    "Put the former name back into the vault; docs/secrets.md describes how to rename a role."
+)
+_FETCH_ERRORS: Final = (
+    ErrorPattern(
+        ROLE,
+        SecretsError,
+        "db_username was changed in the vault, but the database on {host} belongs to the role "
+        "of the former name",
+        _RENAME_HINT,
+    ),
+)
+_APPLY_ERRORS: Final = (
+    ErrorPattern(
+        r'role "[^"]*" does not exist',
+        SecretsError,
+        "the database on {host} was created for another db_username than the vault has",
+        _RENAME_HINT,
+    ),
+    ErrorPattern(
+        r"Grafana did not take the new password",
+        DeploymentFailed,
+        "Grafana on {host} rejects the vault's grafana_password",
+        "Set it by hand (Grafana may reject a short one, or logins after five wrong ones within "
+        "five minutes), and run the command again.",
+    ),
+    ErrorPattern(
+        r"the database does not accept connections",
+        DeploymentFailed,
+        "the database on {host} does not accept connections",
+        "Check `docker logs ktrdr-core-db-1` on the host, and run the command again.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Homelab:
+    """KTRDR on the hosts of an inventory; implements `ktrdr.deployment.product.Product`.
+
+    Attributes:
+        inventory: The inventory.
+    """
+
+    inventory: Inventory
+
+    @property
+    def hosts(self) -> Sequence[Host]:
+        return hosts.all_hosts(self.inventory)
+
+    @property
+    def minimum_free_mb(self) -> int:
+        return self.inventory.minimum_free_mb
+
+    def configure(self, host: Host, release: Release) -> HostConfig:
+        configure = hosts.configure_workers if host.node else hosts.configure_core
+        return configure(self.inventory, host, release)
+
+    def is_own_image(self, image: str) -> bool:
+        return image.rpartition(":")[0] == self.inventory.image
+
+    def expected_service(self, service: Service, config: HostConfig, image: str) -> ExpectedService:
+        port = service.worker_port
+        url = f"http://{config.host.address}:{port}" if port else None
+        return ExpectedService(service.name, image, self.is_own_image(image), url)
+
+    def scale_profiles(self, scale: int) -> Sequence[str]:
+        return hosts.scale_profiles(scale)
+
+    def secret_steps(
+        self,
+        config: HostConfig,
+        project: Compose,
+        services: Sequence[str],
+        *,
+        whole: bool,
+        image: str,
+    ) -> HomelabSecretSteps:
+        overlap_s = self.inventory.secrets.overlap_hours * _HOUR_S
+        return HomelabSecretSteps(config, overlap_s, project, services, whole, image)
+
+    def read_secrets(self, source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
+        return secret_values.read_secrets(source, plans)
+
+    def secret_values(
+        self, fields: Mapping[str, Secret], plan: Plan, *, now: datetime
+    ) -> Mapping[str, Secret]:
+        return secret_values.secret_values(fields, self.inventory, plan, now=now)
+
+    def secrets_to_scrub(
+        self,
+        fields: Mapping[str, Secret],
+        values: Iterable[Mapping[str, Secret]],
+        plans: Iterable[Plan],
+    ) -> tuple[Secret, ...]:
+        return secret_values.secrets_to_scrub(fields, values, plans)
+
+    def check_report(
+        self, service: ExpectedService, report: Mapping[str, Any] | None, tag: str
+    ) -> HealthProblem | None:
+        return health.check_report(service, report, tag)
+
+    def unregistered(self, plan: Plan, backend: Backend) -> Sequence[HealthProblem]:
+        if not any(service.worker_url for service in plan.expected):
+            return ()
+        return health.unregistered_workers(backend.workers(), plan.expected, plan.release.tag)
+
+    def destructive_effects(
+        self,
+        changes: Sequence[ServiceChange],
+        before: Snapshot,
+        reports: Mapping[str, Mapping[str, Any]],
+    ) -> Sequence[str]:
+        return tuple(_destructive_effects(changes, before, reports))
+
+    def check_schema(
+        self, prepared: Sequence[tuple[Plan, Comparison]], transport: Transport
+    ) -> None:
+        core, *_ = self.hosts
+        schema.check_deploy(core, prepared, transport)
+
+    def drained(
+        self, deployment: HostDeployment, backend: Backend, timeout_s: float
+    ) -> AbstractContextManager[None]:
+        return drained(deployment, backend, timeout_s)
+
+    def apply_warnings(
+        self, sections: Mapping[str, Sequence[str]], plan: Plan, later_nodes: Sequence[str]
+    ) -> Iterable[str]:
+        return rotation_warnings(
+            sections,
+            # Only the core rotates what worker nodes use.
+            nodes=() if plan.host.node else tuple(self.inventory.workers),
+            later_nodes=later_nodes,
+            overlap_s=self.inventory.secrets.overlap_hours * _HOUR_S,
+        )
+
+    @property
+    def fetch_error_phases(self) -> Sequence[ErrorPattern]:
+        return _FETCH_ERRORS
+
+    @property
+    def apply_error_patterns(self) -> Sequence[ErrorPattern]:
+        return _APPLY_ERRORS
+
+
+def _destructive_effects(
+    changes: Sequence[ServiceChange],
+    before: Snapshot,
+    reports: Mapping[str, Mapping[str, Any]],
+) -> Iterator[str]:
+    for change in changes:
+        if change.service == "db" and change.action is Action.RECREATED and before["db"].is_running:
+            yield f"the database is restarted ({change.reason}), which interrupts all its users"
+        operation = reports.get(change.service, {}).get("current_operation_id")
+        if change.action is Action.REMOVED and operation:
+            yield f"{change.service} is stopped while it runs {operation}"

@@ -1,0 +1,102 @@
+"""Hosts, their configuration, and the identity of what is done to them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from ktrdr.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A machine that a stack is deployed to.
+
+    Attributes:
+        name: Name that the operator uses, such as ``core`` or ``workers B``.
+        address: Name that ssh connects to.
+        workdir: Directory that holds the stack's configuration.
+        stack: Stack that runs there, such as ``core``.
+        project: Compose project of that stack.
+        node: Name of the worker node; empty for a host that is not one of several.
+    """
+
+    name: str
+    address: str
+    workdir: str
+    stack: str
+    project: str
+    node: str = ""
+
+    @property
+    def short_name(self) -> str:
+        """Return the name without its stack, as log lines show it."""
+        return self.node or self.name
+
+
+@dataclass(frozen=True, slots=True)
+class DeployId:
+    """Identity of one deploy, or of other work on hosts.
+
+    Attributes:
+        id: Unique and sorted by time; all hosts of one command share it.
+        who: User and machine.
+        at: Time of the request, aware.
+    """
+
+    id: str
+    who: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HostConfig:
+    """Configuration that a release is deployed with on one host.
+
+    Attributes:
+        host: The host.
+        settings: Variables for Compose that are not secret.
+        secrets: Names of the variables for Compose that are secret.
+        apply_secrets: Names of further secrets, for the script that applies the release.
+        shared_directory: Directory that its containers share with other hosts.
+        is_share_mounted: Whether that directory comes from another host.
+        container_uid: User that the containers run as.
+        secrets_in_memory: Whether containers read secrets from files in the host's memory.
+        scale_profiles: Compose profiles that the inventory's scale selects.
+        managed_directory: Directory in which a deploy removes files of no release; may be empty.
+        max_clock_skew_s: Largest difference between the clocks of host and operator (s).
+        rank: Position in a rollout: hosts of a lower rank are deployed first.
+    """
+
+    host: Host
+    settings: tuple[tuple[str, str], ...]
+    secrets: tuple[str, ...]
+    apply_secrets: tuple[str, ...]
+    shared_directory: str
+    is_share_mounted: bool
+    container_uid: int
+    secrets_in_memory: bool
+    scale_profiles: tuple[str, ...]
+    managed_directory: str
+    max_clock_skew_s: float
+    rank: int
+
+
+def unknown_name_error(kind: str, name: str, valid: Iterable[str]) -> UsageError:
+    """Return the error for an unknown name, with the valid names and the closest of them.
+
+    Args:
+        kind: Kind of thing that was named, such as node, service or profile.
+        name: The unknown name.
+        valid: The known names.
+    """
+    names = list(valid)
+    by_lower_case = {known.lower(): known for known in names}
+    nearest = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.5)
+    guess = f"; did you mean {by_lower_case[nearest[0]]}?" if nearest else ""
+    return UsageError(
+        f"there is no {kind} {name!r}{guess}",
+        hint=f"Valid names: {', '.join(names)}." if names else f"No {kind}s exist here.",
+    )

@@ -1,0 +1,175 @@
+"""Interface between the deploy engine and the software that it deploys.
+
+The engine knows hosts, Compose projects, files, images, secrets by name, plans, locks, histories,
+and the health of containers. A `Product` knows the rest. `ktrdr.deployment.homelab` has the only
+implementation; an import contract keeps the engine from importing it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ktrdr.deployment.hosts.containers import Snapshot
+from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
+from ktrdr.deployment.hosts.host import Host, HostConfig
+from ktrdr.deployment.releases.compose_file import Service
+from ktrdr.deployment.releases.release import Release
+from ktrdr.deployment.scripts.compose import Compose
+from ktrdr.deployment.secrets.source import SecretSource
+from ktrdr.deployment.ssh.interface import Transport
+from ktrdr.secret import Secret
+
+if TYPE_CHECKING:
+    from ktrdr.deployment.deploy.comparison import Comparison, ServiceChange
+    from ktrdr.deployment.deploy.host_deployment import HostDeployment
+    from ktrdr.deployment.deploy.plan import Plan
+    from ktrdr.deployment.deploy.step_errors import ErrorPattern
+    from ktrdr.schemas import Worker
+
+
+class Backend(Protocol):
+    """The product's own server, as far as a deploy asks it."""
+
+    def authenticate(self, fields: Mapping[str, Secret]) -> None:
+        """Sign in with the secrets; nothing is sent yet."""
+
+    def workers(self) -> Sequence[Worker]:
+        """Return all registered workers.
+
+        Raises:
+            KtrdrError: The backend cannot be asked.
+        """
+
+    def drain(self, node: str) -> None:
+        """Give a node no new operations."""
+
+    def undrain(self, node: str) -> None:
+        """Give a node new operations again; ignore a node that is not drained."""
+
+
+class SecretSteps(Protocol):
+    """Parts of a plan's scripts that deliver and rotate secrets."""
+
+    def fetch_steps(self) -> list[str]:
+        """Return what fetch does before Compose hashes the configuration."""
+
+    def exports(self) -> list[str]:
+        """Return what exports the variables that Compose's hashes depend on."""
+
+    def current_fingerprints(self) -> list[str]:
+        """Return what exports the same as the containers have it."""
+
+    def before_up(self) -> list[str]:
+        """Return what apply does before Compose brings the services up."""
+
+    def after_up(self) -> list[str]:
+        """Return what apply does after that."""
+
+
+class Product(Protocol):
+    """Knowledge of the deployed software."""
+
+    def secret_steps(
+        self,
+        config: HostConfig,
+        project: Compose,
+        services: Sequence[str],
+        *,
+        whole: bool,
+        image: str,
+    ) -> SecretSteps:
+        """Return the secrets' part of a plan's scripts."""
+
+    @property
+    def hosts(self) -> Sequence[Host]:
+        """Return all hosts, in the order in which they are deployed."""
+
+    @property
+    def minimum_free_mb(self) -> int:
+        """Return the free disk space that a deploy needs (MiB)."""
+
+    def configure(self, host: Host, release: Release) -> HostConfig:
+        """Return the configuration of a host for a release."""
+
+    def is_own_image(self, image: str) -> bool:
+        """Return whether an image, with any tag, holds our own programs."""
+
+    def expected_service(self, service: Service, config: HostConfig, image: str) -> ExpectedService:
+        """Return what a service of a compose file is expected to run, with its final image."""
+
+    def scale_profiles(self, scale: int) -> Sequence[str]:
+        """Return the Compose profiles for so many workers of each type."""
+
+    def read_secrets(self, source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
+        """Read and check the fields that plans need, with one call to the source.
+
+        Raises:
+            SecretsError: A field cannot be read or used.
+        """
+
+    def secret_values(
+        self, fields: Mapping[str, Secret], plan: Plan, *, now: datetime
+    ) -> Mapping[str, Secret]:
+        """Return the secret variables that a plan's scripts export."""
+
+    def secrets_to_scrub(
+        self,
+        fields: Mapping[str, Secret],
+        values: Iterable[Mapping[str, Secret]],
+        plans: Iterable[Plan],
+    ) -> tuple[Secret, ...]:
+        """Return the secrets that are removed from all output of hosts."""
+
+    def check_report(
+        self, service: ExpectedService, report: Mapping[str, Any] | None, tag: str
+    ) -> HealthProblem | None:
+        """Judge what a service of our own reports about itself; None stands for no report."""
+
+    def unregistered(self, plan: Plan, backend: Backend) -> Sequence[HealthProblem]:
+        """Return the services of a plan that the backend does not know yet.
+
+        Raises:
+            KtrdrError: The backend cannot be asked.
+        """
+
+    def destructive_effects(
+        self,
+        changes: Sequence[ServiceChange],
+        before: Snapshot,
+        reports: Mapping[str, Mapping[str, Any]],
+    ) -> Sequence[str]:
+        """Return the interruptions and losses that changes cause, one sentence each."""
+
+    def check_schema(
+        self, prepared: Sequence[tuple[Plan, Comparison]], transport: Transport
+    ) -> None:
+        """Refuse releases that cannot work with the database any more.
+
+        Raises:
+            Conflict: The database has lost what a release needs.
+        """
+
+    def drained(
+        self, deployment: HostDeployment, backend: Backend, timeout_s: float
+    ) -> AbstractContextManager[None]:
+        """Keep new operations away from a host within a block; first wait for running ones.
+
+        Raises:
+            KtrdrError: The backend cannot be asked.
+        """
+
+    def apply_warnings(
+        self, sections: Mapping[str, Sequence[str]], plan: Plan, later_nodes: Sequence[str]
+    ) -> Iterable[str]:
+        """Return what the operator should know after secrets were rotated, one sentence each."""
+
+    @property
+    def fetch_error_phases(self) -> Sequence[ErrorPattern]:
+        """Return the errors of the product's own sections of a fetch, by section name."""
+
+    @property
+    def apply_error_patterns(self) -> Sequence[ErrorPattern]:
+        """Return the failures of an apply that only the product can explain."""
