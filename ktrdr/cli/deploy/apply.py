@@ -20,7 +20,7 @@ from ktrdr.deployment.releases.checkout import Checkout
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("service", shell_complete=completion.core_services)
+@click.argument("service", shell_complete=completion.complete_core_services)
 @profile_option
 @deploying
 def core(service: str, **options: Any) -> None:
@@ -33,7 +33,7 @@ def core(service: str, **options: Any) -> None:
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("node", nargs=-1, required=True, shell_complete=completion.nodes)
+@click.argument("node", nargs=-1, required=True, shell_complete=completion.complete_nodes)
 @scale_option
 @profile_option
 @deploying

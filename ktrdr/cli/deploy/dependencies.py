@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ktrdr.client.configuration import api_url
+from ktrdr.client.configuration import read_api_url
 from ktrdr.deployment.deploy.plan import Stamp
 from ktrdr.deployment.deploy.single_flight import Shared
 from ktrdr.deployment.homelab.inventory import Inventory
@@ -24,7 +24,7 @@ from ktrdr.secret import Secret
 from ktrdr.tokens import Role, mint
 
 if TYPE_CHECKING:
-    from ktrdr.client.backend import Backend
+    from ktrdr.client.backend import BackendClient
     from ktrdr.schemas import Worker
 
 # Long enough for the longest deploy.
@@ -45,12 +45,12 @@ def performer() -> str:
 
 def directory(inventory: Inventory) -> Callable[[Secret], Callable[[], Sequence[Worker]]]:
     """Makes the question for the backend's workers, given what signs the token for it."""
-    url = api_url(os.environ, default=inventory.api_url)
+    url = read_api_url(os.environ, default=inventory.api_url)
 
     def make(secret: Secret) -> Callable[[], Sequence[Worker]]:
         def workers() -> Sequence[Worker]:
             with _backend(url, secret, Role.READER) as backend:
-                return backend.workers()
+                return backend.list_workers()
 
         return Shared(workers)
 
@@ -82,9 +82,9 @@ class BackendDrains:
     def workers(self) -> Sequence[Worker]:
         """See `Drains.workers`."""
         with self._backend() as backend:
-            return backend.workers()
+            return backend.list_workers()
 
-    def _backend(self) -> Backend:
+    def _backend(self) -> BackendClient:
         return _backend(self._url, self._secret, Role.OPERATOR)
 
 
@@ -96,7 +96,7 @@ def load_ahead() -> None:
 
 def drains(inventory: Inventory) -> Callable[[Secret], BackendDrains]:
     """Makes the way to drain nodes, given what signs the token for it."""
-    url = api_url(os.environ, default=inventory.api_url)
+    url = read_api_url(os.environ, default=inventory.api_url)
     return lambda secret: BackendDrains(url, secret)
 
 
@@ -131,11 +131,11 @@ def _declined() -> Interrupted:
     return Interrupted("the deploy was called off, nothing was changed")
 
 
-def _backend(url: str, secret: Secret, role: Role) -> Backend:
+def _backend(url: str, secret: Secret, role: Role) -> BackendClient:
     # A quarter of the time to start, and no deploy needs it before its end: see `load_ahead`.
-    from ktrdr.client.backend import Backend
+    from ktrdr.client.backend import BackendClient
 
-    return Backend(url, _token(secret, role))
+    return BackendClient(url, _token(secret, role))
 
 
 def _token(secret: Secret, role: Role) -> Secret:

@@ -15,7 +15,7 @@ from ktrdr.cli.deploy import dependencies as world
 from ktrdr.cli.deploy.connections import Way
 from ktrdr.cli.deploy.json_lines import failure_as_line, write_line
 from ktrdr.cli.deploy.options import Options
-from ktrdr.cli.live import DeployDisplay
+from ktrdr.cli.deploy_display import DeployDisplay
 from ktrdr.cli.render import console
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy import events
@@ -97,7 +97,7 @@ class Telling:
             raise deploy_summary.failure(result)
 
     def _observer(self, name: str) -> Observer:
-        drawn = self.display.of(name)
+        drawn = self.display.observer(name)
         if not self._options.as_json:
             return drawn
 

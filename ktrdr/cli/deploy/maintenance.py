@@ -10,12 +10,11 @@ import click
 from rich.text import Text
 
 from ktrdr.cli import completion
-from ktrdr.cli.cli import report
 from ktrdr.cli.deploy import dependencies as world
 from ktrdr.cli.deploy.connections import signals_as_ctrl_c
 from ktrdr.cli.deploy.options import lock_wait_option
 from ktrdr.cli.hosts import inventory_option, ssh_program
-from ktrdr.cli.render import console, json_option, write_json
+from ktrdr.cli.render import console, json_option, write_error, write_json
 from ktrdr.deployment.deploy.result import SCHEMA, error_to_json
 from ktrdr.deployment.homelab.hosts import Place
 from ktrdr.deployment.homelab.inventory import Inventory
@@ -26,13 +25,15 @@ from ktrdr.deployment.ssh.transport import SshTransport
 _Result = TypeVar("_Result")
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
-hosts_argument = click.argument("hosts", nargs=-1, required=True, shell_complete=completion.hosts)
+hosts_argument = click.argument(
+    "hosts", nargs=-1, required=True, shell_complete=completion.complete_hosts
+)
 service_option = click.option(
     "--service",
     "services",
     multiple=True,
     metavar="NAME",
-    shell_complete=completion.services,
+    shell_complete=completion.complete_services,
     help="Only this one; may be repeated.",
 )
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -105,7 +106,7 @@ def finish(
             show(each.place, each.result)
     failed = [each.error for each in done if each.error]
     for error in failed:
-        report(error)
+        write_error(error)
     if failed:
         raise SystemExit(failed[0].exit_code)
 

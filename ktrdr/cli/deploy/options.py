@@ -57,7 +57,7 @@ tag_option: Final = click.option(
     envvar="KTRDR_DEPLOY_TAG",
     show_envvar=True,
     metavar="TAG",
-    shell_complete=completion.tags,
+    shell_complete=completion.complete_tags,
     help="The image to deploy; by default that of the commit that is checked out.",
 )
 set_option: Final = click.option(

@@ -10,7 +10,7 @@ from ktrdr.cli.deploy.connections import Way
 from ktrdr.cli.deploy.execution import carry_out
 from ktrdr.cli.deploy.json_lines import failure_as_line, write_line
 from ktrdr.cli.deploy.options import Options
-from ktrdr.cli.render import console, say
+from ktrdr.cli.render import console, write_note
 from ktrdr.deployment.deploy import plan as plans
 from ktrdr.deployment.deploy.plan import Plan, Request
 from ktrdr.deployment.deploy.result import plans_to_json
@@ -67,7 +67,7 @@ def _plan(
             releases[place.target] = checkout.release(place.target, tag)
     release = next(iter(releases.values()))
     if release.commit is None:
-        say(
+        write_note(
             f"note: {release.tag} names no commit that is known here, so the configuration "
             "is that of the working tree"
         )
@@ -94,12 +94,12 @@ def _settle(options: Options, doubts: Sequence[str]) -> None:
     if not doubts:
         return
     if options.dry_run or options.yes:
-        say(f"note: {'; '.join(doubts)}")
+        write_note(f"note: {'; '.join(doubts)}")
         return
     if not world.somebody_is_there():
         raise undecided(doubts)
     for doubt in doubts:
-        say(doubt)
+        write_note(doubt)
     world.confirm("Deploy the image of the last commit all the same?")
 
 

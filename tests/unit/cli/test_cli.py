@@ -1,4 +1,4 @@
-"""The root of the command line: quick, lazy, and never at a loss for words."""
+"""The root command: fast, lazy, with an exit code and a hint for every error."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_misspelt_command_is_answered_with_the_nearest() -> None:
     assert not done.stdout
 
 
-def test_a_fault_nobody_foresaw_shows_no_traceback_unless_asked(tmp_path: Path) -> None:
+def test_an_internal_error_shows_a_traceback_only_with_ktrdr_debug(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import ktrdr.cli.commands.token as t\n"
         "t.token.callback = None\n"
@@ -97,7 +97,8 @@ def test_a_fault_nobody_foresaw_shows_no_traceback_unless_asked(tmp_path: Path) 
     )
     done = ktrdr("token", "show", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
-    assert "met an error it did not foresee: ZeroDivisionError" in done.stderr
+    assert "internal error: ZeroDivisionError\n" in done.stderr
+    assert "hint: Re-run with KTRDR_DEBUG=1 and report the traceback." in done.stderr
     assert "Traceback" not in done.stderr
     asked = ktrdr("token", "show", PYTHONPATH=str(tmp_path), KTRDR_DEBUG="1")
     assert "Traceback" in asked.stderr

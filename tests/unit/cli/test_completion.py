@@ -120,7 +120,7 @@ def test_names_of_commands_are_offered_without_importing_them(
 ) -> None:
     monkeypatch.setattr(LazyGroup, "get_command", None)
     assert isinstance(cli, LazyGroup)
-    assert offered("ktrdr ") == list(cli.entries)
+    assert offered("ktrdr ") == list(cli.lazy_commands)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

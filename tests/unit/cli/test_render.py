@@ -1,4 +1,4 @@
-"""What people are shown, as it was written."""
+"""Output for people."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_a_good_file_is_said_to_be_good_without_a_backend(tmp_path: Path) -> Non
     path.write_text(GOOD)
     done = call("check", str(path))
     assert done.exit_code == 0
-    assert "is good: mine, with 1 parameter\n" in done.stderr
+    assert "is valid: mine, with 1 parameter\n" in done.stderr
     assert not done.stdout
 
 

@@ -19,7 +19,7 @@ SECRET = "j" * 40
 
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An inventory, a configuration file that is not there yet, and a stand-in for `op`."""
+    """An inventory, no token yet, and a stand-in for `op`."""
     inventory = tmp_path / "inventory.yml"
     inventory.write_text("secrets:\n  vault: A Vault\n  item: an-item\nworkers: {}\n")
     item = {"fields": [{"type": "CONCEALED", "label": "jwt_secret", "value": SECRET}]}
@@ -75,12 +75,22 @@ def test_a_workers_token_is_not_made_by_hand() -> None:
 def test_a_saved_token_is_not_printed_and_is_the_one_in_use(tmp_path: Path) -> None:
     result = call("create", "--save", "--name", "ann")
     assert result.stdout == ""
-    saved = tmp_path / "cli" / "config.toml"
+    saved = tmp_path / "cli" / "config.token"
     assert saved.stat().st_mode & 0o777 == 0o600
+    assert f"saved in {saved}" in result.stderr
     shown = call("show").stdout
     assert "ann" in shown
     assert "89 days left" in shown
-    assert saved.read_text().split('"')[1] not in shown + result.output
+    assert saved.read_text().strip() not in shown + result.output
+
+
+def test_a_token_that_an_earlier_release_saved_is_used_and_not_printed(tmp_path: Path) -> None:
+    old = call("create", "--name", "ann").stdout.strip()
+    (tmp_path / "cli").mkdir()
+    (tmp_path / "cli" / "config.toml").write_text(f'token = "{old}"\n')
+    shown = call("show")
+    assert "ann" in shown.stdout
+    assert old not in shown.output
 
 
 def test_a_secret_of_the_environment_needs_no_vault(

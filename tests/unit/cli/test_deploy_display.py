@@ -1,4 +1,4 @@
-"""What a person sees of deploys while they run."""
+"""Display of running deploys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 import pytest
 from rich.console import Console
 
-from ktrdr.cli.live import DeployDisplay
+from ktrdr.cli.deploy_display import DeployDisplay
 from ktrdr.deployment.deploy import events
 from ktrdr.deployment.deploy.comparison import Action, Comparison, ServiceChange
 from ktrdr.deployment.hosts.history import Entry, Kind
@@ -45,7 +45,7 @@ def show(console: Console, names: list[str] = NAMES, verbosity: int = 0) -> Depl
 
 
 def a_deploy(display: DeployDisplay, name: str, detail: str = "Docker 28.1.0") -> None:
-    tell = display.of(name)
+    tell = display.observer(name)
     tell(events.StepStarted("check the host", name))
     tell(events.Output("stderr", "db Pulling " + "x" * 200))
     tell(events.StepFinished("check the host", 1.25, detail))
@@ -61,11 +61,11 @@ def test_a_step_is_one_line_with_its_time_and_what_came_of_it() -> None:
 def test_lines_of_several_hosts_begin_with_their_names_and_are_aligned() -> None:
     console = pipe()
     with show(console) as display:
-        display.of("")(events.StepStarted("read the secrets"))
-        display.of("")(events.StepFinished("read the secrets", 0.5, "5 fields"))
+        display.observer("")(events.StepStarted("read the secrets"))
+        display.observer("")(events.StepFinished("read the secrets", 0.5, "5 fields"))
         for name in NAMES:
             a_deploy(display, name)
-            display.of(name)(events.StepSkipped("apply", "nothing to do"))
+            display.observer(name)(events.StepSkipped("apply", "nothing to do"))
     lines = plain(console)
     assert len({line.index("✓") for line in lines if "✓" in line}) == 1
     assert len({line.index("nothing to do") for line in lines if "–" in line}) == 1
@@ -78,9 +78,9 @@ def test_no_line_is_wider_than_a_terminal_of_80_columns(names: list[str]) -> Non
     with show(console, names) as display:
         for name in names:
             a_deploy(display, name, "what came of it, in more words than fit " * 3)
-            display.of(name)(events.Waiting("backend is starting " * 9))
-            display.of(name)(events.StepSkipped("check the host", "--skip-validation " * 9))
-            display.of(name)(events.Restoring(GOOD, "backend is not well"))
+            display.observer(name)(events.Waiting("backend is starting " * 9))
+            display.observer(name)(events.StepSkipped("check the host", "--skip-validation " * 9))
+            display.observer(name)(events.Restoring(GOOD, "backend is not well"))
     assert max(map(len, plain(console))) <= WIDTH
     assert any(line.endswith("…") for line in plain(console)), "what is left out is told"
 
@@ -89,10 +89,10 @@ def test_the_moving_lines_fit_too_however_many_hosts_are_at_work() -> None:
     console = terminal()
     with show(console) as display:
         for name in NAMES:
-            display.of(name)(events.StepStarted("wait until healthy", name))
-            display.of(name)(events.Waiting("backtest-worker-1 is not registered yet " * 5))
+            display.observer(name)(events.StepStarted("wait until healthy", name))
+            display.observer(name)(events.Waiting("backtest-worker-1 is not registered yet " * 5))
         time.sleep(0.3)
-        assert len(display._moving().renderables) == 3
+        assert len(display._render_active().renderables) == 3
     lines = [line for line in plain(console) if line.strip()]
     assert lines
     assert max(map(len, lines)) <= WIDTH
@@ -103,7 +103,7 @@ def test_the_moving_lines_fit_too_however_many_hosts_are_at_work() -> None:
 
 def test_it_is_legible_without_colour() -> None:
     console = pipe()
-    tell = show(console, ["core"]).of("core")
+    tell = show(console, ["core"]).observer("core")
     for event in (
         events.StepFailed("apply", 2.0),
         events.StepSkipped("check the host", "--skip-validation"),
@@ -116,7 +116,7 @@ def test_it_is_legible_without_colour() -> None:
         "✗ apply                   2.0 s",
         "– check the host                 --skip-validation",
         "  backend is not well",
-        "↶ go back                        to sha-0000001, which ran before",
+        "↶ roll back                      to sha-0000001, the last good release",
         "  warning: its tag was moved",
     ]
 
@@ -128,7 +128,7 @@ def test_what_changes_and_why_stands_below_the_step() -> None:
         ServiceChange("backend", Action.RECREATED, "a → b"),
     )
     comparison = Comparison(changes, ("+ monitoring/x.yml",), before={}, losses=())
-    show(console, ["core"]).of("core")(events.Compared(comparison))
+    show(console, ["core"]).observer("core")(events.Compared(comparison))
     assert plain(console) == [
         f"    backend: {Action.RECREATED.intention} (a → b)",
         "    + monitoring/x.yml",
@@ -137,20 +137,20 @@ def test_what_changes_and_why_stands_below_the_step() -> None:
 
 def test_markup_in_what_hosts_write_is_shown_as_it_is() -> None:
     console = pipe()
-    tell = show(console, ["core"], verbosity=2).of("core")
+    tell = show(console, ["core"], verbosity=2).observer("core")
     tell(events.LogTail("db", ("[bold]no[/bold] [/]",)))
     tell(events.LogTail("silent", ()))
     tell(events.Output("stdout", "[red]"))
     assert plain(console) == [
         *("  last lines of db:", "  │ [bold]no[/bold] [/]"),
-        *("  last lines of silent:", "  │ (it wrote nothing)", "  │ [red]"),
+        *("  last lines of silent:", "  │ (no output)", "  │ [red]"),
     ]
 
 
 @pytest.mark.parametrize(("verbosity", "shown"), [(0, []), (1, ["err"]), (2, ["err", "out"])])
 def test_how_much_of_the_output_is_shown_is_chosen(verbosity: int, shown: list[str]) -> None:
     console = pipe()
-    tell = show(console, ["core"], verbosity=verbosity).of("core")
+    tell = show(console, ["core"], verbosity=verbosity).observer("core")
     tell(events.Output("stderr", "err"))
     tell(events.Output("stdout", "out"))
     assert plain(console) == [f"  │ {line}" for line in shown]
@@ -158,7 +158,7 @@ def test_how_much_of_the_output_is_shown_is_chosen(verbosity: int, shown: list[s
 
 def test_without_a_terminal_what_is_waited_for_is_told_once() -> None:
     console = pipe()
-    tell = show(console, ["core"]).of("core")
+    tell = show(console, ["core"]).observer("core")
     for reason in ("db is starting", "db is starting", "backend is starting"):
         tell(events.Waiting(reason))
     assert [line.strip() for line in plain(console)] == [
@@ -170,12 +170,12 @@ def test_without_a_terminal_what_is_waited_for_is_told_once() -> None:
 def test_nothing_moves_any_more_after_a_pause() -> None:
     console = terminal()
     display = show(console)
-    display.of("core")(events.StepStarted("apply", "core"))
+    display.observer("core")(events.StepStarted("apply", "core"))
     display.pause()
     written = len(text(console))
     time.sleep(0.3)
     assert len(text(console)) == written
-    display.of("core")(events.StepFinished("apply", 1.0))
+    display.observer("core")(events.StepFinished("apply", 1.0))
     assert "✓ apply" in plain(console)[-1]
 
 
