@@ -61,7 +61,10 @@ def complete_nodes(ctx: click.Context) -> _Items:
 @_completer
 def complete_hosts(ctx: click.Context) -> _Items:
     """Complete ``core``, ``workers NODE`` or ``all``."""
-    return _hosts(ctx, ctx.params.get("hosts") or ())
+    words = ctx.params.get("hosts") or ()
+    if not words:
+        return map(CompletionItem, (*_TARGETS, "all"))
+    return _unused_nodes(ctx, words) if words[0] == "workers" else ()
 
 
 @_completer
@@ -100,12 +103,6 @@ def complete_tags(_: click.Context) -> _Items:
 
     recent = Checkout.around(Path.cwd()).recent(_RECENT_COMMITS)
     return (CompletionItem(tag_of(commit), help=subject) for commit, subject in recent)
-
-
-def _hosts(ctx: click.Context, words: tuple[str, ...]) -> _Items:
-    if not words:
-        return map(CompletionItem, (*_TARGETS, "all"))
-    return _unused_nodes(ctx, words) if words[0] == "workers" else ()
 
 
 def _unused_nodes(ctx: click.Context, used: tuple[str, ...]) -> _Items:

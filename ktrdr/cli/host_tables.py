@@ -7,9 +7,8 @@ from typing import Any, Final
 
 from ktrdr.cli.render import format_age, format_duration, write_table
 from ktrdr.deployment.deploy.result import error_to_json
-from ktrdr.deployment.hosts.containers import Container
 from ktrdr.deployment.hosts.history import Entry
-from ktrdr.deployment.status.query import Disk, Surveyed
+from ktrdr.deployment.status.query import Surveyed
 
 _DIGEST_LENGTH: Final = 12
 _KB_PER_GB: Final = 1024 * 1024
@@ -44,7 +43,9 @@ def describe_host(host: Surveyed) -> list[tuple[str, str]]:
         pairs.append(("locked", f"by {host.owner}"))
     if host.lacks_secrets:
         pairs.append(("secrets", missing_secrets_hint(host)))
-    pairs += [("disk", _describe_disk(disk)) for disk in host.disks]
+    for disk in host.disks:
+        free, size = disk.free_kb / _KB_PER_GB, disk.size_kb / _KB_PER_GB
+        pairs.append(("disk", f"{free:.1f} of {size:.1f} GiB free at {disk.directory}"))
     pairs += [("unhealthy", f"{trouble.service} {trouble.reason}") for trouble in host.troubles]
     pairs += [("drift", difference) for difference in host.drift]
     return pairs
@@ -58,7 +59,19 @@ def missing_secrets_hint(host: Surveyed) -> str:
 
 def services_to_json(host: Surveyed) -> list[dict[str, Any]]:
     """Return the containers of a host for JSON output."""
-    return [_service_to_json(host, container) for container in host.containers]
+    return [
+        {
+            "service": container.service,
+            "image": container.image,
+            "digest": host.digest(container) or None,
+            "status": container.status,
+            "health": container.health,
+            "started_at": container.started_at.isoformat(),
+            "restarts": container.restarts,
+            "container": container.id,
+        }
+        for container in host.containers
+    ]
 
 
 def host_to_json(host: Surveyed) -> dict[str, Any]:
@@ -86,25 +99,7 @@ def host_to_json(host: Surveyed) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _service_to_json(host: Surveyed, container: Container) -> dict[str, Any]:
-    return {
-        "service": container.service,
-        "image": container.image,
-        "digest": host.digest(container) or None,
-        "status": container.status,
-        "health": container.health,
-        "started_at": container.started_at.isoformat(),
-        "restarts": container.restarts,
-        "container": container.id,
-    }
-
-
 def _describe_deploy(entry: Entry, now: datetime | None) -> str:
     release = entry.tag if entry.service == "all" else f"{entry.service} {entry.tag}"
     outcome = f"{entry.outcome.value} {format_age(entry.began, now)}"
     return f"{release} {outcome} by {entry.who} ({entry.kind.value} {entry.id})"
-
-
-def _describe_disk(disk: Disk) -> str:
-    free, size = disk.free_kb / _KB_PER_GB, disk.size_kb / _KB_PER_GB
-    return f"{free:.1f} of {size:.1f} GiB free at {disk.directory}"

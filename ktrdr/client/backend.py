@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import httpx
-from pydantic import TypeAdapter
 
 from ktrdr.client.configuration import read_api_url, read_token
 from ktrdr.client.http import CONNECT_TIMEOUT_S, TIMEOUT_S, HttpClient, raise_for_problem
@@ -35,27 +34,21 @@ from ktrdr.schemas.data import Dataset, DatasetDetails, ImportReport, ImportRequ
 
 CHUNK_BYTES: Final = 256 * 1024
 
-_WORKERS: Final = TypeAdapter(list[Worker])
-_DATASETS: Final = TypeAdapter(list[Dataset])
-_ORPHANS: Final = TypeAdapter(list[LeftoverFile])
-_DATASET_DETAILS: Final = TypeAdapter(list[DatasetDetails])
-_STRATEGIES: Final = TypeAdapter(list[StrategyInfo])
-
 
 class BackendClient(HttpClient):
     """Client of one backend; use it as a context manager, or close it."""
 
     def get_health(self) -> BackendHealth:
         """Return the backend's version and health."""
-        return self.request_model(BackendHealth, "GET", "/health")
+        return self.request_as(BackendHealth, "GET", "/health")
 
     def list_workers(self) -> list[Worker]:
         """Return the registered workers."""
-        return self.parse(_WORKERS, self.request("GET", "/workers"))
+        return self.request_as(list[Worker], "GET", "/workers")
 
     def submit(self, request: OperationRequest, *, idempotency_key: str) -> Operation:
         """Queue an operation. Repeating it with the same key changes nothing."""
-        return self.request_model(
+        return self.request_as(
             Operation,
             "POST",
             "/operations",
@@ -67,35 +60,33 @@ class BackendClient(HttpClient):
         self, requests: Sequence[OperationRequest], *, idempotency_key: str
     ) -> list[Operation]:
         """Queue all of at most 1,000 operations, or none. The key covers the whole batch."""
-        content = self.request(
+        return self.request_as(
+            list[Operation],
             "POST",
             "/operations",
             json=[request.model_dump(mode="json") for request in requests],
             headers={"Idempotency-Key": idempotency_key},
         )
-        return self.parse(TypeAdapter(list[Operation]), content)
 
     def get_operation(self, operation_id: str) -> Operation:
         """Return an operation."""
-        return self.request_model(Operation, "GET", f"/operations/{operation_id}")
+        return self.request_as(Operation, "GET", f"/operations/{operation_id}")
 
     def list_operations(self, **filters: str | int | None) -> OperationPage:
         """Return a page of operations, newest first. Filters are the API's."""
-        return self.request_model(
-            OperationPage, "GET", "/operations", params=_without_none(filters)
-        )
+        return self.request_as(OperationPage, "GET", "/operations", params=_without_none(filters))
 
     def cancel(self, operation_id: str) -> Operation:
         """Cancel an operation."""
-        return self.request_model(Operation, "DELETE", f"/operations/{operation_id}")
+        return self.request_as(Operation, "DELETE", f"/operations/{operation_id}")
 
     def resume(self, operation_id: str) -> Operation:
         """Queue a failed or cancelled operation again."""
-        return self.request_model(Operation, "POST", f"/operations/{operation_id}/resume")
+        return self.request_as(Operation, "POST", f"/operations/{operation_id}/resume")
 
     def get_results(self, operation_id: str) -> OperationResults:
         """Return the results of a completed operation."""
-        return self.request_model(OperationResults, "GET", f"/operations/{operation_id}/results")
+        return self.request_as(OperationResults, "GET", f"/operations/{operation_id}/results")
 
     def download_result_file(self, operation_id: str, name: str, target: Path) -> None:
         """Download a result file of an operation to ``target``."""
@@ -131,19 +122,19 @@ class BackendClient(HttpClient):
 
     def list_orphans(self) -> list[LeftoverFile]:
         """Return the files that killed workers left behind."""
-        return self.parse(_ORPHANS, self.request("GET", "/leftovers"))
+        return self.request_as(list[LeftoverFile], "GET", "/leftovers")
 
     def remove_orphans(self) -> list[LeftoverFile]:
         """Delete the files that killed workers left behind, and return them."""
-        return self.parse(_ORPHANS, self.request("DELETE", "/leftovers"))
+        return self.request_as(list[LeftoverFile], "DELETE", "/leftovers")
 
     def list_drains(self) -> list[Drain]:
         """Return the workers and nodes that are being drained."""
-        return self.parse(TypeAdapter(list[Drain]), self.request("GET", "/drains"))
+        return self.request_as(list[Drain], "GET", "/drains")
 
     def drain(self, target: str, mode: DrainMode) -> Drain:
         """Stop giving new operations to a worker or node."""
-        return self.request_model(Drain, "PUT", f"/drains/{target}", json={"mode": mode.value})
+        return self.request_as(Drain, "PUT", f"/drains/{target}", json={"mode": mode.value})
 
     def undrain(self, target: str) -> None:
         """Give operations to a worker or node again."""
@@ -156,25 +147,23 @@ class BackendClient(HttpClient):
 
     def list_revoked_tokens(self) -> list[RevokedToken]:
         """Return the revoked tokens that have not expired."""
-        content = self.request("GET", "/tokens/revoked")
-        return self.parse(TypeAdapter(list[RevokedToken]), content)
+        return self.request_as(list[RevokedToken], "GET", "/tokens/revoked")
 
     def list_audit_entries(self, **filters: str | int | None) -> list[AuditEntry]:
         """Return entries of the audit trail, newest first. Filters are the API's."""
-        content = self.request("GET", "/audit", params=_without_none(filters))
-        return self.parse(TypeAdapter(list[AuditEntry]), content)
+        return self.request_as(list[AuditEntry], "GET", "/audit", params=_without_none(filters))
 
     def list_datasets(self) -> list[Dataset]:
         """Return the datasets in the shared directory."""
-        return self.parse(_DATASETS, self.request("GET", "/data"))
+        return self.request_as(list[Dataset], "GET", "/data")
 
     def list_symbol_datasets(self, symbol: str) -> list[DatasetDetails]:
         """Return a symbol's datasets with their history."""
-        return self.parse(_DATASET_DETAILS, self.request("GET", _data_path(symbol)))
+        return self.request_as(list[DatasetDetails], "GET", _data_path(symbol))
 
     def get_dataset(self, symbol: str, timeframe: str) -> DatasetDetails:
         """Return a dataset with its history."""
-        return self.request_model(DatasetDetails, "GET", _data_path(symbol, timeframe))
+        return self.request_as(DatasetDetails, "GET", _data_path(symbol, timeframe))
 
     def import_dataset(
         self, file: BinaryIO, symbol: str, timeframe: str, request: ImportRequest | None = None
@@ -183,7 +172,7 @@ class BackendClient(HttpClient):
         query = (request or ImportRequest()).model_dump(
             mode="json", exclude_defaults=True, exclude_none=True
         )
-        return self.request_model(
+        return self.request_as(
             ImportReport,
             "PUT",
             _data_path(symbol, timeframe),
@@ -198,7 +187,7 @@ class BackendClient(HttpClient):
 
     def list_strategies(self) -> list[StrategyInfo]:
         """Return the built-in strategies and those in the shared directory."""
-        return self.parse(_STRATEGIES, self.request("GET", "/strategies"))
+        return self.request_as(list[StrategyInfo], "GET", "/strategies")
 
     def get_strategy(self, name: str) -> str:
         """Return the YAML text of a strategy."""
@@ -207,7 +196,7 @@ class BackendClient(HttpClient):
 
     def put_strategy(self, name: str, text: str) -> StrategyInfo:
         """Upload a strategy. The backend checks it."""
-        return self.request_model(StrategyInfo, "PUT", f"/strategies/{name}", content=text.encode())
+        return self.request_as(StrategyInfo, "PUT", f"/strategies/{name}", content=text.encode())
 
     def delete_strategy(self, name: str) -> None:
         """Delete a strategy from the shared directory."""

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import httpx
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from ktrdr.errors import HostUnreachable, KtrdrError
 from ktrdr.schemas import API_PREFIX, Problem
@@ -26,7 +26,6 @@ _POLL_TIMEOUT_S: Final = 2.0
 # Methods that may be sent twice. A repeated DELETE would not find what the first one removed.
 _REPEATABLE_METHODS: Final = frozenset({"GET", "HEAD", "PUT"})
 
-Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
 
 
@@ -99,18 +98,15 @@ class HttpClient:
             raise_for_problem(response)
             return response.content
 
-    def request_model(self, model: type[Model], method: str, path: str, **options: Any) -> Model:
-        """Send a request and return the response as a model."""
-        return self.parse(TypeAdapter(model), self.request(method, path, **options))
-
-    def parse(self, adapter: TypeAdapter[T], content: bytes) -> T:
-        """Validate the body of a response.
+    def request_as(self, response_type: type[T], method: str, path: str, **options: Any) -> T:
+        """Send a request and return the response as a model, or as a list of models.
 
         Raises:
-            HostUnreachable: The body is not what this release's backend sends.
+            HostUnreachable: The response is not what this release's backend sends.
         """
+        content = self.request(method, path, **options)
         try:
-            return adapter.validate_json(content)
+            return TypeAdapter(response_type).validate_json(content)
         except ValidationError as exc:
             raise HostUnreachable(
                 f"the server at {self._api_url} is not a backend of this release",

@@ -110,8 +110,8 @@ def import_file(
 ) -> None:
     """Import a CSV file of OHLCV bars, plain or gzip.
 
-    Every row is checked. If a row has a fault, the whole file is refused with the lines of its
-    faults, unless --repair allows to repair them.
+    Every row is checked. If a row has a fault that no --repair covers, the whole file is refused,
+    and the error names the lines.
     """
     for option, text in (("--date-format", date_format), ("--time-zone", time_zone)):
         if text and len(text) > 64:

@@ -54,7 +54,11 @@ def status(inventory: Path | None, no_hosts: bool, as_json: bool) -> None:
     Needs a token for the backend and SSH to the hosts, but no secrets. Exits with code 5 if
     something is unreachable, after showing the rest.
     """
-    hosts = [] if no_hosts else _query_hosts(inventory)
+    hosts: list[Surveyed] = []
+    if not no_hosts:
+        known = read_inventory(inventory)
+        with SshTransport(ssh_program(known)) as transport:
+            hosts = survey(places(known), transport)
     backend = _query_backend()
     if as_json:
         write_json(_to_json(hosts, backend))
@@ -64,12 +68,6 @@ def status(inventory: Path | None, no_hosts: bool, as_json: bool) -> None:
         raise SystemExit(backend.exit_code)
     if any(host.error for host in hosts):
         raise SystemExit(HostUnreachable.exit_code)
-
-
-def _query_hosts(file: Path | None) -> list[Surveyed]:
-    inventory = read_inventory(file)
-    with SshTransport(ssh_program(inventory)) as transport:
-        return survey(places(inventory), transport)
 
 
 def _query_backend() -> BackendStatus | KtrdrError:

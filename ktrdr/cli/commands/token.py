@@ -67,9 +67,8 @@ def create(
 
     The token is signed with JWT_SECRET from the secret source. Treat it as a password.
     """
-    signing_secret = _read_variable(jwt_secret_env) if jwt_secret_env else _fetch_secret(inventory)
     created = mint(
-        signing_secret,
+        _signing_secret(jwt_secret_env, inventory),
         subject=name or _user_name(),
         role=Role(role),
         lifetime=timedelta(days=days),
@@ -113,13 +112,13 @@ def show() -> None:
     type=click.IntRange(1, _MAX_DAYS),
     default=_MAX_DAYS,
     show_default=True,
-    help="Days until the token has expired in any case.",
+    help="Days to keep the revocation, at least until the token expires.",
 )
 def revoke(token_id: str | None, this: bool, days: int) -> None:
     """Revoke a token.
 
-    `ktrdr token show` prints the id of the token in use, `ktrdr audit --json` those of other
-    tokens. A new jwt_secret revokes all tokens.
+    `ktrdr token show` prints the id of the token in use. `ktrdr audit --json` has the ids of tokens
+    that changed something. A new jwt_secret revokes all tokens.
     """
     if this == (token_id is not None):
         raise UsageError("name one token", hint="Give its id, or --this for the token in use.")
@@ -165,7 +164,11 @@ def _user_name() -> str:
         ) from exc
 
 
-def _read_variable(variable: str) -> Secret:
+def _signing_secret(variable: str | None, inventory: Path | None) -> Secret:
+    if not variable:
+        fields = source_of(read_inventory(inventory).secrets).fetch()
+        check(fields, [_FIELD])
+        return fields[_FIELD]
     value = os.environ.get(variable)
     if not value:
         raise SecretsError(
@@ -173,9 +176,3 @@ def _read_variable(variable: str) -> Secret:
             hint=f"Export {variable}, or omit --jwt-secret-env to use the secret source.",
         )
     return Secret(value)
-
-
-def _fetch_secret(inventory: Path | None) -> Secret:
-    fields = source_of(read_inventory(inventory).secrets).fetch()
-    check(fields, [_FIELD])
-    return fields[_FIELD]

@@ -14,13 +14,8 @@ def operations() -> None:
     """Submit, watch and control backtests, sweeps and trainings."""
 
 
-operations.add_command(submit)
-operations.add_command(batch)
-operations.add_command(list_operations)
-operations.add_command(show)
-operations.add_command(watch)
-operations.add_command(logs)
-operations.add_command(results)
-operations.add_command(cancel)
-operations.add_command(resume)
-operations.add_command(clean)
+for command in (
+    *(submit, batch, list_operations, show, watch),
+    *(logs, results, cancel, resume, clean),
+):
+    operations.add_command(command)

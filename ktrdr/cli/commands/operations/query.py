@@ -20,7 +20,7 @@ from ktrdr.cli.render import (
     write_unchanged,
 )
 from ktrdr.client.backend import BackendClient, open_backend
-from ktrdr.schemas import Operation, OperationPage, OperationStatus, OperationType
+from ktrdr.schemas import OperationPage, OperationStatus, OperationType
 
 _PAGE_SIZE = 500
 
@@ -44,7 +44,7 @@ _PAGE_SIZE = 500
     help="List only the child operations of this sweep.",
 )
 @click.option(
-    "--worker", "worker_id", metavar="WORKER_ID", help="List only operations of this worker."
+    "--worker", "worker_id", metavar="WORKER_ID", help="List only operations that ran there last."
 )
 @click.option(
     "--by", "submitted_by", metavar="NAME", help="List only operations that NAME submitted."
@@ -93,12 +93,6 @@ def show(operation_id: str, as_json: bool) -> None:
     if as_json:
         write_json(operation)
         return
-    write_pairs(_details(operation))
-    write_heading("Parameters")
-    write_pairs([(name, json.dumps(value)) for name, value in operation.parameters.items()])
-
-
-def _details(operation: Operation) -> list[tuple[str, str]]:
     pairs = [
         ("operation", operation.operation_id),
         ("status", operation.status.value),
@@ -119,7 +113,9 @@ def _details(operation: Operation) -> list[tuple[str, str]]:
     ]
     if operation.error:
         pairs += [("error", operation.error.message), ("hint", operation.error.hint or "")]
-    return pairs
+    write_pairs(pairs)
+    write_heading("Parameters")
+    write_pairs([(name, json.dumps(value)) for name, value in operation.parameters.items()])
 
 
 @click.command()

@@ -50,7 +50,9 @@ _idempotency_option = click.option(
     help="Read parameters from a JSON file; -p overrides them.",
 )
 @_idempotency_option
-@click.option("--wait", is_flag=True, help="Wait until it has ended, and show the results.")
+@click.option(
+    "--wait", is_flag=True, help="Wait until the operation has ended, and show its results."
+)
 @json_option
 def submit(
     operation_type: str,
