@@ -58,7 +58,7 @@ def line_to_json(line: LogLine) -> dict[str, Any]:
 
 
 class _LineWriter:
-    """Writes lines for people and for `grep`."""
+    """Writer of lines for people and for `grep`."""
 
     def __init__(self, width: int) -> None:
         self._console = console()

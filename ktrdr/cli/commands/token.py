@@ -121,7 +121,9 @@ def revoke(token_id: str | None, this: bool, days: int) -> None:
     that changed something. A new jwt_secret revokes all tokens.
     """
     if this == (token_id is not None):
-        raise UsageError("name one token", hint="Give its id, or --this for the token in use.")
+        raise UsageError(
+            "name one token", hint="Give a token's id, or --this for the token in use."
+        )
     expires_at = datetime.now(tz=UTC) + timedelta(days=days)
     if this:
         identity = read_unverified(read_token(os.environ))

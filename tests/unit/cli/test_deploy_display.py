@@ -21,11 +21,11 @@ NAMES = ["core", "workers B", "workers Basement"]
 GOOD = Entry("r1", Kind.DEPLOY, "all", "sha-0000001", None, "c", "ada", NOW)
 
 
-def terminal() -> Console:
+def terminal_console() -> Console:
     return Console(file=io.StringIO(), force_terminal=True, width=WIDTH, highlight=False)
 
 
-def pipe() -> Console:
+def pipe_console() -> Console:
     return Console(file=io.StringIO(), force_terminal=False, width=200, highlight=False)
 
 
@@ -35,65 +35,65 @@ def text(console: Console) -> str:
     return file.getvalue()
 
 
-def plain(console: Console) -> list[str]:
-    """What was written without colours and movements of the cursor, line by line."""
+def plain_lines(console: Console) -> list[str]:
+    """Return the written lines without colours and cursor movements."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text(console)).replace("\r", "\n").splitlines()
 
 
-def show(console: Console, names: list[str] = NAMES, verbosity: int = 0) -> DeployDisplay:
+def make_display(console: Console, names: list[str] = NAMES, verbosity: int = 0) -> DeployDisplay:
     return DeployDisplay(console, names, verbosity=verbosity)
 
 
-def a_deploy(display: DeployDisplay, name: str, detail: str = "Docker 28.1.0") -> None:
-    tell = display.observer(name)
-    tell(events.StepStarted("check the host", name))
-    tell(events.Output("stderr", "db Pulling " + "x" * 200))
-    tell(events.StepFinished("check the host", 1.25, detail))
+def send_step(display: DeployDisplay, name: str, detail: str = "Docker 28.1.0") -> None:
+    observe = display.observer(name)
+    observe(events.StepStarted("check the host", name))
+    observe(events.Output("stderr", "db Pulling " + "x" * 200))
+    observe(events.StepFinished("check the host", 1.25, detail))
 
 
-def test_a_step_is_one_line_with_its_time_and_what_came_of_it() -> None:
-    console = pipe()
-    with show(console, ["core"]) as display:
-        a_deploy(display, "core")
-    assert plain(console) == ["✓ check the host          1.2 s  Docker 28.1.0"]
+def test_a_step_is_one_line_with_its_time_and_detail() -> None:
+    console = pipe_console()
+    with make_display(console, ["core"]) as display:
+        send_step(display, "core")
+    assert plain_lines(console) == ["✓ check the host          1.2 s  Docker 28.1.0"]
 
 
 def test_lines_of_several_hosts_begin_with_their_names_and_are_aligned() -> None:
-    console = pipe()
-    with show(console) as display:
+    console = pipe_console()
+    with make_display(console) as display:
         display.observer("")(events.StepStarted("read the secrets"))
         display.observer("")(events.StepFinished("read the secrets", 0.5, "5 fields"))
         for name in NAMES:
-            a_deploy(display, name)
+            send_step(display, name)
             display.observer(name)(events.StepSkipped("apply", "nothing to do"))
-    lines = plain(console)
+    lines = plain_lines(console)
     assert len({line.index("✓") for line in lines if "✓" in line}) == 1
     assert len({line.index("nothing to do") for line in lines if "–" in line}) == 1
     assert [line[:16].strip() for line in lines if "✓" in line] == ["", *NAMES]
 
 
 @pytest.mark.parametrize("names", [["core"], NAMES])
-def test_no_line_is_wider_than_a_terminal_of_80_columns(names: list[str]) -> None:
-    console = terminal()
-    with show(console, names) as display:
+def test_no_line_is_wider_than_80_columns(names: list[str]) -> None:
+    console = terminal_console()
+    with make_display(console, names) as display:
         for name in names:
-            a_deploy(display, name, "what came of it, in more words than fit " * 3)
+            send_step(display, name, "what came of it, in more words than fit " * 3)
             display.observer(name)(events.Waiting("backend is starting " * 9))
             display.observer(name)(events.StepSkipped("check the host", "--skip-validation " * 9))
             display.observer(name)(events.Restoring(GOOD, "backend is not well"))
-    assert max(map(len, plain(console))) <= WIDTH
-    assert any(line.endswith("…") for line in plain(console)), "what is left out is told"
+    assert max(map(len, plain_lines(console))) <= WIDTH
+    assert any(line.endswith("…") for line in plain_lines(console)), "what is left out is told"
 
 
-def test_the_moving_lines_fit_too_however_many_hosts_are_at_work() -> None:
-    console = terminal()
-    with show(console) as display:
+def test_the_moving_lines_of_several_hosts_fit_too() -> None:
+    console = terminal_console()
+    with make_display(console) as display:
         for name in NAMES:
             display.observer(name)(events.StepStarted("wait until healthy", name))
             display.observer(name)(events.Waiting("backtest-worker-1 is not registered yet " * 5))
         time.sleep(0.3)
         assert len(display._render_active().renderables) == 3
-    lines = [line for line in plain(console) if line.strip()]
+    lines = [line for line in plain_lines(console) if line.strip()]
     assert lines
     assert max(map(len, lines)) <= WIDTH
     for line in lines:
@@ -101,18 +101,18 @@ def test_the_moving_lines_fit_too_however_many_hosts_are_at_work() -> None:
         assert "s  backtest-worker-1 is not" in line
 
 
-def test_it_is_legible_without_colour() -> None:
-    console = pipe()
-    tell = show(console, ["core"]).observer("core")
+def test_the_display_is_legible_without_colour() -> None:
+    console = pipe_console()
+    observe = make_display(console, ["core"]).observer("core")
     for event in (
         events.StepFailed("apply", 2.0),
         events.StepSkipped("check the host", "--skip-validation"),
         events.Restoring(GOOD, "backend is not well"),
         events.Warned("its tag was moved"),
     ):
-        tell(event)
+        observe(event)
     assert "\x1b" not in text(console)
-    assert plain(console) == [
+    assert plain_lines(console) == [
         "✗ apply                   2.0 s",
         "– check the host                 --skip-validation",
         "  backend is not well",
@@ -121,73 +121,73 @@ def test_it_is_legible_without_colour() -> None:
     ]
 
 
-def test_what_changes_and_why_stands_below_the_step() -> None:
-    console = pipe()
+def test_changes_and_their_reasons_follow_the_step() -> None:
+    console = pipe_console()
     changes = (
         ServiceChange("db", Action.UNCHANGED),
         ServiceChange("backend", Action.RECREATED, "a → b"),
     )
     comparison = Comparison(changes, ("+ monitoring/x.yml",), before={}, losses=())
-    show(console, ["core"]).observer("core")(events.Compared(comparison))
-    assert plain(console) == [
+    make_display(console, ["core"]).observer("core")(events.Compared(comparison))
+    assert plain_lines(console) == [
         f"    backend: {Action.RECREATED.intention} (a → b)",
         "    + monitoring/x.yml",
     ]
 
 
-def test_markup_in_what_hosts_write_is_shown_as_it_is() -> None:
-    console = pipe()
-    tell = show(console, ["core"], verbosity=2).observer("core")
-    tell(events.LogTail("db", ("[bold]no[/bold] [/]",)))
-    tell(events.LogTail("silent", ()))
-    tell(events.Output("stdout", "[red]"))
-    assert plain(console) == [
+def test_markup_in_the_output_of_hosts_is_not_interpreted() -> None:
+    console = pipe_console()
+    observe = make_display(console, ["core"], verbosity=2).observer("core")
+    observe(events.LogTail("db", ("[bold]no[/bold] [/]",)))
+    observe(events.LogTail("silent", ()))
+    observe(events.Output("stdout", "[red]"))
+    assert plain_lines(console) == [
         *("  last lines of db:", "  │ [bold]no[/bold] [/]"),
         *("  last lines of silent:", "  │ (no output)", "  │ [red]"),
     ]
 
 
 @pytest.mark.parametrize(("verbosity", "shown"), [(0, []), (1, ["err"]), (2, ["err", "out"])])
-def test_how_much_of_the_output_is_shown_is_chosen(verbosity: int, shown: list[str]) -> None:
-    console = pipe()
-    tell = show(console, ["core"], verbosity=verbosity).observer("core")
-    tell(events.Output("stderr", "err"))
-    tell(events.Output("stdout", "out"))
-    assert plain(console) == [f"  │ {line}" for line in shown]
+def test_the_verbosity_selects_the_output(verbosity: int, shown: list[str]) -> None:
+    console = pipe_console()
+    observe = make_display(console, ["core"], verbosity=verbosity).observer("core")
+    observe(events.Output("stderr", "err"))
+    observe(events.Output("stdout", "out"))
+    assert plain_lines(console) == [f"  │ {line}" for line in shown]
 
 
-def test_without_a_terminal_what_is_waited_for_is_told_once() -> None:
-    console = pipe()
-    tell = show(console, ["core"]).observer("core")
+def test_without_a_terminal_each_wait_is_printed_once() -> None:
+    console = pipe_console()
+    observe = make_display(console, ["core"]).observer("core")
     for reason in ("db is starting", "db is starting", "backend is starting"):
-        tell(events.Waiting(reason))
-    assert [line.strip() for line in plain(console)] == [
+        observe(events.Waiting(reason))
+    assert [line.strip() for line in plain_lines(console)] == [
         "waiting: db is starting",
         "waiting: backend is starting",
     ]
 
 
-def test_nothing_moves_any_more_after_a_pause() -> None:
-    console = terminal()
-    display = show(console)
+def test_the_moving_lines_stop_at_a_pause() -> None:
+    console = terminal_console()
+    display = make_display(console)
     display.observer("core")(events.StepStarted("apply", "core"))
     display.pause()
     written = len(text(console))
     time.sleep(0.3)
     assert len(text(console)) == written
     display.observer("core")(events.StepFinished("apply", 1.0))
-    assert "✓ apply" in plain(console)[-1]
+    assert "✓ apply" in plain_lines(console)[-1]
 
 
-def test_many_hosts_that_tell_at_once_do_not_stop_the_display() -> None:
-    """rich draws in a thread of its own, under a lock that whoever prints needs as well."""
-    console = terminal()
+def test_events_of_many_hosts_in_parallel_do_not_block_the_display() -> None:
+    """rich draws in a thread of its own, under a lock that a printing thread needs as well."""
+    console = terminal_console()
     console.file = io.StringIO()
-    display = show(console, [f"workers {number}" for number in range(8)])
+    display = make_display(console, [f"workers {number}" for number in range(8)])
 
     def busy(name: str) -> None:
         for _ in range(150):
-            a_deploy(display, name)
+            send_step(display, name)
 
     with display:
         threads = [
@@ -199,5 +199,5 @@ def test_many_hosts_that_tell_at_once_do_not_stop_the_display() -> None:
         for thread in threads:
             thread.join(30)
         assert not any(thread.is_alive() for thread in threads), "they wait for one another"
-    done = [line for line in plain(console) if "✓ check the host" in line]
+    done = [line for line in plain_lines(console) if "✓ check the host" in line]
     assert len(done) == 8 * 150

@@ -44,7 +44,10 @@ _PAGE_SIZE = 500
     help="List only the child operations of this sweep.",
 )
 @click.option(
-    "--worker", "worker_id", metavar="WORKER_ID", help="List only operations that ran there last."
+    "--worker",
+    "worker_id",
+    metavar="WORKER_ID",
+    help="List only operations that ran last on WORKER_ID.",
 )
 @click.option(
     "--by", "submitted_by", metavar="NAME", help="List only operations that NAME submitted."
@@ -151,13 +154,15 @@ def logs(operation_id: str, follow: bool) -> None:
 def results(operation_id: str, save: Path | None, as_json: bool) -> None:
     """Show the figures of a completed operation, and download its files."""
     with open_backend() as api:
-        found = api.get_results(operation_id)
+        outcome = api.get_results(operation_id)
         if save is not None:
-            directory = save / Path(found.directory).name
-            for name in found.files:
+            directory = save / Path(outcome.directory).name
+            for name in outcome.files:
                 api.download_result_file(operation_id, name, directory / name)
-            write_note(f"saved {len(found.files)} files; the report is {directory / found.report}")
+            write_note(
+                f"saved {len(outcome.files)} files; the report is {directory / outcome.report}"
+            )
     if as_json:
-        write_json(found)
+        write_json(outcome)
     else:
-        write_pairs([(name, format_figure(value)) for name, value in found.summary.items()])
+        write_pairs([(name, format_figure(value)) for name, value in outcome.summary.items()])
