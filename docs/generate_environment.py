@@ -93,8 +93,9 @@ DEVELOPMENT: Final = {
 
 LAPTOP: Final = {
     "KTRDR_API_URL": "The backend, such as `http://backend.ktrdr.home.mynerd.place:8000`.",
-    "KTRDR_CONFIG": "The CLI's configuration file, instead of `~/.config/ktrdr/config.toml`.",
-    "KTRDR_DEBUG": "Set to anything: an unforeseen fault shows its traceback.",
+    "KTRDR_CONFIG": "The CLI's configuration file, instead of `~/.config/ktrdr/config.toml`. The "
+    "token file of `NAME.toml` is `NAME.token` beside it, instead of `~/.config/ktrdr/token`.",
+    "KTRDR_DEBUG": "Set to anything: an internal error shows its traceback.",
     "KTRDR_DEPLOY_TAG": "The image tag to deploy, as `--tag`.",
     "KTRDR_INVENTORY": "The inventory, as `--inventory`; default `deploy/inventory.yml`.",
     "KTRDR_INVENTORY_…": "One value of the inventory: `KTRDR_INVENTORY_CORE_HOST` is `core.host`.",
@@ -102,7 +103,7 @@ LAPTOP: Final = {
     "KTRDR_SECRET_…": "**Secret.** One field for `secrets.source: environment`, such as "
     "`KTRDR_SECRET_DB_PASSWORD`.",
     "KTRDR_SSH_CONFIG": "A configuration file for ssh, instead of the user's own.",
-    "KTRDR_TOKEN": "**Secret.** The token that the backend is called with.",
+    "KTRDR_TOKEN": "**Secret.** The token for the backend, instead of the token file.",
     "NO_COLOR": "Set to anything: no colours.",
     "OP_CONNECT_HOST": "1Password Connect's URL; read by `op` itself.",
     "OP_CONNECT_TOKEN": "**Secret.** 1Password Connect's token; read by `op` itself.",
@@ -110,6 +111,7 @@ LAPTOP: Final = {
     "OP_SESSION": "**Secret.** A 1Password session; read by `op` itself.",
     "SOPS_AGE_KEY": "**Secret.** The private key that opens an encrypted file of secrets.",
     "SOPS_AGE_KEY_FILE": "The file with that key, where the inventory names none.",
+    "XDG_CONFIG_HOME": "The directory of `ktrdr/token`, the token file, instead of `~/.config`.",
 }
 
 INTRODUCTION: Final = """\

@@ -66,7 +66,7 @@ def a_growing_fleet(ground: Ground, sizes: Sequence[int], seconds: float) -> Out
             cpu = (_cpu_s(backend) - cpu) / passed
             checks = (_passed(backend) - checks) / passed * INTERVAL_S
             refused += load.refused
-            known = client.workers()
+            known = client.list_workers()
             assert len(known) == size
             assert all(each.health_check_failures == 0 for each in known), "a check was missed"
             listing, registering = Samples(load.listing), Samples(load.registering)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ktrdr.client.backend import Backend
+from ktrdr.client.backend import BackendClient
 from ktrdr.database.migrate import migrate
 from ktrdr.settings import Settings
 from tests.integration.postgres import Server, running_server
@@ -57,7 +57,7 @@ def prepared_ground() -> Iterator[Ground]:
         yield Ground(server)
 
 
-def bring_bars(client: Backend) -> None:
+def bring_bars(client: BackendClient) -> None:
     """Imports the bars that all work here is done on."""
     with BARS.open("rb") as file:
         client.import_dataset(file, "SP500", "1d")

@@ -29,7 +29,7 @@ def health_while_busy(ground: Ground, samples: int) -> Outcome:
         worker = place.worker("training", backend)
         idle = _asked(worker, samples, "idle")
         operation = client.submit(TRAINING, idempotency_key="bench").operation_id
-        wait_for("some progress", lambda: client.operation(operation).progress > 0, 120)
+        wait_for("some progress", lambda: client.get_operation(operation).progress > 0, 120)
         busy = _asked(worker, samples, "busy")
         client.cancel(operation)
     outcome = Outcome("GET /health of a worker", ("", *ROW_TITLES))

@@ -9,7 +9,7 @@ from functools import partial
 
 from benchmarks.runtime.ground import SMALLEST_BACKTEST, Ground, bring_bars
 from benchmarks.samples import SPREAD_TITLES, Goal, Outcome, spread
-from ktrdr.client.backend import Backend
+from ktrdr.client.backend import BackendClient
 from ktrdr.schemas import OperationRequest, OperationStatus, OperationType
 from tests.integration.processes import Process, wait_for
 
@@ -80,7 +80,7 @@ def _outcome(
 
 
 def _on_one_and_two(
-    ground: Ground, rounds: int, work: Callable[[Backend], None]
+    ground: Ground, rounds: int, work: Callable[[BackendClient], None]
 ) -> dict[int, list[float]]:
     """Seconds that the work took each time, by the number of workers."""
     seconds: dict[int, list[float]] = {1: [], 2: []}
@@ -104,11 +104,11 @@ def _on_one_and_two(
     return seconds
 
 
-def _are_registered(client: Backend, count: int) -> bool:
-    return len(client.workers()) == count
+def _are_registered(client: BackendClient, count: int) -> bool:
+    return len(client.list_workers()) == count
 
 
-def _run(requests: Sequence[OperationRequest], client: Backend) -> None:
+def _run(requests: Sequence[OperationRequest], client: BackendClient) -> None:
     """Submits work and waits until all of it has completed."""
     names = [
         client.submit(each, idempotency_key=f"{time.perf_counter_ns()}").operation_id
@@ -117,7 +117,7 @@ def _run(requests: Sequence[OperationRequest], client: Backend) -> None:
     deadline = time.monotonic() + PATIENCE_S
     for name in names:
         # Asked seldom, so that the answers take no processor from the work.
-        while not client.operation(name).status.is_final and time.monotonic() < deadline:
+        while not client.get_operation(name).status.is_final and time.monotonic() < deadline:
             time.sleep(0.1)
-        ended = client.operation(name)
+        ended = client.get_operation(name)
         assert ended.status is OperationStatus.COMPLETED, ended

@@ -122,11 +122,11 @@ def test_a_host_whose_connection_is_cut_is_followed_again_from_its_last_line(lab
         wait_until(lambda: followers("C", lab) > 0, "it is followed")
         sessions = lab.on("C", "pgrep", "-f", "^sshd: .*@notty").split()
         lab.on("C", "kill", *sessions)
-        told = read_until(following, "trying again until it is back")
+        told = read_until(following, "; reconnecting")
         assert "lost: workers C: the connection to" in told
         lab.on("C", "docker", "restart", f"ktrdr-workers-{WORKER}-1")
         text = read_until(following, "Shutting down.*Uvicorn running", told)
-        assert "back: workers C is there again" in text
+        assert "reconnected: workers C" in text
         following.send_signal(signal.SIGTERM)
         assert following.wait(10) == 0
     finally:

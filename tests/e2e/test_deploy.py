@@ -118,9 +118,8 @@ def test_no_file_and_no_log_holds_a_secret(lab: Lab) -> None:
         for log in logs:
             assert leaks_in(log.read_bytes(), hidden(lab)) == [], log
     laptop = [Path.home() / ".docker", Path.home() / ".ssh", Path.home() / ".config/ktrdr"]
-    laptop.append(Path(lab.env["KTRDR_CONFIG"]))
     assert leaks_in_files([place for place in laptop if place.is_dir()], hidden(lab)) == []
-    token = Path(lab.env["KTRDR_CONFIG"])
+    token = Path(lab.env["KTRDR_CONFIG"]).with_suffix(".token")
     assert leaks_in(token.read_bytes(), hidden(lab)) == []
     assert token.stat().st_mode & 0o077 == 0
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import pytest
 
-from ktrdr.client.backend import Backend
+from ktrdr.client.backend import BackendClient
 from ktrdr.errors import KtrdrError
 from ktrdr.schemas import OperationRequest, OperationType
 from ktrdr.secret import Secret
@@ -73,9 +73,9 @@ def constant_load(url: str, token: Secret, *, patience_s: float) -> Iterator[Loa
         began, why, key = time.monotonic(), "", uuid.uuid4().hex
         try:
             # A client each, as commands are.
-            with Backend(url, token, patience_s=patience_s) as api:
+            with BackendClient(url, token, reconnect_timeout_s=patience_s) as api:
                 if number % 10:
-                    api.operations(limit=1)
+                    api.list_operations(limit=1)
                 else:
                     load.submitted[key] = api.submit(NOTHING, idempotency_key=key).operation_id
         except KtrdrError as error:
@@ -115,7 +115,7 @@ def test_one_retry_covers_the_replacement_of_the_backend(
             document = lab.good("deploy", "core", "backend", "--tag", tag, "--json").result
         assert document["ok"]
         figures[name] = load.figures()
-        with Backend(url, token) as api:
+        with BackendClient(url, token) as api:
             for key, operation_id in load.submitted.items():
                 again = api.submit(NOTHING, idempotency_key=key)
                 assert again.operation_id == operation_id, "submitted once"

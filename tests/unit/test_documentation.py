@@ -65,7 +65,9 @@ def test_every_option_of_a_deploy_is_documented() -> None:
     page = "".join((ROOT / "docs" / name).read_text() for name in ("deploying.md", "day.md"))
     options = {
         name
-        for command in filter(None, (deploy.get_command(context, name) for name in deploy.entries))
+        for command in filter(
+            None, (deploy.get_command(context, name) for name in deploy.lazy_commands)
+        )
         for parameter in command.params
         for name in parameter.opts
         if name.startswith("--") and name != "--help"

@@ -8,7 +8,7 @@ import click
 
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.hosts import inventory_option, read_inventory
-from ktrdr.cli.render import json_option, say, write_json, write_table
+from ktrdr.cli.render import json_option, write_json, write_note, write_table
 from ktrdr.deployment.secrets import requirements
 from ktrdr.deployment.secrets.choice import described, source_of
 from ktrdr.deployment.secrets.inspection import Finding, inspect
@@ -41,12 +41,12 @@ def check(inventory: Path | None, settings: tuple[str, ...], as_json: bool) -> N
     if as_json:
         write_json(findings)
     else:
-        say(f"The secrets come from {described(where)}.")
+        write_note(f"The secrets come from {described(where)}.")
         write_table(("field", "there", "usable", "strength", "remarks"), _rows(findings), empty="")
     requirements.check(fields, FIELDS)
     weak = [each.field for each in findings if each.strength == "weak"]
     if weak:
-        say(
+        write_note(
             f"warning: {', '.join(weak)} can be used but {'is' if len(weak) == 1 else 'are'} weak; "
             "a password generator makes better ones, such as `openssl rand -base64 48`"
         )

@@ -22,7 +22,7 @@ _ALL = "all"
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("service", shell_complete=completion.core_services)
+@click.argument("service", shell_complete=completion.complete_core_services)
 @profile_option
 @deploy_options
 def core(service: str, **options: Any) -> None:
@@ -35,7 +35,7 @@ def core(service: str, **options: Any) -> None:
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("node", nargs=-1, required=True, shell_complete=completion.nodes)
+@click.argument("node", nargs=-1, required=True, shell_complete=completion.complete_nodes)
 @scale_option
 @profile_option
 @deploy_options

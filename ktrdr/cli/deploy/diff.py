@@ -14,7 +14,7 @@ from ktrdr.cli.deploy import diff_summary
 from ktrdr.cli.deploy.options import profile_option, scale_option
 from ktrdr.cli.deploy.query_options import busy, looking, plan_for
 from ktrdr.cli.hosts import read_inventory, ssh_program
-from ktrdr.cli.render import console, say, write_json
+from ktrdr.cli.render import console, write_json, write_note
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.diff.changes import Difference
@@ -67,7 +67,7 @@ def diff(
     named = checked_tag(tag) if tag else None
     if named is None:
         for doubt in checkout.head().doubts():
-            say(f"note: {doubt}")
+            write_note(f"note: {doubt}")
     plans = {host: _plan(host, known, checkout, named, profiles, scale) for host in hosts}
     with busy("comparing …"):
         found = _compare(known, plans, checkout, ask=ask)

@@ -90,7 +90,7 @@ def _ask(
         if not world.somebody_is_there():
             raise UsageError(
                 "taking a stack down needs your word",
-                hint="Nothing was changed; say --yes if that is meant.",
+                hint="Nothing was changed; write_note --yes if that is meant.",
             )
         if volumes in (None, hosts[0].node or hosts[0].name):
             world.confirm("Take down?")
@@ -113,7 +113,7 @@ def _ask_for_name(host: Host, given: str) -> None:
         if not world.somebody_is_there():
             raise UsageError(
                 f"removing the data of {host.name} needs its name",
-                hint=f"Nothing was changed; say --volumes={name} --yes if that is meant.",
+                hint=f"Nothing was changed; write_note --volumes={name} --yes if that is meant.",
             )
         _ask_to_type(name)
     elif given.lower() != name.lower():

@@ -38,7 +38,10 @@ from ktrdr.errors import UsageError
 @inventory_option
 @json_option
 @click.argument(
-    "words", nargs=-1, metavar="HOST SERVICE -- COMMAND...", shell_complete=completion.execution
+    "words",
+    nargs=-1,
+    metavar="HOST SERVICE -- COMMAND...",
+    shell_complete=completion.complete_exec_words,
 )
 def execute(
     words: tuple[str, ...],

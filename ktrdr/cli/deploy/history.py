@@ -10,7 +10,14 @@ import click
 from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
-from ktrdr.cli.render import duration, heading, json_option, say, write_json, write_table
+from ktrdr.cli.render import (
+    format_duration,
+    json_option,
+    write_heading,
+    write_json,
+    write_note,
+    write_table,
+)
 from ktrdr.deployment.deploy.result import SCHEMA, error_to_json
 from ktrdr.deployment.homelab.hosts import chosen
 from ktrdr.deployment.hosts import history_queries as remembering
@@ -21,7 +28,7 @@ from ktrdr.deployment.ssh.transport import SshTransport
 
 @click.command(epilog=EXIT_CODES)
 @click.argument(
-    "hosts", nargs=-1, metavar="[core|workers NODE|all]", shell_complete=completion.hosts
+    "hosts", nargs=-1, metavar="[core|workers NODE|all]", shell_complete=completion.complete_hosts
 )
 @click.option(
     "--last",
@@ -56,9 +63,9 @@ def history(hosts: tuple[str, ...], last: int, inventory: Path | None, as_json: 
 
 
 def _write(found: Remembered, last: int) -> None:
-    heading(f"{found.host.name}  {found.host.address}")
+    write_heading(f"{found.host.name}  {found.host.address}")
     if found.error:
-        say(f"cannot be asked: {found.error.message}")
+        write_note(f"cannot be asked: {found.error.message}")
         return
     entries = found.entries[-last:]
     write_table(
@@ -67,12 +74,12 @@ def _write(found: Remembered, last: int) -> None:
         empty="Nothing was deployed here yet.",
     )
     for entry in _explained(entries):
-        say(f"{entry.id}: {entry.reason}")
+        write_note(f"{entry.id}: {entry.reason}")
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
     what = entry.kind.value if entry.service == "all" else f"{entry.kind.value} {entry.service}"
-    took = duration(entry.duration_s)
+    took = format_duration(entry.duration_s)
     return (entry.id, what, entry.tag, entry.who, entry.outcome.value, took)
 
 

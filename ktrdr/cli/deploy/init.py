@@ -14,7 +14,7 @@ import click
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploy import dependencies as world
 from ktrdr.cli.hosts import INVENTORY, inventory_option
-from ktrdr.cli.render import say
+from ktrdr.cli.render import write_note
 from ktrdr.deployment.homelab.inventory import HIGHEST_SCALE
 from ktrdr.deployment.homelab.inventory_file import parse
 from ktrdr.deployment.homelab.inventory_text import Answers, Node, inventory_text
@@ -75,7 +75,7 @@ def init(
     answers = ask.text(answers, "Registry user", "registry_user", registry_user, default=owner)
     answers = ask.source(answers, secret_source)
     _write(path, inventory_text(answers), shown)
-    say(f"\n{shown} is written.\n\n{_NEXT}")
+    write_note(f"\n{shown} is written.\n\n{_NEXT}")
 
 
 class _Questions:
@@ -183,7 +183,7 @@ class _Questions:
                 answers = with_answer(text)
                 parse(inventory_text(answers), shown_as=question)
             except ConfigurationError as fault:
-                say(f"  {_reason(fault)}")
+                write_note(f"  {_reason(fault)}")
             else:
                 return answers
 

@@ -24,7 +24,7 @@ from ktrdr.errors import KtrdrError, UsageError
 
 Asked = tuple[Host, Owner | KtrdrError | None]
 _HOSTS = click.argument(
-    "hosts", nargs=-1, metavar="[core|workers NODE|all]", shell_complete=completion.hosts
+    "hosts", nargs=-1, metavar="[core|workers NODE|all]", shell_complete=completion.complete_hosts
 )
 
 

@@ -20,13 +20,13 @@ DEFAULT_LINES = 100
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("hosts", nargs=-1, shell_complete=completion.hosts)
+@click.argument("hosts", nargs=-1, shell_complete=completion.complete_hosts)
 @click.option(
     "--service",
     "services",
     multiple=True,
     metavar="NAME",
-    shell_complete=completion.services,
+    shell_complete=completion.complete_services,
     help="Only this service; may be repeated.",
 )
 @click.option("--follow", "-f", is_flag=True, help="Go on with what is written, until Ctrl-C.")

@@ -10,11 +10,10 @@ import click
 from rich.text import Text
 
 from ktrdr.cli import completion
-from ktrdr.cli.cli import report
 from ktrdr.cli.deploy.operator import new_deploy_id, signals_as_ctrl_c
 from ktrdr.cli.deploy.options import lock_wait_option
 from ktrdr.cli.hosts import inventory_option, ssh_program
-from ktrdr.cli.render import console, json_option, write_json
+from ktrdr.cli.render import console, json_option, write_error, write_json
 from ktrdr.deployment.deploy.result import SCHEMA, error_to_json
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.hosts.host import Host
@@ -30,13 +29,15 @@ from ktrdr.deployment.ssh.transport import SshTransport
 _Result = TypeVar("_Result")
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
-hosts_argument = click.argument("hosts", nargs=-1, required=True, shell_complete=completion.hosts)
+hosts_argument = click.argument(
+    "hosts", nargs=-1, required=True, shell_complete=completion.complete_hosts
+)
 service_option = click.option(
     "--service",
     "services",
     multiple=True,
     metavar="NAME",
-    shell_complete=completion.services,
+    shell_complete=completion.complete_services,
     help="Only this service. Repeatable.",
 )
 yes_option = click.option("--yes", "-y", is_flag=True, help="Skip confirmations.")
@@ -118,7 +119,7 @@ def print_results(
             show(outcome.host, outcome.result)
     errors = [outcome.error for outcome in outcomes if outcome.error]
     for error in errors:
-        report(error)
+        write_error(error)
     if errors:
         raise SystemExit(errors[0].exit_code)
 

@@ -23,7 +23,7 @@ tag_option: Final = click.option(
     envvar="KTRDR_DEPLOY_TAG",
     show_envvar=True,
     metavar="TAG",
-    shell_complete=completion.tags,
+    shell_complete=completion.complete_tags,
     help="Image tag to deploy.  [default: that of the checked-out commit]",
 )
 set_option: Final = click.option(

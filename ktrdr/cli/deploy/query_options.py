@@ -32,7 +32,10 @@ def looking(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_OPTIONS):
         command = option(command)
     return click.argument(
-        "hosts", nargs=-1, metavar="[core|workers NODE|all]", shell_complete=completion.hosts
+        "hosts",
+        nargs=-1,
+        metavar="[core|workers NODE|all]",
+        shell_complete=completion.complete_hosts,
     )(command)
 
 

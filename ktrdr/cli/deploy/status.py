@@ -10,9 +10,9 @@ import click
 
 from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
-from ktrdr.cli.host_tables import host_pairs, host_to_json, write_services
+from ktrdr.cli.host_tables import describe_host, host_to_json, write_services
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
-from ktrdr.cli.render import heading, json_option, say, write_json, write_pairs
+from ktrdr.cli.render import json_option, write_heading, write_json, write_note, write_pairs
 from ktrdr.deployment.deploy.result import SCHEMA
 from ktrdr.deployment.homelab.hosts import chosen
 from ktrdr.deployment.ssh.transport import SshTransport
@@ -23,7 +23,7 @@ DRIFTED: Final = 9
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("hosts", nargs=-1, shell_complete=completion.hosts)
+@click.argument("hosts", nargs=-1, shell_complete=completion.complete_hosts)
 @inventory_option
 @json_option
 def status(hosts: tuple[str, ...], inventory: Path | None, as_json: bool) -> None:
@@ -55,11 +55,11 @@ def exit_code(seen: Sequence[Surveyed]) -> int:
 
 
 def _write(host: Surveyed) -> None:
-    heading(f"{host.host.name}  {host.host.address}")
+    write_heading(f"{host.host.name}  {host.host.address}")
     if host.error:
-        say(f"cannot be looked at: {host.error.message}")
+        write_note(f"cannot be looked at: {host.error.message}")
     if host.now is None:
         return
     if not host.error:
         write_services(host)
-    write_pairs(host_pairs(host))
+    write_pairs(describe_host(host))

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from ktrdr.cli.deploy import status as command
 from ktrdr.cli.deploy.status import exit_code
-from ktrdr.cli.host_tables import host_pairs, host_to_json
+from ktrdr.cli.host_tables import describe_host, host_to_json
 from ktrdr.cli.render import console
 from ktrdr.deployment.hosts.health import HealthProblem
 from ktrdr.deployment.hosts.lock import Owner
@@ -47,14 +47,14 @@ def test_the_exit_code_is_that_of_the_worst(seen, code) -> None:
 
 
 def test_what_a_host_is_worth_saying_of() -> None:
-    assert host_pairs(WELL) == [
-        ("last", "sha-abc1234 deployed 2 h 00 min ago by ada@laptop (deploy r1)"),
+    assert describe_host(WELL) == [
+        ("last deploy", "sha-abc1234 deployed 2 h 00 min ago by ada@laptop (deploy r1)"),
         ("locked", "by ada@laptop, since 2026-11-24 06:00:00 UTC: deploy of sha-abc1234"),
         ("disk", "2.0 of 8.0 GiB free at /var/lib/docker"),
     ]
-    assert ("unwell", "backtest-worker-1 has ended") in host_pairs(UNWELL)
-    assert ("drift", "a differs from the release") in host_pairs(DRIFTED)
-    assert ("secrets", "this host was restarted: run `ktrdr deploy workers B`") in host_pairs(
+    assert ("unhealthy", "backtest-worker-1 has ended") in describe_host(UNWELL)
+    assert ("drift", "a differs from the release") in describe_host(DRIFTED)
+    assert ("secrets", "this host was restarted: run `ktrdr deploy workers B`") in describe_host(
         RESTARTED
     )
 
