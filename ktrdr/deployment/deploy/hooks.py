@@ -169,7 +169,7 @@ class HookResult:
     def __str__(self) -> str:
         name = f"the hook {DIRECTORY}/{self.hook}"
         if self.exit_code is None:
-            return f"{name} was ended after {self.duration_s:.0f} s, its maximum duration"
+            return f"{name} took too long and was ended after {self.duration_s:.0f} s"
         output = f": {self.last_line}" if self.last_line else ""
         return f"{name} exited with code {self.exit_code}{output}"
 
