@@ -158,8 +158,3 @@ def earlier_entry(plan: Plan, **changes: Any) -> HistoryEntry:
     deploy_id = str(values.pop("id", "20261101-000000-0001"))
     deploy = replace(plan.entry.deploy, id=deploy_id)
     return replace(plan.entry, deploy=deploy, **values)
-
-
-def history_lines(*entries: HistoryEntry) -> list[str]:
-    """Return the lines of a host's history with these deploys."""
-    return [line for entry in entries for line in (entry.begun_event(), entry.ended_event())]

@@ -34,8 +34,8 @@ from tests.unit.deployment.harness import (
     VERIFY,
     DeploymentHarness,
     earlier_entry,
-    history_lines,
 )
+from tests.unit.deployment.histories import history_lines
 
 
 @pytest.fixture

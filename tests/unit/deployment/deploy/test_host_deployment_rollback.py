@@ -23,8 +23,8 @@ from tests.unit.deployment.harness import (
     VERIFY,
     DeploymentHarness,
     earlier_entry,
-    history_lines,
 )
+from tests.unit.deployment.histories import history_lines
 
 DOCKER_QUERY = "until docker version"
 DOCKER_STOPPED = Answer(1, stderr="Cannot connect to the Docker daemon. Is it running?")

@@ -37,8 +37,8 @@ from tests.unit.deployment.harness import (
     LOCK,
     VERIFY,
     earlier_entry,
-    history_lines,
 )
+from tests.unit.deployment.histories import history_lines
 
 
 def test_all_hosts_are_deployed_and_the_secrets_are_read_once(fleet) -> None:

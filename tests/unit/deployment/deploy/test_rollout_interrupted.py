@@ -25,8 +25,8 @@ from tests.unit.deployment.harness import (
     LOCK,
     RECORD,
     earlier_entry,
-    history_lines,
 )
+from tests.unit.deployment.histories import history_lines
 
 
 @pytest.fixture
