@@ -17,6 +17,7 @@ from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.hosts import select_hosts
 from ktrdr.deployment.homelab.inventory import Inventory, with_defaults
+from ktrdr.deployment.hosts.containers import Container
 from ktrdr.deployment.hosts.health import ExpectedService
 from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.releases.release import Release
@@ -184,6 +185,25 @@ class SimulatedHost:
 
     def _answers(self) -> list[str]:
         return [f"{name} {json.dumps(answer)}" for name, answer in self.answers.items()]
+
+
+def running_container(service: str, **changes: Any) -> Container:
+    """Return the container of a service that has been healthy for an hour."""
+    return Container(
+        **{
+            "service": service,
+            "id": f"id-of-{service}",
+            "image": "image:1",
+            "image_id": "sha256:1",
+            "config_hash": f"hash-of-{service}",
+            "status": "running",
+            "health": "healthy",
+            "started_at": NOW - timedelta(hours=1),
+            "exit_code": 0,
+            "restarts": 0,
+            **changes,
+        }
+    )
 
 
 def _digest(image: str) -> str:

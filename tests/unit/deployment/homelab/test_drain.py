@@ -28,7 +28,8 @@ def deployment(harness):
 
 @pytest.fixture
 def backend(harness) -> SimulatedBackend:
-    return harness.backend
+    backend: SimulatedBackend = harness.backend
+    return backend
 
 
 @pytest.fixture

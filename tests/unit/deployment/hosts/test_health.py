@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from ktrdr.deployment.hosts.containers import Container
 from ktrdr.deployment.hosts.health import SETTLED_AFTER_S, ExpectedService, HealthProblem
 from ktrdr.deployment.hosts.health import find_problems as find_all_problems
+from tests.unit.deployment.conftest import NOW, TAG, running_container
 
-NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-TAG = "sha-abc1234"
 DB = ExpectedService("db", "timescale:2", reports_version=False, worker_url=None)
 BACKEND = ExpectedService("backend", f"ours:{TAG}", reports_version=True, worker_url=None)
-
-
-def container(**changes: Any) -> Container:
-    """Return a container of the database that has been healthy for an hour."""
-    return Container(
-        **{
-            "service": "db",
-            "id": "id-of-db",
-            "image": DB.image,
-            "image_id": "sha256:1",
-            "config_hash": "hash",
-            "status": "running",
-            "health": "healthy",
-            "started_at": NOW - timedelta(hours=1),
-            "exit_code": 0,
-            "restarts": 0,
-            **changes,
-        }
-    )
 
 
 def accept(service: ExpectedService, report: object, tag: str) -> None:
@@ -44,7 +23,7 @@ def find_problems(*, restarts_before: int = 0, **changes: Any) -> list[tuple[str
     """Return the problems of the database, without its name."""
     problems = find_all_problems(
         [DB],
-        {"db": container(**changes)},
+        {"db": running_container("db", **changes)},
         {},
         check_report=accept,
         tag=TAG,
@@ -97,7 +76,7 @@ def test_a_missing_container_is_a_fatal_problem() -> None:
 
 
 def test_only_restarts_since_the_deploy_began_are_a_crash_loop() -> None:
-    looping = {"restarts": 7, "status": "restarting", "exit_code": 1}
+    looping: dict[str, Any] = {"restarts": 7, "status": "restarting", "exit_code": 1}
     assert find_problems(**looping) == [("restarts again and again (last exit code 1)", True)]
     assert find_problems(**{**looping, "status": "running", "exit_code": 0}) == [
         ("restarts again and again", True)
@@ -113,10 +92,10 @@ def test_only_own_programs_with_a_good_container_are_judged_by_their_report() ->
         return HealthProblem(service.name, "reports something else")
 
     def problems(health: str) -> list[str]:
-        backend = container(service="backend", health=health)
+        backend = running_container("backend", health=health)
         found = find_all_problems(
             [DB, BACKEND],
-            {"db": container(), "backend": backend},
+            {"db": running_container("db"), "backend": backend},
             {"backend": {"status": "ok"}, "db": {"status": "ok"}},
             check_report=reject,
             tag=TAG,

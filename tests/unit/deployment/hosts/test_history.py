@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,7 +23,7 @@ from ktrdr.deployment.hosts.history import (
 from tests.unit.deployment.histories import history_entry, history_lines
 
 
-def with_id(entry: HistoryEntry, deploy_id: str, **changes: object) -> HistoryEntry:
+def with_id(entry: HistoryEntry, deploy_id: str, **changes: Any) -> HistoryEntry:
     """Return a later deploy of the release of an entry."""
     return replace(entry, deploy=replace(entry.deploy, id=deploy_id), **changes)
 
