@@ -286,7 +286,7 @@ class Hooks:
             ) from exc
 
     def _read_output(self, process: subprocess.Popen[bytes], output: Output) -> int | None:
-        """Read the output until the hook ends; return its exit code, or None if it took too long."""
+        """Read the output until the hook ends; return its exit code, None if it took too long."""
         assert process.stdout  # noqa: S101  # it was started with a pipe
         pipe = process.stdout.fileno()
         deadline = time.monotonic() + self.settings.timeout_s

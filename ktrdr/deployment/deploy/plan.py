@@ -1,4 +1,4 @@
-"""The plan of a deploy to one host, fixed before anything runs, so that it can be shown and tested."""
+"""Plan of a deploy to one host, fixed before anything runs, so that it can be shown and tested."""
 
 from __future__ import annotations
 
