@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ktrdr.deployment.homelab.host_config import CORE_PROJECT
+from ktrdr.deployment.homelab.hosts import CORE_PROJECT
 from ktrdr.deployment.scripts.script import words
 
 # Through the socket in its own container, where the server trusts its own user: without a secret.
