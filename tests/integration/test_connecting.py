@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-
 from ktrdr.cli.deploy.connections import way_to
+
 from ktrdr.deployment.homelab import inventory_file
 from ktrdr.deployment.homelab.inventory import Inventory
 from tests.integration.remote import run

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts import lock
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.lock import Owner
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.program import SshProgram

@@ -13,7 +13,7 @@ import pytest
 from ktrdr.client.backend import Backend
 from ktrdr.errors import HostUnreachable
 from ktrdr.schemas import OperationRequest, OperationType
-from tests.integration.processes import Process, HostConfig, wait_for
+from tests.integration.processes import HostConfig, Process, wait_for
 
 BACKTEST = OperationRequest(operation_type=OperationType.BACKTEST, parameters={"symbol": "X"})
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]"

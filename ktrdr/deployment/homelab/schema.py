@@ -39,7 +39,7 @@ def require_compatible(
         HostNotReady: The database cannot be queried.
         HostUnreachable: The core host cannot be reached.
     """
-    script = render(Script(schema.applied()), {})
+    script = render(Script(schema.applied(core.project)), {})
     result = transport.run(core.address, script, timeout_s=_TIMEOUT_S)
     if result.exit_code:
         raise HostNotReady(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ktrdr.deployment.homelab.hosts import CORE_PROJECT
 from ktrdr.deployment.scripts.script import words
 
 # Through the socket in its own container, where the server trusts its own user: without a secret.
@@ -11,11 +10,11 @@ _ASK = (
 )
 
 
-def applied() -> str:
+def applied(project: str) -> str:
     """Prints the names of the applied migrations; fails where the database does not run."""
     find = words(
         *("docker", "ps", "--quiet"),
-        *("--filter", f"label=com.docker.compose.project={CORE_PROJECT}"),
+        *("--filter", f"label=com.docker.compose.project={project}"),
         *("--filter", "label=com.docker.compose.service=db"),
     )
     ask = words("sh", "-c", _ASK)

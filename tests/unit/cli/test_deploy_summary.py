@@ -17,7 +17,7 @@ from ktrdr.deployment.deploy.plan import Plan, Request, Stamp, make
 from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceState
 from ktrdr.deployment.homelab.inventory import Inventory, with_defaults
 from ktrdr.deployment.hosts.containers import parse_containers
-from ktrdr.deployment.hosts.history import Kind, Outcome
+from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome
 from ktrdr.deployment.releases.release import Release
 from ktrdr.errors import DeploymentFailed, HostUnreachable, Interrupted, KtrdrError, NotBegun
 from tests.unit.deployment.conftest import COMMIT, CORE, NOW, TAG, WORKERS, Host
@@ -47,13 +47,13 @@ def good(name: str = "core", action: Action = Action.RECREATED, tag: str = TAG) 
         ServiceState(ServiceChange(service, action), container)
         for service, container in containers.items()
     )
-    outcome = Outcome.UNCHANGED if action is Action.UNCHANGED else Outcome.DEPLOYED
+    outcome = DeployOutcome.UNCHANGED if action is Action.UNCHANGED else DeployOutcome.DEPLOYED
     return HostResult(planned, outcome, services, duration_s=1.5)
 
 
 def bad(name: str = "core", error: KtrdrError | None = None, **more: Any) -> HostResult:
     raised = error or DeploymentFailed("backend is not well", hint="Mend it.")
-    outcome = Outcome.INTERRUPTED if isinstance(raised, Interrupted) else Outcome.FAILED
+    outcome = DeployOutcome.INTERRUPTED if isinstance(raised, Interrupted) else DeployOutcome.FAILED
     return HostResult(plan(name), **{"outcome": outcome, "error": raised, **more})
 
 
@@ -61,8 +61,10 @@ def alone(name: str) -> HostResult:
     return HostResult(plan(name), None, error=NotBegun(f"{name} was left as it was"))
 
 
-def restored(outcome: Outcome) -> HostResult:
-    entry = replace(plan("core").entry, tag="sha-0000001", kind=Kind.RESTORE, outcome=outcome)
+def restored(outcome: DeployOutcome) -> HostResult:
+    entry = replace(
+        plan("core").entry, tag="sha-0000001", kind=DeployKind.AUTOMATIC_ROLLBACK, outcome=outcome
+    )
     return bad(restored=entry)
 
 
@@ -85,9 +87,9 @@ def shown(*hosts: HostResult, width: int = 80) -> list[str]:
             good(action=Action.UNCHANGED),
             f"Nothing changed, nothing restarted: {TAG} runs already.",
         ),
-        (restored(Outcome.DEPLOYED), f"{TAG} failed; sha-0000001 runs again."),
+        (restored(DeployOutcome.DEPLOYED), f"{TAG} failed; sha-0000001 runs again."),
         (
-            restored(Outcome.FAILED),
+            restored(DeployOutcome.FAILED),
             f"{TAG} failed, and so did the way back to sha-0000001.",
         ),
         (bad(), f"{TAG} was not brought to its end; what was changed stays as it is."),
@@ -135,7 +137,7 @@ def test_a_service_that_is_gone_and_files_that_changed_are_shown() -> None:
 
 
 def test_several_hosts_are_shown_with_what_runs_where() -> None:
-    back = replace(plan("core").entry, tag="sha-0000001", outcome=Outcome.DEPLOYED)
+    back = replace(plan("core").entry, tag="sha-0000001", outcome=DeployOutcome.DEPLOYED)
     lines = shown(
         good(action=Action.UNCHANGED),
         bad("workers B", duration_s=9.0, restored=back),
@@ -157,11 +159,11 @@ def test_several_hosts_are_shown_with_what_runs_where() -> None:
 @pytest.mark.parametrize(
     ("host", "words"),
     [
-        (restored(Outcome.FAILED), "failed, could not go back"),
+        (restored(DeployOutcome.FAILED), "failed, could not go back"),
         (bad(error=Interrupted("stop")), "interrupted"),
         (bad(), "failed"),
         (good(), "3 changed"),
-        (replace(good(action=Action.UNCHANGED), outcome=Outcome.DEPLOYED), "configuration"),
+        (replace(good(action=Action.UNCHANGED), outcome=DeployOutcome.DEPLOYED), "configuration"),
     ],
 )
 def test_what_became_of_a_host_is_said_in_few_words(host: HostResult, words: str) -> None:
@@ -183,13 +185,13 @@ def test_one_failure_is_the_error() -> None:
 
 
 def test_a_host_that_went_back_is_not_told_to_go_back() -> None:
-    host = restored(Outcome.DEPLOYED)
+    host = restored(DeployOutcome.DEPLOYED)
     error = failure(result(host))
     assert host.error
     assert (type(error), error.message) == (type(host.error), host.error.message)
     assert error.hint
     assert error.hint.startswith("sha-0000001 runs again")
-    stuck = restored(Outcome.FAILED)
+    stuck = restored(DeployOutcome.FAILED)
     assert failure(result(stuck)) is stuck.error
 
 

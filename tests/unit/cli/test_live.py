@@ -13,12 +13,12 @@ from rich.console import Console
 from ktrdr.cli.live import DeployDisplay
 from ktrdr.deployment.deploy import events
 from ktrdr.deployment.deploy.comparison import Action, Comparison, ServiceChange
-from ktrdr.deployment.hosts.history import Entry, Kind
+from ktrdr.deployment.hosts.history import DeployKind, HistoryEntry
 from tests.unit.deployment.conftest import NOW
 
 WIDTH = 80
 NAMES = ["core", "workers B", "workers Basement"]
-GOOD = Entry("r1", Kind.DEPLOY, "all", "sha-0000001", None, "c", "ada", NOW)
+GOOD = HistoryEntry("r1", DeployKind.DEPLOY, "all", "sha-0000001", None, "c", "ada", NOW)
 
 
 def terminal() -> Console:
@@ -127,10 +127,10 @@ def test_what_changes_and_why_stands_below_the_step() -> None:
         ServiceChange("db", Action.UNCHANGED),
         ServiceChange("backend", Action.RECREATED, "a → b"),
     )
-    comparison = Comparison(changes, ("+ monitoring/x.yml",), before={}, losses=())
+    comparison = Comparison(changes, ("+ monitoring/x.yml",), before={}, destructive_effects=())
     show(console, ["core"]).of("core")(events.Compared(comparison))
     assert plain(console) == [
-        f"    backend: {Action.RECREATED.intention} (a → b)",
+        f"    backend: {Action.RECREATED.planned_label} (a → b)",
         "    + monitoring/x.yml",
     ]
 

@@ -1,10 +1,10 @@
-"""A small homelab, a release for it, and what hosts would answer."""
+"""Fixtures: a small homelab, a release for it, and simulated hosts."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,19 @@ from typing import Any
 import pytest
 
 from ktrdr.deployment.clock import Clock
-from ktrdr.deployment.deploy.plan import Plan, Request, Stamp, make
-from ktrdr.deployment.deploy.steps import Wanted
+from ktrdr.deployment.deploy.options import DeployOptions
+from ktrdr.deployment.deploy.plan import Plan, make_plan
+from ktrdr.deployment.homelab.homelab import Homelab
+from ktrdr.deployment.homelab.hosts import select_hosts
 from ktrdr.deployment.homelab.inventory import Inventory, with_defaults
+from ktrdr.deployment.hosts.health import ExpectedService
+from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.releases.release import Release
 
 TAG = "sha-abc1234"
-STAMP_ID = "20261123-120000-ab12"
+DEPLOY_ID = "20261123-120000-ab12"
 COMMIT = "abc1234" + "0" * 33
+OPTION_FIELDS = {field.name for field in fields(DeployOptions)}
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 CORE = """
@@ -66,23 +71,31 @@ def release() -> Release:
 
 
 @pytest.fixture
-def stamp() -> Stamp:
-    return Stamp(STAMP_ID, "ada@laptop", NOW)
+def product(inventory) -> Homelab:
+    return Homelab(inventory)
 
 
 @pytest.fixture
-def planned(inventory, release, stamp) -> Callable[..., Plan]:
-    def plan(target="core", **asked: Any) -> Plan:
-        if target == "workers":
-            asked.setdefault("node", "B")
-        return make(inventory, Request(target=target, **asked), release, stamp)
+def deploy_id() -> DeployId:
+    return DeployId(DEPLOY_ID, "ada@laptop", NOW)
+
+
+@pytest.fixture
+def planned(product, release, deploy_id) -> Callable[..., Plan]:
+    """Plan a deploy to the core or a node, with options and arguments of `make_plan` by name."""
+
+    def plan(target: str = "core", node: str = "B", **changes: Any) -> Plan:
+        words = [target, node] if target == "workers" else [target]
+        (host,) = select_hosts(product.inventory, words)
+        fields = {name: changes.pop(name) for name in list(changes) if name in OPTION_FIELDS}
+        return make_plan(product, host, release, deploy_id, DeployOptions(**fields), **changes)
 
     return plan
 
 
 @dataclass
-class Host:
-    """What a host with this plan's services says; a test changes what it is about."""
+class SimulatedHost:
+    """Outputs of a host with this plan's services; a test changes what it is about."""
 
     plan: Plan
     containers: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -103,13 +116,13 @@ class Host:
         }
     )
 
-    def run_all(self) -> Host:
-        """All services run, healthy, in the plan's version, registered where they are workers."""
-        for service in self.plan.wanted:
+    def run_all(self) -> SimulatedHost:
+        """Let all services run, healthy, in the plan's version, registered if they are workers."""
+        for service in self.plan.expected:
             self.run(service)
         return self
 
-    def run(self, service: Wanted, **changes: Any) -> None:
+    def run(self, service: ExpectedService, **changes: Any) -> None:
         name = service.name
         self.hashes[name] = f"hash-of-{name}"
         self.containers[name] = {
@@ -133,7 +146,7 @@ class Host:
         tag = self.plan.release.tag
         if service.worker_url:
             self.answers[name] = {"version": tag, "registered": True, "current_operation_id": None}
-        elif service.says_version:
+        elif service.reports_version:
             self.answers[name] = {"status": "ok", "version": {"image_tag": tag}, "database": "ok"}
 
     def check_output(self) -> str:
@@ -142,9 +155,9 @@ class Host:
     def fetch_output(self) -> str:
         images = [
             json.dumps({"id": f"sha256:{image}", "tags": [image], "digests": [_digest(image)]})
-            for image in {service.image for service in self.plan.wanted}
+            for image in {service.image for service in self.plan.expected}
         ]
-        hashes = [f"{service.name} hash-of-{service.name}" for service in self.plan.wanted]
+        hashes = [f"{service.name} hash-of-{service.name}" for service in self.plan.expected]
         parts = {
             "stage": [], "pull": [], "hashes": hashes, "images": images, "files": self.files,
             "history": self.history, "clock": [str(int(NOW.timestamp()))],
@@ -176,13 +189,13 @@ def _sections(parts: dict[str, list[str]]) -> str:
 
 
 @pytest.fixture
-def host_of() -> Callable[[Plan], Host]:
-    return Host
+def host_of() -> Callable[[Plan], SimulatedHost]:
+    return SimulatedHost
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """Time that passes only when somebody waits."""
+    """Return a clock that advances only in `sleep`."""
     passed = [0.0]
 
     def sleep(seconds: float) -> None:
@@ -200,8 +213,8 @@ def root() -> Path:
 
 @pytest.fixture
 def fleet(planned, inventory, clock):
-    """Three hosts with this plan's services, and a deploy to them."""
-    # It is made of what stands here.
+    """Return three hosts with this plan's services, and a deploy to them."""
+    # It imports this module.
     from tests.unit.deployment.fleet import Fleet
 
     plans = [planned("core"), planned("workers", node="B"), planned("workers", node="C")]

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.containers import Container, parse_containers
 from ktrdr.deployment.hosts.history import Entry, Kind, Outcome
+from ktrdr.deployment.hosts.host import Host
 
 NOW = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
 CORE = Host("core", "", "backend.lab.test", "/opt/core")

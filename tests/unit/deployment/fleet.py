@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ktrdr.deployment.clock import Clock
-from ktrdr.deployment.deploy import rollout as module
-from ktrdr.deployment.deploy.hooks import Hook, Hooks
-from ktrdr.deployment.deploy.options import Manner
+from ktrdr.deployment.deploy.events import Event
+from ktrdr.deployment.deploy.hooks import Hooks
+from ktrdr.deployment.deploy.options import DeployOptions
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import DeployResult, HostResult
-from ktrdr.deployment.deploy.rollout import Surroundings
+from ktrdr.deployment.deploy.rollout import DeployDependencies, deploy
 from ktrdr.deployment.homelab.inventory import HookSettings, Inventory
-from ktrdr.deployment.hosts.history import Outcome
+from ktrdr.deployment.hosts.history import DeployOutcome
 from ktrdr.deployment.scripts.lock import LET_GO
 from ktrdr.deployment.ssh.interface import RemoteResult
 from ktrdr.errors import (
@@ -27,8 +27,8 @@ from ktrdr.schemas import Worker
 from ktrdr.schemas.workers import WorkerStatus, WorkerType
 from ktrdr.secret import Scrubber, Secret
 from tests.recording_transport import Answer, RecordingTransport
-from tests.unit.deployment.conftest import NOW, TAG, Host
-from tests.unit.deployment.watched import CHECK, FETCH, VERIFY
+from tests.unit.deployment.conftest import NOW, TAG, SimulatedHost
+from tests.unit.deployment.harness import CHECK, FETCH, VERIFY, SimulatedBackend
 
 FIELDS = {
     "db_username": Secret("ada"),
@@ -37,6 +37,14 @@ FIELDS = {
     "grafana_password": Secret("another password"),
     "ghcr_token": Secret("ghp_0123456789"),
 }
+
+
+@dataclass(frozen=True)
+class Connections:
+    """Connections to the simulated hosts."""
+
+    transport: Hosts
+    scrubber: Scrubber
 
 
 class Vault:
@@ -74,26 +82,6 @@ class Hosts(RecordingTransport):
         return [text for text in texts if containing in text]
 
 
-class Drains:
-    """What the backend is asked for, and what of it it knows."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.known: list[Sequence[Worker]] = [[]]
-        self.error: KtrdrError | None = None
-
-    def drain(self, node: str) -> None:
-        if self.error:
-            raise self.error
-        self.asked.append(f"drain {node}")
-
-    def undrain(self, node: str) -> None:
-        self.asked.append(f"undrain {node}")
-
-    def workers(self) -> Sequence[Worker]:
-        return self.known.pop(0) if len(self.known) > 1 else self.known[0]
-
-
 @dataclass
 class Fleet:
     """Three hosts, and what a deploy to them does."""
@@ -103,22 +91,22 @@ class Fleet:
     clock: Clock
     vault: Vault = field(default_factory=Vault)
     transport: Hosts = field(default_factory=Hosts)
-    told: list[tuple[str, Any]] = field(default_factory=list)
-    losses: list[Sequence[str]] = field(default_factory=list)
-    refuses: KtrdrError | None = None
+    events: list[tuple[str, Any]] = field(default_factory=list)
+    confirmed: list[Sequence[str]] = field(default_factory=list)
+    declines: KtrdrError | None = None
     checkout: Path = Path("/nonexistent")
     workers: list[Worker] = field(default_factory=list)
-    drains: Drains = field(default_factory=Drains)
-    hosts: dict[str, Host] = field(default_factory=dict)
+    hosts: dict[str, SimulatedHost] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.hosts = {plan.host.name: Host(plan) for plan in self.plans}
+        self.hosts = {plan.host.name: SimulatedHost(plan) for plan in self.plans}
         for plan in self.plans:
             host = self.hosts[plan.host.name]
             self.say(plan, CHECK, host.check_output())
             self.say(plan, FETCH, host.fetch_output())
             self.say(plan, VERIFY, host.run_all().verify_output())
-            self.workers += [worker(plan, service.worker_url) for service in plan.wanted]
+            self.workers += [worker(plan, service.worker_url) for service in plan.expected]
+        self.backend = SimulatedBackend(self.workers)
 
     def plan(self, name: str) -> Plan:
         return next(plan for plan in self.plans if plan.host.name == name)
@@ -131,30 +119,31 @@ class Fleet:
         host = self.plan(name).host.address
         self.transport.answer(Answer(error=error), host=host, containing=containing)
 
-    def deploy(self, **manner: Any) -> DeployResult:
-        world = Surroundings(
-            source=self.vault,
-            scrubber=Scrubber(),
-            transport=self.transport,
-            directory=lambda secret: lambda: self.workers,
-            drains=lambda secret: self.drains,
-            observe=lambda name: lambda event: self.told.append((name, event)),
-            agree=self._agree,
-            hooks=self._hooks,
+    def deploy(self, **options: Any) -> DeployResult:
+        plans = [replace(plan, options=DeployOptions(**options)) for plan in self.plans]
+        hooks = Hooks(
+            root=self.checkout,
+            settings=HookSettings(),
+            environ=os.environ,
+            on_line=lambda hook, line: self.events.append((hook.value, line)),
+        )
+        dependencies = DeployDependencies(
+            vault=self.vault,
+            hosts=Connections(self.transport, Scrubber()),
+            backend=self.backend,
+            ui=self,
+            hooks=hooks,
             clock=self.clock,
         )
-        return module.deploy(self.plans, self.inventory, world, Manner(**manner))
+        return deploy(plans, dependencies)
 
-    def _hooks(self, fields: Mapping[str, Secret]) -> Hooks:
-        def tell(hook: Hook, line: str) -> None:
-            self.told.append((hook.value, line))
+    def observe(self, host_name: str, event: Event) -> None:
+        self.events.append((host_name, event))
 
-        return Hooks(self.checkout, HookSettings(), os.environ, tell, Scrubber(), fields)
-
-    def _agree(self, losses: Sequence[str]) -> None:
-        self.losses.append(losses)
-        if self.refuses:
-            raise self.refuses
+    def confirm(self, destructive_effects: Sequence[str]) -> None:
+        self.confirmed.append(destructive_effects)
+        if self.declines:
+            raise self.declines
 
     def order(self, containing: str) -> list[str]:
         """The hosts that were sent such a script, in that order."""
@@ -186,5 +175,5 @@ def by_name(result: DeployResult) -> dict[str, HostResult]:
     return {host.plan.host.name: host for host in result.hosts}
 
 
-def outcomes(result: DeployResult) -> dict[str, Outcome | None]:
+def outcomes(result: DeployResult) -> dict[str, DeployOutcome | None]:
     return {name: host.outcome for name, host in by_name(result).items()}

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts import lock
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.lock import Held, Owner
 from ktrdr.deployment.scripts.lock import LOST
 from ktrdr.deployment.services import Attendant

@@ -8,21 +8,21 @@ from rich.console import Console
 
 from ktrdr.cli.deploy.check_summary import show, to_json
 from ktrdr.deployment.check.query import Checked
-from ktrdr.deployment.hosts.problems import Finding, Point
+from ktrdr.deployment.hosts.problems import CheckResult, Problem
 
 HOST = Checked(
     "core",
     "backend.lab.test",
     (
-        Point("SSH"),
-        Point("Docker", "28.1.0"),
-        Point("disk", "0 GiB free", (Finding("the disk is full", "Free space."),)),
-        Point("ports", "", (Finding("the port 1 is taken", "Free it."),
-                            Finding("the port 2 is taken", "Free it."))),
-        Point("reaches x", remark="nobody listens there (yet)"),
+        CheckResult("SSH"),
+        CheckResult("Docker", "28.1.0"),
+        CheckResult("disk", "0 GiB free", (Problem("the disk is full", "Free space."),)),
+        CheckResult("ports", "", (Problem("the port 1 is taken", "Free it."),
+                            Problem("the port 2 is taken", "Free it."))),
+        CheckResult("reaches x", remark="nobody listens there (yet)"),
     ),
 )  # fmt: skip
-VAULT = Checked("vault", "a", (Point("b", findings=(Finding("is empty", "Fill it.", 4),)),))
+VAULT = Checked("vault", "a", (CheckResult("b", findings=(Problem("is empty", "Fill it.", 4),)),))
 
 
 def shown(*report: Checked, width: int = 80) -> list[str]:
@@ -47,7 +47,7 @@ def test_what_is_well_is_one_paragraph_and_what_is_not_a_line_each_with_its_reme
 
 
 def test_long_lines_go_on_beneath_their_beginning() -> None:
-    words = Checked("core", "", tuple(Point(f"point {number}") for number in range(30)))
+    words = Checked("core", "", tuple(CheckResult(f"point {number}") for number in range(30)))
     lines = shown(words)[1:-2]
     assert lines[0].startswith("  ✓ point 0 ·")
     assert all(line.startswith("    point ") for line in lines[1:])

@@ -40,7 +40,7 @@ CHANGED = difference(
     settings=(SettingChange("LOG_LEVEL", "DEBUG", None),),
     files=(FileChange("a.yml", b"1\n", b"2\n"), FileChange("b.yml", None, b"x\n" * 40)),
     commits={"sha-0": Between(("1111111 one",), ()), "other": None},
-    losses=("the database is restarted",),
+    destructive_effects=("the database is restarted",),
     notes=("something is not known",),
 )
 

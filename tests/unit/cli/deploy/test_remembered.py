@@ -12,12 +12,12 @@ from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
+from ktrdr.cli.deploy.connections import Way
 
 from ktrdr.cli.commands.deploy import deploy
 from ktrdr.cli.deploy import history, lock, rollback
-from ktrdr.cli.deploy.connections import Way
 from ktrdr.deployment.deploy.plan import Plan
-from ktrdr.deployment.hosts.history import Kind, Outcome
+from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome
 from ktrdr.deployment.hosts.lock import Owner
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts import release as files
@@ -60,7 +60,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
         monkeypatch.setattr(module, "SshTransport", lambda *_: nullcontext(made.transport))
     way = cast("Way", SimpleNamespace(transport=made.transport, scrubber=Scrubber()))
     monkeypatch.setattr(rollback, "way_to", lambda *_, **__: nullcontext(way))
-    monkeypatch.setattr(rollback, "carry_out", lambda plans, *_: made.plans.extend(plans))
+    monkeypatch.setattr(rollback, "apply", lambda plans, *_: made.plans.extend(plans))
     monkeypatch.chdir(tmp_path)
     return made
 
@@ -77,8 +77,14 @@ def error_of(ran: Result, kind: type[KtrdrError]) -> KtrdrError:
 def remembered(command: Command) -> Command:
     entries = (
         entry(1, "sha-0000001", duration_s=12.0),
-        entry(2, "sha-0000002", outcome=Outcome.FAILED, reason="backend is [not] well"),
-        entry(3, "sha-0000001", kind=Kind.RESTORE, service="backend", of="r2"),
+        entry(2, "sha-0000002", outcome=DeployOutcome.FAILED, reason="backend is [not] well"),
+        entry(
+            3,
+            "sha-0000001",
+            kind=DeployKind.AUTOMATIC_ROLLBACK,
+            service="backend",
+            rolled_back_from="r2",
+        ),
     )
     command.says(CORE, HISTORY, *recorded(*entries))
     return command
@@ -201,7 +207,7 @@ def test_a_rollback_without_arguments_plans_the_release_before_for_every_host(ke
     assert [plan.host.name for plan in command.plans] == ["core", "workers B"]
     for plan in command.plans:
         assert (plan.entry.kind, plan.release.tag, plan.entry.of) == (
-            *(Kind.ROLLBACK, "sha-0000001"),
+            *(DeployKind.ROLLBACK, "sha-0000001"),
             "r2",
         )
         assert dict(plan.builder.pinned) == {

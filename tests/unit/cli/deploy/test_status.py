@@ -9,7 +9,7 @@ from ktrdr.cli.deploy import status as command
 from ktrdr.cli.deploy.status import exit_code
 from ktrdr.cli.host_tables import host_pairs, host_to_json
 from ktrdr.cli.render import console
-from ktrdr.deployment.hosts.health import Trouble
+from ktrdr.deployment.hosts.health import HealthProblem
 from ktrdr.deployment.hosts.lock import Owner
 from ktrdr.deployment.status.query import Disk, Surveyed
 from ktrdr.errors import HostNotReady, HostUnreachable
@@ -24,7 +24,7 @@ WELL = Surveyed(
     owner=Owner("x", "ada@laptop", "deploy of sha-abc1234", NOW),
     disks=(Disk("/var/lib/docker", 8 * 1024**2, 2 * 1024**2),),
 )
-UNWELL = Surveyed(B, now=NOW, troubles=(Trouble("backtest-worker-1", "has ended"),))
+UNWELL = Surveyed(B, now=NOW, troubles=(HealthProblem("backtest-worker-1", "has ended"),))
 DRIFTED = Surveyed(B, now=NOW, drift=("a differs from the release",))
 AWAY = Surveyed(B, error=HostUnreachable("away"))
 DOWN = Surveyed(B, error=HostNotReady("no Docker"))

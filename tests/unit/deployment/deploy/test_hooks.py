@@ -12,14 +12,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ktrdr.deployment.deploy.hooks import DIRECTORY, Facts, Hook, Hooks, concluded, facts_of, failed
+from ktrdr.deployment.deploy.hooks import (
+    DIRECTORY,
+    Hook,
+    HookFacts,
+    Hooks,
+    concluded,
+    facts_of,
+    failed,
+)
 from ktrdr.deployment.deploy.result import DeployResult, HostResult
 from ktrdr.deployment.homelab.inventory import HookSettings
-from ktrdr.deployment.hosts.history import Outcome
+from ktrdr.deployment.hosts.history import DeployOutcome
 from ktrdr.errors import ConfigurationError, Conflict, Interrupted
 from ktrdr.secret import Scrubber, Secret
 
-FACTS = Facts(
+FACTS = HookFacts(
     release="20261124-060000-ab12",
     kind="deploy",
     tag="sha-abc1234",
@@ -189,7 +197,7 @@ def test_at_the_end_either_success_or_failure_is_told_and_the_outcome_in_any_cas
     before = facts_of([planned("core"), planned("workers")])
     assert before.targets == ("core", "workers B")
     assert (before.outcome, before.duration_s) == ("", None)
-    result = DeployResult("r", (HostResult(planned(), Outcome.DEPLOYED),), 3.0, 1, 4)
+    result = DeployResult("r", (HostResult(planned(), DeployOutcome.DEPLOYED),), 3.0, 1, 4)
     assert ground.hooks().conclude(concluded(before, result)) == []
     assert ground.lines == [(Hook.POST_DEPLOY, "deployed "), (Hook.NOTIFY, "deployed ")]
     ground.lines.clear()
@@ -204,7 +212,10 @@ def test_at_the_end_either_success_or_failure_is_told_and_the_outcome_in_any_cas
 )
 @given(st.text())
 def test_any_reason_arrives_but_for_what_no_environment_can_hold(ground: Ground, text: str) -> None:
-    hooks, facts = ground.hooks(), Facts("r", "deploy", "t", "", "all", (), (), "w", reason=text)
+    hooks, facts = (
+        ground.hooks(),
+        HookFacts("r", "deploy", "t", "", "all", (), (), "w", reason=text),
+    )
     ground.has(Hook.NOTIFY, 'printf %s "$KTRDR_REASON" >reason')
     try:
         text.encode()

@@ -11,7 +11,7 @@ import pytest
 
 from ktrdr.deployment.deploy import events
 from ktrdr.deployment.deploy.plan import Stamp, make
-from ktrdr.deployment.hosts.history import Entry, Kind, Outcome
+from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome, HistoryEntry
 from ktrdr.deployment.scripts import release as files
 from ktrdr.errors import (
     DeploymentFailed,
@@ -19,11 +19,11 @@ from ktrdr.errors import (
 )
 from tests.recording_transport import Answer
 from tests.unit.deployment.conftest import NOW, TAG
-from tests.unit.deployment.watched import (
+from tests.unit.deployment.harness import (
     APPLY,
     FETCH,
     VERIFY,
-    Watched,
+    DeploymentHarness,
     earlier,
 )
 
@@ -31,66 +31,71 @@ DOCKER_ANSWERS = "until docker version"
 
 
 @pytest.fixture
-def failing(planned, release, inventory, clock) -> Callable[..., Watched]:
+def failing(planned, release, inventory, clock) -> Callable[..., DeploymentHarness]:
     """A deploy whose backend never becomes healthy, on a host that ran another release before."""
 
-    def make_failing(**changes: Any) -> Watched:
+    def make_failing(**changes: Any) -> DeploymentHarness:
         plan = planned()
 
-        def replan(old: Any, entry: Entry, kept: Any) -> Any:
+        def replan(old: Any, entry: HistoryEntry, kept: Any) -> Any:
             stamp = Stamp(f"{old.entry.id}-back", "ada", NOW, owner=old.owner)
-            request = replace(old.request, kind=Kind.RESTORE, again=entry, of=old.entry.id)
+            request = replace(
+                old.request,
+                kind=DeployKind.AUTOMATIC_ROLLBACK,
+                redeploy_of=entry,
+                rolled_back_from=old.entry.id,
+            )
             return make(inventory, request, kept, stamp)
 
-        watch = Watched(plan, clock, replan=replan)
+        harness = DeploymentHarness(plan, clock, replan=replan)
         good = earlier(plan, **changes)
-        watch.host.history = [good.begun(), good.ended()]
-        watch.ready()
-        watch.host.containers["backend"]["state"]["Health"]["Status"] = "unhealthy"
-        sick = Answer(stdout=watch.host.verify_output())
-        watch.transport.answer(sick, Answer(stdout="x"), sick, containing=VERIFY)
+        harness.host.history = [good.begun(), good.ended()]
+        harness.ready()
+        harness.host.containers["backend"]["state"]["Health"]["Status"] = "unhealthy"
+        sick = Answer(stdout=harness.host.verify_output())
+        harness.transport.answer(sick, Answer(stdout="x"), sick, containing=VERIFY)
         kept = base64.b64encode(files.archive(release.files)).decode()
-        watch.transport.answer(Answer(stdout=kept), containing="|| base64")
-        return watch
+        harness.transport.answer(Answer(stdout=kept), containing="|| base64")
+        return harness
 
     return make_failing
 
 
 def test_a_release_that_does_not_become_healthy_gives_way_to_the_one_before(failing) -> None:
-    watch = failing()
-    watch.runner.prepare()
-    result = watch.runner.carry_out()
+    harness = failing()
+    harness.deployment.prepare()
+    result = harness.deployment.apply()
     assert isinstance(result.error, DeploymentFailed)
-    first, second = [script for script in watch.scripts if APPLY in script]
+    first, second = [script for script in harness.scripts if APPLY in script]
     assert "export IMAGE_TAG=sha-abc1234" in first
     assert '"kind":"automatic rollback"' in second
     assert result.restored.tag == "sha-0000001"
-    assert watch.ended()["id"] == watch.runner.plan.entry.id
-    assert watch.ended()["outcome"] == "failed"
-    assert watch.ended()["containers"] == {}, "what failed is in host no more"
+    assert harness.ended()["id"] == harness.deployment.plan.entry.id
+    assert harness.ended()["outcome"] == "failed"
+    assert harness.ended()["containers"] == {}, "what failed is in host no more"
 
 
 def test_the_containers_that_the_way_back_has_left_are_written_down_with_it(failing) -> None:
     settings = {"IMAGE_NAME": "ghcr.io/ktrdr/ktrdr-backend", "IMAGE_TAG": TAG}
-    watch = failing(tag=TAG, settings=settings)
-    sick = Answer(stdout=watch.host.verify_output())
-    watch.host.containers["backend"]["state"]["Health"]["Status"] = "healthy"
-    well = Answer(stdout=watch.host.verify_output())
-    watch.transport.answer(sick, well, containing=VERIFY)
-    watch.runner.prepare()
-    restored = watch.runner.carry_out().restored
+    harness = failing(tag=TAG, settings=settings)
+    sick = Answer(stdout=harness.host.verify_output())
+    harness.host.containers["backend"]["state"]["Health"]["Status"] = "healthy"
+    well = Answer(stdout=harness.host.verify_output())
+    harness.transport.answer(sick, well, containing=VERIFY)
+    harness.deployment.prepare()
+    restored = harness.deployment.apply().restored
     assert restored.outcome.is_good
-    assert restored.containers["backend"] == watch.host.containers["backend"]["id"][:12]
-    assert watch.ended()["containers"] == {}
+    assert restored.containers["backend"] == harness.host.containers["backend"]["id"][:12]
+    assert harness.ended()["containers"] == {}
 
 
 def test_the_way_back_pins_images_to_the_digests_that_ran(failing) -> None:
-    watch = failing(
+    harness = failing(
         settings={"IMAGE_TAG": "sha-0000001", "IMAGE_NAME": "ghcr.io/ktrdr/ktrdr-backend"}
     )
-    watch.runner.prepare()
-    watch.runner.carry_out()
-    fetched = [script for script in watch.scripts if FETCH in script][-1]
+    harness.deployment.prepare()
+    harness.deployment.apply()
+    fetched = [script for script in harness.scripts if FETCH in script][-1]
     pinned = (
         "docker tag ghcr.io/ktrdr/ktrdr-backend@sha256:old ghcr.io/ktrdr/ktrdr-backend:sha-0000001"
     )
@@ -98,65 +103,65 @@ def test_the_way_back_pins_images_to_the_digests_that_ran(failing) -> None:
 
 
 def test_a_host_whose_docker_went_away_is_put_right_when_the_way_back_fails_too(failing) -> None:
-    watch = failing()
+    harness = failing()
     away = Answer(exit_code=1, stderr="Cannot connect to the Docker daemon. Is it running?")
-    watch.transport.answer(away, containing=VERIFY)
-    watch.runner.prepare()
-    watch.transport.answer(away, containing=FETCH)
-    result = watch.runner.carry_out()
+    harness.transport.answer(away, containing=VERIFY)
+    harness.deployment.prepare()
+    harness.transport.answer(away, containing=FETCH)
+    result = harness.deployment.apply()
     assert isinstance(result.error, HostNotReady)
     assert not result.restored.outcome.is_good
-    assert any("\nrecover 8" in script for script in watch.scripts)
-    assert watch.ended()["outcome"] == "failed"
+    assert any("\nrecover 8" in script for script in harness.scripts)
+    assert harness.ended()["outcome"] == "failed"
 
 
 def test_a_docker_that_went_away_is_waited_for_before_the_way_back(failing) -> None:
     settings = {"IMAGE_NAME": "ghcr.io/ktrdr/ktrdr-backend", "IMAGE_TAG": TAG}
-    watch = failing(tag=TAG, settings=settings)
-    watch.runner.prepare()
+    harness = failing(tag=TAG, settings=settings)
+    harness.deployment.prepare()
     away = Answer(exit_code=1, stderr="Cannot connect to the Docker daemon. Is it running?")
-    watch.host.containers["backend"]["state"]["Health"]["Status"] = "healthy"
-    well = Answer(stdout=watch.host.verify_output())
-    watch.transport.answer(away, Answer(), containing=APPLY)
-    watch.transport.answer(well, containing=VERIFY)
-    watch.transport.answer(Answer(exit_code=1), Answer(), containing=DOCKER_ANSWERS)
-    result = watch.runner.carry_out()
+    harness.host.containers["backend"]["state"]["Health"]["Status"] = "healthy"
+    well = Answer(stdout=harness.host.verify_output())
+    harness.transport.answer(away, Answer(), containing=APPLY)
+    harness.transport.answer(well, containing=VERIFY)
+    harness.transport.answer(Answer(exit_code=1), Answer(), containing=DOCKER_ANSWERS)
+    result = harness.deployment.apply()
     assert isinstance(result.error, HostNotReady)
     assert result.restored.outcome.is_good
-    told = [event.reason for event in watch.events if isinstance(event, events.Waiting)]
+    told = [event.reason for event in harness.events if isinstance(event, events.Waiting)]
     assert told == ["Docker on backend.lab.test does not answer"]
-    at_once, patient = [script for script in watch.scripts if DOCKER_ANSWERS in script]
+    at_once, patient = [script for script in harness.scripts if DOCKER_ANSWERS in script]
     assert "+ 0))" in at_once
     assert "+ 60))" in patient
 
 
 def test_a_docker_that_answers_is_not_waited_for(failing) -> None:
-    watch = failing()
-    watch.runner.prepare()
+    harness = failing()
+    harness.deployment.prepare()
     taken = Answer(exit_code=1, stderr="Bind for 0.0.0.0:80: port is already allocated")
-    watch.transport.answer(taken, Answer(), containing=APPLY)
-    watch.runner.carry_out()
-    assert not [event for event in watch.events if isinstance(event, events.Waiting)]
+    harness.transport.answer(taken, Answer(), containing=APPLY)
+    harness.deployment.apply()
+    assert not [event for event in harness.events if isinstance(event, events.Waiting)]
 
 
 def test_the_very_release_that_failed_is_not_gone_back_to(failing) -> None:
-    watch = failing(tag=TAG)
-    watch.runner.prepare()
-    result = watch.runner.carry_out()
+    harness = failing(tag=TAG)
+    harness.deployment.prepare()
+    result = harness.deployment.apply()
     assert result.restored is None
     assert "this very one" in result.warnings[-1]
 
 
 def test_without_an_earlier_release_what_failed_stays_and_that_is_said(failing) -> None:
-    watch = failing(outcome=Outcome.FAILED)
-    watch.runner.prepare()
-    result = watch.runner.carry_out()
+    harness = failing(outcome=DeployOutcome.FAILED)
+    harness.deployment.prepare()
+    result = harness.deployment.apply()
     assert result.restored is None
     assert "no earlier release" in result.warnings[-1]
 
 
 def test_the_wreck_is_kept_where_that_is_wanted(failing) -> None:
-    watch = failing()
-    watch.runner.replan = None
-    watch.runner.prepare()
-    assert watch.runner.carry_out().restored is None
+    harness = failing()
+    harness.deployment.replan = None
+    harness.deployment.prepare()
+    assert harness.deployment.apply().restored is None

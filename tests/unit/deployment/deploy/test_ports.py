@@ -33,7 +33,7 @@ def taken(plan, listening="", published=""):
 
 
 def test_what_a_stack_listens_on_follows_from_compose_file_and_inventory(plan) -> None:
-    assert ports.wanted(plan) == (PortBinding("0.0.0.0", 8000), PortBinding("127.0.0.1", 9090))
+    assert ports.expected(plan) == (PortBinding("0.0.0.0", 8000), PortBinding("127.0.0.1", 9090))
 
 
 def test_a_port_that_nobody_has_is_free(plan) -> None:

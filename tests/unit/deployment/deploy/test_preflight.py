@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from ktrdr.deployment.deploy.plan import Request, make
-from ktrdr.deployment.deploy.preflight import check, findings, read_facts
+from ktrdr.deployment.deploy.preflight import check, findings, parse_facts
 from ktrdr.errors import ConfigurationError, HostNotReady
 
 
@@ -19,7 +19,7 @@ def complaints(planned, host_of, clock):
     def find(target="core", **changes):
         plan = planned(target)
         facts = host_of(plan).facts | changes
-        return [finding.complaint for finding in findings(plan, facts, now=clock.now())]
+        return [finding.message for finding in findings(plan, facts, now=clock.now())]
 
     return find
 
@@ -110,7 +110,7 @@ def test_all_faults_are_reported_at_once_with_all_remedies(planned, host_of, clo
 
 
 def test_facts_are_lines_of_name_and_value():
-    assert read_facts("a=1\nnoise\nb=x=y \n") == {"a": "1", "b": "x=y"}
+    assert parse_facts("a=1\nnoise\nb=x=y \n") == {"a": "1", "b": "x=y"}
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_secrets_are_delivered_in_memory_only_where_they_stay_there(
     shipped = replace(release, files={**release.files, **override})
     plan = make(in_memory, Request(target="core"), shipped, stamp)
     facts = host_of(plan).facts | changes
-    found = [finding.complaint for finding in findings(plan, facts, now=clock.now())]
+    found = [finding.message for finding in findings(plan, facts, now=clock.now())]
     assert found == ([complaint] if complaint else [])
 
 

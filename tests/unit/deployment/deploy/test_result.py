@@ -17,9 +17,9 @@ from ktrdr.deployment.deploy.comparison import Action, Comparison, ServiceChange
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceState
 from ktrdr.deployment.hosts.containers import parse_containers
-from ktrdr.deployment.hosts.history import Kind, Outcome
+from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome
 from ktrdr.errors import DeploymentFailed, HostUnreachable, NotBegun
-from tests.unit.deployment.conftest import COMMIT, STAMP_ID, TAG, Host
+from tests.unit.deployment.conftest import COMMIT, DEPLOY_ID, TAG, Host
 
 IMAGE = f"ghcr.io/ktrdr/ktrdr-backend:{TAG}"
 
@@ -36,7 +36,7 @@ def good(plan) -> HostResult:
     containers = parse_containers([json.dumps(entry) for entry in host.containers.values()])
     return HostResult(
         plan,
-        Outcome.DEPLOYED,
+        DeployOutcome.DEPLOYED,
         services=(
             ServiceState(ServiceChange("backend", Action.RECREATED), containers["backend"]),
             ServiceState(ServiceChange("old", Action.REMOVED), None),
@@ -52,19 +52,19 @@ def failed(plan) -> HostResult:
     back = replace(
         plan.entry,
         id="back",
-        kind=Kind.RESTORE,
+        kind=DeployKind.AUTOMATIC_ROLLBACK,
         tag="old",
-        outcome=Outcome.DEPLOYED,
+        outcome=DeployOutcome.DEPLOYED,
         duration_s=2.0,
-        of=STAMP_ID,
+        rolled_back_from=DEPLOY_ID,
     )
     error = DeploymentFailed("it is not healthy", hint="Mend it.")
-    return HostResult(plan, Outcome.FAILED, duration_s=9.0, error=error, restored=back)
+    return HostResult(plan, DeployOutcome.FAILED, duration_s=9.0, error=error, restored=back)
 
 
 def document(*hosts: HostResult) -> dict[str, Any]:
     """What is printed, after a way through JSON."""
-    found = DeployResult(STAMP_ID, hosts, 3.14159, connections=1, scripts=7).to_json()
+    found = DeployResult(DEPLOY_ID, hosts, 3.14159, connections=1, scripts=7).to_json()
     read: dict[str, Any] = json.loads(json.dumps(found))
     assert read == found
     return read
@@ -75,7 +75,7 @@ def test_the_result_of_a_deploy_that_went_well(good) -> None:
         "event": "result",
         "schema": 2,
         "ok": True,
-        "id": STAMP_ID,
+        "id": DEPLOY_ID,
         "changed": True,
         "hosts": [
             {
@@ -139,7 +139,7 @@ def test_the_result_of_a_deploy_that_failed_and_went_back(failed) -> None:
         "at": "2026-11-23T12:00:00.000+00:00",
         "profiles": [],
         "settings": dict(failed.plan.entry.settings),
-        "of": STAMP_ID,
+        "of": DEPLOY_ID,
         "outcome": "deployed",
         "duration_s": 2.0,
         "images": {},
@@ -236,7 +236,7 @@ def told(plan: Plan) -> list[tuple[Any, dict[str, Any]]]:
         ),
         (events.Waiting("db is starting"), {"event": "waiting", "reason": "db is starting"}),
         (
-            events.Compared(Comparison(changes, ("+ a",), before={}, losses=())),
+            events.Compared(Comparison(changes, ("+ a",), before={}, destructive_effects=())),
             {
                 "event": "compared",
                 "services": [{"name": "db", "action": "recreated", "reason": "a → b"}],
@@ -248,13 +248,13 @@ def told(plan: Plan) -> list[tuple[Any, dict[str, Any]]]:
             {"event": "log", "service": "db", "lines": ["one", "two"]},
         ),
         (
-            events.HookSaid("pre-deploy", "go on"),
+            events.HookOutput("pre-deploy", "go on"),
             {"event": "hook", "hook": "pre-deploy", "line": "go on"},
         ),
         (events.Warned("careful"), {"event": "warning", "message": "careful"}),
         (
             events.Restoring(plan.entry, "it is sick"),
-            {"event": "restoring", "release": STAMP_ID, "tag": TAG, "reason": "it is sick"},
+            {"event": "restoring", "release": DEPLOY_ID, "tag": TAG, "reason": "it is sick"},
         ),
     ]
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from ktrdr.deployment.deploy import events
-from ktrdr.deployment.homelab import credentials
-from ktrdr.deployment.hosts.history import Outcome
+from ktrdr.deployment.hosts.history import DeployOutcome
 from ktrdr.errors import (
     Conflict,
     DeploymentFailed,
@@ -29,16 +28,16 @@ from tests.unit.deployment.fleet import (
     by_name,
     outcomes,
 )
-from tests.unit.deployment.watched import APPLY, CHECK, FETCH, LOCK, VERIFY, earlier
+from tests.unit.deployment.harness import APPLY, CHECK, FETCH, LOCK, VERIFY, earlier
 
 
 def test_all_hosts_are_deployed_to_with_the_secrets_read_once(fleet) -> None:
     result = fleet.deploy()
     assert result.is_good
-    assert set(outcomes(result).values()) == {Outcome.DEPLOYED}
+    assert set(outcomes(result).values()) == {DeployOutcome.DEPLOYED}
     assert list(outcomes(result)) == ["core", "workers B", "workers C"]
     assert fleet.vault.asked == 1
-    assert ("", events.StepFinished("read the secrets", 0.0, "5 fields")) in fleet.told
+    assert ("", events.StepFinished("read the secrets", 0.0, "5 fields")) in fleet.events
 
 
 def test_all_hosts_are_ready_before_any_is_changed(fleet) -> None:
@@ -67,9 +66,9 @@ def test_where_nothing_is_to_be_changed_no_host_waits_for_another(fleet) -> None
     for host in fleet.hosts.values():
         fleet.say(host.plan, FETCH, host.fetch_output())
     assert outcomes(fleet.deploy()) == {
-        "core": Outcome.FAILED,
-        "workers B": Outcome.UNCHANGED,
-        "workers C": Outcome.UNCHANGED,
+        "core": DeployOutcome.FAILED,
+        "workers B": DeployOutcome.UNCHANGED,
+        "workers C": DeployOutcome.UNCHANGED,
     }
     assert fleet.order(APPLY) == []
 
@@ -106,14 +105,14 @@ def test_a_host_that_is_not_ready_is_named_with_all_the_others_that_are_not(flee
 def test_what_would_be_lost_is_asked_once_for_all_hosts(fleet) -> None:
     for name in ("workers B", "workers C"):
         host = fleet.hosts[name]
-        service = replace(host.plan.wanted[0], name="backtest-worker-3")
+        service = replace(host.plan.expected[0], name="backtest-worker-3")
         host.run(service)
         host.answers["backtest-worker-3"] = {"current_operation_id": "op-1"}
         fleet.say(host.plan, FETCH, host.fetch_output())
-    fleet.refuses = UsageError("this deploy needs your word")
+    fleet.declines = UsageError("this deploy needs your word")
     with pytest.raises(UsageError):
         fleet.deploy()
-    assert fleet.losses == [
+    assert fleet.confirmed == [
         [
             "workers B: backtest-worker-3 is stopped while it works on op-1",
             "workers C: backtest-worker-3 is stopped while it works on op-1",
@@ -125,8 +124,8 @@ def test_what_would_be_lost_is_asked_once_for_all_hosts(fleet) -> None:
 
 def test_a_release_that_the_database_has_left_behind_changes_no_host(fleet) -> None:
     host = fleet.hosts["workers B"]
-    newer = earlier(host.plan, id="20261102-000000-0002", contracts=("0003_setbacks",))
-    again = earlier(host.plan, tag=TAG, contracts=(), images={})
+    newer = earlier(host.plan, id="20261102-000000-0002", contract_migrations=("0003_setbacks",))
+    again = earlier(host.plan, tag=TAG, contract_migrations=(), images={})
     host.history = [line for one in (again, newer) for line in (one.begun(), one.ended())]
     fleet.say(host.plan, FETCH, host.fetch_output())
     fleet.say(fleet.plan("core"), "schema_migrations", "0003_setbacks\n")
@@ -139,7 +138,7 @@ def test_a_release_that_the_database_has_left_behind_changes_no_host(fleet) -> N
 def test_workers_are_not_begun_when_the_core_did_not_become_healthy(fleet) -> None:
     fleet.fail("core", APPLY, DeploymentFailed("it will not"))
     result = fleet.deploy()
-    assert outcomes(result) == {"core": Outcome.FAILED, "workers B": None, "workers C": None}
+    assert outcomes(result) == {"core": DeployOutcome.FAILED, "workers B": None, "workers C": None}
     assert fleet.order(APPLY) == ["core"]
     assert fleet.unlocked() == {"core", "workers B", "workers C"}
     assert result.failed[0].plan.host.name == "core"
@@ -149,9 +148,9 @@ def test_a_worker_node_that_fails_does_not_hold_up_the_others(fleet) -> None:
     fleet.fail("workers B", APPLY, DeploymentFailed("it will not"))
     result = fleet.deploy()
     assert outcomes(result) == {
-        "core": Outcome.DEPLOYED,
-        "workers B": Outcome.FAILED,
-        "workers C": Outcome.DEPLOYED,
+        "core": DeployOutcome.DEPLOYED,
+        "workers B": DeployOutcome.FAILED,
+        "workers C": DeployOutcome.DEPLOYED,
     }
 
 
@@ -191,7 +190,7 @@ def test_a_release_that_fails_on_one_host_gives_way_there_alone(fleet, release) 
     restored = result["workers B"].restored
     assert restored is not None
     assert restored.tag == good.tag
-    told = [event for name, event in fleet.told if isinstance(event, events.Restoring)]
+    told = [event for name, event in fleet.events if isinstance(event, events.Restoring)]
     assert [event.entry for event in told] == [good]
 
 
@@ -234,7 +233,11 @@ def test_only_nodes_with_something_to_change_are_drained(fleet) -> None:
 def test_a_node_that_cannot_be_drained_is_not_changed(fleet) -> None:
     fleet.drains.error = HostUnreachable("the backend does not answer")
     result = fleet.deploy(drain_s=60)
-    assert outcomes(result) == {"core": Outcome.DEPLOYED, "workers B": None, "workers C": None}
+    assert outcomes(result) == {
+        "core": DeployOutcome.DEPLOYED,
+        "workers B": None,
+        "workers C": None,
+    }
     assert fleet.order(APPLY) == ["core"]
     assert result.failed[0].error is fleet.drains.error
 
@@ -270,13 +273,13 @@ def test_hooks_are_told_what_came_of_it(fleet, hook) -> None:
     hook("post-deploy", "exit 9")
     fleet.deploy()
     assert told.read_text() == "deployed core, workers B, workers C\n"
-    (warned,) = [event for name, event in fleet.told if isinstance(event, events.Warned)]
+    (warned,) = [event for name, event in fleet.events if isinstance(event, events.Warned)]
     assert "post-deploy ended with exit code 9" in warned.message
 
 
 def test_a_deploy_that_was_called_off_tells_its_hooks_so(fleet, hook) -> None:
     told = hook("on-failure", 'echo "$KTRDR_OUTCOME: $KTRDR_REASON" >told')
-    fleet.refuses = Interrupted("called off")
+    fleet.declines = Interrupted("called off")
     with pytest.raises(Interrupted):
         fleet.deploy()
     assert told.read_text() == "interrupted: called off\n"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ktrdr.deployment.deploy import rollout as module
-from ktrdr.deployment.hosts.history import Outcome
+from ktrdr.deployment.hosts.history import DeployOutcome
 from ktrdr.deployment.scripts.lock import BUSY
 from ktrdr.errors import (
     Interrupted,
@@ -25,7 +25,7 @@ from tests.unit.deployment.fleet import (
     by_name,
     outcomes,
 )
-from tests.unit.deployment.watched import APPLY, FETCH, LOCK, RECORD, earlier
+from tests.unit.deployment.harness import APPLY, FETCH, LOCK, RECORD, earlier
 
 
 @pytest.fixture
@@ -81,7 +81,11 @@ def test_ctrl_c_while_the_core_is_changed_is_recorded_and_spares_the_workers(
 ) -> None:
     ctrl_c_at("core", APPLY)
     result = fleet.deploy()
-    assert outcomes(result) == {"core": Outcome.INTERRUPTED, "workers B": None, "workers C": None}
+    assert outcomes(result) == {
+        "core": DeployOutcome.INTERRUPTED,
+        "workers B": None,
+        "workers C": None,
+    }
     assert recorded(fleet, "core") == ["interrupted"]
     assert fleet.unlocked() == {"core", "workers B", "workers C"}
     undone = fleet.transport.scripts_on(fleet.plan("core").host.address, "recover 85")
@@ -93,9 +97,9 @@ def test_ctrl_c_while_workers_are_changed_lets_all_of_them_end_in_good_order(
 ) -> None:
     ctrl_c_at("workers B", APPLY)
     result = fleet.deploy()
-    assert outcomes(result)["core"] is Outcome.DEPLOYED
-    assert outcomes(result)["workers B"] is Outcome.INTERRUPTED
-    assert outcomes(result)["workers C"] in (Outcome.INTERRUPTED, Outcome.DEPLOYED)
+    assert outcomes(result)["core"] is DeployOutcome.DEPLOYED
+    assert outcomes(result)["workers B"] is DeployOutcome.INTERRUPTED
+    assert outcomes(result)["workers C"] in (DeployOutcome.INTERRUPTED, DeployOutcome.DEPLOYED)
     assert recorded(fleet, "workers B") == ["interrupted"]
 
 
@@ -122,11 +126,11 @@ def test_a_second_ctrl_c_ends_all_connections_at_once(fleet, ctrl_c_at, monkeypa
     result = fleet.deploy()
     assert presses
     assert not result.is_good
-    assert by_name(result)["core"].outcome is Outcome.INTERRUPTED
+    assert by_name(result)["core"].outcome is DeployOutcome.INTERRUPTED
 
 
 def test_ctrl_c_at_the_question_unlocks_all_hosts(fleet) -> None:
-    fleet.refuses = Interrupted("the deploy was called off, nothing was changed")
+    fleet.declines = Interrupted("the deploy was called off, nothing was changed")
     with pytest.raises(Interrupted):
         fleet.deploy()
     assert fleet.unlocked() == {"core", "workers B", "workers C"}

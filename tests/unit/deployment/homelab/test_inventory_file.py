@@ -36,9 +36,9 @@ def read(tmp_path):
 def test_an_empty_inventory_is_the_specification_without_workers(read):
     inventory = read("")
 
-    assert inventory.core.host == "backend.ktrdr.home.mynerd.host"
+    assert inventory.core.host == "backend.ktrdr.home.mynerd.place"
     assert inventory.core.workdir == "/opt/ktrdr-core"
-    assert inventory.api_url == "http://backend.ktrdr.home.mynerd.host:8000"
+    assert inventory.api_url == "http://backend.ktrdr.home.mynerd.place:8000"
     assert (inventory.secrets.vault, inventory.secrets.item) == (
         "KTRDR Homelab Secrets",
         "ktrdr-homelab-core",
@@ -50,7 +50,7 @@ def test_an_empty_inventory_is_the_specification_without_workers(read):
 def test_a_node_d_is_one_entry(read, entry):
     node = read(f"workers:\n  {entry}\n").workers["D"]
 
-    assert node.host == "workers-d.ktrdr.home.mynerd.host"
+    assert node.host == "workers-d.ktrdr.home.mynerd.place"
     assert node.workdir == "/opt/ktrdr-workers-d"
     assert (node.shared_directory, node.scale) == ("/mnt/ktrdr-shared", 1)
 
@@ -124,9 +124,9 @@ WRONG = [
         "core.ports.nfs must be at most 65535, not 70000",
     ),
     (
-        "workers:\n  B: {}\n  C:\n    host: workers-b.ktrdr.home.mynerd.host\n",
+        "workers:\n  B: {}\n  C:\n    host: workers-b.ktrdr.home.mynerd.place\n",
         4,
-        "workers.C.host: workers-b.ktrdr.home.mynerd.host is already the host of workers.B.host",
+        "workers.C.host: workers-b.ktrdr.home.mynerd.place is already the host of workers.B.host",
     ),
     (
         "workers:\n  B: {scale: 4}\n",
@@ -348,7 +348,7 @@ def test_the_committed_inventory_is_valid_and_uses_defaults(root):
     inventory = load(root / "deploy/inventory.yml")
 
     assert list(inventory.workers) == ["B", "C"]
-    assert inventory.core.host == "backend.ktrdr.home.mynerd.host"
+    assert inventory.core.host == "backend.ktrdr.home.mynerd.place"
 
 
 def test_the_committed_inventory_documents_every_key_with_its_default(root):

@@ -8,15 +8,15 @@ import pytest
 
 from ktrdr.deployment.deploy.comparison import Comparison
 from ktrdr.deployment.homelab import schema
+from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome
 from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.hosts.history import Kind, Outcome
 from ktrdr.errors import Conflict, HostNotReady
 from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.hosts.test_history import entry
 
 CORE = Host("core", "", "core.test", "/opt/ktrdr-core")
-OLD = entry(1, contracts=())
-NEW = entry(2, contracts=("0003_setbacks", "0007_leases"))
+OLD = entry(1, contract_migrations=())
+NEW = entry(2, contract_migrations=("0003_setbacks", "0007_leases"))
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_only_contracting_migrations_that_a_release_does_not_know_stand_in_its_w
 
 
 def test_a_release_that_never_said_what_it_knows_is_taken_to_know_nothing() -> None:
-    silent = replace(OLD, contracts=None)
+    silent = replace(OLD, contract_migrations=None)
     assert schema.beyond(["0003_setbacks"], silent, [silent, NEW]) == ["0003_setbacks"]
 
 
@@ -57,7 +57,7 @@ def test_a_database_that_cannot_be_asked_is_no_yes() -> None:
 
 IMAGE = "ghcr.io/ktrdr/ktrdr-backend:sha-abc1234"
 # The release of the tests' plans, as it ran once.
-BEFORE = entry(1, "sha-abc1234", contracts=(), images={IMAGE: "sha256:1"})
+BEFORE = entry(1, "sha-abc1234", contract_migrations=(), images={IMAGE: "sha256:1"})
 
 
 def deploy(plan, *history, digest: str = "sha256:1") -> RecordingTransport:
@@ -76,15 +76,15 @@ def test_an_older_release_is_not_deployed_across_a_contracting_migration(planned
 
 
 def test_the_database_is_not_asked_where_nothing_was_contracted_since(planned) -> None:
-    assert deploy(planned(), BEFORE, replace(NEW, contracts=())).runs == []
-    assert deploy(planned(), NEW, replace(BEFORE, contracts=NEW.contracts)).runs == []
+    assert deploy(planned(), BEFORE, replace(NEW, contract_migrations=())).runs == []
+    assert deploy(planned(), NEW, replace(BEFORE, contract_migrations=NEW.contracts)).runs == []
 
 
 @pytest.mark.parametrize(
     "unknown",
     [
         {"contracts": None},
-        {"outcome": Outcome.FAILED},
+        {"outcome": DeployOutcome.FAILED},
         {"tag": "sha-0000001"},
         {"images": {IMAGE: "sha256:2"}},
     ],
@@ -94,5 +94,9 @@ def test_a_release_that_never_said_what_it_knows_is_deployed(planned, unknown) -
 
 
 def test_what_does_not_use_the_database_or_was_checked_before_is_let_through(planned) -> None:
-    for asked in ({"service": "prometheus"}, {"skip_validation": True}, {"kind": Kind.RESTORE}):
+    for asked in (
+        {"service": "prometheus"},
+        {"skip_validation": True},
+        {"kind": DeployKind.AUTOMATIC_ROLLBACK},
+    ):
         assert deploy(planned(**asked), BEFORE, NEW).runs == []

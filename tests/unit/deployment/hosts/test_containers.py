@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import pytest
 
 from ktrdr.deployment.hosts.containers import (
-    parse_reports,
     parse_clock,
     parse_containers,
     parse_image_ids,
+    parse_reports,
 )
 
 

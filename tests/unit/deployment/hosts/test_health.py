@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from ktrdr.deployment.hosts.containers import parse_reports, parse_clock, parse_containers
+from ktrdr.deployment.hosts.containers import parse_clock, parse_containers, parse_reports
 from ktrdr.deployment.hosts.health import judge, missing_from
 from ktrdr.deployment.scripts.sections import split
 from ktrdr.schemas import Worker
@@ -25,14 +25,14 @@ def troubles(planned, host_of, clock):
                 host.answers[service] = answer
         found = split(host.verify_output())
         judged = judge(
-            plan.wanted,
+            plan.expected,
             parse_containers(found["containers"]),
             parse_reports(found),
             tag=plan.release.tag,
             restarts_before=restarts_before or {},
             now=parse_clock(found["clock"]) or pytest.fail("the clock is missing"),
         )
-        return [(trouble.service, trouble.reason, trouble.final) for trouble in judged]
+        return [(trouble.service, trouble.reason, trouble.is_fatal) for trouble in judged]
 
     return find
 
@@ -74,10 +74,10 @@ def test_a_service_without_a_health_check_is_well_once_it_has_run_a_while(troubl
 
 def test_a_missing_container_is_final(planned, clock):
     found = judge(
-        planned().wanted, {}, {}, tag="t", restarts_before={}, now=clock.now() + timedelta(0)
+        planned().expected, {}, {}, tag="t", restarts_before={}, now=clock.now() + timedelta(0)
     )
 
-    assert {(trouble.reason, trouble.final) for trouble in found} == {("has no container", True)}
+    assert {(trouble.reason, trouble.is_fatal) for trouble in found} == {("has no container", True)}
 
 
 def test_a_crash_loop_is_recognised_by_restarts_since_the_deploy_began(troubles):
@@ -141,7 +141,7 @@ def test_a_program_of_ours_that_does_not_answer_is_waited_for(planned, host_of, 
     found = split(host.verify_output())
 
     (trouble,) = judge(
-        plan.wanted,
+        plan.expected,
         parse_containers(found["containers"]),
         parse_reports(found),
         tag=plan.release.tag,
@@ -149,7 +149,7 @@ def test_a_program_of_ours_that_does_not_answer_is_waited_for(planned, host_of, 
         now=clock.now(),
     )
 
-    assert (trouble.service, trouble.reason, trouble.final) == (
+    assert (trouble.service, trouble.reason, trouble.is_fatal) == (
         "backend",
         "does not answer yet",
         False,
@@ -176,7 +176,7 @@ def worker(url, **changes):
 
 
 def test_workers_are_found_in_the_directory_by_address_version_and_state(planned):
-    wanted, tag = planned("workers").wanted, "sha-abc1234"
+    wanted, tag = planned("workers").expected, "sha-abc1234"
     one, other = "http://workers-b.lab.test:5003", "http://workers-b.lab.test:5005"
 
     def missing(*directory):

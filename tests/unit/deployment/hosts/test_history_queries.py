@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ktrdr.deployment.hosts import history_queries as remembering
-from ktrdr.deployment.hosts.history import Entry, Outcome
+from ktrdr.deployment.hosts.history import DeployOutcome, HistoryEntry
 from ktrdr.deployment.hosts.history_queries import Remembered
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts import release as files
@@ -43,7 +43,7 @@ def test_a_history_that_may_not_be_read_is_no_empty_one(transport) -> None:
     )
 
 
-FAILED = entry(3, "sha-bad0000", outcome=Outcome.FAILED, reason="sick")
+FAILED = entry(3, "sha-bad0000", outcome=DeployOutcome.FAILED, reason="sick")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def kept(content: dict[str, bytes]) -> Answer:
 
 
 @pytest.fixture
-def good() -> Entry:
+def good() -> HistoryEntry:
     return entry(1, configuration=KEPT.configuration)
 
 
