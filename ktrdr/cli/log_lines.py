@@ -12,14 +12,14 @@ from rich.text import Text
 
 from ktrdr.cli.render import console
 from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.logs import Back, Event, LogLine, Lost
+from ktrdr.deployment.logs import HostBack, HostLost, LogEvent, LogLine
 
 _COLOURS: Final = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green")
 # A program's log may hold what would set a terminal's colours, title, or worse.
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def show(events: Iterable[Event], *, as_json: bool) -> list[Lost]:
+def show(events: Iterable[LogEvent], *, as_json: bool) -> list[HostLost]:
     """Writes lines to standard output and what befell hosts to standard error.
 
     Returns:
@@ -35,14 +35,14 @@ def show(events: Iterable[Event], *, as_json: bool) -> list[Lost]:
             write(event)
         else:
             _tell(event)
-        if isinstance(event, Lost) and not event.retried:
+        if isinstance(event, HostLost) and not event.is_retried:
             lost.append(event)
     return lost
 
 
 def label(host: Host, service: str) -> str:
     """Where a line comes from, such as ``core/db`` or ``B/backtest-worker-1``."""
-    return f"{host.node or 'core'}/{service}"
+    return f"{host.short_name}/{service}"
 
 
 def _write_json(line: LogLine) -> None:
@@ -52,7 +52,7 @@ def _write_json(line: LogLine) -> None:
 def to_json(line: LogLine) -> dict[str, Any]:
     """The object that ``--json`` writes for a line."""
     return {
-        "time": line.stamp,
+        "time": line.timestamp,
         "target": line.host.name,
         "host": line.host.address,
         "service": line.service,
@@ -72,11 +72,11 @@ class _Writer:
     def __call__(self, line: LogLine) -> None:
         name = label(line.host, line.service)
         if not self._console.is_terminal:
-            click.echo(f"{line.stamp} {name} {line.text}")
+            click.echo(f"{line.timestamp} {name} {line.text}")
             return
         self._width = max(self._width, len(name))
         colour = self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
-        time = f"{line.moment.astimezone():%H:%M:%S.%f}"[:-3]
+        time = f"{line.time.astimezone():%H:%M:%S.%f}"[:-3]
         text = Text.assemble(
             (time, "dim"), " ", (name.ljust(self._width), colour), " ", harmless(line.text)
         )
@@ -91,10 +91,10 @@ def harmless(text: str) -> str:
 _COLOURING: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def _tell(event: Lost | Back) -> None:
-    if isinstance(event, Back):
-        text = Text.assemble(("back: ", "green"), f"{event.host.name} is there again")
+def _tell(event: HostLost | HostBack) -> None:
+    if isinstance(event, HostBack):
+        text = Text.assemble(("back: ", "green"), f"{event.host.name} can be queried again")
     else:
-        again = "; trying again until it is back" if event.retried else ""
+        again = "; trying again until it is back" if event.is_retried else ""
         text = Text.assemble(("lost: ", "red"), f"{event.host.name}: {event.error.message}{again}")
     console(err=True).print(text, soft_wrap=True)

@@ -26,9 +26,9 @@ from ktrdr.cli.render import (
 )
 from ktrdr.client.configuration import api_url
 from ktrdr.deployment.deploy.result import error_to_json
-from ktrdr.deployment.homelab.hosts import hosts
+from ktrdr.deployment.homelab.hosts import all_hosts
 from ktrdr.deployment.ssh.transport import SshTransport
-from ktrdr.deployment.status.query import Surveyed, survey
+from ktrdr.deployment.status import HostStatus, collect_status
 from ktrdr.errors import KtrdrError
 from ktrdr.schemas import BackendHealth, Operation, Worker
 
@@ -53,7 +53,7 @@ def status(inventory: Path | None, no_hosts: bool, as_json: bool) -> None:
     """Show hosts, services, versions, workers and operations at a glance.
 
     Needs a token for the backend and SSH to the hosts, but no secret. What cannot be reached is
-    said in its host, and makes the exit code 5.
+    said in its place, and makes the exit code 5.
     """
     hosts = [] if no_hosts else _survey(inventory)
     seen = _ask()
@@ -61,15 +61,15 @@ def status(inventory: Path | None, no_hosts: bool, as_json: bool) -> None:
         write_json(_document(hosts, seen))
     else:
         _write(hosts, seen)
-    faults = [host.fault for host in hosts if host.fault]
+    faults = [host.error for host in hosts if host.error]
     if seen.fault or faults:
         raise SystemExit(seen.fault.exit_code if seen.fault else 5)
 
 
-def _survey(inventory: Path | None) -> list[Surveyed]:
+def _survey(inventory: Path | None) -> list[HostStatus]:
     found = read_inventory(inventory)
     with SshTransport(ssh_program(found)) as transport:
-        return survey(hosts(found), transport)
+        return collect_status(all_hosts(found), transport)
 
 
 def _ask() -> Seen:
@@ -82,12 +82,12 @@ def _ask() -> Seen:
         return Seen(fault=exc)
 
 
-def _write(hosts: Sequence[Surveyed], seen: Seen) -> None:
+def _write(hosts: Sequence[HostStatus], seen: Seen) -> None:
     write_pairs(_backend_pairs(seen))
     for host in hosts:
         heading(f"{host.host.name}  {host.host.address}")
-        if host.fault:
-            say(f"cannot be looked at: {host.fault}")
+        if host.error:
+            say(f"cannot be queried: {host.error.message}")
         else:
             write_services(host)
             if host.lacks_secrets:
@@ -117,7 +117,7 @@ def _backend_pairs(seen: Seen) -> list[tuple[str, str]]:
     ]
 
 
-def _document(hosts: Sequence[Surveyed], seen: Seen) -> dict[str, Any]:
+def _document(hosts: Sequence[HostStatus], seen: Seen) -> dict[str, Any]:
     return {
         "backend": {
             "url": api_url(os.environ),
