@@ -14,7 +14,7 @@ from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts import release as files
 from ktrdr.errors import ConfigurationError, HostNotReady, HostUnreachable, NotFound
 from tests.recording_transport import Answer, RecordingTransport
-from tests.unit.deployment.day import CORE, B, entry, recorded
+from tests.unit.deployment.sample_hosts import CORE, B, entry, history_lines
 
 FILES = {"docker-compose.core.yml": b"services: {}\n"}
 KEPT = Release("sha-abc1234", None, FILES)
@@ -27,7 +27,7 @@ def transport() -> RecordingTransport:
 
 def test_a_host_that_cannot_be_asked_does_not_hide_the_others(transport) -> None:
     error = HostUnreachable("away")
-    transport.answer(Answer(stdout="\n".join(recorded(entry(1)))), host=CORE.host)
+    transport.answer(Answer(stdout="\n".join(history_lines(entry(1)))), host=CORE.host)
     transport.answer(Answer(error=error), host=B.host)
     assert remembering.ask([CORE, B], transport) == [
         Remembered(CORE, (entry(1),)),
