@@ -93,7 +93,7 @@ _COLOURING: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 def _tell(event: HostLost | HostBack) -> None:
     if isinstance(event, HostBack):
-        text = Text.assemble(("back: ", "green"), f"{event.host.name} can be queried again")
+        text = Text.assemble(("back: ", "green"), f"{event.host.name} is there again")
     else:
         again = "; trying again until it is back" if event.is_retried else ""
         text = Text.assemble(("lost: ", "red"), f"{event.host.name}: {event.error.message}{again}")
