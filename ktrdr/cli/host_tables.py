@@ -8,13 +8,13 @@ from typing import Any, Final
 from ktrdr.cli.render import format_age, format_duration, write_table
 from ktrdr.deployment.deploy.result import error_to_json
 from ktrdr.deployment.hosts.history import HistoryEntry
-from ktrdr.deployment.status.query import Surveyed
+from ktrdr.deployment.status import HostStatus
 
 _DIGEST_LENGTH: Final = 12
 _KB_PER_GB: Final = 1024 * 1024
 
 
-def write_services(host: Surveyed) -> None:
+def write_services(host: HostStatus) -> None:
     """Write a table with a row for each container of a host."""
     now = host.now or datetime.now(UTC)
     write_table(
@@ -25,7 +25,7 @@ def write_services(host: Surveyed) -> None:
                 container.state,
                 # The tag of NAME:TAG@DIGEST.
                 container.image.partition("@")[0].rpartition(":")[2],
-                host.digest(container).rpartition(":")[2][:_DIGEST_LENGTH],
+                host.image_digest(container).rpartition(":")[2][:_DIGEST_LENGTH],
                 format_duration(now - container.started_at) if container.is_running else "",
                 f"{container.restarts}",
             )
@@ -35,35 +35,39 @@ def write_services(host: Surveyed) -> None:
     )
 
 
-def describe_host(host: Surveyed) -> list[tuple[str, str]]:
+def describe_host(host: HostStatus) -> list[tuple[str, str]]:
     """Return names and values that describe a host besides its containers."""
-    last = _describe_deploy(host.last, host.now) if host.last else "no deploy is recorded here"
+    last = (
+        _describe_deploy(host.last_deploy, host.now)
+        if host.last_deploy
+        else "no deploy is recorded here"
+    )
     pairs = [("last deploy", last)]
-    if host.owner:
-        pairs.append(("locked", f"by {host.owner}"))
+    if host.lock_owner:
+        pairs.append(("locked", f"by {host.lock_owner}"))
     if host.lacks_secrets:
         pairs.append(("secrets", missing_secrets_hint(host)))
     for disk in host.disks:
         free, size = disk.free_kb / _KB_PER_GB, disk.size_kb / _KB_PER_GB
         pairs.append(("disk", f"{free:.1f} of {size:.1f} GiB free at {disk.directory}"))
-    pairs += [("unhealthy", f"{trouble.service} {trouble.reason}") for trouble in host.troubles]
+    pairs += [("unhealthy", f"{problem.service} {problem.reason}") for problem in host.problems]
     pairs += [("drift", difference) for difference in host.drift]
     return pairs
 
 
-def missing_secrets_hint(host: Surveyed) -> str:
+def missing_secrets_hint(host: HostStatus) -> str:
     """Return the remedy for a host that lost its secrets from memory."""
     command = f"ktrdr deploy {host.host.name}{'' if host.host.node else ' all'}"
     return f"this host was restarted: run `{command}`"
 
 
-def services_to_json(host: Surveyed) -> list[dict[str, Any]]:
+def services_to_json(host: HostStatus) -> list[dict[str, Any]]:
     """Return the containers of a host for JSON output."""
     return [
         {
             "service": container.service,
             "image": container.image,
-            "digest": host.digest(container) or None,
+            "digest": host.image_digest(container) or None,
             "status": container.status,
             "health": container.health,
             "started_at": container.started_at.isoformat(),
@@ -74,9 +78,9 @@ def services_to_json(host: Surveyed) -> list[dict[str, Any]]:
     ]
 
 
-def host_to_json(host: Surveyed) -> dict[str, Any]:
+def host_to_json(host: HostStatus) -> dict[str, Any]:
     """Return the status of a host for JSON output."""
-    owner = host.owner
+    owner = host.lock_owner
     return {
         "target": host.host.name,
         "host": host.host.address,
@@ -84,14 +88,14 @@ def host_to_json(host: Surveyed) -> dict[str, Any]:
         "clock": host.now.isoformat() if host.now else None,
         "services": services_to_json(host),
         "unwell": [
-            {"service": trouble.service, "reason": trouble.reason} for trouble in host.troubles
+            {"service": problem.service, "reason": problem.reason} for problem in host.problems
         ],
         "drift": list(host.drift),
         "lacks_secrets": host.lacks_secrets,
         "lock": {
-            "who": owner.who, "reason": owner.reason, "since": owner.since.isoformat(),
+            "who": owner.deploy.who, "reason": owner.reason, "since": owner.deploy.at.isoformat(),
         } if owner else None,
-        "last": host.last.to_json() if host.last else None,
+        "last": host.last_deploy.to_json() if host.last_deploy else None,
         "disks": [
             {"directory": disk.directory, "size_kb": disk.size_kb, "free_kb": disk.free_kb}
             for disk in host.disks

@@ -9,7 +9,7 @@ from typing import Any, Final
 from rich.text import Text
 
 from ktrdr.cli.render import console, write_json_line, write_line
-from ktrdr.deployment.logs import Back, Event, LogLine, Lost
+from ktrdr.deployment.logs import HostBack, HostLost, LogEvent, LogLine
 
 _COLOURS: Final = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green")
 _COLOUR_SEQUENCE: Final = re.compile(r"\x1b\[[0-9;]*m")
@@ -17,7 +17,7 @@ _COLOUR_SEQUENCE: Final = re.compile(r"\x1b\[[0-9;]*m")
 _CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def write_log(events: Iterable[Event], *, as_json: bool) -> list[Lost]:
+def write_log(events: Iterable[LogEvent], *, as_json: bool) -> list[HostLost]:
     """Write log lines to standard output, and lost connections to standard error.
 
     Returns:
@@ -35,7 +35,7 @@ def write_log(events: Iterable[Event], *, as_json: bool) -> list[Lost]:
             writer.write(event)
         else:
             _write_connection_event(event)
-        if isinstance(event, Lost) and not event.retried:
+        if isinstance(event, HostLost) and not event.is_retried:
             lost.append(event)
     return lost
 
@@ -48,7 +48,7 @@ def format_source(line: LogLine) -> str:
 def line_to_json(line: LogLine) -> dict[str, Any]:
     """Return a log line for JSON output."""
     return {
-        "time": line.stamp,
+        "time": line.timestamp,
         "target": line.host.name,
         "host": line.host.address,
         "service": line.service,
@@ -68,11 +68,11 @@ class _LineWriter:
     def write(self, line: LogLine) -> None:
         source = format_source(line)
         if not self._console.is_terminal:
-            write_line(f"{line.stamp} {source} {line.text}")
+            write_line(f"{line.timestamp} {source} {line.text}")
             return
         self._width = max(self._width, len(source))
         colour = self._colours.setdefault(source, _COLOURS[len(self._colours) % len(_COLOURS)])
-        time = f"{line.moment.astimezone():%H:%M:%S.%f}"[:-3]
+        time = f"{line.time.astimezone():%H:%M:%S.%f}"[:-3]
         label = source.ljust(self._width)
         text = escape_control_characters(line.text)
         row = Text.assemble((time, "dim"), " ", (label, colour), " ", text)
@@ -86,10 +86,10 @@ def escape_control_characters(text: str) -> str:
     )
 
 
-def _write_connection_event(event: Lost | Back) -> None:
-    if isinstance(event, Back):
+def _write_connection_event(event: HostLost | HostBack) -> None:
+    if isinstance(event, HostBack):
         text = Text.assemble(("reconnected: ", "green"), event.host.name)
     else:
-        retry = "; reconnecting" if event.retried else ""
+        retry = "; reconnecting" if event.is_retried else ""
         text = Text.assemble(("lost: ", "red"), f"{event.host.name}: {event.error.message}{retry}")
     console(err=True).print(text, soft_wrap=True)

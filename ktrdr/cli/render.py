@@ -100,6 +100,17 @@ def errors_as_json_lines(enabled: bool) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def spinner(text: str) -> Iterator[None]:
+    """Show on a terminal what is waited for within a block."""
+    err = console(err=True)
+    if not err.is_terminal:
+        yield
+        return
+    with err.status(text):
+        yield
+
+
 def write_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str, title: str | None = None
 ) -> None:
@@ -208,3 +219,8 @@ def format_figure(value: float | str | None) -> str:
     if value is None:
         return "n/a"
     return f"{value:,.4f}" if isinstance(value, float) else f"{value}"
+
+
+def count_of(items: Sequence[object], noun: str) -> str:
+    """Return a count with its noun, such as ``2 images``."""
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"

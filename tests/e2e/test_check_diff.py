@@ -43,7 +43,7 @@ def places(document: Any) -> dict[str, list[str]]:
 def test_a_lab_that_is_well_is_checked_and_left_as_it_is(lab: Lab) -> None:
     before = state_of(lab)
     ran = lab.good("deploy", "check")
-    assert "All is well: a deploy can begin." in ran.out
+    assert "No problems found: a deploy can start." in ran.out
     document = lab.good("deploy", "check", "all", "--json").json
     assert {place: found for place, found in places(document).items() if found} == {}
     assert list(places(document)) == [
@@ -75,14 +75,14 @@ def test_all_that_is_wrong_is_found_at_once_and_the_lowest_code_is_the_exit_code
         for name in ("backend", "nfs-server")
     ]
     assert found["core"] == [
-        "the port 22 is taken by another program",
-        "it does not reach nobody.invalid:5003, 5005 (Name or service not known)",
+        "the port 22 is in use by another program",
+        "this host cannot reach nobody.invalid:5003, 5005 (Name or service not known)",
     ]
     assert found["workers B"] == ["the name nobody.invalid is unknown"]
     assert found["workers C"] == [
-        "root may not write to the work directory /proc/ktrdr",
+        "root has no permission to write to the work directory /proc/ktrdr",
         "the disk of the work directory is full: 0 MiB are free and 2048 needed",
-        f"it does not reach backend.{DOMAIN}:4317 (no answer)",
+        f"this host cannot reach backend.{DOMAIN}:4317 (no response)",
     ]
 
 
@@ -92,7 +92,7 @@ def test_a_login_that_the_registry_refuses_is_found_without_a_pull(
     env = lab.write_vault(tmp_path / "vault.json", {"ghcr_token": "ghp_outdated"})
     ran = lab.ktrdr("deploy", "check", "workers", "B", env=env)
     assert ran.code == 7, ran.text
-    assert "the registry refuses the login for ghcr.io/ktrdr/ktrdr-backend" in ran.out
+    assert "the registry rejects the login for ghcr.io/ktrdr/ktrdr-backend" in ran.out
     assert "read:packages" in ran.out
 
 
@@ -120,7 +120,7 @@ def test_a_secret_that_was_rotated_is_what_the_vault_is_asked_for(lab: Lab, tmp_
 def test_another_way_of_delivering_secrets_is_said_to_be_one(lab: Lab) -> None:
     ran = lab.ktrdr("deploy", "diff", "core", "--set", "secrets.delivery=tmpfs")
     assert ran.code == WOULD_CHANGE, ran.text
-    assert "the containers of core would be given their secrets as files in memory" in ran.out
+    assert "the containers of core would receive their secrets as files in memory" in ran.out
     assert "~ backend" in ran.out
 
 

@@ -55,7 +55,7 @@ def test_status_needs_no_vault_and_names_what_is_not_as_released(lab: Lab) -> No
     assert ".env.core differs from the release" in drifted.out
     unwell = lab.ktrdr("deploy", "status", "workers", "B", env=nothing)
     assert unwell.code == 8, unwell.text
-    assert f"{WORKER} has ended with exit code" in unwell.out
+    assert f"{WORKER} exited with code" in unwell.out
     lab.on("core", "sed", "-i", "/# by hand/d", "/opt/ktrdr-core/.env.core")
     lab.good("deploy", "restart", "workers", "B", "--service", WORKER, env=nothing)
     lab.good("deploy", "status")
@@ -237,7 +237,7 @@ def test_pruning_keeps_what_runs_and_what_a_rollback_needs(lab: Lab) -> None:
 def test_a_stack_goes_only_when_that_is_meant_and_comes_back_with_its_data(lab: Lab) -> None:
     refused = lab.ktrdr("deploy", "down", "workers", "C")
     assert refused.code == 2
-    assert "2 containers and 1 network go" in refused.err
+    assert "2 containers and 1 network to remove" in refused.err
     code, text = on_a_terminal(lab, "deploy", "down", "core", "--volumes", types="corr\n")
     assert code == 130, text
     assert "postgres_data" in text

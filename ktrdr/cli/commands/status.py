@@ -28,7 +28,7 @@ from ktrdr.client.configuration import read_api_url
 from ktrdr.deployment.deploy.result import error_to_json
 from ktrdr.deployment.homelab.hosts import all_hosts
 from ktrdr.deployment.ssh.transport import SshTransport
-from ktrdr.deployment.status.query import Surveyed, survey
+from ktrdr.deployment.status import HostStatus, collect_status
 from ktrdr.errors import HostUnreachable, KtrdrError
 from ktrdr.schemas import BackendHealth, Operation, Worker
 
@@ -54,11 +54,11 @@ def status(inventory: Path | None, no_hosts: bool, as_json: bool) -> None:
     Needs a token for the backend and SSH to the hosts, but no secrets. Exits with code 5 if
     something is unreachable, after showing the rest.
     """
-    hosts: list[Surveyed] = []
+    hosts: list[HostStatus] = []
     if not no_hosts:
         known = read_inventory(inventory)
         with SshTransport(ssh_program(known)) as transport:
-            hosts = survey(all_hosts(known), transport)
+            hosts = collect_status(all_hosts(known), transport)
     backend = _query_backend()
     if as_json:
         write_json(_to_json(hosts, backend))
@@ -82,7 +82,7 @@ def _query_backend() -> BackendStatus | KtrdrError:
         return error
 
 
-def _write(hosts: Sequence[Surveyed], backend: BackendStatus | KtrdrError) -> None:
+def _write(hosts: Sequence[HostStatus], backend: BackendStatus | KtrdrError) -> None:
     write_pairs([("backend", read_api_url(os.environ)), *_backend_pairs(backend)])
     for host in hosts:
         write_heading(f"{host.host.name}  {host.host.address}")
@@ -113,7 +113,7 @@ def _backend_pairs(backend: BackendStatus | KtrdrError) -> list[tuple[str, str]]
     ]
 
 
-def _to_json(hosts: Sequence[Surveyed], backend: BackendStatus | KtrdrError) -> dict[str, Any]:
+def _to_json(hosts: Sequence[HostStatus], backend: BackendStatus | KtrdrError) -> dict[str, Any]:
     error = backend if isinstance(backend, KtrdrError) else None
     answer = backend if isinstance(backend, BackendStatus) else None
     return {

@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from ktrdr.cli.cli import EXIT_CODES
-from ktrdr.cli.deploy import dependencies as world
+from ktrdr.cli.deploy import operator
 from ktrdr.cli.hosts import INVENTORY, inventory_option
 from ktrdr.cli.render import write_note
 from ktrdr.deployment.homelab.inventory import HIGHEST_SCALE
@@ -84,7 +84,7 @@ class _Questions:
     def __init__(self, shown: str, *, yes: bool) -> None:
         self._shown = shown
         self._yes = yes
-        if not (yes or world.somebody_is_there()):
+        if not (yes or operator.is_interactive()):
             raise UsageError(
                 "nobody is there to answer", hint="Say --yes to take the defaults, and see --help."
             )

@@ -15,6 +15,7 @@ from ktrdr.cli.deploy.options import lock_wait_option
 from ktrdr.cli.hosts import inventory_option, ssh_program
 from ktrdr.cli.render import console, json_option, write_error, write_json
 from ktrdr.deployment.deploy.result import SCHEMA, error_to_json
+from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.lock import HostLock, LockOwner
@@ -24,6 +25,7 @@ from ktrdr.deployment.hosts.parallel import (
     for_each_host,
     for_each_locked_host,
 )
+from ktrdr.deployment.services import ServiceManager
 from ktrdr.deployment.ssh.transport import SshTransport
 
 _Result = TypeVar("_Result")
@@ -54,7 +56,7 @@ class MaintenanceRun:
     """Run of one maintenance command on several hosts.
 
     Attributes:
-        inventory: The inventory.
+        product: Knowledge of the deployed software.
         transport: Connections to the hosts.
         stopping: Set when the operator interrupts the command.
     """
@@ -67,11 +69,25 @@ class MaintenanceRun:
             reason: What the locks say.
             lock_wait_s: Maximum wait for another owner of a lock (s).
         """
-        self.inventory = inventory
+        self.product = Homelab(inventory)
         self.transport = SshTransport(ssh_program(inventory))
         self.stopping = threading.Event()
         owner = LockOwner(new_deploy_id(), reason)
         self._task = HostTask(self.transport, owner, lock_wait_s, self.stopping)
+
+    def service_manager(
+        self, host: Host, lock: HostLock, *, health_timeout_s: float = 0.0
+    ) -> ServiceManager:
+        """Return the manager of a host's services; it shows its progress on standard error."""
+        return ServiceManager(
+            host=host,
+            lock=lock,
+            product=self.product,
+            transport=self.transport,
+            show_progress=_progress_printer(host),
+            health_timeout_s=health_timeout_s,
+            stopping=self.stopping,
+        )
 
     def for_each_locked_host(
         self, hosts: Sequence[Host], function: Callable[[Host, HostLock], _Result]
@@ -88,7 +104,7 @@ class MaintenanceRun:
             return for_each_host(hosts, function, self._task)
 
 
-def progress_printer(host: Host) -> Callable[[str], None]:
+def _progress_printer(host: Host) -> Callable[[str], None]:
     """Return a function that prints the progress on a host to standard error."""
 
     def show_progress(text: str) -> None:
@@ -96,11 +112,6 @@ def progress_printer(host: Host) -> Callable[[str], None]:
         console(err=True).print(line, soft_wrap=True)
 
     return show_progress
-
-
-def count_of(items: Sequence[object], noun: str) -> str:
-    """Return a count with its noun, such as ``2 images``."""
-    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 
 def print_results(

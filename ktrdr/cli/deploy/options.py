@@ -103,6 +103,18 @@ _CHANGE_OPTIONS: Final = (
     inventory_option,
     set_option,
 )
+_QUERY_OPTIONS: Final = (
+    click.argument(
+        "hosts",
+        nargs=-1,
+        metavar="[core|workers NODE|all]",
+        shell_complete=completion.complete_hosts,
+    ),
+    tag_option,
+    inventory_option,
+    set_option,
+    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+)
 profile_option: Final = click.option(
     "--profile",
     "profiles",
@@ -125,6 +137,11 @@ def deploy_options(command: _Command) -> _Command:
 def change_options(command: _Command) -> _Command:
     """Add the options of all commands that change what a host runs."""
     return _add_options(command, _CHANGE_OPTIONS)
+
+
+def query_options(command: _Command) -> _Command:
+    """Add the hosts and options of commands that only show what a deploy would do."""
+    return _add_options(command, _QUERY_OPTIONS)
 
 
 def _add_options(command: _Command, options: tuple[Callable[[Any], Any], ...]) -> _Command:

@@ -14,6 +14,7 @@ from ktrdr.deployment.deploy.comparison import Comparison
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.hosts.history import DeployKind, HistoryEntry
 from ktrdr.deployment.hosts.host import Host
+from ktrdr.deployment.hosts.queries import failure_reason
 from ktrdr.deployment.scripts import schema
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import Transport
@@ -41,9 +42,9 @@ def require_compatible(
     script = render(Script(schema.applied(core.project)), {})
     result = transport.run(core.address, script, timeout_s=_TIMEOUT_S)
     if result.exit_code:
-        reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         raise HostNotReady(
-            f"the schema of the database on {core.address} cannot be queried: {reason}",
+            f"the schema of the database on {core.address} cannot be queried: "
+            f"{failure_reason(result)}",
             hint="Start the database first, or skip this check with --skip-validation.",
         )
     missing = unknown_migrations(result.stdout.split(), release, history)

@@ -14,6 +14,7 @@ from ktrdr.deployment.hosts.history import (
 )
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.parallel import map_hosts
+from ktrdr.deployment.hosts.queries import failure_reason
 from ktrdr.deployment.releases import release as releases
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts import history as commands
@@ -53,9 +54,8 @@ def _fetch_history(host: Host, transport: Transport) -> HostHistory:
     except KtrdrError as error:
         return HostHistory(host, error=error)
     if result.exit_code:
-        reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         not_readable = HostNotReady(
-            f"the history on {host.address} cannot be read: {reason}",
+            f"the history on {host.address} cannot be read: {failure_reason(result)}",
             hint=f"Check the permissions of {commands.path(host.workdir)} on the host.",
         )
         return HostHistory(host, error=not_readable)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ktrdr.deployment.hosts.host import DeployId, Host
+from ktrdr.deployment.hosts.queries import failure_reason
 from ktrdr.deployment.scripts import lock as commands
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import Grip, RemoteResult, Transport
@@ -213,8 +214,7 @@ def _acquire_error(host: Host, result: RemoteResult) -> KtrdrError:
             f"{host.address} has no program flock, which its lock needs",
             hint="Install the package util-linux on the host.",
         )
-    reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
     return HostNotReady(
-        f"{host.address} cannot lock {commands.path(host.workdir)}: {reason}",
+        f"{host.address} cannot lock {commands.path(host.workdir)}: {failure_reason(result)}",
         hint="The work directory must be writable, and its disk not full.",
     )

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ktrdr.cli import log_lines
-from ktrdr.deployment.logs import Back, LogLine, Lost
+from ktrdr.deployment.logs import HostBack, HostLost, LogLine
 from ktrdr.errors import HostUnreachable
-from tests.unit.deployment.day import CORE, B
+from tests.unit.deployment.sample_hosts import CORE, B
 
 STAMP = "2026-11-24T06:00:01.123456789Z"
 LINES = [
@@ -42,9 +42,9 @@ def test_as_json_each_line_is_an_object(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_only_hosts_that_are_lost_for_good_are_returned() -> None:
-    away = Lost(B, HostUnreachable("away"))
-    again = Lost(CORE, HostUnreachable("cut"), retried=True)
-    assert log_lines.write_log([again, Back(CORE), away], as_json=False) == [away]
+    away = HostLost(B, HostUnreachable("away"))
+    again = HostLost(CORE, HostUnreachable("cut"), is_retried=True)
+    assert log_lines.write_log([again, HostBack(CORE), away], as_json=False) == [away]
 
 
 @given(st.text())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from ktrdr.cli.deploy import dependencies as world
+from ktrdr.cli.deploy import operator
 from ktrdr.cli.deploy.init import init
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.homelab.inventory_file import load
@@ -20,7 +20,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     subprocess.run(["git", "-C", str(tmp_path), "remote", "add", "origin", url], check=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KTRDR_INVENTORY", raising=False)
-    monkeypatch.setattr(world, "somebody_is_there", lambda: True)
+    monkeypatch.setattr(operator, "is_interactive", lambda: True)
     return tmp_path
 
 
@@ -105,7 +105,7 @@ def test_an_inventory_that_is_there_is_never_lost_unasked(checkout: Path) -> Non
 def test_where_nobody_can_answer_nothing_is_written(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(world, "somebody_is_there", lambda: False)
+    monkeypatch.setattr(operator, "is_interactive", lambda: False)
     result = call()
     assert isinstance(result.exception, UsageError)
     assert not (checkout / "deploy").exists()

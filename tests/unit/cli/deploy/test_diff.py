@@ -1,4 +1,4 @@
-"""The differences as people and programs read them."""
+"""Output of `ktrdr deploy diff`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ktrdr.cli.deploy.diff_summary import show, to_json
+from ktrdr.cli.deploy.diff import show, to_json
 from ktrdr.deployment.deploy.comparison import Action, ServiceChange
-from ktrdr.deployment.diff.changes import Difference, FileChange, ImageChange, SettingChange
-from ktrdr.deployment.hosts.host import Host
+from ktrdr.deployment.diff.changes import FileChange, HostDiff, ImageChange, SettingChange
 from ktrdr.deployment.releases.checkout import Between
 from ktrdr.errors import HostUnreachable
-
-CORE = Host("core", "", "backend.lab.test", "/opt/ktrdr-core")
+from tests.unit.deployment.sample_hosts import CORE
 
 
 class Release:
@@ -26,39 +24,40 @@ class Plan:
     release = Release
 
 
-def difference(**more: Any) -> Difference:
-    return Difference(CORE, Plan, **more)  # type: ignore[arg-type]  # all that is shown of a plan
+def host_diff(**fields: Any) -> HostDiff:
+    # The output shows nothing else of a plan.
+    return HostDiff(CORE, Plan, **fields)  # type: ignore[arg-type]
 
 
-CHANGED = difference(
+CHANGED = host_diff(
     services=(
         ServiceChange("backend", Action.RECREATED, "sha-0 → sha-abc1234"),
         ServiceChange("db", Action.UNCHANGED),
-        ServiceChange("new", Action.CREATED, "is not there yet"),
+        ServiceChange("new", Action.CREATED, "does not exist yet"),
     ),
     images=(ImageChange("x/ktrdr:sha-0", "x/ktrdr:sha-abc1234", ("backend",)),),
     settings=(SettingChange("LOG_LEVEL", "DEBUG", None),),
     files=(FileChange("a.yml", b"1\n", b"2\n"), FileChange("b.yml", None, b"x\n" * 40)),
     commits={"sha-0": Between(("1111111 one",), ()), "other": None},
     destructive_effects=("the database is restarted",),
-    notes=("something is not known",),
+    notes=("a limit",),
 )
 
 
-def shown(*found: Difference, full: bool = False) -> list[str]:
+def lines_of(*diffs: HostDiff, full: bool = False) -> list[str]:
     out = io.StringIO()
-    show(Console(file=out, width=80), found, full=full)
+    show(Console(file=out, width=80), diffs, full=full)
     return out.getvalue().splitlines()
 
 
-def test_a_host_that_would_change_is_shown_from_containers_to_files() -> None:
-    lines = shown(CHANGED)
+def test_changes_of_a_host_are_shown_from_containers_to_files() -> None:
+    lines = lines_of(CHANGED)
     assert lines[:13] == [
         "core  backend.lab.test",
         "  ~ backend  to be recreated (sha-0 → sha-abc1234)",
-        "  + new      to be created (is not there yet)",
+        "  + new      to be created (does not exist yet)",
         "    unchanged: db",
-        "  sha-0 → sha-abc1234: 1 commit more",
+        "  sha-0 → sha-abc1234: 1 commit added",
         "    1111111 one",
         "  commits from other to sha-abc1234: not known in this checkout",
         "  setting LOG_LEVEL  DEBUG → (none)",
@@ -72,33 +71,33 @@ def test_a_host_that_would_change_is_shown_from_containers_to_files() -> None:
     assert lines[-1] == "A deploy would change core."
 
 
-def test_commits_that_come_to_several_hosts_are_listed_once() -> None:
-    assert shown(CHANGED, CHANGED).count("    1111111 one") == 1
+def test_commits_of_several_hosts_are_listed_once() -> None:
+    assert lines_of(CHANGED, CHANGED).count("    1111111 one") == 1
 
 
-def test_full_leaves_nothing_out() -> None:
-    assert shown(CHANGED, full=True).count("    +x") == 40
+def test_full_shows_every_line() -> None:
+    assert lines_of(CHANGED, full=True).count("    +x") == 40
 
 
 @pytest.mark.parametrize(
-    ("found", "last"),
+    ("diff", "last"),
     [
-        (difference(), "Nothing would change."),
-        (difference(error=HostUnreachable("gone", hint="Look.")),
+        (host_diff(), "Nothing would change."),
+        (host_diff(error=HostUnreachable("gone", hint="Look.")),
          "Nothing would change; not compared: core."),
     ],
 )  # fmt: skip
-def test_the_last_line_says_what_would_come_of_a_deploy(found, last) -> None:
-    assert shown(found)[-1] == last
+def test_the_last_line_says_which_hosts_would_change(diff, last) -> None:
+    assert lines_of(diff)[-1] == last
 
 
-def test_a_host_that_was_not_compared_is_shown_with_its_reason_and_remedy() -> None:
-    lines = shown(difference(error=HostUnreachable("gone", hint="Look.")))
+def test_a_host_that_was_not_compared_is_shown_with_error_and_hint() -> None:
+    lines = lines_of(host_diff(error=HostUnreachable("gone", hint="Look.")))
     assert lines[1:3] == ["  ✗ gone", "    → Look."]
 
 
-def test_the_document_is_as_frozen() -> None:
-    document = to_json([CHANGED], asked=False)
+def test_the_json_document_is_frozen() -> None:
+    document = to_json([CHANGED], with_secrets=False)
     assert {key: document[key] for key in ("schema", "ok", "changed", "secrets")} == {
         "schema": 1,
         "ok": True,
@@ -116,7 +115,7 @@ def test_the_document_is_as_frozen() -> None:
         "services": [
             {"name": "backend", "action": "recreated", "reason": "sha-0 → sha-abc1234"},
             {"name": "db", "action": "unchanged", "reason": None},
-            {"name": "new", "action": "created", "reason": "is not there yet"},
+            {"name": "new", "action": "created", "reason": "does not exist yet"},
         ],
         "images": [{"old": "x/ktrdr:sha-0", "new": "x/ktrdr:sha-abc1234", "services": ["backend"]}],
         "commits": {"sha-0": {"added": ["1111111 one"], "taken_back": []}, "other": None},
@@ -127,5 +126,5 @@ def test_the_document_is_as_frozen() -> None:
         ],
         "unfinished": False,
         "losses": ["the database is restarted"],
-        "notes": ["something is not known"],
+        "notes": ["a limit"],
     }
