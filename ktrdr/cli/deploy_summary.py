@@ -13,7 +13,7 @@ from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceState
 from ktrdr.deployment.hosts.history import Outcome
 from ktrdr.deployment.scripts.script import render_for_display
-from ktrdr.errors import KtrdrError, NotBegun
+from ktrdr.errors import KtrdrError, NotStarted
 
 # More names than these stand in the display of the steps alone.
 _NAMED: Final = 3
@@ -59,7 +59,7 @@ def failure(result: DeployResult) -> KtrdrError:
     """The error that the command ends with: the first, naming all hosts that have one."""
     error = result.failed[0].error
     assert error is not None  # noqa: S101  # it is among the failed
-    own = [host.plan.site.name for host in result.failed if not isinstance(host.error, NotBegun)]
+    own = [host.plan.site.name for host in result.failed if not isinstance(host.error, NotStarted)]
     if len(own) == 1:
         return _gone_back(result.failed[0]) or error
     names = f"{len(own)} hosts failed ({', '.join(own)}), the first with: "

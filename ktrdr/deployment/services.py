@@ -111,7 +111,7 @@ class Attendant:
         if result.exit_code == locking.LOST:
             raise lost(self.place)
         if result.exit_code:
-            reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+            reason = result.reason()
             raise DeploymentFailed(
                 f"{what} on {self.place.name} failed: {reason}",
                 hint=f"See `ktrdr deploy status {self.place.name}`, and run the command again.",

@@ -35,7 +35,7 @@ def programs(ssh: str) -> Iterator[Point]:
     )
     yield Point("Python", platform.python_version(), (need,) if old else ())
     found = _version_of_ssh(ssh)
-    missing = () if found else (Finding.of(diagnosis.ssh_missing(ssh)),)
+    missing = () if found else (Finding.of(diagnosis.ssh_missing_error(ssh)),)
     yield Point("ssh", found or "", missing)
 
 

@@ -22,7 +22,7 @@ from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import DeployResult
 from ktrdr.deployment.homelab.inventory import HookSettings
 from ktrdr.deployment.hosts.history import Outcome
-from ktrdr.deployment.ssh.output import Output
+from ktrdr.deployment.ssh.output import OutputCollector
 from ktrdr.errors import ConfigurationError, Conflict, Interrupted, KtrdrError
 from ktrdr.secret import Scrubber, Secret
 
@@ -232,7 +232,7 @@ class Hooks:
 
         process = self._start(hook, file, facts)
         try:
-            code = self._attend(process, Output("stdout", self.scrubber, on_line=take))
+            code = self._attend(process, OutputCollector("stdout", self.scrubber, on_line=take))
         finally:
             _end(process)
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
@@ -274,7 +274,7 @@ class Hooks:
                 "`#!/bin/sh`, or another program's path.",
             ) from exc
 
-    def _attend(self, process: subprocess.Popen[bytes], output: Output) -> int | None:
+    def _attend(self, process: subprocess.Popen[bytes], output: OutputCollector) -> int | None:
         """Reads what it writes until it has ended; None where its time was up before."""
         assert process.stdout  # noqa: S101  # it was started with a pipe
         pipe = process.stdout.fileno()

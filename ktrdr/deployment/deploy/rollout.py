@@ -28,7 +28,7 @@ from ktrdr.deployment.hosts.history import Entry, Kind
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.secrets.source import SecretSource
 from ktrdr.deployment.ssh.interface import Transport
-from ktrdr.errors import Interrupted, KtrdrError, NotBegun
+from ktrdr.errors import Interrupted, KtrdrError, NotStarted
 from ktrdr.secret import Scrubber, Secret
 
 _READING: Final = "read the secrets"
@@ -350,7 +350,7 @@ def _losses(runners: Sequence[Runner]) -> list[str]:
 
 
 def _left_alone(plan: Plan, others: Iterable[str]) -> HostResult:
-    error = NotBegun(
+    error = NotStarted(
         f"{plan.site.name} was left as it was, because of {', '.join(others)}",
         hint="Mend what is the matter there, or name the hosts that are to be deployed without it.",
     )

@@ -39,7 +39,7 @@ def check(core: Place, target: Entry, remembered: Iterable[Entry], transport: Tr
     script = render(Script(schema.applied()), {})
     result = transport.run(core.host, script, timeout_s=_TIMEOUT_S)
     if result.exit_code:
-        reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        reason = result.reason()
         raise HostNotReady(
             f"the database on {core.host} cannot be asked for its schema: {reason}",
             hint="Start it first; --skip-validation leaves this check out.",

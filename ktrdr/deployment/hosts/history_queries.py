@@ -47,7 +47,7 @@ def _ask(place: Place, transport: Transport) -> Remembered:
     except KtrdrError as error:
         return Remembered(place, error=error)
     if result.exit_code:
-        reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        reason = result.reason()
         hint = f"See who may read {commands.path(place.workdir)} there."
         told = f"the history on {place.host} cannot be read: {reason}"
         return Remembered(place, error=HostNotReady(told, hint=hint))

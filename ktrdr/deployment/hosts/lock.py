@@ -14,7 +14,7 @@ from typing import Final
 from ktrdr.deployment.homelab.hosts import Place
 from ktrdr.deployment.scripts import lock as commands
 from ktrdr.deployment.scripts.script import Script, render
-from ktrdr.deployment.ssh.interface import Grip, RemoteResult, Transport
+from ktrdr.deployment.ssh.interface import HeldSession, RemoteResult, Transport
 from ktrdr.errors import HostNotReady, Interrupted, KtrdrError, Locked
 from ktrdr.secret import Secret
 
@@ -82,7 +82,7 @@ class Held:
         self.owner = owner
         self._transport = transport
         self._place = place
-        self._grip: Grip | None = None
+        self._grip: HeldSession | None = None
 
     def take(self, wait_s: float = 0.0, stopping: threading.Event | None = None) -> None:
         """Takes it.
@@ -105,7 +105,7 @@ class Held:
             # In pieces: an interruption is not heard by what is sent right after it.
             piece = min(left, _PIECE_S)
             lines = commands.hold(self._place.workdir, self.owner.note(), wait_s=piece)
-            result, grip = self._transport.hold(
+            result, grip = self._transport.acquire(
                 self._place.host, Secret(lines), timeout_s=piece + _ANSWER_S
             )
             if not result.exit_code:
@@ -118,7 +118,7 @@ class Held:
         """Raises Locked if somebody has released it meanwhile, or what broke the connection."""
         if self._grip is None or self.was_released:
             raise lost(self._place)
-        if error := self._grip.lost():
+        if error := self._grip.end_error():
             raise error
 
     @property
@@ -132,7 +132,7 @@ class Held:
         # Otherwise it ends with the connection.
         with suppress(KtrdrError, KeyboardInterrupt):
             if grip is not None:
-                grip.let_go(Secret(commands.LET_GO), timeout_s=_LOOK_TIMEOUT_S)
+                grip.release(Secret(commands.LET_GO), timeout_s=_LOOK_TIMEOUT_S)
 
 
 @contextmanager
@@ -214,7 +214,7 @@ def _refused(place: Place, result: RemoteResult) -> KtrdrError:
             f"{place.host} has no program flock, which its lock needs",
             hint="Install the package util-linux on the host.",
         )
-    reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+    reason = result.reason()
     return HostNotReady(
         f"{place.host} cannot lock {commands.path(place.workdir)}: {reason}",
         hint="The work directory must be writable, and its disk not full.",

@@ -183,8 +183,7 @@ def _disks(lines: Sequence[str]) -> tuple[Disk, ...]:
 
 def not_asked(place: Place, result: RemoteResult) -> HostNotReady:
     """Why a host that was reached could not be looked at."""
-    reason = result.stderr.strip().splitlines() or ["it gave no reason"]
     return HostNotReady(
-        f"Docker on {place.host} cannot be asked: {reason[-1]}",
+        f"Docker on {place.host} cannot be asked: {result.reason()}",
         hint="Check on the host that Docker runs and that this user may use it: `docker ps`.",
     )

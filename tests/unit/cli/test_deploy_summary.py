@@ -19,7 +19,7 @@ from ktrdr.deployment.homelab.inventory import Inventory, with_defaults
 from ktrdr.deployment.hosts.containers import read_containers
 from ktrdr.deployment.hosts.history import Kind, Outcome
 from ktrdr.deployment.releases.release import Release
-from ktrdr.errors import DeploymentFailed, HostUnreachable, Interrupted, KtrdrError, NotBegun
+from ktrdr.errors import DeploymentFailed, HostUnreachable, Interrupted, KtrdrError, NotStarted
 from tests.unit.deployment.conftest import COMMIT, CORE, NOW, TAG, WORKERS, Host
 
 FILES = {
@@ -58,7 +58,7 @@ def bad(name: str = "core", error: KtrdrError | None = None, **more: Any) -> Hos
 
 
 def alone(name: str) -> HostResult:
-    return HostResult(plan(name), None, error=NotBegun(f"{name} was left as it was"))
+    return HostResult(plan(name), None, error=NotStarted(f"{name} was left as it was"))
 
 
 def restored(outcome: Outcome) -> HostResult:

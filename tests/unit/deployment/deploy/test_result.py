@@ -18,7 +18,7 @@ from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceState
 from ktrdr.deployment.hosts.containers import read_containers
 from ktrdr.deployment.hosts.history import Kind, Outcome
-from ktrdr.errors import DeploymentFailed, HostUnreachable, NotBegun
+from ktrdr.errors import DeploymentFailed, HostUnreachable, NotStarted
 from tests.unit.deployment.conftest import COMMIT, STAMP_ID, TAG, Host
 
 IMAGE = f"ghcr.io/ktrdr/ktrdr-backend:{TAG}"
@@ -173,7 +173,7 @@ def test_all_is_well_only_if_every_host_is(good, failed) -> None:
 
 
 def test_those_to_blame_come_before_those_that_were_left_alone(good, failed, plan) -> None:
-    alone = HostResult(plan, None, error=NotBegun("because of core"))
+    alone = HostResult(plan, None, error=NotStarted("because of core"))
     unready = HostResult(plan, None, error=HostUnreachable("away"))
     found = DeployResult("x", (alone, good, unready, failed), 0.0, 0, 0).failed
     assert found == (unready, failed, alone)

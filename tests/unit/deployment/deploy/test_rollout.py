@@ -19,7 +19,7 @@ from ktrdr.errors import (
     HostUnreachable,
     Interrupted,
     Locked,
-    NotBegun,
+    NotStarted,
     SecretsError,
     UsageError,
 )
@@ -91,7 +91,7 @@ def test_if_one_host_is_not_ready_none_is_begun_and_all_are_unlocked(
     assert outcomes(result) == {"core": None, "workers B": None, "workers C": None}
     assert {"core", "workers C"} <= fleet.unlocked()
     spared = by_name(result)["workers C"]
-    assert isinstance(spared.error, NotBegun)
+    assert isinstance(spared.error, NotStarted)
     assert str(spared.error) == "workers C was left as it was, because of workers B"
     assert result.failed[0].error is error, "whoever is to blame comes first"
 
