@@ -14,8 +14,8 @@ from ktrdr.cli.connection import backend
 from ktrdr.cli.hosts import inventory_option, read_inventory
 from ktrdr.cli.render import json_option, write_json, write_table
 from ktrdr.client.token_file import configuration_file, save_token, token_in_use
-from ktrdr.deployment.secrets.choice import source_of
-from ktrdr.deployment.secrets.requirements import check
+from ktrdr.deployment.homelab.secret_fields import FIELDS, require_usable_fields
+from ktrdr.deployment.secrets.sources import make_source
 from ktrdr.errors import SecretsError, UsageError
 from ktrdr.secret import Secret
 from ktrdr.tokens import Role, mint, read_unverified
@@ -171,6 +171,6 @@ def _from_variable(variable: str) -> Secret:
 
 
 def _from_vault(inventory: Path | None) -> Secret:
-    fields = source_of(read_inventory(inventory).secrets).fetch()
-    check(fields, [_FIELD])
+    fields = make_source(read_inventory(inventory).secrets, FIELDS).fetch()
+    require_usable_fields(fields, [_FIELD])
     return fields[_FIELD]

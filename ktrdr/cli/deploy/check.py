@@ -17,10 +17,11 @@ from ktrdr.deployment.check.query import Checked, Checker, exit_code
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.homelab.hosts import Place, chosen
 from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.homelab.secret_fields import FIELDS
 from ktrdr.deployment.hosts.problems import Finding, Point
 from ktrdr.deployment.releases.checkout import Checkout
 from ktrdr.deployment.releases.release import checked_tag
-from ktrdr.deployment.secrets.choice import source_of
+from ktrdr.deployment.secrets.sources import make_source
 from ktrdr.deployment.ssh.program import SshProgram
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import KtrdrError
@@ -72,7 +73,8 @@ def _report(
     yield Checked("laptop", _shown(around.root), (*points, counted, *planning))
     scrubber = Scrubber()
     with SshTransport(program, scrubber=scrubber) as transport:
-        yield from Checker(known, plans, source_of(known.secrets), transport, scrubber).all()
+        source = make_source(known.secrets, FIELDS)
+        yield from Checker(known, plans, source, transport, scrubber).all()
     for place in places:
         if place not in plans:
             unseen = Point("not looked at", remark="not looked at: there is nothing to deploy")

@@ -22,10 +22,10 @@ from ktrdr.deployment.diff.query import Differ
 from ktrdr.deployment.homelab import credentials
 from ktrdr.deployment.homelab.hosts import Place, chosen
 from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.homelab.secret_fields import FIELDS, require_usable_fields
 from ktrdr.deployment.releases.checkout import Checkout
 from ktrdr.deployment.releases.release import checked_tag
-from ktrdr.deployment.secrets import requirements
-from ktrdr.deployment.secrets.choice import source_of
+from ktrdr.deployment.secrets.sources import make_source
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.secret import Scrubber, Secret
 
@@ -105,8 +105,8 @@ def _values(
 ) -> Mapping[str, Mapping[str, Secret]]:
     """What each host's script is given, from one call to the vault."""
     now = Clock().now()
-    fields = source_of(inventory.secrets).fetch()
-    requirements.check(fields, {name for plan in plans for name in credentials.fields_for(plan)})
+    fields = make_source(inventory.secrets, FIELDS).fetch()
+    require_usable_fields(fields, {name for plan in plans for name in credentials.fields_for(plan)})
     found = {plan.site.host: credentials.values(fields, inventory, plan, now=now) for plan in plans}
     scrubber.learn(*credentials.hidden(fields, found.values(), plans))
     return found

@@ -25,8 +25,9 @@ from ktrdr.deployment.deploy.hooks import Hooks
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import DeployResult
 from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.homelab.secret_fields import FIELDS
 from ktrdr.deployment.releases.checkout import Checkout
-from ktrdr.deployment.secrets.choice import source_of
+from ktrdr.deployment.secrets.sources import make_source
 from ktrdr.secret import Secret
 
 
@@ -72,7 +73,7 @@ class Telling:
             )
 
         return deployment.Surroundings(
-            source=source_of(inventory.secrets),
+            source=make_source(inventory.secrets, FIELDS),
             scrubber=way.scrubber,
             transport=way.transport,
             directory=world.directory(inventory),

@@ -12,7 +12,7 @@ from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy import preflight
 from ktrdr.deployment.deploy import step_errors as faults
 from ktrdr.deployment.deploy.plan import Plan
-from ktrdr.deployment.homelab import credentials
+from ktrdr.deployment.homelab import credentials, secret_fields
 from ktrdr.deployment.homelab.host_config import REGISTRY_LOGIN
 from ktrdr.deployment.homelab.hosts import Place
 from ktrdr.deployment.homelab.inventory import Inventory
@@ -23,9 +23,7 @@ from ktrdr.deployment.scripts import delivery, host, ports, registry
 from ktrdr.deployment.scripts import lock as locking
 from ktrdr.deployment.scripts.registry import Answer
 from ktrdr.deployment.scripts.script import Script, render
-from ktrdr.deployment.secrets import inspection, requirements
-from ktrdr.deployment.secrets.choice import described
-from ktrdr.deployment.secrets.source import SecretSource
+from ktrdr.deployment.secrets.sources import SecretSource, describe_source
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
 from ktrdr.errors import KtrdrError, SecretsError
 from ktrdr.secret import Scrubber, Secret
@@ -95,7 +93,7 @@ class Checker:
         return [vault, self._registry(vault), *hosts]
 
     def _vault(self) -> tuple[Checked, Secret | None]:
-        about = described(self.inventory.secrets)
+        about = describe_source(self.inventory.secrets)
         try:
             fields = self.source.fetch()
         except KtrdrError as error:
@@ -103,10 +101,10 @@ class Checker:
         # No host is given any of these but the token; the user's name may be in every other line.
         self.scrubber.learn(*(each for name, each in fields.items() if name != "db_username"))
         wanted = [name for plan in self.plans.values() for name in credentials.fields_for(plan)]
-        complaints = requirements.complaints_of(fields, dict.fromkeys(wanted))
+        complaints = secret_fields.find_field_problems(fields, dict.fromkeys(wanted))
         weak = {
             seen.field: f"{seen.field} is weak: it {' and '.join(seen.remarks)}"
-            for seen in inspection.inspect(fields)
+            for seen in secret_fields.inspect_fields(fields)
             if seen.strength == "weak"
         }
         points = [
@@ -207,7 +205,7 @@ class Checker:
 def _of_field(complaint: str | None) -> tuple[Finding, ...]:
     if complaint is None:
         return ()
-    return (Finding(complaint, requirements.CORRECT, SecretsError.exit_code),)
+    return (Finding(complaint, secret_fields.FIX_HINT, SecretsError.exit_code),)
 
 
 def _locked(facts: Mapping[str, str]) -> Iterator[Point]:

@@ -26,7 +26,7 @@ from ktrdr.deployment.homelab.hosts import places
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.hosts.history import Entry, Kind
 from ktrdr.deployment.releases.release import Release
-from ktrdr.deployment.secrets.source import SecretSource
+from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.errors import Interrupted, KtrdrError, NotStarted
 from ktrdr.secret import Scrubber, Secret

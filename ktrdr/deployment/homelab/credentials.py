@@ -11,8 +11,9 @@ from typing import Final
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.homelab.host_config import REGISTRY_LOGIN, VERIFIER
 from ktrdr.deployment.homelab.inventory import Inventory
-from ktrdr.deployment.secrets import requirements, scram
-from ktrdr.deployment.secrets.source import SecretSource
+from ktrdr.deployment.homelab.scram import make_verifier
+from ktrdr.deployment.homelab.secret_fields import require_usable_fields
+from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.secret import Secret
 from ktrdr.tokens import mint_for_node
 
@@ -41,7 +42,7 @@ def fetch(source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
     """
     found = source.fetch()
     wanted = tuple(dict.fromkeys(name for plan in plans for name in fields_for(plan)))
-    requirements.check(found, wanted)
+    require_usable_fields(found, wanted)
     return {name: found[name] for name in wanted}
 
 
@@ -61,7 +62,7 @@ def values(
     if "WORKER_TOKEN" in plan.site.secrets:
         found["WORKER_TOKEN"] = mint_for_node(fields[_SIGNING], plan.site.host, now=now)
     if VERIFIER in plan.site.derived:
-        found[VERIFIER] = scram.verifier(
+        found[VERIFIER] = make_verifier(
             known["DB_USER"], known["DB_PASSWORD"], key=fields[_SIGNING]
         )
     found[REGISTRY_LOGIN] = registry_login(inventory, fields[_REGISTRY])

@@ -131,7 +131,7 @@ class WorkerNode(_Part):
     scale: Annotated[int, Field(ge=1, le=HIGHEST_SCALE)] = 1
 
 
-class Vault(_Part):
+class SecretSettings(_Part):
     """Where the secrets are, and how they reach the containers.
 
     Attributes:
@@ -200,7 +200,7 @@ class Inventory(_Part):
     api_url: Url
     ssh_user: Line | None = None
     minimum_free_mb: Annotated[int, Field(ge=0)] = 2048
-    secrets: Vault = Vault()
+    secrets: SecretSettings = SecretSettings()
     hooks: HookSettings = HookSettings()
     core: Core
     workers: Mapping[str, WorkerNode]

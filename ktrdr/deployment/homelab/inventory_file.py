@@ -16,7 +16,7 @@ from ktrdr.deployment.homelab.inventory import (
     HookSettings,
     Inventory,
     Ports,
-    Vault,
+    SecretSettings,
     WorkerNode,
     with_defaults,
 )
@@ -141,7 +141,7 @@ def _known_paths(data: Mapping[str, Any]) -> Iterator[KeyPath]:
 
 def _models(data: Mapping[str, Any]) -> Iterator[tuple[type[BaseModel], KeyPath]]:
     yield Inventory, ()
-    yield Vault, ("secrets",)
+    yield SecretSettings, ("secrets",)
     yield HookSettings, ("hooks",)
     yield Core, ("core",)
     yield Ports, ("core", "ports")
@@ -203,7 +203,7 @@ def _expanded(text: str) -> Path:
     return Path(text)
 
 
-def _refuse_no_file(source: _Source, secrets: Vault) -> None:
+def _refuse_no_file(source: _Source, secrets: SecretSettings) -> None:
     if secrets.source in ("age", "sops") and secrets.file is None:
         path = ("secrets", "source")
         raise _wrong(

@@ -9,13 +9,13 @@ from typing import Final
 
 import yaml
 
-from ktrdr.deployment.homelab.inventory import DEFAULT_DOMAIN, Inventory, Vault
+from ktrdr.deployment.homelab.inventory import DEFAULT_DOMAIN, Inventory, SecretSettings
 
 _HEAD: Final = """\
 # What is deployed where. `ktrdr deploy init` has written this file; now it is yours to edit.
 # docs/adding-a-node.md lists every key there is; one that does not stand here has its default.
 """
-_DEFAULTS: Final = Vault()
+_DEFAULTS: Final = SecretSettings()
 _NO_QUOTES_NEEDED: Final = 10_000
 
 

@@ -33,7 +33,7 @@ class SessionEnded(Exception):
 
 
 class CancelEvent:
-    """One-shot cancellation of all waits for it. Create a new one for each operation."""
+    """Event that cancels all waits for it, once. Create a new one for each operation."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()

@@ -16,7 +16,7 @@ from ktrdr.deployment.homelab.inventory import (
     HookSettings,
     Inventory,
     Ports,
-    Vault,
+    SecretSettings,
     WorkerNode,
 )
 from ktrdr.deployment.homelab.inventory_file import load
@@ -352,7 +352,7 @@ def test_the_committed_inventory_is_valid_and_uses_defaults(root):
 
 
 def test_the_committed_inventory_documents_every_key_with_its_default(root):
-    parts = (Inventory, Core, HookSettings, Ports, Vault, WorkerNode)
+    parts = (Inventory, Core, HookSettings, Ports, SecretSettings, WorkerNode)
     keys = {key for part in parts for key in part.model_fields}
     commented_out = re.compile(rf"^( *)# ( *)({'|'.join(keys)}):", re.MULTILINE)
     text = (root / "deploy/inventory.yml").read_text(encoding="utf-8")
@@ -361,6 +361,6 @@ def test_the_committed_inventory_documents_every_key_with_its_default(root):
     assert whole.keys() == Inventory.model_fields.keys()
     assert whole["core"].keys() == Core.model_fields.keys()
     assert whole["core"]["ports"] == Ports().model_dump()
-    assert whole["secrets"] == Vault().model_dump()
+    assert whole["secrets"] == SecretSettings().model_dump()
     assert HookSettings.model_validate(whole["hooks"]) == HookSettings(environment=[], secrets=[])
     assert whole["workers"]["B"].keys() == WorkerNode.model_fields.keys()
