@@ -19,7 +19,7 @@ from ktrdr.deployment.homelab.host_config import Site
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.homelab.inventory_file import load
 from ktrdr.deployment.releases.checkout import Checkout
-from ktrdr.deployment.releases.release import Target, compose_file, env_file
+from ktrdr.deployment.releases.release import Target, compose_file_name, env_file_name
 from ktrdr.deployment.scripts.release import archive
 from ktrdr.deployment.scripts.rotation import CARRIED_OVER
 from ktrdr.secret import Secret
@@ -77,7 +77,7 @@ def _hosts(directory: Path, inventory: Inventory, tag: str) -> Iterator[tuple[st
     checkout = Checkout(ROOT)
     for node in NODES:
         target: Target = "core" if node.key == "core" else "workers"
-        release = checkout.release(target, tag)
+        release = checkout.load_release(target, tag)
         if target == "core":
             site = sites.core(inventory, release)
         else:
@@ -96,8 +96,8 @@ def _hosts(directory: Path, inventory: Inventory, tag: str) -> Iterator[tuple[st
                 "name": site.host,
                 "workdir": site.workdir,
                 "project": site.project,
-                "compose": compose_file(target),
-                "env": env_file(target),
+                "compose": compose_file_name(target),
+                "env": env_file_name(target),
                 "database": target == "core",
                 "settings": settings,
                 "secrets": _secrets(site, node.key),

@@ -15,7 +15,7 @@ from typing import Final
 import click
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, ZshComplete
 
-from ktrdr.deployment.releases.release import Release, Target, compose_file, tag_of
+from ktrdr.deployment.releases.release import Release, Target, compose_file_name, tag_for_commit
 
 _SHELLS: Final = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 _WHERE: Final = """\b
@@ -86,8 +86,8 @@ def _offer_core_services(_: click.Context) -> Iterable[CompletionItem]:
 def _offer_tags(_: click.Context) -> Iterable[CompletionItem]:
     from ktrdr.deployment.releases.checkout import Checkout
 
-    recent = Checkout.around(Path.cwd()).recent(_RECENT)
-    return (CompletionItem(tag_of(commit), help=subject) for commit, subject in recent)
+    recent = Checkout.find(Path.cwd()).recent_commits(_RECENT)
+    return (CompletionItem(tag_for_commit(commit), help=subject) for commit, subject in recent)
 
 
 def _hosts(
@@ -114,9 +114,9 @@ def _nodes(ctx: click.Context) -> Iterator[CompletionItem]:
 def _services(target: Target) -> Iterator[CompletionItem]:
     from ktrdr.deployment.releases.checkout import Checkout
 
-    name = compose_file(target)
-    content = (Checkout.around(Path.cwd()).root / name).read_bytes()
-    for service in Release("", None, {name: content}).stack(target).services:
+    name = compose_file_name(target)
+    content = (Checkout.find(Path.cwd()).root / name).read_bytes()
+    for service in Release("", None, {name: content}).parse_compose_file(target).services:
         yield CompletionItem(service.name)
 
 

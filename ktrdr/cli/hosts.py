@@ -39,7 +39,7 @@ def read_inventory(
     Raises:
         ConfigurationError: It cannot be used; the message names file, line and reason.
     """
-    file = given or (checkout or Checkout.around(Path.cwd())).root / INVENTORY
+    file = given or (checkout or Checkout.find(Path.cwd())).root / INVENTORY
     return load(
         file,
         shown_as=str(given or INVENTORY),

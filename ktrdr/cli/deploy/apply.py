@@ -58,7 +58,7 @@ def everything(**options: Any) -> None:
 
 def _deploy(options: Options, words: Sequence[str], service: str) -> None:
     with failure_as_line(options.as_json):
-        checkout = Checkout.around(Path.cwd())
+        checkout = Checkout.find(Path.cwd())
         inventory = read_inventory(options.inventory, checkout=checkout, settings=options.settings)
         places = chosen(inventory, words)
     hosts = () if options.dry_run else [place.host for place in places]

@@ -20,7 +20,7 @@ from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.homelab.secret_fields import FIELDS
 from ktrdr.deployment.hosts.problems import Finding, Point
 from ktrdr.deployment.releases.checkout import Checkout
-from ktrdr.deployment.releases.release import checked_tag
+from ktrdr.deployment.releases.release import validate_tag
 from ktrdr.deployment.secrets.sources import make_source
 from ktrdr.deployment.ssh.program import SshProgram
 from ktrdr.deployment.ssh.transport import SshTransport
@@ -57,7 +57,7 @@ def check(
 def _report(
     hosts: Sequence[str], tag: str | None, inventory: Path | None, settings: Sequence[str]
 ) -> Iterator[Checked]:
-    around = Checkout.around(Path.cwd())
+    around = Checkout.find(Path.cwd())
     try:
         known = read_inventory(inventory, checkout=around, settings=settings)
     except KtrdrError as error:
@@ -96,7 +96,7 @@ def _plans(
     for place in places:
 
         def make(place: Place = place) -> Plan:
-            return plan_for(place, inventory, checkout, checked_tag(tag) if tag else None)
+            return plan_for(place, inventory, checkout, validate_tag(tag) if tag else None)
 
         plan, point = laptop.planned(make)
         points[point] = None

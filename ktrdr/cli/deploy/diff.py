@@ -24,7 +24,7 @@ from ktrdr.deployment.homelab.hosts import Place, chosen
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.homelab.secret_fields import FIELDS, require_usable_fields
 from ktrdr.deployment.releases.checkout import Checkout
-from ktrdr.deployment.releases.release import checked_tag
+from ktrdr.deployment.releases.release import validate_tag
 from ktrdr.deployment.secrets.sources import make_source
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.secret import Scrubber, Secret
@@ -60,12 +60,12 @@ def diff(
     Only looks: nothing is pulled, and no disk is written to. Needs no secret: those that the
     containers have are taken for unchanged, and do not leave their host.
     """
-    checkout = Checkout.around(Path.cwd())
+    checkout = Checkout.find(Path.cwd())
     known = read_inventory(inventory, checkout=checkout, settings=settings)
     places = chosen(known, hosts)
-    named = checked_tag(tag) if tag else None
+    named = validate_tag(tag) if tag else None
     if named is None:
-        for doubt in checkout.head().doubts():
+        for doubt in checkout.head().warnings():
             say(f"note: {doubt}")
     plans = {place: _plan(place, known, checkout, named, profiles, scale) for place in places}
     with busy("comparing …"):

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ktrdr.deployment.deploy.comparison import Action
 from ktrdr.deployment.diff.changes import Difference, FileChange
-from ktrdr.deployment.releases.checkout import Between
+from ktrdr.deployment.releases.checkout import CommitRange
 
 # Raised when a key disappears or changes its meaning; new keys may come at any time.
 SCHEMA: Final = 1
@@ -103,11 +103,11 @@ def _containers(difference: Difference) -> Iterator[Text]:
         yield Text(f"    unchanged: {', '.join(same)}", style="dim")
 
 
-def _commits(tag: str, new: str, between: Between | None, *, full: bool) -> Iterator[Text]:
+def _commits(tag: str, new: str, between: CommitRange | None, *, full: bool) -> Iterator[Text]:
     if between is None:
         yield Text(f"  commits from {tag} to {new}: not known in this checkout", style="dim")
         return
-    for commits, sense in ((between.added, "more"), (between.taken_back, "fewer")):
+    for commits, sense in ((between.added, "more"), (between.removed, "fewer")):
         if not commits:
             continue
         count = f"1 commit {sense}" if len(commits) == 1 else f"{len(commits)} commits {sense}"
@@ -155,7 +155,7 @@ def _host(difference: Difference) -> dict[str, Any]:
             for image in difference.images
         ],
         "commits": {
-            tag: between and {"added": list(between.added), "taken_back": list(between.taken_back)}
+            tag: between and {"added": list(between.added), "taken_back": list(between.removed)}
             for tag, between in (difference.commits or {}).items()
         },
         "settings": [

@@ -64,7 +64,7 @@ class Telling:
         def hooks(fields: Mapping[str, Secret]) -> Hooks:
             observe = self._observer("")
             return Hooks(
-                root=Checkout.around(Path.cwd()).root,
+                root=Checkout.find(Path.cwd()).root,
                 settings=inventory.hooks,
                 environ=os.environ,
                 tell=lambda hook, line: observe(events.HookSaid(hook.value, line)),

@@ -57,13 +57,13 @@ def init(
     Asks for what no option says; each answer is checked as the inventory will be. A file that is
     there is replaced only if you agree.
     """
-    checkout = Checkout.around(Path.cwd())
+    checkout = Checkout.find(Path.cwd())
     path = inventory or checkout.root / INVENTORY
     shown = str(inventory or INVENTORY)
     ask = _Questions(shown, yes=yes)
     if path.exists():
         ask.leave_to_replace(shown)
-    owner = checkout.owner() or "ktrdr"
+    owner = checkout.github_owner() or "ktrdr"
     answers = ask.text(Answers(), "DNS zone of the homelab", "domain", domain)
     answers = ask.text(
         answers, "Core host", "core_host", core_host, default=f"backend.{answers.domain}"

@@ -16,8 +16,8 @@ from ktrdr.deployment.deploy.plan import Plan, Request
 from ktrdr.deployment.deploy.result import plans_to_json
 from ktrdr.deployment.homelab.hosts import Place
 from ktrdr.deployment.homelab.inventory import Inventory
-from ktrdr.deployment.releases.checkout import Checkout, undecided
-from ktrdr.deployment.releases.release import Release, Target, checked_tag
+from ktrdr.deployment.releases.checkout import Checkout, ambiguous_image_error
+from ktrdr.deployment.releases.release import Release, Target, validate_tag
 
 
 def bring(
@@ -58,13 +58,13 @@ def _plan(
     inventory: Inventory,
 ) -> list[Plan]:
     if options.tag is None:
-        _settle(options, checkout.head().doubts())
-    tag = checked_tag(options.tag) if options.tag else None
+        _settle(options, checkout.head().warnings())
+    tag = validate_tag(options.tag) if options.tag else None
     stamp = world.stamp()
     releases: dict[Target, Release] = {}
     for place in places:
         if place.target not in releases:
-            releases[place.target] = checkout.release(place.target, tag)
+            releases[place.target] = checkout.load_release(place.target, tag)
     release = next(iter(releases.values()))
     if release.commit is None:
         say(
@@ -97,7 +97,7 @@ def _settle(options: Options, doubts: Sequence[str]) -> None:
         say(f"note: {'; '.join(doubts)}")
         return
     if not world.somebody_is_there():
-        raise undecided(doubts)
+        raise ambiguous_image_error(doubts)
     for doubt in doubts:
         say(doubt)
     world.confirm("Deploy the image of the last commit all the same?")

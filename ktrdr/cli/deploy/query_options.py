@@ -51,7 +51,7 @@ def plan_for(
     Raises:
         KtrdrError: See `Checkout.release` and `plans.make`.
     """
-    release = checkout.release(place.target, tag)
+    release = checkout.load_release(place.target, tag)
     return plans.make(inventory, Request(place.target, place.node, **asked), release, world.stamp())
 
 

@@ -10,8 +10,8 @@ from typing import Final
 
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.hosts.problems import Finding, Point
-from ktrdr.deployment.releases import compose_file as stack
 from ktrdr.deployment.releases.checkout import TAG_HINT, Checkout
+from ktrdr.deployment.releases.compose_file import required_variables
 from ktrdr.deployment.scripts.rotation import CARRIED_OVER
 from ktrdr.deployment.ssh import diagnosis
 from ktrdr.errors import ConfigurationError, KtrdrError
@@ -49,7 +49,7 @@ def checkout(around: Checkout, tag: str | None) -> Iterator[Point]:
     except KtrdrError as error:
         yield Point("checkout", findings=(Finding.of(error),))
         return
-    doubts = [Finding(each, TAG_HINT, ConfigurationError.exit_code) for each in head.doubts()]
+    doubts = [Finding(each, TAG_HINT, ConfigurationError.exit_code) for each in head.warnings()]
     yield Point("checkout", f"commit {head.commit[:7]}, pushed and unchanged", tuple(doubts))
 
 
@@ -82,7 +82,7 @@ def _lacking(plan: Plan) -> Iterator[Finding]:
         *site.secrets,
         *CARRIED_OVER,
     }
-    for name in stack.required(release.compose(site.target)):
+    for name in required_variables(release.compose_content(site.target)):
         if name not in given:
             yield Finding(
                 f"{release.source} has no value for the setting {name} of {site.name}",

@@ -14,9 +14,8 @@ from ktrdr.deployment.homelab.hosts import Place
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.hosts.history import ALL, Entry, Kind
 from ktrdr.deployment.hosts.lock import Owner
-from ktrdr.deployment.releases import compose_file as stacks
-from ktrdr.deployment.releases.compose_file import Service, Stack
-from ktrdr.deployment.releases.release import Release, Target, compose_file, env_file
+from ktrdr.deployment.releases.compose_file import ComposeFile, Service, interpolate
+from ktrdr.deployment.releases.release import Release, Target, compose_file_name, env_file_name
 from ktrdr.deployment.scripts.compose import Compose
 from ktrdr.deployment.scripts.lock import RECOVERY
 from ktrdr.deployment.scripts.script import quote
@@ -131,7 +130,7 @@ def make(inventory: Inventory, request: Request, release: Release, stamp: Stamp)
         site = sites.worker_node(inventory, request.node, release)
     if request.again:
         site = replace(site, settings=tuple(request.again.settings.items()))
-    stack = release.stack(request.target)
+    stack = release.parse_compose_file(request.target)
     profiles = _profiles(request, site, stack)
     services = _concerned(stack, request.service, profiles)
     surplus = _surplus(stack, request, profiles)
@@ -143,10 +142,10 @@ def make(inventory: Inventory, request: Request, release: Release, stamp: Stamp)
         project=site.project,
         directory=site.workdir,
         files=quote(site.workdir),
-        file=compose_file(request.target),
-        env_file=env_file(request.target),
+        file=compose_file_name(request.target),
+        env_file=env_file_name(request.target),
         profiles=profiles,
-        overrides=(release.in_memory(request.target),) if site.in_memory else (),
+        overrides=(release.require_tmpfs_file(request.target),) if site.in_memory else (),
     )
     entry = _entry(request, release, site, profiles, stamp)
     builder = StepBuilder(
@@ -185,7 +184,7 @@ def _entry(
         service=request.service,
         tag=release.tag,
         commit=release.commit,
-        configuration=release.configuration,
+        configuration=release.configuration_hash,
         who=stamp.who,
         began=stamp.at,
         profiles=profiles,
@@ -212,7 +211,7 @@ def _pinned(request: Request, wanted: Iterable[Wanted]) -> tuple[tuple[str, str]
     return tuple((image, digests[image]) for image in images if digests.get(image))
 
 
-def _profiles(request: Request, site: Site, stack: Stack) -> tuple[str, ...]:
+def _profiles(request: Request, site: Site, stack: ComposeFile) -> tuple[str, ...]:
     """Those asked for, and those that the scale means: scale-2 up to scale-N."""
     if request.again:
         return tuple(name for name in request.again.profiles if name in stack.profiles)
@@ -224,8 +223,8 @@ def _profiles(request: Request, site: Site, stack: Stack) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*by_scale, *request.profiles]))
 
 
-def _concerned(stack: Stack, name: str, profiles: Iterable[str]) -> tuple[Service, ...]:
-    running = stack.running_with(profiles)
+def _concerned(stack: ComposeFile, name: str, profiles: Iterable[str]) -> tuple[Service, ...]:
+    running = stack.enabled_services(profiles)
     if name == ALL:
         return running
     if name not in stack.names:
@@ -239,17 +238,17 @@ def _concerned(stack: Stack, name: str, profiles: Iterable[str]) -> tuple[Servic
     return (service,)
 
 
-def _surplus(stack: Stack, request: Request, profiles: Iterable[str]) -> tuple[str, ...]:
+def _surplus(stack: ComposeFile, request: Request, profiles: Iterable[str]) -> tuple[str, ...]:
     if request.target != "workers" or request.service != ALL:
         return ()
-    kept = {service.name for service in stack.running_with(profiles)}
+    kept = {service.name for service in stack.enabled_services(profiles)}
     return tuple(name for name in stack.names if name not in kept)
 
 
 def _wanted(
     service: Service, site: Site, inventory: Inventory, variables: Mapping[str, str]
 ) -> Wanted:
-    image = stacks.filled_in(service.image, variables)
+    image = interpolate(service.image, variables)
     port = service.worker_port
     return Wanted(
         name=service.name,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from ktrdr.deployment.deploy.plan import Plan
-from ktrdr.deployment.releases import compose_file as stacks
+from ktrdr.deployment.releases.compose_file import interpolate
 
 # The short form of compose files: [ADDRESS:]HOST:CONTAINER[/PROTOCOL].
 _MAPPING: Final = re.compile(r"(?:(\d+\.\d+\.\d+\.\d+):)?(\d+):\d+(?:/tcp)?")
@@ -51,9 +51,9 @@ def wanted(plan: Plan) -> tuple[Place, ...]:
     """What the services of a plan listen on."""
     variables = {**plan.release.settings(plan.site.target), **dict(plan.site.settings)}
     names = {service.name for service in plan.wanted}
-    services = plan.release.stack(plan.site.target).services
+    services = plan.release.parse_compose_file(plan.site.target).services
     texts = [text for service in services if service.name in names for text in service.ports]
-    found = [_MAPPING.fullmatch(stacks.filled_in(text, variables)) for text in texts]
+    found = [_MAPPING.fullmatch(interpolate(text, variables)) for text in texts]
     return tuple(Place(each[1] or _EVERYWHERE[0], int(each[2])) for each in found if each)
 
 

@@ -20,9 +20,9 @@ from ktrdr.deployment.deploy.comparison import (
 )
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.homelab.hosts import Place
-from ktrdr.deployment.releases import compose_file as stack
-from ktrdr.deployment.releases.checkout import Between
-from ktrdr.deployment.releases.release import compose_file, env_file, memory_file
+from ktrdr.deployment.releases.checkout import CommitRange
+from ktrdr.deployment.releases.compose_file import parse_env_file
+from ktrdr.deployment.releases.release import compose_file_name, env_file_name, tmpfs_file_name
 from ktrdr.deployment.scripts.difference import LEFT_OVER, NEW, OTHER
 from ktrdr.errors import KtrdrError
 from ktrdr.secret import REDACTED
@@ -123,7 +123,7 @@ class Difference:
     files: tuple[FileChange, ...] = ()
     losses: tuple[str, ...] = ()
     unfinished: bool = False
-    commits: Mapping[str, Between | None] | None = None
+    commits: Mapping[str, CommitRange | None] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -179,10 +179,10 @@ def settings(
 
 
 def _settings_before(plan: Plan, changes: Iterable[FileChange]) -> dict[str, str]:
-    name = env_file(plan.site.target)
+    name = env_file_name(plan.site.target)
     change = next((change for change in changes if change.path == name), None)
     content = plan.release.files.get(name, b"") if change is None else change.old
-    return stack.read_settings((content or b"").decode("utf-8", "replace").encode())
+    return parse_env_file((content or b"").decode("utf-8", "replace").encode())
 
 
 def explained(
@@ -204,12 +204,12 @@ def explained(
     """
     if change.reason != CONFIGURATION_CHANGED:
         return change
-    name = compose_file(plan.site.target)
+    name = compose_file_name(plan.site.target)
     new = _definition(plan.release.files.get(name), change.service)
     old = next((_definition(f.old, change.service) for f in files if f.path == name), new)
     used = set(_VARIABLE.findall(str(new)))
     reasons = [f"its definition in {name}"] if old != new else []
-    memory = memory_file(plan.site.target)
+    memory = tmpfs_file_name(plan.site.target)
     if plan.site.in_memory and any(file.path == memory for file in files):
         reasons.append(memory)
     reasons += [variable for variable in sorted(altered) if variable in used]

@@ -16,8 +16,8 @@ from ktrdr.deployment.homelab.host_config import REGISTRY_LOGIN
 from ktrdr.deployment.homelab.hosts import Place
 from ktrdr.deployment.hosts import history
 from ktrdr.deployment.hosts import parallel as abreast
-from ktrdr.deployment.releases import compose_file as stack
-from ktrdr.deployment.releases.checkout import Between, Checkout
+from ktrdr.deployment.releases.checkout import Checkout, CommitRange
+from ktrdr.deployment.releases.compose_file import secret_env_map
 from ktrdr.deployment.releases.release import MONITORING
 from ktrdr.deployment.scripts import delivery, docker, registry, rotation, sections
 from ktrdr.deployment.scripts import difference as commands
@@ -67,7 +67,8 @@ class Differ:
         swept = MONITORING if site.target == "core" else ""
         secrets = (*site.secrets, *CARRIED_OVER)
         handed = [
-            Handed(*pair) for pair in stack.handed(plan.release.compose(site.target), secrets)
+            Handed(*pair)
+            for pair in secret_env_map(plan.release.compose_content(site.target), secrets)
         ]
         handover = plan.builder.handover
         kept = _kept(site.project, handed, "\n".join([*handover.kept(), compose.hashes()]))
@@ -147,7 +148,7 @@ class Differ:
             notes=tuple(self._notes(plan, comparison)),
         )
 
-    def _commits(self, plan: Plan, comparison: Comparison) -> dict[str, Between | None]:
+    def _commits(self, plan: Plan, comparison: Comparison) -> dict[str, CommitRange | None]:
         """The commits since each release that runs, by its tag."""
         new = plan.release
         tags = {
@@ -156,7 +157,7 @@ class Differ:
             if service.says_version and (container := comparison.before.get(service.name))
         }
         return {
-            tag: self.checkout.between(tag, new.commit or new.tag)
+            tag: self.checkout.commits_between(tag, new.commit or new.tag)
             for tag in sorted(tags - {new.tag})
         }
 

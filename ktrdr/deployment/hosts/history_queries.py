@@ -95,9 +95,9 @@ def kept(place: Place, entry: Entry, transport: Transport) -> Release:
     """
     script = render(Script(commands.fetch(place.workdir, entry.configuration)), {})
     result = transport.run(place.host, script, timeout_s=_TIMEOUT_S)
-    files = releases.unpacked(result.stdout) if result.exit_code == 0 else {}
+    files = releases.unpack_archive(result.stdout) if result.exit_code == 0 else {}
     release = Release(entry.tag, entry.commit, files)
-    if release.configuration != entry.configuration:
+    if release.configuration_hash != entry.configuration:
         raise HostNotReady(
             f"{place.host} does not keep the configuration of release {entry.id}",
             hint="Deploy that version from a checkout with --tag.",

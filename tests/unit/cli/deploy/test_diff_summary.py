@@ -12,7 +12,7 @@ from ktrdr.cli.deploy.diff_summary import show, to_json
 from ktrdr.deployment.deploy.comparison import Action, ServiceChange
 from ktrdr.deployment.diff.changes import Difference, FileChange, ImageChange, SettingChange
 from ktrdr.deployment.homelab.hosts import Place
-from ktrdr.deployment.releases.checkout import Between
+from ktrdr.deployment.releases.checkout import CommitRange
 from ktrdr.errors import HostUnreachable
 
 CORE = Place("core", "", "backend.lab.test", "/opt/ktrdr-core")
@@ -39,7 +39,7 @@ CHANGED = difference(
     images=(ImageChange("x/ktrdr:sha-0", "x/ktrdr:sha-abc1234", ("backend",)),),
     settings=(SettingChange("LOG_LEVEL", "DEBUG", None),),
     files=(FileChange("a.yml", b"1\n", b"2\n"), FileChange("b.yml", None, b"x\n" * 40)),
-    commits={"sha-0": Between(("1111111 one",), ()), "other": None},
+    commits={"sha-0": CommitRange(("1111111 one",), ()), "other": None},
     losses=("the database is restarted",),
     notes=("something is not known",),
 )

@@ -178,7 +178,7 @@ def kept(command: Command) -> Callable[..., Command]:
             ".env.core": b"",
             ".env.workers": b"",
         }
-        configuration = Release("x", None, content).configuration
+        configuration = Release("x", None, content).configuration_hash
         image = {"ghcr.io/ktrdr/ktrdr-backend:sha-0000001": "sha256:one"}
         settings = {"IMAGE_TAG": "sha-0000001", "IMAGE_NAME": "ghcr.io/ktrdr/ktrdr-backend"}
         more = {"configuration": configuration}

@@ -77,7 +77,7 @@ def test_what_cannot_be_planned_is_a_finding() -> None:
 @pytest.mark.parametrize("node", [None, "B"])
 def test_no_setting_of_this_very_checkout_is_without_a_value(inventory, node) -> None:
     target: Target = "workers" if node else "core"
-    release = Checkout(Path(__file__).resolve().parents[4]).release(target, "latest")
+    release = Checkout(Path(__file__).resolve().parents[4]).load_release(target, "latest")
     stamp = Stamp("1", "me", datetime(2026, 11, 23, tzinfo=UTC))
     _, point = laptop.planned(lambda: make(inventory, Request(target, node or ""), release, stamp))
     assert point.findings == ()

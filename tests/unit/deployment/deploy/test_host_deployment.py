@@ -9,7 +9,7 @@ import pytest
 
 from ktrdr.deployment.deploy import events
 from ktrdr.deployment.deploy.comparison import Action
-from ktrdr.deployment.releases.release import commit_in
+from ktrdr.deployment.releases.release import commit_in_tag
 from ktrdr.deployment.ssh.interface import RemoteResult
 from ktrdr.errors import (
     DeploymentFailed,
@@ -331,8 +331,8 @@ def test_a_tag_that_was_moved_is_told(watched) -> None:
 
 
 def test_a_tag_of_a_commit_is_told_from_any_other() -> None:
-    assert commit_in("sha-abc1234") == "abc1234"
-    assert commit_in("latest") is None
+    assert commit_in_tag("sha-abc1234") == "abc1234"
+    assert commit_in_tag("latest") is None
 
 
 @pytest.mark.parametrize(

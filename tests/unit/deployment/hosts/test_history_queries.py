@@ -85,13 +85,13 @@ def kept(content: dict[str, bytes]) -> Answer:
 
 @pytest.fixture
 def good() -> Entry:
-    return entry(1, configuration=KEPT.configuration)
+    return entry(1, configuration=KEPT.configuration_hash)
 
 
 def test_a_kept_release_is_the_one_that_was_deployed(transport, good) -> None:
     transport.answer(kept(FILES))
     assert remembering.kept(CORE, good, transport) == KEPT
-    assert f"/releases/{KEPT.configuration}.tar.gz" in transport.runs[0].script.reveal()
+    assert f"/releases/{KEPT.configuration_hash}.tar.gz" in transport.runs[0].script.reveal()
 
 
 @pytest.mark.parametrize(
