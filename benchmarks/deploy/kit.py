@@ -17,7 +17,7 @@ from typing import Any
 from ktrdr.deployment.homelab import host_config as sites
 from ktrdr.deployment.homelab.host_config import Site
 from ktrdr.deployment.homelab.inventory import Inventory
-from ktrdr.deployment.homelab.inventory_file import load
+from ktrdr.deployment.homelab.inventory_file import load_inventory
 from ktrdr.deployment.releases.checkout import Checkout
 from ktrdr.deployment.releases.release import Target, compose_file_name, env_file_name
 from ktrdr.deployment.scripts.release import archive
@@ -52,7 +52,7 @@ class Kit:
 
 def make(directory: Path, tag: str) -> Kit:
     """Writes a kit."""
-    inventory = load(ROOT / "deploy/inventory.yml", shown_as="inventory", environ={})
+    inventory = load_inventory(ROOT / "deploy/inventory.yml", shown_as="inventory", environ={})
     described = dict(_hosts(directory, inventory, tag))
     (directory / "kit.json").write_text(json.dumps(described, indent=2))
     lines = [

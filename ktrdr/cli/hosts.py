@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 from ktrdr.deployment.homelab.inventory import Inventory
-from ktrdr.deployment.homelab.inventory_file import load
+from ktrdr.deployment.homelab.inventory_file import load_inventory
 from ktrdr.deployment.releases.checkout import Checkout
 from ktrdr.deployment.ssh.program import SshProgram
 
@@ -40,7 +40,7 @@ def read_inventory(
         ConfigurationError: It cannot be used; the message names file, line and reason.
     """
     file = given or (checkout or Checkout.find(Path.cwd())).root / INVENTORY
-    return load(
+    return load_inventory(
         file,
         shown_as=str(given or INVENTORY),
         environ=os.environ,

@@ -20,7 +20,7 @@ from tests.integration.sshd import Sshd, wait_until
 def inventory(tmp_path: Path) -> Inventory:
     file = tmp_path / "inventory.yml"
     file.write_text("domain: lab.test\nworkers: {B: {}}\n")
-    return inventory_file.load(file, shown_as="inventory.yml", environ={}, settings=())
+    return inventory_file.load_inventory(file, shown_as="inventory.yml", environ={}, settings=())
 
 
 @pytest.fixture(autouse=True)

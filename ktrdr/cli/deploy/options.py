@@ -12,7 +12,7 @@ import click
 from ktrdr.cli import completion
 from ktrdr.cli.hosts import inventory_option
 from ktrdr.deployment.deploy.options import DEFAULT_HEALTH_TIMEOUT_S, DEFAULT_PARALLEL, Manner
-from ktrdr.deployment.homelab.inventory import HIGHEST_SCALE
+from ktrdr.deployment.homelab.inventory import MAX_SCALE
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 _DEFAULT_DRAIN_S: Final = 900.0
@@ -149,7 +149,7 @@ profile_option: Final = click.option(
 )
 scale_option: Final = click.option(
     "--scale",
-    type=click.IntRange(1, HIGHEST_SCALE),
+    type=click.IntRange(1, MAX_SCALE),
     help="Workers of each type, for this time; by default what the inventory says.",
 )
 

@@ -13,7 +13,7 @@ from benchmarks.deploy import kit
 from benchmarks.deploy.breakdown import phases
 from benchmarks.deploy.contenders import RIVALS
 from ktrdr.deployment.homelab import host_config as sites
-from ktrdr.deployment.homelab.inventory_file import load
+from ktrdr.deployment.homelab.inventory_file import load_inventory
 from ktrdr.deployment.releases.checkout import Checkout
 from lab.place import ROOT
 
@@ -27,7 +27,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_rivals_are_told_what_ktrdr_tells_compose(made: Path) -> None:
-    inventory = load(ROOT / "deploy/inventory.yml", shown_as="inventory", environ={})
+    inventory = load_inventory(ROOT / "deploy/inventory.yml", shown_as="inventory", environ={})
     site = sites.core(inventory, Checkout(ROOT).load_release("core", TAG))
     described = json.loads((made / "kit.json").read_text())["core"]
     assert described["settings"].items() >= dict(site.settings).items()

@@ -15,7 +15,7 @@ from ktrdr.cli.deploy_summary import failure, show_plan, show_result, verdict
 from ktrdr.deployment.deploy.comparison import Action, ServiceChange
 from ktrdr.deployment.deploy.plan import Plan, Request, Stamp, make
 from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceState
-from ktrdr.deployment.homelab.inventory import Inventory, with_defaults
+from ktrdr.deployment.homelab.inventory import Inventory, add_defaults
 from ktrdr.deployment.hosts.containers import read_containers
 from ktrdr.deployment.hosts.history import Kind, Outcome
 from ktrdr.deployment.releases.release import Release
@@ -29,7 +29,7 @@ FILES = {
     ".env.workers": b"",
 }
 INVENTORY = Inventory.model_validate(
-    with_defaults({"domain": "lab.test", "workers": {"B": None, "C": None}})
+    add_defaults({"domain": "lab.test", "workers": {"B": None, "C": None}})
 )
 
 

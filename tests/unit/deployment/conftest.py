@@ -14,7 +14,7 @@ import pytest
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy.plan import Plan, Request, Stamp, make
 from ktrdr.deployment.deploy.steps import Wanted
-from ktrdr.deployment.homelab.inventory import Inventory, with_defaults
+from ktrdr.deployment.homelab.inventory import Inventory, add_defaults
 from ktrdr.deployment.releases.release import Release
 
 TAG = "sha-abc1234"
@@ -45,7 +45,7 @@ services:
 @pytest.fixture
 def inventory() -> Inventory:
     return Inventory.model_validate(
-        with_defaults({"domain": "lab.test", "workers": {"B": None, "C": {"scale": 2}}})
+        add_defaults({"domain": "lab.test", "workers": {"B": None, "C": {"scale": 2}}})
     )
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from ktrdr.deployment.deploy.plan import Plan, Request, Stamp, make
 from ktrdr.deployment.deploy.steps import StepKind
 from ktrdr.deployment.homelab import secret_steps as handover
-from ktrdr.deployment.homelab.inventory import Inventory, with_defaults
+from ktrdr.deployment.homelab.inventory import Inventory, add_defaults
 from ktrdr.deployment.releases.release import Release, Target, shipped_paths
 from ktrdr.deployment.scripts import delivery, lock
 from ktrdr.deployment.scripts.script import render
@@ -79,7 +79,7 @@ class Ground:
         """A deploy of a whole stack to it."""
         workdir = str(self.place / "work")
         inventory = Inventory.model_validate(
-            with_defaults(
+            add_defaults(
                 {
                     "secrets": {"delivery": mode, **more},
                     "core": {"workdir": workdir},
