@@ -9,7 +9,7 @@ from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import OnLine, RemoteResult, Stream, Transport
 from ktrdr.deployment.status.query import not_asked
 from ktrdr.errors import UsageError
-from ktrdr.secret import hide_assigned
+from ktrdr.secret import redact_assignments
 
 
 def execute(
@@ -42,8 +42,8 @@ def execute(
     heard = _Heard(on_line)
     result = transport.run(place.host, render(Script(body), {}), timeout_s=timeout_s, on_line=heard)
     if heard.runs:
-        out = hide_assigned(result.stdout.partition("\n")[2])
-        err = hide_assigned(result.stderr)
+        out = redact_assignments(result.stdout.partition("\n")[2])
+        err = redact_assignments(result.stderr)
         return RemoteResult(result.exit_code, out, err, result.duration_s)
     if result.exit_code:
         raise not_asked(place, result)
@@ -59,7 +59,7 @@ class _Heard:
 
     def __call__(self, stream: Stream, line: str) -> None:
         if self.runs:
-            self._on_line(stream, hide_assigned(line))
+            self._on_line(stream, redact_assignments(line))
         elif stream == "stdout" and line == commands.RUNS:
             self.runs = True
 

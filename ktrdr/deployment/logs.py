@@ -21,7 +21,7 @@ from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import Stream, Transport
 from ktrdr.deployment.status.query import MAX_AT_ONCE, not_asked
 from ktrdr.errors import Interrupted, KtrdrError, UsageError
-from ktrdr.secret import hide_assigned
+from ktrdr.secret import redact_assignments
 
 # Reading a whole history may take its time.
 _READ_TIMEOUT_S: Final = 600.0
@@ -242,7 +242,7 @@ class _Source:
             self._note_begin()
         elif text.startswith(commands.NAMED):
             self.services.add(text.removeprefix(commands.NAMED))
-        elif (line := self._lines.read(hide_assigned(text))) and self._wanted.fits(line):
+        elif (line := self._lines.read(redact_assignments(text))) and self._wanted.fits(line):
             self._tell(line)
 
     def _note_begin(self) -> None:

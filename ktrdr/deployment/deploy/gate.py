@@ -19,7 +19,7 @@ from ktrdr.deployment.scripts import docker, sections
 from ktrdr.deployment.scripts.script import Script
 from ktrdr.deployment.ssh.interface import RemoteResult
 from ktrdr.errors import KtrdrError
-from ktrdr.secret import hide_assigned
+from ktrdr.secret import redact_assignments
 
 if TYPE_CHECKING:
     from ktrdr.schemas import Worker
@@ -146,7 +146,7 @@ class HealthGate:
         result = self.send(Script(asked), _LOGS_TIMEOUT_S, observed=False)
         for container_id, lines in sections.split(result.stdout).items():
             if container_id in names:
-                shown = tuple(map(hide_assigned, lines[-_LOG_LINES:]))
+                shown = tuple(map(redact_assignments, lines[-_LOG_LINES:]))
                 self.observe(events.LogTail(names[container_id], shown))
 
     def _ask(self, step: Step) -> dict[str, list[str]]:

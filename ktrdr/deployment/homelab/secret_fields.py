@@ -8,7 +8,7 @@ from typing import Final, Literal
 from pydantic import BaseModel
 
 from ktrdr.errors import SecretsError
-from ktrdr.secret import SHORTEST_SCRUBBED, Secret
+from ktrdr.secret import MIN_SCRUBBED_LENGTH, Secret
 from ktrdr.tokens import MINIMUM_SECRET_LENGTH
 
 # A secret source may hold more fields.
@@ -23,7 +23,7 @@ MINIMUM_LENGTHS: Final[Mapping[str, int]] = {
     "db_username": 1,
 }
 # A shorter value could not be removed from output.
-_MINIMUM_LENGTH: Final = SHORTEST_SCRUBBED
+_MINIMUM_LENGTH: Final = MIN_SCRUBBED_LENGTH
 FIX_HINT: Final = "Correct these fields in the vault and run the command again."
 
 # initdb does not accept these characters in the name of the first role, and its configuration

@@ -170,7 +170,7 @@ class OnePassword:
         if known := match_error(_ERRORS, stderr, names):
             return known
         credentials = (v for k, v in self._environment.items() if k.startswith(_CREDENTIALS))
-        shown = Scrubber(map(Secret, credentials)).text(stderr.reveal())
+        shown = Scrubber(map(Secret, credentials)).scrub(stderr.reveal())
         return SecretsError(
             f"op failed: {_TIMESTAMP.sub('', last_line(shown))}",
             hint=f"Run `op item get '{self._item}' --vault '{self._vault}'` by hand.",

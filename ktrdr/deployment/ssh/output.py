@@ -78,7 +78,7 @@ class OutputCollector:
         self._scrubbing = scrubber.stream()
         self._on_line = on_line
         # A secret may be a part of the sentinel's text: then both arrive scrubbed.
-        self._sentinel = scrubber.text(sentinel)
+        self._sentinel = scrubber.scrub(sentinel)
         self._open_line = b""
         self._lines: list[str] = []
 
