@@ -16,7 +16,7 @@ from benchmarks.deploy import contenders, kit, servers, tools
 from benchmarks.deploy.contenders import Contender, Way
 from benchmarks.deploy.kit import Kit
 from benchmarks.deploy.servers import Servers
-from ktrdr.deployment.releases.release import commit_in
+from ktrdr.deployment.releases.release import commit_in_tag
 from lab import build, containers, demo, homelab, registries
 from lab.place import BACKEND_REPOSITORY, NFS_REPOSITORY, NODES, Node
 from lab.report import Report
@@ -103,7 +103,7 @@ class LabGround:
     @property
     def tag_can_move(self) -> bool:
         """Whether the checkout differs from its commit, so that its tag names no image for ever."""
-        return commit_in(self.tag) is None
+        return commit_in_tag(self.tag) is None
 
     def settle(self) -> None:
         """Has the current release on all hosts."""

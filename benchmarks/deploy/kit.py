@@ -14,18 +14,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lab.host import ITEM, NODES, ROOT, VAULT
+
 from ktrdr.deployment.homelab import host_config as sites
-from ktrdr.deployment.hosts.host import HostConfig
 from ktrdr.deployment.homelab.inventory import Inventory
-from ktrdr.deployment.homelab.inventory_file import load
+from ktrdr.deployment.homelab.inventory_file import load_inventory
+from ktrdr.deployment.hosts.host import HostConfig
 from ktrdr.deployment.releases.checkout import Checkout
-from ktrdr.deployment.releases.release import Target, compose_file, env_file
+from ktrdr.deployment.releases.release import Target
 from ktrdr.deployment.scripts.release import archive
 from ktrdr.deployment.scripts.rotation import CARRIED_OVER
 from ktrdr.secret import Secret
 from ktrdr.tokens import mint_for_node
 from lab import vault
-from lab.host import ITEM, NODES, ROOT, VAULT
 
 # The vault's field behind each secret; the token of a node's workers stands beside them there.
 _FIELDS: Mapping[str, str] = {
@@ -52,7 +53,7 @@ class Kit:
 
 def make(directory: Path, tag: str) -> Kit:
     """Writes a kit."""
-    inventory = load(ROOT / "deploy/inventory.yml", shown_as="inventory", environ={})
+    inventory = load_inventory(ROOT / "deploy/inventory.yml", shown_as="inventory", environ={})
     described = dict(_hosts(directory, inventory, tag))
     (directory / "kit.json").write_text(json.dumps(described, indent=2))
     lines = [
@@ -77,7 +78,7 @@ def _hosts(directory: Path, inventory: Inventory, tag: str) -> Iterator[tuple[st
     checkout = Checkout(ROOT)
     for node in NODES:
         target: Target = "core" if node.key == "core" else "workers"
-        release = checkout.release(target, tag)
+        release = checkout.load_release(target, tag)
         if target == "core":
             config = sites.core(inventory, release)
         else:
@@ -96,8 +97,8 @@ def _hosts(directory: Path, inventory: Inventory, tag: str) -> Iterator[tuple[st
                 "name": config.host.address,
                 "workdir": config.host.workdir,
                 "project": config.host.project,
-                "compose": compose_file(target),
-                "env": env_file(target),
+                "compose": compose_file_name(target),
+                "env": env_file_name(target),
                 "database": target == "core",
                 "settings": settings,
                 "secrets": _secrets(config, node.key),

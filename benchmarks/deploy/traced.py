@@ -54,13 +54,13 @@ def _loading(arguments: list[str]) -> None:
 
 def _watch() -> None:
     from ktrdr.deployment.secrets.onepassword import OnePassword
-    from ktrdr.deployment.ssh.session import Shell
+    from ktrdr.deployment.ssh.session import RemoteSession
     from ktrdr.deployment.ssh.transport import SshTransport
 
     _wrap(OnePassword, "fetch", lambda *_: ("vault", ""))
-    _wrap(Shell, "__init__", lambda *given: ("connect", given[2]))
+    _wrap(RemoteSession, "__init__", lambda *given: ("connect", given[2]))
     # Connecting is a part of the first script; it is taken off again where spans are read.
-    for method in ("run", "hold"):
+    for method in ("run", "acquire"):
         _wrap(SshTransport, method, lambda *given: ("script", given[1]))
 
 

@@ -16,7 +16,7 @@ import click
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, ZshComplete
 
 from ktrdr.cli.render import write_line
-from ktrdr.deployment.releases.release import Release, Target, compose_file, tag_of
+from ktrdr.deployment.releases.release import Release, Target, compose_file_name, tag_for_commit
 
 _SHELLS: Final = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 _INSTALLATION: Final = """\b
@@ -101,8 +101,8 @@ def complete_tags(_: click.Context) -> _Items:
     """Complete the tags of recent commits."""
     from ktrdr.deployment.releases.checkout import Checkout
 
-    recent = Checkout.around(Path.cwd()).recent(_RECENT_COMMITS)
-    return (CompletionItem(tag_of(commit), help=subject) for commit, subject in recent)
+    recent = Checkout.find(Path.cwd()).recent_commits(_RECENT_COMMITS)
+    return (CompletionItem(tag_for_commit(commit), help=subject) for commit, subject in recent)
 
 
 def _unused_nodes(ctx: click.Context, used: tuple[str, ...]) -> _Items:
@@ -117,7 +117,7 @@ def _unused_nodes(ctx: click.Context, used: tuple[str, ...]) -> _Items:
 def _services(target: Target) -> _Items:
     from ktrdr.deployment.releases.checkout import Checkout
 
-    name = compose_file(target)
-    content = (Checkout.around(Path.cwd()).root / name).read_bytes()
-    stack = Release("", None, {name: content}).stack(target)
+    name = compose_file_name(target)
+    content = (Checkout.find(Path.cwd()).root / name).read_bytes()
+    stack = Release("", None, {name: content}).parse_compose_file(target)
     return [CompletionItem(service.name) for service in stack.services]

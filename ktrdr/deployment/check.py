@@ -25,7 +25,7 @@ from ktrdr.deployment.scripts import delivery, host, ports, registry
 from ktrdr.deployment.scripts import lock as locking
 from ktrdr.deployment.scripts.registry import Answer
 from ktrdr.deployment.scripts.script import Script, render
-from ktrdr.deployment.secrets.source import SecretSource
+from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh import diagnosis
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
 from ktrdr.errors import ConfigurationError, KtrdrError
@@ -78,7 +78,7 @@ def check_programs(ssh: str) -> Iterator[CheckResult]:
     is_old = tuple(map(int, platform.python_version_tuple()[:2])) < _MINIMUM_PYTHON
     yield CheckResult("Python", version, (too_old,) if is_old else ())
     ssh_version = _ssh_version(ssh)
-    missing = Problem.from_error(diagnosis.ssh_missing(ssh))
+    missing = Problem.from_error(diagnosis.ssh_missing_error(ssh))
     yield CheckResult("ssh", ssh_version or "", () if ssh_version else (missing,))
 
 
@@ -90,7 +90,7 @@ def check_checkout(checkout: Checkout, tag: str | None) -> CheckResult:
         head = checkout.head()
     except KtrdrError as error:
         return CheckResult("checkout", problems=(Problem.from_error(error),))
-    problems = [Problem(each, TAG_HINT, ConfigurationError.exit_code) for each in head.doubts()]
+    problems = [Problem(each, TAG_HINT, ConfigurationError.exit_code) for each in head.warnings()]
     return CheckResult(
         "checkout", f"commit {head.commit[:7]}, pushed and unchanged", tuple(problems)
     )
@@ -264,7 +264,7 @@ def _missing_settings(plan: Plan) -> Iterator[Problem]:
         *plan.config.secrets,
         *plan.product.carried_secrets,
     }
-    for name in compose_file.required(release.compose(stack)):
+    for name in compose_file.required_variables(release.compose_content(stack)):
         if name not in known:
             yield Problem(
                 f"{release.source} has no value for the setting {name} of {plan.host.name}",

@@ -8,7 +8,7 @@ from ktrdr.deployment.scripts import execute as commands
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import OnLine, RemoteResult, Stream, Transport
 from ktrdr.errors import UsageError
-from ktrdr.secret import hide_assigned
+from ktrdr.secret import redact_assignments
 
 
 def execute_command(
@@ -44,14 +44,16 @@ def execute_command(
         # Output before the marker belongs to the script, output after it to the command.
         nonlocal is_running
         if is_running:
-            on_line(stream, hide_assigned(line))
+            on_line(stream, redact_assignments(line))
         elif stream == "stdout" and line == commands.RUNS:
             is_running = True
 
     result = transport.run(host.address, script, timeout_s=timeout_s, on_line=pass_on)
     if is_running:
-        out = hide_assigned(result.stdout.partition("\n")[2])
-        return RemoteResult(result.exit_code, out, hide_assigned(result.stderr), result.duration_s)
+        out = redact_assignments(result.stdout.partition("\n")[2])
+        return RemoteResult(
+            result.exit_code, out, redact_assignments(result.stderr), result.duration_s
+        )
     if result.exit_code:
         raise docker_unavailable(host, result)
     running = result.stdout.splitlines()[1:]

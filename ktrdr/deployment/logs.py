@@ -20,7 +20,7 @@ from ktrdr.deployment.scripts import logs as commands
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import Stream, Transport
 from ktrdr.errors import Interrupted, KtrdrError, UsageError
-from ktrdr.secret import hide_assigned
+from ktrdr.secret import redact_assignments
 
 # Reading a whole history may take long.
 _READ_TIMEOUT_S: Final = 600.0
@@ -250,7 +250,7 @@ class _Source:
             self._note_caught_up()
         elif text.startswith(commands.NAMED):
             self.services.add(text.removeprefix(commands.NAMED))
-        elif (line := self._parser.parse(hide_assigned(text))) and self._query.matches(line):
+        elif (line := self._parser.parse(redact_assignments(text))) and self._query.matches(line):
             self._send(line)
 
     def _note_caught_up(self) -> None:

@@ -19,7 +19,7 @@ from ktrdr.deployment.hosts.problems import CheckResult
 from ktrdr.deployment.releases.compose_file import Service
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts.compose import Compose
-from ktrdr.deployment.secrets.source import SecretSource
+from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.secret import Secret
 

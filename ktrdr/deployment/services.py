@@ -13,7 +13,7 @@ from ktrdr.deployment.hosts.containers import Container, Snapshot
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem, find_problems
 from ktrdr.deployment.hosts.host import Host, unknown_name_error
 from ktrdr.deployment.hosts.lock import HostLock, lock_lost_error
-from ktrdr.deployment.hosts.queries import failure_reason, query_docker
+from ktrdr.deployment.hosts.queries import query_docker
 from ktrdr.deployment.product import Product
 from ktrdr.deployment.scripts import docker, host, recovery
 from ktrdr.deployment.scripts import lock as locking
@@ -117,7 +117,7 @@ class ServiceManager:
             raise lock_lost_error(self.host)
         if result.exit_code:
             raise DeploymentFailed(
-                f"{task} on {self.host.name} failed: {failure_reason(result)}",
+                f"{task} on {self.host.name} failed: {result.reason()}",
                 hint=f"See `ktrdr deploy status {self.host.name}`, and run the command again.",
             )
         return result

@@ -78,7 +78,7 @@ def test_all_that_is_wrong_is_found_at_once_and_the_lowest_code_is_the_exit_code
         "the port 22 is in use by another program",
         "this host cannot reach nobody.invalid:5003, 5005 (Name or service not known)",
     ]
-    assert found["workers B"] == ["the name nobody.invalid is unknown"]
+    assert found["workers B"] == ["the name nobody.invalid cannot be resolved"]
     assert found["workers C"] == [
         "root has no permission to write to the work directory /proc/ktrdr",
         "the disk of the work directory is full: 0 MiB are free and 2048 needed",

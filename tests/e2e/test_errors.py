@@ -153,7 +153,7 @@ def test_a_laptop_without_op_is_told_so(lab: Lab, tmp_path: Path) -> None:
         ("not signed in", "1Password is not signed in"),
         ("session expired", "session has expired"),
         ("prompt dismissed", "prompt was dismissed"),
-        ("prompt timeout", "nobody answered 1Password's prompt"),
+        ("prompt timeout", "1Password's prompt was not answered"),
         ("no app", "cannot reach the 1Password app"),
         ("no account", "op knows no 1Password account"),
         ("rate limited", "takes no more requests"),

@@ -142,13 +142,13 @@ def workdir(tmp_path: Path) -> str:
 
 def test_a_configuration_comes_back_as_it_was_kept(workdir) -> None:
     kept = Release("a", None, FILES)
-    sh(history.keep(workdir, FILES, kept.configuration))
+    sh(history.keep(workdir, FILES, kept.configuration_hash))
     Path(workdir, "docker-compose.core.yml").write_bytes(b"something else")
-    sh(history.keep(workdir, FILES, kept.configuration))
-    fetched = sh(history.fetch(workdir, kept.configuration)).stdout.decode()
-    files = releases.unpacked(fetched.rpartition("ktrdr-script-complete")[0])
+    sh(history.keep(workdir, FILES, kept.configuration_hash))
+    fetched = sh(history.fetch(workdir, kept.configuration_hash)).stdout.decode()
+    files = releases.unpack_archive(fetched.rpartition("ktrdr-script-complete")[0])
     assert files == FILES
-    assert Release("a", None, files).configuration == kept.configuration
+    assert Release("a", None, files).configuration_hash == kept.configuration_hash
 
 
 def test_what_was_kept_by_halves_is_not_kept(workdir) -> None:
@@ -169,14 +169,14 @@ def test_a_configuration_whose_files_are_gone_is_an_error_and_not_kept(workdir) 
 
 @given(st.text())
 def test_what_is_no_archive_has_no_files(text: str) -> None:
-    assert releases.unpacked(text) == {}
+    assert releases.unpack_archive(text) == {}
 
 
 def test_an_archive_that_was_cut_short_has_no_files(workdir) -> None:
     sh(history.keep(workdir, FILES, "c1"))
     text = sh(history.fetch(workdir, "c1")).stdout.decode().rpartition("ktrdr")[0]
     for part in range(0, len(text) - 80, 97):
-        assert releases.unpacked(text[:part]) in ({}, FILES)
+        assert releases.unpack_archive(text[:part]) in ({}, FILES)
 
 
 # ---------------------------------------------------------------------------------- the lock

@@ -14,8 +14,8 @@ from ktrdr.cli.hosts import inventory_option, read_inventory
 from ktrdr.cli.render import json_option, write_json, write_line, write_note, write_table
 from ktrdr.client.backend import open_backend
 from ktrdr.client.configuration import read_token, save_token, token_path
-from ktrdr.deployment.secrets.choice import source_of
-from ktrdr.deployment.secrets.requirements import check
+from ktrdr.deployment.homelab.secret_fields import FIELDS, require_usable_fields
+from ktrdr.deployment.secrets.sources import make_source
 from ktrdr.errors import SecretsError, UsageError
 from ktrdr.secret import Secret
 from ktrdr.tokens import Role, mint, read_unverified
@@ -168,8 +168,8 @@ def _user_name() -> str:
 
 def _signing_secret(variable: str | None, inventory: Path | None) -> Secret:
     if not variable:
-        fields = source_of(read_inventory(inventory).secrets).fetch()
-        check(fields, [_FIELD])
+        fields = make_source(read_inventory(inventory).secrets, FIELDS).fetch()
+        require_usable_fields(fields, [_FIELD])
         return fields[_FIELD]
     value = os.environ.get(variable)
     if not value:

@@ -60,7 +60,7 @@ def all_hosts(**options: Any) -> None:
 
 def _deploy(options: DeployOptions, words: Sequence[str], service: str) -> None:
     with errors_as_json_lines(options.as_json):
-        checkout = Checkout.around(Path.cwd())
+        checkout = Checkout.find(Path.cwd())
         inventory = read_inventory(options.inventory, checkout=checkout, settings=options.settings)
         hosts = select_hosts(inventory, words)
     addresses = () if options.dry_run else [host.address for host in hosts]

@@ -28,11 +28,12 @@ from ktrdr.deployment.deploy.options import DeployOptions
 from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.hosts import select_hosts
+from ktrdr.deployment.homelab.secret_fields import FIELDS
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.problems import CheckResult, Problem
 from ktrdr.deployment.releases.checkout import Checkout
-from ktrdr.deployment.releases.release import checked_tag
-from ktrdr.deployment.secrets.choice import described, source_of
+from ktrdr.deployment.releases.release import validate_tag
+from ktrdr.deployment.secrets.sources import describe_source, make_source
 from ktrdr.deployment.ssh.program import SshProgram
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import KtrdrError
@@ -63,7 +64,7 @@ def check(hosts: tuple[str, ...], **options: Any) -> None:
 
 
 def _check(words: Sequence[str], options: DeployOptions) -> Iterator[CheckedSubject]:
-    checkout = Checkout.around(Path.cwd())
+    checkout = Checkout.find(Path.cwd())
     home = Path.home()
     root = checkout.root
     directory = f"~/{root.relative_to(home)}" if root.is_relative_to(home) else str(root)
@@ -89,7 +90,12 @@ def _check(words: Sequence[str], options: DeployOptions) -> Iterator[CheckedSubj
     secrets, scrubber = inventory.secrets, Scrubber()
     with SshTransport(program, scrubber=scrubber) as transport:
         checker = Checker(
-            product, plans, source_of(secrets), described(secrets), transport, scrubber
+            product,
+            plans,
+            make_source(secrets, FIELDS),
+            describe_source(secrets),
+            transport,
+            scrubber,
         )
         yield from checker.check_all()
     for host in hosts:
@@ -108,8 +114,10 @@ def _make_plans(
     for host in hosts:
 
         def make(host: Host = host) -> Plan:
-            tag = checked_tag(options.tag) if options.tag else None
-            return make_plan(product, host, checkout.release(host.stack, tag), deploy_id, options)
+            tag = validate_tag(options.tag) if options.tag else None
+            return make_plan(
+                product, host, checkout.load_release(host.stack, tag), deploy_id, options
+            )
 
         plan, result = check_plan(make)
         results[result] = None

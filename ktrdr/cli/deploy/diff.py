@@ -24,9 +24,10 @@ from ktrdr.deployment.diff.changes import FileChange, HostDiff
 from ktrdr.deployment.diff.query import Differ
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.hosts import select_hosts
-from ktrdr.deployment.releases.checkout import Between, Checkout
-from ktrdr.deployment.releases.release import checked_tag
-from ktrdr.deployment.secrets.choice import source_of
+from ktrdr.deployment.homelab.secret_fields import FIELDS
+from ktrdr.deployment.releases.checkout import Checkout, CommitRange
+from ktrdr.deployment.releases.release import validate_tag
+from ktrdr.deployment.secrets.sources import make_source
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.secret import Scrubber, Secret
 
@@ -62,16 +63,16 @@ def diff(hosts: tuple[str, ...], with_secrets: bool, full: bool, **options: Any)
     and do not leave their host.
     """
     parsed = DeployOptions(**options)
-    checkout = Checkout.around(Path.cwd())
+    checkout = Checkout.find(Path.cwd())
     inventory = read_inventory(parsed.inventory, checkout=checkout, settings=parsed.settings)
     selected = select_hosts(inventory, hosts)
-    tag = checked_tag(parsed.tag) if parsed.tag else None
+    tag = validate_tag(parsed.tag) if parsed.tag else None
     if tag is None:
-        for warning in checkout.head().doubts():
+        for warning in checkout.head().warnings():
             write_note(f"note: {warning}")
     product, deploy_id = Homelab(inventory), new_deploy_id()
     plans = {
-        host: make_plan(product, host, checkout.release(host.stack, tag), deploy_id, parsed)
+        host: make_plan(product, host, checkout.load_release(host.stack, tag), deploy_id, parsed)
         for host in selected
     }
     with spinner("comparing …"):
@@ -95,7 +96,7 @@ def _read_secret_values(
     product: Homelab, plans: Sequence[Plan], scrubber: Scrubber
 ) -> Mapping[str, Mapping[str, Secret]]:
     """Return the secret variables of each host by its address, with one call to the vault."""
-    fields = product.read_secrets(source_of(product.inventory.secrets), plans)
+    fields = product.read_secrets(make_source(product.inventory.secrets, FIELDS), plans)
     now = Clock().now()
     values = {plan.host.address: product.secret_values(fields, plan, now=now) for plan in plans}
     scrubber.learn(*product.secrets_to_scrub(fields, values.values(), plans))
@@ -172,11 +173,11 @@ def _container_lines(diff: HostDiff) -> Iterator[Text]:
         yield Text(f"    unchanged: {', '.join(unchanged)}", style="dim")
 
 
-def _commit_lines(old: str, new: str, commits: Between | None, *, full: bool) -> Iterator[Text]:
+def _commit_lines(old: str, new: str, commits: CommitRange | None, *, full: bool) -> Iterator[Text]:
     if commits is None:
         yield Text(f"  commits from {old} to {new}: not known in this checkout", style="dim")
         return
-    for titles, verb in ((commits.added, "added"), (commits.taken_back, "removed")):
+    for titles, verb in ((commits.added, "added"), (commits.removed, "removed")):
         if not titles:
             continue
         yield Text(f"  {old} → {new}: {count_of(titles, 'commit')} {verb}")
@@ -223,7 +224,7 @@ def _host_to_json(diff: HostDiff) -> dict[str, Any]:
             for image in diff.images
         ],
         "commits": {
-            tag: commits and {"added": list(commits.added), "taken_back": list(commits.taken_back)}
+            tag: commits and {"added": list(commits.added), "taken_back": list(commits.removed)}
             for tag, commits in (diff.commits or {}).items()
         },
         "settings": [

@@ -32,10 +32,11 @@ from ktrdr.deployment.deploy.rollout import DeployDependencies, deploy
 from ktrdr.deployment.deploy.single_flight import SingleFlight
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.homelab.secret_fields import FIELDS
 from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.releases.checkout import Checkout, undecided
-from ktrdr.deployment.releases.release import Release, checked_tag
-from ktrdr.deployment.secrets.choice import source_of
+from ktrdr.deployment.releases.checkout import Checkout, ambiguous_image_error
+from ktrdr.deployment.releases.release import Release, validate_tag
+from ktrdr.deployment.secrets.sources import make_source
 from ktrdr.errors import NotFound
 from ktrdr.secret import Secret
 from ktrdr.tokens import Role, mint
@@ -72,12 +73,12 @@ def plan_and_run(
     """
     with errors_as_json_lines(options.as_json):
         if options.tag is None:
-            _confirm_checkout(options, checkout.head().doubts())
-        tag = checked_tag(options.tag) if options.tag else None
+            _confirm_checkout(options, checkout.head().warnings())
+        tag = validate_tag(options.tag) if options.tag else None
         releases: dict[str, Release] = {}
         for host in hosts:
             if host.stack not in releases:
-                releases[host.stack] = checkout.release(host.stack, tag)
+                releases[host.stack] = checkout.load_release(host.stack, tag)
         release = next(iter(releases.values()))
         if release.commit is None:
             write_note(
@@ -116,14 +117,14 @@ def run_plans(plans: Sequence[Plan], inventory: Inventory, connections: HostConn
         ).start()
     with errors_as_json_lines(options.as_json), ui.display:
         hooks = Hooks(
-            root=Checkout.around(Path.cwd()).root,
+            root=Checkout.find(Path.cwd()).root,
             settings=inventory.hooks,
             environ=os.environ,
             on_line=ui.show_hook_output,
             scrubber=connections.scrubber,
         )
         deps = DeployDependencies(
-            vault=source_of(inventory.secrets),
+            vault=make_source(inventory.secrets, FIELDS),
             hosts=connections,
             backend=DeployBackend(inventory),
             ui=ui,
@@ -141,7 +142,7 @@ def _confirm_checkout(options: DeployOptions, warnings: Sequence[str]) -> None:
         write_note(f"note: {'; '.join(warnings)}")
         return
     if not is_interactive():
-        raise undecided(warnings)
+        raise ambiguous_image_error(warnings)
     for warning in warnings:
         write_note(warning)
     confirm("Deploy the image of the last commit anyway?")

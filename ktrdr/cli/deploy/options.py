@@ -14,7 +14,7 @@ from ktrdr.deployment.deploy.options import (
     DEFAULT_HEALTH_TIMEOUT_S,
     DEFAULT_PARALLEL,
 )
-from ktrdr.deployment.homelab.inventory import HIGHEST_SCALE
+from ktrdr.deployment.homelab.inventory import MAX_SCALE
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
@@ -124,7 +124,7 @@ profile_option: Final = click.option(
 )
 scale_option: Final = click.option(
     "--scale",
-    type=click.IntRange(1, HIGHEST_SCALE),
+    type=click.IntRange(1, MAX_SCALE),
     help="Workers of each type, for this deploy.  [default: the inventory's value]",
 )
 

@@ -21,8 +21,8 @@ from ktrdr.deployment.deploy.comparison import (
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.releases import compose_file as stack
-from ktrdr.deployment.releases.checkout import Between
-from ktrdr.deployment.releases.release import compose_file, env_file, memory_file
+from ktrdr.deployment.releases.checkout import CommitRange
+from ktrdr.deployment.releases.release import compose_file_name, env_file_name, tmpfs_file_name
 from ktrdr.deployment.scripts.difference import LEFT_OVER, NEW, OTHER
 from ktrdr.errors import KtrdrError
 from ktrdr.secret import REDACTED
@@ -121,7 +121,7 @@ class HostDiff:
     files: tuple[FileChange, ...] = ()
     destructive_effects: tuple[str, ...] = ()
     is_unfinished: bool = False
-    commits: Mapping[str, Between | None] | None = None
+    commits: Mapping[str, CommitRange | None] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -165,10 +165,10 @@ def setting_changes(
         recorded: Inventory values of the last deploy. None if they are unknown: then only the
             values of the settings file are compared.
     """
-    name = env_file(plan.host.stack)
+    name = env_file_name(plan.host.stack)
     change = next((change for change in file_changes if change.path == name), None)
     content = plan.release.files.get(name, b"") if change is None else change.old
-    before = stack.read_settings((content or b"").decode("utf-8", "replace").encode())
+    before = stack.parse_env_file((content or b"").decode("utf-8", "replace").encode())
     after = plan.release.settings(plan.host.stack)
     if recorded is not None:
         after |= dict(plan.config.settings)
@@ -198,12 +198,12 @@ def with_reason(
     """
     if change.reason != CONFIGURATION_CHANGED:
         return change
-    name = compose_file(plan.host.stack)
+    name = compose_file_name(plan.host.stack)
     new = _parse_service(plan.release.files.get(name), change.service)
     old = next((_parse_service(f.old, change.service) for f in files if f.path == name), new)
     used = set(_VARIABLE.findall(str(new)))
     reasons = [f"its definition in {name}"] if old != new else []
-    memory = memory_file(plan.host.stack)
+    memory = tmpfs_file_name(plan.host.stack)
     if plan.config.secrets_in_memory and any(file.path == memory for file in files):
         reasons.append(memory)
     reasons += [variable for variable in sorted(changed_settings) if variable in used]

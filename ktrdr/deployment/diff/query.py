@@ -22,7 +22,7 @@ from ktrdr.deployment.hosts.history import last_good, parse_history
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.parallel import map_hosts
 from ktrdr.deployment.releases import compose_file
-from ktrdr.deployment.releases.checkout import Between, Checkout
+from ktrdr.deployment.releases.checkout import Checkout, CommitRange
 from ktrdr.deployment.releases.registry import REGISTRY_LOGIN
 from ktrdr.deployment.scripts import delivery, docker, registry, rotation, sections
 from ktrdr.deployment.scripts import difference as commands
@@ -69,7 +69,7 @@ class Differ:
         # With all profiles: the hash of a service does not depend on the others.
         project = replace(plan.builder.project.at(quote(directory)), profiles=("*",))
         secrets = (*config.secrets, *plan.product.carried_secrets)
-        handed = compose_file.handed(plan.release.compose(host.stack), secrets)
+        handed = compose_file.secret_env_map(plan.release.compose_content(host.stack), secrets)
         hashes = project.hashes()
         secret_steps = plan.builder.secret_steps
         current = "\n".join([*secret_steps.current_fingerprints(), hashes])
@@ -155,7 +155,7 @@ class Differ:
             notes=tuple(self._notes(plan, comparison)),
         )
 
-    def _commits(self, plan: Plan, comparison: Comparison) -> dict[str, Between | None]:
+    def _commits(self, plan: Plan, comparison: Comparison) -> dict[str, CommitRange | None]:
         """Return the commits between each running release and the planned one, by tag."""
         new = plan.release
         tags = {
@@ -164,7 +164,7 @@ class Differ:
             if service.reports_version and (container := comparison.before.get(service.name))
         }
         return {
-            tag: self.checkout.between(tag, new.commit or new.tag)
+            tag: self.checkout.commits_between(tag, new.commit or new.tag)
             for tag in sorted(tags - {new.tag})
         }
 

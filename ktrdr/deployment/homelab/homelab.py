@@ -28,7 +28,7 @@ from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts import delivery
 from ktrdr.deployment.scripts.compose import Compose
 from ktrdr.deployment.scripts.rotation import CARRIED_OVER
-from ktrdr.deployment.secrets.source import SecretSource
+from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.errors import DeploymentFailed, SecretsError
 from ktrdr.secret import Secret

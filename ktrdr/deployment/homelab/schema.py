@@ -14,7 +14,6 @@ from ktrdr.deployment.deploy.comparison import Comparison
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.hosts.history import DeployKind, HistoryEntry
 from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.hosts.queries import failure_reason
 from ktrdr.deployment.scripts import schema
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import Transport
@@ -44,7 +43,7 @@ def require_compatible(
     if result.exit_code:
         raise HostNotReady(
             f"the schema of the database on {core.address} cannot be queried: "
-            f"{failure_reason(result)}",
+            f"{result.reason()}",
             hint="Start the database first, or skip this check with --skip-validation.",
         )
     missing = unknown_migrations(result.stdout.split(), release, history)

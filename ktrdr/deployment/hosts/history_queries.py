@@ -14,7 +14,6 @@ from ktrdr.deployment.hosts.history import (
 )
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.parallel import map_hosts
-from ktrdr.deployment.hosts.queries import failure_reason
 from ktrdr.deployment.releases import release as releases
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts import history as commands
@@ -55,7 +54,7 @@ def _fetch_history(host: Host, transport: Transport) -> HostHistory:
         return HostHistory(host, error=error)
     if result.exit_code:
         not_readable = HostNotReady(
-            f"the history on {host.address} cannot be read: {failure_reason(result)}",
+            f"the history on {host.address} cannot be read: {result.reason()}",
             hint=f"Check the permissions of {commands.path(host.workdir)} on the host.",
         )
         return HostHistory(host, error=not_readable)
@@ -103,9 +102,9 @@ def fetch_release(host: Host, entry: HistoryEntry, transport: Transport) -> Rele
     """
     script = render(Script(commands.fetch(host.workdir, entry.configuration)), {})
     result = transport.run(host.address, script, timeout_s=_TIMEOUT_S)
-    files = releases.unpacked(result.stdout) if result.exit_code == 0 else {}
+    files = releases.unpack_archive(result.stdout) if result.exit_code == 0 else {}
     release = Release(entry.tag, entry.commit, files)
-    if release.configuration != entry.configuration:
+    if release.configuration_hash != entry.configuration:
         raise HostNotReady(
             f"{host.address} does not keep the configuration of release {entry.id}",
             hint="Deploy that version from a checkout with --tag.",

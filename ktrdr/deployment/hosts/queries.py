@@ -27,11 +27,6 @@ def query_docker(
 def docker_unavailable(host: Host, result: RemoteResult) -> HostNotReady:
     """Return the error for a host that can be reached, but whose Docker does not answer."""
     return HostNotReady(
-        f"Docker on {host.address} cannot be queried: {failure_reason(result)}",
+        f"Docker on {host.address} cannot be queried: {result.reason()}",
         hint="Check on the host that Docker runs and that this user may use it: `docker ps`.",
     )
-
-
-def failure_reason(result: RemoteResult) -> str:
-    """Return the last line of a failed script's error output."""
-    return (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]

@@ -13,7 +13,7 @@ from benchmarks.deploy import kit
 from benchmarks.deploy.breakdown import phases
 from benchmarks.deploy.contenders import RIVALS
 from ktrdr.deployment.homelab import host_config as sites
-from ktrdr.deployment.homelab.inventory_file import load
+from ktrdr.deployment.homelab.inventory_file import load_inventory
 from ktrdr.deployment.releases.checkout import Checkout
 from lab.place import ROOT
 
@@ -27,8 +27,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_rivals_are_told_what_ktrdr_tells_compose(made: Path) -> None:
-    inventory = load(ROOT / "deploy/inventory.yml", shown_as="inventory", environ={})
-    site = sites.core(inventory, Checkout(ROOT).release("core", TAG))
+    inventory = load_inventory(ROOT / "deploy/inventory.yml", shown_as="inventory", environ={})
+    site = sites.core(inventory, Checkout(ROOT).load_release("core", TAG))
     described = json.loads((made / "kit.json").read_text())["core"]
     assert described["settings"].items() >= dict(site.settings).items()
     assert described["secrets"].keys() == set(site.secrets)
@@ -41,7 +41,7 @@ def test_rivals_are_told_what_ktrdr_tells_compose(made: Path) -> None:
 def test_rivals_bring_the_files_that_ktrdr_brings(made: Path) -> None:
     for key, target in (("core", "core"), ("B", "workers")):
         with tarfile.open(made / key / "files.tgz") as archive:
-            release = Checkout(ROOT).release(target, TAG)  # type: ignore[arg-type]  # one of both
+            release = Checkout(ROOT).load_release(target, TAG)  # type: ignore[arg-type]  # one of both
             assert set(archive.getnames()) == set(release.files)
 
 

@@ -15,11 +15,11 @@ from ktrdr.cli.deploy_summary import failure, show_plan, show_result, verdict
 from ktrdr.deployment.deploy.comparison import Action, ServiceChange
 from ktrdr.deployment.deploy.plan import Plan, Request, Stamp, make
 from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceState
-from ktrdr.deployment.homelab.inventory import Inventory, with_defaults
+from ktrdr.deployment.homelab.inventory import Inventory, add_defaults
 from ktrdr.deployment.hosts.containers import parse_containers
 from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome
 from ktrdr.deployment.releases.release import Release
-from ktrdr.errors import DeploymentFailed, HostUnreachable, Interrupted, KtrdrError, NotBegun
+from ktrdr.errors import DeploymentFailed, HostUnreachable, Interrupted, KtrdrError, NotStarted
 from tests.unit.deployment.conftest import COMMIT, CORE, NOW, TAG, WORKERS, Host
 
 FILES = {
@@ -29,7 +29,7 @@ FILES = {
     ".env.workers": b"",
 }
 INVENTORY = Inventory.model_validate(
-    with_defaults({"domain": "lab.test", "workers": {"B": None, "C": None}})
+    add_defaults({"domain": "lab.test", "workers": {"B": None, "C": None}})
 )
 
 
@@ -58,7 +58,7 @@ def bad(name: str = "core", error: KtrdrError | None = None, **more: Any) -> Hos
 
 
 def alone(name: str) -> HostResult:
-    return HostResult(plan(name), None, error=NotBegun(f"{name} was left as it was"))
+    return HostResult(plan(name), None, error=NotStarted(f"{name} was left as it was"))
 
 
 def restored(outcome: DeployOutcome) -> HostResult:

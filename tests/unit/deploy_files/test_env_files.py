@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from docs.generate_environment import described, document, read_by_compose
+from docs.generate_environment import describe_source, document, read_by_compose
 
 SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|DB_USER|KEY")
 
@@ -64,11 +64,11 @@ def test_a_developers_own_env_file_is_not_committed(root):
     assert ".env.dev" in (root / ".gitignore").read_text(encoding="utf-8").splitlines()
 
 
-def test_every_variable_that_compose_reads_is_described():
-    assert read_by_compose() - described() == set()
+def test_every_variable_that_compose_reads_is_describe_source():
+    assert read_by_compose() - describe_source() == set()
 
 
-def test_every_variable_that_the_cli_names_is_described(root):
+def test_every_variable_that_the_cli_names_is_describe_source(root):
     found = set()
     for room in ("cli", "client", "deployment"):
         for file in (root / "ktrdr" / room).rglob("*.py"):
@@ -77,7 +77,7 @@ def test_every_variable_that_the_cli_names_is_described(root):
                 continue
             text = file.read_text(encoding="utf-8")
             found |= set(re.findall(r'"((?:KTRDR|OP)_[A-Z_]*[A-Z])"', text))
-    assert found - described() == set()
+    assert found - describe_source() == set()
 
 
 def test_the_page_of_variables_is_up_to_date(root):

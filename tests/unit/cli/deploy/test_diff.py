@@ -11,7 +11,7 @@ from rich.console import Console
 from ktrdr.cli.deploy.diff import show, to_json
 from ktrdr.deployment.deploy.comparison import Action, ServiceChange
 from ktrdr.deployment.diff.changes import FileChange, HostDiff, ImageChange, SettingChange
-from ktrdr.deployment.releases.checkout import Between
+from ktrdr.deployment.releases.checkout import CommitRange
 from ktrdr.errors import HostUnreachable
 from tests.unit.deployment.sample_hosts import CORE
 
@@ -38,7 +38,7 @@ CHANGED = host_diff(
     images=(ImageChange("x/ktrdr:sha-0", "x/ktrdr:sha-abc1234", ("backend",)),),
     settings=(SettingChange("LOG_LEVEL", "DEBUG", None),),
     files=(FileChange("a.yml", b"1\n", b"2\n"), FileChange("b.yml", None, b"x\n" * 40)),
-    commits={"sha-0": Between(("1111111 one",), ()), "other": None},
+    commits={"sha-0": CommitRange(("1111111 one",), ()), "other": None},
     destructive_effects=("the database is restarted",),
     notes=("a limit",),
 )

@@ -9,7 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import pq
 
-from ktrdr.deployment.secrets.scram import prepared, verifier, verifier_with
+from ktrdr.deployment.homelab.scram import (
+    make_verifier,
+    make_verifier_with_salt,
+    prepare_password,
+)
 from ktrdr.secret import Secret
 
 KEY = Secret("a key of thirty-two characters ok")
@@ -36,14 +40,14 @@ def by_libpq(password: str) -> str:
 def test_a_verifier_is_the_one_that_libpq_makes_with_the_same_salt(password):
     theirs = by_libpq(password)
     salt = base64.b64decode(theirs.split("$")[1].partition(":")[2])
-    assert verifier_with(Secret(password), salt, 4096).reveal() == theirs
+    assert make_verifier_with_salt(Secret(password), salt, 4096).reveal() == theirs
 
 
 def test_the_same_password_has_the_same_verifier_and_another_one_another_salt():
-    first = verifier(Secret("u"), Secret("one"), key=KEY)
-    assert first == verifier(Secret("u"), Secret("one"), key=KEY)
+    first = make_verifier(Secret("u"), Secret("one"), key=KEY)
+    assert first == make_verifier(Secret("u"), Secret("one"), key=KEY)
     salts = {
-        verifier(Secret(user), Secret(password), key=Secret(key)).reveal().split("$")[1]
+        make_verifier(Secret(user), Secret(password), key=Secret(key)).reveal().split("$")[1]
         for user, password, key in (
             ("u", "one", KEY.reveal()),
             ("u", "two", KEY.reveal()),
@@ -66,4 +70,4 @@ def test_the_same_password_has_the_same_verifier_and_another_one_another_salt():
     ],
 )
 def test_a_password_is_prepared_as_postgresql_does_it(password, meant):
-    assert prepared(password) == meant
+    assert prepare_password(password) == meant

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from ktrdr.deployment.homelab.inventory import Vault
-from ktrdr.deployment.secrets.choice import described, source_of
+from ktrdr.deployment.homelab.inventory import SecretSettings
 from ktrdr.deployment.secrets.encrypted import AgeFile, SopsFile
 from ktrdr.deployment.secrets.environment import EnvironmentVariables
 from ktrdr.deployment.secrets.onepassword import OnePassword
+from ktrdr.deployment.secrets.sources import describe_source, make_source
 
-CHOICES = [
+SOURCES = [
     (
         "1password",
         OnePassword,
@@ -22,15 +22,15 @@ CHOICES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "kind", "words"), CHOICES)
-def test_each_source_that_an_inventory_can_name_is_made_and_said(
-    name: Any, kind: type, words: str
+@pytest.mark.parametrize(("name", "kind", "description"), SOURCES)
+def test_each_source_of_an_inventory_is_made_and_describe_source(
+    name: Any, kind: type, description: str
 ) -> None:
-    secrets = Vault(source=name, file="/srv/secrets")
-    assert isinstance(source_of(secrets), kind)
-    assert described(secrets).startswith(words)
+    settings = SecretSettings(source=name, file="/srv/secrets")
+    assert isinstance(make_source(settings, ()), kind)
+    assert describe_source(settings).startswith(description)
 
 
 def test_there_is_a_test_for_every_source() -> None:
-    names = Vault.model_json_schema()["properties"]["source"]["enum"]
-    assert [name for name, _, _ in CHOICES] == names
+    names = SecretSettings.model_json_schema()["properties"]["source"]["enum"]
+    assert [name for name, _, _ in SOURCES] == names
