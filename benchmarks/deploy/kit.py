@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lab.host import ITEM, NODES, ROOT, VAULT
+from lab.place import ITEM, NODES, ROOT, VAULT
 
 from ktrdr.deployment.homelab import host_config as sites
 from ktrdr.deployment.homelab.inventory import Inventory

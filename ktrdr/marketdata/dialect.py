@@ -53,7 +53,7 @@ def lines_of(file: TextIO) -> Iterator[str]:
             )
         if total > _MOST_CHARACTERS:
             raise UsageError(
-                f"the file is longer than {_MOST_CHARACTERS // 1024**3} GB when it is unpack_archive",
+                f"the file is longer than {_MOST_CHARACTERS // 1024**3} GB when it is unpacked",
                 hint="Split it by timeframe or symbol.",
             )
         yield line

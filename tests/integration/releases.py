@@ -1,4 +1,4 @@
-"""The release before this one, as it was committed, to be run beside this one."""
+"""The previous release, as it was committed, to run beside this one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import tarfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# The last commit before the work of this release began.
+# Last commit before the work on this release began.
 BEFORE = "104b7c2861f85f344187ae5aad2fce012771a567"
 
 
 def _git(*words: str) -> bytes:
-    # Where the checkout belongs to somebody else, git refuses to look at it without being told.
+    # Git refuses to read the checkout of another user without this setting.
     safe = f"safe.directory={ROOT}"
     return subprocess.run(
         ["git", "-C", str(ROOT), "-c", safe, *words], check=True, capture_output=True
@@ -20,7 +20,7 @@ def _git(*words: str) -> bytes:
 
 
 def release_before(directory: Path) -> Path:
-    """Unpacks the package of the release before this one; gives what PYTHONPATH is to be."""
+    """Unpack the package of the previous release; return the directory for PYTHONPATH."""
     archive = directory / "before.tar"
     archive.write_bytes(_git("archive", "--format=tar", BEFORE, "ktrdr"))
     with tarfile.open(archive) as found:

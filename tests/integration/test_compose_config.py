@@ -1,4 +1,4 @@
-"""The compose files as Compose itself understands them."""
+"""Compose files as Compose itself parses them."""
 
 from __future__ import annotations
 

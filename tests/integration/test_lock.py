@@ -1,4 +1,4 @@
-"""The lock of a host, over a real SSH connection: nothing can leave it behind."""
+"""The lock of a host over a real SSH connection: nothing can leave it behind."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.hosts import lock
-from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.hosts.lock import Owner
+from ktrdr.deployment.hosts.host import DeployId, Host
+from ktrdr.deployment.hosts.lock import (
+    HostLock,
+    LockOwner,
+    break_lock,
+    fetch_lock_owner,
+    hold_lock,
+)
+from ktrdr.deployment.scripts import lock as lock_scripts
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.program import SshProgram
 from ktrdr.deployment.ssh.transport import SshTransport
@@ -23,103 +29,114 @@ from ktrdr.errors import Locked
 from tests.integration.sshd import Sshd, wait_until
 
 SINCE = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
+Connect = Callable[[], SshTransport]
 
 
-def owner(number: int = 1) -> Owner:
-    return Owner(f"release-{number}", f"ada{number}@laptop", "deploy 'sha-abc1234' \\ é", SINCE)
+def owner(number: int = 1) -> LockOwner:
+    deploy = DeployId(f"release-{number}", f"ada{number}@laptop", SINCE)
+    return LockOwner(deploy, "deploy 'sha-abc1234' \\ é")
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    return Host("core", "", "node", str(tmp_path / "work dir's"))
+    return Host("core", "node", str(tmp_path / "work dir's"), "core", "ktrdr-core")
 
 
 @pytest.fixture
-def way(sshd: Sshd) -> Iterator[Callable[[], SshTransport]]:
-    made: list[SshTransport] = []
+def connect(sshd: Sshd) -> Iterator[Connect]:
+    """Return a function that creates another transport to the host."""
+    transports: list[SshTransport] = []
 
-    def make() -> SshTransport:
-        made.append(SshTransport(SshProgram(config=sshd.client_config())))
-        return made[-1]
+    def create() -> SshTransport:
+        transports.append(SshTransport(SshProgram(config=sshd.client_config())))
+        return transports[-1]
 
-    yield make
-    for transport in made:
+    yield create
+    for transport in transports:
         transport.close()
 
 
-def is_free(way: Callable[[], SshTransport], host: Host) -> bool:
-    return lock.look(way(), host) is None
+def is_free(connect: Connect, host: Host) -> bool:
+    return fetch_lock_owner(connect(), host) is None
 
 
-def test_a_lock_is_free_before_and_after_and_tells_its_owner_meanwhile(way, host) -> None:
-    assert is_free(way, host)
-    with lock.held(way(), host, owner()) as held:
-        held.check()
-        assert lock.look(way(), host) == owner()
-    assert is_free(way, host)
+def test_a_lock_names_its_owner_while_it_is_held_and_is_free_otherwise(
+    connect: Connect, host: Host
+) -> None:
+    assert is_free(connect, host)
+    with hold_lock(connect(), host, owner()) as lock:
+        lock.ensure_held()
+        assert fetch_lock_owner(connect(), host) == owner()
+    assert is_free(connect, host)
 
 
-def test_a_second_owner_is_refused_with_the_name_of_the_first(way, host) -> None:
+def test_the_error_of_a_second_owner_names_the_first(connect: Connect, host: Host) -> None:
+    message = r"locked by ada1@laptop, since 2026-11-24 03:00:00 UTC: deploy"
     with (
-        lock.held(way(), host, owner(1)),
-        pytest.raises(
-            Locked, match=r"locked by ada1@laptop, since 2026-11-24 03:00:00 UTC: deploy"
-        ),
-        lock.held(way(), host, owner(2)),
+        hold_lock(connect(), host, owner(1)),
+        pytest.raises(Locked, match=message),
+        hold_lock(connect(), host, owner(2)),
     ):
         pass
 
 
-def test_whoever_waits_gets_the_lock_when_it_becomes_free(way, host) -> None:
-    first = way()
-    with lock.held(first, host, owner(1)):
+def test_a_waiting_owner_acquires_the_lock_when_it_becomes_free(
+    connect: Connect, host: Host
+) -> None:
+    first = connect()
+    with hold_lock(first, host, owner(1)):
         first.close()
-        with lock.held(way(), host, owner(2), wait_s=10):
-            assert lock.look(way(), host) == owner(2)
+        with hold_lock(connect(), host, owner(2), wait_s=10):
+            assert fetch_lock_owner(connect(), host) == owner(2)
 
 
-def test_a_script_that_requires_the_lock_runs_only_while_it_is_ours(way, host) -> None:
-    transport: SshTransport = way()
+def test_a_script_that_requires_the_lock_runs_only_while_its_owner_holds_it(
+    connect: Connect, host: Host
+) -> None:
+    transport = connect()
+    required = lock_scripts.require(host.workdir, owner().to_json())
+    script = render(Script(f"{required}\necho changed"), {})
 
-    def change(lines: str) -> int:
-        script = render(Script(f"{lines}\necho changed"), {})
+    def run_script() -> int:
         return transport.run(host.address, script, timeout_s=10).exit_code
 
-    ours = lock.require(host, owner())
-    with lock.held(transport, host, owner()) as held:
-        assert change(ours) == 0
-        assert lock.force(way(), host) == owner()
-        wait_until(lambda: not _holds(held), "the loss is noticed")
-        assert change(ours) != 0
-    with lock.held(transport, host, owner(2)):
-        assert change(ours) != 0, "it is somebody else's now"
+    with hold_lock(transport, host, owner()) as lock:
+        assert run_script() == 0
+        assert break_lock(connect(), host) == owner()
+        wait_until(lambda: not is_held(lock), "the loss is noticed")
+        assert run_script() != 0
+    with hold_lock(transport, host, owner(2)):
+        assert run_script() != 0, "another owner holds it now"
 
 
-def _holds(held: lock.Held) -> bool:
+def is_held(lock: HostLock) -> bool:
     try:
-        held.check()
+        lock.ensure_held()
     except Locked:
         return False
     return True
 
 
-def test_forcing_a_free_lock_does_nothing(way, host) -> None:
-    assert lock.force(way(), host) is None
+def test_breaking_a_free_lock_does_nothing(connect: Connect, host: Host) -> None:
+    assert break_lock(connect(), host) is None
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_lock_ends_with_the_program_that_has_it(sshd, way, host, ending) -> None:
+def test_a_lock_ends_with_the_program_that_holds_it(
+    sshd: Sshd, connect: Connect, host: Host, ending: signal.Signals
+) -> None:
     program = textwrap.dedent(f"""
         import sys
         from datetime import UTC, datetime
         from pathlib import Path
-        from ktrdr.deployment.hosts import lock
-        from ktrdr.deployment.hosts.host import Host
+        from ktrdr.deployment.hosts.host import DeployId, Host
+        from ktrdr.deployment.hosts.lock import LockOwner, hold_lock
         from ktrdr.deployment.ssh.program import SshProgram
         from ktrdr.deployment.ssh.transport import SshTransport
-        host = Host("core", "", "node", {host.workdir!r})
+        host = Host("core", "node", {host.workdir!r}, "core", "ktrdr-core")
         transport = SshTransport(SshProgram(config=Path({str(sshd.client_config())!r})))
-        with lock.held(transport, host, lock.Owner("x", "me", "test", datetime.now(UTC))):
+        owner = LockOwner(DeployId("x", "me", datetime.now(UTC)), "test")
+        with hold_lock(transport, host, owner):
             print("held", flush=True)
             sys.stdin.read()
     """)
@@ -128,22 +145,22 @@ def test_a_lock_ends_with_the_program_that_has_it(sshd, way, host, ending) -> No
     ) as process:
         assert process.stdout
         assert process.stdout.readline() == b"held\n"
-        assert not is_free(way, host)
+        assert not is_free(connect, host)
         os.kill(process.pid, ending)
         process.wait()
-    wait_until(lambda: is_free(way, host), "the lock is free")
+    wait_until(lambda: is_free(connect, host), "the lock is free")
 
 
-def test_a_lock_ends_with_the_shell_that_has_it(way, host) -> None:
-    with lock.held(way(), host, owner()):
-        file = Path(host.workdir, ".ktrdr/lock")
+def test_a_lock_ends_with_the_shell_that_holds_it(connect: Connect, host: Host) -> None:
+    with hold_lock(connect(), host, owner()):
+        file = Path(lock_scripts.path(host.workdir))
         os.kill(int(file.read_text().split()[0]), signal.SIGKILL)
-        wait_until(lambda: is_free(way, host), "the lock is free")
+        wait_until(lambda: is_free(connect, host), "the lock is free")
 
 
-def test_a_file_that_only_lies_there_is_no_lock(way, host) -> None:
-    with lock.held(way(), host, owner()):
+def test_a_leftover_lock_file_is_not_a_lock(connect: Connect, host: Host) -> None:
+    with hold_lock(connect(), host, owner()):
         pass
-    assert Path(host.workdir, ".ktrdr/lock").exists()
-    with lock.held(way(), host, owner(2)):
-        assert lock.look(way(), host) == owner(2)
+    assert Path(lock_scripts.path(host.workdir)).exists()
+    with hold_lock(connect(), host, owner(2)):
+        assert fetch_lock_owner(connect(), host) == owner(2)

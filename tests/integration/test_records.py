@@ -1,4 +1,4 @@
-"""What a host remembers, and its lock, as the real scripts of a real shell write and read them."""
+"""History and lock of a host, written and read by the real scripts in a real shell."""
 
 from __future__ import annotations
 
@@ -16,42 +16,51 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktrdr.deployment.hosts import history as reading
-from ktrdr.deployment.hosts.history import Entry, Kind, Outcome
-from ktrdr.deployment.hosts.lock import Owner, read_note, read_shown
+from ktrdr.deployment.hosts.history import (
+    DeployKind,
+    DeployOutcome,
+    HistoryEntry,
+    parse_history,
+)
+from ktrdr.deployment.hosts.host import DeployId
+from ktrdr.deployment.hosts.lock import LockOwner, parse_lock_file, parse_lock_state
 from ktrdr.deployment.releases import release as releases
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts import history, lock
 from ktrdr.deployment.scripts.script import Script, render
 
 BEGAN = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
-ENTRY = Entry(
-    id="r1",
-    kind=Kind.DEPLOY,
+ENTRY = HistoryEntry(
+    deploy=DeployId("r1", "Zoë's \\ $laptop", BEGAN),
+    kind=DeployKind.DEPLOY,
     service="all",
     tag="sha-0000001",
     commit=None,
     configuration="c1",
-    who="Zoë's \\ $laptop",
-    began=BEGAN,
-    outcome=Outcome.FAILED,
+    outcome=DeployOutcome.FAILED,
     duration_s=1.5,
     reason="“it” said: `no`\nand no more — 日本",
 )
-LATER = replace(ENTRY, id="r2", outcome=Outcome.DEPLOYED, reason="")
 
 
-def sh(body: str, *, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+def with_id(entry: HistoryEntry, deploy_id: str) -> HistoryEntry:
+    return replace(entry, deploy=replace(entry.deploy, id=deploy_id))
+
+
+LATER = replace(with_id(ENTRY, "r2"), outcome=DeployOutcome.DEPLOYED, reason="")
+
+
+def run_script(body: str, *, check: bool = True) -> subprocess.CompletedProcess[bytes]:
     script = render(Script(body), {}).reveal()
     return subprocess.run(
         ["sh", "-s"], input=script.encode(), capture_output=True, timeout=30, check=check
     )
 
 
-def read_back(workdir: str) -> tuple[Entry, ...]:
-    """The history as the transport hands it over: what is no text is replaced."""
-    out = sh(history.read(workdir)).stdout.decode("utf-8", "replace")
-    return reading.read(out.splitlines()[:-1])
+def read_history(workdir: str) -> tuple[HistoryEntry, ...]:
+    """Return the history as the transport returns it, without what is not text."""
+    output = run_script(history.read(workdir)).stdout.decode("utf-8", "replace")
+    return parse_history(output.splitlines()[:-1])
 
 
 # -------------------------------------------------------------------------------- the history
@@ -59,68 +68,76 @@ def read_back(workdir: str) -> tuple[Entry, ...]:
 
 def test_events_are_read_as_they_were_appended(tmp_path) -> None:
     workdir = str(tmp_path / "work dir's")
-    for line in (ENTRY.begun(), ENTRY.ended(), LATER.begun(), LATER.ended()):
-        sh(history.append(workdir, line))
-    assert read_back(workdir) == (ENTRY, LATER)
-    last = sh(history.read(workdir, last=2)).stdout.decode().splitlines()
-    assert last[:-1] == [LATER.begun(), LATER.ended()]
+    for line in (
+        ENTRY.begun_event(),
+        ENTRY.ended_event(),
+        LATER.begun_event(),
+        LATER.ended_event(),
+    ):
+        run_script(history.append(workdir, line))
+    assert read_history(workdir) == (ENTRY, LATER)
+    last = run_script(history.read(workdir, last=2)).stdout.decode().splitlines()
+    assert last[:-1] == [LATER.begun_event(), LATER.ended_event()]
 
 
-def test_a_host_without_a_history_has_an_empty_one(tmp_path) -> None:
-    assert read_back(str(tmp_path)) == ()
+def test_a_host_to_which_nothing_was_deployed_has_an_empty_history(tmp_path) -> None:
+    assert read_history(str(tmp_path)) == ()
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, int]:
-    """A history as the script has written it, and where its last event begins."""
-    workdir = str(tmp_path_factory.mktemp("whole"))
-    for line in (LATER.begun(), LATER.ended(), ENTRY.begun()):
-        sh(history.append(workdir, line))
+def complete(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, int]:
+    """Return a history as the scripts write it, and the offset of its last event."""
+    workdir = str(tmp_path_factory.mktemp("complete"))
+    for line in (LATER.begun_event(), LATER.ended_event(), ENTRY.begun_event()):
+        run_script(history.append(workdir, line))
     before = Path(history.path(workdir)).stat().st_size
-    sh(history.append(workdir, ENTRY.ended()))
+    run_script(history.append(workdir, ENTRY.ended_event()))
     return Path(history.path(workdir)).read_bytes(), before
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.data())
-def test_an_append_that_is_cut_off_at_any_byte_leaves_a_history_that_goes_on(whole, data) -> None:
-    """Whatever part of the last event was written, all others are read, and later ones too."""
-    content, before = whole
-    cut = data.draw(st.integers(before, len(content)), label="bytes that were written")
+def test_a_history_whose_last_event_is_cut_off_at_any_byte_remains_usable(complete, data) -> None:
+    """All other events are read, and later ones too."""
+    content, before = complete
+    cut = data.draw(st.integers(before, len(content)), label="written bytes")
     with tempfile.TemporaryDirectory() as workdir:
         file = Path(history.path(workdir))
         file.parent.mkdir()
         file.write_bytes(content[:cut])
-        third = replace(LATER, id="r3")
-        sh(f"{history.append(workdir, third.begun())}\n{history.append(workdir, third.ended())}")
-        # Only the end of the line may be missing for the event to count.
+        third = with_id(LATER, "r3")
+        events = (third.begun_event(), third.ended_event())
+        run_script("\n".join(history.append(workdir, event) for event in events))
+        # An event counts even if only the end of its line is missing.
         ended = cut >= len(content) - 1
-        cut_off = replace(ENTRY, outcome=Outcome.CUT_OFF, duration_s=None, reason="")
-        assert read_back(workdir) == (LATER, ENTRY if ended else cut_off, third)
-        assert file.read_bytes().startswith(content[:cut]), "nothing is ever rewritten"
+        cut_off = replace(ENTRY, outcome=DeployOutcome.CUT_OFF, duration_s=None, reason="")
+        assert read_history(workdir) == (LATER, ENTRY if ended else cut_off, third)
+        assert file.read_bytes().startswith(content[:cut]), "nothing is rewritten"
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.integers(0, len(ENTRY.begun().encode())))
-def test_a_first_event_that_is_cut_off_at_any_byte_is_no_obstacle(cut: int) -> None:
+@given(st.integers(0, len(ENTRY.begun_event().encode())))
+def test_a_history_whose_first_event_is_cut_off_at_any_byte_remains_usable(cut: int) -> None:
     with tempfile.TemporaryDirectory() as workdir:
         file = Path(history.path(workdir))
         file.parent.mkdir()
-        file.write_bytes(ENTRY.begun().encode()[:cut])
-        sh(history.append(workdir, LATER.begun()))
-        sh(history.append(workdir, LATER.ended()))
-        assert read_back(workdir)[-1] == LATER
+        file.write_bytes(ENTRY.begun_event().encode()[:cut])
+        run_script(history.append(workdir, LATER.begun_event()))
+        run_script(history.append(workdir, LATER.ended_event()))
+        assert read_history(workdir)[-1] == LATER
 
 
 def test_a_full_disk_fails_the_script_before_it_changes_anything() -> None:
-    """``/dev/full`` is a disk that takes nothing."""
+    """Writing to ``/dev/full`` fails as on a full disk."""
     with tempfile.TemporaryDirectory() as workdir:
         file = Path(history.path(workdir))
         file.parent.mkdir()
         file.symlink_to("/dev/full")
-        done = sh(f"{history.append(workdir, ENTRY.begun())}\necho changed", check=False)
-    assert done.returncode != 0
-    assert b"changed" not in done.stdout
+        process = run_script(
+            f"{history.append(workdir, ENTRY.begun_event())}\necho changed", check=False
+        )
+    assert process.returncode != 0
+    assert b"changed" not in process.stdout
 
 
 # ------------------------------------------------------------------------- kept configurations
@@ -140,58 +157,61 @@ def workdir(tmp_path: Path) -> str:
     return str(tmp_path)
 
 
-def test_a_configuration_comes_back_as_it_was_kept(workdir) -> None:
+def test_a_kept_configuration_is_fetched_unchanged(workdir) -> None:
     kept = Release("a", None, FILES)
-    sh(history.keep(workdir, FILES, kept.configuration_hash))
+    run_script(history.keep(workdir, FILES, kept.configuration))
     Path(workdir, "docker-compose.core.yml").write_bytes(b"something else")
-    sh(history.keep(workdir, FILES, kept.configuration_hash))
-    fetched = sh(history.fetch(workdir, kept.configuration_hash)).stdout.decode()
-    files = releases.unpack_archive(fetched.rpartition("ktrdr-script-complete")[0])
+    run_script(history.keep(workdir, FILES, kept.configuration))
+    fetched = run_script(history.fetch(workdir, kept.configuration)).stdout.decode()
+    files = releases.unpacked(fetched.rpartition("ktrdr-script-complete")[0])
     assert files == FILES
-    assert Release("a", None, files).configuration_hash == kept.configuration_hash
+    assert Release("a", None, files).configuration == kept.configuration
 
 
-def test_what_was_kept_by_halves_is_not_kept(workdir) -> None:
+def test_a_partially_written_configuration_does_not_count(workdir) -> None:
     archive = Path(history.kept(workdir, "c1"))
     archive.parent.mkdir(parents=True)
     archive.with_name("c1.tar.gz.partial").write_bytes(b"cut off")
-    assert sh(history.fetch(workdir, "c1")).stdout == b"ktrdr-script-complete\n"
-    sh(history.keep(workdir, FILES, "c1"))
+    assert run_script(history.fetch(workdir, "c1")).stdout == b"ktrdr-script-complete\n"
+    run_script(history.keep(workdir, FILES, "c1"))
     assert archive.exists()
     assert not archive.with_name("c1.tar.gz.partial").exists()
 
 
-def test_a_configuration_whose_files_are_gone_is_an_error_and_not_kept(workdir) -> None:
-    done = sh(history.keep(workdir, ["missing.yml"], "c1"), check=False)
-    assert done.returncode != 0
+def test_a_configuration_with_missing_files_is_an_error_and_not_kept(workdir) -> None:
+    process = run_script(history.keep(workdir, ["missing.yml"], "c1"), check=False)
+    assert process.returncode != 0
     assert not Path(history.kept(workdir, "c1")).exists()
 
 
 @given(st.text())
-def test_what_is_no_archive_has_no_files(text: str) -> None:
-    assert releases.unpack_archive(text) == {}
+def test_a_text_that_is_not_an_archive_contains_no_files(text: str) -> None:
+    assert releases.unpacked(text) == {}
 
 
-def test_an_archive_that_was_cut_short_has_no_files(workdir) -> None:
-    sh(history.keep(workdir, FILES, "c1"))
-    text = sh(history.fetch(workdir, "c1")).stdout.decode().rpartition("ktrdr")[0]
+def test_a_truncated_archive_contains_no_files(workdir) -> None:
+    run_script(history.keep(workdir, FILES, "c1"))
+    text = run_script(history.fetch(workdir, "c1")).stdout.decode().rpartition("ktrdr")[0]
     for part in range(0, len(text) - 80, 97):
-        assert releases.unpack_archive(text[:part]) in ({}, FILES)
+        assert releases.unpacked(text[:part]) in ({}, FILES)
 
 
 # ---------------------------------------------------------------------------------- the lock
 
-ADA, EVE = (Owner(f"id-{who}", f"{who} \\ 'q' é", "deploy of a", BEGAN) for who in ("ada", "eve"))
+ADA, EVE = (
+    LockOwner(DeployId(f"id-{who}", f"{who} \\ 'q' é", BEGAN), "deploy of a")
+    for who in ("ada", "eve")
+)
 
 
-def hold(workdir: str, owner: Owner) -> str:
-    """A script whose shell takes the lock, or exits."""
-    return f"hold() {{\n{lock.hold(workdir, owner.note(), wait_s=0)}\n}}\nhold || exit $?"
+def hold(workdir: str, owner: LockOwner) -> str:
+    """Return a script whose shell acquires the lock, or exits."""
+    return f"hold() {{\n{lock.hold(workdir, owner.to_json(), wait_s=0)}\n}}\nhold || exit $?"
 
 
 @contextmanager
-def held(workdir: str, owner: Owner) -> Iterator[subprocess.Popen[str]]:
-    """A process that has the lock, and no child that could have it a moment longer."""
+def held(workdir: str, owner: LockOwner) -> Iterator[subprocess.Popen[str]]:
+    """Hold the lock in a process without children that could hold it any longer."""
     with subprocess.Popen(
         ["sh", "-c", f"{hold(workdir, owner)}\necho {lock.HELD}\nexec sleep 300"],
         stdout=subprocess.PIPE,
@@ -206,82 +226,84 @@ def held(workdir: str, owner: Owner) -> Iterator[subprocess.Popen[str]]:
             process.terminate()
 
 
-def shown(workdir: str) -> Owner | None:
-    return read_shown(sh(lock.show(workdir)).stdout.decode().splitlines())
+def lock_owner(workdir: str) -> LockOwner | None:
+    return parse_lock_state(run_script(lock.show(workdir)).stdout.decode().splitlines())
 
 
-def test_a_lock_is_free_then_held_then_free(tmp_path) -> None:
+def test_a_lock_is_held_until_its_process_ends(tmp_path) -> None:
     workdir = str(tmp_path / "work dir's")
-    assert shown(workdir) is None
+    assert lock_owner(workdir) is None
     with held(workdir, ADA):
-        assert shown(workdir) == ADA
-    assert shown(workdir) is None
+        assert lock_owner(workdir) == ADA
+    assert lock_owner(workdir) is None
 
 
-def test_a_second_owner_is_told_who_has_it(tmp_path) -> None:
+def test_a_second_owner_learns_who_holds_the_lock(tmp_path) -> None:
     with held(str(tmp_path), ADA):
-        done = sh(hold(str(tmp_path), EVE), check=False)
-    assert done.returncode == lock.BUSY
-    assert read_note(done.stdout.decode().strip()) == ADA
+        process = run_script(hold(str(tmp_path), EVE), check=False)
+    assert process.returncode == lock.BUSY
+    assert parse_lock_file(process.stdout.decode().strip()) == ADA
 
 
-def test_what_puts_a_host_right_is_waited_for_by_everybody(tmp_path) -> None:
-    """It takes longer than the second that is waited for anybody else."""
+def test_every_deploy_waits_for_a_recovery(tmp_path) -> None:
+    """The recovery takes longer than the second that a deploy waits for another owner."""
     recovery = replace(ADA, reason=f"{lock.RECOVERY} a cut-off deploy of a")
     with held(str(tmp_path), recovery) as process:
         began = time.monotonic()
         ender = subprocess.Popen(["sh", "-c", f"sleep 2; kill {process.pid}"])
         with held(str(tmp_path), EVE):
-            assert shown(str(tmp_path)) == EVE
+            assert lock_owner(str(tmp_path)) == EVE
         assert time.monotonic() - began >= 1.5
         ender.wait()
 
 
-def test_only_its_own_owner_may_change_anything(tmp_path) -> None:
+def test_only_a_script_of_the_owner_passes_the_check_of_the_lock(tmp_path) -> None:
     workdir = str(tmp_path)
-    mine = f"{lock.require(workdir, ADA.note())}\necho changed"
-    assert sh(mine, check=False).returncode == lock.LOST, "there is no lock at all"
+    script = f"{lock.require(workdir, ADA.to_json())}\necho changed"
+    assert run_script(script, check=False).returncode == lock.LOST, "no process holds the lock"
     with held(workdir, ADA):
-        assert b"changed" in sh(mine).stdout
-    assert sh(mine, check=False).returncode == lock.LOST, "it was given back"
+        assert b"changed" in run_script(script).stdout
+    assert run_script(script, check=False).returncode == lock.LOST, "the lock was released"
     with held(workdir, EVE):
-        assert sh(mine, check=False).returncode == lock.LOST, "it is somebody else's"
+        assert run_script(script, check=False).returncode == lock.LOST, (
+            "another owner holds the lock"
+        )
 
 
-def test_a_lock_is_released_for_the_owner_that_is_named_alone(tmp_path) -> None:
+def test_a_release_for_a_named_owner_keeps_the_lock_of_another(tmp_path) -> None:
     workdir = str(tmp_path)
     with held(workdir, EVE) as process:
-        sh(lock.release(workdir, ADA.note()))
-        assert shown(workdir) == EVE
-        sh(lock.release(workdir))
+        run_script(lock.release(workdir, ADA.to_json()))
+        assert lock_owner(workdir) == EVE
+        run_script(lock.release(workdir))
         process.wait(10)
-        assert shown(workdir) is None
+        assert lock_owner(workdir) is None
 
 
-def test_a_process_that_only_has_the_number_of_the_holder_is_not_ended(tmp_path) -> None:
-    """Numbers are given anew: whoever has this one now has nothing to do with the lock."""
+def test_a_release_does_not_end_a_process_that_only_has_the_recorded_pid(tmp_path) -> None:
+    """The system may have reused the number."""
     workdir = str(tmp_path)
-    with held(workdir, ADA), subprocess.Popen(["sleep", "30"]) as innocent:
-        Path(lock.path(workdir)).write_text(f"{innocent.pid} {ADA.note()}\n")
-        sh(lock.release(workdir).replace("flock -w 10", "flock -w 1"), check=False)
-        assert innocent.poll() is None
-        innocent.terminate()
+    with held(workdir, ADA), subprocess.Popen(["sleep", "30"]) as unrelated:
+        Path(lock.path(workdir)).write_text(f"{unrelated.pid} {ADA.to_json()}\n")
+        run_script(lock.release(workdir).replace("flock -w 10", "flock -w 1"), check=False)
+        assert unrelated.poll() is None
+        unrelated.terminate()
 
 
-def test_a_file_that_cannot_be_read_names_an_unknown_owner(tmp_path) -> None:
+def test_an_unreadable_lock_file_names_an_unknown_owner(tmp_path) -> None:
     workdir = str(tmp_path)
     with held(workdir, ADA):
         Path(lock.path(workdir)).write_text("???")
-        owner = shown(workdir)
+        owner = lock_owner(workdir)
     assert owner is not None
-    assert owner.who == "somebody unknown"
+    assert owner.deploy.who == "unknown"
 
 
-def test_a_host_without_flock_says_so(tmp_path) -> None:
+def test_a_host_without_flock_has_an_exit_code_of_its_own(tmp_path) -> None:
     for name in ("sh", "mkdir"):
         (tmp_path / name).symlink_to(f"/bin/{name}")
-    script = lock.hold(str(tmp_path), ADA.note(), wait_s=0)
-    done = subprocess.run(
+    script = lock.hold(str(tmp_path), ADA.to_json(), wait_s=0)
+    process = subprocess.run(
         ["/bin/sh", "-c", script], env={**os.environ, "PATH": str(tmp_path)}, check=False
     )
-    assert done.returncode == lock.NO_FLOCK
+    assert process.returncode == lock.NO_FLOCK

@@ -1,4 +1,4 @@
-"""What puts a host right after a cut-off, run by a real shell with a stand-in for Docker."""
+"""Recovery of a host after a cut-off, by a real shell with a stand-in for Docker."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import pytest
 
 from ktrdr.deployment.scripts import docker, lock, recovery
 from ktrdr.deployment.scripts.script import quote
-from ktrdr.deployment.ssh.protocol import session_setup, subshell_frame
+from ktrdr.deployment.ssh.protocol import apart, opening
 
 SHELLS = [
     shell for shell in (["sh"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])
 ]
 
-# Keeps each container in a file of its name, which holds `running`, `created`, `exited`, `stops N`
-# (was told to stop, and does so when it was looked at N times more) or `failed` (exited, and could
-# not be started). Its service has its name.
+# Stand-in for Docker. Each container is a file that holds its state: `running`, `created`, `exited`,
+# `stops N` (stops after N further queries), or `failed` (exited, and cannot be started). Its service
+# has the same name.
 DOCKER = r"""#!/bin/sh
 cd "$(dirname "$0")/containers" || exit 1
 echo "$*" >>../calls
@@ -60,164 +60,171 @@ esac
 """
 
 
-class Host:
-    """Containers, and a shell beside them."""
+class LocalHost:
+    """This machine as a host with simulated containers.
 
-    def __init__(self, host: Path) -> None:
-        self.host = host
-        (host / "containers").mkdir()
-        (host / "docker").write_text(DOCKER)
-        (host / "docker").chmod(0o755)
-        # A look every second would make these tests slow.
-        (host / "sleep").write_text("#!/bin/sh\nexec /bin/sleep 0.05\n")
-        (host / "sleep").chmod(0o755)
-        self.workdir = host / "work dir"
+    Attributes:
+        directory: Directory with the containers, and the programs that the scripts find first.
+        workdir: Work directory of the stack.
+        env: Environment of the scripts.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        (directory / "containers").mkdir()
+        (directory / "docker").write_text(DOCKER)
+        (directory / "docker").chmod(0o755)
+        # A query each second would make these tests slow.
+        (directory / "sleep").write_text("#!/bin/sh\nexec /bin/sleep 0.05\n")
+        (directory / "sleep").chmod(0o755)
+        self.workdir = directory / "work dir"
         (self.workdir / lock.RECORDS).mkdir(parents=True)
         self.lock()
-        self.env = {**os.environ, "PATH": f"{host}:{os.environ['PATH']}"}
+        self.env = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"}
 
     def lock(self) -> None:
-        """Somebody takes the lock; later than what was written before, for any file system."""
+        """Acquire the lock, later than all files so far by the clock of any file system."""
         time.sleep(0.02)
         Path(lock.path(str(self.workdir))).write_text("1 note\n")
         time.sleep(0.02)
 
-    def has(self, **containers: str) -> None:
+    def set_containers(self, **containers: str) -> None:
+        """Set the states of containers."""
         for name, state in containers.items():
-            (self.host / "containers" / name).write_text(f"{state}\n")
+            (self.directory / "containers" / name).write_text(f"{state}\n")
 
     @property
     def containers(self) -> dict[str, str]:
-        files = (self.host / "containers").iterdir()
-        # A file that is just being written is empty.
+        files = (self.directory / "containers").iterdir()
+        # A file is empty while it is written.
         return {file.name: file.read_text().partition("\n")[0].partition(" ")[0] for file in files}
 
     @property
     def calls(self) -> list[str]:
-        return (self.host / "calls").read_text().splitlines()
+        return (self.directory / "calls").read_text().splitlines()
 
     def recover(self, seconds: int = 20) -> int:
         script = f"set -eu\n{recovery.defined(str(self.workdir), 'p')}\nrecover {seconds}"
         return subprocess.run(["sh", "-c", script], env=self.env, check=False).returncode
 
-    def changing(self, *lines: str, secrets: Sequence[str] = ()) -> str:
-        """A script that has the lock, and may be cut off."""
+    def changing_script(self, *lines: str, secrets: Sequence[str] = ()) -> str:
+        """Return a script that holds the lock and installs the watchdog."""
         file = quote(lock.path(str(self.workdir)))
-        standing_by = recovery.when_ended(str(self.workdir), "p", '{"note"}', secrets=secrets)
-        return "\n".join(["set -eu", f"exec 9<>{file}", "flock 9", standing_by, *lines])
+        watchdog = recovery.when_ended(str(self.workdir), "p", '{"note"}', secrets=secrets)
+        return "\n".join(["set -eu", f"exec 9<>{file}", "flock 9", watchdog, *lines])
 
-    def stopping_db(self) -> str:
-        """As `changing`, in the middle of it when it has printed a dot."""
-        db = quote(f"{self.host}/containers/db")
-        # What does the work has become its own program before anything can happen to it.
+    def stopping_script(self) -> str:
+        """Return such a script that stops the database, prints a dot, and goes on for long."""
+        db = quote(f"{self.directory}/containers/db")
+        # The work is a program of its own before anything can happen to it.
         work = "sh -c 'echo .; exec /bin/sleep 30' 9>&-"
-        return self.changing(f"echo exited >{db}", work)
+        return self.changing_script(f"echo exited >{db}", work)
 
-    def begin(self) -> None:
-        """A script that may be cut off, and is not."""
-        subprocess.run(["sh", "-c", self.changing()], env=self.env, check=True)
+    def run_changing_script(self) -> None:
+        """Run such a script to its end."""
+        subprocess.run(["sh", "-c", self.changing_script()], env=self.env, check=True)
 
-    def comes_to_rest(self) -> None:
-        """Waits until whatever stands by has done its work."""
-        wait_until(lambda: not standing_by(self), "nobody stands by any more")
+    def wait_for_watchdog(self) -> None:
+        """Wait until the watchdog has done its work and ended."""
+        wait_until(lambda: not watchdogs(self), "the watchdog has ended")
 
 
-def standing_by(host: Host) -> list[str]:
-    """The processes that go on by themselves, whose words hold the work directory."""
+def watchdogs(host: LocalHost) -> list[str]:
+    """Return the background processes, whose command lines contain the work directory."""
     listed = subprocess.run(["ps", "-ewwo", "args="], capture_output=True, text=True, check=True)
     return [line for line in listed.stdout.splitlines() if str(host.workdir) in line]
 
 
-def wait_until(condition: Callable[[], object], what: str) -> None:
+def wait_until(condition: Callable[[], object], description: str) -> None:
     deadline = time.monotonic() + 20
     while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        assert time.monotonic() < deadline, f"timed out waiting until {description}"
         time.sleep(0.05)
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(tmp_path)
+def host(tmp_path: Path) -> LocalHost:
+    return LocalHost(tmp_path)
 
 
-def test_what_is_stopped_is_started(host) -> None:
-    host.has(db="exited", backend="running")
+def test_stopped_containers_are_started(host) -> None:
+    host.set_containers(db="exited", backend="running")
     assert host.recover() == 0
     assert host.containers == {"db": "running", "backend": "running"}
 
 
-def test_what_stops_late_is_started_too(host) -> None:
-    """It was told to stop before the cut-off, and has its grace."""
-    host.has(db="stops 1")
+def test_a_container_that_stops_late_is_started_too(host) -> None:
+    """Docker was told to stop it before the cut-off, and waits for its grace period."""
+    host.set_containers(db="stops 1")
     assert host.recover() == 0
     assert host.containers == {"db": "running"}
 
 
-def test_where_all_runs_nothing_is_touched(host) -> None:
-    host.has(db="running")
+def test_running_containers_are_not_started(host) -> None:
+    host.set_containers(db="running")
     assert host.recover() == 0
     assert not [call for call in host.calls if call.startswith("start")]
 
 
-def test_it_gives_up_when_the_time_is_over(host) -> None:
-    host.has(db="exited")
-    (host.host / "broken-db").touch()
+def test_a_recovery_gives_up_after_its_timeout(host) -> None:
+    host.set_containers(db="exited")
+    (host.directory / "broken-db").touch()
     began = time.monotonic()
     assert host.recover(2) == 1
     assert time.monotonic() - began < 8
 
 
-def test_it_waits_for_a_docker_that_is_away(host) -> None:
-    host.has(db="exited")
-    (host.host / "away").touch()
-    back = subprocess.Popen(["sh", "-c", f"sleep 2; rm {host.host}/away"])
+def test_a_recovery_waits_for_docker(host) -> None:
+    host.set_containers(db="exited")
+    (host.directory / "away").touch()
+    back = subprocess.Popen(["sh", "-c", f"sleep 2; rm {host.directory}/away"])
     assert host.recover() == 0
     assert host.containers == {"db": "running"}
     back.wait()
 
 
-def test_a_replacement_that_was_not_finished_is_taken_back(host) -> None:
-    host.has(**{"db": "exited", "0123456789ab_db": "exited"})
+def test_an_unfinished_replacement_is_undone(host) -> None:
+    host.set_containers(**{"db": "exited", "0123456789ab_db": "exited"})
     assert host.recover() == 0
     assert host.containers == {"db": "running"}
 
 
-def test_a_replacement_whose_old_one_is_gone_takes_its_place(host) -> None:
-    host.has(**{"0123456789ab_db": "exited"})
+def test_a_replacement_of_a_removed_container_is_finished(host) -> None:
+    host.set_containers(**{"0123456789ab_db": "exited"})
     assert host.recover() == 0
     assert host.containers == {"db": "running"}
 
 
-def remove_unstartable(host: Host, *services: str) -> None:
+def remove_unstartable(host: LocalHost, *services: str) -> None:
     script = recovery.remove_unstartable("p", services)
     subprocess.run(["sh", "-c", f"set -eu\n{script}"], env=host.env, check=True)
 
 
-def test_what_never_ran_or_could_not_be_started_is_removed_for_compose_to_make_anew(host) -> None:
-    host.has(db="created", backend="failed", grafana="exited", jaeger="running")
+def test_containers_that_cannot_be_started_are_removed_so_that_compose_recreates_them(host) -> None:
+    host.set_containers(db="created", backend="failed", grafana="exited", jaeger="running")
     remove_unstartable(host, "db", "backend", "grafana", "jaeger")
     assert host.containers == {"grafana": "exited", "jaeger": "running"}
 
 
-def test_what_is_not_brought_up_now_is_not_removed(host) -> None:
-    host.has(db="created", backend="created")
+def test_only_containers_of_the_deployed_services_are_removed(host) -> None:
+    host.set_containers(db="created", backend="created")
     remove_unstartable(host, "backend")
     assert host.containers == {"db": "created"}
 
 
-def test_where_all_runs_nothing_is_looked_at_or_removed(host) -> None:
-    host.has(db="running")
+def test_running_containers_are_neither_inspected_nor_removed(host) -> None:
+    host.set_containers(db="running")
     remove_unstartable(host, "db")
     assert [call.split()[0] for call in host.calls] == ["ps"]
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_a_script_that_is_ended_in_mid_work_has_its_services_started_afterwards(host, by) -> None:
-    """By a process that outlives it, and has the host's lock meanwhile."""
-    host.has(db="running", grafana="exited")
+def test_the_watchdog_starts_the_services_of_a_script_that_was_ended(host, by) -> None:
+    """It outlives the script, and holds the host's lock meanwhile."""
+    host.set_containers(db="running", grafana="exited")
     with subprocess.Popen(
-        # A shell cannot trap what it was told to ignore, as all that nohup starts is.
-        ["env", "--default-signal", "sh", "-c", host.stopping_db()],
+        # A shell cannot trap signals that its parent ignores, as nohup does.
+        ["env", "--default-signal", "sh", "-c", host.stopping_script()],
         env=host.env,
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -226,21 +233,21 @@ def test_a_script_that_is_ended_in_mid_work_has_its_services_started_afterwards(
         assert process.stdout.readline() == b".\n"
         os.killpg(process.pid, by)
         assert process.wait(10) == (143 if by != signal.SIGKILL else -by)
-    host.comes_to_rest()
+    host.wait_for_watchdog()
     assert Path(lock.path(str(host.workdir))).read_text().split(" ", 1)[1] == '{"note"}\n'
     assert host.containers == {"db": "running", "grafana": "exited"}, "as before"
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
-def test_services_are_started_afterwards_however_late_the_machine_gets_to_it(host, shell) -> None:
-    """All that belongs to the connection is killed at once when the script has ended."""
-    host.has(db="running")
-    # What a machine does that has much else to do.
+def test_the_watchdog_starts_services_even_on_a_slow_machine(host, shell) -> None:
+    """All processes of the connection are killed as soon as the script has ended."""
+    host.set_containers(db="running")
+    # A busy machine starts programs late.
     slow = f'#!/bin/sh\n/bin/sleep 0.5\nexec {shutil.which("setsid")} "$@"\n'
-    (host.host / "setsid").write_text(slow)
-    (host.host / "setsid").chmod(0o755)
-    # The guard of a silent connection counts its looks.
-    (host.host / "sleep").unlink()
+    (host.directory / "setsid").write_text(slow)
+    (host.directory / "setsid").chmod(0o755)
+    # The guard of a silent connection needs the real program.
+    (host.directory / "sleep").unlink()
     with subprocess.Popen(
         ["env", "--default-signal", *shell, "-s"],
         env=host.env,
@@ -251,107 +258,109 @@ def test_services_are_started_afterwards_however_late_the_machine_gets_to_it(hos
     ) as process:
         assert process.stdin
         assert process.stdout
-        process.stdin.write(session_setup("mark"))
+        process.stdin.write(opening("mark"))
         assert process.stdout.readline() == b"mark 0\n"
-        process.stdin.write(subshell_frame(host.stopping_db()))
+        process.stdin.write(apart(host.stopping_script()))
         assert process.stdout.readline() == b".\n"
         process.stdin.close()
-    host.comes_to_rest()
+    host.wait_for_watchdog()
     assert host.containers == {"db": "running"}
 
 
 @pytest.mark.parametrize("end", ["true", "false", "exit 7"])
-def test_a_script_that_ends_by_itself_leaves_nobody_behind(host, end) -> None:
-    """Nor does one that fails: whoever is told so sees to the rest."""
-    host.has(db="exited")
-    subprocess.run(["sh", "-c", host.changing(end)], env=host.env, check=False)
-    host.comes_to_rest()
+def test_the_watchdog_does_nothing_after_a_script_that_ends_by_itself(host, end) -> None:
+    """The operator's machine learns the exit code, and undoes a failure itself."""
+    host.set_containers(db="exited")
+    subprocess.run(["sh", "-c", host.changing_script(end)], env=host.env, check=False)
+    host.wait_for_watchdog()
     assert [call.split()[0] for call in host.calls] == ["ps"]
     assert host.containers == {"db": "exited"}
 
 
-def test_who_stands_by_is_given_no_secret(host) -> None:
-    """It may outlive all that needs one."""
-    look = f"ps -ewwo pid=,args= | grep -F {quote(str(host.workdir))}"
-    script = host.changing(
-        f"for pid in $({look} | awk '{{ print $1 }}'); do",
+def test_the_watchdog_receives_no_secret(host) -> None:
+    """It may outlive the scripts that need one."""
+    processes = f"ps -ewwo pid=,args= | grep -F {quote(str(host.workdir))}"
+    script = host.changing_script(
+        f"for pid in $({processes} | awk '{{ print $1 }}'); do",
         """[ "$pid" = $$ ] || tr '\\0' '\\n' <"/proc/$pid/environ" || :""",
         "done",
         secrets=["A", "B"],
     )
     env = host.env | {"A": "hidden-a", "B": "hidden b", "C": "shown"}
-    done = subprocess.run(["sh", "-c", script], env=env, check=True, capture_output=True, text=True)
-    assert "C=shown" in done.stdout
-    assert "hidden" not in done.stdout
+    process = subprocess.run(
+        ["sh", "-c", script], env=env, check=True, capture_output=True, text=True
+    )
+    assert "C=shown" in process.stdout
+    assert "hidden" not in process.stdout
 
 
-def test_a_script_that_ends_by_itself_gives_its_own_exit_code(host) -> None:
-    script = host.changing("exit 7")
+def test_the_watchdog_keeps_the_exit_code_of_a_script(host) -> None:
+    script = host.changing_script("exit 7")
     assert subprocess.run(["sh", "-c", script], env=host.env, check=False).returncode == 7
 
 
-def test_what_was_stopped_before_is_left_stopped(host) -> None:
-    host.has(db="running", grafana="exited")
-    host.begin()
-    host.has(db="exited")
+def test_containers_that_were_stopped_before_stay_stopped(host) -> None:
+    host.set_containers(db="running", grafana="exited")
+    host.run_changing_script()
+    host.set_containers(db="exited")
     assert host.recover() == 0
     assert host.containers == {"db": "running", "grafana": "exited"}
 
 
-def test_a_replacement_of_what_was_stopped_before_is_taken_back_and_not_started(host) -> None:
-    host.has(grafana="exited")
-    host.begin()
-    host.has(**{"0123456789ab_grafana": "exited"})
+def test_the_replacement_of_a_container_that_was_stopped_before_is_undone(host) -> None:
+    host.set_containers(grafana="exited")
+    host.run_changing_script()
+    host.set_containers(**{"0123456789ab_grafana": "exited"})
     assert host.recover() == 0
     assert host.containers == {"grafana": "exited"}
 
 
-def test_what_a_first_script_under_a_lock_has_stopped_is_not_taken_for_stopped_before(host) -> None:
-    """Such as that of the release that failed, before the way back begins."""
-    host.has(db="running", grafana="exited")
-    host.begin()
-    host.has(db="exited")
-    host.begin()
+def test_containers_that_an_earlier_script_under_the_same_lock_stopped_are_started(host) -> None:
+    """Such as the script of the failed release, before the automatic rollback."""
+    host.set_containers(db="running", grafana="exited")
+    host.run_changing_script()
+    host.set_containers(db="exited")
+    host.run_changing_script()
     assert host.recover() == 0
     assert host.containers == {"db": "running", "grafana": "exited"}
 
 
-def test_what_is_stopped_on_purpose_is_noted_anew_under_every_lock(host) -> None:
-    host.has(db="exited", grafana="running")
-    host.begin()
-    host.has(db="running", grafana="exited")
+def test_stopped_containers_are_recorded_again_under_every_lock(host) -> None:
+    host.set_containers(db="exited", grafana="running")
+    host.run_changing_script()
+    host.set_containers(db="running", grafana="exited")
     host.lock()
-    host.begin()
-    host.has(db="exited")
+    host.run_changing_script()
+    host.set_containers(db="exited")
     assert host.recover() == 0
     assert host.containers == {"db": "running", "grafana": "exited"}
 
 
-def test_what_was_noted_under_an_earlier_lock_counts_no_more(host) -> None:
-    """It may have been started since, by hand or by a deploy."""
-    host.has(db="exited")
-    host.begin()
+def test_the_record_of_an_earlier_lock_does_not_count(host) -> None:
+    """The containers may have been started since, by hand or by a deploy."""
+    host.set_containers(db="exited")
+    host.run_changing_script()
     host.lock()
     assert host.recover() == 0
     assert host.containers == {"db": "running"}
 
 
-# ------------------------------------------------------------------------------- Docker away
+# ------------------------------------------------------------------------- Docker that stopped
 
 
-def wait_for_docker(host: Host, seconds: int) -> int:
+def wait_for_docker(host: LocalHost, seconds: int) -> int:
     script = f"set -eu\n{recovery.until_docker_answers(seconds)}"
     return subprocess.run(["sh", "-c", script], env=host.env, check=False).returncode
 
 
-def test_a_docker_that_comes_back_is_waited_for(host) -> None:
-    (host.host / "away").touch()
-    with subprocess.Popen(["sh", "-c", f"/bin/sleep 0.3; rm {host.host}/away"]):
+def test_a_script_waits_until_docker_responds(host) -> None:
+    (host.directory / "away").touch()
+    with subprocess.Popen(["sh", "-c", f"/bin/sleep 0.3; rm {host.directory}/away"]):
         assert wait_for_docker(host, 20) == 0
 
 
-def test_a_docker_that_stays_away_is_given_up(host) -> None:
-    (host.host / "away").touch()
+def test_a_script_gives_up_on_docker_after_its_timeout(host) -> None:
+    (host.directory / "away").touch()
     assert wait_for_docker(host, 1) == 1
 
 
@@ -360,17 +369,18 @@ def test_a_docker_that_stays_away_is_given_up(host) -> None:
 PIN = docker.pin("p", "ghcr.io/a/b:tag", "sha256:0123")
 
 
-def pinned(host: Host, answer: str) -> tuple[int, list[str]]:
-    (host.host / "docker").write_text(
-        f'#!/bin/sh\necho "$*" >>{host.host}/calls\n'
-        f'case "$1" in image) {answer} ;; compose) cat >{host.host}/file ;; esac\n'
+def pin_image(host: LocalHost, answer: str) -> tuple[int, list[str]]:
+    """Pin an image on a host whose `docker image` answers so; return exit code and calls."""
+    (host.directory / "docker").write_text(
+        f'#!/bin/sh\necho "$*" >>{host.directory}/calls\n'
+        f'case "$1" in image) {answer} ;; compose) cat >{host.directory}/file ;; esac\n'
     )
-    done = subprocess.run(["sh", "-c", f"set -eu\n{PIN}"], env=host.env, check=False)
-    return done.returncode, host.calls
+    process = subprocess.run(["sh", "-c", f"set -eu\n{PIN}"], env=host.env, check=False)
+    return process.returncode, host.calls
 
 
-def test_an_image_that_is_there_is_only_tagged(host) -> None:
-    code, calls = pinned(host, "exit 0")
+def test_a_present_image_is_only_tagged(host) -> None:
+    code, calls = pin_image(host, "exit 0")
     assert code == 0
     assert calls == [
         "image inspect ghcr.io/a/b@sha256:0123",
@@ -378,12 +388,12 @@ def test_an_image_that_is_there_is_only_tagged(host) -> None:
     ]
 
 
-def test_an_image_that_is_gone_is_pulled_by_its_digest(host) -> None:
-    code, calls = pinned(host, "exit 1")
+def test_a_missing_image_is_pulled_by_its_digest(host) -> None:
+    code, calls = pin_image(host, "exit 1")
     assert code == 0
     assert calls[1:] == [
         "compose -p p-pin -f - pull --quiet",
         "tag ghcr.io/a/b@sha256:0123 ghcr.io/a/b:tag",
     ]
-    file = (host.host / "file").read_text()
+    file = (host.directory / "file").read_text()
     assert file == 'services: {pinned: {image: "ghcr.io/a/b@sha256:0123"}}\n'

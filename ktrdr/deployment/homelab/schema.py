@@ -42,8 +42,7 @@ def require_compatible(
     result = transport.run(core.address, script, timeout_s=_TIMEOUT_S)
     if result.exit_code:
         raise HostNotReady(
-            f"the schema of the database on {core.address} cannot be queried: "
-            f"{result.reason()}",
+            f"the schema of the database on {core.address} cannot be queried: {result.reason()}",
             hint="Start the database first, or skip this check with --skip-validation.",
         )
     missing = unknown_migrations(result.stdout.split(), release, history)

@@ -46,7 +46,7 @@ def _packed(files: tuple[tuple[str, bytes], ...]) -> bytes:
 def stage(workdir: str, files: Mapping[str, bytes]) -> str:
     """Unpacks the script's payload beside the files in place, if any of those is another.
 
-    From then on `STAGED` is where the release's files are. What is unpack_archive goes when the script
+    From then on `STAGED` is where the release's files are. What is unpacked goes when the script
     ends, unless `report_and_keep` comes to its end before.
 
     Args:

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lab.host import NETWORK, NODES, Node
+from lab.place import NETWORK, NODES, Node
 
 from ktrdr.deployment.scripts.lock import RECORDS
 from lab import containers

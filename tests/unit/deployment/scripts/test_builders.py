@@ -143,7 +143,7 @@ def test_a_release_that_is_in_place_is_not_unpacked(tmp_path: Path) -> None:
     place = files.staging(str(workdir))
     assert first.stdout.splitlines()[:3] == [place, "+ a.yml", "+ monitoring/b.yml"]
     assert sh(files.place(str(workdir), release, "monitoring/")).returncode == 0
-    # As if nothing could be unpack_archive.
+    # As if nothing could be unpacked.
     in_place = render(
         Script(f"{files.stage(str(workdir), release)}\necho {files.STAGED}"), {}
     ).reveal()
