@@ -16,29 +16,39 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktrdr.deployment.hosts import history as reading
-from ktrdr.deployment.hosts.history import Entry, Kind, Outcome
-from ktrdr.deployment.hosts.lock import Owner, read_note, read_shown
+from ktrdr.deployment.hosts.history import (
+    DeployKind,
+    DeployOutcome,
+    HistoryEntry,
+    parse_history,
+)
+from ktrdr.deployment.hosts.host import DeployId
+from ktrdr.deployment.hosts.lock import LockOwner, parse_lock_file, parse_lock_state
 from ktrdr.deployment.releases import release as releases
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts import history, lock
 from ktrdr.deployment.scripts.script import Script, render
 
 BEGAN = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
-ENTRY = Entry(
-    id="r1",
-    kind=Kind.DEPLOY,
+ENTRY = HistoryEntry(
+    deploy=DeployId("r1", "Zoë's \\ $laptop", BEGAN),
+    kind=DeployKind.DEPLOY,
     service="all",
     tag="sha-0000001",
     commit=None,
     configuration="c1",
-    who="Zoë's \\ $laptop",
-    began=BEGAN,
-    outcome=Outcome.FAILED,
+    outcome=DeployOutcome.FAILED,
     duration_s=1.5,
     reason="“it” said: `no`\nand no more — 日本",
 )
-LATER = replace(ENTRY, id="r2", outcome=Outcome.DEPLOYED, reason="")
+
+
+def later(deploy_id: str) -> HistoryEntry:
+    deploy = replace(ENTRY.deploy, id=deploy_id)
+    return replace(ENTRY, deploy=deploy, outcome=DeployOutcome.DEPLOYED, reason="")
+
+
+LATER = later("r2")
 
 
 def sh(body: str, *, check: bool = True) -> subprocess.CompletedProcess[bytes]:
@@ -48,10 +58,10 @@ def sh(body: str, *, check: bool = True) -> subprocess.CompletedProcess[bytes]:
     )
 
 
-def read_back(workdir: str) -> tuple[Entry, ...]:
+def read_back(workdir: str) -> tuple[HistoryEntry, ...]:
     """The history as the transport hands it over: what is no text is replaced."""
     out = sh(history.read(workdir)).stdout.decode("utf-8", "replace")
-    return reading.read(out.splitlines()[:-1])
+    return parse_history(out.splitlines()[:-1])
 
 
 # -------------------------------------------------------------------------------- the history
@@ -59,11 +69,16 @@ def read_back(workdir: str) -> tuple[Entry, ...]:
 
 def test_events_are_read_as_they_were_appended(tmp_path) -> None:
     workdir = str(tmp_path / "work dir's")
-    for line in (ENTRY.begun(), ENTRY.ended(), LATER.begun(), LATER.ended()):
+    for line in (
+        ENTRY.begun_event(),
+        ENTRY.ended_event(),
+        LATER.begun_event(),
+        LATER.ended_event(),
+    ):
         sh(history.append(workdir, line))
     assert read_back(workdir) == (ENTRY, LATER)
     last = sh(history.read(workdir, last=2)).stdout.decode().splitlines()
-    assert last[:-1] == [LATER.begun(), LATER.ended()]
+    assert last[:-1] == [LATER.begun_event(), LATER.ended_event()]
 
 
 def test_a_host_without_a_history_has_an_empty_one(tmp_path) -> None:
@@ -74,10 +89,10 @@ def test_a_host_without_a_history_has_an_empty_one(tmp_path) -> None:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, int]:
     """A history as the script has written it, and where its last event begins."""
     workdir = str(tmp_path_factory.mktemp("whole"))
-    for line in (LATER.begun(), LATER.ended(), ENTRY.begun()):
+    for line in (LATER.begun_event(), LATER.ended_event(), ENTRY.begun_event()):
         sh(history.append(workdir, line))
     before = Path(history.path(workdir)).stat().st_size
-    sh(history.append(workdir, ENTRY.ended()))
+    sh(history.append(workdir, ENTRY.ended_event()))
     return Path(history.path(workdir)).read_bytes(), before
 
 
@@ -91,24 +106,25 @@ def test_an_append_that_is_cut_off_at_any_byte_leaves_a_history_that_goes_on(who
         file = Path(history.path(workdir))
         file.parent.mkdir()
         file.write_bytes(content[:cut])
-        third = replace(LATER, id="r3")
-        sh(f"{history.append(workdir, third.begun())}\n{history.append(workdir, third.ended())}")
+        third = later("r3")
+        for event in (third.begun_event(), third.ended_event()):
+            sh(history.append(workdir, event))
         # Only the end of the line may be missing for the event to count.
         ended = cut >= len(content) - 1
-        cut_off = replace(ENTRY, outcome=Outcome.CUT_OFF, duration_s=None, reason="")
+        cut_off = replace(ENTRY, outcome=DeployOutcome.CUT_OFF, duration_s=None, reason="")
         assert read_back(workdir) == (LATER, ENTRY if ended else cut_off, third)
         assert file.read_bytes().startswith(content[:cut]), "nothing is ever rewritten"
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.integers(0, len(ENTRY.begun().encode())))
+@given(st.integers(0, len(ENTRY.begun_event().encode())))
 def test_a_first_event_that_is_cut_off_at_any_byte_is_no_obstacle(cut: int) -> None:
     with tempfile.TemporaryDirectory() as workdir:
         file = Path(history.path(workdir))
         file.parent.mkdir()
-        file.write_bytes(ENTRY.begun().encode()[:cut])
-        sh(history.append(workdir, LATER.begun()))
-        sh(history.append(workdir, LATER.ended()))
+        file.write_bytes(ENTRY.begun_event().encode()[:cut])
+        sh(history.append(workdir, LATER.begun_event()))
+        sh(history.append(workdir, LATER.ended_event()))
         assert read_back(workdir)[-1] == LATER
 
 
@@ -118,7 +134,7 @@ def test_a_full_disk_fails_the_script_before_it_changes_anything() -> None:
         file = Path(history.path(workdir))
         file.parent.mkdir()
         file.symlink_to("/dev/full")
-        done = sh(f"{history.append(workdir, ENTRY.begun())}\necho changed", check=False)
+        done = sh(f"{history.append(workdir, ENTRY.begun_event())}\necho changed", check=False)
     assert done.returncode != 0
     assert b"changed" not in done.stdout
 
@@ -181,16 +197,19 @@ def test_an_archive_that_was_cut_short_has_no_files(workdir) -> None:
 
 # ---------------------------------------------------------------------------------- the lock
 
-ADA, EVE = (Owner(f"id-{who}", f"{who} \\ 'q' é", "deploy of a", BEGAN) for who in ("ada", "eve"))
+ADA, EVE = (
+    LockOwner(DeployId(f"id-{who}", f"{who} \\ 'q' é", BEGAN), "deploy of a")
+    for who in ("ada", "eve")
+)
 
 
-def hold(workdir: str, owner: Owner) -> str:
+def hold(workdir: str, owner: LockOwner) -> str:
     """A script whose shell takes the lock, or exits."""
-    return f"hold() {{\n{lock.hold(workdir, owner.note(), wait_s=0)}\n}}\nhold || exit $?"
+    return f"hold() {{\n{lock.hold(workdir, owner.to_json(), wait_s=0)}\n}}\nhold || exit $?"
 
 
 @contextmanager
-def held(workdir: str, owner: Owner) -> Iterator[subprocess.Popen[str]]:
+def held(workdir: str, owner: LockOwner) -> Iterator[subprocess.Popen[str]]:
     """A process that has the lock, and no child that could have it a moment longer."""
     with subprocess.Popen(
         ["sh", "-c", f"{hold(workdir, owner)}\necho {lock.HELD}\nexec sleep 300"],
@@ -206,8 +225,8 @@ def held(workdir: str, owner: Owner) -> Iterator[subprocess.Popen[str]]:
             process.terminate()
 
 
-def shown(workdir: str) -> Owner | None:
-    return read_shown(sh(lock.show(workdir)).stdout.decode().splitlines())
+def shown(workdir: str) -> LockOwner | None:
+    return parse_lock_state(sh(lock.show(workdir)).stdout.decode().splitlines())
 
 
 def test_a_lock_is_free_then_held_then_free(tmp_path) -> None:
@@ -222,7 +241,7 @@ def test_a_second_owner_is_told_who_has_it(tmp_path) -> None:
     with held(str(tmp_path), ADA):
         done = sh(hold(str(tmp_path), EVE), check=False)
     assert done.returncode == lock.BUSY
-    assert read_note(done.stdout.decode().strip()) == ADA
+    assert parse_lock_file(done.stdout.decode().strip()) == ADA
 
 
 def test_what_puts_a_host_right_is_waited_for_by_everybody(tmp_path) -> None:
@@ -239,7 +258,7 @@ def test_what_puts_a_host_right_is_waited_for_by_everybody(tmp_path) -> None:
 
 def test_only_its_own_owner_may_change_anything(tmp_path) -> None:
     workdir = str(tmp_path)
-    mine = f"{lock.require(workdir, ADA.note())}\necho changed"
+    mine = f"{lock.require(workdir, ADA.to_json())}\necho changed"
     assert sh(mine, check=False).returncode == lock.LOST, "there is no lock at all"
     with held(workdir, ADA):
         assert b"changed" in sh(mine).stdout
@@ -251,7 +270,7 @@ def test_only_its_own_owner_may_change_anything(tmp_path) -> None:
 def test_a_lock_is_released_for_the_owner_that_is_named_alone(tmp_path) -> None:
     workdir = str(tmp_path)
     with held(workdir, EVE) as process:
-        sh(lock.release(workdir, ADA.note()))
+        sh(lock.release(workdir, ADA.to_json()))
         assert shown(workdir) == EVE
         sh(lock.release(workdir))
         process.wait(10)
@@ -262,7 +281,7 @@ def test_a_process_that_only_has_the_number_of_the_holder_is_not_ended(tmp_path)
     """Numbers are given anew: whoever has this one now has nothing to do with the lock."""
     workdir = str(tmp_path)
     with held(workdir, ADA), subprocess.Popen(["sleep", "30"]) as innocent:
-        Path(lock.path(workdir)).write_text(f"{innocent.pid} {ADA.note()}\n")
+        Path(lock.path(workdir)).write_text(f"{innocent.pid} {ADA.to_json()}\n")
         sh(lock.release(workdir).replace("flock -w 10", "flock -w 1"), check=False)
         assert innocent.poll() is None
         innocent.terminate()
@@ -274,13 +293,13 @@ def test_a_file_that_cannot_be_read_names_an_unknown_owner(tmp_path) -> None:
         Path(lock.path(workdir)).write_text("???")
         owner = shown(workdir)
     assert owner is not None
-    assert owner.who == "somebody unknown"
+    assert owner.deploy.who == "unknown"
 
 
 def test_a_host_without_flock_says_so(tmp_path) -> None:
     for name in ("sh", "mkdir"):
         (tmp_path / name).symlink_to(f"/bin/{name}")
-    script = lock.hold(str(tmp_path), ADA.note(), wait_s=0)
+    script = lock.hold(str(tmp_path), ADA.to_json(), wait_s=0)
     done = subprocess.run(
         ["/bin/sh", "-c", script], env={**os.environ, "PATH": str(tmp_path)}, check=False
     )

@@ -104,10 +104,10 @@ def test_every_event_of_a_deploy_is_documented_with_its_keys() -> None:
 
 
 def test_every_outcome_that_a_history_can_show_is_documented() -> None:
-    from ktrdr.deployment.hosts.history import Outcome
+    from ktrdr.deployment.hosts.history import DeployOutcome
 
     rows = rows_under((ROOT / "docs/deploying.md").read_text(), "outcome")
-    assert set(rows) == {f"`{outcome}`" for outcome in Outcome}
+    assert set(rows) == {f"`{outcome}`" for outcome in DeployOutcome}
 
 
 def test_every_key_of_the_inventory_is_documented() -> None:
