@@ -174,7 +174,8 @@ def _describe_failure(host: HostResult) -> str:
     if host.outcome is None:
         return "Nothing was changed."
     if restored is None:
-        return f"{tag} failed; its changes stay in place."
+        ended = "was interrupted" if host.outcome is DeployOutcome.INTERRUPTED else "failed"
+        return f"{tag} {ended}; its changes stay in place."
     if restored.outcome.is_good:
         return f"{tag} failed; {restored.tag} runs again."
     return f"{tag} failed, and so did the rollback to {restored.tag}."

@@ -21,7 +21,7 @@ from ktrdr.deployment.scripts.script import Script
 from ktrdr.errors import KtrdrError
 from ktrdr.secret import hide_assigned
 
-# Enough for the end of one attempt and the whole of the next, if a program restarts again and again.
+# Enough for the end of one attempt and the whole of the next, if a program crashes repeatedly.
 _LOG_LINES: Final = 40
 # Fetched beyond those and not shown: a secret of many lines that the first line of the output cuts
 # in two could not be recognised.

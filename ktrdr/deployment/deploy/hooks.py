@@ -169,7 +169,7 @@ class HookResult:
     def __str__(self) -> str:
         name = f"the hook {DIRECTORY}/{self.hook}"
         if self.exit_code is None:
-            return f"{name} was ended after {self.duration_s:.0f} s, its maximum duration"
+            return f"{name} took too long and was ended after {self.duration_s:.0f} s"
         output = f": {self.last_line}" if self.last_line else ""
         return f"{name} exited with code {self.exit_code}{output}"
 
@@ -286,7 +286,7 @@ class Hooks:
             ) from exc
 
     def _read_output(self, process: subprocess.Popen[bytes], output: Output) -> int | None:
-        """Read the output until the hook ends; return its exit code, or None if it took too long."""
+        """Read the output until the hook ends; return its exit code, None if it took too long."""
         assert process.stdout  # noqa: S101  # it was started with a pipe
         pipe = process.stdout.fileno()
         deadline = time.monotonic() + self.settings.timeout_s

@@ -1,4 +1,4 @@
-"""The plan of a deploy to one host, fixed before anything runs, so that it can be shown and tested."""
+"""Plan of a deploy to one host, fixed before anything runs, so that it can be shown and tested."""
 
 from __future__ import annotations
 
@@ -169,10 +169,8 @@ def _select_profiles(
     for profile in options.profiles:
         if profile not in stack.profiles:
             raise unknown_name_error("profile", profile, stack.profiles)
-    scaled = config.scale_profiles
-    if options.scale and config.host.node:
-        scaled = tuple(product.scale_profiles(options.scale))
-    return tuple(dict.fromkeys([*scaled, *options.profiles]))
+    scale = product.scale_profiles(options.scale) if options.scale else config.scale_profiles
+    return tuple(dict.fromkeys([*scale, *options.profiles]))
 
 
 def _select_services(stack: Stack, name: str, profiles: Iterable[str]) -> tuple[Service, ...]:

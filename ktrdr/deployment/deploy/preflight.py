@@ -139,8 +139,9 @@ def _check_disk(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
 
 def _check_share(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
     directory, state = plan.config.shared_directory, facts.get("shared")
+    uid = plan.config.container_uid
     mount = f"Mount the core's NFS export there: `mount {directory}`."
-    make = f"Run `install -d -o {plan.config.container_uid} -g {plan.config.container_uid} {directory}` as root there."
+    make = f"Run `install -d -o {uid} -g {uid} {directory}` as root there."
     if state == "missing":
         remedy = mount if plan.config.is_share_mounted else make
         yield Problem(f"the shared directory {directory} is missing", remedy)
@@ -156,10 +157,9 @@ def _check_share(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
         )
     if state == "not-writable":
         yield Problem(
-            f"the containers' user ({plan.config.container_uid}) cannot write to the shared directory "
-            f"{directory}",
-            f"Run `chown {plan.config.container_uid}:{plan.config.container_uid} {directory}` as root on the core host, "
-            "and check that it is not mounted read-only.",
+            f"the containers' user ({uid}) cannot write to the shared directory {directory}",
+            f"Run `chown {uid}:{uid} {directory}` as root on the core host, and check that it is "
+            "not mounted read-only.",
         )
 
 

@@ -110,11 +110,11 @@ def deploy(plans: Sequence[Plan], deps: DeployDependencies) -> DeployResult:
         values = [product.secret_values(fields, plan, now=now) for plan in plans]
         deps.hosts.scrubber.learn(*product.secrets_to_scrub(fields, values, plans))
         deps.backend.authenticate(fields)
+        rollout = Rollout(plans, values, deps)
         hooks = replace(deps.hooks, secrets=fields)
         facts = HookFacts.of(plans)
         hooks.run_pre_deploy(facts)
     try:
-        rollout = Rollout(plans, values, deps)
         result = DeployResult(
             id=plans[0].entry.id,
             hosts=rollout.run(),

@@ -1,4 +1,4 @@
-"""How deploys end, in the words and tables that a person reads."""
+"""Summary of a deploy: sentences and tables for the operator."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ from rich.console import Console
 
 from ktrdr.cli.deploy_summary import failure, show_plan, show_result, verdict
 from ktrdr.deployment.deploy.comparison import Action, ServiceChange
-from ktrdr.deployment.deploy.plan import Plan, Request, Stamp, make
+from ktrdr.deployment.deploy.options import DeployOptions
+from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceState
+from ktrdr.deployment.homelab.homelab import Homelab
+from ktrdr.deployment.homelab.hosts import select_hosts
 from ktrdr.deployment.homelab.inventory import Inventory, with_defaults
 from ktrdr.deployment.hosts.containers import parse_containers
-from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome
+from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome, HistoryEntry
+from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.releases.release import Release
 from ktrdr.errors import DeploymentFailed, HostUnreachable, Interrupted, KtrdrError, NotBegun
-from tests.unit.deployment.conftest import COMMIT, CORE, NOW, TAG, WORKERS, Host
+from tests.unit.deployment.conftest import COMMIT, CORE, NOW, TAG, WORKERS, SimulatedHost
 
+UNREACHABLE = HostUnreachable("it cannot be reached", hint="Check it.")
 FILES = {
     "docker-compose.core.yml": CORE.encode(),
     "docker-compose.workers.yml": WORKERS.encode(),
@@ -34,14 +39,14 @@ INVENTORY = Inventory.model_validate(
 
 
 def plan(name: str, tag: str = TAG) -> Plan:
-    target, _, node = name.partition(" ")
-    request = Request("workers", node) if target == "workers" else Request("core")
-    return make(INVENTORY, request, Release(tag, COMMIT, FILES), Stamp("r2", "ada@laptop", NOW))
+    (host,) = select_hosts(INVENTORY, name.split())
+    release, deploy_id = Release(tag, COMMIT, FILES), DeployId("r2", "ada@laptop", NOW)
+    return make_plan(Homelab(INVENTORY), host, release, deploy_id, DeployOptions())
 
 
-def good(name: str = "core", action: Action = Action.RECREATED, tag: str = TAG) -> HostResult:
+def deployed(name: str = "core", action: Action = Action.RECREATED, tag: str = TAG) -> HostResult:
     planned = plan(name, tag)
-    entries = Host(planned).run_all().containers.values()
+    entries = SimulatedHost(planned).run_all().containers.values()
     containers = parse_containers([json.dumps(entry) for entry in entries])
     services = tuple(
         ServiceState(ServiceChange(service, action), container)
@@ -51,21 +56,25 @@ def good(name: str = "core", action: Action = Action.RECREATED, tag: str = TAG) 
     return HostResult(planned, outcome, services, duration_s=1.5)
 
 
-def bad(name: str = "core", error: KtrdrError | None = None, **more: Any) -> HostResult:
-    raised = error or DeploymentFailed("backend is not well", hint="Mend it.")
+def failed(name: str = "core", error: KtrdrError | None = None, **changes: Any) -> HostResult:
+    raised = error or DeploymentFailed("backend is unhealthy", hint="Fix it.")
     outcome = DeployOutcome.INTERRUPTED if isinstance(raised, Interrupted) else DeployOutcome.FAILED
-    return HostResult(plan(name), **{"outcome": outcome, "error": raised, **more})
+    return HostResult(plan(name), **{"outcome": outcome, "error": raised, **changes})
 
 
-def alone(name: str) -> HostResult:
-    return HostResult(plan(name), None, error=NotBegun(f"{name} was left as it was"))
+def not_started(name: str) -> HostResult:
+    return HostResult(plan(name), None, error=NotBegun(f"{name} was not changed"))
 
 
-def restored(outcome: DeployOutcome) -> HostResult:
-    entry = replace(
+def rollback(outcome: DeployOutcome) -> HistoryEntry:
+    return replace(
         plan("core").entry, tag="sha-0000001", kind=DeployKind.AUTOMATIC_ROLLBACK, outcome=outcome
     )
-    return bad(restored=entry)
+
+
+def rolled_back(outcome: DeployOutcome) -> HostResult:
+    """Return the result of a host whose automatic rollback ended so."""
+    return failed(restored=rollback(outcome))
 
 
 def result(*hosts: HostResult) -> DeployResult:
@@ -73,6 +82,7 @@ def result(*hosts: HostResult) -> DeployResult:
 
 
 def shown(*hosts: HostResult, width: int = 80) -> list[str]:
+    """Return the printed lines."""
     console = Console(file=io.StringIO(), width=width, highlight=False)
     show_result(console, result(*hosts))
     assert isinstance(console.file, io.StringIO)
@@ -80,42 +90,42 @@ def shown(*hosts: HostResult, width: int = 80) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("host", "words"),
+    ("host", "sentence"),
     [
-        (good(), f"{TAG} runs, with the configuration of commit abc1234."),
+        (deployed(), f"{TAG} runs, with the configuration of commit abc1234."),
         (
-            good(action=Action.UNCHANGED),
+            deployed(action=Action.UNCHANGED),
             f"Nothing changed, nothing restarted: {TAG} runs already.",
         ),
-        (restored(DeployOutcome.DEPLOYED), f"{TAG} failed; sha-0000001 runs again."),
+        (rolled_back(DeployOutcome.DEPLOYED), f"{TAG} failed; sha-0000001 runs again."),
         (
-            restored(DeployOutcome.FAILED),
-            f"{TAG} failed, and so did the way back to sha-0000001.",
+            rolled_back(DeployOutcome.FAILED),
+            f"{TAG} failed, and so did the rollback to sha-0000001.",
         ),
-        (bad(), f"{TAG} was not brought to its end; what was changed stays as it is."),
+        (failed(), f"{TAG} failed; its changes stay in place."),
         (
-            bad(error=Interrupted("stop")),
-            f"{TAG} was not brought to its end; what was changed stays as it is.",
+            failed(error=Interrupted("stop")),
+            f"{TAG} was interrupted; its changes stay in place.",
         ),
-        (bad(error=HostUnreachable("away"), outcome=None), "Nothing was changed."),
+        (failed(error=UNREACHABLE, outcome=None), "Nothing was changed."),
     ],
 )
-def test_the_end_of_a_deploy_to_one_host_is_one_sentence(host: HostResult, words: str) -> None:
-    assert verdict(result(host)) == words
+def test_the_verdict_on_one_host_is_one_sentence(host: HostResult, sentence: str) -> None:
+    assert verdict(result(host)) == sentence
 
 
-def test_the_end_of_a_deploy_to_several_hosts_counts_them() -> None:
-    assert verdict(result(good(), bad("workers B"))) == f"{TAG} runs on 1 of 2 hosts."
-    assert verdict(result(bad(), alone("workers B"))) == f"{TAG} runs on 0 of 2 hosts."
+def test_the_verdict_on_several_hosts_counts_them() -> None:
+    assert verdict(result(deployed(), failed("workers B"))) == f"{TAG} runs on 1 of 2 hosts."
+    assert verdict(result(failed(), not_started("workers B"))) == f"{TAG} runs on 0 of 2 hosts."
 
 
-def test_hosts_that_went_back_to_different_releases_are_not_said_to_run_the_same() -> None:
-    both = result(good("workers B", tag="a"), good("workers C", tag="b"))
+def test_the_verdict_on_a_rollback_to_different_releases_names_all_of_them() -> None:
+    both = result(deployed("workers B", tag="a"), deployed("workers C", tag="b"))
     assert verdict(both) == "a and b run, with the configuration of commit abc1234."
 
 
 def test_one_host_is_shown_with_its_services() -> None:
-    assert shown(good()) == [
+    assert shown(deployed()) == [
         "",
         "core on backend.lab.test",
         "  service      version       state     this deploy",
@@ -127,86 +137,90 @@ def test_one_host_is_shown_with_its_services() -> None:
     ]
 
 
-def test_a_service_that_is_gone_and_files_that_changed_are_shown() -> None:
-    gone = ServiceState(ServiceChange("old", Action.REMOVED), None)
-    lines = shown(replace(good(), services=(gone,), files=("+ a.yml", "- b.yml")))
-    assert "  old                 gone    removed" in lines
+def test_removed_services_and_changed_files_are_shown() -> None:
+    removed = ServiceState(ServiceChange("old", Action.REMOVED), None)
+    lines = shown(replace(deployed(), services=(removed,), files=("+ a.yml", "- b.yml")))
+    assert "  old                 removed   removed" in lines
     assert "  configuration changed: a.yml, b.yml" in lines
-    many = replace(good(), files=tuple(f"+ {number}" for number in range(9)))
+    many = replace(deployed(), files=tuple(f"+ {number}" for number in range(9)))
     assert "  configuration changed: 9 files" in shown(many)
 
 
-def test_several_hosts_are_shown_with_what_runs_where() -> None:
-    back = replace(plan("core").entry, tag="sha-0000001", outcome=DeployOutcome.DEPLOYED)
+def test_several_hosts_are_shown_with_their_versions() -> None:
     lines = shown(
-        good(action=Action.UNCHANGED),
-        bad("workers B", duration_s=9.0, restored=back),
-        alone("workers C"),
+        deployed(action=Action.UNCHANGED),
+        failed("workers B", duration_s=9.0, restored=rollback(DeployOutcome.DEPLOYED)),
+        not_started("workers C"),
     )
     assert lines == [
         "",
-        "host        version       services    this deploy         took",
-        "core        sha-abc1234   3 healthy   unchanged           1.5 s",
-        "workers B   sha-0000001               failed, went back   9.0 s",
-        "workers C   as before                 not begun",
-        "  ✗ workers B: backend is not well",
-        "  ✗ workers C: workers C was left as it was",
+        "host        version       services    this deploy           took",
+        "core        sha-abc1234   3 healthy   unchanged             1.5 s",
+        "workers B   sha-0000001               failed, rolled back   9.0 s",
+        "workers C   as before                 not started",
+        "  ✗ workers B: backend is unhealthy",
+        "  ✗ workers C: workers C was not changed",
         f"{TAG} runs on 1 of 3 hosts.",
         "12.3 s, 3 SSH connections, 9 scripts; release r2",
     ]
 
 
 @pytest.mark.parametrize(
-    ("host", "words"),
+    ("host", "outcome"),
     [
-        (restored(DeployOutcome.FAILED), "failed, could not go back"),
-        (bad(error=Interrupted("stop")), "interrupted"),
-        (bad(), "failed"),
-        (good(), "3 changed"),
-        (replace(good(action=Action.UNCHANGED), outcome=DeployOutcome.DEPLOYED), "configuration"),
+        (rolled_back(DeployOutcome.FAILED), "failed, rollback failed"),
+        (failed(error=Interrupted("stop")), "interrupted"),
+        (failed(), "failed"),
+        (deployed(), "3 changed"),
+        (
+            replace(deployed(action=Action.UNCHANGED), outcome=DeployOutcome.DEPLOYED),
+            "configuration",
+        ),
     ],
 )
-def test_what_became_of_a_host_is_said_in_few_words(host: HostResult, words: str) -> None:
-    line = shown(host, alone("workers B"))[2]
-    assert f" {words}" in line
+def test_the_outcome_of_a_host_is_named_in_few_words(host: HostResult, outcome: str) -> None:
+    line = shown(host, not_started("workers B"))[2]
+    assert f" {outcome}" in line
 
 
-def test_what_stands_in_brackets_is_no_colour() -> None:
+def test_brackets_in_an_error_are_shown_literally() -> None:
     error = DeploymentFailed("exit [/] [bold]")
-    assert "  ✗ core: exit [/] [bold]" in shown(bad(error=error), alone("workers B"))
+    assert "  ✗ core: exit [/] [bold]" in shown(failed(error=error), not_started("workers B"))
 
 
-# --------------------------------------------------------------- what the command ends with
+# ------------------------------------------------------------------- error of the command
 
 
-def test_one_failure_is_the_error() -> None:
-    host = bad()
-    assert failure(result(good("workers B"), host)) is host.error
+def test_the_error_of_the_only_failed_host_is_that_of_the_command() -> None:
+    host = failed()
+    assert failure(result(deployed("workers B"), host)) is host.error
 
 
-def test_a_host_that_went_back_is_not_told_to_go_back() -> None:
-    host = restored(DeployOutcome.DEPLOYED)
+def test_the_hint_after_a_rollback_does_not_suggest_a_rollback() -> None:
+    host = rolled_back(DeployOutcome.DEPLOYED)
     error = failure(result(host))
     assert host.error
     assert (type(error), error.message) == (type(host.error), host.error.message)
     assert error.hint
     assert error.hint.startswith("sha-0000001 runs again")
-    stuck = restored(DeployOutcome.FAILED)
-    assert failure(result(stuck)) is stuck.error
+    without_release = rolled_back(DeployOutcome.FAILED)
+    assert failure(result(without_release)) is without_release.error
 
 
-def test_whoever_is_to_blame_gives_the_error_and_not_those_that_were_left_alone() -> None:
-    host = bad("workers B", HostUnreachable("away"), outcome=None)
-    error = failure(result(alone("core"), host, alone("workers C")))
+def test_the_error_is_that_of_the_failed_host_and_not_of_hosts_that_did_not_start() -> None:
+    host = failed("workers B", UNREACHABLE, outcome=None)
+    error = failure(result(not_started("core"), host, not_started("workers C")))
     assert error is host.error
     assert error.exit_code == 5
 
 
-def test_several_failures_are_counted_and_the_first_is_told() -> None:
-    hosts = (alone("core"), bad("workers B", HostUnreachable("away", hint="Go.")), bad("workers C"))
+def test_the_error_of_several_failures_counts_them_and_quotes_the_first() -> None:
+    hosts = (not_started("core"), failed("workers B", UNREACHABLE), failed("workers C"))
     error = failure(result(*hosts))
-    assert error.message == "2 hosts failed (workers B, workers C), the first with: away"
-    assert (error.hint, error.exit_code) == ("Go.", 5)
+    assert error.message == (
+        "2 hosts failed (workers B, workers C), the first with: it cannot be reached"
+    )
+    assert (error.hint, error.exit_code) == ("Check it.", 5)
 
 
 def test_a_plan_is_shown_step_by_step_without_secrets() -> None:

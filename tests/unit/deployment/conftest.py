@@ -17,6 +17,7 @@ from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.hosts import select_hosts
 from ktrdr.deployment.homelab.inventory import Inventory, with_defaults
+from ktrdr.deployment.hosts.containers import Container
 from ktrdr.deployment.hosts.health import ExpectedService
 from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.releases.release import Release
@@ -24,7 +25,7 @@ from ktrdr.deployment.releases.release import Release
 TAG = "sha-abc1234"
 DEPLOY_ID = "20261123-120000-ab12"
 COMMIT = "abc1234" + "0" * 33
-OPTION_FIELDS = {field.name for field in fields(DeployOptions)}
+OPTIONS = {option.name for option in fields(DeployOptions)}
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 CORE = """
@@ -84,23 +85,31 @@ def deploy_id() -> DeployId:
 def planned(product, release, deploy_id) -> Callable[..., Plan]:
     """Plan a deploy to the core or a node, with options and arguments of `make_plan` by name."""
 
-    def plan(target: str = "core", node: str = "B", **changes: Any) -> Plan:
+    def plan(target: str = "core", node: str = "B", **arguments: Any) -> Plan:
         words = [target, node] if target == "workers" else [target]
         (host,) = select_hosts(product.inventory, words)
-        fields = {name: changes.pop(name) for name in list(changes) if name in OPTION_FIELDS}
-        return make_plan(product, host, release, deploy_id, DeployOptions(**fields), **changes)
+        options = {name: arguments.pop(name) for name in OPTIONS & arguments.keys()}
+        return make_plan(product, host, release, deploy_id, DeployOptions(**options), **arguments)
 
     return plan
 
 
 @dataclass
 class SimulatedHost:
-    """Outputs of a host with this plan's services; a test changes what it is about."""
+    """Outputs of a host with the services of a plan; tests change the attributes.
+
+    Attributes:
+        plan: The plan.
+        containers: Containers as Docker describes them, by service.
+        answers: Health reports of services, by name.
+        files: Configuration files that the fetch step reports as changed.
+        history: Lines of the host's history.
+        facts: Facts that the check reports.
+    """
 
     plan: Plan
     containers: dict[str, dict[str, Any]] = field(default_factory=dict)
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
-    hashes: dict[str, str] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     history: list[str] = field(default_factory=list)
     facts: dict[str, str] = field(
@@ -117,14 +126,14 @@ class SimulatedHost:
     )
 
     def run_all(self) -> SimulatedHost:
-        """Let all services run, healthy, in the plan's version, registered if they are workers."""
+        """Run all services, healthy and in the plan's version; register the workers."""
         for service in self.plan.expected:
             self.run(service)
         return self
 
     def run(self, service: ExpectedService, **changes: Any) -> None:
+        """Run one service, healthy and in the plan's version."""
         name = service.name
-        self.hashes[name] = f"hash-of-{name}"
         self.containers[name] = {
             "id": f"id-of-{name}",
             "image": f"sha256:{service.image}",
@@ -178,6 +187,25 @@ class SimulatedHost:
         return [f"{name} {json.dumps(answer)}" for name, answer in self.answers.items()]
 
 
+def running_container(service: str, **changes: Any) -> Container:
+    """Return the container of a service that has been healthy for an hour."""
+    return Container(
+        **{
+            "service": service,
+            "id": f"id-of-{service}",
+            "image": "image:1",
+            "image_id": "sha256:1",
+            "config_hash": f"hash-of-{service}",
+            "status": "running",
+            "health": "healthy",
+            "started_at": NOW - timedelta(hours=1),
+            "exit_code": 0,
+            "restarts": 0,
+            **changes,
+        }
+    )
+
+
 def _digest(image: str) -> str:
     return f"{image.rpartition(':')[0]}@sha256:digest-of-{image}"
 
@@ -186,11 +214,6 @@ def _sections(parts: dict[str, list[str]]) -> str:
     return "".join(
         f"== {title}\n" + "".join(f"{x}\n" for x in lines) for title, lines in parts.items()
     )
-
-
-@pytest.fixture
-def host_of() -> Callable[[Plan], SimulatedHost]:
-    return SimulatedHost
 
 
 @pytest.fixture
@@ -212,10 +235,10 @@ def root() -> Path:
 
 
 @pytest.fixture
-def fleet(planned, inventory, clock):
-    """Return three hosts with this plan's services, and a deploy to them."""
-    # It imports this module.
+def fleet(planned, clock):
+    """Return three hosts, and a deploy to them."""
+    # That module imports this one.
     from tests.unit.deployment.fleet import Fleet
 
     plans = [planned("core"), planned("workers", node="B"), planned("workers", node="C")]
-    return Fleet(plans, inventory, clock)
+    return Fleet(plans, clock)

@@ -1,4 +1,4 @@
-"""Three hosts that answer as told, and what a deploy to them needs besides."""
+"""Three simulated hosts, and the dependencies of a deploy to them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ from ktrdr.deployment.deploy.options import DeployOptions
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import DeployResult, HostResult
 from ktrdr.deployment.deploy.rollout import DeployDependencies, deploy
-from ktrdr.deployment.homelab.inventory import HookSettings, Inventory
+from ktrdr.deployment.homelab.inventory import HookSettings
 from ktrdr.deployment.hosts.history import DeployOutcome
 from ktrdr.deployment.scripts.lock import LET_GO
 from ktrdr.deployment.ssh.interface import RemoteResult
-from ktrdr.errors import (
-    KtrdrError,
-)
+from ktrdr.errors import KtrdrError
 from ktrdr.schemas import Worker
 from ktrdr.schemas.workers import WorkerStatus, WorkerType
 from ktrdr.secret import Scrubber, Secret
@@ -43,79 +41,105 @@ FIELDS = {
 class Connections:
     """Connections to the simulated hosts."""
 
-    transport: Hosts
+    transport: InterruptibleTransport
     scrubber: Scrubber
 
 
 class Vault:
-    """Counts how often it is asked."""
+    """Source of the secrets that counts how often they are fetched.
+
+    Attributes:
+        fetches: Number of calls.
+        error: Raised by each call.
+    """
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.fetches = 0
         self.error: BaseException | None = None
 
     def fetch(self) -> Mapping[str, Secret]:
-        self.asked += 1
+        self.fetches += 1
         if self.error:
             raise self.error
         return FIELDS
 
 
-class Hosts(RecordingTransport):
-    """A transport on which a test can have scripts wait until they are interrupted."""
+class InterruptibleTransport(RecordingTransport):
+    """Transport on which a test can let scripts wait until they are interrupted.
+
+    Attributes:
+        interrupted: Set by the first interruption.
+        on_script: Called with host and script before each script runs.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.rung = threading.Event()
+        self.interrupted = threading.Event()
         self.on_script: Callable[[str, str], None] = lambda host, script: None
 
-    def run(self, host: str, script: Secret, **more: Any) -> RemoteResult:
+    def run(self, host: str, script: Secret, **arguments: Any) -> RemoteResult:
         self.on_script(host, script.reveal())
-        return super().run(host, script, **more)
+        return super().run(host, script, **arguments)
 
     def interrupt(self) -> None:
-        self.rung.set()
+        self.interrupted.set()
         super().interrupt()
 
-    def scripts_on(self, host: str, containing: str) -> list[str]:
-        texts = [run.script.reveal() for run in self.runs if run.host == host]
-        return [text for text in texts if containing in text]
+    def scripts_on(self, host: str, text: str) -> list[str]:
+        """Return the scripts that a host received and that contain a text."""
+        scripts = [run.script.reveal() for run in self.runs if run.host == host]
+        return [script for script in scripts if text in script]
 
 
 @dataclass
 class Fleet:
-    """Three hosts, and what a deploy to them does."""
+    """Three simulated hosts, and a deploy to them.
+
+    Attributes:
+        plans: A plan for each host.
+        clock: The time.
+        vault: Source of the secrets.
+        transport: Connection to the hosts.
+        events: Events with the name of their host; empty for this machine.
+        confirmations: Destructive effects that the operator was asked to confirm.
+        refusal: Raised when the operator is asked.
+        checkout: Checkout that holds the hooks.
+        hosts: Outputs of the hosts, by name.
+        backend: The backend, at which all workers of the plans are registered.
+    """
 
     plans: list[Plan]
-    inventory: Inventory
     clock: Clock
     vault: Vault = field(default_factory=Vault)
-    transport: Hosts = field(default_factory=Hosts)
+    transport: InterruptibleTransport = field(default_factory=InterruptibleTransport)
     events: list[tuple[str, Any]] = field(default_factory=list)
-    confirmed: list[Sequence[str]] = field(default_factory=list)
-    declines: KtrdrError | None = None
+    confirmations: list[Sequence[str]] = field(default_factory=list)
+    refusal: KtrdrError | None = None
     checkout: Path = Path("/nonexistent")
-    workers: list[Worker] = field(default_factory=list)
-    hosts: dict[str, SimulatedHost] = field(default_factory=dict)
+    hosts: dict[str, SimulatedHost] = field(init=False)
+    backend: SimulatedBackend = field(init=False)
 
     def __post_init__(self) -> None:
         self.hosts = {plan.host.name: SimulatedHost(plan) for plan in self.plans}
+        workers = []
         for plan in self.plans:
             host = self.hosts[plan.host.name]
-            self.say(plan, CHECK, host.check_output())
-            self.say(plan, FETCH, host.fetch_output())
-            self.say(plan, VERIFY, host.run_all().verify_output())
-            self.workers += [worker(plan, service.worker_url) for service in plan.expected]
-        self.backend = SimulatedBackend(self.workers)
+            self.respond(plan, CHECK, host.check_output())
+            self.respond(plan, FETCH, host.fetch_output())
+            self.respond(plan, VERIFY, host.run_all().verify_output())
+            workers += [registered_worker(plan, service.worker_url) for service in plan.expected]
+        self.backend = SimulatedBackend(workers)
 
     def plan(self, name: str) -> Plan:
         return next(plan for plan in self.plans if plan.host.name == name)
 
-    def say(self, plan: Plan, containing: str, stdout: str, code: int = 0) -> None:
-        answer = Answer(code, stdout=stdout)
+    def respond(self, plan: Plan, containing: str, stdout: str) -> None:
+        """Answer with an output when the plan's host receives a script that contains a text."""
+        answer = Answer(stdout=stdout)
         self.transport.answer(answer, host=plan.host.address, containing=containing)
 
     def fail(self, name: str, containing: str, error: KtrdrError) -> None:
+        """Raise an error when a host receives a script that contains a text."""
         host = self.plan(name).host.address
         self.transport.answer(Answer(error=error), host=host, containing=containing)
 
@@ -141,21 +165,22 @@ class Fleet:
         self.events.append((host_name, event))
 
     def confirm(self, destructive_effects: Sequence[str]) -> None:
-        self.confirmed.append(destructive_effects)
-        if self.declines:
-            raise self.declines
+        self.confirmations.append(destructive_effects)
+        if self.refusal:
+            raise self.refusal
 
-    def order(self, containing: str) -> list[str]:
-        """The hosts that were sent such a script, in that order."""
+    def receivers_of(self, containing: str) -> list[str]:
+        """Return the hosts that received a script that contains a text, in that order."""
         names = {plan.host.address: plan.host.name for plan in self.plans}
         runs = self.transport.runs
         return [names[run.host] for run in runs if containing in run.script.reveal()]
 
-    def unlocked(self) -> set[str]:
-        return set(self.order(LET_GO))
+    def unlocked_hosts(self) -> set[str]:
+        return set(self.receivers_of(LET_GO))
 
 
-def worker(plan: Plan, url: str | None, operation: str | None = None) -> Worker:
+def registered_worker(plan: Plan, url: str | None, operation: str | None = None) -> Worker:
+    """Return a worker on the plan's host as the backend lists it."""
     return Worker(
         worker_id=f"w-{url}",
         worker_type=WorkerType.BACKTESTING,
@@ -171,9 +196,9 @@ def worker(plan: Plan, url: str | None, operation: str | None = None) -> Worker:
     )
 
 
-def by_name(result: DeployResult) -> dict[str, HostResult]:
+def results_by_name(result: DeployResult) -> dict[str, HostResult]:
     return {host.plan.host.name: host for host in result.hosts}
 
 
 def outcomes(result: DeployResult) -> dict[str, DeployOutcome | None]:
-    return {name: host.outcome for name, host in by_name(result).items()}
+    return {name: host.outcome for name, host in results_by_name(result).items()}

@@ -1,4 +1,4 @@
-"""Harness that runs the deploy to one simulated host, and tells its scripts apart."""
+"""Harness that runs the deploy to one simulated host."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
-from ktrdr.deployment.deploy.host_deployment import HostDeployment
+from ktrdr.deployment.clock import Clock
+from ktrdr.deployment.deploy.host_deployment import HostDeployment, PlanRollback
+from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.deploy.result import HostResult
 from ktrdr.deployment.hosts.history import DeployOutcome, HistoryEntry
-from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.scripts.lock import LET_GO
 from ktrdr.errors import KtrdrError
 from ktrdr.schemas import Worker
@@ -25,6 +27,7 @@ SECRETS = {
         *("WORKER_TOKEN", "DOCKER_AUTH_CONFIG", "DB_PASSWORD_VERIFIER"),
     )
 }
+# Texts by which the scripts of a deploy are told apart.
 UNDO = "main() {\nset -eu\nresting="
 LOCK, CHECK, FETCH, APPLY, VERIFY, RECORD = (
     "flock -w",
@@ -70,16 +73,26 @@ class SimulatedBackend:
 
 
 class DeploymentHarness:
-    """Deploy to one host with a transport that answers, and all its events."""
+    """Deploy to one simulated host.
+
+    Attributes:
+        transport: Connection to the host.
+        backend: The backend.
+        events: All events of the deploy.
+        deployment: The deploy.
+        host: Outputs of the host.
+    """
 
     def __init__(
         self,
-        plan: Any,
-        clock: Any,
+        plan: Plan,
+        clock: Clock,
+        *,
+        transport: RecordingTransport | None = None,
         backend: SimulatedBackend | None = None,
-        plan_rollback: Any = None,
+        plan_rollback: PlanRollback | None = None,
     ) -> None:
-        self.transport = RecordingTransport()
+        self.transport = transport or RecordingTransport()
         self.backend = backend or SimulatedBackend()
         self.events: list[Any] = []
         self.deployment = HostDeployment(
@@ -88,20 +101,20 @@ class DeploymentHarness:
             self.transport,
             self.backend,
             self.events.append,
-            plan_rollback,
+            plan_rollback=plan_rollback,
             clock=clock,
         )
         self.host = SimulatedHost(plan)
 
-    def ready(self) -> DeploymentHarness:
-        """Answer as a host that has nothing yet, and everything once something was applied."""
+    def ready(self) -> Self:
+        """Answer as the host does at first, and once the release was applied with all services."""
         self.transport.answer(Answer(stdout=self.host.check_output()), containing=CHECK)
         self.transport.answer(Answer(stdout=self.host.fetch_output()), containing=FETCH)
         self.host.run_all()
         self.transport.answer(Answer(stdout=self.host.verify_output()), containing=VERIFY)
         return self
 
-    def deploy(self) -> Any:
+    def deploy(self) -> HostResult:
         """Prepare and apply; raise the error of a failure."""
         self.deployment.prepare()
         result = self.deployment.apply()
@@ -115,23 +128,26 @@ class DeploymentHarness:
         texts = [run.script.reveal() for run in self.transport.runs]
         return [text for text in texts if LOCK not in text and text != LET_GO]
 
+    def scripts_with(self, text: str) -> list[str]:
+        """Return the scripts that contain a text."""
+        return [script for script in self.scripts if text in script]
+
     @property
     def is_unlocked(self) -> bool:
         """Return whether the last script released the lock."""
         return self.transport.runs[-1].script.reveal() == LET_GO
 
-    def ended(self) -> dict[str, Any]:
-        """Return the last recorded end of a deploy."""
-        (script,) = [text for text in self.scripts if RECORD in text][-1:]
+    def ended_event(self) -> dict[str, Any]:
+        """Return the last event ``ended`` that was recorded on the host."""
+        script = self.scripts_with(RECORD)[-1]
         line = next(line for line in script.splitlines() if RECORD in line)
         *_, text = [word for word in shlex.split(line) if RECORD in word]
         event: dict[str, Any] = json.loads(text)
         return event
 
 
-def earlier(plan: Any, **changes: Any) -> HistoryEntry:
-    """Return an earlier good deploy of the plan's host."""
-    entry: HistoryEntry = plan.entry
+def earlier_entry(plan: Plan, **changes: Any) -> HistoryEntry:
+    """Return the history entry of an earlier good deploy to the plan's host."""
     values = {
         "tag": "sha-0000001",
         "outcome": DeployOutcome.DEPLOYED,
@@ -140,5 +156,5 @@ def earlier(plan: Any, **changes: Any) -> HistoryEntry:
         **changes,
     }
     deploy_id = str(values.pop("id", "20261101-000000-0001"))
-    deploy = DeployId(deploy_id, entry.deploy.who, entry.deploy.at)
-    return replace(entry, deploy=deploy, **values)
+    deploy = replace(plan.entry.deploy, id=deploy_id)
+    return replace(plan.entry, deploy=deploy, **values)

@@ -1,4 +1,4 @@
-"""The runner: step by step, undoing what it must, and saying what has come of it."""
+"""The deploy to one host: its steps, their errors, and what it undoes and records."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from ktrdr.errors import (
 from ktrdr.secret import Secret
 from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.conftest import TAG
+from tests.unit.deployment.fleet import registered_worker
 from tests.unit.deployment.harness import (
     APPLY,
     CHECK,
@@ -32,14 +33,17 @@ from tests.unit.deployment.harness import (
     UNDO,
     VERIFY,
     DeploymentHarness,
-    earlier,
+    earlier_entry,
 )
+from tests.unit.deployment.histories import history_lines
 
 
 @pytest.fixture
 def harness_for(planned, clock) -> Callable[..., DeploymentHarness]:
-    def make(target="core", **asked: Any) -> DeploymentHarness:
-        return DeploymentHarness(planned(target, **asked), clock)
+    """Plan a deploy, and return a harness that runs it."""
+
+    def make(target: str = "core", **arguments: Any) -> DeploymentHarness:
+        return DeploymentHarness(planned(target, **arguments), clock)
 
     return make
 
@@ -55,15 +59,15 @@ def test_a_deploy_checks_fetches_applies_and_waits_in_this_order(harness_for) ->
     assert {state.change.action for state in result.services} == {Action.CREATED}
 
 
-def test_the_containers_that_a_deploy_has_left_are_written_down(harness_for) -> None:
+def test_a_deploy_records_the_containers_that_run_at_its_end(harness_for) -> None:
     harness = harness_for().ready()
     harness.deploy()
-    left = {name: each["id"][:12] for name, each in harness.host.containers.items()}
-    assert harness.ended()["containers"] == left
-    assert "backend" in left
+    running = {name: each["id"][:12] for name, each in harness.host.containers.items()}
+    assert harness.ended_event()["containers"] == running
+    assert "backend" in running
 
 
-def test_secrets_are_in_the_scripts_that_need_them_and_in_no_other(harness_for) -> None:
+def test_only_scripts_that_need_secrets_contain_them(harness_for) -> None:
     harness = harness_for().ready()
     harness.deploy()
     check, fetch, apply, verify, record = harness.scripts
@@ -80,59 +84,61 @@ def test_secrets_are_in_the_scripts_that_need_them_and_in_no_other(harness_for) 
         ),
         (verify, set()),
     ):
-        held = {name for name, value in SECRETS.items() if f"={value.reveal()}\n" in script}
-        assert held == names
+        exported = {name for name, value in SECRETS.items() if f"={value.reveal()}\n" in script}
+        assert exported == names
 
 
-def test_a_host_that_is_already_as_it_should_be_is_not_touched(harness_for) -> None:
+def test_a_host_that_already_matches_the_release_is_not_changed(harness_for) -> None:
     harness = harness_for()
     harness.host.run_all()
     harness.ready()
     result = harness.deploy()
     assert not result.changed
-    assert not any(APPLY in script for script in harness.scripts)
+    assert not harness.scripts_with(APPLY)
     assert events.StepSkipped("apply", "nothing to do") in harness.events
-    assert not any(VERIFY in script for script in harness.scripts), "what was fetched was a look"
-    assert harness.ended()["outcome"] == "unchanged"
-    assert harness.ended()["containers"]["backend"]
+    assert not harness.scripts_with(VERIFY), "the fetch has queried the containers already"
+    assert harness.ended_event()["outcome"] == "unchanged"
+    assert harness.ended_event()["containers"]["backend"]
 
 
-def test_a_host_that_is_not_ready_is_not_touched(harness_for) -> None:
+def test_a_host_that_is_not_ready_is_not_changed(harness_for) -> None:
     harness = harness_for()
     harness.host.facts["docker"] = "down"
     harness.ready()
-    with pytest.raises(HostNotReady, match="Docker daemon does not run"):
+    with pytest.raises(HostNotReady, match="Docker daemon is not running"):
         harness.deploy()
     assert not any(FETCH in script or APPLY in script for script in harness.scripts)
 
 
-def test_without_validation_the_host_is_not_looked_at_first(harness_for) -> None:
+def test_without_validation_the_host_is_not_checked(harness_for) -> None:
     harness = harness_for(skip_validation=True).ready()
     harness.deploy()
-    assert not any(CHECK in script for script in harness.scripts)
+    assert not harness.scripts_with(CHECK)
     assert events.StepSkipped("check the host", "--skip-validation") in harness.events
 
 
-def test_a_host_that_cannot_lock_says_all_that_is_wrong_with_it(harness_for) -> None:
+def test_the_error_of_a_host_that_cannot_lock_lists_all_its_problems(harness_for) -> None:
     harness = harness_for()
     harness.host.facts |= {"docker": "down", "workdir": "not-writable"}
     harness.ready().transport.answer(Answer(1, stderr="mkdir: Permission denied"), containing=LOCK)
-    with pytest.raises(HostNotReady, match="daemon does not run; deploy may not write"):
+    with pytest.raises(
+        HostNotReady, match="daemon is not running; deploy has no permission to write"
+    ):
         harness.deploy()
 
 
-def test_a_host_that_cannot_lock_and_seems_ready_says_why_it_cannot(harness_for) -> None:
+def test_the_error_of_a_ready_host_that_cannot_lock_names_the_reason(harness_for) -> None:
     harness = harness_for().ready()
     harness.transport.answer(Answer(1, stderr="mkdir: Input/output error"), containing=LOCK)
     with pytest.raises(HostNotReady, match="Input/output error"):
         harness.deploy()
-    assert not any(FETCH in script for script in harness.scripts)
+    assert not harness.scripts_with(FETCH)
 
 
 @pytest.mark.parametrize(
-    ("stderr", "kind", "words"),
+    ("stderr", "kind", "message"),
     [
-        ("error from registry: unauthorized", ImageError, "refuses the login"),
+        ("error from registry: unauthorized", ImageError, "rejects the login"),
         ("manifest unknown: manifest unknown", ImageError, "is not in the registry"),
         ("dial tcp: lookup ghcr.io: no such host", ImageError, "cannot reach the registry"),
         ("write /var/lib/docker/x: no space left on device", HostNotReady, "disk of"),
@@ -140,55 +146,55 @@ def test_a_host_that_cannot_lock_and_seems_ready_says_why_it_cannot(harness_for)
         ("something new", ImageError, "something new"),
     ],
 )
-def test_a_pull_that_fails_is_explained_and_what_was_staged_is_removed(
-    harness_for, stderr, kind, words
+def test_a_failed_pull_is_explained_and_the_staged_files_are_removed(
+    harness_for, stderr, kind, message
 ) -> None:
     harness = harness_for().ready()
     failure = Answer(1, stdout="== stage\n== pull\n", stderr=stderr)
     harness.transport.answer(failure, containing=FETCH)
-    with pytest.raises(kind, match=words):
+    with pytest.raises(kind, match=message):
         harness.deploy()
     assert "rm -rf /opt/ktrdr-core/.ktrdr-staging" in harness.scripts[-1]
     assert harness.is_unlocked
-    assert not any(APPLY in script for script in harness.scripts)
+    assert not harness.scripts_with(APPLY)
 
 
 @pytest.mark.parametrize(
-    ("code", "stderr", "words"),
+    ("code", "stderr", "message"),
     [
         (1, "Cannot connect to the Docker daemon at unix:///x", "Docker daemon of .* stopped"),
-        (137, " Image x Pulled", "was ended there by signal 9"),
+        (137, " Image x Pulled", "was ended by signal 9"),
     ],
 )
 @pytest.mark.parametrize("phase", ["stage", "pull", "role", "hashes"])
-def test_what_ends_the_fetching_is_not_blamed_on_the_release(
-    harness_for, code, stderr, words, phase
+def test_a_fetch_that_the_host_ended_is_not_blamed_on_the_release(
+    harness_for, code, stderr, message, phase
 ) -> None:
     harness = harness_for().ready()
     harness.transport.answer(Answer(code, f"== {phase}\n", stderr), containing=FETCH)
-    with pytest.raises(HostNotReady, match=words):
+    with pytest.raises(HostNotReady, match=message):
         harness.deploy()
 
 
 @pytest.mark.parametrize(
-    ("stderr", "words"),
+    ("stderr", "message"),
     [
         ("write /var/lib/docker/x: no space left on device", "the disk of .* is full$"),
         ("sh: 312: printf: printf: I/O error", "a disk of .*: it is full or broken"),
-        ("Bind for 0.0.0.0:80 failed: port is already allocated", "a port .* is taken on"),
+        ("Bind for 0.0.0.0:80 failed: port is already allocated", "a port .* is in use on"),
         ("bind source path does not exist: /mnt/x", "a directory that the stack mounts"),
     ],
 )
-def test_what_keeps_a_release_from_being_applied_is_blamed_on_the_host(
-    harness_for, stderr, words
+def test_a_problem_of_the_host_during_the_apply_is_not_blamed_on_the_release(
+    harness_for, stderr, message
 ) -> None:
     harness = harness_for().ready()
     harness.transport.answer(Answer(1, stderr=stderr), containing=APPLY)
-    with pytest.raises(HostNotReady, match=words):
+    with pytest.raises(HostNotReady, match=message):
         harness.deploy()
 
 
-def test_a_container_that_compose_could_not_start_is_shown_with_its_log(harness_for) -> None:
+def test_the_log_of_a_container_that_compose_could_not_start_is_shown(harness_for) -> None:
     harness = harness_for().ready()
     harness.host.containers["db"]["state"] |= {"Status": "exited", "ExitCode": 3}
     harness.transport.answer(Answer(stdout=harness.host.verify_output()), containing=VERIFY)
@@ -198,23 +204,22 @@ def test_a_container_that_compose_could_not_start_is_shown_with_its_log(harness_
     harness.transport.answer(
         Answer(1, stderr="dependency failed to start: container db exited (3)"), containing=APPLY
     )
-    with pytest.raises(DeploymentFailed, match="could not bring up core"):
+    with pytest.raises(DeploymentFailed, match="could not start core"):
         harness.deploy()
     assert events.LogTail("db", ("FATAL: no room",)) in harness.events
 
 
-def test_services_that_are_not_well_in_time_fail_the_deploy(harness_for) -> None:
+def test_services_that_are_not_healthy_in_time_fail_the_deploy(harness_for) -> None:
     harness = harness_for(health_timeout=10).ready()
     harness.host.containers["backend"]["state"]["Health"]["Status"] = "starting"
     harness.transport.answer(Answer(stdout=harness.host.verify_output()), containing=VERIFY)
     with pytest.raises(DeploymentFailed, match=r"within 10 s: backend is starting"):
         harness.deploy()
-    looks = [script for script in harness.scripts if VERIFY in script]
-    assert len(looks) == 21, "every half second"
+    assert len(harness.scripts_with(VERIFY)) == 21, "every half second"
 
 
-def test_a_secret_that_the_end_of_a_log_cuts_in_two_is_not_shown_in_part(harness_for) -> None:
-    """Of a secret of many lines only the last ones may be left of what Docker gives."""
+def test_no_part_of_a_secret_that_the_log_tail_cuts_in_two_is_shown(harness_for) -> None:
+    """Docker's log tail may begin in the middle of a secret of many lines."""
     harness = harness_for(health_timeout=1).ready()
     harness.host.containers["backend"]["state"]["Health"]["Status"] = "unhealthy"
     harness.transport.answer(Answer(stdout=harness.host.verify_output()), containing=VERIFY)
@@ -226,63 +231,72 @@ def test_a_secret_that_the_end_of_a_log_cuts_in_two_is_not_shown_in_part(harness
         harness.deploy()
     (shown,) = [event for event in harness.events if isinstance(event, events.LogTail)]
     assert shown.lines == tuple(f"line {number}" for number in range(40, 80))
-    # Not even where every line of every script is shown.
-    told = [event.line for event in harness.events if isinstance(event, events.Output)]
-    assert not any("secret line" in line for line in told)
+    # Not even with -vv, which shows every line of every script.
+    output = [event.line for event in harness.events if isinstance(event, events.Output)]
+    assert not any("secret line" in line for line in output)
 
 
-def test_workers_are_well_when_the_backend_lists_them(planned, clock) -> None:
-    harness = DeploymentHarness(planned("workers", health_timeout=2), clock).ready()
-    with pytest.raises(DeploymentFailed, match="is not among the backend's workers"):
+def test_workers_that_the_backend_does_not_list_fail_the_deploy(harness_for) -> None:
+    harness = harness_for("workers", health_timeout=2).ready()
+    with pytest.raises(DeploymentFailed, match="is not registered at the backend"):
         harness.deploy()
 
 
-def test_a_backend_that_cannot_be_asked_from_here_is_a_warning(planned, clock) -> None:
-    harness = DeploymentHarness(planned("workers"), clock).ready()
-
-    def unreachable():
-        raise HostUnreachable("the backend does not answer")
-
-    harness.deployment._gate.directory = unreachable
-    result = harness.deploy()
-    assert "could not be asked for its workers" in result.warnings[0]
+def test_workers_that_the_backend_lists_are_healthy(harness_for) -> None:
+    harness = harness_for("workers").ready()
+    plan = harness.deployment.plan
+    harness.backend.responses = [
+        [registered_worker(plan, service.worker_url) for service in plan.expected]
+    ]
+    assert harness.deploy().warnings == ()
 
 
-def test_what_would_be_lost_is_known_before_anything_changes(harness_for) -> None:
+def test_a_backend_that_this_machine_cannot_ask_causes_only_a_warning(harness_for) -> None:
+    harness = harness_for("workers").ready()
+    harness.backend.error = HostUnreachable("the backend does not respond")
+    (warning,) = harness.deploy().warnings
+    assert warning == (
+        "this machine could not ask the backend for its workers (the backend does not respond); "
+        "the workers themselves report that they are registered"
+    )
+
+
+def test_destructive_effects_are_known_before_anything_changes(harness_for) -> None:
     harness = harness_for()
     harness.host.run_all()
     harness.host.containers["db"]["labels"]["com.docker.compose.config-hash"] = "old"
     harness.ready()
     harness.deployment.prepare()
-    assert "the database is restarted" in harness.deployment.destructive_effects[0]
+    (effect,) = harness.deployment.comparison.destructive_effects
+    assert "the database is restarted" in effect
     harness.deployment.cancel()
-    assert not any(APPLY in script for script in harness.scripts)
-    assert "rm -rf" in harness.scripts[-1], "what was staged is removed"
+    assert not harness.scripts_with(APPLY)
+    assert "rm -rf" in harness.scripts[-1], "the staged files are removed"
     assert harness.is_unlocked
 
 
-def test_whoever_wants_to_stop_is_heard_before_each_step(harness_for) -> None:
+def test_an_interruption_stops_the_deploy_before_the_next_step(harness_for) -> None:
     harness = harness_for().ready()
     harness.deployment.prepare()
     harness.deployment.stopping.set()
     result = harness.deployment.apply()
     assert isinstance(result.error, Interrupted)
-    assert not any(APPLY in script for script in harness.scripts)
-    assert harness.ended()["outcome"] == "interrupted"
+    assert not harness.scripts_with(APPLY)
+    assert harness.ended_event()["outcome"] == "interrupted"
 
 
 @pytest.mark.parametrize("containing", [APPLY, VERIFY])
-def test_a_step_that_is_interrupted_is_taken_back_and_recorded(harness_for, containing) -> None:
+def test_an_interrupted_step_is_undone_and_recorded(harness_for, containing) -> None:
     harness = harness_for().ready()
     harness.transport.answer(Answer(error=Interrupted("stop")), containing=containing)
     with pytest.raises(Interrupted):
         harness.deploy()
     undone = [script for script in harness.scripts if script.startswith(UNDO)]
-    assert len(undone) == (1 if containing == APPLY else 0), "what was applied stays"
-    assert harness.ended()["outcome"] == "interrupted"
+    assert len(undone) == (1 if containing == APPLY else 0), "a finished apply is not undone"
+    assert harness.ended_event()["outcome"] == "interrupted"
 
 
-def test_a_lock_that_somebody_else_has_stops_the_deploy(harness_for) -> None:
+def test_a_lock_of_another_owner_stops_the_deploy(harness_for) -> None:
     harness = harness_for().ready()
     note = '7 {"id":"x","who":"eve@pc","reason":"deploy of b","since":"2026-11-23T11:00:00+00:00"}'
     harness.transport.answer(Answer(75, stdout=note), containing=LOCK)
@@ -290,7 +304,7 @@ def test_a_lock_that_somebody_else_has_stops_the_deploy(harness_for) -> None:
         Locked, match="locked by eve@pc, since 2026-11-23 11:00:00 UTC: deploy of b"
     ):
         harness.deploy()
-    assert not any(FETCH in script for script in harness.scripts)
+    assert not harness.scripts_with(FETCH)
 
 
 def test_a_lock_that_was_lost_before_the_change_stops_the_deploy(harness_for) -> None:
@@ -298,41 +312,40 @@ def test_a_lock_that_was_lost_before_the_change_stops_the_deploy(harness_for) ->
     harness.transport.answer(Answer(74), containing=APPLY)
     with pytest.raises(Locked, match="was lost"):
         harness.deploy()
-    assert harness.ended()["outcome"] == "failed"
+    assert harness.ended_event()["outcome"] == "failed"
 
 
-class Released(RecordingTransport):
-    """Somebody releases the lock during the first look at what was deployed."""
+class LockReleasingTransport(RecordingTransport):
+    """Host on which another operator releases the lock when the first health query arrives."""
 
-    def run(self, host: str, script: Secret, **more: Any) -> RemoteResult:
+    def run(self, host: str, script: Secret, **arguments: Any) -> RemoteResult:
         self.released = self.released or VERIFY in script.reveal()
-        return super().run(host, script, **more)
+        return super().run(host, script, **arguments)
 
 
-def test_whoever_waits_for_health_notices_that_the_lock_was_released(harness_for) -> None:
-    harness = harness_for()
-    harness.deployment.transport = harness.transport = Released()
-    harness.deployment.__post_init__()
-    harness.ready()
+def test_the_health_gate_notices_that_the_lock_was_released(planned, clock) -> None:
+    harness = DeploymentHarness(planned(), clock, transport=LockReleasingTransport()).ready()
     harness.host.containers["backend"]["state"]["Health"]["Status"] = "starting"
     harness.transport.answer(Answer(stdout=harness.host.verify_output()), containing=VERIFY)
-    with pytest.raises(Locked, match="was lost while this worked"):
+    with pytest.raises(Locked, match="was lost during the work"):
         harness.deploy()
-    assert len([script for script in harness.scripts if VERIFY in script]) == 1
-    assert harness.ended()["outcome"] == "failed"
+    assert len(harness.scripts_with(VERIFY)) == 1
+    assert harness.ended_event()["outcome"] == "failed"
 
 
-def test_a_tag_that_was_moved_is_told(harness_for) -> None:
+def test_a_tag_that_was_moved_causes_a_warning(harness_for) -> None:
     harness = harness_for()
     image = "ghcr.io/ktrdr/ktrdr-backend:sha-abc1234"
-    before = earlier(harness.deployment.plan, tag=TAG, images={image: "sha256:another"})
-    harness.host.history = [before.begun(), before.ended()]
+    before = earlier_entry(harness.deployment.plan, tag=TAG, images={image: "sha256:another"})
+    harness.host.history = history_lines(before)
     harness.ready()
-    result = harness.deploy()
-    assert f"{image} is another image than in release {before.id}" in result.warnings[0]
+    (warning,) = harness.deploy().warnings
+    assert warning == (
+        f"{image} names another image than in release {before.id}: its tag was moved"
+    )
 
 
-def test_a_tag_of_a_commit_is_told_from_any_other() -> None:
+def test_the_tag_of_a_commit_is_distinguished_from_other_tags() -> None:
     assert commit_in("sha-abc1234") == "abc1234"
     assert commit_in("latest") is None
 
@@ -348,9 +361,14 @@ def test_a_tag_of_a_commit_is_told_from_any_other() -> None:
         ),
     ],
 )
-def test_what_could_not_be_started_is_made_anew(harness_for, state, action, reason) -> None:
+def test_a_container_that_could_not_be_started_is_recreated(
+    harness_for, state, action, reason
+) -> None:
     harness = harness_for().ready()
     harness.host.containers["db"]["state"] |= state
     harness.transport.answer(Answer(stdout=harness.host.fetch_output()), containing=FETCH)
-    (change,) = [each for each in harness.deployment.prepare().services if each.service == "db"]
+    harness.deployment.prepare()
+    (change,) = [
+        change for change in harness.deployment.comparison.services if change.service == "db"
+    ]
     assert (change.action, change.reason) == (action, reason)

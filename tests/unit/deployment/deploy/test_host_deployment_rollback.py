@@ -1,22 +1,20 @@
-"""The runner's way back: what failed gives way to the last good release."""
+"""The automatic rollback of one host: a failed release is replaced by the last good one."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ktrdr.deployment.deploy import events
-from ktrdr.deployment.deploy.plan import Stamp, make
+from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome, HistoryEntry
+from ktrdr.deployment.hosts.host import DeployId
+from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts import release as files
-from ktrdr.errors import (
-    DeploymentFailed,
-    HostNotReady,
-)
+from ktrdr.errors import DeploymentFailed, HostNotReady
 from tests.recording_transport import Answer
 from tests.unit.deployment.conftest import NOW, TAG
 from tests.unit.deployment.harness import (
@@ -24,144 +22,143 @@ from tests.unit.deployment.harness import (
     FETCH,
     VERIFY,
     DeploymentHarness,
-    earlier,
+    earlier_entry,
 )
+from tests.unit.deployment.histories import history_lines
 
-DOCKER_ANSWERS = "until docker version"
+DOCKER_QUERY = "until docker version"
+DOCKER_STOPPED = Answer(1, stderr="Cannot connect to the Docker daemon. Is it running?")
+OWN_IMAGE = {"IMAGE_NAME": "ghcr.io/ktrdr/ktrdr-backend"}
+
+
+def plan_rollback(plan: Plan, entry: HistoryEntry, release: Release) -> Plan:
+    return make_plan(
+        plan.product,
+        plan.host,
+        release,
+        DeployId(f"{plan.entry.id}-back", "ada", NOW),
+        plan.options,
+        kind=DeployKind.AUTOMATIC_ROLLBACK,
+        redeploy_of=entry,
+        rolled_back_from=plan.entry.id,
+        lock_owner=plan.lock_owner,
+    )
 
 
 @pytest.fixture
-def failing(planned, release, inventory, clock) -> Callable[..., DeploymentHarness]:
-    """A deploy whose backend never becomes healthy, on a host that ran another release before."""
+def failing(planned, release, clock) -> Callable[..., DeploymentHarness]:
+    """Deploy whose backend never becomes healthy, to a host that ran another release before."""
 
-    def make_failing(**changes: Any) -> DeploymentHarness:
+    def make(**earlier: Any) -> DeploymentHarness:
         plan = planned()
-
-        def replan(old: Any, entry: HistoryEntry, kept: Any) -> Any:
-            stamp = Stamp(f"{old.entry.id}-back", "ada", NOW, owner=old.owner)
-            request = replace(
-                old.request,
-                kind=DeployKind.AUTOMATIC_ROLLBACK,
-                redeploy_of=entry,
-                rolled_back_from=old.entry.id,
-            )
-            return make(inventory, request, kept, stamp)
-
-        harness = DeploymentHarness(plan, clock, replan=replan)
-        good = earlier(plan, **changes)
-        harness.host.history = [good.begun(), good.ended()]
+        harness = DeploymentHarness(plan, clock, plan_rollback=plan_rollback)
+        harness.host.history = history_lines(earlier_entry(plan, **earlier))
         harness.ready()
-        harness.host.containers["backend"]["state"]["Health"]["Status"] = "unhealthy"
-        sick = Answer(stdout=harness.host.verify_output())
-        harness.transport.answer(sick, Answer(stdout="x"), sick, containing=VERIFY)
+        set_backend_health(harness, "unhealthy")
+        unhealthy = verified(harness)
+        harness.transport.answer(unhealthy, Answer(stdout="x"), unhealthy, containing=VERIFY)
         kept = base64.b64encode(files.archive(release.files)).decode()
         harness.transport.answer(Answer(stdout=kept), containing="|| base64")
+        harness.deployment.prepare()
         return harness
 
-    return make_failing
+    return make
 
 
-def test_a_release_that_does_not_become_healthy_gives_way_to_the_one_before(failing) -> None:
+def set_backend_health(harness: DeploymentHarness, health: str) -> None:
+    harness.host.containers["backend"]["state"]["Health"]["Status"] = health
+
+
+def verified(harness: DeploymentHarness) -> Answer:
+    """Return the answer of the host to a health query."""
+    return Answer(stdout=harness.host.verify_output())
+
+
+def test_a_release_that_does_not_become_healthy_is_replaced_by_the_previous_one(failing) -> None:
     harness = failing()
-    harness.deployment.prepare()
     result = harness.deployment.apply()
     assert isinstance(result.error, DeploymentFailed)
-    first, second = [script for script in harness.scripts if APPLY in script]
+    first, second = harness.scripts_with(APPLY)
     assert "export IMAGE_TAG=sha-abc1234" in first
     assert '"kind":"automatic rollback"' in second
     assert result.restored.tag == "sha-0000001"
-    assert harness.ended()["id"] == harness.deployment.plan.entry.id
-    assert harness.ended()["outcome"] == "failed"
-    assert harness.ended()["containers"] == {}, "what failed is in host no more"
+    assert harness.ended_event()["id"] == harness.deployment.plan.entry.id
+    assert harness.ended_event()["outcome"] == "failed"
+    assert harness.ended_event()["containers"] == {}, "the failed release's containers are gone"
 
 
-def test_the_containers_that_the_way_back_has_left_are_written_down_with_it(failing) -> None:
-    settings = {"IMAGE_NAME": "ghcr.io/ktrdr/ktrdr-backend", "IMAGE_TAG": TAG}
-    harness = failing(tag=TAG, settings=settings)
-    sick = Answer(stdout=harness.host.verify_output())
-    harness.host.containers["backend"]["state"]["Health"]["Status"] = "healthy"
-    well = Answer(stdout=harness.host.verify_output())
-    harness.transport.answer(sick, well, containing=VERIFY)
-    harness.deployment.prepare()
+def test_a_rollback_records_the_containers_that_run_at_its_end(failing) -> None:
+    harness = failing(tag=TAG, settings={**OWN_IMAGE, "IMAGE_TAG": TAG})
+    unhealthy = verified(harness)
+    set_backend_health(harness, "healthy")
+    harness.transport.answer(unhealthy, verified(harness), containing=VERIFY)
     restored = harness.deployment.apply().restored
     assert restored.outcome.is_good
     assert restored.containers["backend"] == harness.host.containers["backend"]["id"][:12]
-    assert harness.ended()["containers"] == {}
+    assert harness.ended_event()["containers"] == {}
 
 
-def test_the_way_back_pins_images_to_the_digests_that_ran(failing) -> None:
-    harness = failing(
-        settings={"IMAGE_TAG": "sha-0000001", "IMAGE_NAME": "ghcr.io/ktrdr/ktrdr-backend"}
-    )
-    harness.deployment.prepare()
+def test_a_rollback_pins_images_to_the_recorded_digests(failing) -> None:
+    harness = failing(settings={**OWN_IMAGE, "IMAGE_TAG": "sha-0000001"})
     harness.deployment.apply()
-    fetched = [script for script in harness.scripts if FETCH in script][-1]
     pinned = (
         "docker tag ghcr.io/ktrdr/ktrdr-backend@sha256:old ghcr.io/ktrdr/ktrdr-backend:sha-0000001"
     )
-    assert pinned in fetched
+    assert pinned in harness.scripts_with(FETCH)[-1]
 
 
-def test_a_host_whose_docker_went_away_is_put_right_when_the_way_back_fails_too(failing) -> None:
+def test_a_host_whose_docker_stopped_is_recovered_if_the_rollback_fails_too(failing) -> None:
     harness = failing()
-    away = Answer(exit_code=1, stderr="Cannot connect to the Docker daemon. Is it running?")
-    harness.transport.answer(away, containing=VERIFY)
-    harness.deployment.prepare()
-    harness.transport.answer(away, containing=FETCH)
+    harness.transport.answer(DOCKER_STOPPED, containing=VERIFY)
+    harness.transport.answer(DOCKER_STOPPED, containing=FETCH)
     result = harness.deployment.apply()
     assert isinstance(result.error, HostNotReady)
     assert not result.restored.outcome.is_good
+    assert result.warnings[-1] == (
+        "the rollback to sha-0000001 failed, too: "
+        "the Docker daemon of backend.lab.test stopped running"
+    )
     assert any("\nrecover 8" in script for script in harness.scripts)
-    assert harness.ended()["outcome"] == "failed"
+    assert harness.ended_event()["outcome"] == "failed"
 
 
-def test_a_docker_that_went_away_is_waited_for_before_the_way_back(failing) -> None:
-    settings = {"IMAGE_NAME": "ghcr.io/ktrdr/ktrdr-backend", "IMAGE_TAG": TAG}
-    harness = failing(tag=TAG, settings=settings)
-    harness.deployment.prepare()
-    away = Answer(exit_code=1, stderr="Cannot connect to the Docker daemon. Is it running?")
-    harness.host.containers["backend"]["state"]["Health"]["Status"] = "healthy"
-    well = Answer(stdout=harness.host.verify_output())
-    harness.transport.answer(away, Answer(), containing=APPLY)
-    harness.transport.answer(well, containing=VERIFY)
-    harness.transport.answer(Answer(exit_code=1), Answer(), containing=DOCKER_ANSWERS)
+def test_a_rollback_waits_for_docker_if_it_stopped(failing) -> None:
+    harness = failing(tag=TAG, settings={**OWN_IMAGE, "IMAGE_TAG": TAG})
+    set_backend_health(harness, "healthy")
+    harness.transport.answer(DOCKER_STOPPED, Answer(), containing=APPLY)
+    harness.transport.answer(verified(harness), containing=VERIFY)
+    harness.transport.answer(Answer(exit_code=1), Answer(), containing=DOCKER_QUERY)
     result = harness.deployment.apply()
     assert isinstance(result.error, HostNotReady)
     assert result.restored.outcome.is_good
-    told = [event.reason for event in harness.events if isinstance(event, events.Waiting)]
-    assert told == ["Docker on backend.lab.test does not answer"]
-    at_once, patient = [script for script in harness.scripts if DOCKER_ANSWERS in script]
-    assert "+ 0))" in at_once
-    assert "+ 60))" in patient
+    reasons = [event.reason for event in harness.events if isinstance(event, events.Waiting)]
+    assert reasons == ["Docker on backend.lab.test does not respond"]
+    first, second = harness.scripts_with(DOCKER_QUERY)
+    assert "+ 0))" in first
+    assert "+ 60))" in second
 
 
-def test_a_docker_that_answers_is_not_waited_for(failing) -> None:
+def test_a_rollback_does_not_wait_for_docker_that_responds(failing) -> None:
     harness = failing()
-    harness.deployment.prepare()
-    taken = Answer(exit_code=1, stderr="Bind for 0.0.0.0:80: port is already allocated")
-    harness.transport.answer(taken, Answer(), containing=APPLY)
+    port_in_use = Answer(exit_code=1, stderr="Bind for 0.0.0.0:80: port is already allocated")
+    harness.transport.answer(port_in_use, Answer(), containing=APPLY)
     harness.deployment.apply()
     assert not [event for event in harness.events if isinstance(event, events.Waiting)]
 
 
-def test_the_very_release_that_failed_is_not_gone_back_to(failing) -> None:
-    harness = failing(tag=TAG)
-    harness.deployment.prepare()
-    result = harness.deployment.apply()
+def test_a_host_does_not_roll_back_to_the_very_release_that_failed(failing) -> None:
+    result = failing(tag=TAG).deployment.apply()
     assert result.restored is None
     assert "this very one" in result.warnings[-1]
 
 
-def test_without_an_earlier_release_what_failed_stays_and_that_is_said(failing) -> None:
-    harness = failing(outcome=DeployOutcome.FAILED)
-    harness.deployment.prepare()
-    result = harness.deployment.apply()
+def test_without_an_earlier_release_the_failed_one_stays_with_a_warning(failing) -> None:
+    result = failing(outcome=DeployOutcome.FAILED).deployment.apply()
     assert result.restored is None
     assert "no earlier release" in result.warnings[-1]
 
 
-def test_the_wreck_is_kept_where_that_is_wanted(failing) -> None:
+def test_without_automatic_rollback_the_failed_release_stays(failing) -> None:
     harness = failing()
-    harness.deployment.replan = None
-    harness.deployment.prepare()
+    harness.deployment.plan_rollback = None
     assert harness.deployment.apply().restored is None

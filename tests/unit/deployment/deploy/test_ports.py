@@ -1,4 +1,4 @@
-"""Who has a port that the stack needs, from what Linux and Docker list."""
+"""Conflicts of a stack's ports with the programs that Linux and Docker list."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SSH_AND_8000 = "00000000:0016 00000000:1F40"
 
 @pytest.fixture
 def plan(planned, release):
-    """The core, of which the backend listens everywhere and Prometheus on the loopback alone."""
+    """Plan of the core: its backend listens everywhere, Prometheus on the loopback alone."""
     text = release.files["docker-compose.core.yml"].decode()
     text = text.replace(
         "    depends_on", '    ports: ["${A:-0.0.0.0}:${BACKEND_PORT}:8000"]\n    depends_on'
@@ -28,54 +28,59 @@ def plan(planned, release):
     return planned()
 
 
-def taken(plan, listening="", published=""):
-    return list(ports.taken(plan, {"listening": listening, "published": published}))
+def conflicts(plan, listening="", published=""):
+    return list(ports.find_conflicts(plan, {"listening": listening, "published": published}))
 
 
-def test_what_a_stack_listens_on_follows_from_compose_file_and_inventory(plan) -> None:
-    assert ports.expected(plan) == (PortBinding("0.0.0.0", 8000), PortBinding("127.0.0.1", 9090))
+def test_the_published_ports_follow_from_compose_file_and_inventory(plan) -> None:
+    assert ports.published_ports(plan) == (
+        PortBinding("0.0.0.0", 8000),
+        PortBinding("127.0.0.1", 9090),
+    )
 
 
-def test_a_port_that_nobody_has_is_free(plan) -> None:
-    assert taken(plan, "00000000:0016") == []
+def test_a_port_that_no_program_uses_is_free(plan) -> None:
+    assert conflicts(plan, "00000000:0016") == []
 
 
-def test_a_port_of_ones_own_containers_is_free(plan) -> None:
+def test_a_port_of_the_stacks_own_containers_is_free(plan) -> None:
     published = "ktrdr-core;ktrdr-core-backend-1;0.0.0.0:8000->8000/tcp, :::8000->8000/tcp|"
-    assert taken(plan, SSH_AND_8000, published) == []
+    assert conflicts(plan, SSH_AND_8000, published) == []
 
 
-def test_a_port_of_another_container_names_it(plan) -> None:
+def test_a_port_of_another_container_is_a_conflict_with_it(plan) -> None:
     published = ";old-backend;0.0.0.0:7999-8001->7999-8001/tcp|"
-    assert taken(plan, SSH_AND_8000, published) == [PortConflict(8000, "the container old-backend")]
+    assert conflicts(plan, SSH_AND_8000, published) == [
+        PortConflict(8000, "the container old-backend")
+    ]
 
 
-def test_a_port_of_a_program_is_taken(plan) -> None:
-    assert taken(plan, SSH_AND_8000) == [PortConflict(8000, "another program")]
+def test_a_port_of_another_program_is_a_conflict(plan) -> None:
+    assert conflicts(plan, SSH_AND_8000) == [PortConflict(8000, "another program")]
 
 
 @pytest.mark.parametrize(
-    ("listening", "found"),
+    ("listening", "owners"),
     [
         ("0100007F:2382", ["another program"]),  # 127.0.0.1
-        ("0200A8C0:2382", []),  # 192.168.0.2 is in nobody's way on the loopback
+        ("0200A8C0:2382", []),  # 192.168.0.2 is not the loopback
         ("00000000000000000000000000000000:2382", ["another program"]),
         ("0000000000000000FFFF00000100007F:2382", ["another program"]),  # ::ffff:127.0.0.1
     ],
 )
-def test_an_address_is_only_in_the_way_of_the_same_or_of_all(plan, listening, found) -> None:
-    assert [each.by for each in taken(plan, listening)] == found
+def test_only_the_same_address_or_all_addresses_conflict(plan, listening, owners) -> None:
+    assert [conflict.owner for conflict in conflicts(plan, listening)] == owners
 
 
 @given(st.ip_addresses(), st.integers(0, 65535))
-def test_any_address_is_read_back_from_the_way_linux_writes_it(address, port) -> None:
+def test_any_address_is_parsed_as_linux_writes_it(address, port) -> None:
     packed = address.packed
     groups = [packed[at : at + 4][::-1].hex().upper() for at in range(0, len(packed), 4)]
-    (binding,) = ports._listening(f"{''.join(groups)}:{port:04X}")
+    (binding,) = ports._parse_listening(f"{''.join(groups)}:{port:04X}")
     mapped = getattr(address, "ipv4_mapped", None)
     assert (ipaddress.ip_address(binding.address), binding.port) == (mapped or address, port)
 
 
 @given(st.text(max_size=60))
-def test_whatever_docker_prints_is_read_without_a_complaint(text) -> None:
-    list(ports._containers(text))
+def test_any_output_of_docker_is_parsed_without_an_error(text) -> None:
+    list(ports._parse_containers(text))

@@ -1,4 +1,4 @@
-"""What ``--json`` prints: a contract with scripts, frozen here.
+"""JSON documents of ``--json``: scripts depend on them, so they are frozen here.
 
 A key that disappears or changes its meaning raises the schema; a new one is added to these tests.
 """
@@ -19,20 +19,20 @@ from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceStat
 from ktrdr.deployment.hosts.containers import parse_containers
 from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome
 from ktrdr.errors import DeploymentFailed, HostUnreachable, NotBegun
-from tests.unit.deployment.conftest import COMMIT, DEPLOY_ID, TAG, Host
+from tests.unit.deployment.conftest import COMMIT, DEPLOY_ID, TAG, SimulatedHost
 
 IMAGE = f"ghcr.io/ktrdr/ktrdr-backend:{TAG}"
 
 
 @pytest.fixture
 def plan(planned) -> Plan:
-    made: Plan = planned("core", service="backend")
-    return made
+    plan: Plan = planned("core", service="backend")
+    return plan
 
 
 @pytest.fixture
 def good(plan) -> HostResult:
-    host = Host(plan).run_all()
+    host = SimulatedHost(plan).run_all()
     containers = parse_containers([json.dumps(entry) for entry in host.containers.values()])
     return HostResult(
         plan,
@@ -49,28 +49,28 @@ def good(plan) -> HostResult:
 
 @pytest.fixture
 def failed(plan) -> HostResult:
-    back = replace(
+    rollback = replace(
         plan.entry,
-        id="back",
+        deploy=replace(plan.entry.deploy, id="back"),
         kind=DeployKind.AUTOMATIC_ROLLBACK,
         tag="old",
         outcome=DeployOutcome.DEPLOYED,
         duration_s=2.0,
         rolled_back_from=DEPLOY_ID,
     )
-    error = DeploymentFailed("it is not healthy", hint="Mend it.")
-    return HostResult(plan, DeployOutcome.FAILED, duration_s=9.0, error=error, restored=back)
+    error = DeploymentFailed("it is not healthy", hint="Fix it.")
+    return HostResult(plan, DeployOutcome.FAILED, duration_s=9.0, error=error, restored=rollback)
 
 
 def document(*hosts: HostResult) -> dict[str, Any]:
-    """What is printed, after a way through JSON."""
-    found = DeployResult(DEPLOY_ID, hosts, 3.14159, connections=1, scripts=7).to_json()
-    read: dict[str, Any] = json.loads(json.dumps(found))
-    assert read == found
-    return read
+    """Return the document of a deploy, after a round trip through JSON."""
+    result = DeployResult(DEPLOY_ID, hosts, 3.14159, connections=1, scripts=7).to_json()
+    parsed: dict[str, Any] = json.loads(json.dumps(result))
+    assert parsed == result
+    return parsed
 
 
-def test_the_result_of_a_deploy_that_went_well(good) -> None:
+def test_the_result_of_a_successful_deploy(good) -> None:
     assert document(good) == {
         "event": "result",
         "schema": 2,
@@ -119,13 +119,13 @@ def test_the_result_of_a_deploy_that_went_well(good) -> None:
     }
 
 
-def test_the_result_of_a_deploy_that_failed_and_went_back(failed) -> None:
+def test_the_result_of_a_failed_deploy_with_automatic_rollback(failed) -> None:
     (host,) = document(failed)["hosts"]
     assert (host["ok"], host["outcome"], host["changed"]) == (False, "failed", False)
     assert host["error"] == {
         "kind": "failed",
         "message": "it is not healthy",
-        "hint": "Mend it.",
+        "hint": "Fix it.",
         "exit_code": 8,
     }
     assert host["restored"] == {
@@ -150,36 +150,36 @@ def test_the_result_of_a_deploy_that_failed_and_went_back(failed) -> None:
 
 
 @pytest.mark.parametrize("header", ["key of the result", "key of a host"])
-def test_every_key_is_documented_and_no_other(good, root, header) -> None:
+def test_exactly_the_keys_of_the_result_are_documented(good, root, header) -> None:
     page = (root / "docs/deploying.md").read_text()
     table = page.partition(f"| {header} |")[2].partition("\n\n")[0]
     cells = [line.split(" | ")[0] for line in table.splitlines()[2:]]
-    found = document(good)
-    keys = found if header == "key of the result" else found["hosts"][0]
+    result = document(good)
+    keys = result if header == "key of the result" else result["hosts"][0]
     documented = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
-    # Where nothing was begun, there is an error instead of hosts.
+    # A deploy that did not start has an error instead of hosts.
     assert documented - {"error"} == set(keys) - {"event", "error"}
 
 
-def test_a_host_that_was_not_begun(plan) -> None:
+def test_the_result_of_a_host_that_did_not_start(plan) -> None:
     (host,) = document(HostResult(plan, None, error=HostUnreachable("away")))["hosts"]
     assert (host["outcome"], host["ok"]) == ("not begun", False)
     assert host["error"]["exit_code"] == 5
 
 
-def test_all_is_well_only_if_every_host_is(good, failed) -> None:
+def test_a_deploy_is_good_only_if_every_host_is(good, failed) -> None:
     both = document(good, failed)
     assert (both["ok"], both["changed"]) == (False, True)
 
 
-def test_those_to_blame_come_before_those_that_were_left_alone(good, failed, plan) -> None:
-    alone = HostResult(plan, None, error=NotBegun("because of core"))
+def test_hosts_that_failed_come_before_hosts_that_did_not_start(good, failed, plan) -> None:
+    not_started = HostResult(plan, None, error=NotBegun("because of core"))
     unready = HostResult(plan, None, error=HostUnreachable("away"))
-    found = DeployResult("x", (alone, good, unready, failed), 0.0, 0, 0).failed
-    assert found == (unready, failed, alone)
+    result = DeployResult("x", (not_started, good, unready, failed), 0.0, 0, 0)
+    assert result.failed == (unready, failed, not_started)
 
 
-def test_where_nothing_was_begun_there_is_the_error_alone() -> None:
+def test_the_result_of_a_deploy_that_did_not_start_is_its_error() -> None:
     assert result.failure_to_json(HostUnreachable("away", hint="Come closer.")) == {
         "event": "result",
         "schema": 2,
@@ -193,10 +193,10 @@ def test_where_nothing_was_begun_there_is_the_error_alone() -> None:
     }
 
 
-def test_a_plan_as_it_is_shown(plan) -> None:
-    shown = result.plans_to_json([plan])
-    (host,) = shown.pop("hosts")
-    assert shown == {"event": "plan", "schema": 2, "ok": True, "dry_run": True}
+def test_the_document_of_a_dry_run(plan) -> None:
+    plans = result.plans_to_json([plan])
+    (host,) = plans.pop("hosts")
+    assert plans == {"event": "plan", "schema": 2, "ok": True, "dry_run": True}
     steps = host.pop("steps")
     assert list(host) == [
         *("target", "host", "kind", "service", "tag", "commit", "configuration"),
@@ -207,14 +207,14 @@ def test_a_plan_as_it_is_shown(plan) -> None:
     assert {tuple(step) for step in steps} == {
         ("kind", "host", "title", "timeout_s", "secrets", "script")
     }
-    assert json.loads(json.dumps(shown)) == shown
+    assert json.loads(json.dumps(plans)) == plans
 
 
 # ----------------------------------------------------------------------------------- events
 
 
-def told(plan: Plan) -> list[tuple[Any, dict[str, Any]]]:
-    """One event of each kind, with what is printed of it."""
+def examples(plan: Plan) -> list[tuple[Any, dict[str, Any]]]:
+    """Return one event of each kind, with its JSON form."""
     changes = (ServiceChange("db", Action.RECREATED, "a → b"),)
     return [
         (events.StepStarted("apply", "a-host"), {"event": "step_started", "title": "apply"}),
@@ -253,21 +253,21 @@ def told(plan: Plan) -> list[tuple[Any, dict[str, Any]]]:
         ),
         (events.Warned("careful"), {"event": "warning", "message": "careful"}),
         (
-            events.Restoring(plan.entry, "it is sick"),
-            {"event": "restoring", "release": DEPLOY_ID, "tag": TAG, "reason": "it is sick"},
+            events.Restoring(plan.entry, "it is unhealthy"),
+            {"event": "restoring", "release": DEPLOY_ID, "tag": TAG, "reason": "it is unhealthy"},
         ),
     ]
 
 
-def test_every_kind_of_event_is_printed_as_the_documentation_says(plan) -> None:
-    for event, printed in told(plan):
-        assert json.loads(json.dumps(events.to_json(event))) == printed
-    kinds = {type(event) for event, _ in told(plan)}
+def test_every_kind_of_event_has_its_documented_json_form(plan) -> None:
+    for event, document in examples(plan):
+        assert json.loads(json.dumps(events.to_json(event))) == document
+    kinds = {type(event) for event, _ in examples(plan)}
     assert kinds == set(get_args(events.Event)) == set(events.NAMES)
 
 
-def test_no_event_has_a_key_that_every_line_has_anyway() -> None:
-    """A line begins with the event, and is given its target and time."""
+def test_no_event_has_a_key_that_every_line_has() -> None:
+    """Each line has the event's name, and receives target and time."""
     for kind in events.NAMES:
         assert is_dataclass(kind)
         assert not {field.name for field in fields(kind)} & {"event", "target", "at"}

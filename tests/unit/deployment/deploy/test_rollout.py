@@ -1,7 +1,10 @@
-"""Several hosts at once: all are ready before any is changed, and all come to a good end."""
+"""A deploy to several hosts: all are prepared before any changes, and the core comes first."""
 
 from __future__ import annotations
 
+import base64
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from ktrdr.deployment.deploy import events
-from ktrdr.deployment.hosts.history import DeployOutcome
+from ktrdr.deployment.deploy import events, rollout
+from ktrdr.deployment.homelab import secret_values
+from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome
+from ktrdr.deployment.scripts import release as files
 from ktrdr.errors import (
     Conflict,
     DeploymentFailed,
@@ -23,24 +28,29 @@ from ktrdr.errors import (
     UsageError,
 )
 from tests.recording_transport import Answer
-from tests.unit.deployment.conftest import TAG
-from tests.unit.deployment.fleet import (
-    by_name,
-    outcomes,
+from tests.unit.deployment.conftest import DEPLOY_ID, TAG
+from tests.unit.deployment.fleet import outcomes, results_by_name
+from tests.unit.deployment.harness import (
+    APPLY,
+    CHECK,
+    FETCH,
+    LOCK,
+    VERIFY,
+    earlier_entry,
 )
-from tests.unit.deployment.harness import APPLY, CHECK, FETCH, LOCK, VERIFY, earlier
+from tests.unit.deployment.histories import history_lines
 
 
-def test_all_hosts_are_deployed_to_with_the_secrets_read_once(fleet) -> None:
+def test_all_hosts_are_deployed_and_the_secrets_are_read_once(fleet) -> None:
     result = fleet.deploy()
     assert result.is_good
     assert set(outcomes(result).values()) == {DeployOutcome.DEPLOYED}
     assert list(outcomes(result)) == ["core", "workers B", "workers C"]
-    assert fleet.vault.asked == 1
+    assert fleet.vault.fetches == 1
     assert ("", events.StepFinished("read the secrets", 0.0, "5 fields")) in fleet.events
 
 
-def test_all_hosts_are_ready_before_any_is_changed(fleet) -> None:
+def test_all_hosts_are_prepared_before_any_is_changed(fleet) -> None:
     fleet.deploy()
     scripts = [run.script.reveal() for run in fleet.transport.runs]
     fetched = [number for number, script in enumerate(scripts) if FETCH in script]
@@ -53,99 +63,101 @@ def test_workers_come_after_the_core_is_healthy(fleet) -> None:
     fleet.deploy()
     core = fleet.plan("core").host.address
     scripts = [(run.host, run.script.reveal()) for run in fleet.transport.runs]
-    healthy = next(n for n, (host, text) in enumerate(scripts) if host == core and VERIFY in text)
-    workers = [n for n, (host, text) in enumerate(scripts) if host != core and APPLY in text]
-    assert healthy < min(workers)
+    verified = next(n for n, (host, text) in enumerate(scripts) if host == core and VERIFY in text)
+    applied = [n for n, (host, text) in enumerate(scripts) if host != core and APPLY in text]
+    assert verified < min(applied)
 
 
-def test_where_nothing_is_to_be_changed_no_host_waits_for_another(fleet) -> None:
+def test_hosts_do_not_wait_for_the_core_if_nothing_changes(fleet) -> None:
     for host in fleet.hosts.values():
         host.run_all()
     core = fleet.hosts["core"]
     core.containers["backend"]["state"]["Health"]["Status"] = "unhealthy"
     for host in fleet.hosts.values():
-        fleet.say(host.plan, FETCH, host.fetch_output())
+        fleet.respond(host.plan, FETCH, host.fetch_output())
     assert outcomes(fleet.deploy()) == {
         "core": DeployOutcome.FAILED,
         "workers B": DeployOutcome.UNCHANGED,
         "workers C": DeployOutcome.UNCHANGED,
     }
-    assert fleet.order(APPLY) == []
+    assert fleet.receivers_of(APPLY) == []
 
 
 @pytest.mark.parametrize(
     ("containing", "error"),
     [
-        (CHECK, HostUnreachable("no way there")),
-        (LOCK, Locked("eve is at it")),
-        (FETCH, HostNotReady("no room")),
+        (CHECK, HostUnreachable("it cannot be reached")),
+        (LOCK, Locked("eve holds it")),
+        (FETCH, HostNotReady("its disk is full")),
     ],
 )
-def test_if_one_host_is_not_ready_none_is_begun_and_all_are_unlocked(
+def test_if_one_host_is_not_ready_no_host_changes_and_all_are_unlocked(
     fleet, containing, error
 ) -> None:
     fleet.fail("workers B", containing, error)
     result = fleet.deploy()
-    assert fleet.order(APPLY) == []
+    assert fleet.receivers_of(APPLY) == []
     assert outcomes(result) == {"core": None, "workers B": None, "workers C": None}
-    assert {"core", "workers C"} <= fleet.unlocked()
-    spared = by_name(result)["workers C"]
-    assert isinstance(spared.error, NotBegun)
-    assert str(spared.error) == "workers C was left as it was, because of workers B"
-    assert result.failed[0].error is error, "whoever is to blame comes first"
+    assert {"core", "workers C"} <= fleet.unlocked_hosts()
+    other = results_by_name(result)["workers C"]
+    assert isinstance(other.error, NotBegun)
+    assert str(other.error) == "workers C was not changed, because of workers B"
+    assert result.failed[0].error is error, "the host that failed comes first"
 
 
-def test_a_host_that_is_not_ready_is_named_with_all_the_others_that_are_not(fleet) -> None:
-    fleet.fail("workers B", CHECK, HostUnreachable("no way there"))
-    fleet.fail("workers C", CHECK, HostNotReady("no Docker"))
+def test_the_error_of_an_unchanged_host_names_all_hosts_that_are_not_ready(fleet) -> None:
+    fleet.fail("workers B", CHECK, HostUnreachable("it cannot be reached"))
+    fleet.fail("workers C", CHECK, HostNotReady("Docker is missing"))
     result = fleet.deploy()
-    assert "because of workers B, workers C" in str(by_name(result)["core"].error)
+    assert "because of workers B, workers C" in str(results_by_name(result)["core"].error)
 
 
-def test_what_would_be_lost_is_asked_once_for_all_hosts(fleet) -> None:
+def test_the_operator_confirms_the_effects_on_all_hosts_once(fleet) -> None:
     for name in ("workers B", "workers C"):
         host = fleet.hosts[name]
         service = replace(host.plan.expected[0], name="backtest-worker-3")
         host.run(service)
         host.answers["backtest-worker-3"] = {"current_operation_id": "op-1"}
-        fleet.say(host.plan, FETCH, host.fetch_output())
-    fleet.declines = UsageError("this deploy needs your word")
+        fleet.respond(host.plan, FETCH, host.fetch_output())
+    fleet.refusal = UsageError("confirmation required")
     with pytest.raises(UsageError):
         fleet.deploy()
-    assert fleet.confirmed == [
+    assert fleet.confirmations == [
         [
-            "workers B: backtest-worker-3 is stopped while it works on op-1",
-            "workers C: backtest-worker-3 is stopped while it works on op-1",
+            "workers B: backtest-worker-3 is stopped while it runs op-1",
+            "workers C: backtest-worker-3 is stopped while it runs op-1",
         ]
     ]
-    assert fleet.order(APPLY) == []
-    assert fleet.unlocked() == {"core", "workers B", "workers C"}
+    assert fleet.receivers_of(APPLY) == []
+    assert fleet.unlocked_hosts() == {"core", "workers B", "workers C"}
 
 
-def test_a_release_that_the_database_has_left_behind_changes_no_host(fleet) -> None:
+def test_a_release_that_cannot_work_with_the_database_changes_no_host(fleet) -> None:
     host = fleet.hosts["workers B"]
-    newer = earlier(host.plan, id="20261102-000000-0002", contract_migrations=("0003_setbacks",))
-    again = earlier(host.plan, tag=TAG, contract_migrations=(), images={})
-    host.history = [line for one in (again, newer) for line in (one.begun(), one.ended())]
-    fleet.say(host.plan, FETCH, host.fetch_output())
-    fleet.say(fleet.plan("core"), "schema_migrations", "0003_setbacks\n")
+    newer = earlier_entry(
+        host.plan, id="20261102-000000-0002", contract_migrations=("0003_setbacks",)
+    )
+    older = earlier_entry(host.plan, tag=TAG, contract_migrations=(), images={})
+    host.history = history_lines(older, newer)
+    fleet.respond(host.plan, FETCH, host.fetch_output())
+    fleet.respond(fleet.plan("core"), "schema_migrations", "0003_setbacks\n")
     with pytest.raises(Conflict, match="cannot work with this database any more"):
         fleet.deploy()
-    assert fleet.order(APPLY) == []
-    assert fleet.unlocked() == {"core", "workers B", "workers C"}
+    assert fleet.receivers_of(APPLY) == []
+    assert fleet.unlocked_hosts() == {"core", "workers B", "workers C"}
 
 
-def test_workers_are_not_begun_when_the_core_did_not_become_healthy(fleet) -> None:
-    fleet.fail("core", APPLY, DeploymentFailed("it will not"))
+def test_workers_are_not_changed_if_the_core_fails(fleet) -> None:
+    fleet.fail("core", APPLY, DeploymentFailed("it does not start"))
     result = fleet.deploy()
     assert outcomes(result) == {"core": DeployOutcome.FAILED, "workers B": None, "workers C": None}
-    assert fleet.order(APPLY) == ["core"]
-    assert fleet.unlocked() == {"core", "workers B", "workers C"}
+    assert fleet.receivers_of(APPLY) == ["core"]
+    assert fleet.unlocked_hosts() == {"core", "workers B", "workers C"}
     assert result.failed[0].plan.host.name == "core"
 
 
-def test_a_worker_node_that_fails_does_not_hold_up_the_others(fleet) -> None:
-    fleet.fail("workers B", APPLY, DeploymentFailed("it will not"))
+def test_a_worker_node_that_fails_does_not_stop_the_others(fleet) -> None:
+    fleet.fail("workers B", APPLY, DeploymentFailed("it does not start"))
     result = fleet.deploy()
     assert outcomes(result) == {
         "core": DeployOutcome.DEPLOYED,
@@ -154,92 +166,120 @@ def test_a_worker_node_that_fails_does_not_hold_up_the_others(fleet) -> None:
     }
 
 
-def test_one_after_the_other_stops_at_the_first_that_fails(fleet) -> None:
-    fleet.fail("workers B", APPLY, DeploymentFailed("it will not"))
+def test_a_serial_rollout_stops_at_the_first_failure(fleet) -> None:
+    fleet.fail("workers B", APPLY, DeploymentFailed("it does not start"))
     result = fleet.deploy(serial=True)
     assert outcomes(result)["workers C"] is None
-    assert fleet.order(APPLY) == ["core", "workers B"]
-    assert "workers C" in fleet.unlocked()
+    assert fleet.receivers_of(APPLY) == ["core", "workers B"]
+    assert "workers C" in fleet.unlocked_hosts()
 
 
-def test_no_more_hosts_are_worked_on_at_once_than_was_said(fleet) -> None:
-    at_once, most = set[str](), []
+def test_hosts_are_prepared_at_the_same_time(fleet) -> None:
+    all_hosts = threading.Barrier(3, timeout=10)
 
     def on_script(host: str, script: str) -> None:
-        if LOCK not in script:
-            at_once.add(host)
-            most.append(len(at_once))
-            at_once.discard(host)
+        if CHECK in script:
+            all_hosts.wait()
+
+    fleet.transport.on_script = on_script
+    assert fleet.deploy(parallel=3).is_good
+
+
+def test_no_more_hosts_are_deployed_at_the_same_time_than_requested(fleet) -> None:
+    running, counts = set[str](), list[int]()
+
+    def on_script(host: str, script: str) -> None:
+        running.add(host)
+        counts.append(len(running))
+        time.sleep(0.002)
+        running.discard(host)
 
     fleet.transport.on_script = on_script
     assert fleet.deploy(parallel=1).is_good
-    assert max(most) == 1
+    assert max(counts) == 1
 
 
-def test_a_release_that_fails_on_one_host_gives_way_there_alone(fleet, release) -> None:
+def test_a_release_that_fails_on_one_host_is_rolled_back_there_only(fleet, release) -> None:
     host = fleet.hosts["workers B"]
-    good = earlier(host.plan)
-    host.history = [good.begun(), good.ended()]
+    settings = {"IMAGE_NAME": "ghcr.io/ktrdr/ktrdr-backend", "IMAGE_TAG": TAG}
+    good = earlier_entry(host.plan, tag=TAG, settings=settings)
+    host.history = history_lines(good)
+    kept = base64.b64encode(files.archive(release.files)).decode()
+    fleet.respond(host.plan, "|| base64", kept)
     host.containers.clear()
-    fleet.say(host.plan, FETCH, host.fetch_output())
+    fleet.respond(host.plan, FETCH, host.fetch_output())
     fleet.transport.answer(
         Answer(1, stderr="no such network"), Answer(), host=host.plan.host.address, containing=APPLY
     )
-    result = by_name(fleet.deploy())
-    assert result["workers C"].is_good
-    restored = result["workers B"].restored
+    results = results_by_name(fleet.deploy())
+    assert results["workers C"].is_good
+    restored = results["workers B"].restored
     assert restored is not None
-    assert restored.tag == good.tag
-    told = [event for name, event in fleet.events if isinstance(event, events.Restoring)]
-    assert [event.entry for event in told] == [good]
+    assert restored.outcome is DeployOutcome.DEPLOYED
+    assert (restored.tag, restored.kind) == (good.tag, DeployKind.AUTOMATIC_ROLLBACK)
+    assert (restored.id, restored.rolled_back_from) == (f"{DEPLOY_ID}-back", DEPLOY_ID)
+    rollbacks = [event for _, event in fleet.events if isinstance(event, events.Restoring)]
+    assert [event.entry for event in rollbacks] == [good]
 
 
-def test_what_the_vault_refuses_stops_all_before_a_host_is_reached(fleet) -> None:
+def test_without_automatic_rollback_the_failed_release_stays(fleet) -> None:
+    host = fleet.hosts["workers B"]
+    host.history = history_lines(earlier_entry(host.plan))
+    host.containers.clear()
+    fleet.respond(host.plan, FETCH, host.fetch_output())
+    fleet.fail("workers B", APPLY, DeploymentFailed("it does not start"))
+    assert results_by_name(fleet.deploy(rollback=False))["workers B"].restored is None
+
+
+def test_unreadable_secrets_stop_the_deploy_before_it_reaches_a_host(fleet) -> None:
     fleet.vault.error = SecretsError("not signed in")
     with pytest.raises(SecretsError):
         fleet.deploy()
     assert fleet.transport.runs == []
 
 
-def test_ctrl_c_while_the_vault_is_asked_touches_no_host(fleet) -> None:
+def test_ctrl_c_while_the_secrets_are_read_changes_no_host(fleet) -> None:
     fleet.vault.error = KeyboardInterrupt()
-    with pytest.raises(Interrupted, match="before it touched any host"):
+    with pytest.raises(Interrupted, match="before it changed any host"):
         fleet.deploy()
     assert fleet.transport.runs == []
 
 
-def test_ctrl_c_after_the_vault_and_before_any_host_is_said_to_have_touched_none(
-    fleet, monkeypatch
+@pytest.mark.parametrize(
+    ("owner", "function"), [(secret_values, "secret_values"), (rollout.Rollout, "__init__")]
+)
+def test_the_error_of_ctrl_c_before_the_first_host_says_that_none_was_changed(
+    fleet, monkeypatch, owner, function
 ) -> None:
     def press(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(credentials, "values", press)
-    with pytest.raises(Interrupted, match="before it touched any host"):
+    monkeypatch.setattr(owner, function, press)
+    with pytest.raises(Interrupted, match="before it changed any host"):
         fleet.deploy()
 
 
-# ---------------------------------------------------------------------------------- draining
+# ------------------------------------------------------------------------------------- drain
 
 
-def test_only_nodes_with_something_to_change_are_drained(fleet) -> None:
+def test_only_nodes_that_change_are_drained(fleet) -> None:
     host = fleet.hosts["workers B"]
-    fleet.say(host.plan, FETCH, host.fetch_output())
-    fleet.deploy(drain_s=60)
+    fleet.respond(host.plan, FETCH, host.fetch_output())
+    fleet.deploy(drain=True, drain_timeout=60)
     node = fleet.plan("workers C").host.address
-    assert fleet.drains.asked == [f"drain {node}", f"undrain {node}"]
+    assert fleet.backend.requests == [f"drain {node}", f"undrain {node}"]
 
 
 def test_a_node_that_cannot_be_drained_is_not_changed(fleet) -> None:
-    fleet.drains.error = HostUnreachable("the backend does not answer")
-    result = fleet.deploy(drain_s=60)
+    fleet.backend.error = HostUnreachable("the backend does not respond")
+    result = fleet.deploy(drain=True, drain_timeout=60)
     assert outcomes(result) == {
         "core": DeployOutcome.DEPLOYED,
         "workers B": None,
         "workers C": None,
     }
-    assert fleet.order(APPLY) == ["core"]
-    assert result.failed[0].error is fleet.drains.error
+    assert fleet.receivers_of(APPLY) == ["core"]
+    assert result.failed[0].error is fleet.backend.error
 
 
 # ------------------------------------------------------------------------------------- hooks
@@ -247,39 +287,39 @@ def test_a_node_that_cannot_be_drained_is_not_changed(fleet) -> None:
 
 @pytest.fixture
 def hook(fleet, tmp_path) -> Callable[[str, str], Path]:
-    """Puts an executable into the checkout; it may write what it knows beside itself."""
+    """Return a function that adds a hook; it returns the file ``facts`` of the checkout."""
     fleet.checkout = tmp_path
     (tmp_path / ".ktrdr/hooks").mkdir(parents=True)
 
-    def put(name: str, body: str) -> Path:
+    def add(name: str, body: str) -> Path:
         checkout: Path = tmp_path
         file = checkout / ".ktrdr/hooks" / name
         file.write_text(f"#!/bin/sh\n{body}\n")
         file.chmod(0o755)
-        return checkout / "told"
+        return checkout / "facts"
 
-    return put
+    return add
 
 
-def test_a_hook_that_says_no_keeps_every_host_as_it_is(fleet, hook) -> None:
+def test_a_hook_that_refuses_the_deploy_keeps_all_hosts_unchanged(fleet, hook) -> None:
     hook("pre-deploy", "echo not on a Friday; exit 3")
-    with pytest.raises(Conflict, match="exit code 3: not on a Friday"):
+    with pytest.raises(Conflict, match="code 3: not on a Friday"):
         fleet.deploy()
     assert not fleet.transport.runs
 
 
-def test_hooks_are_told_what_came_of_it(fleet, hook) -> None:
-    told = hook("notify", 'echo "$KTRDR_OUTCOME $KTRDR_TARGETS" >told')
+def test_hooks_receive_the_outcome(fleet, hook) -> None:
+    facts = hook("notify", 'echo "$KTRDR_OUTCOME $KTRDR_TARGETS" >facts')
     hook("post-deploy", "exit 9")
     fleet.deploy()
-    assert told.read_text() == "deployed core, workers B, workers C\n"
-    (warned,) = [event for name, event in fleet.events if isinstance(event, events.Warned)]
-    assert "post-deploy ended with exit code 9" in warned.message
+    assert facts.read_text() == "deployed core, workers B, workers C\n"
+    (warning,) = [event for _, event in fleet.events if isinstance(event, events.Warned)]
+    assert "post-deploy exited with code 9" in warning.message
 
 
-def test_a_deploy_that_was_called_off_tells_its_hooks_so(fleet, hook) -> None:
-    told = hook("on-failure", 'echo "$KTRDR_OUTCOME: $KTRDR_REASON" >told')
-    fleet.declines = Interrupted("called off")
+def test_hooks_receive_the_reason_of_a_cancelled_deploy(fleet, hook) -> None:
+    facts = hook("on-failure", 'echo "$KTRDR_OUTCOME: $KTRDR_REASON" >facts')
+    fleet.refusal = Interrupted("cancelled")
     with pytest.raises(Interrupted):
         fleet.deploy()
-    assert told.read_text() == "interrupted: called off\n"
+    assert facts.read_text() == "interrupted: cancelled\n"

@@ -1,4 +1,4 @@
-"""Ctrl-C, at whatever moment it comes, ends all hosts in good order."""
+"""Ctrl-C during a deploy: at any moment, all hosts end in good order."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from typing import Any
 
 import pytest
 
-from ktrdr.deployment.deploy import rollout as module
+from ktrdr.deployment.deploy import rollout
 from ktrdr.deployment.hosts.history import DeployOutcome
 from ktrdr.deployment.scripts.lock import BUSY
-from ktrdr.errors import (
-    Interrupted,
-)
+from ktrdr.errors import Interrupted
 from tests.recording_transport import Answer
-from tests.unit.deployment.conftest import Host
-from tests.unit.deployment.fleet import (
-    Fleet,
-    by_name,
-    outcomes,
+from tests.unit.deployment.conftest import SimulatedHost
+from tests.unit.deployment.fleet import Fleet, outcomes, results_by_name
+from tests.unit.deployment.harness import (
+    APPLY,
+    FETCH,
+    LOCK,
+    RECORD,
+    earlier_entry,
 )
-from tests.unit.deployment.harness import APPLY, FETCH, LOCK, RECORD, earlier
+from tests.unit.deployment.histories import history_lines
 
 
 @pytest.fixture
 def ctrl_c_at(fleet, monkeypatch) -> Iterator[Callable[[str, str], None]]:
-    """Presses Ctrl-C when a host is sent such a script, which then runs until it is ended."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    really, waiting = futures.wait, threading.Event()
+    """Press Ctrl-C when a host receives such a script, which then runs until it is ended."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    real_wait, waiting = futures.wait, threading.Event()
 
     def wait(pending: Any, timeout: float) -> Any:
         waiting.set()
         try:
-            return really(pending, timeout)
+            return real_wait(pending, timeout)
         finally:
             waiting.clear()
 
@@ -46,37 +47,38 @@ def ctrl_c_at(fleet, monkeypatch) -> Iterator[Callable[[str, str], None]]:
     def arrange(name: str, containing: str) -> None:
         host = fleet.plan(name).host.address
 
-        def on_script(where: str, script: str) -> None:
-            if where == host and containing in script and not fleet.transport.rung.is_set():
+        def on_script(receiver: str, script: str) -> None:
+            interrupted = fleet.transport.interrupted
+            if receiver == host and containing in script and not interrupted.is_set():
                 assert waiting.wait(5)
                 os.kill(os.getpid(), signal.SIGINT)
-                assert fleet.transport.rung.wait(5), "nobody ended the script"
+                assert interrupted.wait(5), "the rollout did not end the script"
                 raise Interrupted("the script was ended")
 
         fleet.transport.on_script = on_script
 
     yield arrange
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, handler)
 
 
-def recorded(fleet: Fleet, name: str) -> list[str]:
+def recorded_outcomes(fleet: Fleet, name: str) -> list[str]:
     scripts = fleet.transport.scripts_on(fleet.plan(name).host.address, RECORD)
     lines = [line for script in scripts for line in script.splitlines() if RECORD in line]
-    found = [line.partition("' '")[2].partition("' >>")[0] or line.split("'")[1] for line in lines]
-    return [json.loads(text)["outcome"] for text in found]
+    texts = [line.partition("' '")[2].partition("' >>")[0] or line.split("'")[1] for line in lines]
+    return [json.loads(text)["outcome"] for text in texts]
 
 
-def test_ctrl_c_while_hosts_are_made_ready_changes_none_of_them(fleet, ctrl_c_at) -> None:
+def test_ctrl_c_while_hosts_are_prepared_changes_no_host(fleet, ctrl_c_at) -> None:
     ctrl_c_at("workers B", FETCH)
     result = fleet.deploy()
-    assert fleet.order(APPLY) == []
-    error = by_name(result)["workers B"].error
+    assert fleet.receivers_of(APPLY) == []
+    error = results_by_name(result)["workers B"].error
     assert isinstance(error, Interrupted)
     assert str(error) == "the deploy of workers B was interrupted"
     assert {host.outcome for host in result.hosts} == {None}
 
 
-def test_ctrl_c_while_the_core_is_changed_is_recorded_and_spares_the_workers(
+def test_ctrl_c_while_the_core_changes_is_recorded_and_leaves_the_workers_unchanged(
     fleet, ctrl_c_at
 ) -> None:
     ctrl_c_at("core", APPLY)
@@ -86,74 +88,71 @@ def test_ctrl_c_while_the_core_is_changed_is_recorded_and_spares_the_workers(
         "workers B": None,
         "workers C": None,
     }
-    assert recorded(fleet, "core") == ["interrupted"]
-    assert fleet.unlocked() == {"core", "workers B", "workers C"}
+    assert recorded_outcomes(fleet, "core") == ["interrupted"]
+    assert fleet.unlocked_hosts() == {"core", "workers B", "workers C"}
     undone = fleet.transport.scripts_on(fleet.plan("core").host.address, "recover 85")
-    assert len(undone) == 1, "what Compose was at is brought to an end"
+    assert len(undone) == 1, "the interrupted work of Compose is finished or undone"
 
 
-def test_ctrl_c_while_workers_are_changed_lets_all_of_them_end_in_good_order(
-    fleet, ctrl_c_at
-) -> None:
+def test_ctrl_c_while_workers_change_ends_all_of_them_in_good_order(fleet, ctrl_c_at) -> None:
     ctrl_c_at("workers B", APPLY)
     result = fleet.deploy()
     assert outcomes(result)["core"] is DeployOutcome.DEPLOYED
     assert outcomes(result)["workers B"] is DeployOutcome.INTERRUPTED
     assert outcomes(result)["workers C"] in (DeployOutcome.INTERRUPTED, DeployOutcome.DEPLOYED)
-    assert recorded(fleet, "workers B") == ["interrupted"]
+    assert recorded_outcomes(fleet, "workers B") == ["interrupted"]
 
 
-def test_an_interrupted_release_is_not_gone_back_from(fleet, ctrl_c_at) -> None:
+def test_an_interrupted_release_is_not_rolled_back(fleet, ctrl_c_at) -> None:
     host = fleet.hosts["core"]
-    good = earlier(host.plan)
-    host.history = [good.begun(), good.ended()]
-    fleet.say(host.plan, FETCH, Host(host.plan, history=host.history).fetch_output())
+    empty = SimulatedHost(host.plan, history=history_lines(earlier_entry(host.plan)))
+    fleet.respond(host.plan, FETCH, empty.fetch_output())
     ctrl_c_at("core", APPLY)
-    assert by_name(fleet.deploy())["core"].restored is None
+    assert results_by_name(fleet.deploy())["core"].restored is None
 
 
-def test_a_second_ctrl_c_ends_all_connections_at_once(fleet, ctrl_c_at, monkeypatch) -> None:
+def test_a_second_ctrl_c_closes_all_connections_immediately(fleet, ctrl_c_at, monkeypatch) -> None:
     ctrl_c_at("core", APPLY)
-    really, presses = futures.wait, list[str]()
+    real_wait, presses = futures.wait, list[str]()
 
     def wait(pending: Any, timeout: float) -> Any:
-        if fleet.transport.rung.is_set() and not presses:
+        if fleet.transport.interrupted.is_set() and not presses:
             presses.append("second")
             raise KeyboardInterrupt
-        return really(pending, timeout)
+        return real_wait(pending, timeout)
 
     monkeypatch.setattr(futures, "wait", wait)
     result = fleet.deploy()
     assert presses
     assert not result.is_good
-    assert by_name(result)["core"].outcome is DeployOutcome.INTERRUPTED
+    assert results_by_name(result)["core"].outcome is DeployOutcome.INTERRUPTED
 
 
-def test_ctrl_c_at_the_question_unlocks_all_hosts(fleet) -> None:
-    fleet.declines = Interrupted("the deploy was called off, nothing was changed")
+def test_ctrl_c_at_the_confirmation_unlocks_all_hosts(fleet) -> None:
+    fleet.refusal = Interrupted("the command was cancelled, nothing was changed")
     with pytest.raises(Interrupted):
         fleet.deploy()
-    assert fleet.unlocked() == {"core", "workers B", "workers C"}
+    assert fleet.unlocked_hosts() == {"core", "workers B", "workers C"}
 
 
-def test_ctrl_c_when_nobody_waits_for_hosts_is_an_interruption_too(fleet, monkeypatch) -> None:
+def test_ctrl_c_while_the_rollout_does_not_wait_is_an_interruption_too(fleet, monkeypatch) -> None:
     def press(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module.Rollout, "_waves", press)
+    monkeypatch.setattr(rollout.Rollout, "_waves", press)
     with pytest.raises(Interrupted, match="was interrupted"):
         fleet.deploy()
-    assert fleet.transport.rung.is_set()
-    assert fleet.unlocked() == {"core", "workers B", "workers C"}
+    assert fleet.transport.interrupted.is_set()
+    assert fleet.unlocked_hosts() == {"core", "workers B", "workers C"}
 
 
-def test_ctrl_c_ends_the_wait_for_somebody_elses_lock(fleet, ctrl_c_at) -> None:
+def test_ctrl_c_ends_the_wait_for_the_lock_of_another_owner(fleet, ctrl_c_at) -> None:
     held = Answer(BUSY, stdout="7 {}")
     fleet.transport.answer(held, host=fleet.plan("core").host.address, containing=LOCK)
     ctrl_c_at("workers B", FETCH)
-    result = fleet.deploy(lock_wait_s=3600)
-    # Where Ctrl-C came just before it waited, that is what was interrupted.
-    assert str(by_name(result)["core"].error) in (
-        "the lock of core was no longer waited for",
+    result = fleet.deploy(lock_wait=3600)
+    # If Ctrl-C arrived just before the wait, the deploy was interrupted instead.
+    assert str(results_by_name(result)["core"].error) in (
+        "the wait for the lock of core was interrupted",
         "the deploy of core was interrupted",
     )

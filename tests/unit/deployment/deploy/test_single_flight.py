@@ -1,4 +1,4 @@
-"""Many who ask the same at the same time."""
+"""Many threads that need the same result at the same time."""
 
 from __future__ import annotations
 
@@ -7,77 +7,84 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from ktrdr.deployment.deploy.single_flight import Shared
+from ktrdr.deployment.deploy.single_flight import SingleFlight
 from ktrdr.errors import HostUnreachable
 from tests.integration.sshd import wait_until
 
 
-class Question:
-    """One that is answered when the test says so."""
+class ControlledFunction:
+    """Function that counts its calls, and returns when the test allows it.
+
+    Attributes:
+        calls: Number of calls so far; each returns its number, and the third fails.
+        may_return: Released once for each call that may return.
+    """
 
     def __init__(self) -> None:
-        self.asked = 0
-        self.may_answer = threading.Semaphore(0)
+        self.calls = 0
+        self.may_return = threading.Semaphore(0)
 
     def __call__(self) -> int:
-        self.asked += 1
-        number = self.asked
-        assert self.may_answer.acquire(timeout=10)
+        self.calls += 1
+        number = self.calls
+        assert self.may_return.acquire(timeout=10)
         if number == 3:
-            raise HostUnreachable("the third is lost")
+            raise HostUnreachable("the third call failed")
         return number
 
 
-def waiting(shared: Shared[int], callers: int, pool: ThreadPoolExecutor) -> list[Future[int]]:
-    """So many callers, all of whom wait by now."""
+def start_callers(
+    flight: SingleFlight[int], count: int, pool: ThreadPoolExecutor
+) -> list[Future[int]]:
+    """Start so many callers, and wait until all of them call."""
     entered = threading.Semaphore(0)
 
     def call() -> int:
         entered.release()
-        return shared()
+        return flight()
 
-    called = [pool.submit(call) for _ in range(callers)]
-    for _ in called:
+    results = [pool.submit(call) for _ in range(count)]
+    for _ in results:
         assert entered.acquire(timeout=10)
-    return called
+    return results
 
 
-def test_those_who_come_while_it_is_asked_share_the_next_answer() -> None:
-    question = Question()
-    shared = Shared(question)
+def test_callers_that_arrive_during_a_call_share_the_next_one() -> None:
+    function = ControlledFunction()
+    flight = SingleFlight(function)
     with ThreadPoolExecutor(12) as pool:
-        first = pool.submit(shared)
-        wait_until(lambda: question.asked == 1, "the first asks")
-        others = waiting(shared, 10, pool)
-        # The first answer was asked for before they came: it is none for them.
-        question.may_answer.release()
+        first = pool.submit(flight)
+        wait_until(lambda: function.calls == 1, "the first call starts")
+        others = start_callers(flight, 10, pool)
+        # The first call started before they arrived, so they must not share its result.
+        function.may_return.release()
         assert first.result(10) == 1
-        wait_until(lambda: question.asked == 2, "the others ask")
+        wait_until(lambda: function.calls == 2, "the second call starts")
         for _ in range(10):
-            question.may_answer.release()
-        answers = [each.result(10) for each in others]
-    assert set(answers) >= {2}
-    assert 1 not in answers
+            function.may_return.release()
+        results = [other.result(10) for other in others]
+    assert set(results) >= {2}
+    assert 1 not in results
 
 
-def test_one_who_comes_later_gets_an_answer_of_their_own() -> None:
-    question = Question()
-    shared = Shared(question)
-    question.may_answer.release(2)
-    assert (shared(), shared()) == (1, 2)
+def test_a_caller_that_arrives_after_a_call_starts_another() -> None:
+    function = ControlledFunction()
+    flight = SingleFlight(function)
+    function.may_return.release(2)
+    assert (flight(), flight()) == (1, 2)
 
 
-def test_what_asking_raises_is_raised_in_all_who_share_it() -> None:
-    question = Question()
-    question.asked = 1
-    shared = Shared(question)
+def test_an_error_is_raised_in_all_callers_that_share_the_call() -> None:
+    function = ControlledFunction()
+    function.calls = 1
+    flight = SingleFlight(function)
     with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(shared)
-        wait_until(lambda: question.asked == 2, "the first asks")
-        second = pool.submit(shared)
-        question.may_answer.release(2)
+        first = pool.submit(flight)
+        wait_until(lambda: function.calls == 2, "the second call starts")
+        second = pool.submit(flight)
+        function.may_return.release(2)
         assert first.result(10) == 2
-        with pytest.raises(HostUnreachable, match="the third is lost"):
+        with pytest.raises(HostUnreachable, match="the third call failed"):
             second.result(10)
-    question.may_answer.release()
-    assert shared() == 4, "the next ask anew"
+    function.may_return.release()
+    assert flight() == 4, "the next caller starts another call"

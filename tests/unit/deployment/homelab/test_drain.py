@@ -1,19 +1,19 @@
-"""Workers finish what they are at before they are replaced, and get work again afterwards."""
+"""Drain of a node: workers finish their operations before a deploy replaces them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import pytest
-from ktrdr.deployment.deploy.drain import drained
 
 from ktrdr.deployment.deploy import events
+from ktrdr.deployment.homelab.drain import drained
 from ktrdr.errors import HostUnreachable, KtrdrError
 from ktrdr.schemas import DrainMode, Worker
-from tests.unit.deployment.fleet import Drains, worker
-from tests.unit.deployment.harness import DeploymentHarness
+from tests.unit.deployment.fleet import registered_worker
+from tests.unit.deployment.harness import DeploymentHarness, SimulatedBackend
 
-UNREACHABLE = HostUnreachable("the backend does not answer")
+UNREACHABLE = HostUnreachable("the backend does not respond")
 
 
 @pytest.fixture
@@ -22,111 +22,134 @@ def harness(planned, clock) -> DeploymentHarness:
 
 
 @pytest.fixture
-def drains() -> Drains:
-    return Drains()
+def deployment(harness):
+    return harness.deployment
 
 
-def workers(harness: DeploymentHarness, *operations: str | None, **more: object) -> list[Worker]:
+@pytest.fixture
+def backend(harness) -> SimulatedBackend:
+    backend: SimulatedBackend = harness.backend
+    return backend
+
+
+@pytest.fixture
+def node(deployment) -> str:
+    address: str = deployment.plan.host.address
+    return address
+
+
+def workers(harness: DeploymentHarness, *operations: str | None, **changes: object) -> list[Worker]:
+    """Return a worker on the node for each operation; None stands for an idle worker."""
+    plan = harness.deployment.plan
     return [
-        worker(harness.deployment.plan, f"http://{n}", operation).model_copy(update=more)
-        for n, operation in enumerate(operations)
+        registered_worker(plan, f"http://{number}", operation).model_copy(update=changes)
+        for number, operation in enumerate(operations)
     ]
 
 
-def details(harness: DeploymentHarness) -> list[str]:
+def finished_details(harness: DeploymentHarness) -> list[str]:
     return [event.detail for event in harness.events if isinstance(event, events.StepFinished)]
 
 
-def test_the_node_gets_no_work_until_the_end(harness, drains) -> None:
-    host = harness.deployment.plan.host.address
-    with drained(drains, harness.deployment, 60):
-        assert drains.asked == [f"drain {host}"]
-    assert drains.asked == [f"drain {host}", f"undrain {host}"]
+def test_a_node_gets_no_new_operations_until_the_deploy_ends(deployment, backend, node) -> None:
+    with drained(deployment, backend, 60):
+        assert backend.requests == [f"drain {node}"]
+    assert backend.requests == [f"drain {node}", f"undrain {node}"]
 
 
-def test_what_runs_is_waited_for(harness, drains) -> None:
+def test_a_drain_waits_for_running_operations(harness, deployment, backend) -> None:
     busy = workers(harness, "op-1", "op-2")
-    drains.known = [busy, busy, workers(harness, None, "op-2"), workers(harness, None, None)]
-    with drained(drains, harness.deployment, 60):
-        assert harness.deployment.clock.monotonic() == 2.0
-    assert events.Waiting("2 at work: op-1, op-2") in harness.events
-    assert events.Waiting("1 at work: op-2") in harness.events
-    assert details(harness) == ["none at work"]
+    backend.responses = [busy, busy, workers(harness, None, "op-2"), workers(harness, None, None)]
+    with drained(deployment, backend, 60):
+        assert deployment.clock.monotonic() == 2.0
+    assert events.Waiting("2 running: op-1, op-2") in harness.events
+    assert events.Waiting("1 running: op-2") in harness.events
+    assert finished_details(harness) == ["no running operation"]
 
 
-def test_what_others_do_is_not_waited_for(harness, drains) -> None:
-    drains.known = [workers(harness, "op-1", node="elsewhere")]
-    with drained(drains, harness.deployment, 60):
-        assert harness.deployment.clock.monotonic() == 0.0
+def test_a_drain_does_not_wait_for_operations_on_other_nodes(harness, deployment, backend) -> None:
+    backend.responses = [workers(harness, "op-1", node="elsewhere")]
+    with drained(deployment, backend, 60):
+        assert deployment.clock.monotonic() == 0.0
 
 
-def test_patience_ends(harness, drains) -> None:
-    drains.known = [workers(harness, "op-1")]
-    with drained(drains, harness.deployment, 5):
-        assert harness.deployment.clock.monotonic() == 5.0
-    assert details(harness) == ["1 still at work hand over"]
+def test_a_drain_waits_no_longer_than_its_timeout(harness, deployment, backend) -> None:
+    backend.responses = [workers(harness, "op-1")]
+    with drained(deployment, backend, 5):
+        assert deployment.clock.monotonic() == 5.0
+    assert finished_details(harness) == ["1 still running, to be requeued"]
 
 
-def test_whoever_wants_to_stop_is_heard(harness, drains) -> None:
-    drains.known = [workers(harness, "op-1")]
-    harness.deployment.stopping.set()
-    with drained(drains, harness.deployment, 3600):
-        assert harness.deployment.clock.monotonic() == 0.0
-    assert drains.asked[-1].startswith("undrain")
+def test_an_interruption_ends_the_wait_of_a_drain(harness, deployment, backend, node) -> None:
+    backend.responses = [workers(harness, "op-1")]
+    deployment.stopping.set()
+    with drained(deployment, backend, 3600):
+        assert deployment.clock.monotonic() == 0.0
+    assert backend.requests[-1] == f"undrain {node}"
 
 
-def test_a_node_gets_work_again_when_the_deploy_fails(harness, drains) -> None:
-    with pytest.raises(ZeroDivisionError), drained(drains, harness.deployment, 60):
+def test_a_node_gets_operations_again_after_a_failed_deploy(deployment, backend, node) -> None:
+    with pytest.raises(ZeroDivisionError), drained(deployment, backend, 60):
         raise ZeroDivisionError
-    assert drains.asked[-1].startswith("undrain")
+    assert backend.requests[-1] == f"undrain {node}"
 
 
-class Losing(Drains):
-    """A backend that is lost after so many questions."""
+class LostBackend(SimulatedBackend):
+    """Backend that lists its workers so many times, and then cannot be reached any more."""
 
-    def __init__(self, answers: int, busy: Sequence[Worker]) -> None:
-        super().__init__()
-        self.left, self.busy = answers, busy
+    def __init__(self, listings: int, workers: Sequence[Worker]) -> None:
+        super().__init__(workers)
+        self.listings = listings
 
     def workers(self) -> Sequence[Worker]:
-        if not self.left:
+        if not self.listings:
             raise UNREACHABLE
-        self.left -= 1
-        return self.busy
+        self.listings -= 1
+        return super().workers()
 
 
-def test_a_node_gets_work_again_when_the_backend_is_lost_meanwhile(harness) -> None:
-    drains = Losing(2, workers(harness, "op-1"))
-    with pytest.raises(HostUnreachable), drained(drains, harness.deployment, 60):
-        pytest.fail("it must not begin")
-    assert drains.asked[-1].startswith("undrain")
+def test_a_node_gets_operations_again_if_the_backend_is_lost(harness, deployment, node) -> None:
+    backend = LostBackend(2, workers(harness, "op-1"))
+    with pytest.raises(HostUnreachable), drained(deployment, backend, 60):
+        pytest.fail("the deploy must not start")
+    assert backend.requests[-1] == f"undrain {node}"
     assert isinstance(harness.events[-1], events.StepFailed)
 
 
-def test_a_node_that_cannot_be_drained_is_left_as_it_was(harness, drains) -> None:
-    drains.error = UNREACHABLE
-    with pytest.raises(HostUnreachable), drained(drains, harness.deployment, 60):
-        pytest.fail("it must not begin")
-    assert drains.asked == []
+class UndrainableBackend(SimulatedBackend):
+    """Backend that lists its workers, and refuses to drain."""
+
+    def drain(self, node: str) -> None:
+        raise UNREACHABLE
 
 
-def test_a_node_that_was_drained_before_stays_so_and_that_is_said(harness, drains) -> None:
-    drains.known = [workers(harness, None, None, drain=DrainMode.FINISH)]
-    with drained(drains, harness.deployment, 60):
+def test_a_node_that_cannot_be_drained_is_not_deployed(deployment) -> None:
+    backend = UndrainableBackend()
+    with pytest.raises(HostUnreachable), drained(deployment, backend, 60):
+        pytest.fail("the deploy must not start")
+    assert backend.requests == []
+
+
+def test_a_node_that_was_drained_before_stays_drained_with_a_warning(
+    harness, deployment, backend, node
+) -> None:
+    backend.responses = [workers(harness, None, None, drain=DrainMode.FINISH)]
+    with drained(deployment, backend, 60):
         pass
-    assert drains.asked == []
-    host = harness.deployment.plan.host.address
+    assert backend.requests == []
     assert harness.events[-1] == events.Warned(
-        f"{host} was drained before, and stays so; `ktrdr workers undrain {host}` gives it work "
-        "again"
+        f"{node} was drained before, and stays drained; "
+        f"run `ktrdr workers undrain {node}` to give it operations again"
     )
 
 
-def test_a_node_that_stays_without_work_is_told(harness, drains, monkeypatch) -> None:
+def test_a_node_that_cannot_be_undrained_causes_a_warning(
+    harness, deployment, backend, node, monkeypatch
+) -> None:
     def undrain(node: str) -> None:
         raise KtrdrError("no")
 
-    monkeypatch.setattr(drains, "undrain", undrain)
-    with drained(drains, harness.deployment, 60):
+    monkeypatch.setattr(backend, "undrain", undrain)
+    with drained(deployment, backend, 60):
         pass
-    assert "gets no new work (no)" in harness.events[-1].message
+    assert harness.events[-1].message.startswith(f"{node} gets no new operations (no)")

@@ -1,10 +1,11 @@
-"""Which hosts a command is about."""
+"""Hosts that the words of a command name, and their configuration."""
 
 from __future__ import annotations
 
 import pytest
 
-from ktrdr.deployment.homelab.hosts import chosen
+from ktrdr.deployment.homelab.hosts import scale_profiles, select_hosts
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.errors import UsageError
 
 
@@ -21,11 +22,34 @@ from ktrdr.errors import UsageError
     ],
 )
 def test_words_name_hosts(inventory, words, names) -> None:
-    assert [host.name for host in chosen(inventory, words)] == names
+    assert [host.name for host in select_hosts(inventory, words)] == names
 
 
 @pytest.mark.parametrize("words", [["everything"], ["core", "B"], ["workers", "X"], ["B"]])
-def test_words_that_name_no_host_are_refused(inventory, words) -> None:
-    with pytest.raises(UsageError) as refused:
-        chosen(inventory, words)
-    assert refused.value.hint
+def test_words_that_name_no_host_are_rejected(inventory, words) -> None:
+    with pytest.raises(UsageError) as rejected:
+        select_hosts(inventory, words)
+    assert rejected.value.hint
+
+
+def test_a_misspelt_node_is_answered_with_the_closest_name(inventory) -> None:
+    with pytest.raises(UsageError, match=r"there is no node 'bb'; did you mean B\?") as rejected:
+        select_hosts(inventory, ["workers", "bb"])
+    assert rejected.value.hint == "Valid names: B, C."
+
+
+def test_a_host_has_the_address_directory_and_project_of_its_stack(inventory) -> None:
+    assert select_hosts(inventory, ["core"]) == (
+        Host("core", "backend.lab.test", "/opt/ktrdr-core", "core", "ktrdr-core"),
+    )
+    (node,) = select_hosts(inventory, ["workers", "B"])
+    assert node == Host(
+        *("workers B", "workers-b.lab.test", "/opt/ktrdr-workers-b", "workers"),
+        *("ktrdr-workers", "B"),
+    )
+    assert node.short_name == "B"
+
+
+def test_each_further_worker_of_a_type_has_a_profile() -> None:
+    assert scale_profiles(1) == ()
+    assert scale_profiles(3) == ("scale-2", "scale-3")

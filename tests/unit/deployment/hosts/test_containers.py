@@ -1,21 +1,31 @@
-"""What is read from Docker's reports."""
+"""Containers, images and health reports, parsed from what Docker prints."""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from ktrdr.deployment.hosts.containers import (
+    known_contract_migrations,
     parse_clock,
     parse_containers,
+    parse_digests,
     parse_image_ids,
     parse_reports,
 )
 
 
-def line(service="db", container_id="1", status="running", started="", **more):
+def line(
+    service: str = "db",
+    container_id: str = "1",
+    status: str = "running",
+    started: str = "",
+    **changes: Any,
+) -> str:
+    """Return the line that describes a container."""
     return json.dumps(
         {
             "id": container_id,
@@ -24,12 +34,12 @@ def line(service="db", container_id="1", status="running", started="", **more):
             "labels": {"com.docker.compose.service": service},
             "state": {"Status": status, "StartedAt": started, "ExitCode": 0},
             "restarts": 0,
-            **more,
+            **changes,
         }
     )
 
 
-def test_of_several_containers_of_a_service_the_running_one_counts():
+def test_the_running_container_of_a_service_counts():
     lines = [line(container_id="old", status="exited"), line(container_id="new")]
 
     assert parse_containers(lines)["db"].id == "new"
@@ -46,11 +56,11 @@ def test_of_several_containers_of_a_service_the_running_one_counts():
         ("", datetime(1, 1, 1, tzinfo=UTC)),
     ],
 )
-def test_dockers_times_are_read(text, expected):
+def test_dockers_times_are_parsed(text, expected):
     assert parse_containers([line(started=text)])["db"].started_at == expected
 
 
-def test_the_image_is_the_one_that_compose_noted():
+def test_the_image_is_the_one_that_compose_recorded():
     labels = {"com.docker.compose.service": "db", "com.docker.compose.image": "sha256:by-compose"}
 
     assert parse_containers([line(labels=labels)])["db"].image_id == "sha256:by-compose"
@@ -63,11 +73,18 @@ def test_a_container_without_a_health_check_has_no_health():
     assert parse_containers([line(state=state)])["db"].health == ""
 
 
-def test_lines_that_are_no_objects_are_passed_over():
+def test_the_health_output_is_that_of_the_last_check_on_one_line():
+    log = [{"Output": "first"}, {"Output": "port 8000\n closed"}]
+    state = {"Status": "running", "Health": {"Status": "unhealthy", "Log": log}}
+    container = parse_containers([line(state=state)])["db"]
+    assert (container.health, container.health_output) == ("unhealthy", "port 8000 closed")
+
+
+def test_lines_without_an_object_are_skipped():
     assert parse_containers(["", "template parsing error", "[]", line()]).keys() == {"db"}
 
 
-def test_images_are_known_by_tags_and_digests():
+def test_image_ids_are_found_by_tags_and_digests():
     entry = {"id": "sha256:1", "tags": ["a:1", "a:2"], "digests": None}
     other = {"id": "sha256:2", "tags": [], "digests": ["b@sha256:3"]}
 
@@ -78,17 +95,23 @@ def test_images_are_known_by_tags_and_digests():
     }
 
 
-def test_answers_are_read_by_service_and_missing_ones_left_out():
+def test_the_registrys_digests_are_found_by_name_and_tag():
+    pulled = {"id": "sha256:1", "tags": ["a:1", "b:1"], "digests": ["a@sha256:9"]}
+    built = {"id": "sha256:2", "tags": ["c:1"], "digests": None}
+    assert parse_digests([json.dumps(pulled), json.dumps(built)]) == {"a:1": "sha256:9"}
+
+
+def test_reports_are_found_by_service_and_unreadable_ones_skipped():
     lines = ['a {"x": 1}', "b ", "c not json", "d 3"]
     assert parse_reports({"answers": lines}) == {"a": {"x": 1}}
 
 
-def test_a_service_that_was_not_asked_is_taken_at_what_its_health_check_said():
+def test_the_last_health_check_counts_for_a_service_that_was_not_asked():
     def checked(service, output, status="healthy"):
         log = [{"Output": "{}"}, {"Output": output}]
         return line(service, state={"Status": "running", "Health": {"Status": status, "Log": log}})
 
-    found = {
+    sections = {
         "containers": [
             checked("asked", '{"x": 1}\n'),
             checked("unasked", '{"x": 2}\n'),
@@ -98,9 +121,23 @@ def test_a_service_that_was_not_asked_is_taken_at_what_its_health_check_said():
         "answers": ['asked {"x": 4}'],
     }
 
-    assert parse_reports(found) == {"asked": {"x": 4}, "unasked": {"x": 2}}
+    assert parse_reports(sections) == {"asked": {"x": 4}, "unasked": {"x": 2}}
 
 
-def test_the_hosts_clock_is_read():
+@pytest.mark.parametrize(
+    ("report", "migrations"),
+    [
+        ({"contracts": ["0003_x"]}, ("0003_x",)),
+        ({"contracts": []}, ()),
+        ({"contracts": "0003_x"}, None),
+        ({}, None),
+    ],
+)
+def test_the_contract_migrations_are_those_that_a_service_reports(report, migrations):
+    sections = {"answers": [f"backend {json.dumps(report)}"]}
+    assert known_contract_migrations(sections) == migrations
+
+
+def test_the_clock_of_a_host_is_parsed():
     assert parse_clock(["1700000000"]) == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
     assert parse_clock(["date: not found"]) is None

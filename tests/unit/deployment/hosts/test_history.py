@@ -1,86 +1,71 @@
-"""What a host remembers: written, read back, and asked for the way back."""
+"""History of a host: its lines, and the releases that rollbacks choose from it."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktrdr.deployment.hosts import history
-from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome, HistoryEntry
-
-BEGAN = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
-
-
-def entry(
-    number: int, tag: str = "", outcome: DeployOutcome = DeployOutcome.DEPLOYED, **more
-) -> HistoryEntry:
-    return HistoryEntry(
-        **{
-            "id": f"r{number}",
-            "kind": DeployKind.DEPLOY,
-            "service": "all",
-            "tag": tag or f"sha-000000{number}",
-            "commit": "c" * 40,
-            "configuration": f"conf-{number}",
-            "who": "ada@laptop",
-            "began": BEGAN + timedelta(hours=number),
-            "outcome": outcome,
-            "duration_s": None if outcome is DeployOutcome.CUT_OFF else 2.5,
-            **more,
-        }
-    )
+from ktrdr.deployment.hosts.history import (
+    DeployKind,
+    DeployOutcome,
+    HistoryEntry,
+    find_release,
+    last_good,
+    moved_tags,
+    parse_history,
+    previous_release,
+)
+from tests.unit.deployment.histories import history_entry, history_lines
 
 
-def lines(*entries: HistoryEntry) -> list[str]:
-    found = []
-    for each in entries:
-        found.append(each.begun())
-        if each.outcome is not DeployOutcome.CUT_OFF:
-            found.append(each.ended())
-    return found
+def with_id(entry: HistoryEntry, deploy_id: str, **changes: Any) -> HistoryEntry:
+    """Return a later deploy of the release of an entry."""
+    return replace(entry, deploy=replace(entry.deploy, id=deploy_id), **changes)
 
 
-def test_entries_are_read_back_as_they_were_written() -> None:
+def test_entries_are_parsed_as_they_were_written() -> None:
     written = (
-        entry(
+        history_entry(
             1, images={"a:b": "sha256:1"}, profiles=("scale-2",), contract_migrations=("0003_x",)
         ),
-        entry(4, containers={"db": "0123456789ab"}),
-        entry(2, outcome=DeployOutcome.FAILED, reason='it\'s "bad"\nreally', rolled_back_from="r1"),
-        entry(3, outcome=DeployOutcome.CUT_OFF, settings={"LOG_LEVEL": "é"}),
+        history_entry(4, containers={"db": "0123456789ab"}),
+        history_entry(
+            2, outcome=DeployOutcome.FAILED, reason='it\'s "bad"\nreally', rolled_back_from="r1"
+        ),
+        history_entry(3, outcome=DeployOutcome.CUT_OFF, settings={"LOG_LEVEL": "é"}),
     )
-    assert history.read(lines(*written)) == written
+    assert parse_history(history_lines(*written)) == written
 
 
-def test_an_end_that_an_older_version_wrote_names_no_containers() -> None:
-    begun, ended = lines(entry(1, containers={"db": "0123456789ab"}))
-    old = {key: each for key, each in json.loads(ended).items() if key != "containers"}
-    assert history.read([begun, json.dumps(old)]) == (entry(1),)
+def test_an_end_that_an_older_version_recorded_names_no_containers() -> None:
+    begun, ended = history_lines(history_entry(1, containers={"db": "0123456789ab"}))
+    old = {key: value for key, value in json.loads(ended).items() if key != "containers"}
+    assert parse_history([begun, json.dumps(old)]) == (history_entry(1),)
 
 
 @given(st.lists(st.text(), max_size=5))
-def test_lines_that_cannot_be_read_are_left_out(noise: list[str]) -> None:
-    good = entry(1)
-    assert good in history.read([*noise, *lines(good), '{"event":"ended","id":"r9"}', *noise])
+def test_unreadable_lines_are_skipped(noise: list[str]) -> None:
+    good = history_entry(1)
+    lines = [*noise, *history_lines(good), '{"event":"ended","id":"r9"}', *noise]
+    assert good in parse_history(lines)
 
 
 @given(
-    st.recursive(st.none() | st.text() | st.integers(), st.lists), st.sampled_from(list("kcoabin"))
+    st.recursive(st.none() | st.text() | st.integers(), st.lists),
+    st.sampled_from(["kind", "contracts", "outcome", "at", "images", "id", "containers"]),
 )
-def test_an_event_of_any_form_is_read_or_left_out(value, key) -> None:
-    keys = {"k": "kind", "c": "contracts", "o": "outcome", "a": "at", "b": "images", "i": "id"}
-    keys["n"] = "containers"
-    for line in lines(entry(1)):
-        history.read([json.dumps({**json.loads(line), keys[key]: value})])
+def test_an_event_with_any_value_is_parsed_or_skipped(value, key) -> None:
+    for line in history_lines(history_entry(1)):
+        parse_history([json.dumps({**json.loads(line), key: value})])
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "goes_to"),
+    ("outcomes", "target"),
     [
         ("d", None),
         ("dd", 1),
@@ -93,49 +78,66 @@ def test_an_event_of_any_form_is_read_or_left_out(value, key) -> None:
         ("", None),
     ],
 )
-def test_a_rollback_goes_to_the_last_good_release_that_is_not_in_place(outcomes, goes_to) -> None:
+def test_a_rollback_goes_to_the_last_good_release_that_is_not_deployed(outcomes, target) -> None:
     kinds = {
         "d": DeployOutcome.DEPLOYED,
         "f": DeployOutcome.FAILED,
         "c": DeployOutcome.CUT_OFF,
         "i": DeployOutcome.INTERRUPTED,
     }
-    entries = [entry(n, outcome=kinds[letter]) for n, letter in enumerate(outcomes, start=1)]
-    found = history.before(entries)
-    assert (found and found.id) == (goes_to and f"r{goes_to}")
+    entries = [
+        history_entry(number, outcome=kinds[letter])
+        for number, letter in enumerate(outcomes, start=1)
+    ]
+    previous = previous_release(entries)
+    assert (previous and previous.id) == (target and f"r{target}")
 
 
-def test_deploying_the_same_again_does_not_change_where_a_rollback_goes() -> None:
-    first, second = entry(1), entry(2)
-    again = replace(second, id="r3", outcome=DeployOutcome.UNCHANGED)
-    assert history.before([first, second, again]) == first
+def test_a_repeated_deploy_does_not_change_the_target_of_a_rollback() -> None:
+    first, second = history_entry(1), history_entry(2)
+    again = with_id(second, "r3", outcome=DeployOutcome.UNCHANGED)
+    assert previous_release([first, second, again]) == first
 
 
-def test_a_rollback_after_a_rollback_goes_forth_again() -> None:
-    first, second = entry(1), entry(2)
-    back = replace(first, id="r3", kind=DeployKind.ROLLBACK)
-    assert history.before([first, second, back]) == second
+def test_a_second_rollback_returns_to_the_later_release() -> None:
+    first, second = history_entry(1), history_entry(2)
+    rollback = with_id(first, "r3", kind=DeployKind.ROLLBACK)
+    assert previous_release([first, second, rollback]) == second
 
 
 def test_a_changed_setting_makes_another_release_of_the_same_tag() -> None:
-    first = entry(1)
-    louder = replace(first, id="r2", settings={"LOG_LEVEL": "DEBUG"})
-    assert history.before([first, louder]) == first
+    first = history_entry(1)
+    changed = with_id(first, "r2", settings={"LOG_LEVEL": "DEBUG"})
+    assert previous_release([first, changed]) == first
 
 
-def test_a_release_is_found_by_its_id_and_by_its_tag_if_it_was_good() -> None:
-    entries = [entry(1, "a"), entry(2, "b"), entry(3, "a"), entry(4, "c", DeployOutcome.FAILED)]
-    assert history.named(entries, "r1") == entries[0]
-    assert history.named(entries, "a") == entries[2]
-    assert history.named(entries, "c") is None
-    assert history.named(entries, "d") is None
+def test_only_deploys_of_a_service_or_of_all_services_count_for_it() -> None:
+    whole, backend = history_entry(1), history_entry(2, service="backend")
+    database = history_entry(3, service="db")
+    assert last_good([whole, backend, database], "backend") == backend
+    assert last_good([whole, database], "backend") == whole
+    assert last_good([whole, database], "all") == database
+    assert last_good([database], "backend") is None
 
 
-def test_a_tag_that_means_another_image_than_before_is_noticed() -> None:
+def test_a_good_release_is_found_by_its_id_and_by_its_tag() -> None:
     entries = [
-        entry(1, images={"x:a": "sha256:1", "y:a": "sha256:9"}),
-        entry(2, images={"x:a": "sha256:2"}, outcome=DeployOutcome.FAILED),
+        history_entry(1, "a"),
+        history_entry(2, "b"),
+        history_entry(3, "a"),
+        history_entry(4, "c", DeployOutcome.FAILED),
     ]
-    now = {"x:a": "sha256:3", "y:a": "sha256:9", "z:a": "sha256:5"}
-    assert history.moved(entries, now) == {"x:a": entries[0]}
-    assert history.moved(entries, {"x:a": ""}) == {}
+    assert find_release(entries, "r1") == entries[0]
+    assert find_release(entries, "a") == entries[2]
+    assert find_release(entries, "c") is None
+    assert find_release(entries, "d") is None
+
+
+def test_a_tag_that_named_another_image_before_has_moved() -> None:
+    entries = [
+        history_entry(1, images={"x:a": "sha256:1", "y:a": "sha256:9"}),
+        history_entry(2, images={"x:a": "sha256:2"}, outcome=DeployOutcome.FAILED),
+    ]
+    digests = {"x:a": "sha256:3", "y:a": "sha256:9", "z:a": "sha256:5"}
+    assert moved_tags(entries, digests) == {"x:a": entries[0]}
+    assert moved_tags(entries, {"x:a": ""}) == {}

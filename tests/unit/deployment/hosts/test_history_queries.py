@@ -1,23 +1,30 @@
-"""Asking hosts what ran there, and for what ran before."""
+"""Queries of histories, rollback targets, and the releases that hosts keep."""
 
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
 
 import pytest
 
-from ktrdr.deployment.hosts import history_queries as remembering
 from ktrdr.deployment.hosts.history import DeployOutcome, HistoryEntry
-from ktrdr.deployment.hosts.history_queries import Remembered
+from ktrdr.deployment.hosts.history_queries import (
+    HostHistory,
+    fetch_histories,
+    fetch_release,
+    rollback_target,
+)
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts import release as files
 from ktrdr.errors import ConfigurationError, HostNotReady, HostUnreachable, NotFound
 from tests.recording_transport import Answer, RecordingTransport
-from tests.unit.deployment.sample_hosts import CORE, B, entry, history_lines
+from tests.unit.deployment.histories import history_entry, history_lines
 
+CORE = Host("core", "backend.lab.test", "/opt/core", "core", "ktrdr-core")
+B = Host("workers B", "workers-b.lab.test", "/opt/b", "workers", "ktrdr-workers", "B")
 FILES = {"docker-compose.core.yml": b"services: {}\n"}
 KEPT = Release("sha-abc1234", None, FILES)
+FAILED = history_entry(3, "sha-bad0000", outcome=DeployOutcome.FAILED, reason="unhealthy")
 
 
 @pytest.fixture
@@ -25,72 +32,74 @@ def transport() -> RecordingTransport:
     return RecordingTransport()
 
 
-def test_a_host_that_cannot_be_asked_does_not_hide_the_others(transport) -> None:
-    error = HostUnreachable("away")
-    transport.answer(Answer(stdout="\n".join(history_lines(entry(1)))), host=CORE.host)
-    transport.answer(Answer(error=error), host=B.host)
-    assert remembering.ask([CORE, B], transport) == [
-        Remembered(CORE, (entry(1),)),
-        Remembered(B, error=error),
+def test_a_host_that_cannot_be_queried_does_not_hide_the_others(transport) -> None:
+    error = HostUnreachable("it cannot be reached")
+    lines = history_lines(history_entry(1))
+    transport.answer(Answer(stdout="\n".join(lines)), host=CORE.address)
+    transport.answer(Answer(error=error), host=B.address)
+    assert fetch_histories([CORE, B], transport) == [
+        HostHistory(CORE, (history_entry(1),)),
+        HostHistory(B, error=error),
     ]
 
 
-def test_a_history_that_may_not_be_read_is_no_empty_one(transport) -> None:
+def test_an_unreadable_history_is_not_an_empty_one(transport) -> None:
     transport.answer(Answer(1, stderr="cat: history.jsonl: Permission denied\n"))
-    (found,) = remembering.ask([CORE], transport)
-    assert str(found.error) == (
-        f"the history on {CORE.host} cannot be read: cat: history.jsonl: Permission denied"
+    (history,) = fetch_histories([CORE], transport)
+    assert isinstance(history.error, HostNotReady)
+    assert history.error.message == (
+        f"the history on {CORE.address} cannot be read: cat: history.jsonl: Permission denied"
     )
 
 
-FAILED = entry(3, "sha-bad0000", outcome=DeployOutcome.FAILED, reason="sick")
-
-
 @pytest.mark.parametrize(
-    ("name", "goes_to"), [(None, "r2"), ("r1", "r1"), ("sha-0000001", "r1"), ("sha-0000002", "r2")]
+    ("name", "target"), [(None, "r2"), ("r1", "r1"), ("sha-0000001", "r1"), ("sha-0000002", "r2")]
 )
-def test_the_way_back_is_found_by_itself_by_id_and_by_tag(name, goes_to) -> None:
-    found = Remembered(CORE, (entry(1, "sha-0000001"), entry(2, "sha-0000002"), FAILED))
-    assert remembering.way_back(found, name).id == goes_to
+def test_the_rollback_target_is_the_previous_release_or_named_by_id_or_tag(name, target) -> None:
+    history = HostHistory(CORE, (history_entry(1), history_entry(2), FAILED))
+    assert rollback_target(history, name).id == target
 
 
 @pytest.mark.parametrize("name", ["r3", "sha-bad0000", "r9"])
-def test_what_failed_or_never_was_is_no_way_back(name) -> None:
-    found = Remembered(CORE, (*(entry(number) for number in range(10, 17)), FAILED))
-    with pytest.raises(NotFound, match=f"core on {CORE.host} remembers no good release") as raised:
-        remembering.way_back(found, name)
+def test_failed_and_unknown_releases_are_not_rolled_back_to(name) -> None:
+    history = HostHistory(CORE, (*(history_entry(number) for number in range(10, 17)), FAILED))
+    message = f"core on {CORE.address} remembers no good release '{name}'"
+    with pytest.raises(NotFound, match=message) as raised:
+        rollback_target(history, name)
     assert raised.value.hint == "It has: r12, r13, r14, r15, r16."
 
 
-def test_a_host_with_nothing_good_says_so() -> None:
+def test_the_error_of_a_host_without_a_good_release_says_so() -> None:
     with pytest.raises(NotFound) as raised:
-        remembering.way_back(Remembered(CORE, (FAILED,)), "r1")
+        rollback_target(HostHistory(CORE, (FAILED,)), "r1")
     assert raised.value.hint == "It has none."
 
 
-@pytest.mark.parametrize("entries", [(), (entry(1),), (FAILED,)])
-def test_where_only_one_release_ever_ran_there_is_no_way_back(entries) -> None:
-    with pytest.raises(ConfigurationError, match="remembers no release to go back to"):
-        remembering.way_back(Remembered(CORE, entries), None)
+@pytest.mark.parametrize("entries", [(), (history_entry(1),), (FAILED,)])
+def test_a_host_with_at_most_one_release_has_no_rollback_target(entries) -> None:
+    with pytest.raises(ConfigurationError, match="remembers no release to roll back to"):
+        rollback_target(HostHistory(CORE, entries), None)
 
 
-def test_a_host_that_could_not_be_asked_has_no_way_back() -> None:
+def test_a_host_that_could_not_be_queried_has_no_rollback_target() -> None:
+    history = HostHistory(B, error=HostUnreachable("it cannot be reached"))
     with pytest.raises(HostUnreachable):
-        remembering.way_back(Remembered(B, error=HostUnreachable("away")), None)
+        rollback_target(history, None)
 
 
 def kept(content: dict[str, bytes]) -> Answer:
+    """Return the answer of a host that keeps these files."""
     return Answer(stdout=base64.b64encode(files.archive(content)).decode())
 
 
 @pytest.fixture
 def good() -> HistoryEntry:
-    return entry(1, configuration=KEPT.configuration)
+    return history_entry(1, KEPT.tag, configuration=KEPT.configuration, commit=None)
 
 
-def test_a_kept_release_is_the_one_that_was_deployed(transport, good) -> None:
+def test_a_host_returns_the_release_that_it_keeps(transport, good) -> None:
     transport.answer(kept(FILES))
-    assert remembering.kept(CORE, good, transport) == KEPT
+    assert fetch_release(CORE, good, transport) == KEPT
     assert f"/releases/{KEPT.configuration}.tar.gz" in transport.runs[0].script.reveal()
 
 
@@ -104,7 +113,7 @@ def test_a_kept_release_is_the_one_that_was_deployed(transport, good) -> None:
     ],
     ids=["gone", "forbidden", "damaged", "changed"],
 )
-def test_what_is_kept_no_longer_as_it_was_is_not_deployed(transport, good, answer) -> None:
+def test_a_release_that_is_not_kept_unchanged_is_not_returned(transport, good, answer) -> None:
     transport.answer(answer)
     with pytest.raises(HostNotReady, match="does not keep the configuration of release r1"):
-        remembering.kept(CORE, replace(good), transport)
+        fetch_release(CORE, good, transport)

@@ -1,0 +1,152 @@
+"""Plans: services, profiles, pinned images, and what identifies and locks a deploy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.deploy.steps import StepKind
+from ktrdr.deployment.hosts.history import DeployKind
+from ktrdr.deployment.hosts.host import DeployId
+from ktrdr.deployment.hosts.lock import LockOwner
+from ktrdr.errors import UsageError
+from tests.unit.deployment.conftest import COMMIT, DEPLOY_ID, NOW, TAG
+from tests.unit.deployment.harness import earlier_entry
+
+IMAGE = f"ghcr.io/ktrdr/ktrdr-backend:{TAG}"
+Planned = Callable[..., Plan]
+
+
+def service_names(plan: Plan) -> list[str]:
+    return [service.name for service in plan.expected]
+
+
+def script(plan: Plan, kind: StepKind) -> str:
+    step = plan.step(kind)
+    assert step
+    return step.script.body
+
+
+def test_a_plan_has_all_steps_in_order(planned: Planned) -> None:
+    assert [step.kind for step in planned().steps] == list(StepKind)
+    without_check = [kind for kind in StepKind if kind is not StepKind.CHECK]
+    assert [step.kind for step in planned(skip_validation=True).steps] == without_check
+    assert planned(skip_validation=True).step(StepKind.CHECK) is None
+
+
+def test_the_history_entry_records_release_and_settings(planned: Planned, release) -> None:
+    plan = planned("workers", "C", profiles=("scale-3",))
+    entry = plan.entry
+    assert (entry.id, entry.kind, entry.service) == (DEPLOY_ID, DeployKind.DEPLOY, "all")
+    assert (entry.tag, entry.commit) == (TAG, COMMIT)
+    assert entry.configuration == release.configuration
+    assert entry.profiles == ("scale-2", "scale-3")
+    assert entry.settings == dict(plan.config.settings)
+
+
+def test_images_are_complete_and_own_programs_report_their_version(planned: Planned) -> None:
+    expected = {service.name: service for service in planned("core").expected}
+    assert expected["db"].image == "timescale/timescaledb:2"
+    assert expected["backend"].image == IMAGE
+    assert [name for name, service in expected.items() if service.reports_version] == ["backend"]
+
+
+# ------------------------------------------------------------------------- services and profiles
+
+
+def test_one_service_can_be_deployed_without_the_others(planned: Planned) -> None:
+    plan = planned("core", service="backend")
+    assert service_names(plan) == ["backend"]
+    assert [service.name for service in plan.builder.dependencies] == ["db"]
+    assert plan.service == "backend"
+
+
+def test_an_unknown_service_is_answered_with_the_closest_name(planned: Planned) -> None:
+    with pytest.raises(UsageError, match=r"no service 'bakend'; did you mean backend\?") as raised:
+        planned("core", service="bakend")
+    assert raised.value.hint == "Valid names: db, backend, prometheus, all."
+
+
+def test_an_unknown_profile_is_rejected(planned: Planned) -> None:
+    with pytest.raises(UsageError, match="no profile 'scale-4'") as raised:
+        planned("workers", profiles=("scale-4",))
+    assert raised.value.hint == "Valid names: scale-2, scale-3."
+
+
+def test_a_service_of_a_profile_needs_the_profile(planned: Planned) -> None:
+    with pytest.raises(UsageError, match="runs only with a profile that is not selected"):
+        planned("workers", service="backtest-worker-3")
+    plan = planned("workers", service="backtest-worker-3", profiles=("scale-3",))
+    assert service_names(plan) == ["backtest-worker-3"]
+
+
+@pytest.mark.parametrize(
+    ("node", "scale", "workers", "surplus"),
+    [
+        ("B", None, 2, ["backtest-worker-2", "training-worker-2", "backtest-worker-3"]),
+        ("C", None, 4, ["backtest-worker-3"]),
+        ("C", 1, 2, ["backtest-worker-2", "training-worker-2", "backtest-worker-3"]),
+        ("B", 3, 5, []),
+    ],
+)
+def test_the_scale_selects_workers_and_stops_those_beyond(
+    planned: Planned, node: str, scale: int | None, workers: int, surplus: list[str]
+) -> None:
+    plan = planned("workers", node, scale=scale)
+    assert len(plan.expected) == workers
+    assert list(plan.surplus) == surplus
+
+
+def test_a_deploy_of_one_service_stops_no_other(planned: Planned) -> None:
+    assert planned("workers", service="backtest-worker-1").surplus == ()
+    assert planned("core").surplus == ()
+
+
+# ---------------------------------------------------------------------------------------- redeploys
+
+
+def test_a_redeploy_takes_settings_profiles_and_digests_from_the_history(planned: Planned) -> None:
+    settings = {"IMAGE_NAME": "ghcr.io/ktrdr/ktrdr-backend", "IMAGE_TAG": "sha-0000001"}
+    old_image = "ghcr.io/ktrdr/ktrdr-backend:sha-0000001"
+    entry = earlier_entry(
+        planned("workers"),
+        profiles=("scale-2", "gone"),
+        settings=settings,
+        images={old_image: "sha256:old", "other:1": "sha256:other"},
+    )
+    plan = planned(
+        "workers",
+        scale=3,
+        kind=DeployKind.ROLLBACK,
+        redeploy_of=entry,
+        rolled_back_from="failed",
+    )
+    assert dict(plan.config.settings) == settings
+    assert plan.entry.profiles == ("scale-2",), "the recorded ones that the release still has"
+    assert len(plan.expected) == 4
+    assert {service.image for service in plan.expected} == {old_image}
+    assert plan.builder.pinned == ((old_image, "sha256:old"),)
+    assert (plan.entry.kind, plan.entry.rolled_back_from) == (DeployKind.ROLLBACK, "failed")
+
+
+# --------------------------------------------------------------------------------------------- lock
+
+
+def test_a_deploy_locks_the_host_for_itself(planned: Planned, deploy_id: DeployId) -> None:
+    plan = planned()
+    assert plan.lock_owner == LockOwner(deploy_id, f"deploy of {TAG}")
+    assert plan.lock_owner.to_json() in script(plan, StepKind.LOCK)
+    assert plan.lock_owner.to_json() in script(plan, StepKind.APPLY)
+
+
+def test_a_deploy_within_another_requires_the_lock_of_the_other(planned: Planned) -> None:
+    other = LockOwner(DeployId("other", "eve@pc", NOW - timedelta(minutes=1)), "deploy of b")
+    plan = planned(kind=DeployKind.AUTOMATIC_ROLLBACK, lock_owner=other)
+    assert plan.lock_owner == other
+    assert other.to_json() in script(plan, StepKind.APPLY)
+    own_recovery = f'"id": "{DEPLOY_ID}-recovery"'
+    assert own_recovery in script(plan, StepKind.APPLY)
+    assert f"a cut-off automatic rollback of {TAG}" in script(plan, StepKind.APPLY)

@@ -1,0 +1,198 @@
+"""KTRDR as the product that the deploy engine deploys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ktrdr.deployment.deploy.comparison import CONFIGURATION_CHANGED, Action, ServiceChange
+from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.deploy.step_errors import apply_error, fetch_error
+from ktrdr.deployment.homelab.homelab import Homelab
+from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.hosts.containers import Snapshot
+from ktrdr.deployment.product import Backend, Product, SecretSteps
+from ktrdr.deployment.releases.release import Release
+from ktrdr.deployment.ssh.interface import RemoteResult
+from ktrdr.errors import DeploymentFailed, KtrdrError, SecretsError
+from tests.unit.deployment.conftest import TAG, running_container
+from tests.unit.deployment.harness import SimulatedBackend
+
+OPERATION = {"current_operation_id": "op-1"}
+
+
+def test_a_homelab_implements_the_product_of_the_engine(inventory: Inventory, planned) -> None:
+    """The type checker compares the signatures; this test only needs to be typed."""
+    product: Product = Homelab(inventory)
+    backend: Backend = SimulatedBackend()
+    plan: Plan = planned()
+    steps: SecretSteps = plan.builder.secret_steps
+    assert product.unregistered(plan, backend) == ()
+    assert steps.fetch_steps()
+
+
+def test_the_core_is_deployed_before_the_worker_nodes(product: Homelab, release: Release) -> None:
+    assert [host.name for host in product.hosts] == ["core", "workers B", "workers C"]
+    ranks = [product.configure(host, release).rank for host in product.hosts]
+    assert ranks == [0, 1, 1]
+
+
+def test_only_worker_nodes_mount_the_shared_directory_and_mint_no_tokens(product, release) -> None:
+    core, node, _ = (product.configure(host, release) for host in product.hosts)
+    assert (core.is_share_mounted, node.is_share_mounted) == (False, True)
+    assert "JWT_SECRET" in core.secrets
+    assert "JWT_SECRET" not in node.secrets
+    assert (core.apply_secrets, node.apply_secrets) == (("DB_PASSWORD_VERIFIER",), ())
+    assert (core.managed_directory, node.managed_directory) == ("monitoring/", "")
+
+
+def test_the_scale_of_a_node_selects_profiles(product, release) -> None:
+    core, b, c = (product.configure(host, release) for host in product.hosts)
+    assert (core.scale_profiles, b.scale_profiles) == ((), ())
+    assert c.scale_profiles == product.scale_profiles(2) == ("scale-2",)
+
+
+def test_own_images_are_recognised_with_any_tag(product) -> None:
+    assert product.is_own_image(f"ghcr.io/ktrdr/ktrdr-backend:{TAG}")
+    assert product.is_own_image("ghcr.io/ktrdr/ktrdr-backend:another")
+    assert not product.is_own_image("prom/prometheus:v3")
+    assert not product.is_own_image("ghcr.io/ktrdr/ktrdr-backend-x:another")
+
+
+def test_workers_are_expected_to_register_their_host_and_port(planned) -> None:
+    backtest, training = planned("workers").expected
+    assert (backtest.worker_url, training.worker_url) == (
+        "http://workers-b.lab.test:5003",
+        "http://workers-b.lab.test:5005",
+    )
+    assert all(service.reports_version for service in (backtest, training))
+    core = {service.name: service for service in planned("core").expected}
+    assert {name for name, service in core.items() if service.reports_version} == {"backend"}
+    assert not any(service.worker_url for service in core.values())
+
+
+# ----------------------------------------------------------------------------- destructive effects
+
+
+@pytest.mark.parametrize(
+    ("change", "before"),
+    [
+        (
+            ServiceChange("db", Action.RECREATED, CONFIGURATION_CHANGED),
+            {"db": running_container("db", status="exited")},
+        ),
+        (ServiceChange("db", Action.CREATED, "does not exist yet"), {}),
+        (ServiceChange("db", Action.UNCHANGED), {"db": running_container("db")}),
+        (
+            ServiceChange("backend", Action.RECREATED, "a → b"),
+            {"backend": running_container("backend")},
+        ),
+    ],
+    ids=["stopped database", "new database", "unchanged database", "backend"],
+)
+def test_other_changes_than_the_restart_of_a_running_database_are_not_destructive(
+    product: Homelab, change: ServiceChange, before: Snapshot
+) -> None:
+    assert product.destructive_effects([change], before, {}) == ()
+
+
+def test_the_restart_of_a_running_database_is_destructive(product: Homelab) -> None:
+    change = ServiceChange("db", Action.RECREATED, CONFIGURATION_CHANGED)
+    (effect,) = product.destructive_effects([change], {"db": running_container("db")}, {})
+    assert effect == (
+        "the database is restarted (its configuration has changed), which interrupts all its users"
+    )
+
+
+def test_only_the_removal_of_a_busy_worker_is_destructive(product: Homelab) -> None:
+    reports: dict[str, dict[str, Any]] = {
+        "backtest-worker-2": OPERATION,
+        "training-worker-2": {"current_operation_id": None},
+        "backtest-worker-1": OPERATION,
+    }
+    changes = [
+        ServiceChange("backtest-worker-1", Action.RECREATED, "a → b"),
+        ServiceChange("backtest-worker-2", Action.REMOVED, "beyond the scale"),
+        ServiceChange("training-worker-2", Action.REMOVED, "beyond the scale"),
+        ServiceChange("backtest-worker-3", Action.REMOVED, "beyond the scale"),
+    ]
+    assert product.destructive_effects(changes, {}, reports) == (
+        "backtest-worker-2 is stopped while it runs op-1",
+    )
+
+
+# ------------------------------------------------------------------------------- rotated secrets
+
+
+def test_only_the_core_rotates_secrets_of_the_workers(product: Homelab, planned) -> None:
+    sections = {"rotated": ["db_password"]}
+    core = product.apply_warnings(sections, planned("core"), ["B"])
+    assert list(core) == [
+        "the workers of C still use the former db_password: run `ktrdr deploy workers C`"
+    ]
+    assert list(product.apply_warnings(sections, planned("workers"), [])) == []
+
+
+def test_the_warning_names_the_overlap_of_the_inventory(inventory, planned) -> None:
+    secrets = inventory.secrets.model_copy(update={"overlap_hours": 3})
+    product = Homelab(inventory.model_copy(update={"secrets": secrets}))
+    (warning,) = product.apply_warnings({"rotated": ["jwt_secret"]}, planned("core"), ["B", "C"])
+    assert "stay valid for another 3 h" in warning
+
+
+# -------------------------------------------------------------------------------- explained errors
+
+
+def test_a_renamed_database_role_is_explained(planned) -> None:
+    error = fetch_error(planned(), "role", RemoteResult(1, "== role\n", "", 0.1))
+    assert isinstance(error, SecretsError)
+    assert error.message == (
+        "db_username was changed in the vault, but the database on backend.lab.test belongs to "
+        "the role of the former name"
+    )
+
+
+@pytest.mark.parametrize(
+    ("stderr", "kind", "message"),
+    [
+        (
+            'FATAL:  role "ada" does not exist',
+            SecretsError,
+            "the database on backend.lab.test was created for another db_username",
+        ),
+        (
+            "Grafana did not take the new password",
+            DeploymentFailed,
+            "Grafana on backend.lab.test rejects the vault's grafana_password",
+        ),
+        (
+            "the database does not accept connections",
+            DeploymentFailed,
+            "the database on backend.lab.test does not accept connections",
+        ),
+        (
+            "Cannot connect to the Docker daemon\nthe database does not accept connections",
+            DeploymentFailed,
+            "the database on backend.lab.test does not accept connections",
+        ),
+        (
+            "the database does not accept connections\nno space left on device",
+            KtrdrError,
+            "the disk of backend.lab.test is full",
+        ),
+    ],
+)
+def test_failures_of_the_products_own_parts_are_explained(planned, stderr, kind, message) -> None:
+    error = apply_error(planned(), RemoteResult(1, "", stderr, 0.1))
+    assert isinstance(error, kind)
+    assert error.message.startswith(message)
+    assert error.hint
+
+
+def test_a_failure_that_no_pattern_explains_ends_with_its_last_line(planned) -> None:
+    plan = planned()
+    error = apply_error(plan, RemoteResult(1, "", "one\nError response from daemon: two.\n", 0.1))
+    assert error.message == "Compose could not start core on backend.lab.test: two"
+    silent = apply_error(plan, RemoteResult(7, "", "", 0.1))
+    assert silent.message.endswith("it exited with code 7")
