@@ -15,7 +15,8 @@ from ktrdr.errors import HostUnreachable
 from ktrdr.secret import Secret
 from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.conftest import SimulatedHost
-from tests.unit.deployment.sample_hosts import entry, history_lines, script_output
+from tests.unit.deployment.histories import history_entry, history_lines
+from tests.unit.deployment.sample_hosts import script_output
 
 VALUES = {
     name: Secret(f"value-of-{name.lower()}")
@@ -91,7 +92,7 @@ def test_another_image_is_named_with_the_services_that_run_it(compared) -> None:
 def test_inventory_values_are_compared_with_those_of_the_last_deploy(compared) -> None:
     settings = {**dict(compared.plan.config.settings), "BACKEND_PORT": "8001"}
     assert any("has no record" in note for note in compared.diff().notes)
-    compared.further_sections = {"history": history_lines(entry(settings=settings))}
+    compared.further_sections = {"history": history_lines(history_entry(1, settings=settings))}
     diff = compared.diff()
     assert [(each.name, each.old, each.new) for each in diff.settings] == [
         ("BACKEND_PORT", "8001", "8000")
