@@ -14,19 +14,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lab.place import ITEM, NODES, ROOT, VAULT
-
-from ktrdr.deployment.homelab import host_config as sites
+from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.homelab.inventory_file import load_inventory
 from ktrdr.deployment.hosts.host import HostConfig
 from ktrdr.deployment.releases.checkout import Checkout
-from ktrdr.deployment.releases.release import Target
+from ktrdr.deployment.releases.release import Target, compose_file_name, env_file_name
 from ktrdr.deployment.scripts.release import archive
 from ktrdr.deployment.scripts.rotation import CARRIED_OVER
 from ktrdr.secret import Secret
 from ktrdr.tokens import mint_for_node
 from lab import vault
+from lab.place import ITEM, NODES, ROOT, VAULT
 
 # The vault's field behind each secret; the token of a node's workers stands beside them there.
 _FIELDS: Mapping[str, str] = {
@@ -75,22 +74,20 @@ def write_vault(path: Path) -> None:
 
 
 def _hosts(directory: Path, inventory: Inventory, tag: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    checkout = Checkout(ROOT)
+    checkout, product = Checkout(ROOT), Homelab(inventory)
+    hosts = {host.node or host.name: host for host in product.hosts}
     for node in NODES:
         target: Target = "core" if node.key == "core" else "workers"
         release = checkout.load_release(target, tag)
-        if target == "core":
-            config = sites.core(inventory, release)
-        else:
-            config = sites.worker_node(inventory, node.key, release)
-        host = directory / node.key
-        host.mkdir(parents=True)
+        config = product.configure(hosts[node.key], release)
+        host_directory = directory / node.key
+        host_directory.mkdir(parents=True)
         # Empty where nothing was rotated, which Compose takes for another thing than unset.
         carried = [(name, "") for name in CARRIED_OVER if target == "core"]
         settings = dict([*config.settings, *carried])
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in settings.items()]
-        (host / "settings").write_text("".join(exports))
-        (host / "files.tgz").write_bytes(archive(release.files))
+        (host_directory / "settings").write_text("".join(exports))
+        (host_directory / "files.tgz").write_bytes(archive(release.files))
         yield (
             node.key,
             {

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from ktrdr.cli.deploy.connections import way_to
 
+from ktrdr.cli.hosts import open_connections
 from ktrdr.deployment.homelab import inventory_file
 from ktrdr.deployment.homelab.inventory import Inventory
 from tests.integration.remote import run
@@ -29,11 +29,11 @@ def configured(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_host_is_connected_before_its_first_script(inventory: Inventory) -> None:
-    with way_to(["node"], inventory, at_once=2) as way:
-        wait_until(lambda: way.transport.connections == 1, "it is connected to")
-        assert way.transport.scripts == 0
-        assert run(way.transport, "echo here") == "here\n"
-        assert way.transport.connections == 1
+    with open_connections(["node"], inventory, parallel=2) as connections:
+        wait_until(lambda: connections.transport.connections == 1, "it is connected to")
+        assert connections.transport.scripts == 0
+        assert run(connections.transport, "echo here") == "here\n"
+        assert connections.transport.connections == 1
 
 
 def test_a_common_jump_host_refuses_no_login(
@@ -48,8 +48,10 @@ def test_a_common_jump_host_refuses_no_login(
     monkeypatch.setenv("KTRDR_SSH_CONFIG", str(config))
     try:
         hosts = [f"node-{number}" for number in range(30)]
-        with way_to(hosts, inventory, at_once=len(hosts)) as way:
-            wait_until(lambda: way.transport.connections == len(hosts), "all are connected to")
+        with open_connections(hosts, inventory, parallel=len(hosts)) as connections:
+            wait_until(
+                lambda: connections.transport.connections == len(hosts), "all are connected to"
+            )
     finally:
         server.stop()
     assert "MaxStartups" not in (tmp_path / "sshd.log").read_text()
@@ -62,7 +64,7 @@ def test_the_end_of_a_command_does_not_wait_for_a_silent_host(
         config = sshd.client_config("silent", Port=str(silent.getsockname()[1]))
         monkeypatch.setenv("KTRDR_SSH_CONFIG", str(config))
         before = set(threading.enumerate())
-        with way_to(["node"], inventory, at_once=2):
+        with open_connections(["node"], inventory, parallel=2):
             peer, _ = silent.accept()
             began = time.monotonic()
         with peer:

@@ -52,7 +52,10 @@ def show(hosts: tuple[str, ...], inventory: Path | None, as_json: bool) -> None:
 @inventory_option
 @json_option
 def release(hosts: tuple[str, ...], yes: bool, inventory: Path | None, as_json: bool) -> None:
-    """Release the lock of hosts: a deploy that holds it stops before its next change."""
+    """Release the lock of hosts.
+
+    A deploy that holds it stops before its next change.
+    """
     states = _for_each_host(fetch_lock_owner, hosts, inventory)
     locked = [f"{state.host.name} is locked by {state.result}" for state in states if state.result]
     if locked and not yes:

@@ -16,10 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lab.place import NETWORK, NODES, Node
-
 from ktrdr.deployment.scripts.lock import RECORDS
 from lab import containers
+from lab.place import NETWORK, NODES, Node
 
 # What the health checks of the services are asked for: the port, the path.
 _WORKERS = {"backtest-worker-1": 5003, "training-worker-1": 5005}

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ktrdr.deployment.hosts import history
-from ktrdr.deployment.hosts.history import Entry, Outcome
+from ktrdr.deployment.hosts.history import DeployOutcome, HistoryEntry, parse_history
 from tests.chaos.deploy import images
 from tests.chaos.deploy.cases import Case
 from tests.chaos.deploy.command import wait_until
@@ -81,7 +80,7 @@ class Ground:
         hosts: The hosts by key.
         env: The environment of a command that addresses the lab.
         fields: What the vault holds.
-        registry: What can take the registry's host.
+        registry: What can take the registry's place.
         directory: Where the files of cases are kept.
     """
 
@@ -231,7 +230,7 @@ def _judge(fault: Fault, scene: Scene, before: Sequence[_Before], ended: Ended) 
     """Whether what the hosts remember is what has happened."""
     for each in before:
         lines = each.host.history()[each.lines :]
-        entries = history.read(each.host.history())
+        entries = parse_history(each.host.history())
         ids = {json.loads(line)["id"] for line in lines if _is_json(line)}
         new = [entry for entry in entries if entry.id in ids]
         ended.outcomes += [f"{entry.outcome}" for entry in new]
@@ -244,7 +243,7 @@ def _untrue(
     scene: Scene,
     before: _Before,
     lines: Sequence[str],
-    entries: Sequence[Entry],
+    entries: Sequence[HistoryEntry],
     ended: Ended,
 ) -> list[str]:
     found, tags = [], before.host.tags()
@@ -259,7 +258,7 @@ def _untrue(
         found.append(f"the command ended well, and the history says {last and last.outcome}")
     if ended.code == 0 and not scene.others and tags != {scene.tag}:
         found.append(f"the command ended well, and {tags} run")
-    cut = [entry.id for entry in entries if entry.outcome is Outcome.CUT_OFF]
+    cut = [entry.id for entry in entries if entry.outcome is DeployOutcome.CUT_OFF]
     if cut and not fault.cuts_off:
         found.append(f"{cut} is said to be cut off, and could have been told of")
     if not fault.cuts_off and not all(map(_is_json, lines)):

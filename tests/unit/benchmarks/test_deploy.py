@@ -12,7 +12,7 @@ import pytest
 from benchmarks.deploy import kit
 from benchmarks.deploy.breakdown import phases
 from benchmarks.deploy.contenders import RIVALS
-from ktrdr.deployment.homelab import host_config as sites
+from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.inventory_file import load_inventory
 from ktrdr.deployment.releases.checkout import Checkout
 from lab.place import ROOT
@@ -27,21 +27,23 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_rivals_are_told_what_ktrdr_tells_compose(made: Path) -> None:
-    inventory = load_inventory(ROOT / "deploy/inventory.yml", shown_as="inventory", environ={})
-    site = sites.core(inventory, Checkout(ROOT).load_release("core", TAG))
+    inventory = load(ROOT / "deploy/inventory.yml", shown_as="inventory", environ={})
+    product = Homelab(inventory)
+    core, *_ = product.hosts
+    config = product.configure(core, Checkout(ROOT).release("core", TAG))
     described = json.loads((made / "kit.json").read_text())["core"]
-    assert described["settings"].items() >= dict(site.settings).items()
-    assert described["secrets"].keys() == set(site.secrets)
+    assert described["settings"].items() >= dict(config.settings).items()
+    assert described["secrets"].keys() == set(config.secrets)
     shown = subprocess.run(
         ["sh", "-c", f". {made}/core/settings && env"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    assert {f"{name}={value}" for name, value in site.settings} <= set(shown)
+    assert {f"{name}={value}" for name, value in config.settings} <= set(shown)
 
 
 def test_rivals_bring_the_files_that_ktrdr_brings(made: Path) -> None:
     for key, target in (("core", "core"), ("B", "workers")):
         with tarfile.open(made / key / "files.tgz") as archive:
-            release = Checkout(ROOT).load_release(target, TAG)  # type: ignore[arg-type]  # one of both
+            release = Checkout(ROOT).release(target, TAG)
             assert set(archive.getnames()) == set(release.files)
 
 

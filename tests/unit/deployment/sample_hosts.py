@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from ktrdr.deployment.hosts.containers import Container, parse_containers
-from ktrdr.deployment.hosts.history import ALL, DeployKind, DeployOutcome, HistoryEntry
-from ktrdr.deployment.hosts.host import DeployId, Host
+from ktrdr.deployment.hosts.host import Host
 
 NOW = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
 CORE = Host("core", "backend.lab.test", "/opt/core", "core", "ktrdr-core")
@@ -51,24 +50,3 @@ def script_output(sections: Mapping[str, Iterable[str]]) -> str:
         f"== {title}\n" + "".join(f"{line}\n" for line in lines)
         for title, lines in sections.items()
     )
-
-
-def entry(number: int = 1, tag: str = TAG, **changes: Any) -> HistoryEntry:
-    at = NOW - timedelta(hours=2) + timedelta(seconds=number)
-    return HistoryEntry(
-        **{
-            "deploy": DeployId(f"r{number}", "ada@laptop", at),
-            "kind": DeployKind.DEPLOY,
-            "service": ALL,
-            "tag": tag,
-            "commit": None,
-            "configuration": f"conf{number}",
-            "outcome": DeployOutcome.DEPLOYED,
-            "duration_s": 3700.0,
-            **changes,
-        }
-    )
-
-
-def history_lines(*entries: HistoryEntry) -> list[str]:
-    return [line for each in entries for line in (each.begun_event(), each.ended_event())]

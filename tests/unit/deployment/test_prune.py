@@ -17,7 +17,8 @@ from ktrdr.deployment.hosts.history import (
 )
 from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.prune import PrunePlan, make_prune_plan, needed_releases
-from tests.unit.deployment.sample_hosts import BACKEND_IMAGE, NOW, entry, history_lines
+from tests.unit.deployment.histories import FIRST_DAY, history_entry, history_lines
+from tests.unit.deployment.sample_hosts import BACKEND_IMAGE
 
 
 def tag(number: int) -> str:
@@ -37,7 +38,7 @@ def image(number: int, *, has_tag: bool = True, repository: str = BACKEND_IMAGE)
 
 def release(number: int, **changes) -> HistoryEntry:
     images = {f"{BACKEND_IMAGE}:{tag(number)}": f"sha256:digest{number}"}
-    return entry(number, tag(number), **{"images": images, **changes})
+    return history_entry(number, **{"images": images, **changes})
 
 
 def plan_of(*entries: HistoryEntry, keep: int = 2, **output: list[str]) -> PrunePlan:
@@ -66,14 +67,14 @@ def test_failed_releases_do_not_count_as_kept_ones() -> None:
 
 
 def test_the_last_deploy_stays_however_it_ended() -> None:
-    cut_off = release(3, outcome=DeployOutcome.CUT_OFF, duration_s=None)
+    cut_off = release(3, outcome=DeployOutcome.CUT_OFF)
     images = [image(number) for number in (1, 2, 3)]
     assert not plan_of(release(1), release(2), cut_off, images=images).images
 
 
 def test_redeploys_of_one_release_count_once() -> None:
     again = [
-        replace(release(2), deploy=DeployId(f"again-{number}", "ada@laptop", NOW))
+        replace(release(2), deploy=DeployId(f"again-{number}", "ada@laptop", FIRST_DAY))
         for number in range(3)
     ]
     assert not plan_of(release(1), *again, images=[image(1)]).images
@@ -94,14 +95,14 @@ def test_images_of_others_stay_unless_a_release_used_them() -> None:
 
 def test_configurations_of_old_releases_and_partial_files_are_removed() -> None:
     entries = [release(number) for number in (1, 2, 3)]
-    kept = ["10 conf1.tar.gz", "10 conf2.tar.gz", "10 conf3.tar.gz", "5 conf9.tar.gz.partial"]
+    kept = ["10 conf-1.tar.gz", "10 conf-2.tar.gz", "10 conf-3.tar.gz", "5 conf-9.tar.gz.partial"]
     plan = plan_of(*entries, kept=kept, staged=["12"])
-    assert plan.configurations == (("conf1.tar.gz", 10), ("conf9.tar.gz.partial", 5))
+    assert plan.configurations == (("conf-1.tar.gz", 10), ("conf-9.tar.gz.partial", 5))
     assert plan.size == 15 + 12 * 1024
 
 
 def test_a_host_without_old_releases_has_nothing_to_remove() -> None:
-    assert plan_of(release(1), images=[image(1)], kept=["10 conf1.tar.gz"]).is_empty
+    assert plan_of(release(1), images=[image(1)], kept=["10 conf-1.tar.gz"]).is_empty
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.sampled_from(DeployOutcome))), st.integers(1, 4))

@@ -16,6 +16,7 @@ from ktrdr.deployment.hosts.lock import LockOwner
 from ktrdr.deployment.status import HostStatus, collect_status, find_drift
 from ktrdr.errors import HostUnreachable
 from tests.recording_transport import Answer, RecordingTransport
+from tests.unit.deployment.histories import history_entry, history_lines
 from tests.unit.deployment.sample_hosts import (
     BACKEND_IMAGE,
     CORE,
@@ -24,15 +25,13 @@ from tests.unit.deployment.sample_hosts import (
     B,
     container,
     container_json,
-    entry,
-    history_lines,
     script_output,
 )
 
 OWNER = LockOwner(DeployId("x", "ada@laptop", NOW), "deploy of sha-abc1234")
 IMAGE = f"{BACKEND_IMAGE}:{TAG}"
 BACKEND = container("backend")
-RELEASE = entry(images={IMAGE: "sha256:1"})
+RELEASE = history_entry(1, TAG, duration_s=3700.0, images={IMAGE: "sha256:1"})
 ENDED = RELEASE.deploy.at + timedelta(seconds=3700)
 DIGESTS = {BACKEND.image_id: "sha256:1"}
 
@@ -41,7 +40,7 @@ def survey_output(**changes: list[str]) -> str:
     sections = {
         "clock": [str(int(NOW.timestamp()))],
         "lock": ["free"],
-        "history": history_lines(entry()),
+        "history": history_lines(history_entry(1, TAG)),
         "files": [],
         "disk": ["1000 250 /var/lib/docker", "1000 250 /opt/core"],
         "containers": [container_json("backend"), container_json("db", "postgres:17")],
@@ -185,7 +184,7 @@ def test_an_image_without_a_digest_is_compared_by_its_tag() -> None:
 
 def test_the_last_release_of_a_single_service_counts_for_that_service() -> None:
     new = f"{BACKEND_IMAGE}:sha-9999999"
-    single = entry(2, "sha-9999999", service="backend", images={new: "sha256:9"})
+    single = history_entry(2, "sha-9999999", service="backend", images={new: "sha256:9"})
     assert drift(RELEASE, single)
     updated = replace(BACKEND, image=new)
     assert drift(RELEASE, single, containers=[updated], digests={}) == ()
@@ -219,7 +218,7 @@ def test_a_recorded_container_is_no_drift_whatever_the_clocks_say() -> None:
 
 
 def test_a_release_that_was_cut_off_may_have_created_any_container() -> None:
-    cut_off = entry(2, outcome=DeployOutcome.CUT_OFF, duration_s=None)
+    cut_off = history_entry(2, outcome=DeployOutcome.CUT_OFF)
     assert drift(RELEASE, cut_off, containers=[replace(BACKEND, created_at=NOW)]) == ()
 
 

@@ -10,16 +10,16 @@ from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome
 from ktrdr.errors import HostUnreachable
 from tests.recording_transport import Answer
 from tests.unit.cli.deploy.conftest import CORE, B, DeployCommand
-from tests.unit.deployment.sample_hosts import entry, history_lines
+from tests.unit.deployment.histories import history_entry, history_lines
 
 
 @pytest.fixture
 def with_history(command: DeployCommand) -> DeployCommand:
     kind = DeployKind.AUTOMATIC_ROLLBACK
     entries = (
-        entry(1, "sha-0000001", duration_s=12.0),
-        entry(2, "sha-0000002", outcome=DeployOutcome.FAILED, reason="backend is [not] healthy"),
-        entry(3, "sha-0000001", kind=kind, service="backend", rolled_back_from="r2"),
+        history_entry(1, "sha-0000001", duration_s=12.0),
+        history_entry(2, "sha-0000002", outcome=DeployOutcome.FAILED, reason="[not] healthy"),
+        history_entry(3, "sha-0000001", kind=kind, service="backend", rolled_back_from="r2"),
     )
     command.answer(CORE, "history.jsonl", *history_lines(*entries))
     return command
@@ -32,7 +32,7 @@ def test_each_deploy_is_shown_with_its_user_and_outcome(with_history) -> None:
     lines = [line.split() for line in result.output.splitlines() if line.startswith("r")]
     assert lines[1] == ["r1", "deploy", "sha-0000001", "ada@laptop", "deployed", "12", "s"]
     assert lines[3][1:6] == ["automatic", "rollback", "backend", "sha-0000001", "ada@laptop"]
-    assert "r2: backend is [not] healthy" in result.output
+    assert "r2: [not] healthy" in result.output
 
 
 def test_only_the_last_deploys_are_shown_on_request(with_history) -> None:

@@ -16,7 +16,7 @@ from ktrdr.errors import NotFound
 from tests.unit.cli.deploy.conftest import CORE, B, DeployCommand
 from tests.unit.deployment.conftest import CORE as CORE_FILE
 from tests.unit.deployment.conftest import WORKERS as WORKERS_FILE
-from tests.unit.deployment.sample_hosts import entry, history_lines
+from tests.unit.deployment.histories import history_entry, history_lines
 
 
 @pytest.fixture
@@ -30,12 +30,14 @@ def with_releases(command: DeployCommand) -> Callable[..., DeployCommand]:
             ".env.core": b"",
             ".env.workers": b"",
         }
-        common = {"configuration": Release("x", None, content).configuration}
+        configuration = Release("x", None, content).configuration
         images = {"ghcr.io/ktrdr/ktrdr-backend:sha-0000001": "sha256:one"}
         settings = {"IMAGE_TAG": "sha-0000001", "IMAGE_NAME": "ghcr.io/ktrdr/ktrdr-backend"}
         entries = [
-            entry(1, "sha-0000001", images=images, settings=settings, **common),
-            entry(2, "sha-0000002", **common, **changes),
+            history_entry(
+                1, "sha-0000001", images=images, settings=settings, configuration=configuration
+            ),
+            history_entry(2, "sha-0000002", configuration=configuration, **changes),
         ]
         archive = base64.b64encode(files.archive(content)).decode()
         for host in (CORE, B):

@@ -13,14 +13,15 @@ from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.hosts.lock import LockOwner
 from ktrdr.deployment.status import Disk, HostStatus
 from ktrdr.errors import HostNotReady, HostUnreachable
-from tests.unit.deployment.sample_hosts import CORE, NOW, B, container, entry
+from tests.unit.deployment.histories import history_entry
+from tests.unit.deployment.sample_hosts import CORE, NOW, TAG, B, container
 
 HEALTHY = HostStatus(
     CORE,
     now=NOW,
     containers=(container("backend"), container("db", "timescale/timescaledb:2.29.2-pg17")),
     digests={"sha256:backend": "sha256:1234567890abcdef"},
-    history=(entry(),),
+    history=(history_entry(1, TAG),),
     lock_owner=LockOwner(DeployId("x", "ada@laptop", NOW), "deploy of sha-abc1234"),
     disks=(Disk("/var/lib/docker", 8 * 1024**2, 2 * 1024**2),),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from ktrdr.errors import HostUnreachable
 from ktrdr.secret import Secret
 from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.conftest import SimulatedHost
+from tests.unit.deployment.histories import history_entry, history_lines
 from tests.unit.deployment.sample_hosts import script_output
 
 VALUES = {
@@ -90,14 +90,9 @@ def test_another_image_is_named_with_the_services_that_run_it(compared) -> None:
 
 
 def test_inventory_values_are_compared_with_those_of_the_last_deploy(compared) -> None:
-    entry = {"schema": 1, "event": "begun", "id": "1", "kind": "deploy", "service": "all",
-             "tag": "t", "commit": None, "configuration": "c", "who": "me",
-             "at": "2026-11-23T12:00:00+00:00", "profiles": [], "of": "",
-             "settings": {**dict(compared.plan.config.settings), "BACKEND_PORT": "8001"}}  # fmt: skip
-    end = {"schema": 1, "event": "ended", "id": "1", "outcome": "deployed", "duration_s": 1.0,
-           "images": {}, "reason": ""}  # fmt: skip
+    settings = {**dict(compared.plan.config.settings), "BACKEND_PORT": "8001"}
     assert any("has no record" in note for note in compared.diff().notes)
-    compared.further_sections = {"history": [json.dumps(entry), json.dumps(end)]}
+    compared.further_sections = {"history": history_lines(history_entry(1, settings=settings))}
     diff = compared.diff()
     assert [(each.name, each.old, each.new) for each in diff.settings] == [
         ("BACKEND_PORT", "8001", "8000")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.scripts import docker, execute, history, logs, prune, removal, survey
 from ktrdr.deployment.scripts.script import Script, render
-from tests.unit.deployment.sample_hosts import NOW, entry, history_lines
+from tests.unit.deployment.histories import FIRST_DAY, history_entry, history_lines
 
 # Answers a command by the file of its name, and writes its arguments down.
 DOCKER = """#!/bin/sh
@@ -75,8 +75,8 @@ def test_files_that_changed_since_the_last_good_release_are_told(
     for file in files:
         (workdir / file).parent.mkdir(parents=True, exist_ok=True)
         (workdir / file).write_text("as released\n")
-    good = entry(1, configuration="c1", deploy=DeployId("r1", 'a"b', NOW))
-    lines = [*history_lines(good), *history_lines(entry(2, configuration="c2"))[:1]]
+    good = history_entry(1, configuration="c1", deploy=DeployId("r1", 'a"b', FIRST_DAY))
+    lines = [*history_lines(good), *history_lines(history_entry(2, configuration="c2"))[:1]]
     events = [history.append(str(workdir), line) for line in lines]
     shell.run("\n".join([history.keep(str(workdir), files, "c1"), *events]))
     asked = survey.changed_files("core", str(workdir))
