@@ -99,7 +99,7 @@ def import_file(
     if not report.accepted:
         raise UsageError(
             f"{file.name} would be refused as {symbol} {timeframe}",
-            hint="Correct it, or choose repairs; see docs/data.md.",
+            hint="Correct it, or choose repairs; see docs/market-data.md.",
         )
 
 
@@ -164,7 +164,7 @@ def remove(symbol: str, timeframe: str, yes: bool) -> None:
 
 def _short(option: str, text: str | None) -> str | None:
     if text is not None and len(text) > 64:
-        raise UsageError(f"the value of {option} is too long", hint="See docs/data.md.")
+        raise UsageError(f"the value of {option} is too long", hint="See docs/market-data.md.")
     return text
 
 
