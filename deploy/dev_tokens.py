@@ -2,8 +2,8 @@
 
     python3 dev_tokens.py DIRECTORY NODE…
 
-On real hosts, `ktrdr deploy workers` does this on the operator's laptop. Workers read their token from
-a file, so that only the backend and this service hold JWT_SECRET.
+On real hosts, `ktrdr deploy workers` does this on the operator's laptop. Workers read their token
+from a file, so that only the backend and this service hold JWT_SECRET.
 """
 
 from __future__ import annotations

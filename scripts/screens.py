@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from lab import demo, registries, vault
+from lab.config import BACKEND_REPOSITORY, NFS_REPOSITORY, ROOT
 from lab.engine import docker
-from lab.place import BACKEND_REPOSITORY, NFS_REPOSITORY, ROOT
 from lab.shell import run
 from scripts.picture import Terminal, draw
 
@@ -42,7 +42,7 @@ class Screens:
     def deploy(self) -> None:
         """Beginning, middle and end of a deploy that brings another release to all hosts."""
         for image, repository in OWN:
-            registries.push(image, repository, self.before)
+            registries.push_image(image, repository, self.before)
         _quietly("deploy", "all", "--yes", "--tag", self.before)
         with _terminal("deploy", "all") as terminal:
             _draw(terminal.when(r"fetch the release +\d"), "deploy-start")
@@ -53,8 +53,8 @@ class Screens:
         """A deploy that fails, and goes back by itself."""
         bad = "ktrdr-lab/broken"
         recipe = f'FROM {OWN[0][0]}\nENTRYPOINT ["false"]\n'
-        run(docker(), "build", "--quiet", "--tag", bad, "-", given=recipe.encode())
-        registries.push(bad, BACKEND_REPOSITORY, BROKEN)
+        run(docker(), "build", "--quiet", "--tag", bad, "-", stdin=recipe.encode())
+        registries.push_image(bad, BACKEND_REPOSITORY, BROKEN)
         with _terminal("deploy", "workers", "B", "--tag", BROKEN) as terminal:
             _draw(terminal.after(), "deploy-rollback")
 
@@ -72,9 +72,11 @@ class Screens:
         run("git", "clone", "--quiet", str(ROOT), str(checkout))
         with _terminal("deploy", "check", cwd=checkout, HOME=str(home)) as terminal:
             _draw(terminal.after(), "deploy-check")
-        fields = {name: vault.field(name) for name in ("db_username", "db_password", "ghcr_token")}
+        fields = {
+            name: vault.read_field(name) for name in ("db_username", "db_password", "ghcr_token")
+        }
         path = self.place / "vault.json"
-        vault.write(path, {**fields, "jwt_secret": "short", "grafana_password": ""})
+        vault.write_file(path, {**fields, "jwt_secret": "short", "grafana_password": ""})
         slips = ["--set", "core.ports.grafana=22", "--set", "workers.B.host=nobody"]
         with _terminal(
             *("deploy", "check", *slips),
@@ -108,7 +110,7 @@ NAMES: Final = ("deploy", "status", "check", "diff", "rollback", "history")
 
 def main() -> None:
     """Makes all pictures, or those that are named."""
-    os.environ |= demo.environment()
+    os.environ |= demo.lab_environment()
     os.environ["PATH"] = f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"
     # As in a terminal of one's own, whatever this one is.
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "KTRDR_INVENTORY"):

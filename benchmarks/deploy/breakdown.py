@@ -16,7 +16,7 @@ from benchmarks.deploy.contenders import DEPLOYS, Command
 from benchmarks.deploy.ground import Ground, LabGround
 from benchmarks.deploy.traced import WISHED
 from benchmarks.samples import Outcome
-from lab.place import ROOT
+from lab.config import ROOT
 
 Span = dict[str, Any]
 

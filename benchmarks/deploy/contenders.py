@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from benchmarks.deploy import tools
 from benchmarks.deploy.kit import Kit
-from lab.place import ITEM, ROOT, VAULT
+from lab.config import ITEM, ROOT, VAULT
 
 # `up`: nothing is to change. `deploy`: something is, and it must be healthy in the end. `first`:
 # the same, where the database is new and its role has yet to get the vault's password.

@@ -32,7 +32,7 @@ from benchmarks.deploy.ground import Ground
 from benchmarks.samples import Goal, Outcome, Samples, ratio, timed
 from ktrdr.deployment.deploy.options import DEFAULT_PARALLEL
 from lab import vault
-from lab.place import ROOT, STANDINS
+from lab.config import ROOT, STANDINS
 from tests.integration.sshd import Sshd
 
 DOMAIN: Final = "crowd.test"
@@ -196,7 +196,7 @@ def _environment(directory: Path, servers: Sequence[Sshd], api_url: str) -> dict
     ]
     config.write_text("\n".join([_KEY_EXCHANGE, *sections]))
     file, op = directory / "vault.json", directory / "bin" / "op"
-    vault.write(
+    vault.write_file(
         file,
         {
             "db_username": "crowd",

@@ -17,9 +17,9 @@ from benchmarks.deploy.contenders import Contender, Way
 from benchmarks.deploy.kit import Kit
 from benchmarks.deploy.servers import Servers
 from ktrdr.deployment.releases.release import commit_in
-from lab import build, containers, demo, homelab, registries
-from lab.place import BACKEND_REPOSITORY, NFS_REPOSITORY, NODES, Node
-from lab.report import Report
+from lab import build, containers, demo, lifecycle, registries
+from lab.config import BACKEND_REPOSITORY, NFS_REPOSITORY, NODES, Node
+from lab.progress import Progress
 
 # It looks like a commit's, so that whoever has it need not ask the registry; it names none.
 OTHER_TAG: Final = "sha-be0c4a2"
@@ -51,7 +51,7 @@ class Ground:
     def lab(self) -> LabGround:
         """The lab, raised and with the stack on it."""
         tools.ensure()
-        homelab.up(Report())
+        lifecycle.up(Progress())
         tools.bring_python()
         directory = self.directory / "lab"
         directory.mkdir()
@@ -80,7 +80,7 @@ class LabGround:
     """The three hosts, two releases, and all who can bring one to the other."""
 
     def __init__(self, directory: Path, servers: Servers) -> None:
-        env = demo.environment()
+        env = demo.lab_environment()
         for name in ("DOCKER_HOST", "KTRDR_TOKEN", "NO_COLOR", "FORCE_COLOR", "VIRTUAL_ENV"):
             env.pop(name, None)
         vault = directory / "vault.json"
@@ -121,8 +121,8 @@ class LabGround:
             context.mkdir(parents=True, exist_ok=True)
             (context / "code").write_bytes(random.Random(1).randbytes(_CHANGED_BYTES))
             (context / "Dockerfile").write_text(f"FROM {image}\nCOPY code /opt/bench\n")
-            build.build(f"{image}-bench", context, fingerprint=str(build.label_of(image)))
-            registries.push(f"{image}-bench", repository, OTHER_TAG)
+            build.build_image(f"{image}-bench", context, fingerprint=str(build.image_label(image)))
+            registries.push_image(f"{image}-bench", repository, OTHER_TAG)
 
     def forget(self, release: Kit) -> None:
         """Removes a release's own images from all hosts, as if it had never been there."""

@@ -25,7 +25,7 @@ from ktrdr.deployment.scripts.rotation import CARRIED_OVER
 from ktrdr.secret import Secret
 from ktrdr.tokens import mint_for_node
 from lab import vault
-from lab.place import ITEM, NODES, ROOT, VAULT
+from lab.config import ITEM, NODES, ROOT, VAULT
 
 # The vault's field behind each secret; the token of a node's workers stands beside them there.
 _FIELDS: Mapping[str, str] = {
@@ -66,11 +66,11 @@ def make(directory: Path, tag: str) -> Kit:
 
 def write_vault(path: Path) -> None:
     """The lab's vault and, beside its fields, the token of each node's workers."""
-    fields = {name: vault.field(name) for name in (*_FIELDS.values(), "ghcr_token")}
+    fields = {name: vault.read_field(name) for name in (*_FIELDS.values(), "ghcr_token")}
     signing, now = Secret(fields["jwt_secret"]), datetime.now(UTC)
     for node in NODES[1:]:
         fields[_token_field(node.key)] = mint_for_node(signing, node.names[0], now=now).reveal()
-    vault.write(path, fields)
+    vault.write_file(path, fields)
 
 
 def _hosts(directory: Path, inventory: Inventory, tag: str) -> Iterator[tuple[str, dict[str, Any]]]:

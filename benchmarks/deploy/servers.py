@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from lab import containers, keys
-from lab.place import NODES, Node
+from lab import containers, ssh_keys
+from lab.config import NODES, Node
 
 _PORT: Final = 2222
 _LOG: Final = "/run/bench-sshd.log"
@@ -51,7 +51,7 @@ class Servers:
 def running(directory: Path) -> Iterator[Servers]:
     """Servers that end with the block, and their client configuration in a directory."""
     found = Servers(directory / "ssh_config", directory / "known_hosts")
-    config = keys.CONFIG.read_text()
+    config = ssh_keys.CONFIG.read_text()
     with found.known_hosts.open("w") as known:
         for node in NODES:
             _start(node)
@@ -61,7 +61,7 @@ def running(directory: Path) -> Iterator[Servers]:
             published = f"HostName 127.0.0.1\n    Port {node.ssh_port}\n"
             assert published in config, "the lab's ssh configuration is not what it was"
             config = config.replace(published, f"HostName {address}\n    Port {_PORT}\n")
-            public = (keys.directory_of(node) / "host_key.pub").read_text().split()[:2]
+            public = (ssh_keys.directory_of(node) / "host_key.pub").read_text().split()[:2]
             known.write(f"[{address}]:{_PORT} {' '.join(public)}\n")
     found.config.write_text(config)
     try:

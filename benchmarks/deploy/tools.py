@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from lab import containers
+from lab.config import NODES, PYTHON_IMAGE, ROOT
 from lab.engine import docker
-from lab.place import NODES, PYTHON_IMAGE, ROOT
 from lab.shell import run
 
 DIRECTORY: Final = ROOT / ".bench"
@@ -51,7 +51,7 @@ def version(package: str) -> str:
 def bring_python() -> None:
     """Puts Python onto the lab's hosts."""
     for node in NODES:
-        if not containers.works_inside(node.container, "python3", "-c", "import json, ssl"):
+        if not containers.succeeds_inside(node.container, "python3", "-c", "import json, ssl"):
             whole = f"{docker()} run --rm {PYTHON_IMAGE} sh -c {shlex.quote(_PYTHON)}"
             into = f"{docker()} exec -i {node.container} tar -x -C /"
             run("sh", "-c", f"{whole} | {into}", timeout=120)

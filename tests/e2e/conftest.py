@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from lab import containers, demo, homelab, registries, vault
-from lab.place import BACKEND_REPOSITORY, NFS_REPOSITORY, NODES, ROOT, Node
-from lab.report import Report
+from lab import containers, demo, lifecycle, registries, vault
+from lab.config import BACKEND_REPOSITORY, NFS_REPOSITORY, NODES, ROOT, Node
+from lab.progress import Progress
 from tests.e2e.leaks import CommandLineSampler, Sampled
 
 BIN = ROOT / ".venv" / "bin"
@@ -166,13 +166,13 @@ class Lab:
         """Writes another vault; gives the environment that makes it be used."""
         fields = {**self.fields, **(changes or {})}
         kept = {name: value for name, value in fields.items() if value is not None}
-        vault.write(path, kept, state=state)
+        vault.write_file(path, kept, state=state)
         return {"KTRDR_LAB_VAULT": str(path)}
 
     def up(self) -> None:
         """Raises or repairs the lab, whose registry then takes the tests' own token again."""
-        homelab.up(Report())
-        registries.allow(self.fields["ghcr_token"])
+        lifecycle.up(Progress())
+        registries.set_token(self.fields["ghcr_token"])
 
     def wipe(self) -> None:
         """Leaves the hosts as bare as they were when they came up."""
@@ -194,7 +194,7 @@ def node(key: str) -> Node:
 @pytest.fixture(scope="session")
 def bare_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The lab with nothing deployed; it is left that way, too."""
-    homelab.up(Report())
+    lifecycle.up(Progress())
     place = tmp_path_factory.mktemp("laptop")
     mark = secrets.token_hex(6)
     fields = {
@@ -205,10 +205,10 @@ def bare_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         # The registry's own password file has one line for each user.
         "ghcr_token": f"ghp-{mark}{ODD.replace(chr(10), '')}-end",
     }
-    vault.write(place / "vault.json", fields)
-    registries.allow(fields["ghcr_token"])
+    vault.write_file(place / "vault.json", fields)
+    registries.set_token(fields["ghcr_token"])
     env = {
-        **demo.environment(),
+        **demo.lab_environment(),
         "KTRDR_LAB_VAULT": str(place / "vault.json"),
         "KTRDR_CONFIG": str(place / "ktrdr.toml"),
     }
@@ -218,7 +218,7 @@ def bare_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     lab.wipe()
     yield lab
     lab.wipe()
-    registries.allow(vault.field("ghcr_token"))
+    registries.set_token(vault.read_field("ghcr_token"))
 
 
 @dataclass(frozen=True)
@@ -259,5 +259,5 @@ def moving_tag(bare_lab: Lab) -> str:
         ("ktrdr-lab/ktrdr-backend", BACKEND_REPOSITORY),
         ("ktrdr-lab/ktrdr-nfs-server", NFS_REPOSITORY),
     ):
-        registries.push(image, repository, "e2e")
+        registries.push_image(image, repository, "e2e")
     return "e2e"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lab import registries
+from lab.config import BACKEND_REPOSITORY, NFS_REPOSITORY
 from lab.engine import docker
-from lab.place import BACKEND_REPOSITORY, NFS_REPOSITORY
 from lab.shell import run
 
 BACKEND_IMAGE = "ktrdr-lab/ktrdr-backend"
@@ -26,6 +26,6 @@ def push_derived(tag: str, lines: str, directory: Path) -> None:
     (directory / "Dockerfile").write_text(f"FROM {BACKEND_IMAGE}\n{lines}\n")
     image = f"ktrdr-lab/derived:{tag}"
     run(docker(), "build", "--quiet", "--tag", image, str(directory))
-    registries.push(image, BACKEND_REPOSITORY, tag)
-    registries.push("ktrdr-lab/ktrdr-nfs-server", NFS_REPOSITORY, tag)
+    registries.push_image(image, BACKEND_REPOSITORY, tag)
+    registries.push_image("ktrdr-lab/ktrdr-nfs-server", NFS_REPOSITORY, tag)
     run(docker(), "image", "rm", image)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lab import vault
-from lab.place import DOMAIN, NODES, ROOT
+from lab.config import DOMAIN, NODES, ROOT
 from tests.e2e.conftest import Lab
 from tests.e2e.leaks import leaks_in
 
@@ -166,4 +166,4 @@ def test_no_secret_is_in_what_is_shown(lab: Lab) -> None:
     assert len(looked) > 5
     for command, output in looked.items():
         assert leaks_in(output, hidden) == [], command
-    assert vault.field("ghcr_token") not in "".join(looked.values())
+    assert vault.read_field("ghcr_token") not in "".join(looked.values())

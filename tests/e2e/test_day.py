@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lab.place import ROOT
+from lab.config import ROOT
 from tests.e2e.conftest import BIN, Lab
 from tests.e2e.leaks import leaks_in
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.place import ROOT
+from lab.config import ROOT
 from tests.e2e.conftest import BIN, Deployment, Lab
 from tests.e2e.leaks import CommandLineSampler, leaks_in, leaks_in_files
 

@@ -20,9 +20,9 @@ import pytest
 from ktrdr.secret import Secret
 from ktrdr.tokens import Role, mint
 from lab import images
+from lab.config import ROOT
 from lab.engine import docker
-from lab.place import ROOT
-from lab.shell import run, wait_until, works
+from lab.shell import run, succeeds, wait_until
 from tests.e2e.conftest import BIN, Lab
 
 PORTS = ("DB", "API", "PROMETHEUS", "GRAFANA", "JAEGER", "OTLP", "BACKTEST", "TRAINING")
@@ -92,12 +92,15 @@ def development(bare_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iter
     # The containers' user reads it as a stranger.
     for place in (checkout, *checkout.parents[:3]):
         place.chmod(0o755)
-    names = {images.stand_in(service): name for service, name in images.names().items()}
+    names = {
+        images.stand_in_image(service): name
+        for service, name in images.third_party_images().items()
+    }
     names["ktrdr-lab/ktrdr-backend"] = "ktrdr-backend:dev"
     ours = {
         image: name
         for image, name in names.items()
-        if not works(docker(), "image", "inspect", name)
+        if not succeeds(docker(), "image", "inspect", name)
     }
     for image, name in ours.items():
         run(docker(), "tag", image, name)

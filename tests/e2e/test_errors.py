@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from lab import keys, registries
+from lab import registries, ssh_keys
+from lab.config import DOMAIN, ROOT
 from lab.engine import docker
-from lab.place import DOMAIN, ROOT
 from lab.shell import run, wait_until
 from tests.e2e.conftest import BIN, Lab, Ran
 from tests.e2e.leaks import leaks_in
@@ -197,7 +197,7 @@ def test_a_field_that_stands_twice_is_named_with_its_places(lab: Lab, tmp_path: 
 
     fields: Any = [{"label": name, "value": value} for name, value in lab.fields.items()]
     fields.append({"label": "db_password", "value": "another one", "section": "Old"})
-    vault.write(tmp_path / "vault.json", fields)
+    vault.write_file(tmp_path / "vault.json", fields)
     env = {"KTRDR_LAB_VAULT": str(tmp_path / "vault.json")}
     ran = lab.ktrdr("deploy", "core", "all", env=env)
     refused(lab, 4, "fields of the same name: db_password", 'section "Old"', ran=ran)
@@ -209,7 +209,7 @@ def test_a_field_that_stands_twice_is_named_with_its_places(lab: Lab, tmp_path: 
 def ssh_config(path: Path, *lines: str) -> dict[str, str]:
     """A configuration that knows the core host in another way; everything else is the lab's."""
     body = "".join(f"    {line}\n" for line in lines)
-    path.write_text(f"Host {CORE}\n{body}\n{keys.CONFIG.read_text()}")
+    path.write_text(f"Host {CORE}\n{body}\n{ssh_keys.CONFIG.read_text()}")
     return {"KTRDR_SSH_CONFIG": str(path)}
 
 
@@ -253,7 +253,9 @@ def test_a_host_that_does_not_take_the_operators_key(lab: Lab, tmp_path: Path) -
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other))
     env = ssh_config(tmp_path / "config", f'IdentityFile "{other}"')
     config = tmp_path / "config"
-    config.write_text(config.read_text().replace(f'IdentityFile "{keys.DIRECTORY}/id_ed25519"', ""))
+    config.write_text(
+        config.read_text().replace(f'IdentityFile "{ssh_keys.DIRECTORY}/id_ed25519"', "")
+    )
     ran = lab.ktrdr("deploy", "core", "all", env=env)
     refused(lab, 5, CORE, "key", ran=ran)
     assert "changed" not in ran.err
@@ -346,7 +348,7 @@ def test_a_registry_that_is_down(lab: Lab) -> None:
         ran = lab.ktrdr("deploy", "core", "all", "--tag", "sha-0000000")
     finally:
         run(docker(), "start", registries.GHCR)
-        registries.wait()
+        registries.wait_until_ready()
     refused(lab, 7, "cannot reach the registry", ran=ran)
 
 

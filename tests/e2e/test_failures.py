@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.place import DOMAIN, ROOT
+from lab.config import DOMAIN, ROOT
 from tests.e2e.conftest import Lab
 from tests.e2e.images import SLEEPS, push_broken
 from tests.e2e.leaks import leaks_in

@@ -80,11 +80,11 @@ def in_memory(
         "ghcr_token": password("ghp").replace("\n", ""),
     }
     vault = bare_lab.write_vault(tmp_path_factory.mktemp("vault") / "vault.json", fields)
-    registries.allow(fields["ghcr_token"])
+    registries.set_token(fields["ghcr_token"])
     env = {"KTRDR_INVENTORY_SECRETS_DELIVERY": "tmpfs", **vault}
     deploy_all(bare_lab, **env)
     yield InMemory(bare_lab, fields, env)
-    registries.allow(bare_lab.fields["ghcr_token"])
+    registries.set_token(bare_lab.fields["ghcr_token"])
     deploy_all(bare_lab)
     bare_lab.good("token", "create", "--role", "operator", "--save")
     for key in HOSTS:
@@ -99,7 +99,7 @@ def until_docker_answers(key: str) -> None:
     name = node(key).container
     # Not the engine that is just ending.
     time.sleep(2)
-    wait_until("Docker is back", lambda: containers.works_inside(name, "docker", "info"), 90)
+    wait_until("Docker is back", lambda: containers.succeeds_inside(name, "docker", "info"), 90)
 
 
 def until_healthy(lab: Lab, key: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab import demo
-from lab.place import ROOT
+from lab.config import ROOT
 from tests.e2e.conftest import Lab
 
 BLOCKS = re.findall(
@@ -46,7 +46,7 @@ def test_these_are_all_the_commands_of_the_readme() -> None:
 def test_make_demo_goes_from_a_bare_lab_to_results(bare_lab: Lab) -> None:
     bare_lab.wipe()
     said = shell(BLOCKS[0], dict(os.environ))
-    for words in ("The rehearsal homelab is yours", "Report", "Try next", "targets up"):
+    for words in ("The lab is ready", "Report", "Try next", "targets up"):
         assert words in said
     reports = re.findall(r"\.lab/results/\S+/report\.html", said)
     assert reports
@@ -67,7 +67,7 @@ def test_make_test_is_what_runs_this() -> None:
 @pytest.mark.timeout(900)
 def test_the_homelab_in_ten_lines(bare_lab: Lab, tmp_path: Path) -> None:
     """From a laptop that has nothing but Python: the CLI is installed as the README says."""
-    env = {**demo.environment(), "HOME": str(tmp_path), "PIP_QUIET": "2"}
+    env = {**demo.lab_environment(), "HOME": str(tmp_path), "PIP_QUIET": "2"}
     said = shell(BLOCKS[2], env)
     assert "Nothing changed, nothing restarted" in said
     assert "completed 100%" in said

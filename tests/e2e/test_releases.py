@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lab.place import ROOT
+from lab.config import ROOT
 from tests.e2e.conftest import Lab
 from tests.e2e.images import SLEEPS, push_broken, push_derived
 from tests.e2e.leaks import leaks_in

@@ -67,7 +67,7 @@ def turn(lab: Lab, tmp_path: Path) -> Iterator[Turn]:
     """A vault to change; afterwards the stack follows the tests' own again."""
     turning = Turn(lab, tmp_path)
     yield turning
-    registries.allow(lab.fields["ghcr_token"])
+    registries.set_token(lab.fields["ghcr_token"])
     turning.env = {}
     turning.everything()
     lab.good("token", "create", "--role", "operator", "--save")
@@ -200,7 +200,7 @@ def test_a_changed_registry_token_is_what_the_next_pull_logs_in_with(
     turn: Turn, moving_tag: str
 ) -> None:
     turn.to(ghcr_token=f"ghp-{secrets.token_hex(6)}-end")
-    registries.allow(turn.fields["ghcr_token"])
+    registries.set_token(turn.fields["ghcr_token"])
     refused = turn.lab.ktrdr("deploy", "core", "backend", "--tag", moving_tag)
     assert refused.code == 7
     assert "the registry refuses the login" in refused.err

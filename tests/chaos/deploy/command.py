@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab.place import ROOT
+from lab.config import ROOT
 from tests.chaos.deploy.hosts import numbers_of_processes
 
 _PROGRAM = ROOT / ".venv" / "bin" / "ktrdr"

@@ -175,7 +175,7 @@ def _clock_of_host(scene: Scene) -> None:
 def _refuse_login(scene: Scene) -> None:
     """The vault's token is not the registry's."""
     path = scene.directory / "vault.json"
-    vault.write(path, {**scene.fields, "ghcr_token": f"ghp_{secrets.token_hex(18)}"})
+    vault.write_file(path, {**scene.fields, "ghcr_token": f"ghp_{secrets.token_hex(18)}"})
     scene.env["KTRDR_LAB_VAULT"] = str(path)
 
 

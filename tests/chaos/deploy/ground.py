@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import demo, homelab, registries, vault
-from lab.place import ITEM, VAULT
-from lab.report import Report
+from lab import demo, lifecycle, registries, vault
+from lab.config import ITEM, VAULT
+from lab.progress import Progress
 from tests.chaos.deploy import account, images
 from tests.chaos.deploy.cases import Case
 from tests.chaos.deploy.command import Running
@@ -28,8 +28,8 @@ def ground(*, raise_lab: bool = True) -> Iterator[Ground]:
     What cases leave behind is kept where one of them went wrong.
     """
     if raise_lab:
-        homelab.up(Report())
-    registries.allow(vault.field("ghcr_token"))
+        lifecycle.up(Progress())
+    registries.set_token(vault.read_field("ghcr_token"))
     images.push_all()
     fields = json.loads(vault.FILE.read_text())["vaults"][VAULT][ITEM]
     directory = Path(tempfile.mkdtemp(prefix="ktrdr-chaos-deploy-"))
@@ -114,7 +114,7 @@ def _make_whole(host: Host, found: Ground) -> None:
 
 
 def _environment() -> dict[str, str]:
-    env = demo.environment()
+    env = demo.lab_environment()
     for name in ("DOCKER_HOST", "KTRDR_TOKEN", "NO_COLOR", "FORCE_COLOR"):
         env.pop(name, None)
     return env

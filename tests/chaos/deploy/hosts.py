@@ -18,7 +18,7 @@ from typing import Any
 
 from ktrdr.deployment.scripts.lock import RECORDS
 from lab import containers
-from lab.place import NETWORK, NODES, Node
+from lab.config import NETWORK, NODES, Node
 
 # What the health checks of the services are asked for: the port, the path.
 _WORKERS = {"backtest-worker-1": 5003, "training-worker-1": 5005}
@@ -178,7 +178,7 @@ class Host:
 
     def docker_answers(self) -> bool:
         """Whether its engine does."""
-        return containers.works_inside(self.node.container, "docker", "info")
+        return containers.succeeds_inside(self.node.container, "docker", "info")
 
     @contextmanager
     def work_directory_in_memory(self) -> Iterator[None]:

@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 
 from lab import registries
+from lab.config import BACKEND_REPOSITORY, NAME, NFS_REPOSITORY
 from lab.engine import docker
-from lab.place import BACKEND_REPOSITORY, NAME, NFS_REPOSITORY
-from lab.shell import run, works
+from lab.shell import run, succeeds
 
 BACKEND = "ktrdr-lab/ktrdr-backend"
 NFS = "ktrdr-lab/ktrdr-nfs-server"
@@ -70,23 +70,23 @@ def push_fresh(tag: str) -> None:
 
 def push_all() -> None:
     """Puts all of them there that are not there yet."""
-    if not works(docker(), "image", "inspect", BASE):
+    if not succeeds(docker(), "image", "inspect", BASE):
         run(docker(), "tag", BACKEND, BASE)
     for tag in GOOD:
         for image, repository in ((BASE, BACKEND_REPOSITORY), (NFS, NFS_REPOSITORY)):
-            if not registries.has(repository, tag):
-                registries.push(image, repository, tag)
+            if not registries.has_image(repository, tag):
+                registries.push_image(image, repository, tag)
     for tag in LIGHT:
-        if not registries.has(BACKEND_REPOSITORY, tag):
+        if not registries.has_image(BACKEND_REPOSITORY, tag):
             push_light(tag)
     for tag, program in BROKEN.items():
-        if not registries.has(BACKEND_REPOSITORY, tag):
+        if not registries.has_image(BACKEND_REPOSITORY, tag):
             push_broken(tag, program)
 
 
 def _build_and_push(context: Path, tag: str) -> None:
     image = f"ktrdr-lab/broken:{tag}"
     run(docker(), "build", "--quiet", "--tag", image, str(context))
-    registries.push(image, BACKEND_REPOSITORY, tag)
-    registries.push(NFS, NFS_REPOSITORY, tag)
+    registries.push_image(image, BACKEND_REPOSITORY, tag)
+    registries.push_image(NFS, NFS_REPOSITORY, tag)
     run(docker(), "image", "rm", image)

@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from lab import certificates
+from lab.config import NETWORK
 from lab.engine import docker
-from lab.place import NETWORK
 from lab.shell import run
 from tests.chaos.deploy.hosts import Host
 

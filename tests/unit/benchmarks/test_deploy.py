@@ -15,7 +15,7 @@ from benchmarks.deploy.contenders import RIVALS
 from ktrdr.deployment.homelab import host_config as sites
 from ktrdr.deployment.homelab.inventory_file import load
 from ktrdr.deployment.releases.checkout import Checkout
-from lab.place import ROOT
+from lab.config import ROOT
 
 TAG = "sha-be0c4a2"
 
