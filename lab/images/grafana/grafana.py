@@ -1,9 +1,9 @@
 """A stand-in for Grafana, for the lab only.
 
 It handles the administrator's password like the original: it reads the environment only at the
-first start; later, the API or `grafana cli admin reset-admin-password --password-from-stdin` changes
-the password. It reads the provisioned data sources and dashboards from the directories of the
-original. Its page says that it is a stand-in.
+first start. Later, the API or `grafana cli admin reset-admin-password --password-from-stdin`
+changes the password. It reads the provisioned data sources and dashboards from the directories of
+the original. Its page says that it is a stand-in.
 """
 
 from __future__ import annotations
