@@ -116,7 +116,8 @@ def import_file(
     for option, text in (("--date-format", date_format), ("--time-zone", time_zone)):
         if text and len(text) > 64:
             raise UsageError(
-                f"the value of {option} is longer than 64 characters", hint="See docs/data.md."
+                f"the value of {option} is longer than 64 characters",
+                hint="See docs/market-data.md.",
             )
     request = ImportRequest(
         delimiter=Delimiter(delimiter) if delimiter else None,
@@ -138,7 +139,7 @@ def import_file(
     if not report.accepted:
         raise UsageError(
             f"{file.name} would be refused as {symbol} {timeframe}",
-            hint="Correct the file, or choose repairs; see docs/data.md.",
+            hint="Correct the file, or choose repairs; see docs/market-data.md.",
         )
 
 

@@ -130,7 +130,7 @@ def test_changes_and_their_reasons_follow_the_step() -> None:
     comparison = Comparison(changes, ("+ monitoring/x.yml",), before={}, destructive_effects=())
     make_display(console, ["core"]).show("core", events.Compared(comparison))
     assert plain_lines(console) == [
-        f"    backend: {Action.RECREATED.intention} (a → b)",
+        f"    backend: {Action.RECREATED.planned_label} (a → b)",
         "    + monitoring/x.yml",
     ]
 

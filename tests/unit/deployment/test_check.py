@@ -278,7 +278,7 @@ def test_a_deploy_that_cannot_be_planned_is_a_problem_and_not_an_error() -> None
 @pytest.mark.parametrize("number", [0, 1])
 def test_each_setting_of_this_checkout_has_a_value(product, deploy_id, root, number) -> None:
     host = product.hosts[number]
-    release = Checkout(root).release(host.stack, "latest")
+    release = Checkout(root).load_release(host.stack, "latest")
     _, result = check.check_plan(
         lambda: make_plan(product, host, release, deploy_id, DeployOptions())
     )

@@ -30,7 +30,7 @@ def with_releases(command: DeployCommand) -> Callable[..., DeployCommand]:
             ".env.core": b"",
             ".env.workers": b"",
         }
-        configuration = Release("x", None, content).configuration
+        configuration = Release("x", None, content).configuration_hash
         images = {"ghcr.io/ktrdr/ktrdr-backend:sha-0000001": "sha256:one"}
         settings = {"IMAGE_TAG": "sha-0000001", "IMAGE_NAME": "ghcr.io/ktrdr/ktrdr-backend"}
         entries = [

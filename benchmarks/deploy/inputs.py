@@ -1,7 +1,7 @@
-"""What the rivals are given: the very files and settings that ktrdr brings to each host.
+"""Inputs of the contenders: the files and settings that ktrdr transfers to each host.
 
-They are made by ktrdr's own pure functions, so that all have the same job, and Compose sees the
-same configuration whoever was there last: what is no change for one is none for any other.
+ktrdr's own pure functions create them, so that all contenders do the same job and Compose sees the
+same configuration from each: a deploy without changes is one for every contender.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ktrdr.deployment.scripts.rotation import CARRIED_OVER
 from ktrdr.secret import Secret
 from ktrdr.tokens import mint_for_node
 from lab import vault
-from lab.place import ITEM, NODES, ROOT, VAULT
+from lab.config import ITEM, NODES, ROOT, VAULT
 
-# The vault's field behind each secret; the token of a node's workers stands beside them there.
+# The vault's field of each secret. The vault also contains the token of each node's workers.
 _FIELDS: Mapping[str, str] = {
     "DB_USER": "db_username",
     "DB_PASSWORD": "db_password",
@@ -37,52 +37,54 @@ _FIELDS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Kit:
-    """A directory for one image tag.
+class DeployInputs:
+    """Directory with the inputs for one image tag.
 
     Attributes:
-        directory: `hosts` names the hosts for a shell, `ansible.json` for Ansible, `kit.json` for
-            all else; each host has `settings` (lines of shell) and `files.tgz` in its directory.
-        tag: The image that is to run.
+        directory: `hosts` lists the hosts for a shell, `ansible.json` for Ansible, `inputs.json`
+            for the others. Each host's directory has `settings` (lines of shell) and `files.tgz`.
+        tag: Image tag to deploy.
     """
 
     directory: Path
     tag: str
 
 
-def make(directory: Path, tag: str) -> Kit:
-    """Writes a kit."""
+def write_inputs(directory: Path, tag: str) -> DeployInputs:
+    """Write the inputs for an image tag."""
     inventory = load_inventory(ROOT / "deploy/inventory.yml", shown_as="inventory", environ={})
-    described = dict(_hosts(directory, inventory, tag))
-    (directory / "kit.json").write_text(json.dumps(described, indent=2))
+    hosts = dict(_write_hosts(directory, inventory, tag))
+    (directory / "inputs.json").write_text(json.dumps(hosts, indent=2))
+    columns = ("name", "workdir", "project", "compose", "env")
     lines = [
-        f"{key} {it['name']} {it['workdir']} {it['project']} {it['compose']} {it['env']}\n"
-        for key, it in described.items()
+        " ".join([key, *(host[column] for column in columns)]) + "\n" for key, host in hosts.items()
     ]
     (directory / "hosts").write_text("".join(lines))
-    (directory / "ansible.json").write_text(json.dumps(_for_ansible(directory, described)))
-    return Kit(directory, tag)
+    (directory / "ansible.json").write_text(json.dumps(_ansible_inventory(directory, hosts)))
+    return DeployInputs(directory, tag)
 
 
 def write_vault(path: Path) -> None:
-    """The lab's vault and, beside its fields, the token of each node's workers."""
-    fields = {name: vault.field(name) for name in (*_FIELDS.values(), "ghcr_token")}
-    signing, now = Secret(fields["jwt_secret"]), datetime.now(UTC)
+    """Write the lab's vault, with the additional token of each node's workers."""
+    fields = {name: vault.read_field(name) for name in (*_FIELDS.values(), "ghcr_token")}
+    jwt_secret, now = Secret(fields["jwt_secret"]), datetime.now(UTC)
     for node in NODES[1:]:
-        fields[_token_field(node.key)] = mint_for_node(signing, node.names[0], now=now).reveal()
-    vault.write(path, fields)
+        fields[_token_field(node.key)] = mint_for_node(jwt_secret, node.names[0], now=now).reveal()
+    vault.write_file(path, fields)
 
 
-def _hosts(directory: Path, inventory: Inventory, tag: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _write_hosts(
+    directory: Path, inventory: Inventory, tag: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
     checkout, product = Checkout(ROOT), Homelab(inventory)
-    hosts = {host.node or host.name: host for host in product.hosts}
+    hosts = {host.short_name: host for host in product.hosts}
     for node in NODES:
         target: Target = "core" if node.key == "core" else "workers"
         release = checkout.load_release(target, tag)
         config = product.configure(hosts[node.key], release)
         host_directory = directory / node.key
         host_directory.mkdir(parents=True)
-        # Empty where nothing was rotated, which Compose takes for another thing than unset.
+        # Empty without a rotation; Compose treats empty and unset variables differently.
         carried = [(name, "") for name in CARRIED_OVER if target == "core"]
         settings = dict([*config.settings, *carried])
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in settings.items()]
@@ -107,15 +109,16 @@ def _hosts(directory: Path, inventory: Inventory, tag: str) -> Iterator[tuple[st
         )
 
 
-def _for_ansible(directory: Path, described: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    hosts = {
-        it["name"]: {"kit": it, "directory": str(directory / key)} for key, it in described.items()
+def _ansible_inventory(directory: Path, hosts: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    variables = {
+        host["name"]: {"inputs": host, "directory": str(directory / key)}
+        for key, host in hosts.items()
     }
-    return {"all": {"hosts": hosts}}
+    return {"all": {"hosts": variables}}
 
 
 def _secrets(config: HostConfig, key: str) -> dict[str, str]:
-    """By variable, the field of the vault."""
+    """Return the vault's field of each variable."""
     return {name: _FIELDS.get(name) or _token_field(key) for name in config.secrets}
 
 

@@ -1,6 +1,6 @@
-"""Runs ktrdr and writes down when it did what: `python -m benchmarks.deploy.traced FILE WORDS`.
+"""Run ktrdr and record its phases: `python -m benchmarks.deploy.traced_deploy FILE WORDS`.
 
-Its own modules are loaded after that is measured which ktrdr has to load.
+Modules of this benchmark are imported after the measurement of ktrdr's own imports.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# The time (of the monotonic clock, which all processes share) at which this process was wished for.
-WISHED = "KTRDR_BENCH_WISHED"
+# Time at which this process was requested, by the monotonic clock that all processes share.
+REQUESTED_AT = "KTRDR_BENCH_REQUESTED_AT"
 
 _began = time.monotonic()
 _spans: list[dict[str, Any]] = []
 
 
 def main() -> None:
-    """Runs the command line with watches on what takes time."""
+    """Run the command line, and record the phases that take time."""
     file, *arguments = sys.argv[1:]
-    wished = float(os.environ.get(WISHED, _began))
-    _note("Python starts", "", wished, _began)
+    requested = float(os.environ.get(REQUESTED_AT, _began))
+    _record("Python starts", "", requested, _began)
     try:
-        _loading(arguments)
-        _watch()
+        _import_modules(arguments)
+        _instrument()
         sys.argv = ["ktrdr", *arguments]
         from ktrdr.cli.cli import main as ktrdr
 
         ktrdr()
     finally:
-        _note("all", "", wished, time.monotonic())
+        _record("all", "", requested, time.monotonic())
         Path(file).write_text(json.dumps(_spans))
 
 
-def _loading(arguments: list[str]) -> None:
+def _import_modules(arguments: list[str]) -> None:
     began = time.monotonic()
     import click
 
@@ -49,17 +49,17 @@ def _loading(arguments: list[str]) -> None:
         if not isinstance(command, click.Group):
             break
         command = command.get_command(click.Context(command), word)
-    _note("its modules load", "", began, time.monotonic())
+    _record("modules are imported", "", began, time.monotonic())
 
 
-def _watch() -> None:
+def _instrument() -> None:
     from ktrdr.deployment.secrets.onepassword import OnePassword
     from ktrdr.deployment.ssh.session import RemoteSession
     from ktrdr.deployment.ssh.transport import SshTransport
 
     _wrap(OnePassword, "fetch", lambda *_: ("vault", ""))
     _wrap(RemoteSession, "__init__", lambda *given: ("connect", given[2]))
-    # Connecting is a part of the first script; it is taken off again where spans are read.
+    # The first script includes connecting; breakdown.py subtracts it.
     for method in ("run", "acquire"):
         _wrap(SshTransport, method, lambda *given: ("script", given[1]))
 
@@ -67,17 +67,17 @@ def _watch() -> None:
 def _wrap(kind: type, name: str, title: Callable[..., tuple[str, str]]) -> None:
     original = getattr(kind, name)
 
-    def watched(*args: Any, **more: Any) -> Any:
+    def recorded(*args: Any, **more: Any) -> Any:
         began = time.monotonic()
         try:
             return original(*args, **more)
         finally:
-            _note(*title(*args), began, time.monotonic())
+            _record(*title(*args), began, time.monotonic())
 
-    setattr(kind, name, watched)
+    setattr(kind, name, recorded)
 
 
-def _note(what: str, host: str, began: float, ended: float) -> None:
+def _record(what: str, host: str, began: float, ended: float) -> None:
     thread = threading.get_ident()
     _spans.append({"what": what, "host": host, "began": began, "ended": ended, "thread": thread})
 

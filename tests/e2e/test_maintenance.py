@@ -1,4 +1,4 @@
-"""The day after the deploy: looking, following, running commands, restarting, taking down."""
+"""Tests of day-2 operations: status, logs, exec, restart, stop, prune, down."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lab.place import ROOT
+from lab.config import ROOT
 from tests.e2e.conftest import BIN, Lab
 from tests.e2e.leaks import leaks_in
 
@@ -28,7 +28,7 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 20) ->
         time.sleep(0.2)
 
 
-def test_status_of_a_fresh_deploy_is_that_all_is_well_and_as_deployed(lab: Lab) -> None:
+def test_status_after_a_deploy_is_healthy_without_drift(lab: Lab) -> None:
     said = lab.good("deploy", "status", "--json").json
     core, b, c = said["hosts"]
     assert [host["target"] for host in said["hosts"]] == ["core", "workers B", "workers C"]
@@ -46,7 +46,7 @@ def test_status_of_a_fresh_deploy_is_that_all_is_well_and_as_deployed(lab: Lab) 
     assert all(len(line) <= 80 for line in shown.splitlines()), shown
 
 
-def test_status_needs_no_vault_and_names_what_is_not_as_released(lab: Lab) -> None:
+def test_status_shows_drift_and_does_not_read_the_vault(lab: Lab) -> None:
     lab.on("core", "sh", "-c", "echo '# by hand' >>/opt/ktrdr-core/.env.core")
     lab.on("B", "docker", "stop", f"ktrdr-workers-{WORKER}-1")
     nothing = {"KTRDR_LAB_VAULT": "/nonexistent"}
@@ -61,7 +61,7 @@ def test_status_needs_no_vault_and_names_what_is_not_as_released(lab: Lab) -> No
     lab.good("deploy", "status")
 
 
-def test_a_host_that_is_away_does_not_hide_the_others(lab: Lab) -> None:
+def test_status_shows_the_other_hosts_if_one_is_unreachable(lab: Lab) -> None:
     away = "workers.B.host=nowhere.ktrdr.home.mynerd.place"
     inventory = {"KTRDR_INVENTORY_WORKERS_B_HOST": away.partition("=")[2]}
     seen = lab.ktrdr("deploy", "status", env=inventory)
@@ -73,7 +73,7 @@ def test_a_host_that_is_away_does_not_hide_the_others(lab: Lab) -> None:
     assert "core/db " in logs.out
 
 
-def test_logs_of_all_hosts_are_merged_by_time_and_hold_no_secret(lab: Lab) -> None:
+def test_logs_of_all_hosts_are_merged_by_time_and_contain_no_secret(lab: Lab) -> None:
     lines = [json.loads(line) for line in lab.good("deploy", "logs", "--json").out.splitlines()]
     times = [line["time"] for line in lines]
     assert times == sorted(times)
@@ -89,7 +89,7 @@ def followers(key: str, lab: Lab) -> int:
     return lab.on(key, "ps", "ax", "-o", "args").count("docker logs --timestamps --follow")
 
 
-def test_followed_logs_show_what_is_new_and_leave_nothing_behind(lab: Lab) -> None:
+def test_followed_logs_show_new_lines_and_leave_no_process_behind(lab: Lab) -> None:
     following = lab.start("deploy", "logs", "-f", "workers", "all", "--tail", "1")
     try:
         wait_until(lambda: followers("B", lab) > 0 and followers("C", lab) > 0, "both followed")
@@ -106,7 +106,7 @@ def test_followed_logs_show_what_is_new_and_leave_nothing_behind(lab: Lab) -> No
 
 
 def read_until(process: subprocess.Popen[bytes], wanted: str, text: str = "") -> str:
-    """What a command has written and writes, until it fits."""
+    """Read the output of a command until it contains a text."""
     assert process.stdout
     while not re.search(wanted, text, re.DOTALL):
         assert select.select([process.stdout], [], [], 30)[0], text
@@ -116,7 +116,7 @@ def read_until(process: subprocess.Popen[bytes], wanted: str, text: str = "") ->
     return text
 
 
-def test_a_host_whose_connection_is_cut_is_followed_again_from_its_last_line(lab: Lab) -> None:
+def test_following_continues_after_the_last_line_when_a_connection_was_cut(lab: Lab) -> None:
     following = lab.start("deploy", "logs", "-f", "workers", "C", "--tail", "1")
     try:
         wait_until(lambda: followers("C", lab) > 0, "it is followed")
@@ -134,7 +134,7 @@ def test_a_host_whose_connection_is_cut_is_followed_again_from_its_last_line(lab
         following.communicate()
 
 
-def test_commands_run_in_containers_and_their_exit_code_is_passed_on(lab: Lab) -> None:
+def test_exec_runs_commands_in_containers_and_returns_their_exit_code(lab: Lab) -> None:
     odd = 'it\'s "$HOME" `x` \\ é'
     ran = lab.good("deploy", "exec", "core", "backend", "--", "printf", "%s\n", odd)
     assert ran.out == f"{odd}\n"
@@ -149,7 +149,7 @@ def test_commands_run_in_containers_and_their_exit_code_is_passed_on(lab: Lab) -
 
 
 def on_a_terminal(lab: Lab, *arguments: str, types: str = "") -> tuple[int, str]:
-    """What a command comes to on a terminal of 80 columns."""
+    """Run a command on a terminal of 80 columns; return exit code and output."""
     pid, terminal = pty.fork()
     if not pid:
         os.chdir(ROOT)
@@ -176,7 +176,7 @@ def test_a_shell_in_a_container_has_a_terminal(lab: Lab) -> None:
     assert "/dev/pts/" in text
 
 
-def test_the_core_is_stopped_and_restarted_in_the_order_of_what_needs_what(lab: Lab) -> None:
+def test_stop_and_restart_follow_the_order_of_dependencies(lab: Lab) -> None:
     stopped = lab.good("deploy", "stop", "core", "--service", "db", "--service", "backend")
     assert stopped.err.index("stop backend") < stopped.err.index("stop db")
     assert "backend exited" in stopped.out
@@ -187,7 +187,7 @@ def test_the_core_is_stopped_and_restarted_in_the_order_of_what_needs_what(lab: 
     assert lab.good("deploy", "restart", "workers", "all", "--json").json["hosts"][1]["ok"]
 
 
-def test_nothing_is_touched_while_somebody_else_has_the_lock(lab: Lab) -> None:
+def test_a_locked_host_is_not_changed(lab: Lab) -> None:
     holder = lab.start("deploy", "restart", "workers", "B")
     try:
         wait_until(
@@ -206,12 +206,12 @@ def test_nothing_is_touched_while_somebody_else_has_the_lock(lab: Lab) -> None:
 
 
 def built(lab: Lab, base: str, name: str) -> str:
-    """An image that no release has brought, made on a host."""
+    """Build an image on a host that belongs to no release."""
     script = f"printf 'FROM {base}\nLABEL made={name}\n' | docker build --quiet --tag {name} -"
     return lab.on("C", "sh", "-c", script).strip()
 
 
-def test_pruning_keeps_what_runs_and_what_a_rollback_needs(lab: Lab) -> None:
+def test_prune_keeps_images_that_run_or_that_a_rollback_needs(lab: Lab) -> None:
     image = lab.inspect("C")[WORKER]["Config"]["Image"]
     old = built(lab, image, f"{image.rpartition(':')[0]}:sha-0000000")
     built(lab, image, "somebody/else:1")
@@ -234,7 +234,7 @@ def test_pruning_keeps_what_runs_and_what_a_rollback_needs(lab: Lab) -> None:
     lab.on("C", "docker", "image", "rm", "somebody/else:1")
 
 
-def test_a_stack_goes_only_when_that_is_meant_and_comes_back_with_its_data(lab: Lab) -> None:
+def test_down_requires_confirmation_and_a_deploy_restores_the_data(lab: Lab) -> None:
     refused = lab.ktrdr("deploy", "down", "workers", "C")
     assert refused.code == 2
     assert "2 containers and 1 network to remove" in refused.err

@@ -1,4 +1,4 @@
-"""How long the command line takes to say what it can do, against what it cannot do without."""
+"""Start-up time of the command line, compared with the import of click."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from benchmarks.deploy.contenders import KTRDR
-from benchmarks.deploy.ground import Ground
+from benchmarks.deploy.environment import BenchmarkEnvironment
 from benchmarks.samples import ROW_TITLES, Goal, Outcome, Samples, ratio, timed
 
 _COMMANDS: Final = (
@@ -22,17 +22,17 @@ _COMMANDS: Final = (
 )
 
 
-def of_the_command_line(ground: Ground, rounds: int) -> Outcome:  # noqa: ARG001  # all are given it
-    """Helps, in random order with the import of click alone."""
+def measure_startup(env: BenchmarkEnvironment, rounds: int) -> Outcome:  # noqa: ARG001  # same signature as all measurements
+    """Measure `--help` of several commands and the import of click, in random order."""
     order, dice = list(range(len(_COMMANDS))), random.Random(1)
-    taken: list[list[float]] = [[] for _ in _COMMANDS]
+    durations: list[list[float]] = [[] for _ in _COMMANDS]
     for _ in range(rounds):
         dice.shuffle(order)
         for number in order:
-            taken[number].append(timed(partial(_run, _COMMANDS[number][1])))
-    samples = [Samples(seconds) for seconds in taken]
-    outcome = Outcome("the command line starts", ("", *ROW_TITLES))
-    outcome.rows = [[name, *each.row] for (name, _), each in zip(_COMMANDS, samples, strict=True)]
+            durations[number].append(timed(partial(_run, _COMMANDS[number][1])))
+    samples = [Samples(seconds) for seconds in durations]
+    outcome = Outcome("start-up of the command line", ("", *ROW_TITLES))
+    outcome.rows = [[name, *row.row] for (name, _), row in zip(_COMMANDS, samples, strict=True)]
     times = ratio(samples[2], samples[1])
     outcome.goals = [Goal("`ktrdr --help` against `import click`", 2, times, "times")]
     return outcome

@@ -1,4 +1,4 @@
-"""Names, ports and directories of the lab."""
+"""Names, ports and directories of the lab, and its hosts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-# Which of several labs on this machine: 0 is the usual one. Each has its names, ports and state.
+# Number of the lab; several can run on this machine. Each has its own names, ports and state.
 NUMBER: Final = int(os.environ.get("KTRDR_LAB_NUMBER") or 0)
 _SUFFIX: Final = f"-{NUMBER}" if NUMBER else ""
 _PORTS_APART: Final = 1000
-# Resolved, so that several checkouts that share one by a link call its files by one name.
+# Resolved, so that checkouts that share a lab by a link use the same paths.
 STATE: Final = (ROOT / f".lab{_SUFFIX}").resolve()
 IMAGES: Final = ROOT / "lab" / "images"
 STANDINS: Final = ROOT / "lab" / "standins"
@@ -22,7 +22,7 @@ NAME: Final = f"ktrdr-lab{_SUFFIX}"
 NETWORK: Final = NAME
 LABEL: Final = "place.mynerd.ktrdr.lab"
 SHARED_VOLUME: Final = f"{NAME}-shared"
-# Who all containers of KTRDR run as.
+# User of all containers of KTRDR.
 UID: Final = 10001
 
 BASE_IMAGE: Final = "ktrdr-lab/debian:bookworm"
@@ -47,17 +47,16 @@ ITEM: Final = "ktrdr-homelab-core"
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One host.
+    """A host of the lab.
 
     Attributes:
-        key: What the tests call it: core, B or C.
-        container: Its container on this machine.
-        names: Its DNS names.
-        shared: Where it has the shared directory.
-        ssh_port: Where its sshd is reached from this machine.
-        ports: Further ports of this machine that lead to ports of the host.
-        relay: ``PORT:TARGET``, where the host passes a port of its own on to one that listens on
-            its loopback alone.
+        key: Name in tests: core, B or C.
+        container: Name of its container on this machine.
+        names: DNS names.
+        shared: Path of the shared directory.
+        ssh_port: Port of its sshd on this machine.
+        ports: Further pairs of a port on this machine and a port of the host.
+        relay: ``PORT:TARGET``: a port of the host that is forwarded to a port of its loopback.
     """
 
     key: str
@@ -72,7 +71,7 @@ class Node:
 API_PORT: Final = _port(18000)
 GRAFANA_PORT: Final = _port(13000)
 JAEGER_PORT: Final = _port(26686)
-# Prometheus listens on its host's loopback alone; the host itself relays it at this port.
+# Prometheus listens only on its host's loopback; the host forwards this port to it.
 PROMETHEUS_PORT: Final = _port(19090)
 
 CORE: Final = Node(
@@ -96,6 +95,6 @@ NODES: Final = (
 )
 
 
-def url(port: int) -> str:
-    """An address on this machine."""
+def local_url(port: int) -> str:
+    """Return the URL of a port on this machine."""
     return f"http://127.0.0.1:{port}"
