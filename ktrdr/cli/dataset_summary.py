@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from ktrdr.cli.render import heading, say, write_pairs
-from ktrdr.schemas.data import Dataset, DatasetDetails, Finding, Gaps, ImportReport
+from ktrdr.schemas.data import Dataset, DatasetDetails, GapSummary, ImportReport, RowFault
 
 Pairs = Iterator[tuple[str, str]]
 
@@ -66,17 +66,17 @@ def _findings(report: ImportReport) -> Pairs:
     yield from _gaps(report.gaps)
 
 
-def _in_words(finding: Finding) -> str:
+def _in_words(finding: RowFault) -> str:
     lines = ", ".join(map(str, finding.lines))
     by = f" ({finding.repair})" if finding.repair else ""
     if finding.count == 1:
         return f"line {lines}: {finding.example}{by}"
     more = " …" if finding.count > len(finding.lines) else ""
-    kind = f"{finding.count:,} rows with {finding.kind.words}{by}"
+    kind = f"{finding.count:,} rows with {finding.kind.description}{by}"
     return f"{kind}; line {lines}{more}; the first: {finding.example}"
 
 
-def _gaps(gaps: Gaps) -> Pairs:
+def _gaps(gaps: GapSummary) -> Pairs:
     yield "gaps", f"{gaps.count:,}, {gaps.missing_bars:,} bars missing" if gaps.count else "none"
     for gap in gaps.first:
         span = f"{_minute(gap.after)} to {_minute(gap.until)}"

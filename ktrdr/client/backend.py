@@ -19,12 +19,12 @@ from ktrdr.schemas import (
     BackendHealth,
     Drain,
     DrainMode,
-    LeftoverFile,
     Operation,
     OperationEvent,
     OperationPage,
     OperationRequest,
     OperationResults,
+    OrphanFile,
     RevokedToken,
     StrategyInfo,
     Worker,
@@ -35,7 +35,7 @@ CHUNK: Final = 256 * 1024
 
 _WORKERS: Final = TypeAdapter(list[Worker])
 _DATASETS: Final = TypeAdapter(list[Dataset])
-_LEFTOVERS: Final = TypeAdapter(list[LeftoverFile])
+_LEFTOVERS: Final = TypeAdapter(list[OrphanFile])
 _DETAILS: Final = TypeAdapter(list[DatasetDetails])
 _STRATEGIES: Final = TypeAdapter(list[StrategyInfo])
 
@@ -126,11 +126,11 @@ class Backend(Connection):
             refuse(answer)
             yield from answer.iter_bytes()
 
-    def leftovers(self) -> list[LeftoverFile]:
+    def leftovers(self) -> list[OrphanFile]:
         """Files that killed workers have left behind."""
         return self.validated(_LEFTOVERS, self.request("GET", "/leftovers"))
 
-    def remove_leftovers(self) -> list[LeftoverFile]:
+    def remove_leftovers(self) -> list[OrphanFile]:
         """Removes them; gives what there was."""
         return self.validated(_LEFTOVERS, self.request("DELETE", "/leftovers"))
 

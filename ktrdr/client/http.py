@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ktrdr import errors
 from ktrdr.errors import HostUnreachable, KtrdrError
-from ktrdr.schemas import API_PREFIX, Problem
+from ktrdr.schemas import API_PREFIX, ProblemDocument
 from ktrdr.secret import Secret
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -181,11 +181,11 @@ def refuse(answer: httpx.Response) -> None:
         return
     answer.read()
     try:
-        problem = Problem.model_validate_json(answer.content)
+        problem = ProblemDocument.model_validate_json(answer.content)
     except (ValidationError, json.JSONDecodeError):
         raise HostUnreachable(
             f"the backend answered {answer.status_code} without saying why",
             hint="Check that KTRDR_API_URL leads to the backend and not to something before it.",
         ) from None
-    kind = _kinds().get(problem.type.rpartition(":")[2], errors.KtrdrError)
+    kind = _kinds().get(problem.kind, errors.KtrdrError)
     raise kind(problem.detail, hint=problem.hint)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from ktrdr.secret import Secret
-from ktrdr.tokens import Role, mint
+from ktrdr.tokens import Role, create_token
 from lab import images
 from lab.engine import docker
 from lab.place import ROOT
@@ -118,7 +118,7 @@ def test_the_stack_and_a_worker_of_each_type_come_up_without_editing_anything(
 ) -> None:
     health = development.get("/api/v1/health")
     assert (health["status"], health["version"]["image_tag"]) == ("ok", "dev")
-    token = mint(
+    token = create_token(
         Secret("development-only-jwt-secret-0123456789"),
         subject="test",
         role=Role.READER,

@@ -11,7 +11,7 @@ from ktrdr.cli.connection import backend
 from ktrdr.cli.dataset_summary import write_details, write_report
 from ktrdr.cli.render import json_option, say, write_json, write_table
 from ktrdr.errors import UsageError
-from ktrdr.schemas.data import Decimal, Delimiter, GapPolicy, ImportRequest, Repair
+from ktrdr.schemas.data import DecimalSeparator, Delimiter, GapPolicy, ImportRequest, Repair
 
 
 @click.group()
@@ -30,8 +30,8 @@ def data() -> None:
 )
 @click.option(
     "--decimal",
-    type=click.Choice([each.value for each in Decimal]),
-    default=Decimal.POINT.value,
+    type=click.Choice([each.value for each in DecimalSeparator]),
+    default=DecimalSeparator.POINT.value,
     show_default=True,
     help="What numbers have before their fraction.",
 )
@@ -82,7 +82,7 @@ def import_file(
     """
     request = ImportRequest(
         delimiter=Delimiter(delimiter) if delimiter else None,
-        decimal=Decimal(decimal),
+        decimal=DecimalSeparator(decimal),
         date_format=_short("--date-format", date_format),
         time_zone=_short("--time-zone", time_zone) or "UTC",
         repair=frozenset(map(Repair, repair)),

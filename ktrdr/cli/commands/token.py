@@ -18,7 +18,7 @@ from ktrdr.deployment.secrets.choice import source_of
 from ktrdr.deployment.secrets.requirements import check
 from ktrdr.errors import SecretsError, UsageError
 from ktrdr.secret import Secret
-from ktrdr.tokens import Role, mint, read_unverified
+from ktrdr.tokens import Role, create_token, decode_unverified
 
 _FIELD: Final = "jwt_secret"
 _ROLES: Final = (Role.OPERATOR, Role.READER)
@@ -64,14 +64,14 @@ def create(
 ) -> None:
     """Make a token from the vault's JWT_SECRET and print it."""
     secret = _from_variable(jwt_secret_env) if jwt_secret_env else _from_vault(inventory)
-    made = mint(
+    made = create_token(
         secret,
         subject=name or _user_name(),
         role=Role(role),
         lifetime=timedelta(days=days),
         now=datetime.now(tz=UTC),
     )
-    identity = read_unverified(made)
+    identity = decode_unverified(made)
     if save:
         path = configuration_file(os.environ)
         save_token(path, made)
@@ -86,7 +86,7 @@ def create(
 @token.command()
 def show() -> None:
     """Tell what the token in use says of itself, without showing it."""
-    identity = read_unverified(token_in_use(os.environ))
+    identity = decode_unverified(token_in_use(os.environ))
     left = identity.expires_at - datetime.now(tz=UTC)
     state = f"{left.days} days left" if left > timedelta(0) else "EXPIRED"
     for label, value in (
@@ -120,7 +120,7 @@ def revoke(token_id: str | None, this: bool, days: int) -> None:
         raise UsageError("name one token", hint="Give its id, or --this for the token in use.")
     until = datetime.now(tz=UTC) + timedelta(days=days)
     if this:
-        identity = read_unverified(token_in_use(os.environ))
+        identity = decode_unverified(token_in_use(os.environ))
         token_id, until = identity.token_id, identity.expires_at
     with backend() as api:
         api.revoke_token(str(token_id), until)

@@ -21,7 +21,7 @@ from ktrdr.deployment.deploy.single_flight import Shared
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.errors import Interrupted, NotFound, UsageError
 from ktrdr.secret import Secret
-from ktrdr.tokens import Role, mint
+from ktrdr.tokens import Role, create_token
 
 if TYPE_CHECKING:
     from ktrdr.client.backend import Backend
@@ -139,7 +139,7 @@ def _backend(url: str, secret: Secret, role: Role) -> Backend:
 
 
 def _token(secret: Secret, role: Role) -> Secret:
-    return mint(
+    return create_token(
         secret,
         subject="ktrdr deploy",
         role=role,

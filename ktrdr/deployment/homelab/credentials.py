@@ -14,7 +14,7 @@ from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.secrets import requirements, scram
 from ktrdr.deployment.secrets.source import SecretSource
 from ktrdr.secret import Secret
-from ktrdr.tokens import mint_for_node
+from ktrdr.tokens import create_node_token
 
 # The vault's field behind each variable that is passed on as it is.
 _FIELDS: Final[Mapping[str, str]] = {
@@ -59,7 +59,7 @@ def values(
     known = {name: fields[field] for name, field in _FIELDS.items() if field in fields}
     found = {name: known[name] for name in plan.site.secrets if name in known}
     if "WORKER_TOKEN" in plan.site.secrets:
-        found["WORKER_TOKEN"] = mint_for_node(fields[_SIGNING], plan.site.host, now=now)
+        found["WORKER_TOKEN"] = create_node_token(fields[_SIGNING], plan.site.host, now=now)
     if VERIFIER in plan.site.derived:
         found[VERIFIER] = scram.verifier(
             known["DB_USER"], known["DB_PASSWORD"], key=fields[_SIGNING]
