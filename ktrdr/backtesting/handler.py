@@ -16,7 +16,7 @@ from ktrdr.backtesting.result_files import write_files
 from ktrdr.backtesting.signals import refuse_what_they_learnt_from
 from ktrdr.backtesting.statistics import describe
 from ktrdr.backtesting.walkforward import Choice, Fold, choose, plan_folds, traded_targets
-from ktrdr.build_info import code, libraries
+from ktrdr.build_info import code_version, library_versions
 from ktrdr.marketdata.bars import Bars, read_bars
 from ktrdr.schemas import BacktestParameters
 from ktrdr.strategies.catalogue import find
@@ -52,8 +52,8 @@ class _Task:
             "data": self.bars.data_hash,
             "strategy": self.strategy.content_hash,
             "models": self.models,
-            "code": code(),
-            "libraries": libraries(LIBRARIES),
+            "code": code_version(),
+            "libraries": library_versions(LIBRARIES),
         }
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from ktrdr.backtesting.outcome import Outcome, shown
 from ktrdr.backtesting.statistics import Statistics, drawdowns
-from ktrdr.build_info import code, libraries
+from ktrdr.build_info import code_version, library_versions
 from ktrdr.reporting.charts import Line, Marker, line_chart
 from ktrdr.reporting.page import (
     Card,
@@ -203,9 +203,9 @@ def _comparison(outcome: Outcome) -> str:
 
 
 def _provenance(outcome: Outcome) -> str:
-    parameters, made_by = outcome.parameters, code()
+    parameters, made_by = outcome.parameters, code_version()
     models = [(f"Model {name}, SHA-256", value) for name, value in outcome.models.items()]
-    used = ", ".join(f"{name} {each}" for name, each in libraries(LIBRARIES).items())
+    used = ", ".join(f"{name} {each}" for name, each in library_versions(LIBRARIES).items())
     return definitions(
         [
             ("Training bars", f"{parameters.train_bars:,}"),

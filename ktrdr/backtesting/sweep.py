@@ -39,7 +39,7 @@ def run(parameters: SweepParameters, context: WorkContext) -> WorkResult:
     Raises:
         OperationFailed: None of them completed.
     """
-    tries = tries_of(parameters, context.parts)
+    tries = tries_of(parameters, context.children)
     if not tries.completed:
         raise OperationFailed(
             f"none of the sweep's {len(tries.every)} backtests completed{_first_reason(tries)}",

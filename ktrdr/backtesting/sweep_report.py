@@ -9,7 +9,7 @@ from typing import Final
 
 from ktrdr.backtesting.outcome import shown
 from ktrdr.backtesting.tries import Tries, Try
-from ktrdr.build_info import code
+from ktrdr.build_info import code_version
 from ktrdr.reporting.heatmap import Axis, Cell, Shades, heat_map
 from ktrdr.reporting.page import (
     Card,
@@ -238,7 +238,7 @@ def _failures(tries: Tries) -> list[str]:
 
 
 def _provenance(tries: Tries, best: Try) -> str:
-    parameters, made_by = tries.parameters, code()
+    parameters, made_by = tries.parameters, code_version()
     tried = [
         (name, ", ".join(f"{value:g}" for value in tries.values_of(name))) for name in tries.names()
     ]

@@ -9,7 +9,7 @@ from typing import Final
 from ktrdr.backtesting.luck import expected_best
 from ktrdr.schemas import SweepParameters
 from ktrdr.strategies.document import Value
-from ktrdr.work import Part
+from ktrdr.work import ChildResult
 
 Figure = float | int | str | None
 # What holding would have had of each metric.
@@ -97,18 +97,18 @@ class Tries:
         return len({each.summary.get(name) for each in self.completed}) > 1
 
 
-def tries_of(parameters: SweepParameters, parts: Iterable[Part]) -> Tries:
-    """The parts of a sweep as tries."""
+def tries_of(parameters: SweepParameters, children: Iterable[ChildResult]) -> Tries:
+    """The backtests of a sweep as tries."""
     return Tries(
         parameters,
         [
             Try(
-                part.operation_id,
-                dict(part.parameters["strategy_parameters"]),
-                part.summary or {},
-                None if part.summary is not None else part.error or "it has no results",
+                child.operation_id,
+                dict(child.parameters["strategy_parameters"]),
+                child.summary or {},
+                None if child.summary is not None else child.error or "it has no results",
             )
-            for part in parts
+            for child in children
         ],
     )
 

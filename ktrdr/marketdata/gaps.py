@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ktrdr.marketdata.timeframe import parse_timeframe
-from ktrdr.schemas.data import Gap, Gaps, Pause
+from ktrdr.schemas.data import Gap, GapSummary, RecurringPause
 
 SHOWN: Final = 5
 DAY: Final = 86_400
@@ -81,10 +81,10 @@ class GapFinder:
         if previous is not None and time - previous > self._length:
             self._step(line, previous, time)
 
-    def report(self) -> Gaps:
+    def report(self) -> GapSummary:
         """The gaps between the bars that were shown."""
         found = self._gaps
-        pauses: list[Pause] = []
+        pauses: list[RecurringPause] = []
         if self._unit in ("m", "h"):
             found, pauses = self._judged()
             rule = _INTRADAY
@@ -94,7 +94,7 @@ class GapFinder:
                 found, rule = self._every_day, _EVERY_DAY
         else:
             rule = _WEEKLY if self._unit == "w" else _MONTHLY
-        return Gaps(
+        return GapSummary(
             rule=rule,
             count=found.count,
             missing_bars=found.missing,
@@ -132,7 +132,7 @@ class GapFinder:
         else:
             self._gaps.add(line, previous, time, missing)
 
-    def _judged(self) -> tuple[_Tally, list[Pause]]:
+    def _judged(self) -> tuple[_Tally, list[RecurringPause]]:
         """The gaps, and the pauses that are none."""
         enough = max(_AT_LEAST, self._days / _REGULAR)
         gaps = _Tally()
@@ -144,11 +144,13 @@ class GapFinder:
             else:
                 # Its last bar lasts until the pause begins.
                 begin = (start + self._length) % DAY
-                regular.append(Pause(start=_clock(begin), end=_clock(end), times=tally.count))
+                regular.append(
+                    RecurringPause(start=_clock(begin), end=_clock(end), times=tally.count)
+                )
         return gaps, _most_frequent(regular)
 
 
-def _most_frequent(pauses: Iterable[Pause]) -> list[Pause]:
+def _most_frequent(pauses: Iterable[RecurringPause]) -> list[RecurringPause]:
     return sorted(pauses, key=lambda pause: (-pause.times, pause.start))[:SHOWN]
 
 

@@ -22,13 +22,13 @@ from ktrdr.marketdata.rows import read_table
 from ktrdr.marketdata.store import BarWriter, sweep
 from ktrdr.schemas.data import (
     Dataset,
-    Finding,
     GapPolicy,
-    Gaps,
+    GapSummary,
     ImportOptions,
     ImportReport,
     ImportRequest,
     Provenance,
+    RowFault,
 )
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -153,19 +153,19 @@ def _refusal(report: ImportReport) -> str:
     return f"the file has gaps: {_first_gaps(report.gaps)}"
 
 
-def _in_words(finding: Finding) -> str:
+def _in_words(finding: RowFault) -> str:
     """All rows with a fault, and what is wrong with the first."""
     if finding.count == 1:
         return f"line {finding.lines[0]}: {finding.example}"
     lines = ", ".join(map(str, finding.lines))
     more = " and more" if finding.count > len(finding.lines) else ""
     return (
-        f"{finding.count:,} rows with {finding.kind.words} (line {lines}{more}; the first:"
+        f"{finding.count:,} rows with {finding.kind.description} (line {lines}{more}; the first:"
         f" {finding.example})"
     )
 
 
-def _first_gaps(gaps: Gaps) -> str:
+def _first_gaps(gaps: GapSummary) -> str:
     first = ", ".join(f"line {gap.line} (after {gap.after:%Y-%m-%d %H:%M})" for gap in gaps.first)
     more = " and more" if gaps.count > len(gaps.first) else ""
     return f"{gaps.count:,} with {gaps.missing_bars:,} missing bars, before {first}{more}"

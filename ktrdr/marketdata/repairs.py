@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import IO, Final
 
 from ktrdr.marketdata.rows import Bar, Fault, fault_of
-from ktrdr.schemas.data import FaultKind, Finding, Repair
+from ktrdr.schemas.data import Repair, RowFault, RowFaultKind
 
 # More lines would not help anybody to mend the file.
 LINES_SHOWN: Final = 5
 REPAIR_OF: Final = {
-    FaultKind.UNREADABLE: Repair.DROP_BAD,
-    FaultKind.NOT_FINITE: Repair.DROP_BAD,
-    FaultKind.NOT_POSITIVE: Repair.DROP_BAD,
-    FaultKind.NEGATIVE_VOLUME: Repair.DROP_BAD,
-    FaultKind.CROSSED: Repair.DROP_BAD,
-    FaultKind.NOT_ENCLOSED: Repair.WIDEN,
-    FaultKind.OUT_OF_ORDER: Repair.SORT,
-    FaultKind.DUPLICATE: Repair.DROP_DUPLICATES,
-    FaultKind.CONFLICT: Repair.DROP_DUPLICATES,
+    RowFaultKind.UNREADABLE: Repair.DROP_BAD,
+    RowFaultKind.NOT_FINITE: Repair.DROP_BAD,
+    RowFaultKind.NOT_POSITIVE: Repair.DROP_BAD,
+    RowFaultKind.NEGATIVE_VOLUME: Repair.DROP_BAD,
+    RowFaultKind.CROSSED: Repair.DROP_BAD,
+    RowFaultKind.NOT_ENCLOSED: Repair.WIDEN,
+    RowFaultKind.OUT_OF_ORDER: Repair.SORT,
+    RowFaultKind.DUPLICATE: Repair.DROP_DUPLICATES,
+    RowFaultKind.CONFLICT: Repair.DROP_DUPLICATES,
 }
 _BAR: Final = struct.Struct("<qq5d")
 
@@ -45,7 +45,7 @@ class Mender:
         """``scratch`` is a directory for what does not belong into memory when sorting."""
         self._repairs = frozenset(repairs)
         self._scratch = scratch
-        self._counts: dict[tuple[FaultKind, Repair | None], _Count] = {}
+        self._counts: dict[tuple[RowFaultKind, Repair | None], _Count] = {}
         self.rows_read = 0
         self.has_faults = False
 
@@ -55,10 +55,10 @@ class Mender:
         ordered = self._sorted(good) if Repair.SORT in self._repairs else self._ascending(good)
         return self._single(ordered)
 
-    def findings(self, *, mended: bool) -> list[Finding]:
+    def findings(self, *, mended: bool) -> list[RowFault]:
         """What was mended, or what was not, by kind."""
         return [
-            Finding(
+            RowFault(
                 kind=kind,
                 count=found.count,
                 lines=found.lines,
@@ -66,12 +66,12 @@ class Mender:
                 repair=repair,
             )
             for (kind, repair), found in sorted(
-                self._counts.items(), key=lambda item: list(FaultKind).index(item[0][0])
+                self._counts.items(), key=lambda item: list(RowFaultKind).index(item[0][0])
             )
             if (repair is not None) == mended
         ]
 
-    def _note(self, line: int, kind: FaultKind, text: str, repair: Repair | None) -> bool:
+    def _note(self, line: int, kind: RowFaultKind, text: str, repair: Repair | None) -> bool:
         """Counts a fault; says whether it is mended by ``repair``, if that was asked for."""
         mended = repair if repair in self._repairs else None
         found = self._counts.setdefault((kind, mended), _Count())
@@ -89,7 +89,7 @@ class Mender:
                 yield row
                 continue
             line, kind, text, bar = row
-            if kind is FaultKind.NOT_ENCLOSED and bar and Repair.WIDEN in self._repairs:
+            if kind is RowFaultKind.NOT_ENCLOSED and bar and Repair.WIDEN in self._repairs:
                 self._note(line, kind, text, Repair.WIDEN)
                 yield _widened(bar)
             else:
@@ -121,7 +121,7 @@ class Mender:
 
     def _out_of_order(self, bar: Bar) -> None:
         text = f"{show(bar.time)} is earlier than a row before it"
-        self._note(bar.line, FaultKind.OUT_OF_ORDER, text, Repair.SORT)
+        self._note(bar.line, RowFaultKind.OUT_OF_ORDER, text, Repair.SORT)
 
     def _single(self, bars: Iterable[Bar]) -> Iterator[Bar]:
         """One bar for each time: the last of those that have it."""
@@ -129,7 +129,7 @@ class Mender:
         for bar in bars:
             if kept is not None and bar.time == kept.time:
                 same = bar[1:] == kept[1:]
-                kind = FaultKind.DUPLICATE if same else FaultKind.CONFLICT
+                kind = RowFaultKind.DUPLICATE if same else RowFaultKind.CONFLICT
                 how = "the same bar as" if same else "other values than"
                 text = f"{show(bar.time)} stands twice, with {how} in line {kept.line}"
                 self._note(bar.line, kind, text, Repair.DROP_DUPLICATES)

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, TextIO
 from ktrdr.errors import UsageError
 from ktrdr.marketdata.dialect import DELIMITERS, Columns, lines_of, read_header
 from ktrdr.marketdata.times import ReadTime, reader_of, recognise
-from ktrdr.schemas.data import Decimal, Delimiter, FaultKind, ImportOptions
+from ktrdr.schemas.data import DecimalSeparator, Delimiter, ImportOptions, RowFaultKind
 
 # The rows that the format of the times is judged by: a daily file needs a fortnight of them.
 LOOK_AHEAD: Final = 1000
@@ -37,7 +37,7 @@ class Fault(NamedTuple):
     """What is wrong with a row, and the bar it would be if it can be read."""
 
     line: int
-    kind: FaultKind
+    kind: RowFaultKind
     text: str
     bar: Bar | None = None
 
@@ -75,7 +75,7 @@ def read_table(file: TextIO, options: ImportOptions) -> Table:
             )
         date_format = recognise(times, options.time_zone)
     read_time = reader_of(date_format, options.time_zone)
-    number = _comma_number if options.decimal is Decimal.COMMA else _number
+    number = _comma_number if options.decimal is DecimalSeparator.COMMA else _number
     bars = _bars(itertools.chain(first, rows), columns, read_time, number)
     return Table(delimiter, date_format, bars)
 
@@ -88,16 +88,18 @@ def fault_of(bar: Bar) -> Fault | None:
         return None
     prices = (first, high, low, last)
     if not all(math.isfinite(value) for value in (*prices, volume)):
-        return Fault(line, FaultKind.NOT_FINITE, "a value is not a finite number", bar)
+        return Fault(line, RowFaultKind.NOT_FINITE, "a value is not a finite number", bar)
     if min(prices) <= 0:
-        return Fault(line, FaultKind.NOT_POSITIVE, f"the price {min(prices)} is not positive", bar)
+        return Fault(
+            line, RowFaultKind.NOT_POSITIVE, f"the price {min(prices)} is not positive", bar
+        )
     if volume < 0:
-        return Fault(line, FaultKind.NEGATIVE_VOLUME, f"the volume {volume} is negative", bar)
+        return Fault(line, RowFaultKind.NEGATIVE_VOLUME, f"the volume {volume} is negative", bar)
     if high < low:
-        return Fault(line, FaultKind.CROSSED, f"high {high} is below low {low}", bar)
+        return Fault(line, RowFaultKind.CROSSED, f"high {high} is below low {low}", bar)
     return Fault(
         line,
-        FaultKind.NOT_ENCLOSED,
+        RowFaultKind.NOT_ENCLOSED,
         f"high {high} and low {low} do not enclose open {first} and close {last}",
         bar,
     )
@@ -148,9 +150,9 @@ def _bars(
                 volume,
             )
         except IndexError:
-            yield Fault(line, FaultKind.UNREADABLE, "there are too few fields")
+            yield Fault(line, RowFaultKind.UNREADABLE, "there are too few fields")
         except (ValueError, OverflowError) as exc:
-            yield Fault(line, FaultKind.UNREADABLE, _short(str(exc), 160))
+            yield Fault(line, RowFaultKind.UNREADABLE, _short(str(exc), 160))
         else:
             previous = time
             yield fault_of(bar) or bar

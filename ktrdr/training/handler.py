@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from ktrdr.build_info import code, libraries
+from ktrdr.build_info import code_version, library_versions
 from ktrdr.marketdata.bars import Bars, read_bars
 from ktrdr.schemas import TrainingParameters
 from ktrdr.strategies.catalogue import find_features
@@ -72,8 +72,8 @@ def _made_from(bars: Bars, feature_set: FeatureSet) -> dict[str, Any]:
     return {
         "data": bars.data_hash,
         "features": feature_list(feature_set.definitions),
-        "code": code(),
-        "libraries": libraries(LIBRARIES),
+        "code": code_version(),
+        "libraries": library_versions(LIBRARIES),
     }
 
 
@@ -129,8 +129,8 @@ def _write_model(outcome: Outcome, content: bytes, context: WorkContext) -> None
         "features": feature_list(outcome.feature_set.definitions),
         "classes": {"0": "falls or stays", "1": "rises"},
         "metrics": summary_of(outcome),
-        "code": code(),
-        "libraries": libraries(LIBRARIES),
+        "code": code_version(),
+        "libraries": library_versions(LIBRARIES),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     _write_json(directory / METADATA_FILE, metadata)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from ktrdr.build_info import code, libraries
+from ktrdr.build_info import code_version, library_versions
 from ktrdr.reporting.charts import Line, Marker, line_chart, matrix_chart
 from ktrdr.reporting.page import (
     Card,
@@ -131,8 +131,8 @@ def _confusion(outcome: Outcome) -> str:
 
 
 def _provenance(outcome: Outcome) -> str:
-    parameters, split, made_by = outcome.parameters, outcome.split, code()
-    used = ", ".join(f"{name} {each}" for name, each in libraries(LIBRARIES).items())
+    parameters, split, made_by = outcome.parameters, outcome.split, code_version()
+    used = ", ".join(f"{name} {each}" for name, each in library_versions(LIBRARIES).items())
     return definitions(
         [
             ("Training bars", _dates(outcome, split.train)),

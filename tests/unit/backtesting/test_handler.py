@@ -16,7 +16,8 @@ from ktrdr.errors import InvalidParameters
 from ktrdr.schemas import BacktestParameters
 from ktrdr.strategies.catalogue import find
 from ktrdr.strategies.document import Costs
-from ktrdr.work import Checkpoint, LocalContext, Stopped
+from ktrdr.work import Checkpoint, Stopped
+from tests.recording_context import RecordingContext
 from tests.unit.backtesting.bars import random_bars, write_csv
 
 PARAMETERS = BacktestParameters(
@@ -31,10 +32,10 @@ PARAMETERS = BacktestParameters(
 COST = 0.0015
 
 
-def context(tmp_path: Path, name: str = "out", **more) -> LocalContext:
+def context(tmp_path: Path, name: str = "out", **more) -> RecordingContext:
     output = tmp_path / name
     output.mkdir()
-    return LocalContext("op_backtest_x", tmp_path, output, **more)
+    return RecordingContext("op_backtest_x", tmp_path, output, **more)
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from ktrdr.schemas import BacktestParameters, TrainingParameters
 from ktrdr.strategies import catalogue
 from ktrdr.training import handler as training
 from ktrdr.training.stored import read_model
-from ktrdr.work import Checkpoint, LocalContext, Stopped
+from ktrdr.work import Checkpoint, Stopped
+from tests.recording_context import RecordingContext
 from tests.unit.backtesting.bars import random_bars, write_csv
 
 MODEL = "direction_20261123_164500_1a2b3c4d"
@@ -31,10 +32,10 @@ exit: rise <= sure
 PARAMETERS = BacktestParameters(symbol="TEST", strategy="by_model", train_bars=600, folds=2)
 
 
-def context(shared: Path, name: str, **more) -> LocalContext:
+def context(shared: Path, name: str, **more) -> RecordingContext:
     output = shared / name
     output.mkdir()
-    return LocalContext(f"op_{name}", shared, output, **more)
+    return RecordingContext(f"op_{name}", shared, output, **more)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A sweep's report: every part is in it, the best is the best, and luck is not left out."""
+"""A sweep's report: every child is in it, the best is the best, and luck is not left out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from ktrdr.backtesting.sweep import COLUMNS, run
 from ktrdr.errors import OperationFailed
 from ktrdr.schemas import SweepParameters
 from ktrdr.strategies.grid import check, parts_of
-from ktrdr.work import LocalContext, Part
+from ktrdr.work import ChildResult
+from tests.recording_context import RecordingContext
 from tests.unit.backtesting.bars import random_bars, write_csv
 
 PARAMETERS = SweepParameters(
@@ -31,31 +32,31 @@ PARAMETERS = SweepParameters(
 )
 
 
-def context(shared: Path, name: str, **more) -> LocalContext:
+def context(shared: Path, name: str, **more) -> RecordingContext:
     output = shared / name
     output.mkdir()
-    return LocalContext(f"op_{name}", shared, output, **more)
+    return RecordingContext(f"op_{name}", shared, output, **more)
 
 
-def parts_for(
+def child_results(
     shared: Path, parameters: SweepParameters, *, failing: tuple[int, ...] = ()
-) -> list[Part]:
+) -> list[ChildResult]:
     """The sweep's backtests, really run, but for some that are said to have failed."""
     found = []
     strategy = check(parameters, shared / "strategies")
     for index, wanted in enumerate(parts_of(parameters, strategy)):
         given_parameters = wanted.model_dump(mode="json")
         if index in failing:
-            found.append(Part(f"op_{index}", given_parameters, None, "the disk is <full>"))
+            found.append(ChildResult(f"op_{index}", given_parameters, None, "the disk is <full>"))
         else:
-            summary = handler.run(wanted, context(shared, f"part-{index}")).summary
-            found.append(Part(f"op_{index}", given_parameters, summary, None))
+            summary = handler.run(wanted, context(shared, f"child-{index}")).summary
+            found.append(ChildResult(f"op_{index}", given_parameters, summary, None))
     return found
 
 
-def of(part: Part, name: str) -> float:
-    assert part.summary is not None
-    found = part.summary[name]
+def of(child: ChildResult, name: str) -> float:
+    assert child.summary is not None
+    found = child.summary[name]
     assert isinstance(found, float)
     return found
 
@@ -69,15 +70,15 @@ def shared(tmp_path: Path) -> Path:
 def test_the_best_part_is_named_with_its_figures_and_the_failed_one_with_its_reason(
     shared: Path,
 ) -> None:
-    parts = parts_for(shared, PARAMETERS, failing=(2,))
-    work = context(shared, "out", parts=parts)
+    children = child_results(shared, PARAMETERS, failing=(2,))
+    work = context(shared, "out", children=children)
     summary = run(PARAMETERS, work).summary
-    ratios = {part.operation_id: of(part, "sharpe") for part in parts if part.summary}
+    ratios = {child.operation_id: of(child, "sharpe") for child in children if child.summary}
     best = max(ratios, key=lambda name: ratios[name])
     assert (summary["best_operation"], summary["best"]) == (best, ratios[best])
     assert (summary["parts"], summary["completed"], summary["failed"]) == (5, 4, 1)
     assert summary["expected_best_of_luck"] == expected_best(list(ratios.values()))
-    assert summary["benchmark"] == of(parts[0], "benchmark_sharpe")
+    assert summary["benchmark"] == of(children[0], "benchmark_sharpe")
     with (work.output / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["fast"], row["slow"]) for row in rows] == [
@@ -88,9 +89,9 @@ def test_the_best_part_is_named_with_its_figures_and_the_failed_one_with_its_rea
         ("15", "30"),
     ]
     assert [row["error"] for row in rows] == ["", "", "the disk is <full>", "", ""]
-    for part, row in zip(parts, rows, strict=True):
-        if part.summary:
-            assert [row[name] for name in COLUMNS] == [str(part.summary[name]) for name in COLUMNS]
+    for child, row in zip(children, rows, strict=True):
+        if child.summary:
+            assert [row[name] for name in COLUMNS] == [str(child.summary[name]) for name in COLUMNS]
     page = (work.output / "report.html").read_text()
     assert "the disk is &lt;full&gt;" in page
     assert "is partly luck" in page
@@ -100,27 +101,27 @@ def test_the_best_part_is_named_with_its_figures_and_the_failed_one_with_its_rea
 @pytest.mark.parametrize("metric", ["sortino", "cagr", "total_return", "max_drawdown"])
 def test_the_best_is_the_best_by_the_metric_that_was_asked_for(shared: Path, metric: str) -> None:
     parameters = PARAMETERS.model_copy(update={"metric": metric})
-    parts = parts_for(shared, parameters)
-    summary = run(parameters, context(shared, "out", parts=parts)).summary
-    assert summary["best"] == max(of(part, metric) for part in parts)
+    children = child_results(shared, parameters)
+    summary = run(parameters, context(shared, "out", children=children)).summary
+    assert summary["best"] == max(of(child, metric) for child in children)
 
 
 def test_the_same_parts_give_the_same_bytes(shared: Path) -> None:
-    parts = parts_for(shared, PARAMETERS)
+    children = child_results(shared, PARAMETERS)
     pages = []
     for name in ("a", "b"):
-        work = context(shared, name, parts=parts)
+        work = context(shared, name, children=children)
         run(PARAMETERS, work)
         pages.append([(work.output / each).read_bytes() for each in ("report.html", "results.csv")])
     assert pages[0] == pages[1]
 
 
 def test_a_sweep_of_which_nothing_completed_fails_with_the_first_reason(shared: Path) -> None:
-    parts = parts_for(shared, PARAMETERS, failing=tuple(range(5)))
+    children = child_results(shared, PARAMETERS, failing=tuple(range(5)))
     with pytest.raises(
         OperationFailed, match="none of the sweep's 5 backtests completed; the firs"
     ):
-        run(PARAMETERS, context(shared, "out", parts=parts))
+        run(PARAMETERS, context(shared, "out", children=children))
     with pytest.raises(OperationFailed, match="none of the sweep's 0 backtests completed"):
         run(PARAMETERS, context(shared, "none"))
 
@@ -139,14 +140,14 @@ SPANS = st.tuples(*[st.integers(1, 9)] * 4).filter(lambda spans: math.prod(spans
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(SPANS, st.data())
 def test_any_number_of_parameters_and_figures_makes_a_page(spans, data) -> None:
-    parts = []
+    children = []
     for number, values in enumerate(itertools.product(*map(range, spans))):
         named = {f"p{index}": value for index, value in enumerate(values)}
         failed = number and data.draw(st.booleans())
         summary = None if failed else figure(data.draw(NUMBERS))
-        parts.append(Part(f"op_{number}", {"strategy_parameters": named}, summary, None))
+        children.append(ChildResult(f"op_{number}", {"strategy_parameters": named}, summary, None))
     with tempfile.TemporaryDirectory() as directory:
-        work = LocalContext("op_x", Path(directory), Path(directory), parts=parts)
+        work = RecordingContext("op_x", Path(directory), Path(directory), children=children)
         run(PARAMETERS, work)
         page = (Path(directory) / "report.html").read_text()
     for picture in page.split("<svg")[1:]:

@@ -10,12 +10,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ktrdr.marketdata.gaps import GapFinder
-from ktrdr.schemas.data import Gaps
+from ktrdr.schemas.data import GapSummary
 
 MONDAY = datetime(2024, 1, 8, tzinfo=UTC)
 
 
-def gaps(timeframe: str, times: Iterable[datetime]) -> Gaps:
+def gaps(timeframe: str, times: Iterable[datetime]) -> GapSummary:
     finder = GapFinder(timeframe)
     for line, time in enumerate(times, start=2):
         finder.observe(line, int(time.timestamp()))

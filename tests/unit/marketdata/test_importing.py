@@ -21,7 +21,7 @@ from ktrdr.errors import HostNotReady, KtrdrError, UsageError
 from ktrdr.marketdata.dialect import DELIMITERS
 from ktrdr.marketdata.importing import import_csv
 from ktrdr.marketdata.repairs import REPAIR_OF
-from ktrdr.schemas.data import Delimiter, FaultKind, Repair
+from ktrdr.schemas.data import Delimiter, Repair, RowFaultKind
 from tests.unit.marketdata.files import all_repairs, bring_in, stored, table
 
 EXCERPT = Path(__file__).parents[2] / "data" / "sp500_2007_2009.csv"
@@ -101,33 +101,33 @@ ROW = "1,2,0.5,1,1"
 GOOD_ROW = f"2020-01-20,{ROW}"
 # A row that is wrong after a good one of 20 January, in line 3, by what is wrong with it.
 FAULTS = [
-    (FaultKind.UNREADABLE, "2020-01-21,1,2,0.5,x,1", "'x' is not a number"),
-    (FaultKind.UNREADABLE, "2020-01-21,1,2,0.5,,1", "'' is not a number"),
-    (FaultKind.UNREADABLE, "2020-01-21,1_0,20,0.5,1,1", "'1_0' is not a number"),
-    (FaultKind.UNREADABLE, "2020-01-21,1,2", "too few fields"),
-    (FaultKind.UNREADABLE, f"yesterday,{ROW}", "'yesterday' is not a time"),
-    (FaultKind.UNREADABLE, f"2020-02-30,{ROW}", "'2020-02-30' is not a time"),
-    (FaultKind.UNREADABLE, f"1/21/2020,{ROW}", "'1/21/2020' is not a time"),
-    (FaultKind.UNREADABLE, f"2020-01-21T00:00:00.5,{ROW}", "fractions of a second"),
-    (FaultKind.UNREADABLE, f"0202-01-21,{ROW}", "not between the years"),
-    (FaultKind.UNREADABLE, f"0001-01-01T00:00:00+23:00,{ROW}", ""),
-    (FaultKind.NOT_FINITE, "2020-01-21,nan,2,0.5,1,1", "not a finite number"),
-    (FaultKind.NOT_FINITE, "2020-01-21,1,inf,0.5,1,1", "not a finite number"),
-    (FaultKind.NOT_FINITE, "2020-01-21,1,2,0.5,1,nan", "not a finite number"),
-    (FaultKind.NOT_POSITIVE, "2020-01-21,1,2,0,1,1", "the price 0.0 is not positive"),
-    (FaultKind.NOT_POSITIVE, "2020-01-21,1,2,-0.5,1,1", "the price -0.5 is not positive"),
-    (FaultKind.NEGATIVE_VOLUME, "2020-01-21,1,2,0.5,1,-1", "the volume -1.0 is negative"),
-    (FaultKind.CROSSED, "2020-01-21,1,0.5,2,1,1", "high 0.5 is below low 2.0"),
-    (FaultKind.NOT_ENCLOSED, "2020-01-21,1,1.5,0.5,1.6,1", "do not enclose"),
-    (FaultKind.OUT_OF_ORDER, f"2020-01-19,{ROW}", "2020-01-19T00:00:00Z is earlier than a row"),
-    (FaultKind.DUPLICATE, GOOD_ROW, "stands twice, with the same bar as in line 2"),
-    (FaultKind.CONFLICT, "2020-01-20,1,2,0.5,1.5,1", "with other values than in line 2"),
+    (RowFaultKind.UNREADABLE, "2020-01-21,1,2,0.5,x,1", "'x' is not a number"),
+    (RowFaultKind.UNREADABLE, "2020-01-21,1,2,0.5,,1", "'' is not a number"),
+    (RowFaultKind.UNREADABLE, "2020-01-21,1_0,20,0.5,1,1", "'1_0' is not a number"),
+    (RowFaultKind.UNREADABLE, "2020-01-21,1,2", "too few fields"),
+    (RowFaultKind.UNREADABLE, f"yesterday,{ROW}", "'yesterday' is not a time"),
+    (RowFaultKind.UNREADABLE, f"2020-02-30,{ROW}", "'2020-02-30' is not a time"),
+    (RowFaultKind.UNREADABLE, f"1/21/2020,{ROW}", "'1/21/2020' is not a time"),
+    (RowFaultKind.UNREADABLE, f"2020-01-21T00:00:00.5,{ROW}", "fractions of a second"),
+    (RowFaultKind.UNREADABLE, f"0202-01-21,{ROW}", "not between the years"),
+    (RowFaultKind.UNREADABLE, f"0001-01-01T00:00:00+23:00,{ROW}", ""),
+    (RowFaultKind.NOT_FINITE, "2020-01-21,nan,2,0.5,1,1", "not a finite number"),
+    (RowFaultKind.NOT_FINITE, "2020-01-21,1,inf,0.5,1,1", "not a finite number"),
+    (RowFaultKind.NOT_FINITE, "2020-01-21,1,2,0.5,1,nan", "not a finite number"),
+    (RowFaultKind.NOT_POSITIVE, "2020-01-21,1,2,0,1,1", "the price 0.0 is not positive"),
+    (RowFaultKind.NOT_POSITIVE, "2020-01-21,1,2,-0.5,1,1", "the price -0.5 is not positive"),
+    (RowFaultKind.NEGATIVE_VOLUME, "2020-01-21,1,2,0.5,1,-1", "the volume -1.0 is negative"),
+    (RowFaultKind.CROSSED, "2020-01-21,1,0.5,2,1,1", "high 0.5 is below low 2.0"),
+    (RowFaultKind.NOT_ENCLOSED, "2020-01-21,1,1.5,0.5,1.6,1", "do not enclose"),
+    (RowFaultKind.OUT_OF_ORDER, f"2020-01-19,{ROW}", "2020-01-19T00:00:00Z is earlier than a row"),
+    (RowFaultKind.DUPLICATE, GOOD_ROW, "stands twice, with the same bar as in line 2"),
+    (RowFaultKind.CONFLICT, "2020-01-20,1,2,0.5,1.5,1", "with other values than in line 2"),
 ]
 
 
 @pytest.mark.parametrize(("kind", "row", "words"), FAULTS)
 def test_every_fault_is_refused_with_its_line_although_all_other_repairs_are_asked_for(
-    kind: FaultKind, row: str, words: str, tmp_path: Path
+    kind: RowFaultKind, row: str, words: str, tmp_path: Path
 ) -> None:
     text = table(GOOD_ROW, row, f"2020-01-22,{ROW}")
     others = all_repairs(REPAIR_OF[kind], *([Repair.DROP_BAD] if kind == "not-enclosed" else []))
@@ -142,7 +142,7 @@ def test_every_fault_is_refused_with_its_line_although_all_other_repairs_are_ask
 
 @pytest.mark.parametrize(("kind", "row", "words"), FAULTS)
 def test_every_fault_is_mended_by_the_repair_that_its_refusal_names(
-    kind: FaultKind, row: str, words: str, tmp_path: Path
+    kind: RowFaultKind, row: str, words: str, tmp_path: Path
 ) -> None:
     text = table(GOOD_ROW, row, f"2020-01-22,{ROW}")
     report = bring_in(text, tmp_path, repair=[REPAIR_OF[kind]])
@@ -179,9 +179,7 @@ def test_all_kinds_of_faults_are_counted_and_the_first_lines_of_each_are_named(
     rows = [GOOD_ROW, *["2020-01-21,1,2,0.5,x,1"] * 50, "2020-01-01,1,2,0.5,1,1"]
     with pytest.raises(UsageError) as caught:
         bring_in(table(*rows), tmp_path)
-    assert "50 rows with something that cannot be read (line 3, 4, 5, 6, 7 and more" in str(
-        caught.value
-    )
+    assert "50 rows with an unreadable value (line 3, 4, 5, 6, 7 and more" in str(caught.value)
     assert "line 53: 2020-01-01T00:00:00Z is earlier" in caught.value.message
     assert caught.value.hint is not None
     assert "--repair drop-bad --repair sort" in caught.value.hint

@@ -15,7 +15,8 @@ from ktrdr.training.features import Samples, make_samples
 from ktrdr.training.handler import run
 from ktrdr.training.model import Classifier
 from ktrdr.training.split import Split, split_in_time
-from ktrdr.work import Checkpoint, LocalContext, Stopped
+from ktrdr.work import Checkpoint, Stopped
+from tests.recording_context import RecordingContext
 from tests.unit.backtesting.bars import random_bars, write_csv
 
 PARAMETERS = TrainingParameters(
@@ -35,10 +36,10 @@ def split_of(samples: Samples) -> Split:
     )
 
 
-def context(tmp_path: Path, name: str, **more) -> LocalContext:
+def context(tmp_path: Path, name: str, **more) -> RecordingContext:
     output = tmp_path / name
     output.mkdir()
-    return LocalContext("op_training_x", tmp_path, output, **more)
+    return RecordingContext("op_training_x", tmp_path, output, **more)
 
 
 @pytest.fixture

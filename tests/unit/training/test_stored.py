@@ -16,7 +16,7 @@ from ktrdr.strategies.catalogue import find_features
 from ktrdr.training.features import feature_table
 from ktrdr.training.handler import run
 from ktrdr.training.stored import read_model
-from ktrdr.work import LocalContext
+from tests.recording_context import RecordingContext
 from tests.unit.backtesting.bars import random_bars, write_csv
 
 NAME = "direction_1"
@@ -27,7 +27,7 @@ def models(tmp_path: Path) -> Path:
     write_csv(random_bars(500), tmp_path / "data" / "TEST" / "1d.csv")
     output = tmp_path / "out"
     output.mkdir()
-    context = LocalContext("op_training_x", tmp_path, output)
+    context = RecordingContext("op_training_x", tmp_path, output)
     run(TrainingParameters(symbol="TEST", epochs=2, hidden_units=(4,)), context)
     (tmp_path / "models").mkdir()
     (output / "model").rename(tmp_path / "models" / NAME)
@@ -55,11 +55,11 @@ def test_the_metadata_says_what_somebody_needs_who_finds_it_in_a_year(models: Pa
 
 def test_the_commit_is_that_of_the_image(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("KTRDR_COMMIT", "abc123")
-    from ktrdr.build_info import code
+    from ktrdr.build_info import code_version
 
-    assert code({"KTRDR_COMMIT": "abc123"})["commit"] == "abc123"
-    assert code()["commit"] == "abc123"
-    assert code({})["commit"] == "unknown"
+    assert code_version({"KTRDR_COMMIT": "abc123"})["commit"] == "abc123"
+    assert code_version()["commit"] == "abc123"
+    assert code_version({})["commit"] == "unknown"
 
 
 def test_a_model_is_asked_with_the_features_it_was_trained_on(models: Path) -> None:
@@ -105,7 +105,7 @@ def test_features_with_several_arguments_are_computed_as_they_were_trained(
     parameters = TrainingParameters(
         symbol="TEST", features="moving_average_cross", epochs=2, hidden_units=(4,)
     )
-    run(parameters, LocalContext("op_training_y", tmp_path, output))
+    run(parameters, RecordingContext("op_training_y", tmp_path, output))
     (output / "model").rename(models / "cross_1")
     bars = random_bars(500)
     model = read_model(models, "cross_1")
