@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ktrdr.schemas import BacktestParameters, OperationParameters, SweepParameters
-from ktrdr.strategies.catalogue import find_features
-from ktrdr.strategies.grid import check, parts_of
+from ktrdr.strategies.catalogue import load_feature_set
+from ktrdr.strategies.grid import build_backtests, validate_request
 
 
 def divide_work(strategies: Path, parameters: OperationParameters) -> Sequence[BacktestParameters]:
@@ -21,9 +21,9 @@ def divide_work(strategies: Path, parameters: OperationParameters) -> Sequence[B
         InvalidParameters: There is no such strategy, or its parameters do not fit it.
     """
     if isinstance(parameters, SweepParameters):
-        return parts_of(parameters, check(parameters, strategies))
+        return build_backtests(parameters, validate_request(parameters, strategies))
     if isinstance(parameters, BacktestParameters):
-        check(parameters, strategies)
+        validate_request(parameters, strategies)
     else:
-        find_features(parameters.features, strategies)
+        load_feature_set(parameters.features, strategies)
     return ()

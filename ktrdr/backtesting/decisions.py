@@ -14,8 +14,8 @@ from ktrdr.backtesting.sizing import band, weights
 from ktrdr.indicators.rolling import before
 from ktrdr.strategies.document import Strategy
 from ktrdr.strategies.grid import Combination
-from ktrdr.strategies.rule_text import PRICES
-from ktrdr.strategies.rules import Condition, truth_of
+from ktrdr.strategies.rule_parser import PRICES
+from ktrdr.strategies.rules import Condition, evaluate_condition
 
 Truths = NDArray[np.bool_]
 _NOTHING: Final = 0.0
@@ -87,7 +87,7 @@ def decide(
 
 def _truths(rule: Condition, values: dict[str, Any], bars: int) -> Truths:
     with np.errstate(all="ignore"):
-        truths = truth_of(rule, values, _before)
+        truths = evaluate_condition(rule, values, _before)
     return np.broadcast_to(np.asarray(truths, dtype=np.bool_), bars)
 
 

@@ -69,7 +69,7 @@ def simulate(
     """Trades ``targets`` at the closes.
 
     A change of the target is traded at that bar's close; between changes nothing is. Units are
-    fractional. Costs come out of what is traded: a purchase spends
+    fractional. TradingCosts come out of what is traded: a purchase spends
     ``target * equity - value of the position``, costs included, and a sale brings in as much after
     costs; a target of 0 sells everything.
 

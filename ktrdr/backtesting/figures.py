@@ -10,7 +10,7 @@ from typing import Final
 from ktrdr.backtesting.signals import Signal, read_signal
 from ktrdr.indicators.formulas import indicator
 from ktrdr.marketdata.bars import Bars, Floats
-from ktrdr.strategies.document import Definition, Strategy
+from ktrdr.strategies.document import Component, Strategy
 
 # Of the figures most recently used, so many bytes are kept: those of a grid share most of theirs.
 KEPT_BYTES: Final = 128 * 1024 * 1024
@@ -23,9 +23,9 @@ class Figures:
     def __init__(self, bars: Bars, signals: Mapping[str, Signal]) -> None:
         self.bars = bars
         self._signals = signals
-        self._kept: OrderedDict[Definition, Floats] = OrderedDict()
+        self._kept: OrderedDict[Component, Floats] = OrderedDict()
 
-    def of(self, definition: Definition) -> Floats:
+    def of(self, definition: Component) -> Floats:
         """The figure at each bar; NaN where it is not known."""
         if definition in self._kept:
             self._kept.move_to_end(definition)
@@ -36,7 +36,7 @@ class Figures:
             self._kept.popitem(last=False)
         return found
 
-    def _computed(self, definition: Definition) -> Floats:
+    def _computed(self, definition: Component) -> Floats:
         if definition.kind == MODEL:
             return self._signals[definition.argument("name")].probabilities(self.bars)
         return indicator(self.bars, definition.kind, dict(definition.arguments))

@@ -19,9 +19,9 @@ from ktrdr.backtesting.walkforward import Choice, Fold, choose, plan_folds, trad
 from ktrdr.build_info import code, libraries
 from ktrdr.marketdata.bars import Bars, read_bars
 from ktrdr.schemas import BacktestParameters
-from ktrdr.strategies.catalogue import find
-from ktrdr.strategies.document import Costs, Strategy
-from ktrdr.strategies.grid import Combination, combinations
+from ktrdr.strategies.catalogue import load_strategy
+from ktrdr.strategies.document import Strategy, TradingCosts
+from ktrdr.strategies.grid import Combination, list_combinations
 from ktrdr.work import WorkContext, WorkResult
 
 LIBRARIES: Final = ("bt", "numpy", "pandas")
@@ -34,7 +34,7 @@ class _Task:
     parameters: BacktestParameters
     bars: Bars
     strategy: Strategy
-    costs: Costs
+    costs: TradingCosts
     models: dict[str, str]
     combinations: Sequence[Combination]
     folds: Sequence[Fold]
@@ -72,17 +72,17 @@ def run(parameters: BacktestParameters, context: WorkContext) -> WorkResult:
     return WorkResult(summary=summary_of(outcome))
 
 
-def costs_of(parameters: BacktestParameters, strategy: Strategy) -> Costs:
+def costs_of(parameters: BacktestParameters, strategy: Strategy) -> TradingCosts:
     """The strategy's costs, but for what the parameters say."""
-    return Costs(
+    return TradingCosts(
         strategy.costs.commission if parameters.commission is None else parameters.commission,
         strategy.costs.slippage if parameters.slippage is None else parameters.slippage,
     )
 
 
 def _prepare(parameters: BacktestParameters, context: WorkContext) -> _Task:
-    strategy = find(parameters.strategy, context.shared / "strategies")
-    grid = combinations(strategy, parameters.strategy_parameters)
+    strategy = load_strategy(parameters.strategy, context.shared / "strategies")
+    grid = list_combinations(strategy, parameters.strategy_parameters)
     bars = read_bars(
         context.shared / "data",
         parameters.symbol,

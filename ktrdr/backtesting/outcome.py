@@ -11,7 +11,7 @@ from ktrdr.backtesting.statistics import Statistics
 from ktrdr.backtesting.walkforward import Choice, Fold
 from ktrdr.marketdata.bars import Bars
 from ktrdr.schemas import BacktestParameters
-from ktrdr.strategies.document import Costs, Strategy
+from ktrdr.strategies.document import Strategy, TradingCosts
 from ktrdr.strategies.grid import Combination
 
 
@@ -29,7 +29,7 @@ class Outcome:
     bars: Bars
     parameters: BacktestParameters
     strategy: Strategy
-    costs: Costs
+    costs: TradingCosts
     models: dict[str, str]
     combinations: Sequence[Combination]
     folds: Sequence[Fold]

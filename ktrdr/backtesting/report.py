@@ -21,7 +21,7 @@ from ktrdr.reporting.page import (
     table,
     tone_of,
 )
-from ktrdr.strategies.document import Reference, Template
+from ktrdr.strategies.document import ComponentTemplate, ParameterReference
 
 MAX_TRADES: Final = 200
 MAX_MARKERS: Final = 160
@@ -74,7 +74,7 @@ def _description(outcome: Outcome) -> list[str]:
 def _strategy(outcome: Outcome) -> str:
     strategy, chosen = outcome.strategy, outcome.combinations
     names = {"entry": "Enters", "exit": "Leaves", "constraint": "With"}
-    rows = [(names[key], strategy.shown[key]) for key in names if key in strategy.shown]
+    rows = [(names[key], strategy.source_text[key]) for key in names if key in strategy.source_text]
     for name, template in strategy.indicators.items():
         rows.append((name, _template(template)))
     for name in strategy.parameters:
@@ -84,9 +84,9 @@ def _strategy(outcome: Outcome) -> str:
     return definitions([*rows, ("Sizing", _template(strategy.sizing))])
 
 
-def _template(template: Template) -> str:
+def _template(template: ComponentTemplate) -> str:
     given = ", ".join(
-        f"{name} {value.parameter if isinstance(value, Reference) else value}"
+        f"{name} {value.parameter if isinstance(value, ParameterReference) else value}"
         for name, value in template.arguments
     )
     kind = template.kind.replace("_", " ")

@@ -6,10 +6,10 @@ import numpy as np
 
 from ktrdr.backtesting.figures import Figures
 from ktrdr.marketdata.bars import Floats
-from ktrdr.strategies.document import Definition
+from ktrdr.strategies.document import Component
 
 
-def weights(sizing: Definition, figures: Figures) -> Floats:
+def weights(sizing: Component, figures: Figures) -> Floats:
     """The share of capital that a position should be at each close, 0 to 1; NaN if not known yet.
 
     A volatility target is annual / (v * sqrt(Y)), ``maximum`` at most, where v is the standard
@@ -19,7 +19,7 @@ def weights(sizing: Definition, figures: Figures) -> Floats:
     """
     bars = figures.bars
     if sizing.kind == "volatility_target":
-        of_a_bar = figures.of(Definition("volatility", (("window", sizing.argument("window")),)))
+        of_a_bar = figures.of(Component("volatility", (("window", sizing.argument("window")),)))
         of_a_year = of_a_bar * np.sqrt(bars.bars_a_year)
         # A price that does not move can be held in full.
         with np.errstate(divide="ignore"):
@@ -29,6 +29,6 @@ def weights(sizing: Definition, figures: Figures) -> Floats:
     return np.full(len(bars), float(share))
 
 
-def band(sizing: Definition) -> float:
+def band(sizing: Component) -> float:
     """How far the wanted share must be from the one that is held before it is traded."""
     return float(sizing.argument("band")) if sizing.kind == "volatility_target" else 0.0

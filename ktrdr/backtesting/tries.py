@@ -8,7 +8,7 @@ from typing import Final
 
 from ktrdr.backtesting.luck import expected_best
 from ktrdr.schemas import SweepParameters
-from ktrdr.strategies.document import Value
+from ktrdr.strategies.document import ParameterValue
 from ktrdr.work import Part
 
 Figure = float | int | str | None
@@ -32,7 +32,7 @@ class Try:
     """
 
     operation_id: str
-    values: Mapping[str, Value]
+    values: Mapping[str, ParameterValue]
     summary: Mapping[str, Figure]
     error: str | None
 
@@ -88,7 +88,7 @@ class Tries:
         """The parameters, in the order of the strategy."""
         return list(self.every[0].values)
 
-    def values_of(self, name: str) -> list[Value]:
+    def values_of(self, name: str) -> list[ParameterValue]:
         """What was tried of a parameter, in ascending order."""
         return sorted({each.values[name] for each in self.every})
 

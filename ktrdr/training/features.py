@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ktrdr.indicators.table import table
 from ktrdr.marketdata.bars import Bars, Floats
-from ktrdr.strategies.document import Definition
+from ktrdr.strategies.document import Component
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Samples:
         return len(self.labels)
 
 
-def feature_table(bars: Bars, features: Mapping[str, Definition]) -> Floats:
+def feature_table(bars: Bars, features: Mapping[str, Component]) -> Floats:
     """All features of all bars, a column each; NaN where the past is too short."""
     return table(bars, [(each.kind, dict(each.arguments)) for each in features.values()])
 
 
-def make_samples(bars: Bars, horizon: int, features: Mapping[str, Definition]) -> Samples:
+def make_samples(bars: Bars, horizon: int, features: Mapping[str, Component]) -> Samples:
     """The bars whose past is long enough for every feature and whose future holds a label."""
     found = feature_table(bars, features)
     future = np.full(len(bars), np.nan)

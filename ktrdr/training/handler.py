@@ -12,7 +12,7 @@ from typing import Any, Final
 from ktrdr.build_info import code, libraries
 from ktrdr.marketdata.bars import Bars, read_bars
 from ktrdr.schemas import TrainingParameters
-from ktrdr.strategies.catalogue import find_features
+from ktrdr.strategies.catalogue import load_feature_set
 from ktrdr.strategies.document import FeatureSet
 from ktrdr.training.archive import normalised
 from ktrdr.training.checkpoints import Progress, resumed
@@ -35,7 +35,7 @@ def run(parameters: TrainingParameters, context: WorkContext) -> WorkResult:
     Raises:
         InvalidParameters: There is no such data or feature set, or too little data.
     """
-    feature_set = find_features(parameters.features, context.shared / "strategies")
+    feature_set = load_feature_set(parameters.features, context.shared / "strategies")
     bars = read_bars(
         context.shared / "data",
         parameters.symbol,
@@ -43,7 +43,7 @@ def run(parameters: TrainingParameters, context: WorkContext) -> WorkResult:
         parameters.start,
         parameters.end,
     )
-    samples = make_samples(bars, parameters.horizon_bars, feature_set.definitions)
+    samples = make_samples(bars, parameters.horizon_bars, feature_set.features)
     split = split_in_time(
         samples,
         validation_fraction=parameters.validation_fraction,
@@ -71,7 +71,7 @@ def _made_from(bars: Bars, feature_set: FeatureSet) -> dict[str, Any]:
     """What the weights follow from, beside the parameters."""
     return {
         "data": bars.data_hash,
-        "features": feature_list(feature_set.definitions),
+        "features": feature_list(feature_set.features),
         "code": code(),
         "libraries": libraries(LIBRARIES),
     }
@@ -126,7 +126,7 @@ def _write_model(outcome: Outcome, content: bytes, context: WorkContext) -> None
         "first_bar": bars.times[0].isoformat(),
         "last_bar": bars.times[-1].isoformat(),
         "trained_until": bars.times[outcome.last_bar_learnt_from()].isoformat(),
-        "features": feature_list(outcome.feature_set.definitions),
+        "features": feature_list(outcome.feature_set.features),
         "classes": {"0": "falls or stays", "1": "rises"},
         "metrics": summary_of(outcome),
         "code": code(),

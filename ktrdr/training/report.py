@@ -113,7 +113,7 @@ def _comparison(outcome: Outcome) -> str:
 def _features(outcome: Outcome) -> str:
     rows = [
         (name, each.kind, ", ".join(f"{key} {value}" for key, value in each.arguments))
-        for name, each in outcome.feature_set.definitions.items()
+        for name, each in outcome.feature_set.features.items()
     ]
     return table(("feature", "kind", "of"), rows, text=3)
 

@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ktrdr.errors import InvalidParameters, did_you_mean
 from ktrdr.marketdata.bars import Bars, Floats
 from ktrdr.schemas import NAME_PATTERN
-from ktrdr.strategies.document import Definition
-from ktrdr.strategies.kinds import INDICATORS
+from ktrdr.strategies.component_kinds import INDICATORS
+from ktrdr.strategies.document import Component
 from ktrdr.training.features import feature_table
 from ktrdr.training.model import Classifier
 
@@ -60,7 +60,7 @@ class StoredModel:
     sha256: str
     timeframe: str
     trained_until: datetime
-    features: Mapping[str, Definition]
+    features: Mapping[str, Component]
     classifier: Classifier
 
     def probabilities(self, bars: Bars) -> Floats:
@@ -73,7 +73,7 @@ class StoredModel:
         return found
 
 
-def feature_list(features: Mapping[str, Definition]) -> list[dict[str, Any]]:
+def feature_list(features: Mapping[str, Component]) -> list[dict[str, Any]]:
     """Features as the metadata has them: enough to compute them again."""
     return [
         Feature(name=name, kind=each.kind, arguments=dict(each.arguments)).model_dump()
@@ -105,8 +105,7 @@ def read_model(models: Path, name: str, installed: Callable[[str], str] = versio
     if hashlib.sha256(content).hexdigest() != metadata.sha256:
         raise _damaged(name, f"{MODEL_FILE} is not the file that {METADATA_FILE} speaks of")
     features = {
-        each.name: Definition(each.kind, tuple(each.arguments.items()))
-        for each in metadata.features
+        each.name: Component(each.kind, tuple(each.arguments.items())) for each in metadata.features
     }
     classifier = Classifier.load(content)
     if classifier.width != len(features):
@@ -139,7 +138,7 @@ def _metadata(directory: Path, name: str) -> Metadata:
 def _is_known(feature: Feature) -> bool:
     """Whether it can be computed; a model that asks a model cannot."""
     kind = INDICATORS.get(feature.kind)
-    return kind is not None and kind.name != "model" and kind.takes(feature.arguments)
+    return kind is not None and kind.name != "model" and kind.accepts(feature.arguments)
 
 
 def _refuse_other_libraries(metadata: Metadata, name: str, installed: Callable[[str], str]) -> None:

@@ -376,13 +376,15 @@ def test_a_strategy_that_is_wrong_too_large_or_not_ones_own_is_refused(
     place: Site, backend: Process
 ) -> None:
     client = place.client(backend)
-    with pytest.raises(InvalidParameters, match=r"mine.yml:2: entry is not good: clsoe names"):
+    with pytest.raises(
+        InvalidParameters, match=r"mine.yml:2: entry is invalid: clsoe is not defined"
+    ):
         client.put_strategy("mine", "name: mine\nentry: clsoe > 1\nexit: never\n")
-    with pytest.raises(InvalidParameters, match="called other, not mine"):
+    with pytest.raises(InvalidParameters, match="with the name other, not mine"):
         client.put_strategy("mine", "name: other\nentry: always\nexit: never\n")
     with pytest.raises(UsageError, match="larger than 64 KiB"):
         client.put_strategy("mine", "#" * 70_000)
-    with pytest.raises(Conflict, match="buy_and_hold comes with KTRDR"):
+    with pytest.raises(Conflict, match="buy_and_hold is built in"):
         client.put_strategy("buy_and_hold", "name: buy_and_hold\nentry: never\nexit: never\n")
     with pytest.raises(Conflict):
         client.delete_strategy("buy_and_hold")

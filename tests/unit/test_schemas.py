@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from ktrdr.schemas import BacktestParameters, SweepParameters, TrainingParameters
-from ktrdr.strategies.grid import check, combinations
+from ktrdr.strategies.grid import list_combinations, validate_request
 
 # What release 0.1.0 wrote to the database for a backtest of which only the symbol was said.
 OF_0_1_0: dict[str, Any] = {
@@ -32,9 +32,9 @@ OF_0_1_0: dict[str, Any] = {
 def test_a_backtest_that_release_0_1_0_queued_is_the_same_backtest() -> None:
     found = BacktestParameters.model_validate(OF_0_1_0)
     assert found.strategy_parameters == {"fast": (10, 20, 50), "slow": (50, 100, 200)}
-    strategy = check(found, Path("/nonexistent"))
-    now = check(BacktestParameters(symbol="SP500"), Path("/nonexistent"))
-    assert combinations(strategy, found.strategy_parameters) == combinations(now, {})
+    strategy = validate_request(found, Path("/nonexistent"))
+    now = validate_request(BacktestParameters(symbol="SP500"), Path("/nonexistent"))
+    assert list_combinations(strategy, found.strategy_parameters) == list_combinations(now, {})
     assert (found.commission, found.slippage) == (now.costs.commission, now.costs.slippage)
 
 
@@ -52,7 +52,7 @@ def test_windows_become_parameters_and_what_was_allowed_still_is(given, expected
     assert found.strategy_parameters == (
         {"fast": (1, 500), "slow": (2, 1000)} if expected is None else expected
     )
-    check(found, Path("/nonexistent"))
+    validate_request(found, Path("/nonexistent"))
 
 
 def test_windows_are_no_keys_of_anything_else() -> None:

@@ -30,7 +30,7 @@ def directory(state: State) -> FilePath:
 @router.get("", responses=documented(401))
 async def strategies(_caller: Caller, state: BackendState) -> list[StrategyInfo]:
     """The strategies that come with KTRDR, then one's own; a broken file says what is wrong."""
-    return await asyncio.to_thread(catalogue.listing, directory(state))
+    return await asyncio.to_thread(catalogue.list_strategies, directory(state))
 
 
 @router.get(
@@ -40,7 +40,7 @@ async def strategies(_caller: Caller, state: BackendState) -> list[StrategyInfo]
 )
 async def strategy(name: StrategyName, _caller: Caller, state: BackendState) -> PlainTextResponse:
     """A strategy's document, as it was written."""
-    text = await asyncio.to_thread(catalogue.show, name, directory(state))
+    text = await asyncio.to_thread(catalogue.read_document, name, directory(state))
     return PlainTextResponse(text, media_type=YAML, headers={"X-Content-Type-Options": "nosniff"})
 
 
@@ -53,14 +53,14 @@ async def put_strategy(
         text = (await request.body()).decode("utf-8")
     except UnicodeDecodeError as exc:
         raise UsageError("the document is not UTF-8 text", hint="Save it as UTF-8.") from exc
-    found = await asyncio.to_thread(catalogue.put, name, text, directory(state))
+    found = await asyncio.to_thread(catalogue.save_strategy, name, text, directory(state))
     await state.audit.note(caller, "strategy.put", name, {"content_hash": found.content_hash})
-    return catalogue.info(found)
+    return catalogue.describe_strategy(found)
 
 
 @router.delete("/{name}", status_code=204, responses=documented(401, 403, 404, 409, 422))
 async def delete_strategy(name: StrategyName, caller: Operator, state: BackendState) -> Response:
     """Removes a strategy of one's own."""
-    await asyncio.to_thread(catalogue.delete, name, directory(state))
+    await asyncio.to_thread(catalogue.delete_strategy, name, directory(state))
     await state.audit.note(caller, "strategy.delete", name)
     return Response(status_code=204)

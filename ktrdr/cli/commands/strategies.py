@@ -63,10 +63,10 @@ def check(file: Path, as_json: bool) -> None:
     Everything that is wrong is said at once, each with its line.
     """
     # Loads PyYAML, which listing the commands should not.
-    from ktrdr.strategies.catalogue import info
+    from ktrdr.strategies.catalogue import describe_strategy
     from ktrdr.strategies.document_file import read_strategy
 
-    found = info(read_strategy(_text(file), file.name))
+    found = describe_strategy(read_strategy(_text(file), file.name))
     if as_json:
         write_json(found)
     else:

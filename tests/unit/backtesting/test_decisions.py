@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from ktrdr.backtesting.decisions import Decisions, decide
 from ktrdr.backtesting.figures import Figures
 from ktrdr.marketdata.bars import Bars
-from ktrdr.strategies.catalogue import find
+from ktrdr.strategies.catalogue import load_strategy
 from ktrdr.strategies.document_file import read_strategy
-from ktrdr.strategies.grid import combinations
+from ktrdr.strategies.grid import list_combinations
 from tests.unit.backtesting.bars import random_bars
 from tests.unit.strategies.random_documents import strategies
 
@@ -71,7 +71,9 @@ def test_what_is_decided_at_a_close_is_held_from_the_next() -> None:
 
 def test_the_cross_is_in_the_market_while_the_fast_average_is_above_the_slow_one() -> None:
     bars = random_bars(300)
-    found = targets_of(find("moving_average_cross", NOWHERE), bars, {"fast": 5, "slow": 20})
+    found = targets_of(
+        load_strategy("moving_average_cross", NOWHERE), bars, {"fast": 5, "slow": 20}
+    )
     for t in range(1, 300):
         past = bars.close[:t]
         expected = t >= 20 and math.fsum(past[-5:]) / 5 > math.fsum(past[-20:]) / 20
@@ -79,11 +81,17 @@ def test_the_cross_is_in_the_market_while_the_fast_average_is_above_the_slow_one
 
 
 def test_buying_and_holding_holds_from_the_second_bar_on() -> None:
-    assert targets_of(find("buy_and_hold", NOWHERE), random_bars(5)).tolist() == [0, 1, 1, 1, 1]
+    assert targets_of(load_strategy("buy_and_hold", NOWHERE), random_bars(5)).tolist() == [
+        0,
+        1,
+        1,
+        1,
+        1,
+    ]
 
 
 def test_reversion_buys_weakness_and_sells_strength() -> None:
-    strategy, bars = find("rsi_reversion", NOWHERE), random_bars(400)
+    strategy, bars = load_strategy("rsi_reversion", NOWHERE), random_bars(400)
     figures = Figures(bars, {})
     values = {"window": 5, "oversold": 30.0, "recovered": 60.0}
     found = Decisions(strategy, figures).targets(values)
@@ -96,7 +104,7 @@ def test_reversion_buys_weakness_and_sells_strength() -> None:
 
 
 def test_a_breakout_buys_above_what_was_highest_before_and_scales_to_its_volatility() -> None:
-    strategy, bars = find("donchian_breakout", NOWHERE), random_bars(400)
+    strategy, bars = load_strategy("donchian_breakout", NOWHERE), random_bars(400)
     found = targets_of(strategy, bars, {"breakout": 20, "stop": 10})
     bought = [t for t in range(1, 400) if found[t] > 0 and found[t - 1] == 0]
     assert len(bought) > 3
@@ -115,9 +123,9 @@ def test_a_price_that_stands_still_is_held_in_full_by_a_volatility_target() -> N
 
 @pytest.mark.parametrize("name", ["moving_average_cross", "rsi_reversion", "donchian_breakout"])
 def test_targets_that_were_kept_are_those_that_were_computed(name: str) -> None:
-    strategy, bars = find(name, NOWHERE), random_bars(300)
+    strategy, bars = load_strategy(name, NOWHERE), random_bars(300)
     decisions = Decisions(strategy, Figures(bars, {}))
-    for combination in combinations(strategy, {})[:3]:
+    for combination in list_combinations(strategy, {})[:3]:
         first = decisions.targets(combination)
         np.testing.assert_array_equal(decisions.targets(combination), first)
         np.testing.assert_array_equal(targets_of(strategy, bars, combination), first)
@@ -164,10 +172,10 @@ def test_no_strategy_borrows_or_sells_what_it_has_not(strategy, seed: int) -> No
 @pytest.mark.parametrize("name", ["moving_average_cross", "rsi_reversion", "donchian_breakout"])
 @pytest.mark.parametrize("end", [120, 250, 379])
 def test_the_built_in_ones_look_at_no_later_bar_for_any_of_their_parameters(name, end) -> None:
-    strategy, bars = find(name, NOWHERE), random_bars(380, end)
+    strategy, bars = load_strategy(name, NOWHERE), random_bars(380, end)
     before = Decisions(strategy, Figures(bars, {}))
     after = Decisions(strategy, Figures(changed_after(bars, end, 0.5), {}))
-    for combination in combinations(strategy, {}):
+    for combination in list_combinations(strategy, {}):
         one, other = before.targets(combination), after.targets(combination)
         np.testing.assert_array_equal(one[: end + 1], other[: end + 1])
 

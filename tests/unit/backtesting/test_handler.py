@@ -14,8 +14,8 @@ import pytest
 from ktrdr.backtesting.handler import costs_of, run
 from ktrdr.errors import InvalidParameters
 from ktrdr.schemas import BacktestParameters
-from ktrdr.strategies.catalogue import find
-from ktrdr.strategies.document import Costs
+from ktrdr.strategies.catalogue import load_strategy
+from ktrdr.strategies.document import TradingCosts
 from ktrdr.work import Checkpoint, LocalContext, Stopped
 from tests.unit.backtesting.bars import random_bars, write_csv
 
@@ -214,18 +214,18 @@ def test_buying_and_holding_is_its_own_reference_to_the_last_digit(data: Path) -
 
 
 def test_costs_are_the_strategys_but_for_what_the_request_says(data: Path) -> None:
-    strategy = find("moving_average_cross", data)
+    strategy = load_strategy("moving_average_cross", data)
     given = BacktestParameters(symbol="TEST", slippage=0.01)
-    assert costs_of(given, strategy) == Costs(0.0005, 0.01)
-    assert costs_of(BacktestParameters(symbol="TEST"), strategy) == Costs(0.0005, 0.0002)
+    assert costs_of(given, strategy) == TradingCosts(0.0005, 0.01)
+    assert costs_of(BacktestParameters(symbol="TEST"), strategy) == TradingCosts(0.0005, 0.0002)
     free = given.model_copy(update={"commission": 0.0, "slippage": 0.0})
-    assert costs_of(free, strategy) == Costs(0, 0)
+    assert costs_of(free, strategy) == TradingCosts(0, 0)
 
 
 def test_the_summary_says_which_strategy_it_was_and_what_it_said(data: Path) -> None:
     summary = run(PARAMETERS, context(data)).summary
     assert summary["strategy"] == "moving_average_cross"
-    assert summary["strategy_hash"] == find("moving_average_cross", data).content_hash
+    assert summary["strategy_hash"] == load_strategy("moving_average_cross", data).content_hash
 
 
 def test_changing_the_future_changes_no_decision_of_the_past(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def shared(tmp_path: Path) -> Path:
     training.run(wanted, work)
     (tmp_path / "models").mkdir()
     (work.output / "model").rename(tmp_path / "models" / MODEL)
-    catalogue.put("by_model", DOCUMENT, tmp_path / "strategies")
+    catalogue.save_strategy("by_model", DOCUMENT, tmp_path / "strategies")
     return tmp_path
 
 
@@ -118,6 +118,6 @@ def test_a_checkpoint_made_with_another_model_is_not_used(shared: Path) -> None:
 
 def test_a_model_that_is_not_there_is_answered_with_the_nearest(shared: Path) -> None:
     document = DOCUMENT.replace("1a2b3c4d", "1a2b3c4e")
-    catalogue.put("by_model", document, shared / "strategies")
+    catalogue.save_strategy("by_model", document, shared / "strategies")
     with pytest.raises(InvalidParameters, match=f"there is no model .*; did you mean {MODEL}"):
         backtesting.run(PARAMETERS, context(shared, "out"))

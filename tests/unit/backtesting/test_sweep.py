@@ -19,7 +19,7 @@ from ktrdr.backtesting.luck import expected_best
 from ktrdr.backtesting.sweep import COLUMNS, run
 from ktrdr.errors import OperationFailed
 from ktrdr.schemas import SweepParameters
-from ktrdr.strategies.grid import check, parts_of
+from ktrdr.strategies.grid import build_backtests, validate_request
 from ktrdr.work import LocalContext, Part
 from tests.unit.backtesting.bars import random_bars, write_csv
 
@@ -42,8 +42,8 @@ def parts_for(
 ) -> list[Part]:
     """The sweep's backtests, really run, but for some that are said to have failed."""
     found = []
-    strategy = check(parameters, shared / "strategies")
-    for index, wanted in enumerate(parts_of(parameters, strategy)):
+    strategy = validate_request(parameters, shared / "strategies")
+    for index, wanted in enumerate(build_backtests(parameters, strategy)):
         given_parameters = wanted.model_dump(mode="json")
         if index in failing:
             found.append(Part(f"op_{index}", given_parameters, None, "the disk is <full>"))

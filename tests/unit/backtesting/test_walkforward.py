@@ -25,12 +25,12 @@ from ktrdr.backtesting.walkforward import (
 )
 from ktrdr.errors import InvalidParameters
 from ktrdr.marketdata.bars import Bars
-from ktrdr.strategies.catalogue import find
-from ktrdr.strategies.grid import combinations
+from ktrdr.strategies.catalogue import load_strategy
+from ktrdr.strategies.grid import list_combinations
 from tests.unit.backtesting.bars import random_bars
 
-CROSS = find("moving_average_cross", Path("/nonexistent"))
-PAIRS = combinations(CROSS, {"fast": (3, 5, 10), "slow": (15, 30)})
+CROSS = load_strategy("moving_average_cross", Path("/nonexistent"))
+PAIRS = list_combinations(CROSS, {"fast": (3, 5, 10), "slow": (15, 30)})
 
 
 def decisions_on(bars: Bars) -> Decisions:

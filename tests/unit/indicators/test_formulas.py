@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ktrdr.indicators.formulas import FORMULAS, indicator
 from ktrdr.marketdata.bars import Bars
-from ktrdr.strategies.kinds import INDICATORS
+from ktrdr.strategies.component_kinds import INDICATORS
 from tests.unit.backtesting.bars import random_bars
 from tests.unit.strategies.random_documents import templates
 

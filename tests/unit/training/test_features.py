@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ktrdr.strategies.catalogue import find_features
-from ktrdr.strategies.document import Definition
+from ktrdr.strategies.catalogue import load_feature_set
+from ktrdr.strategies.document import Component
 from ktrdr.training.features import feature_table, make_samples
 from tests.unit.backtesting.bars import random_bars
 
-FEATURES = find_features("default", Path("/nonexistent")).definitions
+FEATURES = load_feature_set("default", Path("/nonexistent")).features
 BAR = 150
 LONGEST = 50
 
@@ -71,7 +71,7 @@ def test_a_horizon_beyond_the_bars_leaves_no_samples() -> None:
 
 
 def test_features_can_be_those_of_ones_own_strategy() -> None:
-    own = {"gap": Definition("close_to_average", (("window", 3),))}
+    own = {"gap": Component("close_to_average", (("window", 3),))}
     samples = make_samples(random_bars(60), 1, own)
     assert samples.names == ("gap",)
     assert samples.index[0] == 2

@@ -10,7 +10,7 @@ import pytest
 
 from ktrdr.errors import InvalidParameters
 from ktrdr.schemas import TrainingParameters
-from ktrdr.strategies.catalogue import find_features
+from ktrdr.strategies.catalogue import load_feature_set
 from ktrdr.training.features import Samples, make_samples
 from ktrdr.training.handler import run
 from ktrdr.training.model import Classifier
@@ -21,7 +21,7 @@ from tests.unit.backtesting.bars import random_bars, write_csv
 PARAMETERS = TrainingParameters(
     symbol="TEST", epochs=12, hidden_units=(8,), seed=7, patience=2, learning_rate=0.008
 )
-FEATURES = find_features("default", Path("/nonexistent")).definitions
+FEATURES = load_feature_set("default", Path("/nonexistent")).features
 MODEL = "model/model.skops"
 PATIENT_UNTIL = 6
 

@@ -12,7 +12,7 @@ import pytest
 
 from ktrdr.errors import InvalidParameters
 from ktrdr.schemas import TrainingParameters
-from ktrdr.strategies.catalogue import find_features
+from ktrdr.strategies.catalogue import load_feature_set
 from ktrdr.training.features import feature_table
 from ktrdr.training.handler import run
 from ktrdr.training.stored import read_model
@@ -47,7 +47,7 @@ def test_the_metadata_says_what_somebody_needs_who_finds_it_in_a_year(models: Pa
     assert said["libraries"]["scikit-learn"] == version("scikit-learn")
     assert (said["symbol"], said["timeframe"]) == ("TEST", "1d")
     assert len(said["data_hash"]) == 64
-    features = find_features("default", Path("/nonexistent")).definitions
+    features = load_feature_set("default", Path("/nonexistent")).features
     assert [each["name"] for each in said["features"]] == list(features)
     assert said["metrics"]["baseline_accuracy"] > 0
     assert said["trained_until"] < said["last_bar"]
@@ -109,7 +109,7 @@ def test_features_with_several_arguments_are_computed_as_they_were_trained(
     (output / "model").rename(models / "cross_1")
     bars = random_bars(500)
     model = read_model(models, "cross_1")
-    features = find_features("moving_average_cross", tmp_path).definitions
+    features = load_feature_set("moving_average_cross", tmp_path).features
     rows = feature_table(bars, features)[49:]
     np.testing.assert_array_equal(
         model.probabilities(bars)[49:], model.classifier.probabilities(rows)

@@ -55,7 +55,7 @@ def test_a_wrong_file_is_refused_with_its_lines_and_sent_nowhere(tmp_path, comma
     fault = fault_of(call(command, str(path)))
     assert isinstance(fault, InvalidParameters)
     assert fault.exit_code == 2
-    assert "mine.yml:4: entry is not good: clsoe names nothing here" in fault.message
+    assert "mine.yml:4: entry is invalid: clsoe is not defined" in fault.message
 
 
 def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:

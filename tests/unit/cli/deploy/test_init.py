@@ -62,7 +62,7 @@ def test_a_wrong_answer_is_told_and_asked_again(checkout: Path) -> None:
     for words in (
         "domain is not a host name: 'a b'",
         "core.host is not a host name: '-x'",
-        "workers.B stands twice",
+        "workers.B is defined twice",
         "workers.B.scale must be at most 3, not 9",
         "scale must be a whole number, not 'many'",
         "workers-b.lab.example is already the host of workers.B.host",
