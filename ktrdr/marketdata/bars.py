@@ -25,7 +25,7 @@ from ktrdr.marketdata.store import (
     history_of,
     stamp_of,
 )
-from ktrdr.marketdata.timeframe import bars_a_year
+from ktrdr.marketdata.timeframe import bars_per_year
 from ktrdr.schemas.data import Dataset
 
 Floats = NDArray[np.float64]
@@ -59,9 +59,9 @@ class Bars:
         return len(self.close)
 
     @property
-    def bars_a_year(self) -> float:
+    def bars_per_year(self) -> float:
         """How many bars make a year, for annualising."""
-        return bars_a_year(self.timeframe)
+        return bars_per_year(self.timeframe)
 
 
 def read_bars(

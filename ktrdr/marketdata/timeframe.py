@@ -42,7 +42,7 @@ def parse_timeframe(timeframe: str) -> Timeframe:
     return Timeframe(int(found[1]), found[2])
 
 
-def bars_a_year(timeframe: str) -> float:
+def bars_per_year(timeframe: str) -> float:
     """How many bars make a year, for annualising.
 
     Raises:

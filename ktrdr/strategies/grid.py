@@ -13,7 +13,7 @@ from ktrdr.schemas import BacktestParameters, SweepParameters
 from ktrdr.strategies.catalogue import load_strategy
 from ktrdr.strategies.document import Parameter, ParameterValue, Strategy
 from ktrdr.strategies.rules import evaluate_condition
-from ktrdr.strategies.validation import format_number
+from ktrdr.strategies.validation import shorten_number
 
 MAX_COMBINATIONS: Final = 1000
 # Limit before the constraint is applied, so that the loop over the candidates stays short.
@@ -124,7 +124,7 @@ def _bounds_error(parameter: Parameter, value: ParameterValue) -> str:
     expected = "a whole number" if parameter.is_integer else "a number"
     return (
         f"{parameter.name} must be {expected} from {parameter.minimum:g} to "
-        f"{parameter.maximum:g}, not {format_number(value)}"
+        f"{parameter.maximum:g}, not {shorten_number(value)}"
     )
 
 

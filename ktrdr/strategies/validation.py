@@ -66,7 +66,7 @@ class DocumentValidator:
             return None
         if not minimum <= value <= maximum:
             self.add_error(
-                path, f"must be from {minimum:g} to {maximum:g}, not {format_number(value)}"
+                path, f"must be from {minimum:g} to {maximum:g}, not {shorten_number(value)}"
             )
             return None
         return value
@@ -95,7 +95,7 @@ class DocumentValidator:
             )
 
 
-def format_number(value: Any) -> str:
+def shorten_number(value: Any) -> str:
     """Return a number as text, without the thousands of digits that an integer may have."""
     if isinstance(value, float) or abs(value) < 1e15:
         return f"{value:g}"

@@ -81,7 +81,7 @@ def test_no_name_reads_a_file_outside_the_directory(root: Path, name: str) -> No
 def test_a_year_has_as_many_bars_as_252_sessions_of_390_minutes(
     timeframe: str, bars: float
 ) -> None:
-    assert dataclasses.replace(random_bars(3), timeframe=timeframe).bars_a_year == bars
+    assert dataclasses.replace(random_bars(3), timeframe=timeframe).bars_per_year == bars
 
 
 GOOD = "timestamp,open,high,low,close,volume\n2020-01-01T00:00:00Z,1,2,0.5,1,10\n"
