@@ -24,7 +24,7 @@ MIN_TEST_BARS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One step of the walk: training bars that choose parameters, and test bars that are traded.
+    """A step of the walk: training bars that choose parameters, and test bars that are traded.
 
     Attributes:
         number: Number of the fold, counted from 1.

@@ -16,7 +16,7 @@ from psycopg import AsyncConnection
 from ktrdr.database.pool import connection_arguments
 from ktrdr.errors import DatabaseUnavailable, HostNotReady
 from ktrdr.fleet.health import HealthChecker
-from ktrdr.marketdata.store import sweep as sweep_imports
+from ktrdr.marketdata.store import remove_abandoned_imports
 from ktrdr.operations.leases import LeaseBook
 from ktrdr.operations.store import OperationStore
 from ktrdr.operations.sweeping import sweep
@@ -85,7 +85,7 @@ class Upkeep:
         shared = self._settings.shared_mount_path
         try:
             removed = await sweep(self._store, shared)
-            await asyncio.to_thread(sweep_imports, shared / "data")
+            await asyncio.to_thread(remove_abandoned_imports, shared / "data")
         except (HostNotReady, OSError) as exc:
             logger.warning("leftovers stay until the next sweep: %s", exc)
             return

@@ -41,7 +41,7 @@ class NumberArgument:
 
 @dataclass(frozen=True, slots=True)
 class TextArgument:
-    """One of the given choices or, without choices, text that matches the pattern."""
+    """A choice from the given ones or, without choices, text that matches the pattern."""
 
     name: str
     choices: tuple[str, ...] = ()

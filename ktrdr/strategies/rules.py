@@ -163,7 +163,7 @@ def format_rule(expression: Expression) -> str:
 
 
 class _Evaluation:
-    """One evaluation. ``is_known`` is true while every compared value is known."""
+    """Evaluation of a condition. ``is_known`` is true while every compared value is known."""
 
     def __init__(self, values: Mapping[str, Any], previous_bar: Callable[[Any], Any]) -> None:
         self._values = values

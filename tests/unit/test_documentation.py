@@ -122,12 +122,12 @@ def test_every_key_of_the_inventory_is_documented() -> None:
 
 def test_every_option_repair_and_format_of_an_import_is_documented() -> None:
     from ktrdr.cli.commands.data import import_file
-    from ktrdr.marketdata.times import FORMATS
+    from ktrdr.marketdata.timestamps import DATE_FORMATS
     from ktrdr.schemas.data import Delimiter, Repair
 
     page = (ROOT / "docs/data.md").read_text()
     options = {name for each in import_file.params for name in each.opts if name.startswith("--")}
-    words = {*options, *FORMATS, *(each.value for each in (*Repair, *Delimiter))}
+    words = {*options, *DATE_FORMATS, *(each.value for each in (*Repair, *Delimiter))}
     assert {word for word in words if f"`{word}" not in page} == set()
 
 

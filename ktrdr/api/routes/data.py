@@ -15,7 +15,7 @@ from ktrdr.api.auth import Caller, Operator
 from ktrdr.api.errors import documented
 from ktrdr.api.state import BackendState
 from ktrdr.errors import HostNotReady
-from ktrdr.marketdata.catalogue import describe, list_datasets, remove
+from ktrdr.marketdata.catalogue import delete_dataset, describe_datasets, list_datasets
 from ktrdr.marketdata.importing import import_csv
 from ktrdr.schemas import NAME_PATTERN
 from ktrdr.schemas.data import Dataset, DatasetDetails, ImportReport, ImportRequest
@@ -38,7 +38,8 @@ async def datasets_of(
     symbol: SafeName, _caller: Caller, state: BackendState
 ) -> list[DatasetDetails]:
     """All that is known of a symbol's datasets."""
-    return await asyncio.to_thread(describe, state.settings.shared_mount_path / "data", symbol)
+    root = state.settings.shared_mount_path / "data"
+    return await asyncio.to_thread(describe_datasets, root, symbol)
 
 
 @router.get("/{symbol}/{timeframe}", responses=documented(401, 404, 422))
@@ -47,7 +48,7 @@ async def dataset(
 ) -> DatasetDetails:
     """All that is known of a dataset: hash, where it came from, repairs, gaps."""
     root = state.settings.shared_mount_path / "data"
-    (found,) = await asyncio.to_thread(describe, root, symbol, timeframe)
+    (found,) = await asyncio.to_thread(describe_datasets, root, symbol, timeframe)
     return found
 
 
@@ -80,7 +81,7 @@ async def import_dataset(
             symbol,
             timeframe,
             options,
-            by=caller.subject,
+            imported_by=caller.subject,
             now=datetime.now(UTC),
         )
     if not options.dry_run:
@@ -94,7 +95,7 @@ async def remove_dataset(
 ) -> None:
     """Removes a dataset; results that were made with it stay."""
     root = state.settings.shared_mount_path / "data"
-    await asyncio.to_thread(remove, root, symbol, timeframe)
+    await asyncio.to_thread(delete_dataset, root, symbol, timeframe)
     await state.audit.note(caller, "data.remove", f"{symbol}/{timeframe}")
 
 
