@@ -29,14 +29,13 @@ class IndicatorCache:
             self._cache.move_to_end(indicator)
             return self._cache[indicator]
         values = self._cache[indicator] = self._compute(indicator)
-        while len(self._cache) > 1 and self._size() > MAX_CACHE_BYTES:
-            self._cache.popitem(last=False)
+        total_bytes = sum(cached.nbytes for cached in self._cache.values())
+        while len(self._cache) > 1 and total_bytes > MAX_CACHE_BYTES:
+            _, evicted = self._cache.popitem(last=False)
+            total_bytes -= evicted.nbytes
         return values
 
     def _compute(self, indicator: Component) -> Floats:
         if indicator.kind == MODEL_KIND:
             return self._models[indicator.argument("name")].predict_probabilities(self.bars)
         return compute_indicator(self.bars, indicator.kind, dict(indicator.arguments))
-
-    def _size(self) -> int:
-        return sum(values.nbytes for values in self._cache.values())

@@ -7,7 +7,6 @@ from typing import Final
 
 from ktrdr.backtesting.results import BacktestResult, format_combination
 from ktrdr.backtesting.statistics import Statistics, drawdowns
-from ktrdr.build_info import code, libraries
 from ktrdr.reporting.charts import Line, Marker, line_chart
 from ktrdr.reporting.page import (
     Card,
@@ -19,13 +18,13 @@ from ktrdr.reporting.page import (
     paragraph,
     render_page,
     section,
+    software_rows,
     table,
 )
 from ktrdr.strategies.document import ComponentTemplate, ParameterReference
 
 MAX_TRADES: Final = 200
 MAX_MARKERS: Final = 160
-LIBRARIES: Final = ("bt", "numpy", "pandas")
 
 
 def write_report(result: BacktestResult, path: Path) -> None:
@@ -199,9 +198,8 @@ def _comparison(result: BacktestResult) -> str:
 
 
 def _provenance(result: BacktestResult) -> str:
-    parameters, build = result.parameters, code()
+    parameters = result.parameters
     models = [(f"Model {name}, SHA-256", sha256) for name, sha256 in result.models.items()]
-    versions = ", ".join(f"{name} {version}" for name, version in libraries(LIBRARIES).items())
     return definition_list(
         [
             ("Training bars", f"{parameters.train_bars:,}"),
@@ -212,7 +210,6 @@ def _provenance(result: BacktestResult) -> str:
             ("Data, SHA-256", result.bars.data_hash),
             ("Strategy, SHA-256", result.strategy.content_hash),
             *models,
-            ("KTRDR", f"{build['version']}, commit {build['commit']}"),
-            ("Libraries", versions),
+            *software_rows("bt", "numpy", "pandas"),
         ]
     )

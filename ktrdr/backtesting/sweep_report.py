@@ -9,7 +9,6 @@ from typing import Final
 
 from ktrdr.backtesting.results import format_combination
 from ktrdr.backtesting.sweep_results import Trial, Trials
-from ktrdr.build_info import code
 from ktrdr.reporting.heatmap import Axis, Cell, ColourScale, heat_map
 from ktrdr.reporting.page import (
     Card,
@@ -21,6 +20,7 @@ from ktrdr.reporting.page import (
     paragraph,
     render_page,
     section,
+    software_rows,
     table,
 )
 
@@ -141,34 +141,30 @@ def _map(
     title: str,
 ) -> str:
     down, across = axes if len(axes) == 2 else ("", axes[0])
-    best = trials.ranked()[0]
+    best, format_metric = trials.ranked()[0], _metric_format(trials)
     cells: dict[tuple[float, float], Cell] = {}
     for trial in members:
         position = (float(trial.values[across]), float(trial.values.get(down, 0)))
-        cell = _cell(trials, trial, is_marked=trial is best)
-        if position not in cells or _is_better(cell, cells[position]):
-            cells[position] = cell
+        value, other = trials.metric_of(trial), cells.get(position)
+        is_better = value is not None and (
+            other is None or other.value is None or value > other.value
+        )
+        if other is None or is_better:
+            metric = f"{trials.parameters.metric} {format_metric(value)}"
+            cells[position] = Cell(
+                value,
+                f"{format_combination(trial.values)}: {trial.error or metric}",
+                "failed" if trial.error else "n/a",
+                is_marked=trial is best,
+            )
     return heat_map(
         Axis(across, list(map(float, trials.values_of(across)))),
         Axis(down, list(map(float, trials.values_of(down))) if down else [0.0]),
         cells,
         colours,
-        format_value=_metric_format(trials),
+        format_value=format_metric,
         title=title,
     )
-
-
-def _cell(trials: Trials, trial: Trial, *, is_marked: bool) -> Cell:
-    value = trials.metric_of(trial)
-    result = trial.error or f"{trials.parameters.metric} {_metric_format(trials)(value)}"
-    text = "failed" if trial.error else "n/a"
-    return Cell(value, f"{format_combination(trial.values)}: {result}", text, is_marked)
-
-
-def _is_better(cell: Cell, other: Cell) -> bool:
-    if cell.value is None or other.value is None:
-        return other.value is None and cell.value is not None
-    return cell.value > other.value
 
 
 def _ranking(trials: Trials) -> str:
@@ -225,7 +221,6 @@ def _failures(trials: Trials) -> list[str]:
 
 
 def _provenance(trials: Trials, best: Trial) -> str:
-    build = code()
     values = [
         (name, ", ".join(f"{value:g}" for value in trials.values_of(name)))
         for name in trials.parameter_names()
@@ -243,6 +238,6 @@ def _provenance(trials: Trials, best: Trial) -> str:
             ("Training bars", f"{trials.parameters.train_bars:,}, not traded"),
             ("Data, SHA-256", shared_hash("data_hash")),
             ("Strategy, SHA-256", shared_hash("strategy_hash")),
-            ("KTRDR", f"{build['version']}, commit {build['commit']}"),
+            *software_rows(),
         ]
     )

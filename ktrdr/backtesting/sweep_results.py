@@ -67,12 +67,10 @@ class Trials:
 
     @property
     def completed(self) -> list[Trial]:
-        """Completed trials."""
         return [trial for trial in self.trials if trial.error is None]
 
     @property
     def failed(self) -> list[Trial]:
-        """Failed trials."""
         return [trial for trial in self.trials if trial.error is not None]
 
     def metric_of(self, trial: Trial) -> float | None:

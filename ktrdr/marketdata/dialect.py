@@ -70,12 +70,9 @@ def read_header(line: str | None, delimiter: Delimiter | None) -> tuple[Delimite
     line = line.lstrip("\ufeff")
     delimiter = delimiter or max(Delimiter, key=lambda choice: line.count(DELIMITERS[choice]))
     cells = next(csv.reader([line], delimiter=DELIMITERS[delimiter]), [])
-    return delimiter, _find_columns([_normalise_name(cell) for cell in cells])
-
-
-def _normalise_name(name: str) -> str:
-    """Return the plain name of a column that a program writes as <DATE> or Open_Time."""
-    return name.strip().strip("<>").replace("_", " ").lower()
+    # Some programs write names such as <DATE> or Open_Time.
+    names = [cell.strip().strip("<>").replace("_", " ").lower() for cell in cells]
+    return delimiter, _find_columns(names)
 
 
 def _find_columns(names: Sequence[str]) -> ColumnIndexes:

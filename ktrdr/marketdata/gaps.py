@@ -107,7 +107,8 @@ class GapFinder:
             missing = round((time - previous) / self._length) - 1
             if missing > 0:
                 self._every_day.add(line, previous, time, missing)
-            free = _weekdays_between(previous // DAY, time // DAY) - (self._number - 1)
+            weekdays = _weekdays_before(time // DAY) - _weekdays_before(previous // DAY + 1)
+            free = weekdays - (self._number - 1)
             if free > _MAX_HOLIDAYS:
                 self._gaps.add(line, previous, time, max(1, free // self._number))
         elif self._unit == "w":
@@ -146,11 +147,6 @@ class GapFinder:
                 regular.append(Pause(start=_clock(begin), end=_clock(end), times=tally.count))
         regular.sort(key=lambda pause: (-pause.times, pause.start))
         return gaps, regular[:MAX_SHOWN]
-
-
-def _weekdays_between(first: int, last: int) -> int:
-    """Return the number of weekdays after ``first`` and before ``last``."""
-    return _weekdays_before(last) - _weekdays_before(first + 1)
 
 
 def _weekdays_before(day: int) -> int:

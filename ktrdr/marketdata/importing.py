@@ -36,13 +36,9 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 class SeekableReader(Protocol):
     """A binary file that can be read again from its start."""
 
-    def read(self, size: int = ..., /) -> bytes:
-        """Return at most ``size`` bytes."""
-        ...
+    def read(self, size: int = ..., /) -> bytes: ...
 
-    def seek(self, offset: int, /) -> object:
-        """Move to an offset."""
-        ...
+    def seek(self, offset: int, /) -> object: ...
 
 
 def import_csv(

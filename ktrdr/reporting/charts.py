@@ -45,7 +45,6 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        """Return the pixel of a value."""
         share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
         return self.start + share * (self.end - self.start)
 
@@ -166,17 +165,12 @@ def _y_axis(values: Sequence[float], y: Scale, format_value: Callable[[float], s
 def _x_axis(labels: Sequence[str], x: Scale, height: int) -> list[str]:
     shown = min(len(labels), 7)
     positions = [round(n * (len(labels) - 1) / max(shown - 1, 1)) for n in range(shown)]
+    anchors = ["start", *["middle"] * (shown - 2), "end"][:shown]
     return [
-        f'<text x="{x(position):.1f}" y="{height - 8}" text-anchor="{_anchor(n, shown)}">'
+        f'<text x="{x(position):.1f}" y="{height - 8}" text-anchor="{anchor}">'
         f"{html.escape(labels[position])}</text>"
-        for n, position in enumerate(positions)
+        for position, anchor in zip(positions, anchors, strict=True)
     ]
-
-
-def _anchor(number: int, count: int) -> str:
-    if number == 0:
-        return "start"
-    return "end" if number == count - 1 else "middle"
 
 
 def _line(line: Line, x: Scale, y: Scale) -> str:

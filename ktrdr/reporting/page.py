@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ktrdr.build_info import code, libraries
+
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0;
   --back: #ffffff; --card: #f6f8fa; --blue: #0969da; --grey: #818b98; --green: #1a7f37;
@@ -100,6 +102,16 @@ def definition_list(items: Iterable[tuple[str, str]]) -> str:
         f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in items
     )
     return f"<dl>{inner}</dl>"
+
+
+def software_rows(*library_names: str) -> list[tuple[str, str]]:
+    """Return the versions of KTRDR and of the given libraries as definitions."""
+    build = code()
+    rows = [("KTRDR", f"{build['version']}, commit {build['commit']}")]
+    if library_names:
+        versions = libraries(library_names)
+        rows.append(("Libraries", ", ".join(f"{name} {versions[name]}" for name in versions)))
+    return rows
 
 
 def format_percent(value: float | None, digits: int = 2) -> str:

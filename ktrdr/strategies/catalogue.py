@@ -117,7 +117,22 @@ def read_document(name: str, directory: Path) -> str:
 
 def list_strategies(directory: Path) -> list[StrategyInfo]:
     """Return all strategies; an invalid file is listed with its error instead of parameters."""
-    return [_load_info(name, directory) for name in list_names(directory)]
+    strategies = []
+    for name in list_names(directory):
+        try:
+            strategies.append(describe_strategy(load_strategy(name, directory)))
+        except InvalidParameters as exc:
+            strategies.append(
+                StrategyInfo(
+                    name=name,
+                    description="",
+                    built_in=False,
+                    parameters=[],
+                    content_hash="",
+                    fault=exc.message,
+                )
+            )
+    return strategies
 
 
 def describe_strategy(strategy: Strategy) -> StrategyInfo:
@@ -202,20 +217,6 @@ def _write_errors_translated(path: Path) -> Iterator[None]:
             f"{path} cannot be written ({exc.strerror})",
             hint="Check the shared directory's space and owner (user 10001).",
         ) from exc
-
-
-def _load_info(name: str, directory: Path) -> StrategyInfo:
-    try:
-        return describe_strategy(load_strategy(name, directory))
-    except InvalidParameters as exc:
-        return StrategyInfo(
-            name=name,
-            description="",
-            built_in=False,
-            parameters=[],
-            content_hash="",
-            fault=exc.message,
-        )
 
 
 def _find_document(name: str, directory: Path) -> str | None:

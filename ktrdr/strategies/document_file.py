@@ -59,7 +59,9 @@ def read_strategy(text: str, filename: str) -> Strategy:
     validator, data = _open_document(text, filename)
     keys = validator.read_keys((), data, KEYS, required=("name", "entry", "exit"))
     name = _read_name(validator, keys)
-    declared = _read_parameters(validator, keys.get("parameters"))
+    section = _read_section(validator, "parameters", keys.get("parameters"), MAX_PARAMETERS)
+    # An invalid parameter is None, so that its uses are not reported as well.
+    declared = {name: _read_parameter(validator, name, value) for name, value in section.items()}
     indicators = _read_indicators(validator, keys.get("indicators"), declared)
     sizing = _read_sizing(validator, keys.get("sizing", "all_in"), declared)
     constraint = None
@@ -151,12 +153,6 @@ def _read_section(
         elif name in RESERVED:
             validator.add_error((key, name), "is a reserved word: choose another name")
     return section
-
-
-def _read_parameters(validator: DocumentValidator, value: Any) -> dict[str, Parameter | None]:
-    """Return the parameters, with None for invalid ones: their uses are no errors as well."""
-    section = _read_section(validator, "parameters", value, MAX_PARAMETERS)
-    return {name: _read_parameter(validator, name, value) for name, value in section.items()}
 
 
 def _read_parameter(validator: DocumentValidator, name: str, value: Any) -> Parameter | None:

@@ -58,9 +58,7 @@ def list_combinations(strategy: Strategy, requested: Mapping[str, Any]) -> list[
         values = requested.get(parameter.name, parameter.defaults)
         if not isinstance(values, (tuple, list)):
             values = (values,)
-        errors += [
-            _bounds_error(parameter, value) for value in values if not _fits(parameter, value)
-        ]
+        errors += filter(None, (_bounds_error(parameter, value) for value in values))
         if not errors:
             exact = int if parameter.is_integer else float
             choices.append(sorted({exact(value) for value in values}))
@@ -115,12 +113,10 @@ def _too_many_combinations(count: int) -> InvalidParameters:
     )
 
 
-def _fits(parameter: Parameter, value: ParameterValue) -> bool:
+def _bounds_error(parameter: Parameter, value: ParameterValue) -> str | None:
     is_within = parameter.minimum <= value <= parameter.maximum
-    return is_within and (not parameter.is_integer or float(value).is_integer())
-
-
-def _bounds_error(parameter: Parameter, value: ParameterValue) -> str:
+    if is_within and (not parameter.is_integer or float(value).is_integer()):
+        return None
     expected = "a whole number" if parameter.is_integer else "a number"
     return (
         f"{parameter.name} must be {expected} from {parameter.minimum:g} to "

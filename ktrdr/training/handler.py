@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ktrdr.build_info import code, libraries
-from ktrdr.marketdata.bars import Bars, read_bars
+from ktrdr.marketdata.bars import read_bars
 from ktrdr.schemas import TrainingParameters
 from ktrdr.strategies.catalogue import load_feature_set
-from ktrdr.strategies.document import FeatureSet
 from ktrdr.training.evaluation import evaluate_holdout
 from ktrdr.training.model import Classifier, EpochMetrics
 from ktrdr.training.model_archive import normalise_archive
@@ -48,7 +47,13 @@ def run(parameters: TrainingParameters, context: WorkContext) -> WorkResult:
         test_fraction=parameters.test_fraction,
         horizon=parameters.horizon_bars,
     )
-    progress = _train(parameters, samples, split, context, _made_from(bars, feature_set))
+    made_from = {
+        "data": bars.data_hash,
+        "features": describe_features(feature_set.features),
+        "code": code(),
+        "libraries": libraries(LIBRARIES),
+    }
+    progress = _train(parameters, samples, split, context, made_from)
     classifier = Classifier.load(progress.best_model)
     result = TrainingResult(
         bars=bars,
@@ -66,16 +71,6 @@ def run(parameters: TrainingParameters, context: WorkContext) -> WorkResult:
     return WorkResult(summary=summarise_result(result), model=parameters.model_name)
 
 
-def _made_from(bars: Bars, feature_set: FeatureSet) -> dict[str, Any]:
-    """Return all inputs of the weights besides the parameters."""
-    return {
-        "data": bars.data_hash,
-        "features": describe_features(feature_set.features),
-        "code": code(),
-        "libraries": libraries(LIBRARIES),
-    }
-
-
 def _train(
     parameters: TrainingParameters,
     samples: Samples,
@@ -83,6 +78,7 @@ def _train(
     context: WorkContext,
     made_from: Mapping[str, Any],
 ) -> TrainingProgress:
+    """Train until the limit or early stopping; ``made_from`` are all inputs of the weights."""
     features, labels = samples.features[split.train], samples.labels[split.train]
     progress = restore_progress(context.resume_from, made_from)
     progress = progress or TrainingProgress(Classifier.untrained(parameters, features))

@@ -77,7 +77,6 @@ class Classifier:
 
     @property
     def feature_count(self) -> int:
-        """Number of features."""
         return int(self._scaler.n_features_in_)
 
     @classmethod

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
-from ktrdr.build_info import code, libraries
 from ktrdr.reporting.charts import Line, Marker, line_chart, matrix_chart
 from ktrdr.reporting.page import (
     Card,
@@ -17,12 +15,11 @@ from ktrdr.reporting.page import (
     paragraph,
     render_page,
     section,
+    software_rows,
     table,
 )
 from ktrdr.training.results import TrainingResult
 from ktrdr.training.samples import Indexes
-
-LIBRARIES: Final = ("scikit-learn", "numpy")
 
 
 def write_report(result: TrainingResult, path: Path) -> None:
@@ -30,13 +27,13 @@ def write_report(result: TrainingResult, path: Path) -> None:
     parameters, split = result.parameters, result.split
     subtitle = (
         f"Prediction whether the close {parameters.horizon_bars} bars later is higher. Trained on "
-        f"{len(split.train):,} bars, stopped by the next {len(split.validation):,}, tested on the "
-        f"last {len(split.test):,}"
+        f"{len(split.train):,} bars, validated on the next {len(split.validation):,}, tested on "
+        f"the last {len(split.test):,}"
     )
     parts = [
         card_row(_key_figures(result)),
         paragraph(_verdict(result)),
-        section("Training", _loss(result), _accuracy(result)),
+        section("Training", *_learning_curves(result)),
         section("Test", _confusion(result)),
         section("Comparison with the baseline", _comparison(result)),
         section("Features", _features(result)),
@@ -72,34 +69,32 @@ def _verdict(result: TrainingResult) -> str:
     )
 
 
-def _loss(result: TrainingResult) -> str:
+def _learning_curves(result: TrainingResult) -> tuple[str, str]:
     epochs, best = result.epochs, result.best
-    return line_chart(
+    labels = [str(metrics.number) for metrics in epochs]
+    loss = line_chart(
         [
             Line("training", [metrics.train_loss for metrics in epochs], "grey"),
             Line("validation", [metrics.validation_loss for metrics in epochs], "blue"),
         ],
-        [str(metrics.number) for metrics in epochs],
+        labels,
         height=240,
         format_value=lambda value: format_number(value, 3),
         markers=[Marker(best.number - 1, best.validation_loss, is_up=True)],
         caption=f"Log loss after each epoch. Epoch {best.number}, marked, has the lowest "
         "validation loss, and its model is kept.",
     )
-
-
-def _accuracy(result: TrainingResult) -> str:
-    epochs = result.epochs
-    return line_chart(
+    accuracy = line_chart(
         [
             Line("training", [metrics.train_accuracy for metrics in epochs], "grey"),
             Line("validation", [metrics.validation_accuracy for metrics in epochs], "blue"),
         ],
-        [str(metrics.number) for metrics in epochs],
+        labels,
         height=240,
         format_value=lambda value: format_percent(value, 1),
         caption="Accuracy after each epoch.",
     )
+    return loss, accuracy
 
 
 def _comparison(result: TrainingResult) -> str:
@@ -134,8 +129,7 @@ def _confusion(result: TrainingResult) -> str:
 
 
 def _provenance(result: TrainingResult) -> str:
-    parameters, split, build = result.parameters, result.split, code()
-    versions = ", ".join(f"{name} {version}" for name, version in libraries(LIBRARIES).items())
+    parameters, split = result.parameters, result.split
     return definition_list(
         [
             ("Training bars", _dates(result, split.train)),
@@ -150,8 +144,7 @@ def _provenance(result: TrainingResult) -> str:
             ("Patience", f"{parameters.patience} of at most {parameters.epochs} epochs"),
             ("Seed", str(parameters.seed)),
             ("Data, SHA-256", result.bars.data_hash),
-            ("KTRDR", f"{build['version']}, commit {build['commit']}"),
-            ("Libraries", versions),
+            *software_rows("scikit-learn", "numpy"),
         ]
     )
 
