@@ -51,8 +51,8 @@ from ktrdr.schemas import (
     SweepParameters,
 )
 from ktrdr.settings import BackendSettings
-from ktrdr.strategies.catalogue import find_features
-from ktrdr.strategies.grid import check, parts_of
+from ktrdr.strategies.catalogue import load_feature_set
+from ktrdr.strategies.grid import build_backtests, validate_request
 from ktrdr.telemetry import metrics
 from ktrdr.telemetry.tracing import set_up_tracing, shut_down_tracing, trace_requests
 
@@ -197,9 +197,9 @@ def expand_sweep(strategies: Path, parameters: OperationParameters) -> Sequence[
         InvalidParameters: The strategy does not exist, or its parameters do not fit it.
     """
     if isinstance(parameters, SweepParameters):
-        return parts_of(parameters, check(parameters, strategies))
+        return build_backtests(parameters, validate_request(parameters, strategies))
     if isinstance(parameters, BacktestParameters):
-        check(parameters, strategies)
+        validate_request(parameters, strategies)
     else:
-        find_features(parameters.features, strategies)
+        load_feature_set(parameters.features, strategies)
     return ()

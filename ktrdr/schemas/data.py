@@ -108,7 +108,7 @@ class ImportRequest(ImportOptions):
     )
 
 
-class RowFault(ResponseModel):
+class RowFaultSummary(ResponseModel):
     """Fault that several rows share.
 
     Attributes:
@@ -201,8 +201,8 @@ class ImportReport(ResponseModel):
     delimiter: Delimiter
     date_format: str
     time_zone: str
-    repairs: list[RowFault]
-    faults: list[RowFault]
+    repairs: list[RowFaultSummary]
+    faults: list[RowFaultSummary]
     gaps: GapSummary
 
 

@@ -382,11 +382,11 @@ def test_an_invalid_too_large_or_built_in_strategy_is_rejected(
     client = runtime.client(backend)
     with pytest.raises(InvalidParameters, match=r"mine.yml:2: entry is not good: clsoe names"):
         client.put_strategy("mine", "name: mine\nentry: clsoe > 1\nexit: never\n")
-    with pytest.raises(InvalidParameters, match="called other, not mine"):
+    with pytest.raises(InvalidParameters, match="with the name other, not mine"):
         client.put_strategy("mine", "name: other\nentry: always\nexit: never\n")
     with pytest.raises(UsageError, match="larger than 64 KiB"):
         client.put_strategy("mine", "#" * 70_000)
-    with pytest.raises(Conflict, match="buy_and_hold comes with KTRDR"):
+    with pytest.raises(Conflict, match="buy_and_hold is built in"):
         client.put_strategy("buy_and_hold", "name: buy_and_hold\nentry: never\nexit: never\n")
     with pytest.raises(Conflict):
         client.delete_strategy("buy_and_hold")

@@ -55,11 +55,11 @@ def test_a_dataset_is_checked_imported_shown_and_removed(runtime: Runtime, cli: 
     file = cli.file("x.csv", f"{ROWS}2020-01-21;1;2;1;1.5\n2020-02-10;1;2;1;2\n")
     refused = cli("import", file, "--symbol", "X")
     assert refused.returncode == 2
-    assert "error: the file is not usable: line 4: 2020-01-21T00:00:00Z stands" in refused.stderr
+    assert "error: the file is not usable: line 4: 2020-01-21T00:00:00Z appears" in refused.stderr
     assert "--repair drop-duplicates" in refused.stderr
     checked = cli("import", file, "--symbol", "X", "--check")
     assert checked.returncode == 2
-    assert "line 4: 2020-01-21T00:00:00Z stands twice, with other values" in checked.stdout
+    assert "line 4: 2020-01-21T00:00:00Z appears twice, with other values" in checked.stdout
     assert "x.csv would be refused as X 1d" in checked.stderr
     assert [path.name for path in (runtime.shared / "data").iterdir()] == [".lock"]
     arguments = ("import", file, "--symbol", "X", "--repair", "drop-duplicates")

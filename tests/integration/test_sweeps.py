@@ -251,7 +251,7 @@ def test_a_sweep_over_an_unknown_strategy_or_parameter_is_rejected_before_anythi
 ) -> None:
     for parameters, words in (
         ({"strategy": "moving_average_cros"}, "no strategy moving_average_cros"),
-        ({"strategy_parameters": {"fats": [1, 2]}}, "fats is no parameter"),
+        ({"strategy_parameters": {"fats": [1, 2]}}, "has no parameter fats"),
         ({"strategy_parameters": {"fast": [60], "slow": [50]}}, "no combination"),
     ):
         request = OperationRequest(

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from ktrdr.schemas import BacktestParameters, SweepParameters, TrainingParameters
-from ktrdr.strategies.grid import check, combinations
+from ktrdr.strategies.grid import list_combinations, validate_request
 
 # Parameters that release 0.1.0 stored for a backtest submitted with only a symbol.
 RELEASE_0_1_0: dict[str, Any] = {
@@ -32,9 +32,9 @@ RELEASE_0_1_0: dict[str, Any] = {
 def test_a_backtest_of_release_0_1_0_keeps_its_meaning() -> None:
     parameters = BacktestParameters.model_validate(RELEASE_0_1_0)
     assert parameters.strategy_parameters == {"fast": (10, 20, 50), "slow": (50, 100, 200)}
-    strategy = check(parameters, Path("/nonexistent"))
-    now = check(BacktestParameters(symbol="SP500"), Path("/nonexistent"))
-    assert combinations(strategy, parameters.strategy_parameters) == combinations(now, {})
+    strategy = validate_request(parameters, Path("/nonexistent"))
+    now = validate_request(BacktestParameters(symbol="SP500"), Path("/nonexistent"))
+    assert list_combinations(strategy, parameters.strategy_parameters) == list_combinations(now, {})
     assert (parameters.commission, parameters.slippage) == (
         now.costs.commission,
         now.costs.slippage,
@@ -55,7 +55,7 @@ def test_windows_become_strategy_parameters_of_any_allowed_value(given, expected
     assert parameters.strategy_parameters == (
         {"fast": (1, 500), "slow": (2, 1000)} if expected is None else expected
     )
-    check(parameters, Path("/nonexistent"))
+    validate_request(parameters, Path("/nonexistent"))
 
 
 def test_windows_are_rejected_for_any_other_strategy() -> None:

@@ -15,7 +15,7 @@ from ktrdr.api.auth import Caller, OperatorCaller
 from ktrdr.api.errors import describe_errors
 from ktrdr.api.state import StateDep
 from ktrdr.errors import HostNotReady
-from ktrdr.marketdata.catalogue import describe, list_datasets, remove
+from ktrdr.marketdata.catalogue import delete_dataset, describe_datasets, list_datasets
 from ktrdr.marketdata.importing import import_csv
 from ktrdr.schemas import NAME_PATTERN
 from ktrdr.schemas.data import Dataset, DatasetDetails, ImportReport, ImportRequest
@@ -38,7 +38,9 @@ async def list_datasets_of_symbol(
     symbol: PathName, _caller: Caller, state: StateDep
 ) -> list[DatasetDetails]:
     """Return the details of a symbol's datasets."""
-    return await asyncio.to_thread(describe, state.settings.shared_mount_path / "data", symbol)
+    return await asyncio.to_thread(
+        describe_datasets, state.settings.shared_mount_path / "data", symbol
+    )
 
 
 @router.get("/{symbol}/{timeframe}", responses=describe_errors(401, 404, 422))
@@ -47,7 +49,7 @@ async def get_dataset(
 ) -> DatasetDetails:
     """Return the details of a dataset: hash, provenance, repairs and gaps."""
     root = state.settings.shared_mount_path / "data"
-    (details,) = await asyncio.to_thread(describe, root, symbol, timeframe)
+    (details,) = await asyncio.to_thread(describe_datasets, root, symbol, timeframe)
     return details
 
 
@@ -80,7 +82,7 @@ async def import_dataset(
             symbol,
             timeframe,
             options,
-            by=caller.subject,
+            imported_by=caller.subject,
             now=datetime.now(UTC),
         )
     if not options.dry_run:
@@ -96,7 +98,7 @@ async def remove_dataset(
 ) -> None:
     """Remove a dataset; the results computed with it are kept."""
     root = state.settings.shared_mount_path / "data"
-    await asyncio.to_thread(remove, root, symbol, timeframe)
+    await asyncio.to_thread(delete_dataset, root, symbol, timeframe)
     await state.audit.record(caller, "data.remove", f"{symbol}/{timeframe}")
 
 

@@ -30,7 +30,7 @@ def strategies_directory(state: BackendState) -> FilePath:
 @router.get("", responses=describe_errors(401))
 async def list_strategies(_caller: Caller, state: StateDep) -> list[StrategyInfo]:
     """List the built-in strategies, then the users' own; invalid files come with their fault."""
-    return await asyncio.to_thread(catalogue.listing, strategies_directory(state))
+    return await asyncio.to_thread(catalogue.list_strategies, strategies_directory(state))
 
 
 @router.get(
@@ -40,7 +40,7 @@ async def list_strategies(_caller: Caller, state: StateDep) -> list[StrategyInfo
 )
 async def get_strategy(name: StrategyName, _caller: Caller, state: StateDep) -> PlainTextResponse:
     """Return the document of a strategy, as it was written."""
-    text = await asyncio.to_thread(catalogue.show, name, strategies_directory(state))
+    text = await asyncio.to_thread(catalogue.read_document, name, strategies_directory(state))
     return PlainTextResponse(
         text, media_type=YAML_TYPE, headers={"X-Content-Type-Options": "nosniff"}
     )
@@ -55,14 +55,16 @@ async def put_strategy(
         text = (await request.body()).decode("utf-8")
     except UnicodeDecodeError as exc:
         raise UsageError("the document is not UTF-8 text", hint="Save it as UTF-8.") from exc
-    strategy = await asyncio.to_thread(catalogue.put, name, text, strategies_directory(state))
+    strategy = await asyncio.to_thread(
+        catalogue.save_strategy, name, text, strategies_directory(state)
+    )
     await state.audit.record(caller, "strategy.put", name, {"content_hash": strategy.content_hash})
-    return catalogue.info(strategy)
+    return catalogue.describe_strategy(strategy)
 
 
 @router.delete("/{name}", status_code=204, responses=describe_errors(401, 403, 404, 409, 422))
 async def delete_strategy(name: StrategyName, caller: OperatorCaller, state: StateDep) -> Response:
     """Delete one of the users' own strategies."""
-    await asyncio.to_thread(catalogue.delete, name, strategies_directory(state))
+    await asyncio.to_thread(catalogue.delete_strategy, name, strategies_directory(state))
     await state.audit.record(caller, "strategy.delete", name)
     return Response(status_code=204)

@@ -30,7 +30,7 @@ from ktrdr.schemas.data import (
     ImportReport,
     ImportRequest,
     Repair,
-    RowFault,
+    RowFaultSummary,
 )
 
 _Pairs = Iterator[tuple[str, str]]
@@ -245,7 +245,7 @@ def _report_pairs(report: ImportReport) -> _Pairs:
     yield from _gap_pairs(report.gaps)
 
 
-def _describe_finding(finding: RowFault) -> str:
+def _describe_finding(finding: RowFaultSummary) -> str:
     lines = ", ".join(map(str, finding.lines))
     repair = f" ({finding.repair})" if finding.repair else ""
     if finding.count == 1:

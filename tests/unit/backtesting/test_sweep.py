@@ -1,4 +1,4 @@
-"""A sweep's report: every child is in it, the best is the best, and luck is not left out."""
+"""The report of a sweep contains all trials, ranks them, and states the selection bias."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ktrdr.backtesting import handler
-from ktrdr.backtesting.luck import expected_best
+from ktrdr.backtesting.statistics import expected_max_sharpe
 from ktrdr.backtesting.sweep import COLUMNS, run
 from ktrdr.errors import OperationFailed
 from ktrdr.schemas import SweepParameters
-from ktrdr.strategies.grid import check, parts_of
+from ktrdr.strategies.grid import build_backtests, validate_request
 from ktrdr.work import ChildResult
 from tests.recording_context import RecordingContext
 from tests.unit.backtesting.bars import random_bars, write_csv
@@ -41,24 +41,26 @@ def context(shared: Path, name: str, **more) -> RecordingContext:
 def child_results(
     shared: Path, parameters: SweepParameters, *, failing: tuple[int, ...] = ()
 ) -> list[ChildResult]:
-    """The sweep's backtests, really run, but for some that are said to have failed."""
-    found = []
-    strategy = check(parameters, shared / "strategies")
-    for index, wanted in enumerate(parts_of(parameters, strategy)):
-        given_parameters = wanted.model_dump(mode="json")
+    """Run the sweep's backtests, and mark some as failed."""
+    children = []
+    strategy = validate_request(parameters, shared / "strategies")
+    for index, backtest in enumerate(build_backtests(parameters, strategy)):
+        given_parameters = backtest.model_dump(mode="json")
         if index in failing:
-            found.append(ChildResult(f"op_{index}", given_parameters, None, "the disk is <full>"))
+            children.append(
+                ChildResult(f"op_{index}", given_parameters, None, "the disk is <full>")
+            )
         else:
-            summary = handler.run(wanted, context(shared, f"child-{index}")).summary
-            found.append(ChildResult(f"op_{index}", given_parameters, summary, None))
-    return found
+            summary = handler.run(backtest, context(shared, f"child-{index}")).summary
+            children.append(ChildResult(f"op_{index}", given_parameters, summary, None))
+    return children
 
 
-def of(child: ChildResult, name: str) -> float:
+def number(child: ChildResult, key: str) -> float:
     assert child.summary is not None
-    found = child.summary[name]
-    assert isinstance(found, float)
-    return found
+    value = child.summary[key]
+    assert isinstance(value, float)
+    return value
 
 
 @pytest.fixture
@@ -67,18 +69,18 @@ def shared(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_best_part_is_named_with_its_figures_and_the_failed_one_with_its_reason(
+def test_the_best_trial_is_named_and_a_failed_one_is_listed_with_its_error(
     shared: Path,
 ) -> None:
     children = child_results(shared, PARAMETERS, failing=(2,))
     work = context(shared, "out", children=children)
     summary = run(PARAMETERS, work).summary
-    ratios = {child.operation_id: of(child, "sharpe") for child in children if child.summary}
+    ratios = {part.operation_id: number(part, "sharpe") for part in children if child.summary}
     best = max(ratios, key=lambda name: ratios[name])
     assert (summary["best_operation"], summary["best"]) == (best, ratios[best])
     assert (summary["parts"], summary["completed"], summary["failed"]) == (5, 4, 1)
-    assert summary["expected_best_of_luck"] == expected_best(list(ratios.values()))
-    assert summary["benchmark"] == of(children[0], "benchmark_sharpe")
+    assert summary["expected_best_of_luck"] == expected_max_sharpe(list(ratios.values()))
+    assert summary["benchmark"] == number(children[0], "benchmark_sharpe")
     with (work.output / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["fast"], row["slow"]) for row in rows] == [
@@ -99,14 +101,14 @@ def test_the_best_part_is_named_with_its_figures_and_the_failed_one_with_its_rea
 
 
 @pytest.mark.parametrize("metric", ["sortino", "cagr", "total_return", "max_drawdown"])
-def test_the_best_is_the_best_by_the_metric_that_was_asked_for(shared: Path, metric: str) -> None:
+def test_the_best_trial_is_chosen_by_the_requested_metric(shared: Path, metric: str) -> None:
     parameters = PARAMETERS.model_copy(update={"metric": metric})
     children = child_results(shared, parameters)
     summary = run(parameters, context(shared, "out", children=children)).summary
-    assert summary["best"] == max(of(child, metric) for child in children)
+    assert summary["best"] == max(number(part, metric) for part in children)
 
 
-def test_the_same_parts_give_the_same_bytes(shared: Path) -> None:
+def test_the_same_trials_give_the_same_bytes(shared: Path) -> None:
     children = child_results(shared, PARAMETERS)
     pages = []
     for name in ("a", "b"):
@@ -116,17 +118,17 @@ def test_the_same_parts_give_the_same_bytes(shared: Path) -> None:
     assert pages[0] == pages[1]
 
 
-def test_a_sweep_of_which_nothing_completed_fails_with_the_first_reason(shared: Path) -> None:
+def test_a_sweep_without_completed_backtests_fails_with_the_first_error(shared: Path) -> None:
     children = child_results(shared, PARAMETERS, failing=tuple(range(5)))
     with pytest.raises(
-        OperationFailed, match="none of the sweep's 5 backtests completed; the firs"
+        OperationFailed, match="none of the sweep's 5 backtests completed; the first error"
     ):
         run(PARAMETERS, context(shared, "out", children=children))
     with pytest.raises(OperationFailed, match="none of the sweep's 0 backtests completed"):
         run(PARAMETERS, context(shared, "none"))
 
 
-def figure(value: float | None):
+def summary_with(value: float | None):
     names = ("sharpe", "sortino", "cagr", "total_return", "max_drawdown")
     dates = {"traded_from": "2001-01-01", "traded_to": "2002-01-01"}
     held = {f"benchmark_{name}": 0.1 for name in ("sharpe", "sortino", "cagr", "return")}
@@ -139,12 +141,12 @@ SPANS = st.tuples(*[st.integers(1, 9)] * 4).filter(lambda spans: math.prod(spans
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(SPANS, st.data())
-def test_any_number_of_parameters_and_figures_makes_a_page(spans, data) -> None:
+def test_any_number_of_parameters_and_any_values_give_a_report(spans, data) -> None:
     children = []
     for number, values in enumerate(itertools.product(*map(range, spans))):
         named = {f"p{index}": value for index, value in enumerate(values)}
         failed = number and data.draw(st.booleans())
-        summary = None if failed else figure(data.draw(NUMBERS))
+        summary = None if failed else summary_with(data.draw(NUMBERS))
         children.append(ChildResult(f"op_{number}", {"strategy_parameters": named}, summary, None))
     with tempfile.TemporaryDirectory() as directory:
         work = RecordingContext("op_x", Path(directory), Path(directory), children=children)
@@ -156,15 +158,15 @@ def test_any_number_of_parameters_and_figures_makes_a_page(spans, data) -> None:
     assert ("<svg" in page) is any(span > 1 for span in spans)
 
 
-def test_the_best_of_normal_tries_without_skill_is_what_the_formula_expects() -> None:
+def test_the_expected_maximum_agrees_with_simulated_trials_without_skill() -> None:
     generator = np.random.default_rng(3)
     for count in (5, 50, 500):
         drawn = generator.normal(0, 0.7, (4000, count))
-        expected = np.mean([expected_best(row.tolist()) for row in drawn[:300]])
+        expected = np.mean([expected_max_sharpe(row.tolist()) for row in drawn[:300]])
         assert drawn.max(axis=1).mean() == pytest.approx(expected, rel=0.06)
 
 
-def test_luck_needs_two_tries_and_a_spread() -> None:
-    assert expected_best([]) is None
-    assert expected_best([1.0]) is None
-    assert expected_best([1.0, 1.0, 1.0]) == 0
+def test_the_expected_maximum_needs_two_trials_and_their_variance() -> None:
+    assert expected_max_sharpe([]) is None
+    assert expected_max_sharpe([1.0]) is None
+    assert expected_max_sharpe([1.0, 1.0, 1.0]) == 0

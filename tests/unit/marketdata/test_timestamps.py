@@ -1,4 +1,4 @@
-"""Times are read as they are written, or it is said why they cannot be."""
+"""Times are parsed in their format, or rejected with the reason."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ from pathlib import Path
 import pytest
 
 from ktrdr.errors import UsageError
-from ktrdr.marketdata.times import FORMATS, reader_of, recognise
-from tests.unit.marketdata.files import bring_in, stored, table
+from ktrdr.marketdata.timestamps import DATE_FORMATS, detect_date_format, timestamp_parser
+from tests.unit.marketdata.files import csv_table, import_text, stored_rows
 
 NEW_YORK = "America/New_York"
 
 
 def read(text: str, date_format: str = "iso", zone: str = "UTC", previous: str = "") -> str:
     before = int(datetime.fromisoformat(previous).timestamp()) if previous else None
-    seconds = reader_of(date_format, zone)(text, before)
+    seconds = timestamp_parser(date_format, zone)(text, before)
     return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%d %H:%M:%S}"
 
 
 @pytest.mark.parametrize("order", ["mdy", "dmy"])
-def test_days_and_months_that_could_be_exchanged_are_refused_unless_the_order_is_chosen(
+def test_interchangeable_days_and_months_are_rejected_unless_the_order_is_chosen(
     order: str, tmp_path: Path
 ) -> None:
-    text = table("1/2/2003,1,2,1,2,3", "2/3/2003,1,2,1,2,3")
+    text = csv_table("1/2/2003,1,2,1,2,3", "2/3/2003,1,2,1,2,3")
     with pytest.raises(UsageError, match="line 2: '1/2/2003' may be M/D or D/M") as caught:
-        bring_in(text, tmp_path)
+        import_text(text, tmp_path)
     assert "--date-format mdy or --date-format dmy" in str(caught.value.hint)
-    bring_in(text, tmp_path, date_format=order)
-    assert stored(tmp_path)[0].startswith("2003-01-02" if order == "mdy" else "2003-02-01")
+    import_text(text, tmp_path, date_format=order)
+    assert stored_rows(tmp_path)[0].startswith("2003-01-02" if order == "mdy" else "2003-02-01")
 
 
-def test_one_day_after_the_twelfth_settles_the_order(tmp_path: Path) -> None:
+def test_a_day_after_the_twelfth_determines_the_order(tmp_path: Path) -> None:
     rows = [f"2/{day}/2003,1,2,1,2,3" for day in range(1, 14)]
-    assert bring_in(table(*rows), tmp_path).date_format == "mdy"
+    assert import_text(csv_table(*rows), tmp_path).date_format == "mdy"
     with pytest.raises(UsageError, match="may be M/D or D/M"):
-        bring_in(table(*rows[:12]), tmp_path)
+        import_text(csv_table(*rows[:12]), tmp_path)
 
 
-def test_an_unreadable_time_among_many_changes_not_what_the_others_are() -> None:
+def test_an_invalid_time_among_many_does_not_change_the_format() -> None:
     times = [(2, "Total"), *((3 + day, f"{day}.1.2020") for day in range(1, 28))]
-    assert recognise(times, "UTC") == "dmy"
+    assert detect_date_format(times, "UTC") == "dmy"
 
 
-def test_a_way_of_writing_that_nobody_knows_is_named_with_its_line() -> None:
+def test_an_unknown_format_is_reported_with_its_line() -> None:
     with pytest.raises(UsageError, match="line 2: 'Jan 5' is not a time") as caught:
-        recognise([(2, "Jan 5")], "UTC")
-    assert all(name in str(caught.value.hint) for name in FORMATS)
+        detect_date_format([(2, "Jan 5")], "UTC")
+    assert all(name in str(caught.value.hint) for name in DATE_FORMATS)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_way_of_writing_that_nobody_knows_is_named_with_its_line() -> None:
         ("2020-01-31 +0100", "%Y-%m-%d %z", "2020-01-30 23:00:00"),
     ],
 )
-def test_a_time_is_read_in_the_chosen_way(text: str, date_format: str, expected: str) -> None:
+def test_a_time_is_parsed_in_the_chosen_format(text: str, date_format: str, expected: str) -> None:
     assert read(text, date_format) == expected
 
 
@@ -92,7 +92,7 @@ def test_a_time_is_read_in_the_chosen_way(text: str, date_format: str, expected:
         ("99999999999", "epoch"),
     ],
 )
-def test_what_does_not_fit_the_chosen_way_is_refused(text: str, date_format: str) -> None:
+def test_a_time_in_another_format_is_rejected(text: str, date_format: str) -> None:
     with pytest.raises(ValueError, match=r"is not|fractions of a second"):
         read(text, date_format)
 
@@ -109,17 +109,17 @@ def test_what_does_not_fit_the_chosen_way_is_refused(text: str, date_format: str
         ("2024-11-03 01:30", "2024-11-03T05:59+00:00", "2024-11-03 06:30:00"),
     ],
 )
-def test_times_without_a_zone_are_those_of_the_chosen_one(
+def test_times_without_a_zone_are_in_the_chosen_zone(
     text: str, previous: str, expected: str
 ) -> None:
     assert read(text, zone=NEW_YORK, previous=previous) == expected
 
 
-def test_a_night_in_which_clocks_are_put_back_keeps_all_its_bars(tmp_path: Path) -> None:
+def test_all_bars_of_a_night_with_a_clock_change_are_kept(tmp_path: Path) -> None:
     clock = ["00:30", "01:00", "01:30", "01:00", "01:30", "02:00"]
-    rows = [f"2024-11-03 {each},1,2,1,2,3" for each in clock]
-    report = bring_in(table(*rows), tmp_path, timeframe="30m", time_zone=NEW_YORK)
-    assert [row[11:16] for row in stored(tmp_path, timeframe="30m")] == [
+    rows = [f"2024-11-03 {time},1,2,1,2,3" for time in clock]
+    report = import_text(csv_table(*rows), tmp_path, timeframe="30m", time_zone=NEW_YORK)
+    assert [row[11:16] for row in stored_rows(tmp_path, timeframe="30m")] == [
         "04:30",
         "05:00",
         "05:30",
@@ -133,7 +133,7 @@ def test_a_night_in_which_clocks_are_put_back_keeps_all_its_bars(tmp_path: Path)
 def test_a_time_that_clocks_skip_is_reported_with_its_line(tmp_path: Path) -> None:
     rows = ["2024-03-10 01:30,1,2,1,2,3", "2024-03-10 02:30,1,2,1,2,3"]
     with pytest.raises(UsageError, match="line 3: 2024-03-10 02:30:00 does not exist in America"):
-        bring_in(table(*rows), tmp_path, timeframe="30m", time_zone=NEW_YORK)
+        import_text(csv_table(*rows), tmp_path, timeframe="30m", time_zone=NEW_YORK)
 
 
 @pytest.mark.parametrize(
@@ -145,15 +145,15 @@ def test_a_time_that_clocks_skip_is_reported_with_its_line(tmp_path: Path) -> No
         ("", "Write it like Europe/Berlin"),
     ],
 )
-def test_a_zone_that_is_none_is_refused(zone: str, hint: str) -> None:
+def test_an_unknown_zone_is_rejected(zone: str, hint: str) -> None:
     with pytest.raises(UsageError, match="is not a time zone") as caught:
-        reader_of("iso", zone)
+        timestamp_parser("iso", zone)
     import re
 
     assert re.search(hint, str(caught.value.hint))
 
 
 @pytest.mark.parametrize("date_format", ["american", "%Q", "%", "%Y-%"])
-def test_a_format_that_is_none_is_refused(date_format: str) -> None:
-    with pytest.raises(UsageError, match="is not a format"):
-        reader_of(date_format, "UTC")
+def test_an_unknown_format_is_rejected(date_format: str) -> None:
+    with pytest.raises(UsageError, match=r"is not a (date )?format"):
+        timestamp_parser(date_format, "UTC")
