@@ -9,26 +9,26 @@ STAMP := .venv/.installed
 
 .PHONY: help setup demo test check format lint types unit integration e2e chaos chaos-deploy chaos-sigterm fuzz-api bench-runtime bench-deploy bench-data lab-up lab-down lab-status screens lock docs
 
-help: ## list these targets
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: setup ## raise the homelab, deploy to it, run real work on it
+demo: setup ## start the lab, deploy to it, run a backtest, a sweep and a training
 	@$(BIN)/python -m lab demo
 
-test: setup ## every test: unit, integration, end-to-end in the lab
+test: setup ## run all tests: unit, integration, end-to-end in the lab
 	@scripts/apt-need postgresql openssh-server age
 	@$(BIN)/pytest -n auto tests/unit tests/integration
 	@$(BIN)/pytest tests/e2e
 
-check: setup lint types unit ## the fast loop: format, lint, types, layering, unit tests
+check: setup lint types unit ## run the fast checks: format, lint, types, layers, unit tests
 
-setup: $(STAMP) ## make .venv with all that development needs
+setup: $(STAMP) ## create .venv with the development dependencies
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@scripts/make-venv $(PYTHON)
 	@touch $@
 
-format: setup ## rewrite the code in the house's format
+format: setup ## format the code and fix lint errors
 	@$(BIN)/ruff format --quiet
 	@$(BIN)/ruff check --quiet --fix
 
@@ -40,57 +40,57 @@ lint: setup
 types: setup
 	@$(BIN)/mypy
 
-unit: setup ## run the unit tests alone
+unit: setup ## run only the unit tests
 	@$(BIN)/pytest -q -n auto tests/unit
 
-integration: setup ## run the integration tests alone
+integration: setup ## run only the integration tests
 	@scripts/apt-need postgresql openssh-server age
 	@$(BIN)/pytest -q -n auto tests/integration
 
-e2e: setup ## run the end-to-end tests alone, in the lab
+e2e: setup ## run only the end-to-end tests, in the lab
 	@$(BIN)/pytest tests/e2e
 
-chaos: setup ## many operations while something always breaks; SEED=N repeats a run
+chaos: setup ## run many operations while processes fail; SEED=N repeats a run
 	@scripts/apt-need postgresql
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(OPERATIONS),--operations $(OPERATIONS))
 
-chaos-deploy: setup ## 200 deploys in a lab of their own while something breaks; SEED=N CASE=N repeats one
+chaos-deploy: setup ## run 200 deploys with injected faults in a separate lab; SEED=N CASE=N repeats one
 	@KTRDR_LAB_NUMBER=$${KTRDR_LAB_NUMBER:-1} $(BIN)/python -m tests.chaos.deploy $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE)) $(if $(RUNS),--runs $(RUNS))
 
-chaos-sigterm: setup ## stop a working worker a hundred times, as deploys do; SEED=N repeats a run
+chaos-sigterm: setup ## stop a working worker a hundred times; SEED=N repeats a run
 	@scripts/apt-need postgresql
 	@$(BIN)/python -m tests.chaos.sigterm $(if $(SEED),--seed $(SEED)) $(if $(TIMES),--times $(TIMES))
 
-fuzz-api: setup ## 5,000 requests made from the API's documentation; SEED=N repeats a run
+fuzz-api: setup ## send 5,000 generated requests to the API; SEED=N repeats a run
 	@scripts/apt-need postgresql
 	@$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(REQUESTS),--requests $(REQUESTS))
 
-bench-runtime: setup ## measure queue, throughput, a thousand workers, a full table; exit 1 when a goal is missed
+bench-runtime: setup ## measure queue, throughput, a thousand workers, a full table; exit 1 if a goal is missed
 	@scripts/apt-need postgresql
 	@$(BIN)/python -m benchmarks.runtime $(if $(JSON),--json $(JSON)) $(if $(ONLY),--only $(ONLY))
 
-bench-deploy: setup ## measure deploys beside plain ssh, pyinfra and Ansible, in the lab; exit 1 when a goal is missed
+bench-deploy: setup ## compare deploys with plain ssh, pyinfra and Ansible, in the lab; exit 1 if a goal is missed
 	@scripts/apt-need openssh-server jq gcc libc6-dev
 	@$(BIN)/python -m benchmarks.deploy $(if $(JSON),--json $(JSON)) $(if $(ONLY),--only $(ONLY))
 
-bench-data: setup ## measure importing and reading a million bars; ROWS=N for another number
+bench-data: setup ## measure importing and reading a million bars; ROWS=N sets the number
 	@$(BIN)/python -m benchmarks.data $(ROWS)
 
-lab-up: setup ## raise the rehearsal homelab, or repair it
+lab-up: setup ## start the lab, or repair it
 	@$(BIN)/python -m lab up
 
-lab-down: setup ## take the rehearsal homelab down
+lab-down: setup ## stop the lab; its data stays
 	@$(BIN)/python -m lab down
 
-lab-status: setup ## say what of the rehearsal homelab is up
+lab-status: setup ## show which parts of the lab are running
 	@$(BIN)/python -m lab status
 
-screens: setup lab-up ## make the pictures of docs/pictures from the lab; ONLY="check diff" for some
+screens: setup lab-up ## draw the terminal pictures of docs/pictures; ONLY="check diff" draws some
 	@scripts/apt-need tmux
 	@$(BIN)/python -m scripts.screens $(ONLY)
 
-lock: setup ## bring requirements/*.txt up to date with pyproject.toml
+lock: setup ## update requirements/*.txt from pyproject.toml
 	@scripts/lock
 
-docs: setup ## bring the generated pages of docs/ up to date
+docs: setup ## regenerate the generated pages of docs/
 	@$(BIN)/python -m docs.generate_environment

@@ -1,1 +1,1 @@
-"""Measurements of the whole, run by hand: they print and store figures, and assert nothing."""
+"""Benchmarks, run by hand: they print and store figures, and assert none."""

@@ -1,6 +1,6 @@
-"""Measures importing, reading and listing market data: `make bench-data`, ROWS=N for another size.
+"""Benchmark of importing, reading and listing market data: `make bench-data`; ROWS=N sets the size.
 
-Prints seconds and the most memory that a process of its own took; asserts nothing.
+Prints the seconds and the peak memory of a separate process for each task; asserts nothing.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 ROWS = 1_000_000
 BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
 TASKS = ("nothing", "import", "sort", "read", "day", "by-hand", "list")
-WORDS = {
-    "nothing": "load what an import needs",
+DESCRIPTIONS = {
+    "nothing": "load the modules of an import",
     "import": "import",
-    "sort": "import, sorting rows that are in reverse order",
+    "sort": "import, with --repair sort of rows in reverse order",
     "read": "read all bars",
     "day": "read one day",
     "by-hand": "read all bars of a file that was put there by hand",
@@ -29,24 +29,25 @@ WORDS = {
 
 
 def main(rows: int) -> None:
-    """Measures every task in a process of its own."""
-    with tempfile.TemporaryDirectory() as directory:
-        place = Path(directory)
-        # In a process of its own, as what begins another lends it the most memory it ever took.
+    """Measure every task in a separate process."""
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        # In a separate process, because child processes inherit the peak memory of their parent.
         subprocess.run(
-            [sys.executable, "-m", "benchmarks.data", "write", directory, str(rows)], check=True
+            [sys.executable, "-m", "benchmarks.data", "write", temporary, str(rows)], check=True
         )
-        print(f"{rows:,} bars of a minute, {(place / 'up.csv').stat().st_size / 1e6:.0f} MB of CSV")
+        size_mb = (directory / "up.csv").stat().st_size / 1e6
+        print(f"{rows:,} one-minute bars, {size_mb:.0f} MB of CSV")
         for task in TASKS:
-            command = [sys.executable, "-m", "benchmarks.data", task, directory]
+            command = [sys.executable, "-m", "benchmarks.data", task, temporary]
             seconds, memory = subprocess.run(
                 command, check=True, capture_output=True, text=True
             ).stdout.split()
-            print(f"{float(seconds):8.3f} s {float(memory):6.0f} MB  {WORDS[task]}")
+            print(f"{float(seconds):8.3f} s {float(memory):6.0f} MB  {DESCRIPTIONS[task]}")
 
 
-def write_files(place: Path, rows: int) -> None:
-    """A random walk, in both orders, and a shared directory for the tasks."""
+def write_files(directory: Path, rows: int) -> None:
+    """Write a random walk in both orders, and create a shared directory for the tasks."""
     generator, price = random.Random(1), 100.0
     lines = []
     for number in range(rows):
@@ -58,16 +59,16 @@ def write_files(place: Path, rows: int) -> None:
             f"{moment:%Y-%m-%d %H:%M:%S},{opened:.5f},{high:.5f},{low:.5f},{price:.5f},{volume}\n"
         )
     header = "Date,Open,High,Low,Close,Volume\n"
-    (place / "up.csv").write_text(header + "".join(lines))
-    (place / "down.csv").write_text(header + "".join(reversed(lines)))
-    (place / "data").mkdir()
+    (directory / "up.csv").write_text(header + "".join(lines))
+    (directory / "down.csv").write_text(header + "".join(reversed(lines)))
+    (directory / "data").mkdir()
 
 
-def run(task: str, place: Path) -> float:
-    """Does one task; gives its seconds, without the loading of its libraries."""
-    root = place / "data"
+def run(task: str, directory: Path) -> float:
+    """Run a task; return its duration in seconds, without the import of its libraries."""
+    root = directory / "data"
     if task in ("nothing", "import", "sort", "list"):
-        return run_of_the_backend(task, place, root)
+        return run_without_pandas(task, directory, root)
     from ktrdr.marketdata.bars import read_bars
 
     symbol = "UP"
@@ -81,24 +82,24 @@ def run(task: str, place: Path) -> float:
     return time.perf_counter() - began
 
 
-def run_of_the_backend(task: str, place: Path, root: Path) -> float:
-    """A task that needs no numerical library."""
+def run_without_pandas(task: str, directory: Path, root: Path) -> float:
+    """Run a task that needs no numerical library."""
     from ktrdr.marketdata.catalogue import list_datasets
     from ktrdr.marketdata.importing import import_csv
     from ktrdr.schemas.data import ImportRequest, Repair
 
     if task == "list":
         for number in range(200):
-            with (place / "small.csv").open("w+b") as file:
+            with (directory / "small.csv").open("w+b") as file:
                 file.write(b"date,open,high,low,close\n2020-01-01,1,2,1,2\n")
                 file.seek(0)
                 import_csv(file, root, f"S{number}", "1d")
     began = time.perf_counter()
     if task == "import":
-        with (place / "up.csv").open("rb") as file:
+        with (directory / "up.csv").open("rb") as file:
             import_csv(file, root, "UP", "1m")
     elif task == "sort":
-        with (place / "down.csv").open("rb") as file:
+        with (directory / "down.csv").open("rb") as file:
             import_csv(file, root, "DOWN", "1m", ImportRequest(repair=frozenset({Repair.SORT})))
     elif task == "list":
         list_datasets(root)

@@ -1,4 +1,4 @@
-"""Runs measurements, prints what they found, then a table of goals: for every benchmark."""
+"""Command line of the benchmarks: run measurements, print their tables and a table of goals."""
 
 from __future__ import annotations
 
@@ -27,18 +27,27 @@ def run(
     measurements: Mapping[str, Callable[[Ground, bool], Outcome]],
     prepared: Callable[[], AbstractContextManager[Ground]],
 ) -> int:
-    """Measures what was asked for on the command line; 1 when a goal is missed.
+    """Run the measurements selected on the command line; return 1 if a goal is missed.
 
     Args:
-        prog: What the benchmark is called.
-        about: What it does, for its help.
-        measurements: By name; each is given the ground, and whether tiny samples will do.
-        prepared: Makes what they stand on.
+        prog: Name of the benchmark.
+        about: Description for the help text.
+        measurements: Measurements by name; arguments are the environment and True for tiny samples.
+        prepared: Context manager that provides the environment.
     """
     parser = argparse.ArgumentParser(prog=prog, description=about)
-    parser.add_argument("--only", choices=measurements, action="append", help="may be repeated")
-    parser.add_argument("--quick", action="store_true", help="tiny samples: it runs, no more")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there too")
+    parser.add_argument(
+        "--only",
+        choices=measurements,
+        action="append",
+        help="run only this measurement; may be repeated",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="use tiny samples, only to see that it runs"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write all figures to this file"
+    )
     asked = parser.parse_args()
     console = Console(highlight=False)
     console.print(machine())
@@ -56,7 +65,7 @@ def run(
 
 
 def machine() -> str:
-    """What the figures are of."""
+    """Describe this machine."""
     load = ", ".join(f"{figure:.1f}" for figure in os.getloadavg())
     return (
         f"{os.cpu_count()} processors, {platform.machine()}, Python {platform.python_version()}, "
@@ -65,7 +74,7 @@ def machine() -> str:
 
 
 def show(outcome: Outcome, console: Console, seconds: float) -> None:
-    """Prints one measurement."""
+    """Print a measurement."""
     console.print(f"\n[bold]{outcome.title}[/] ({seconds:.0f} s)")
     shown = Table(box=None, header_style="dim")
     for number, title in enumerate(outcome.columns):
@@ -78,7 +87,7 @@ def show(outcome: Outcome, console: Console, seconds: float) -> None:
 
 
 def show_goals(goals: list[Goal], console: Console) -> None:
-    """Prints what was promised, and whether it is so."""
+    """Print the table of goals."""
     shown = Table(box=None, header_style="bold")
     shown.add_column("goal")
     for title in ("limit", "measured", "met"):
@@ -92,7 +101,7 @@ def show_goals(goals: list[Goal], console: Console) -> None:
 
 
 def to_json(outcomes: dict[str, Outcome]) -> str:
-    """Everything that was found, for programs."""
+    """Return all figures as JSON."""
     measured = {
         name: {
             **asdict(outcome),

@@ -1,4 +1,4 @@
-"""Times that were taken, and what may be said of them."""
+"""Samples of durations, statistics of them, and goals."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Samples:
-    """Durations of one thing, in seconds, in the order they were taken."""
+    """Measured durations in seconds, in order of measurement."""
 
     seconds: Sequence[float]
 
     def percentile(self, share: float) -> float:
-        """The least of them that at least ``share`` (0 to 1) of them do not exceed, in ms."""
+        """Return the smallest duration (ms) that at least ``share`` (0 to 1) do not exceed."""
         ordered = sorted(self.seconds)
         return ordered[max(math.ceil(share * len(ordered)) - 1, 0)] * 1000
 
     @property
     def row(self) -> list[str]:
-        """Number, then min, p50, p99 and max in milliseconds, as a table shows them."""
+        """Table cells: number, then min, p50, p99 and max in milliseconds."""
         figures = (0.0, 0.5, 0.99, 1.0)
         return [str(len(self.seconds)), *(f"{self.percentile(share):.1f}" for share in figures)]
 
@@ -32,14 +32,14 @@ SPREAD_TITLES = ("n", "min", "median", "max")
 
 
 def spread(figures: Sequence[float], form: str) -> list[str]:
-    """A few figures as a table shows them, each in the given format."""
+    """Return table cells: number, minimum, median and maximum of figures in the given format."""
     shown = (min(figures), statistics.median(figures), max(figures))
     return [str(len(figures)), *(format(figure, form) for figure in shown)]
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure that was promised, and what it is."""
+    """Goal for a figure, with the measured value."""
 
     what: str
     limit: float
@@ -49,7 +49,7 @@ class Goal:
 
     @property
     def met(self) -> bool:
-        """Whether the promise is kept."""
+        """True if the goal is met."""
         if self.at_least:
             return self.measured >= self.limit
         return self.measured <= self.limit
@@ -57,14 +57,14 @@ class Goal:
 
 @dataclass
 class Outcome:
-    """What one measurement found.
+    """Result of a measurement.
 
     Attributes:
-        title: What was measured.
-        columns: The titles of the table's columns; the first column is words.
-        rows: The table.
-        goals: What was promised about it.
-        notes: What a reader must know to understand the figures.
+        title: Title of the table.
+        columns: Titles of the columns; the first column contains descriptions.
+        rows: Rows of the table.
+        goals: Goals of the measurement.
+        notes: Remarks that are necessary to understand the figures.
     """
 
     title: str
@@ -75,12 +75,12 @@ class Outcome:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds that a call takes."""
+    """Return the duration of a call in seconds."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def ratio(one: Samples, other: Samples) -> float:
-    """How the medians compare."""
+    """Return the ratio of two medians."""
     return one.percentile(0.5) / other.percentile(0.5)

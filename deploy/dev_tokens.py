@@ -1,9 +1,9 @@
-"""Mints the workers' tokens of the development stack: a one-shot service of docker-compose.dev.yml.
+"""Sign the workers' tokens of the development stack; a one-shot service of docker-compose.dev.yml.
 
     python3 dev_tokens.py DIRECTORY NODE…
 
-`ktrdr deploy workers` does the same on the operator's laptop. Workers read theirs from a file, so
-that nothing but the backend and this service holds JWT_SECRET, here as there.
+On real hosts, `ktrdr deploy workers` does this on the operator's laptop. Workers read their token
+from a file, so that only the backend and this service hold JWT_SECRET.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LIFETIME = timedelta(days=365)
 
 
 def main() -> None:
-    """Writes one token a node, named after it."""
+    """Write one token file per node, named after the node."""
     directory, *nodes = sys.argv[1:]
     secret = Secret(os.environ["JWT_SECRET"])
     for node in nodes:

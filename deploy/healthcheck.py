@@ -1,10 +1,10 @@
-"""Answers Docker's HEALTHCHECK: does this container's own HTTP server say that it is well?
+"""Docker HEALTHCHECK: query the health of this container's own HTTP server.
 
-Docker keeps what is printed, so that is what the program says of itself: whoever inspects the
-container knows how it was some seconds ago, and starts no program in it for that. A backend is
-judged by liveness alone, since a database that is away must not get it restarted. Runs as
-``python3 -I -S`` every few seconds in each container, so it imports next to nothing: a plain socket
-instead of ``http.client`` makes it three times as quick.
+The output is the server's health document. Docker stores it, so that a deploy can read a health
+document that is some seconds old without starting a program in the container. Only liveness decides
+about a backend, because a database that is down must not cause a restart of the backend. This
+program runs as ``python3 -I -S`` every few seconds in each container, so it imports very little: a
+plain socket instead of ``http.client`` makes it three times as fast.
 """
 
 import os
@@ -12,14 +12,14 @@ import socket
 import sys
 
 TIMEOUT_S = 3.0
-# What is only printed may not come: without its database a backend takes longer to say so.
-REMARK_TIMEOUT_S = 0.8
+# For output only. Without its database, a backend takes longer to answer.
+DOCUMENT_TIMEOUT_S = 0.8
 
 
-def answer_of(port: int, path: str, timeout_s: float = TIMEOUT_S) -> str | None:
-    """The body of the answer to ``GET path`` on this container's ``port``; None unless it is a 2xx.
+def fetch(port: int, path: str, timeout_s: float = TIMEOUT_S) -> str | None:
+    """Return the body of ``GET path`` on this container's ``port``, or None unless it is a 2xx.
 
-    What is wrong is written to standard error.
+    Errors are written to standard error.
     """
     request = f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"
     try:
@@ -40,10 +40,10 @@ def answer_of(port: int, path: str, timeout_s: float = TIMEOUT_S) -> str | None:
 if __name__ == "__main__":
     worker_port = os.environ.get("WORKER_PORT")
     if worker_port:
-        said = answer_of(int(worker_port), "/health")
-        well = said is not None
+        document = fetch(int(worker_port), "/health")
+        is_healthy = document is not None
     else:
-        well = answer_of(8000, "/api/v1/health/live") is not None
-        said = answer_of(8000, "/api/v1/health", REMARK_TIMEOUT_S) if well else None
-    sys.stdout.write(said or "")
-    sys.exit(0 if well else 1)
+        is_healthy = fetch(8000, "/api/v1/health/live") is not None
+        document = fetch(8000, "/api/v1/health", DOCUMENT_TIMEOUT_S) if is_healthy else None
+    sys.stdout.write(document or "")
+    sys.exit(0 if is_healthy else 1)

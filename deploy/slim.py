@@ -1,9 +1,9 @@
-"""Takes out of an environment what no running program reads, while the image is built.
+"""Remove files that no running program reads from an environment, while the image is built.
 
     python3 slim.py /opt/ktrdr
 
-Needs nothing but the standard library. `warm.py` then imports what the programs import, so the
-build fails if something was taken that is needed after all.
+Uses only the standard library. `warm.py` then imports the programs' libraries, so that the build
+fails if a file that is needed was removed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 # Patterns below site-packages. Debug symbols stay: stripping breaks libraries whose wheels were
 # repaired ("ELF load command address/offset not page-aligned"; tried with numpy's OpenBLAS).
 UNUSED: Final = (
-    "pip",  # the image installs nothing any more
+    "pip",  # nothing is installed into the finished image
     "pip-*",
     "setuptools",
     "setuptools-*",
@@ -25,32 +25,32 @@ UNUSED: Final = (
     "_distutils_hack",
     "distutils-precedence.pth",
     "**/tests",  # the libraries' own tests
-    "**/include",  # for compiling against the libraries
+    "**/include",  # headers and static libraries for compilers
     "**/*.h",
     "**/*.a",
     "**/*.pxd",
     "**/*.pyx",
     "**/*.pyi",
-    "sklearn/datasets/data",  # samples
+    "sklearn/datasets/data",  # sample data
     "sklearn/datasets/images",
     "matplotlib/mpl-data/sample_data",
-    "matplotlib/mpl-data/images",  # icons of its windows
+    "matplotlib/mpl-data/images",  # icons of windows
     "matplotlib/backends/web_backend",
 )
 
 
-def slim(environment: Path) -> int:
-    """Removes what is unused and returns how many bytes that was."""
+def remove_unused(environment: Path) -> int:
+    """Remove the unused files; return their size in bytes."""
     (packages,) = environment.glob("lib/python3*/site-packages")
     removed = 0
-    for path in list(_unused(packages, environment)):
+    for path in list(_unused_paths(packages, environment)):
         if path.exists():
             removed += _size(path)
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     return removed
 
 
-def _unused(packages: Path, environment: Path) -> Iterator[Path]:
+def _unused_paths(packages: Path, environment: Path) -> Iterator[Path]:
     for pattern in UNUSED:
         yield from packages.glob(pattern)
     yield from (environment / "bin").glob("pip*")
@@ -62,4 +62,4 @@ def _size(path: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"removed {slim(Path(sys.argv[1])) / 1e6:.0f} MB\n")
+    sys.stdout.write(f"removed {remove_unused(Path(sys.argv[1])) / 1e6:.0f} MB\n")

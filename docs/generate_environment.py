@@ -1,9 +1,9 @@
-"""Writes docs/environment.md: every environment variable, from where it is defined.
+"""Generator of docs/environment.md, the page with every environment variable.
 
     .venv/bin/python -m docs.generate_environment
 
-What the programs read comes from the settings classes. What compose files and the laptop read is
-described here; a test fails when one of them reads a variable that stands in neither place.
+Variables of the runtime come from the settings classes. Variables of the compose files and of the
+laptop are described here. A test fails if a variable is missing in both places.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ COMPOSE_FILES: Final = (
     "deploy/tmpfs/workers.yml",
 )
 
-HOSTS: Final = {
+COMPOSE: Final = {
     "BACKEND_PORT": ("core", "Published port of the backend; 8000."),
     "BACKEND_SECRETS": (
         "core",
-        "With delivery `tmpfs`: fingerprint of the backend's secrets, set by `ktrdr deploy`.",
+        "With delivery `tmpfs`: fingerprint of the backend's secrets; set by `ktrdr deploy`.",
     ),
     "CORE_BIND_ADDRESS": (
         "core",
-        "Where PostgreSQL (5432), OTLP (4317) and NFS (2049) listen, for the worker nodes alone.",
+        "Listening address of PostgreSQL (5432), OTLP (4317) and NFS (2049), for worker nodes.",
     ),
     "CORE_PUBLIC_ADDRESS": (
         "core",
-        "Where the backend (8000), Grafana (3000) and Jaeger (16686) listen on the core host.",
+        "Listening address of backend (8000), Grafana (3000) and Jaeger (16686) on the core host.",
     ),
     "GF_ADMIN_PASSWORD": ("core", "**Secret.** Password of Grafana's user `admin`."),
     "GRAFANA_CONFIG_HASH": (
         "core",
-        "SHA-256 of `monitoring/grafana/`, set by `ktrdr deploy`; recreates Grafana on a change.",
+        "SHA-256 of `monitoring/grafana/`; set by `ktrdr deploy`. A change recreates Grafana.",
     ),
     "GRAFANA_PORT": ("core", "Published port of Grafana; 3000."),
-    "GRAFANA_SECRETS": ("core", "With delivery `tmpfs`: fingerprint of Grafana's."),
-    "IMAGE_NAME": ("core, workers", "The image of backend and workers, without its tag."),
-    "JAEGER_PORT": ("core", "Published port of Jaeger's pages; 16686."),
-    "NFS_IMAGE_NAME": ("core", "The image of the NFS server, without its tag; same tag."),
+    "GRAFANA_SECRETS": ("core", "With delivery `tmpfs`: fingerprint of Grafana's secrets."),
+    "IMAGE_NAME": ("core, workers", "Image of backend and workers, without tag."),
+    "JAEGER_PORT": ("core", "Published port of Jaeger's web interface; 16686."),
+    "NFS_IMAGE_NAME": ("core", "Image of the NFS server, without tag; the tag is the same."),
     "NFS_PORT": ("core", "Published port of the NFS server; 2049."),
     "OTLP_PORT": ("core", "Published port of Jaeger's OTLP receiver; 4317."),
     "POSTGRES_PORT": ("core", "Published port of PostgreSQL; 5432."),
     "PROMETHEUS_CONFIG_HASH": (
         "core",
-        "SHA-256 of `monitoring/` without `grafana/`, set by `ktrdr deploy`; as for Grafana.",
+        "SHA-256 of `monitoring/` without `grafana/`, as above. A change recreates Prometheus.",
     ),
     "PROMETHEUS_PORT": (
         "core",
@@ -66,16 +66,16 @@ HOSTS: Final = {
     ),
     "SHARED_HOST_PATH": (
         "core, workers",
-        "The shared directory on the host: on core its own disk, on workers the NFS mount.",
+        "Shared directory on the host: its own disk on the core, the NFS mount on workers.",
     ),
     "WORKER_BIND_ADDRESS": (
         "workers",
-        "Where a node's workers (5003 to 5008) listen; the core host must reach it.",
+        "Listening address of a node's workers (5003 to 5008); the core host must reach it.",
     ),
-    "WORKER_SECRETS": ("workers", "With delivery `tmpfs`: fingerprint of the workers'."),
+    "WORKER_SECRETS": ("workers", "With delivery `tmpfs`: fingerprint of the workers' secrets."),
     "WORKER_HOSTNAME": (
         "workers",
-        "The node's DNS name; `WORKER_PUBLIC_BASE_URL` is made of it and the worker's port.",
+        "DNS name of the node; with the worker's port, it forms `WORKER_PUBLIC_BASE_URL`.",
     ),
 }
 
@@ -84,66 +84,75 @@ DEVELOPMENT: Final = {
     "DEV_BACKTEST_PORT": "Port of the backtest worker on 127.0.0.1.",
     "DEV_DB_PORT": "Port of PostgreSQL on 127.0.0.1.",
     "DEV_GRAFANA_PORT": "Port of Grafana on 127.0.0.1.",
-    "DEV_JAEGER_PORT": "Port of Jaeger's pages on 127.0.0.1.",
+    "DEV_JAEGER_PORT": "Port of Jaeger's web interface on 127.0.0.1.",
     "DEV_OTLP_PORT": "Port of Jaeger's OTLP receiver on 127.0.0.1.",
     "DEV_PROMETHEUS_PORT": "Port of Prometheus on 127.0.0.1.",
     "DEV_TRAINING_PORT": "Port of the training worker on 127.0.0.1.",
-    "PYTHON_BASE": "Base image to build with, instead of the Dockerfile's own.",
+    "PYTHON_BASE": "Base image for the build, instead of the Dockerfile's default.",
 }
 
 LAPTOP: Final = {
-    "KTRDR_API_URL": "The backend, such as `http://backend.ktrdr.home.mynerd.place:8000`.",
-    "KTRDR_CONFIG": "The CLI's configuration file, instead of `~/.config/ktrdr/config.toml`.",
-    "KTRDR_DEBUG": "Set to anything: an unforeseen fault shows its traceback.",
-    "KTRDR_DEPLOY_TAG": "The image tag to deploy, as `--tag`.",
-    "KTRDR_INVENTORY": "The inventory, as `--inventory`; default `deploy/inventory.yml`.",
-    "KTRDR_INVENTORY_…": "One value of the inventory: `KTRDR_INVENTORY_CORE_HOST` is `core.host`.",
-    "KTRDR_PERFORMER": "Who deploys, as histories and locks say it; by default user and machine.",
-    "KTRDR_SECRET_…": "**Secret.** One field for `secrets.source: environment`, such as "
+    "KTRDR_API_URL": "URL of the backend, such as `http://backend.ktrdr.home.mynerd.place:8000`.",
+    "KTRDR_CONFIG": "Configuration file of the CLI, instead of `~/.config/ktrdr/config.toml`.",
+    "KTRDR_DEBUG": "Set to anything to show the traceback of an internal error.",
+    "KTRDR_DEPLOY_TAG": "Image tag to deploy, like `--tag`.",
+    "KTRDR_INVENTORY": "Inventory file, like `--inventory`; default `deploy/inventory.yml`.",
+    "KTRDR_INVENTORY_…": "A value of the inventory, like `--set`; `KTRDR_INVENTORY_CORE_HOST` "
+    "is `core.host`.",
+    "KTRDR_PERFORMER": "User shown in histories and locks; default: user name and machine.",
+    "KTRDR_SECRET_…": "**Secret.** A field for `secrets.source: environment`, such as "
     "`KTRDR_SECRET_DB_PASSWORD`.",
-    "KTRDR_SSH_CONFIG": "A configuration file for ssh, instead of the user's own.",
-    "KTRDR_TOKEN": "**Secret.** The token that the backend is called with.",
-    "NO_COLOR": "Set to anything: no colours.",
-    "OP_CONNECT_HOST": "1Password Connect's URL; read by `op` itself.",
-    "OP_CONNECT_TOKEN": "**Secret.** 1Password Connect's token; read by `op` itself.",
-    "OP_SERVICE_ACCOUNT_TOKEN": "**Secret.** A 1Password service account; read by `op` itself.",
-    "OP_SESSION": "**Secret.** A 1Password session; read by `op` itself.",
-    "SOPS_AGE_KEY": "**Secret.** The private key that opens an encrypted file of secrets.",
-    "SOPS_AGE_KEY_FILE": "The file with that key, where the inventory names none.",
+    "KTRDR_SSH_CONFIG": "Configuration file for ssh, instead of the user's own.",
+    "KTRDR_TOKEN": "**Secret.** Token for the backend's API.",
+    "NO_COLOR": "Set to anything to disable colours.",
+    "OP_CONNECT_HOST": "URL of 1Password Connect; read by `op` itself.",
+    "OP_CONNECT_TOKEN": "**Secret.** Token of 1Password Connect; read by `op` itself.",
+    "OP_SERVICE_ACCOUNT_TOKEN": "**Secret.** Token of a 1Password service account; read by "
+    "`op` itself.",
+    "OP_SESSION": "**Secret.** Token of a 1Password session; read by `op` itself.",
+    "SOPS_AGE_KEY": "**Secret.** Private key that decrypts the file of secrets.",
+    "SOPS_AGE_KEY_FILE": "File with that key, if the inventory names none.",
 }
 
 INTRODUCTION: Final = """\
 # Environment variables
 
-<!-- Made by docs/generate_environment.py (`make docs`); do not edit. -->
+<!-- Generated by docs/generate_environment.py (`make docs`); do not edit. -->
 
-Backend and workers read their settings once, at start. Every one of them may come from a file
-instead: `DB_PASSWORD_FILE=/run/secrets/db_password` is read as `DB_PASSWORD`. An empty value counts
-as not given. Settings that are missing or wrong are named all at once, and the program ends with
-code 3.
+This page lists every environment variable that KTRDR reads.
 
-`ktrdr deploy` takes non-secret values from `.env.core` and `.env.workers`, lets the inventory's win
-over them, and passes secrets in the environment of one remote command: see
+Backend and workers read their settings once, at start. Each setting can also come from a file:
+`DB_PASSWORD_FILE=/run/secrets/db_password` is read as `DB_PASSWORD`. An empty value counts as
+missing. If settings are missing or invalid, the program names all of them and exits with code 3.
+
+`ktrdr deploy` reads values that are not secret from `.env.core` and `.env.workers`. Values of the
+inventory take precedence. Secrets are passed in the environment of one remote command; see
 [secrets.md](secrets.md).
 """
 
 
-def document() -> str:
-    """The whole page."""
+def render_page() -> str:
+    """Return the whole page."""
     sections = [
         INTRODUCTION,
         "## Backend and workers\n",
-        *_table(("variable", "default", "meaning"), _settings(Settings, ())),
-        "\n## The backend alone\n",
-        *_table(("variable", "default", "meaning"), _settings(BackendSettings, _names(Settings))),
-        "\n## Workers alone\n",
-        *_table(("variable", "default", "meaning"), _settings(WorkerSettings, _names(Settings))),
-        "\n## What compose files read besides\n",
+        *_table(("variable", "default", "meaning"), _settings_rows(Settings, ())),
+        "\n## Backend only\n",
         *_table(
-            ("variable", "stack", "default", "meaning"),
+            ("variable", "default", "meaning"),
+            _settings_rows(BackendSettings, _variable_names(Settings)),
+        ),
+        "\n## Workers only\n",
+        *_table(
+            ("variable", "default", "meaning"),
+            _settings_rows(WorkerSettings, _variable_names(Settings)),
+        ),
+        "\n## Compose files\n\nRead by the compose files of hosts, besides the settings above.\n",
+        *_table(
+            ("variable", "stack", "default in `.env.*`", "meaning"),
             (
                 (f"`{name}`", stack, _default_in_env_files(name), meaning)
-                for name, (stack, meaning) in HOSTS.items()
+                for name, (stack, meaning) in COMPOSE.items()
             ),
         ),
         "\n## Development\n\nRead by `docker-compose.dev.yml`, besides `.env.dev`.\n",
@@ -154,7 +163,7 @@ def document() -> str:
                 for name, meaning in DEVELOPMENT.items()
             ),
         ),
-        "\n## The laptop\n\nRead by the `ktrdr` command.\n",
+        "\n## Laptop\n\nRead by the `ktrdr` command.\n",
         *_table(
             ("variable", "meaning"), ((f"`{name}`", meaning) for name, meaning in LAPTOP.items())
         ),
@@ -162,8 +171,8 @@ def document() -> str:
     return "\n".join(sections) + "\n"
 
 
-def read_by_compose() -> set[str]:
-    """The names of all variables that compose files read: interpolated or passed through."""
+def compose_variables() -> set[str]:
+    """Return the names of the variables that compose files interpolate or pass through."""
     names: set[str] = set()
     for file in COMPOSE_FILES:
         text = re.sub(r"^\s*#.*", "", (ROOT / file).read_text(encoding="utf-8"), flags=re.MULTILINE)
@@ -172,22 +181,24 @@ def read_by_compose() -> set[str]:
     return names
 
 
-def described() -> set[str]:
-    """The names of all variables that the page describes."""
+def documented_variables() -> set[str]:
+    """Return the names of the variables that the page describes."""
     return (
-        _names(BackendSettings)
-        | _names(WorkerSettings)
-        | HOSTS.keys()
+        _variable_names(BackendSettings)
+        | _variable_names(WorkerSettings)
+        | COMPOSE.keys()
         | DEVELOPMENT.keys()
         | LAPTOP.keys()
     )
 
 
-def _names(settings: type[Settings]) -> set[str]:
+def _variable_names(settings: type[Settings]) -> set[str]:
     return {field.upper() for field in settings.model_fields}
 
 
-def _settings(settings: type[Settings], without: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+def _settings_rows(
+    settings: type[Settings], without: Iterable[str]
+) -> Iterator[tuple[str, str, str]]:
     for field, info in settings.model_fields.items():
         name = field.upper()
         if name not in without:
@@ -198,16 +209,16 @@ def _settings(settings: type[Settings], without: Iterable[str]) -> Iterator[tupl
 def _default(info: FieldInfo) -> str:
     if info.is_required():
         return "required"
-    return f"`{info.default}`" if info.default not in (None, "") else "–"
+    return f"`{info.default}`" if info.default not in (None, "", ()) else "–"
 
 
 def _default_in_env_files(name: str) -> str:
-    found = {
+    values = {
         value
         for file in (".env.core", ".env.workers")
         if (value := _env_file(ROOT / file).get(name)) is not None
     }
-    return ", ".join(f"`{value}`" for value in sorted(found)) or "–"
+    return ", ".join(f"`{value}`" for value in sorted(values)) or "–"
 
 
 def _default_in_compose(name: str) -> str:
@@ -229,4 +240,4 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[s
 
 
 if __name__ == "__main__":
-    TARGET.write_text(document(), encoding="utf-8")
+    TARGET.write_text(render_page(), encoding="utf-8")

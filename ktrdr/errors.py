@@ -1,11 +1,11 @@
-"""Every foreseeable fault of KTRDR, as one tree.
+"""Errors of KTRDR: one tree with exit codes and HTTP statuses.
 
 ::
 
     KtrdrError                    exit 1    HTTP 500
-    ├── UsageError                exit 2    HTTP 422   what was asked for is not there
+    ├── UsageError                exit 2    HTTP 422   the request names something unknown
     │   ├── InvalidParameters     exit 2    HTTP 422   an operation's parameters do not fit its type
-    │   ├── TooLarge              exit 2    HTTP 413   a request with more in it than is accepted
+    │   ├── TooLarge              exit 2    HTTP 413   a request exceeds a limit
     │   └── NotFound              exit 2    HTTP 404
     ├── ConfigurationError        exit 3    HTTP 500   inventory, settings or checkout
     ├── SecretsError              exit 4    HTTP 401   vault, field or token
@@ -14,16 +14,16 @@
     ├── HostUnreachable           exit 5    HTTP 502   name, network, SSH or the backend's HTTP
     ├── HostNotReady              exit 6    HTTP 503   reachable, but cannot run the stack
     │   ├── DatabaseUnavailable   exit 6    HTTP 503
-    │   └── NotBegun              exit 6    HTTP 503   left as it was because of another host
+    │   └── NotStarted            exit 6    HTTP 503   unchanged, because another host failed
     ├── ImageError                exit 7    HTTP 502   registry or tag
     ├── DeploymentFailed          exit 8    HTTP 500   applied, but did not become healthy
     │   └── OperationFailed       exit 8    HTTP 500   an operation ended in its own error
-    ├── Locked                    exit 9    HTTP 409   somebody else is at it
-    │   └── Conflict              exit 9    HTTP 409   the thing is not in a state that allows this
+    ├── Locked                    exit 9    HTTP 409   another process or user has it
+    │   └── Conflict              exit 9    HTTP 409   the state of the thing does not allow this
     └── Interrupted               exit 130  HTTP 503   Ctrl-C or SIGTERM
 
-A message is one sentence that names the thing and the reason; ``hint`` is the remedy, also one
-sentence. Foreign exceptions are translated once, at the edge where they arise, with ``from``.
+A message is one sentence that names the thing and the reason. A hint is the remedy. Foreign
+exceptions are translated once, at the edge where they arise, with ``from``.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from typing import ClassVar
 
 
 class KtrdrError(Exception):
-    """The base of the tree.
+    """Base class of all foreseeable errors.
 
     Attributes:
-        message: One sentence that names the thing and the reason; never holds a secret.
-        hint: One sentence that says what to do, or None where nothing can be done.
-        exit_code: What a command that ends with this error exits with.
-        http_status: What the API answers with for it.
-        kind: A stable slug, the last part of the problem document's ``type``.
+        message: Sentence that names the thing and the reason; never holds a secret.
+        hint: Remedy, or None where there is none.
+        exit_code: Exit code of a command that ends with this error.
+        http_status: HTTP status of the API's answer.
+        kind: Stable slug, the last part of the problem document's ``type``.
     """
 
     exit_code: ClassVar[int] = 1
@@ -55,7 +55,7 @@ class KtrdrError(Exception):
 
 
 class UsageError(KtrdrError):
-    """The caller asked for something that does not exist or makes no sense."""
+    """The request names something that does not exist or makes no sense."""
 
     exit_code = 2
     http_status = 422
@@ -69,7 +69,7 @@ class InvalidParameters(UsageError):
 
 
 class TooLarge(UsageError):
-    """A request holds more than is accepted."""
+    """A request exceeds a limit."""
 
     http_status = 413
     kind = "too-large"
@@ -90,7 +90,7 @@ class ConfigurationError(KtrdrError):
 
 
 class SecretsError(KtrdrError):
-    """A secret cannot be had, or a token is missing, expired or forged."""
+    """A secret cannot be read, or a token is missing, expired or forged."""
 
     exit_code = 4
     http_status = 401
@@ -98,17 +98,17 @@ class SecretsError(KtrdrError):
 
 
 class Forbidden(SecretsError):
-    """The token is good, but its role does not allow this."""
+    """The token is valid, but its role does not allow this."""
 
     http_status = 403
     kind = "forbidden"
 
 
 class TooManyAttempts(SecretsError):
-    """An address has sent too many bad tokens of late.
+    """An address has recently sent too many bad tokens.
 
     Attributes:
-        retry_after_s: When it may try again, in seconds.
+        retry_after_s: Time until the address may try again (s).
     """
 
     http_status = 429
@@ -143,8 +143,8 @@ class DatabaseUnavailable(HostNotReady):
     kind = "database-unavailable"
 
 
-class NotBegun(HostNotReady):
-    """A host was left as it was, because of another one."""
+class NotStarted(HostNotReady):
+    """The deploy to a host was not started, because another host failed."""
 
     kind = "not-begun"
 
@@ -171,7 +171,7 @@ class OperationFailed(DeploymentFailed):
 
 
 class Locked(KtrdrError):
-    """Somebody else holds what this needs."""
+    """Another process or user has what this needs."""
 
     exit_code = 9
     http_status = 409
@@ -179,7 +179,7 @@ class Locked(KtrdrError):
 
 
 class Conflict(Locked):
-    """The thing is not in a state that allows this."""
+    """The state of the thing does not allow this."""
 
     kind = "conflict"
 
@@ -196,3 +196,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``; did you mean NEAREST?``, or an empty string if no known name is close."""
     nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {nearest[0]}?" if nearest else ""
+
+
+def last_line(output: str) -> str:
+    """Return the last line of a program's output, where programs say why they failed."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else "it gave no reason"

@@ -1,4 +1,4 @@
-"""Values that must never be seen, and the scrubber that finds them where they leaked."""
+"""Secret values that never show themselves, and the scrubber that removes them from output."""
 
 from __future__ import annotations
 
@@ -10,39 +10,40 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from ktrdr.secret_encodings import base64_spellings, spellings
+from ktrdr.secret_encodings import base64_encodings_of, encodings_of
 
 REDACTED: Final = "•••"
-# Shorter values, and shorter lines of longer ones, are not searched for, nor are blank ones: they
-# stand in ordinary text, which would become illegible and give them away by its gaps.
-SHORTEST_SCRUBBED: Final = 4
+# Shorter or blank values, and such lines of longer values, are not removed. They occur in ordinary
+# text, which would become illegible and reveal them by its gaps.
+MIN_SCRUBBED_LENGTH: Final = 4
 
 Span = tuple[int, int]
 
-# What variables that hold secrets are called, also where their dictionary is printed. The value
-# ends with its line: any sign that could end it earlier may be a part of it.
-_ASSIGNED: Final = re.compile(
+# Names of variables with secrets, also as keys of a printed dictionary. The value extends to the
+# end of the line, because any character that could end it earlier may be a part of it.
+_ASSIGNMENT: Final = re.compile(
     r"""((?<![A-Z0-9])(?:PASSWORD|SECRET|TOKEN)(?:_PREVIOUS|_VERIFIER)?['"]?[ ]*[=:][ ]*)(?=\S).+"""
 )
 
 
-def hide_assigned(text: str) -> str:
-    """Hides what follows the name of a variable that holds a secret, to the end of its line.
+def redact_assignments(text: str) -> str:
+    """Redact everything behind the name of a variable with a secret, to the end of its line.
 
-    For output that comes from where secrets are that nobody here knows: a `Scrubber` finds only
-    what it has learnt. ``DB_PASSWORD=…`` and ``'JWT_SECRET_PREVIOUS': …`` are found; not a value
-    that stands by itself, nor the further lines of one that has several.
+    Use it for output of programs that have secrets which this process does not know: a `Scrubber`
+    finds only those that it has learnt. It finds ``DB_PASSWORD=…`` and
+    ``'JWT_SECRET_PREVIOUS': …``, but neither a value alone nor the further lines of a value with
+    several.
     """
-    return _ASSIGNED.sub(rf"\1{REDACTED}", text)
+    return _ASSIGNMENT.sub(rf"\1{REDACTED}", text)
 
 
 @final
 class Secret:
-    """A text value that shows itself only when asked by name.
+    """Text value that only `reveal` shows.
 
-    ``str``, ``repr``, ``format`` and tracebacks that hold it show ``•••``; JSON, YAML, pickle and
-    ``shlex.quote`` refuse it. It is not a ``str``: passing it where text is wanted fails loudly
-    instead of leaking quietly. It cannot change, so that a copy of it is itself.
+    ``str``, ``repr``, ``format`` and tracebacks show ``•••``. JSON, YAML, pickle and
+    ``shlex.quote`` refuse it. It is not a ``str``: passing it as text fails loudly instead of
+    leaking quietly. It is immutable, so a copy of it is the same object.
     """
 
     __slots__ = ("_read",)
@@ -50,12 +51,12 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         if not isinstance(value, str):
-            raise TypeError(f"a Secret holds text, not {type(value).__name__}")
-        # Held by a function: whatever walks over attributes finds no text in any of them.
+            raise TypeError(f"a Secret contains text, not {type(value).__name__}")
+        # In a function, so that code which walks over attributes finds no text.
         self._read = lambda: value
 
     def reveal(self) -> str:
-        """The value itself; call it as late as possible and keep the result nowhere."""
+        """Return the value. Call it as late as possible, and do not store the result."""
         return self._read()
 
     def __str__(self) -> str:
@@ -83,16 +84,16 @@ class Secret:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("a Secret cannot be pickled: reveal it on purpose where it must travel")
+        raise TypeError("a Secret cannot be pickled: reveal it explicitly where it must travel")
 
 
 class Scrubber:
-    """Replaces known secrets in text, in every spelling of `ktrdr.secret_encodings`.
+    """Filter that replaces known secrets in text, in every encoding of `ktrdr.secret_encodings`.
 
-    Every byte that belongs to a spelling of a secret, or of a single line of one, gives way to
-    ``•••``; where spellings overlap, all that belongs to any of them does. Which values are secret
-    is the caller's choice: a user name that is also a word of every other line is better left
-    out. Values that are blank or shorter than `SHORTEST_SCRUBBED` are not searched for.
+    ``•••`` replaces every byte of an encoded secret, or of an encoded line of one. Overlapping
+    encodings are replaced together. The caller chooses which values are secret, and should leave
+    out a user name that is also a common word. Values that are blank or shorter than
+    `MIN_SCRUBBED_LENGTH` are ignored.
 
     Safe to share between threads.
     """
@@ -100,148 +101,147 @@ class Scrubber:
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         self._learning = threading.Lock()
         self._secrets: frozenset[Secret] = frozenset()
-        self._needles = _Needles.of(())
+        self._needles = _Needles.build(())
         self.learn(*secrets)
 
     def learn(self, *secrets: Secret) -> None:
-        """Adds secrets that came to be known later; streams already open heed them too."""
+        """Add secrets, also to open streams."""
         with self._learning:
             self._secrets = self._secrets.union(secrets)
-            self._needles = _Needles.of(secret.reveal() for secret in self._secrets)
+            self._needles = _Needles.build(secret.reveal() for secret in self._secrets)
 
-    def text(self, text: str) -> str:
-        """The text without the secrets."""
+    def scrub(self, text: str) -> str:
+        """Return the text without secrets."""
         stream = self.stream()
         clean = stream.feed(text.encode("utf-8", "surrogatepass")) + stream.finish()
         return clean.decode("utf-8", "surrogatepass")
 
     def stream(self) -> ScrubbingStream:
-        """A scrubber of output that comes in pieces, wherever they are cut."""
+        """Return a scrubber of output that comes in pieces."""
         return ScrubbingStream(lambda: self._needles)
 
 
 class ScrubbingStream:
-    """One stream of output: what goes in comes back clean, at once unless it may be half a secret.
+    """Scrubber of a stream. It holds back only bytes that may be the beginning of a secret.
 
-    However the input is cut into pieces, the output is the same.
+    The output does not depend on how the input is cut into pieces.
     """
 
     def __init__(self, needles: Callable[[], _Needles]) -> None:
         self._needles = needles
-        self._held = b""
-        # So many bytes at the start of what is held belong to a secret that was replaced already.
+        self._pending = b""
+        # Number of pending bytes that belong to a secret which was replaced already.
         self._covered = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Takes the next bytes and returns what can be shown by now."""
-        self._held += data
-        return self._release(self._needles().open_end(self._held))
+        """Take the next bytes, and return the bytes that are certain."""
+        self._pending += data
+        return self._release(self._needles().find_incomplete(self._pending))
 
     def finish(self) -> bytes:
-        """Returns the rest, once nothing more will come."""
-        return self._release(len(self._held))
+        """Return the rest at the end of the stream."""
+        return self._release(len(self._pending))
 
     def _release(self, until: int) -> bytes:
         if until == 0:
             return b""
         needles = self._needles()
-        spans = needles.spans_in(self._held)
+        spans = needles.find_spans(self._pending)
         if self._covered:
             spans.append((0, self._covered))
-        shown: list[bytes] = []
+        clean: list[bytes] = []
         position = 0
-        for start, end in _merged(spans):
+        for start, end in _merge(spans):
             if start >= until:
                 break
-            shown.append(self._held[position:start])
+            clean.append(self._pending[position:start])
             if start > 0 or not self._covered:
-                shown.append(needles.mark)
+                clean.append(needles.mark)
             position = end
-        shown.append(self._held[position:until])
-        self._held = self._held[until:]
+        clean.append(self._pending[position:until])
+        self._pending = self._pending[until:]
         self._covered = max(0, position - until)
-        return b"".join(shown)
+        return b"".join(clean)
 
 
 @dataclass(frozen=True, slots=True)
 class _Needles:
-    """What is searched for.
+    """Byte strings to search for.
 
     Attributes:
-        ordered: The byte strings, sorted, so that a beginning of one is found by bisection.
-        families: Those that begin alike, by that beginning.
-        firsts: The bytes they begin with.
-        alphabet: All bytes that occur in them.
-        longest: The length of the longest.
-        mark: What stands in their place; no character of it occurs in any of them, so that no
-            replacement can complete another secret.
+        ordered: Sorted byte strings, for bisection.
+        by_head: Byte strings by their common first bytes.
+        first_bytes: First bytes of all.
+        alphabet: Bytes that occur in any of them.
+        longest: Length of the longest.
+        mark: Replacement. None of its characters occurs in a needle, so that no replacement can
+            complete another secret.
     """
 
     ordered: tuple[bytes, ...]
-    families: Mapping[bytes, tuple[bytes, ...]]
-    firsts: frozenset[int]
+    by_head: Mapping[bytes, tuple[bytes, ...]]
+    first_bytes: frozenset[int]
     alphabet: bytes
     longest: int
     mark: bytes
 
     @classmethod
-    def of(cls, values: Iterable[str]) -> _Needles:
-        found: set[bytes] = set()
+    def build(cls, values: Iterable[str]) -> _Needles:
+        needles: set[bytes] = set()
         for value in values:
-            if _is_searched_for(value):
-                found |= base64_spellings(value.encode("utf-8", "surrogatepass"))
-            for piece in _pieces(value):
-                found |= {form.encode("utf-8", "surrogatepass") for form in spellings(piece)}
-        ordered = tuple(sorted(found))
-        families = itertools.groupby(ordered, lambda needle: needle[:SHORTEST_SCRUBBED])
+            if _is_scrubbed(value):
+                needles |= base64_encodings_of(value.encode("utf-8", "surrogatepass"))
+            lines = (line.strip() for line in re.split(r"[\r\n]+", value))
+            for piece in filter(_is_scrubbed, {value, *lines}):
+                needles |= {text.encode("utf-8", "surrogatepass") for text in encodings_of(piece)}
+        ordered = tuple(sorted(needles))
+        groups = itertools.groupby(ordered, lambda needle: needle[:MIN_SCRUBBED_LENGTH])
         return cls(
             ordered=ordered,
-            families={head: tuple(alike) for head, alike in families},
-            firsts=frozenset(needle[0] for needle in found),
-            alphabet=bytes(sorted(set(b"".join(found)))),
-            longest=max(map(len, found), default=0),
-            mark=_mark_absent_from(b"".join(found).decode("utf-8", "surrogatepass")),
+            by_head={head: tuple(group) for head, group in groups},
+            first_bytes=frozenset(needle[0] for needle in needles),
+            alphabet=bytes(sorted(set(b"".join(needles)))),
+            longest=max(map(len, needles), default=0),
+            mark=_mark_absent_from(b"".join(needles).decode("utf-8", "surrogatepass")),
         )
 
-    def spans_in(self, data: bytes) -> list[Span]:
-        """Where needles stand, overlapping ones too."""
-        # A search each beats one regular expression of all: it skips what cannot match. Most
-        # spellings of a value begin alike, and so do the values made of it for many hosts.
+    def find_spans(self, data: bytes) -> list[Span]:
+        """Find all needles, including overlapping ones."""
+        # A search for each head is faster than one regular expression. Most encodings of a value
+        # have a common head, and so do values that are derived from it for many hosts.
         spans = []
-        for head, alike in self.families.items():
-            at = data.find(head)
-            while at >= 0:
-                spans += [(at, at + len(each)) for each in alike if data.startswith(each, at)]
-                at = data.find(head, at + 1)
+        for head, group in self.by_head.items():
+            start = data.find(head)
+            while start >= 0:
+                spans += [
+                    (start, start + len(needle))
+                    for needle in group
+                    if data.startswith(needle, start)
+                ]
+                start = data.find(head, start + 1)
         return spans
 
-    def open_end(self, data: bytes) -> int:
-        """Where the last bytes begin that further ones may complete to a needle."""
-        # Output comes by the line, and few needles hold a line's end: as a rule that is all.
-        begin = max(len(data.rstrip(self.alphabet)), len(data) - self.longest + 1)
-        for at in range(begin, len(data)):
-            if data[at] in self.firsts and self._is_begun_by(data[at:]):
-                return at
+    def find_incomplete(self, data: bytes) -> int:
+        """Return where a needle may begin that further bytes complete."""
+        # Output usually comes in whole lines, and few needles contain a line end.
+        first = max(len(data.rstrip(self.alphabet)), len(data) - self.longest + 1)
+        for start in range(first, len(data)):
+            if data[start] in self.first_bytes and self._is_beginning(data[start:]):
+                return start
         return len(data)
 
-    def _is_begun_by(self, tail: bytes) -> bool:
-        # The sorted order puts what begins with the tail right after the tail itself.
+    def _is_beginning(self, tail: bytes) -> bool:
+        # Sorted order puts needles that begin with the tail right after the tail itself.
         after = bisect_left(self.ordered, tail + b"\0")
         return after < len(self.ordered) and self.ordered[after].startswith(tail)
 
 
-def _pieces(value: str) -> set[str]:
-    """The value, and those of its lines that are long enough to be searched for by themselves."""
-    lines = (line.strip() for line in re.split(r"[\r\n]+", value))
-    return {piece for piece in (value, *lines) if _is_searched_for(piece)}
+def _is_scrubbed(text: str) -> bool:
+    return len(text) >= MIN_SCRUBBED_LENGTH and not text.isspace()
 
 
-def _is_searched_for(text: str) -> bool:
-    return len(text) >= SHORTEST_SCRUBBED and not text.isspace()
-
-
-def _merged(spans: list[Span]) -> list[Span]:
-    """The spans in order, those that overlap made one."""
+def _merge(spans: list[Span]) -> list[Span]:
+    """Sort the spans, and join those that overlap."""
     merged: list[Span] = []
     for start, end in sorted(spans):
         if merged and start < merged[-1][1]:
@@ -252,8 +252,8 @@ def _merged(spans: list[Span]) -> list[Span]:
 
 
 def _mark_absent_from(text: str) -> bytes:
-    """``•••``, or three of another sign where a secret itself holds a bullet."""
-    taken = set(text)
+    """Return ``•••``, or three of another character if a secret contains a bullet."""
+    used = set(text)
     others = map(chr, range(0x2580, 0xD800))
-    sign = next(sign for sign in itertools.chain(REDACTED[0], others) if sign not in taken)
-    return (sign * len(REDACTED)).encode()
+    bullet = next(char for char in itertools.chain(REDACTED[0], others) if char not in used)
+    return (bullet * len(REDACTED)).encode()

@@ -1,4 +1,4 @@
-"""The ways in which programs write one and the same text: quoted, escaped, encoded."""
+"""Encodings in which programs write a text: quoted, escaped, base64, URL-encoded."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import Final
 
-# `base64` of GNU coreutils breaks its lines here.
+# `base64` of GNU coreutils wraps its lines here.
 _BASE64_LINE: Final = 76
-# What an encoder leaves as it is beside letters, digits and `_.-~`: Python's `quote`, its strict
-# form, JavaScript's encodeURIComponent, Go's user part of a URL.
+# Characters that encoders leave alone besides letters, digits and `_.-~`: Python's `quote`, its
+# strict form, JavaScript's encodeURIComponent, Go's user part of a URL.
 _URL_SAFE: Final = ("/", "", "!'()*", "$&+,;=")
 
 
-def spellings(text: str) -> set[str]:
-    """All the ways in which ``text`` may stand, unencoded or URL-encoded, in a program's output.
+def encodings_of(text: str) -> set[str]:
+    """Return all encodings, except base64, of a text in the output of programs.
 
-    Quotes around the whole are left out: what stands between them is what matters.
+    Quotation marks around the text are left out. Only the text between them matters.
     """
-    # Compose doubles the dollar sign in whatever it prints of a configuration.
+    # Compose doubles the dollar sign when it prints a configuration.
     for_compose = text.replace("$", "$$")
     return {
         text,
@@ -34,24 +34,20 @@ def spellings(text: str) -> set[str]:
     }
 
 
-def base64_spellings(raw: bytes) -> set[bytes]:
-    """The parts of base64 texts that come of ``raw`` alone, whatever stands before and after it."""
-    found: set[bytes] = set()
+def base64_encodings_of(raw: bytes) -> set[bytes]:
+    """Return the parts of base64 texts that depend on ``raw`` alone, not on its neighbours."""
+    encodings: set[bytes] = set()
     for lead in range(3):
         encoded = base64.b64encode(b"\0" * lead + raw).rstrip(b"=")
-        # A character holds six bits: those that mix in a neighbour's bits cannot be known.
+        # A character has six bits. Those with bits of a neighbour are unknown.
         start = -(-lead * 8 // 6)
         end = (lead + len(raw)) * 8 // 6
-        found.add(encoded[start:end])
-    found |= _whole_base64(raw)
-    return found | {form.replace(b"+", b"-").replace(b"/", b"_") for form in found}
-
-
-def _whole_base64(raw: bytes) -> set[bytes]:
-    """The value by itself, as one text and as the lines that ``base64`` prints."""
+        encodings.add(encoded[start:end])
+    # The value alone, as one text and as the full lines that `base64` prints.
     whole = base64.b64encode(raw)
-    lines = (whole[at : at + _BASE64_LINE] for at in range(0, len(whole), _BASE64_LINE))
-    return {whole, *(line for line in lines if len(line) == _BASE64_LINE)}
+    lines = (whole[start : start + _BASE64_LINE] for start in range(0, len(whole), _BASE64_LINE))
+    encodings |= {whole, *(line for line in lines if len(line) == _BASE64_LINE)}
+    return encodings | {text.replace(b"+", b"-").replace(b"/", b"_") for text in encodings}
 
 
 def _in_shells(text: str) -> Iterator[str]:
@@ -63,22 +59,18 @@ def _in_shells(text: str) -> Iterator[str]:
 
 
 def _in_yaml(text: str) -> Iterator[str]:
-    # Doubled quotes are YAML's and SQL's; double-quoted YAML is JSON, near enough.
+    # YAML and SQL double their quotes. Double-quoted YAML is almost JSON.
     yield text.replace("'", "''")
     for ascii_only in (True, False):
         escaped = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
         yield escaped
-        yield _as_go_writes_json(escaped)
-
-
-def _as_go_writes_json(escaped: str) -> str:
-    """Go, and with it Docker, also escapes what HTML gives a meaning."""
-    return re.sub("[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", escaped)
+        # Go, and with it Docker, also escapes characters with a meaning in HTML.
+        yield re.sub("[<>&\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", escaped)
 
 
 def _in_python(text: str) -> Iterator[str]:
     raw = text.encode("utf-8", "surrogatepass")
-    # The double quote in front settles which quotes repr chooses: single ones, escaped within.
+    # The double quote in front makes repr choose single quotes, and escape them in the text.
     for body in (repr('"' + text)[2:-1], ascii('"' + text)[2:-1], repr(b'"' + raw)[3:-1]):
         yield body
         yield body.replace("\\'", "'")
@@ -87,6 +79,6 @@ def _in_python(text: str) -> Iterator[str]:
 def _in_urls(text: str) -> Iterator[str]:
     for safe in _URL_SAFE:
         encoded = urllib.parse.quote(text, safe=safe, errors="surrogatepass")
-        for form in (encoded, encoded.replace("%20", "+")):
-            yield form
-            yield re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), form)
+        for text_form in (encoded, encoded.replace("%20", "+")):
+            yield text_form
+            yield re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), text_form)

@@ -1,5 +1,5 @@
-"""The rehearsal homelab: three hosts, a registry and a vault, all on this machine.
+"""The lab: a homelab on this machine, with three hosts, a registry and a vault.
 
-Real OpenSSH, Docker, Compose, PostgreSQL and Prometheus; stand-ins, called such, for what cannot be
-had here. Nothing in `ktrdr` knows of it.
+OpenSSH, Docker, Compose, PostgreSQL and Prometheus are real. Programs that are not available are
+replaced by stand-ins, which say so. Nothing in `ktrdr` depends on the lab.
 """

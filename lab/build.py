@@ -1,4 +1,4 @@
-"""Builds images, and knows by a hash when there is nothing to do."""
+"""Image builds, skipped if the content has not changed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from lab.config import BASE_IMAGE, LABEL, STATE
 from lab.engine import docker
-from lab.place import BASE_IMAGE, LABEL, STATE
-from lab.report import LabError, Report
-from lab.shell import run, works
+from lab.progress import LabError, Progress
+from lab.shell import run, succeeds
 
 HASH_LABEL: Final = f"{LABEL}.hash"
 STANDIN_LABEL: Final = f"{LABEL}.stand-in"
@@ -22,8 +22,8 @@ SUITE: Final = "bookworm"
 CA_BUNDLE: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
-def digest_of(*parts: Path | str) -> str:
-    """A hash over files, directories and texts."""
+def hash_content(*parts: Path | str) -> str:
+    """Return a hash of files, directories and texts."""
     total = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):
@@ -37,14 +37,14 @@ def digest_of(*parts: Path | str) -> str:
     return total.hexdigest()
 
 
-def label_of(image: str, label: str = HASH_LABEL) -> str | None:
-    """A label of an image, or None when there is no such image or label."""
+def image_label(image: str, label: str = HASH_LABEL) -> str | None:
+    """Return a label of an image, or None if the image or the label does not exist."""
     template = f'{{{{ index .Config.Labels "{label}" }}}}'
     done = run(docker(), "image", "inspect", "--format", template, image, check=False)
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-def build(
+def build_image(
     image: str,
     context: Path,
     *,
@@ -53,51 +53,57 @@ def build(
     labels: Mapping[str, str] | None = None,
     fingerprint: str | None = None,
 ) -> bool:
-    """Builds an image unless there is one of the same content; says whether it did.
+    """Build an image unless it exists with the same content.
 
     Args:
-        image: Its name and tag.
-        context: The build context.
-        dockerfile: Where it is, if not in the context.
+        image: Name and tag.
+        context: Build context.
+        dockerfile: Path of the Dockerfile, if it is not in the context.
         arguments: Build arguments.
         labels: Labels besides the hash.
-        fingerprint: What the content is known by; by default a hash of the context.
+        fingerprint: Identity of the content; default: a hash of the context.
+
+    Returns:
+        True if the image was built.
     """
-    given, marks = dict(arguments or {}), dict(labels or {})
+    build_arguments, all_labels = dict(arguments or {}), dict(labels or {})
     base = run(docker(), "image", "inspect", "--format", "{{.Id}}", BASE_IMAGE, check=False).stdout
-    content = fingerprint or digest_of(context)
-    wanted = digest_of(content, repr(sorted(given.items())), repr(sorted(marks.items())), base)
-    if label_of(image) == wanted:
+    content = fingerprint or hash_content(context)
+    new_hash = hash_content(
+        content, repr(sorted(build_arguments.items())), repr(sorted(all_labels.items())), base
+    )
+    if image_label(image) == new_hash:
         return False
-    marks[HASH_LABEL] = wanted
+    all_labels[HASH_LABEL] = new_hash
     command = [docker(), "build", "--quiet", "--network", "host", "--tag", image]
-    command += [
-        word for name, value in given.items() for word in ("--build-arg", f"{name}={value}")
-    ]
-    command += [word for name, value in marks.items() for word in ("--label", f"{name}={value}")]
-    command += [word for secret in _secrets() for word in ("--secret", secret)]
+    for name, value in build_arguments.items():
+        command += ["--build-arg", f"{name}={value}"]
+    for name, value in all_labels.items():
+        command += ["--label", f"{name}={value}"]
+    for secret in _build_secrets():
+        command += ["--secret", secret]
     if dockerfile is not None:
         command += ["--file", str(dockerfile)]
     run(*command, str(context), env={**os.environ, "DOCKER_BUILDKIT": "1"})
     return True
 
 
-def ensure_base(report: Report) -> None:
-    """A bare Debian, from its own packages: no registry is asked."""
-    if works(docker(), "image", "inspect", BASE_IMAGE):
+def ensure_base_image(progress: Progress) -> None:
+    """Create a bare Debian image from packages, without a registry."""
+    if succeeds(docker(), "image", "inspect", BASE_IMAGE):
         return
-    with report.step("making a bare Debian image from packages (debootstrap)"):
+    with progress.step("create a bare Debian image from packages (debootstrap)"):
         target = Path(tempfile.mkdtemp(prefix="ktrdr-lab-debian-"))
         try:
-            run("debootstrap", "--variant=minbase", SUITE, str(target), *_mirror())
+            run("debootstrap", "--variant=minbase", SUITE, str(target), *_package_mirror())
             _adapt(target)
-            _import(target)
+            _import_image(target)
         finally:
             shutil.rmtree(target, ignore_errors=True)
 
 
-def _mirror() -> list[str]:
-    """Where this machine gets its own packages from, if it is the same Debian."""
+def _package_mirror() -> list[str]:
+    """Return the package mirror of this machine, if it runs the same Debian release."""
     template = "$(ORIGIN) $(CODENAME) $(REPO_URI)"
     done = run("apt-get", "indextargets", "--format", template, check=False)
     for line in done.stdout.splitlines():
@@ -109,7 +115,7 @@ def _mirror() -> list[str]:
 
 
 def _adapt(target: Path) -> None:
-    """Gives the new system this machine's certificates, and keeps its package cache small."""
+    """Copy this machine's certificates, and keep the package cache small."""
     if CA_BUNDLE.exists():
         certificates = target / CA_BUNDLE.relative_to("/")
         certificates.parent.mkdir(parents=True, exist_ok=True)
@@ -119,13 +125,13 @@ def _adapt(target: Path) -> None:
     (target / "etc/apt/apt.conf.d/99lab").write_text(
         'APT::Install-Recommends "false";\nAcquire::Languages "none";\n'
     )
-    # There is no init that could start services.
+    # There is no init process that could start services.
     policy = target / "usr/sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n")
     policy.chmod(0o755)
 
 
-def _import(target: Path) -> None:
+def _import_image(target: Path) -> None:
     with subprocess.Popen(
         ["tar", "--create", "--numeric-owner", "--directory", str(target), "."],
         stdout=subprocess.PIPE,
@@ -137,11 +143,11 @@ def _import(target: Path) -> None:
             check=False,
         )
     if archive.returncode or done.returncode:
-        raise LabError(f"the Debian image cannot be imported: {done.stderr.decode().strip()}")
+        raise LabError(f"cannot import the Debian image: {done.stderr.decode().strip()}")
 
 
-def _secrets() -> Iterable[str]:
-    """How this machine reaches its package index: for the build only, in no layer."""
+def _build_secrets() -> Iterable[str]:
+    """Yield build secrets for this machine's package index; they are in no layer."""
     if CA_BUNDLE.exists():
         yield f"id=ca.crt,src={CA_BUNDLE}"
     configuration = STATE / "pip.conf"

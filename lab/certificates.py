@@ -1,11 +1,11 @@
-"""A certificate authority of the lab's own, and the registry's certificate under its real name."""
+"""The lab's certificate authority, and the registry's certificate for `ghcr.io`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
-from lab.place import STATE
+from lab.config import STATE
 from lab.shell import run
 
 DIRECTORY: Final = STATE / "tls"
@@ -16,7 +16,7 @@ _DAYS: Final = "3650"
 
 
 def ensure() -> None:
-    """Makes them once; nodes trust the authority, and only for `ghcr.io`."""
+    """Create the certificates once. Hosts trust the authority only for `ghcr.io`."""
     if all(path.exists() for path in (AUTHORITY, CERTIFICATE, KEY)):
         return
     DIRECTORY.mkdir(parents=True, exist_ok=True)
@@ -24,7 +24,7 @@ def ensure() -> None:
     _openssl(
         *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
         *("-keyout", authority_key, "-out", AUTHORITY, "-days", _DAYS),
-        *("-subj", "/CN=KTRDR rehearsal homelab"),
+        *("-subj", "/CN=KTRDR lab"),
     )
     request = DIRECTORY / "ghcr.io.csr"
     _openssl(

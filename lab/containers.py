@@ -1,4 +1,4 @@
-"""Containers of this machine's engine that are kept in the state they are described in."""
+"""Containers of this machine's engine, kept in a described state."""
 
 from __future__ import annotations
 
@@ -6,69 +6,74 @@ import json
 from collections.abc import Iterable
 from typing import Any, Final
 
-from lab.build import digest_of
+from lab.build import hash_content
+from lab.config import LABEL, NETWORK
 from lab.engine import docker
-from lab.place import LABEL, NETWORK
-from lab.shell import run, works
+from lab.shell import run, succeeds
 
 _MADE_FROM: Final = f"{LABEL}.made-from"
 
 
 def ensure_network() -> None:
-    """The network that the lab's containers know each other's names in."""
-    if not works(docker(), "network", "inspect", NETWORK):
+    """Create the network in which the lab's containers resolve each other's names."""
+    if not succeeds(docker(), "network", "inspect", NETWORK):
         run(docker(), "network", "create", "--label", LABEL, NETWORK)
 
 
-def ensure(name: str, image: str, options: Iterable[str], *, command: Iterable[str] = ()) -> bool:
-    """Makes a container run as described; says whether it had to be made or started.
+def ensure_running(
+    name: str, image: str, options: Iterable[str], *, command: Iterable[str] = ()
+) -> bool:
+    """Create or start a container, unless it runs as described.
 
-    One that was made from another image or with other options is replaced; its volumes stay.
+    A container of another image or with other options is replaced. Its volumes stay.
+
+    Returns:
+        True if the container was created or started.
     """
-    given, words = list(options), list(command)
+    run_options, words = list(options), list(command)
     image_id = run(docker(), "image", "inspect", "--format", "{{.Id}}", image).stdout.strip()
-    made_from = digest_of(image_id, *given, *words)
-    there = inspect(name)
-    if there and there["Config"]["Labels"].get(_MADE_FROM) == made_from:
-        if there["State"]["Running"]:
+    made_from = hash_content(image_id, *run_options, *words)
+    container = inspect(name)
+    if container and container["Config"]["Labels"].get(_MADE_FROM) == made_from:
+        if container["State"]["Running"]:
             return False
-        if works(docker(), "start", name, timeout=60):
+        if succeeds(docker(), "start", name, timeout=60):
             return True
     remove(name)
     labels = ("--label", LABEL, "--label", f"{_MADE_FROM}={made_from}")
     run(
         *(docker(), "run", "--detach", "--name", name, "--network", NETWORK, *labels),
-        *(*given, image, *words),
+        *(*run_options, image, *words),
         timeout=120,
     )
     return True
 
 
 def inspect(name: str) -> dict[str, Any] | None:
-    """What the engine knows of a container, or None if there is none."""
+    """Return the engine's description of a container, or None if it does not exist."""
     done = run(docker(), "container", "inspect", name, check=False)
     if done.returncode:
         return None
-    found: dict[str, Any] = json.loads(done.stdout)[0]
-    return found
+    container: dict[str, Any] = json.loads(done.stdout)[0]
+    return container
 
 
 def is_running(name: str) -> bool:
-    """Whether there is such a container, and it runs."""
-    there = inspect(name)
-    return bool(there and there["State"]["Running"])
+    """Return True if the container exists and runs."""
+    container = inspect(name)
+    return bool(container and container["State"]["Running"])
 
 
 def remove(name: str) -> None:
-    """Removes a container, if there is one; named volumes stay."""
+    """Remove a container, if it exists. Named volumes stay."""
     run(docker(), "rm", "--force", "--volumes", name, check=False)
 
 
 def execute(name: str, *command: str, timeout: float = 60, check: bool = True) -> str:
-    """What a program inside a container prints."""
+    """Run a program inside a container; return its output."""
     return run(docker(), "exec", name, *command, timeout=timeout, check=check).stdout
 
 
-def works_inside(name: str, *command: str, timeout: float = 15) -> bool:
-    """Whether a program inside a container exits with 0."""
-    return works(docker(), "exec", name, *command, timeout=timeout)
+def succeeds_inside(name: str, *command: str, timeout: float = 15) -> bool:
+    """Return True if a program inside a container exits with 0."""
+    return succeeds(docker(), "exec", name, *command, timeout=timeout)

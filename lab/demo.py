@@ -1,7 +1,6 @@
-"""The demonstration: from nothing to a deployed stack that has done real work.
+"""The demonstration: start the lab, deploy the stack, run operations on market data.
 
-Every step is a command that a user could type; it is shown before it runs, so the demonstration
-doubles as a tour.
+Every step is a command that a user could type. It is printed before it runs.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from lab.place import ROOT, STATE
+from lab.config import ROOT, STATE
 
 BACKTEST: Final = ["-p", "symbol=SP500", "-p", "folds=8"]
 TRAINING: Final = ["-p", "symbol=NASDAQ", "-p", "epochs=15"]
-# Six backtests, which all the workers share.
+# Six backtests, which all workers share.
 SWEEP: Final = [
     "-p",
     "symbol=NASDAQ",
@@ -37,13 +36,13 @@ SWEEP: Final = [
 ]
 
 
-class DemoFailed(Exception):
-    """A step of the demonstration ended badly; the message says which and how."""
+class DemoError(Exception):
+    """Failure of a step of the demonstration."""
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the lab's services answer on this machine."""
+    """URLs of the lab's services on this machine."""
 
     api: str
     grafana: str
@@ -51,19 +50,19 @@ class Addresses:
     prometheus: str
 
 
-def environment() -> dict[str, str]:
-    """What `. .lab/env` leaves in the environment of a shell."""
-    shown = subprocess.run(
+def lab_environment() -> dict[str, str]:
+    """Return the environment of a shell after `. .lab/env`."""
+    output = subprocess.run(
         ["bash", "-c", '. "$0" && env -0', str(STATE / "env")],
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    return dict(entry.split("=", 1) for entry in shown.split("\0") if entry)
+    return dict(entry.split("=", 1) for entry in output.split("\0") if entry)
 
 
-class Tour:
-    """Runs commands in the lab's environment and shows each with the time it took."""
+class DemoRunner:
+    """Runner of commands in the lab's environment, with printed durations."""
 
     def __init__(self, console: Console, env: Mapping[str, str]) -> None:
         self._console = console
@@ -71,29 +70,31 @@ class Tour:
         self._started = time.monotonic()
 
     @contextmanager
-    def chapter(self, title: str) -> Iterator[None]:
-        """A heading, and after its commands the time they took."""
+    def section(self, title: str) -> Iterator[None]:
+        """Print a heading, and the duration at the end."""
         self._console.print(f"\n[bold]{title}[/bold]")
         before = time.monotonic()
         yield
         now = time.monotonic()
         self._console.print(
-            f"[dim]  {now - before:.0f} s; {now - self._started:.0f} s since the lab was up[/dim]"
+            f"[dim]  {now - before:.0f} s; {now - self._started:.0f} s in total[/dim]"
         )
 
     def run(self, *command: str) -> None:
-        """Shows a command and runs it in the foreground.
+        """Print a command and run it in the foreground.
 
         Raises:
-            DemoFailed: It exited with anything but 0.
+            DemoError: The command failed.
         """
-        self._show(command)
+        self._console.print(
+            f"[bold green]$[/bold green] {shlex.join(command)}", highlight=False, soft_wrap=True
+        )
         code = subprocess.run(command, cwd=ROOT, env=self._env, check=False).returncode
         if code:
-            raise DemoFailed(f"`{shlex.join(command)}` ended with exit code {code}")
+            raise DemoError(f"`{shlex.join(command)}` exited with code {code}")
 
-    def ask(self, *command: str) -> Any:
-        """Runs a command with ``--json`` and gives back what it said."""
+    def run_json(self, *command: str) -> Any:
+        """Run a command with ``--json``; return its output."""
         done = subprocess.run(
             [*command, "--json"],
             cwd=ROOT,
@@ -103,51 +104,46 @@ class Tour:
             text=True,
         )
         if done.returncode:
-            raise DemoFailed(f"`{shlex.join(command)}` ended with exit code {done.returncode}")
+            raise DemoError(f"`{shlex.join(command)}` exited with code {done.returncode}")
         return json.loads(done.stdout)
 
-    def _show(self, command: tuple[str, ...]) -> None:
-        self._console.print(
-            f"[bold green]$[/bold green] {shlex.join(command)}", highlight=False, soft_wrap=True
-        )
 
-
-def wait_for(what: str, condition: Callable[[], str | None], seconds: float = 60) -> str:
-    """Polls until ``condition`` gives a text.
+def wait_for(description: str, condition: Callable[[], str | None], seconds: float = 60) -> str:
+    """Poll until ``condition`` returns a text.
 
     Raises:
-        DemoFailed: It did not in ``seconds``.
+        DemoError: It returned none within ``seconds``.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            found = condition()
+            text = condition()
         except OSError:
-            found = None
-        if found:
-            return found
+            text = None
+        if text:
+            return text
         time.sleep(0.5)
-    raise DemoFailed(f"{what}: not seen within {seconds:.0f} s")
+    raise DemoError(f"timeout after {seconds:.0f} s, waiting for {description}")
 
 
 def get_json(url: str) -> Any:
-    """What a service of the lab answers."""
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        return json.load(answer)
+    """Return the JSON response of a service of the lab."""
+    with urllib.request.urlopen(url, timeout=5) as response:
+        return json.load(response)
 
 
 def targets_up(prometheus: str) -> str | None:
-    """A sentence once Prometheus has scraped every one of its targets well, else None."""
+    """Return a description of Prometheus's targets once all are up, else None."""
     active = get_json(f"{prometheus}/api/v1/targets")["data"]["activeTargets"]
     jobs = sorted({target["labels"]["job"] for target in active})
-    wanted = {"ktrdr-backend", "ktrdr-workers-b", "ktrdr-workers-c"}
-    if not wanted <= set(jobs) or any(target["health"] != "up" for target in active):
+    required = {"ktrdr-backend", "ktrdr-workers-b", "ktrdr-workers-c"}
+    if not required <= set(jobs) or any(target["health"] != "up" for target in active):
         return None
     return f"{len(active)} of {len(active)} targets up: {', '.join(jobs)}"
 
 
 def trace_spans(jaeger: str, trace_id: str) -> str | None:
-    """A sentence once the trace has arrived from backend and worker, else None."""
+    """Return a description of a trace once backend and worker have sent it, else None."""
     traces = get_json(f"{jaeger}/api/traces/{trace_id}").get("data") or []
     services = {
         process["serviceName"] for trace in traces for process in trace["processes"].values()
@@ -158,47 +154,52 @@ def trace_spans(jaeger: str, trace_id: str) -> str | None:
     return f"one trace, {spans} spans, through {' and '.join(sorted(services))}"
 
 
-def deploy(tour: Tour) -> None:
-    """The three commands that this project is about."""
-    with tour.chapter("Deploy the core, then the workers"):
-        tour.run("ktrdr", "deploy", "core", "all")
-        tour.run("ktrdr", "deploy", "workers", "B")
-        tour.run("ktrdr", "deploy", "workers", "C")
+def deploy_stack(demo: DemoRunner) -> None:
+    """Deploy the core and both worker nodes."""
+    with demo.section("Deploy the core, then the workers"):
+        demo.run("ktrdr", "deploy", "core", "all")
+        demo.run("ktrdr", "deploy", "workers", "B")
+        demo.run("ktrdr", "deploy", "workers", "C")
 
 
-def work(tour: Tour) -> str:
-    """A backtest, a training and a sweep on real market data; gives the backtest's operation id."""
-    with tour.chapter("Real work on real market data"):
-        tour.run("ktrdr", "token", "create", "--role", "operator", "--save")
+def run_operations(demo: DemoRunner) -> str:
+    """Run a backtest, a training and a sweep on market data; return the backtest's operation id."""
+    with demo.section("Run a backtest, a training and a sweep on market data"):
+        demo.run("ktrdr", "token", "create", "--role", "operator", "--save")
         for symbol in ("SP500", "NASDAQ"):
-            tour.run("ktrdr", "data", "import", f".lab/data/{symbol}.csv", "--symbol", symbol)
-        backtest: str = tour.ask("ktrdr", "operations", "submit", "backtest", *BACKTEST)[
-            "operation_id"
+            demo.run("ktrdr", "data", "import", f".lab/data/{symbol}.csv", "--symbol", symbol)
+        operations: list[str] = [
+            demo.run_json("ktrdr", "operations", "submit", kind, *parameters)["operation_id"]
+            for kind, parameters in (
+                ("backtest", BACKTEST),
+                ("training", TRAINING),
+                ("sweep", SWEEP),
+            )
         ]
-        training = tour.ask("ktrdr", "operations", "submit", "training", *TRAINING)["operation_id"]
-        sweep = tour.ask("ktrdr", "operations", "submit", "sweep", *SWEEP)["operation_id"]
-        tour.run("ktrdr", "operations", "watch", backtest, training, sweep)
-        for operation in (backtest, training, sweep):
-            tour.run("ktrdr", "operations", "results", operation, "--save", ".lab/results")
-    return backtest
+        demo.run("ktrdr", "operations", "watch", *operations)
+        for operation in operations:
+            demo.run("ktrdr", "operations", "results", operation, "--save", ".lab/results")
+    return operations[0]
 
 
-def look(tour: Tour, console: Console, addresses: Addresses, backtest: str) -> None:
-    """Metrics and traces have arrived where they should."""
-    with tour.chapter("Traces and metrics"):
+def check_monitoring(
+    demo: DemoRunner, console: Console, addresses: Addresses, backtest: str
+) -> None:
+    """Wait until metrics and traces have arrived."""
+    with demo.section("Verify metrics and traces"):
         console.print(
             "  Prometheus: " + wait_for("targets", lambda: targets_up(addresses.prometheus), 90)
         )
-        trace = tour.ask("ktrdr", "operations", "show", backtest)["trace_id"]
+        trace = demo.run_json("ktrdr", "operations", "show", backtest)["trace_id"]
         console.print(
             "  Jaeger: " + wait_for("trace", lambda: trace_spans(addresses.jaeger, trace))
         )
-        tour.run("ktrdr", "status")
+        demo.run("ktrdr", "status")
 
 
-def summary(addresses: Addresses, reports: list[Path]) -> Table:
-    """What a person wants to know at the end."""
-    table = Table(title="The rehearsal homelab is yours", title_justify="left", box=None)
+def summary_table(addresses: Addresses, reports: list[Path]) -> Table:
+    """Return the table of addresses, reports and next commands."""
+    table = Table(title="The lab is ready", title_justify="left", box=None)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     table.show_header = False
@@ -217,31 +218,31 @@ def summary(addresses: Addresses, reports: list[Path]) -> Table:
 
 
 def main() -> int:
-    """Runs the tour; the exit code is 0 when every step went well."""
-    begun = time.monotonic()
+    """Run the demonstration; return the exit code."""
+    started = time.monotonic()
     console = Console(highlight=False)
     try:
         code = subprocess.run([sys.executable, "-m", "lab", "up"], cwd=ROOT, check=False).returncode
         if code:
             return code
-        env = environment()
+        env = lab_environment()
         addresses = Addresses(
             api=env["KTRDR_API_URL"],
             grafana=env["KTRDR_LAB_GRAFANA_URL"],
             jaeger=env["KTRDR_LAB_JAEGER_URL"],
             prometheus=env["KTRDR_LAB_PROMETHEUS_URL"],
         )
-        tour = Tour(console, {**os.environ, **env})
-        deploy(tour)
-        backtest = work(tour)
-        look(tour, console, addresses, backtest)
-    except DemoFailed as failure:
-        Console(stderr=True, highlight=False).print(f"the demonstration stopped: {failure}")
+        demo = DemoRunner(console, {**os.environ, **env})
+        deploy_stack(demo)
+        backtest = run_operations(demo)
+        check_monitoring(demo, console, addresses, backtest)
+    except DemoError as error:
+        Console(stderr=True, highlight=False).print(f"error: the demonstration failed: {error}")
         return 1
     except KeyboardInterrupt:
         return 130
     reports = sorted((ROOT / ".lab/results").rglob("report.html"), key=lambda p: p.stat().st_mtime)
     console.print()
-    console.print(summary(addresses, reports[-2:]))
-    console.print(f"\n[dim]{time.monotonic() - begun:.0f} s from start to end[/dim]")
+    console.print(summary_table(addresses, reports[-2:]))
+    console.print(f"\n[dim]finished in {time.monotonic() - started:.0f} s[/dim]")
     return 0

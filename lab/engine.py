@@ -1,4 +1,4 @@
-"""The Docker Engine of this machine: used when it runs, started when it does not."""
+"""The Docker Engine of this machine, started if it is not running."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-from lab.place import ROOT, STATE
-from lab.report import LabError, Report
-from lab.shell import log_file, run, works
+from lab.config import ROOT, STATE
+from lab.progress import LabError, Progress
+from lab.shell import log_file, run, succeeds
 
 PACKAGES: Final = (
     "docker.io",
@@ -28,36 +28,36 @@ START_TIMEOUT_S: Final = 60
 
 
 def install_packages() -> None:
-    """Installs what the lab needs of the distribution; quick when all is there."""
+    """Install the Debian packages that the lab needs."""
     needed = [] if shutil.which("dockerd") else ["docker.io"]
     run(str(ROOT / "scripts" / "apt-need"), *needed, *PACKAGES[1:])
 
 
 def docker() -> str:
-    """Debian's own client where it is installed: it can use the engine's BuildKit."""
-    own = "/usr/bin/docker"
-    return own if Path(own).exists() else "docker"
+    """Return the Docker client: Debian's own if installed, because it supports BuildKit."""
+    debian_client = "/usr/bin/docker"
+    return debian_client if Path(debian_client).exists() else "docker"
 
 
 def is_running() -> bool:
-    """Whether an engine answers."""
-    return works(docker(), "info", timeout=15)
+    """Return True if the engine answers."""
+    return succeeds(docker(), "info", timeout=15)
 
 
-def start(report: Report) -> None:
-    """Starts an engine unless one runs.
+def start(progress: Progress) -> None:
+    """Start the engine unless it is running.
 
     Raises:
-        LabError: It does not come up.
+        LabError: The engine does not start.
     """
     if is_running():
         return
-    with report.step("starting the Docker Engine"):
+    with progress.step("start the Docker Engine"):
         PID_FILE.parent.mkdir(parents=True, exist_ok=True)
-        # One that was killed leaves this behind and would not start again.
+        # An engine that was killed leaves this file behind, and would not start again.
         Path("/var/run/docker.pid").unlink(missing_ok=True)
         log = log_file("dockerd")
-        # A shell in between, so that it is nobody's child and outlives whoever started it.
+        # Started through a shell, so that the engine outlives this process.
         script = 'setsid dockerd >>"$0" 2>&1 </dev/null & echo $!'
         PID_FILE.write_text(run("sh", "-c", script, str(log)).stdout.strip())
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -69,7 +69,7 @@ def start(report: Report) -> None:
 
 
 def stop() -> None:
-    """Ends the engine if the lab started it."""
+    """Stop the engine if the lab started it."""
     if not PID_FILE.exists():
         return
     pid = int(PID_FILE.read_text())

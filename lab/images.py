@@ -1,4 +1,4 @@
-"""The images of the lab: hosts, registry, stand-ins, and the project's own."""
+"""The images of the lab: hosts, registry, third-party programs, and KTRDR."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Final
 import yaml
 
 from lab import registries
-from lab.build import STANDIN_LABEL, build, digest_of
-from lab.place import (
+from lab.build import STANDIN_LABEL, build_image, hash_content
+from lab.config import (
     BACKEND_REPOSITORY,
     BASE_IMAGE,
     IMAGES,
@@ -25,31 +25,31 @@ from lab.place import (
     ROOT,
     STATE,
 )
-from lab.report import Report
+from lab.progress import Progress
 from lab.shell import run
-from lab.wheels import wheels
+from lab.wheels import download_wheels
 
 _COMPOSE_FILE: Final = ROOT / "docker-compose.core.yml"
 _CONTEXTS: Final = STATE / "build"
 _BACKEND_IMAGE: Final = "ktrdr-lab/ktrdr-backend"
 _NFS_IMAGE: Final = "ktrdr-lab/ktrdr-nfs-server"
-# What the image of the project's own is made of; `.dockerignore` says the same to the build.
-_BACKEND_PARTS: Final = ("deploy/Dockerfile", "deploy/slim.py", "deploy/warm.py", "ktrdr")
+# Sources of the backend image; `.dockerignore` lists the same for the build.
+_BACKEND_SOURCES: Final = ("deploy/Dockerfile", "deploy/slim.py", "deploy/warm.py", "ktrdr")
 _BACKEND_FILES: Final = ("deploy/healthcheck.py", "requirements/runtime.txt", "pyproject.toml")
 
 
 @dataclass(frozen=True, slots=True)
 class ThirdParty:
-    """A program that the compose files name by its image, and what takes its place here.
+    """A third-party program of the compose files, with its replacement in the lab.
 
     Attributes:
-        service: The service that runs it.
-        stands_in: What it is called in the lab's output: the real program of another version, or a
+        service: Service that runs the program.
+        replacement: Description of the replacement: the real program of another version, or a
             stand-in.
     """
 
     service: str
-    stands_in: str
+    replacement: str
 
 
 THIRD_PARTIES: Final = (
@@ -62,12 +62,13 @@ THIRD_PARTIES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What is checked out.
+    """The version that is checked out.
 
     Attributes:
-        commit: The full id of the commit.
-        tag: The tag that images of it have in the lab.
-        is_clean: Whether nothing differs from the commit, so that the tag means one image for ever.
+        commit: Full id of the commit.
+        tag: Tag of its images in the lab.
+        is_clean: True if the working tree has no changes, so that the tag always names the same
+            image.
     """
 
     commit: str
@@ -75,8 +76,8 @@ class Version:
     is_clean: bool
 
 
-def version() -> Version:
-    """The version that is checked out; changes that are not committed show in its tag."""
+def checked_out_version() -> Version:
+    """Return the checked-out version. Its tag shows uncommitted changes."""
     commit = run("git", "rev-parse", "HEAD", check=False).stdout.strip()
     if not commit:
         return Version("unknown", "dev", is_clean=False)
@@ -85,98 +86,101 @@ def version() -> Version:
     return Version(commit, f"sha-{commit[:7]}{suffix}", is_clean=not changes)
 
 
-def names() -> Mapping[str, str]:
-    """The image of each third party's service, as the compose file names it."""
+def third_party_images() -> Mapping[str, str]:
+    """Return the image of each third-party service, as the compose file names it."""
     services = yaml.safe_load(_COMPOSE_FILE.read_text())["services"]
     return {party.service: str(services[party.service]["image"]) for party in THIRD_PARTIES}
 
 
-def build_foundation(report: Report) -> None:
-    """What registries and hosts run, and what the other images start from."""
-    with report.step("images of the hosts and the registry"), ThreadPoolExecutor(2) as pool:
-        node = pool.submit(_build_node)
-        build(REGISTRY_IMAGE, IMAGES / "registry")
-        build(PYTHON_IMAGE, IMAGES / "python")
+def build_host_images(progress: Progress) -> None:
+    """Build the images of hosts and registries, and the base of the other images."""
+    with progress.step("build the images of hosts and registry"), ThreadPoolExecutor(2) as pool:
+        node = pool.submit(_build_node_image)
+        build_image(REGISTRY_IMAGE, IMAGES / "registry")
+        build_image(PYTHON_IMAGE, IMAGES / "python")
         node.result()
 
 
-def fill_mirror(report: Report) -> list[str]:
-    """Builds what stands in for the third parties' images, and puts it into the mirror.
+def push_third_party_images(progress: Progress) -> list[str]:
+    """Build the replacements of third-party images, and push them to the mirror.
 
     Returns:
-        The names whose image is another one than before.
+        Names of the images that have changed.
     """
-    title = "images of the database, Prometheus, Grafana and Jaeger"
-    with report.step(title), ThreadPoolExecutor(2) as pool:
-        filled = list(pool.map(_fill, THIRD_PARTIES))
-    return [name for name in filled if name]
+    title = "build the images of database, Prometheus, Grafana and Jaeger"
+    with progress.step(title), ThreadPoolExecutor(2) as pool:
+        changed = list(pool.map(_push_third_party_image, THIRD_PARTIES))
+    return [name for name in changed if name]
 
 
-def fill_registry(report: Report, wanted: Version) -> None:
-    """Builds the project's own images, and puts them into the registry with the login."""
-    there = registries.has(BACKEND_REPOSITORY, wanted.tag)
-    if wanted.is_clean and there and registries.has(NFS_REPOSITORY, wanted.tag):
+def push_project_images(progress: Progress, version: Version) -> None:
+    """Build the images of KTRDR, and push them to the registry."""
+    repositories = (BACKEND_REPOSITORY, NFS_REPOSITORY)
+    if version.is_clean and all(registries.has_image(name, version.tag) for name in repositories):
         return
-    title = f"images of KTRDR, {wanted.tag}, into the registry"
-    with report.step(title), ThreadPoolExecutor(2) as pool:
-        nfs = pool.submit(_release_nfs, wanted)
-        _release_backend(wanted)
+    title = f"build and push the images of KTRDR, {version.tag}"
+    with progress.step(title), ThreadPoolExecutor(2) as pool:
+        nfs = pool.submit(_push_nfs_image, version)
+        _push_backend_image(version)
         nfs.result()
 
 
-def stand_in(service: str) -> str:
-    """The lab's own name of what stands in for a third party's image."""
+def stand_in_image(service: str) -> str:
+    """Return the lab's name of the replacement of a third-party image."""
     return f"ktrdr-lab/{service}"
 
 
-def _build_node() -> None:
+def _build_node_image() -> None:
     context = _fresh_context("node")
     shutil.copytree(IMAGES / "node", context, dirs_exist_ok=True)
     shutil.copy(ROOT / ".venv/bin/docker-compose", context / "docker-compose")
-    build(NODE_IMAGE, context)
+    build_image(NODE_IMAGE, context)
 
 
-def _fill(party: ThirdParty) -> str | None:
+def _push_third_party_image(party: ThirdParty) -> str | None:
     context = IMAGES / party.service
     if party.service == "jaeger":
         context = _fresh_context("jaeger")
         shutil.copytree(IMAGES / "jaeger", context, dirs_exist_ok=True)
-        for wheel in wheels("grpcio", "opentelemetry_proto", "protobuf", "typing_extensions"):
+        for wheel in download_wheels(
+            "grpcio", "opentelemetry_proto", "protobuf", "typing_extensions"
+        ):
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(context / "libraries")
-    build(stand_in(party.service), context, labels={STANDIN_LABEL: party.stands_in})
-    name = names()[party.service]
-    return name if registries.push_to_mirror(stand_in(party.service), name) else None
+    image = stand_in_image(party.service)
+    build_image(image, context, labels={STANDIN_LABEL: party.replacement})
+    name = third_party_images()[party.service]
+    return name if registries.push_to_mirror(image, name) else None
 
 
-def _release_backend(wanted: Version) -> None:
-    build(
+def _push_backend_image(version: Version) -> None:
+    build_image(
         _BACKEND_IMAGE,
         ROOT,
         dockerfile=ROOT / "deploy/Dockerfile",
-        arguments={"PYTHON_BASE": PYTHON_IMAGE, **_labels(wanted)},
-        fingerprint=_parts(*_BACKEND_PARTS, *_BACKEND_FILES, "requirements/build.txt"),
+        arguments={"PYTHON_BASE": PYTHON_IMAGE, **_version_arguments(version)},
+        fingerprint=_hash_sources(*_BACKEND_SOURCES, *_BACKEND_FILES, "requirements/build.txt"),
     )
-    registries.push(_BACKEND_IMAGE, BACKEND_REPOSITORY, wanted.tag)
+    registries.push_image(_BACKEND_IMAGE, BACKEND_REPOSITORY, version.tag)
 
 
-def _release_nfs(wanted: Version) -> None:
-    build(
+def _push_nfs_image(version: Version) -> None:
+    build_image(
         _NFS_IMAGE,
         ROOT,
         dockerfile=ROOT / "deploy/nfs-server/Dockerfile",
-        arguments={"DEBIAN_BASE": BASE_IMAGE, **_labels(wanted)},
-        fingerprint=_parts("deploy/nfs-server"),
+        arguments={"DEBIAN_BASE": BASE_IMAGE, **_version_arguments(version)},
+        fingerprint=_hash_sources("deploy/nfs-server"),
     )
-    registries.push(_NFS_IMAGE, NFS_REPOSITORY, wanted.tag)
+    registries.push_image(_NFS_IMAGE, NFS_REPOSITORY, version.tag)
 
 
-def _labels(wanted: Version) -> dict[str, str]:
-    return {"GIT_COMMIT": wanted.commit, "VERSION": wanted.tag}
+def _version_arguments(version: Version) -> dict[str, str]:
+    return {"GIT_COMMIT": version.commit, "VERSION": version.tag}
 
 
-def _parts(*names: str) -> str:
-    return digest_of(*(ROOT / name for name in names))
+def _hash_sources(*names: str) -> str:
+    return hash_content(*(ROOT / name for name in names))
 
 
 def _fresh_context(name: str) -> Path:

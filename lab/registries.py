@@ -1,4 +1,4 @@
-"""Two registries: `ghcr.io`, which wants a login, and an open mirror of Docker Hub."""
+"""The registries: `ghcr.io`, which requires a login, and an open mirror of Docker Hub."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import urllib.request
 from typing import Final
 
 from lab import certificates, containers, vault
-from lab.engine import docker
-from lab.place import (
+from lab.config import (
     GHCR_PORT,
     MIRROR_PORT,
     NAME,
@@ -20,13 +19,14 @@ from lab.place import (
     REGISTRY_USER,
     STATE,
 )
+from lab.engine import docker
 from lab.shell import run, wait_until
 
 GHCR: Final = f"{NAME}-ghcr"
 MIRROR: Final = f"{NAME}-mirror"
 _AUTH: Final = STATE / "registry"
 _LOGIN: Final = STATE / "docker"
-_ANY_MANIFEST: Final = ", ".join(
+_MANIFEST_TYPES: Final = ", ".join(
     [
         "application/vnd.docker.distribution.manifest.v2+json",
         "application/vnd.oci.image.manifest.v1+json",
@@ -36,11 +36,11 @@ _ANY_MANIFEST: Final = ", ".join(
 
 
 def ensure() -> None:
-    """Brings both up, with the token of the lab's own vault."""
+    """Start both registries, with the token of the lab's own vault."""
     certificates.ensure()
-    allow(vault.field("ghcr_token"))
+    set_token(vault.read_field("ghcr_token"))
     data = "/var/lib/docker-registry"
-    containers.ensure(
+    containers.ensure_running(
         GHCR,
         REGISTRY_IMAGE,
         [
@@ -51,11 +51,11 @@ def ensure() -> None:
             *("--env", "REGISTRY_HTTP_TLS_CERTIFICATE=/tls/ghcr.io.crt"),
             *("--env", "REGISTRY_HTTP_TLS_KEY=/tls/ghcr.io.key"),
             *("--env", "REGISTRY_AUTH=htpasswd"),
-            *("--env", "REGISTRY_AUTH_HTPASSWD_REALM=rehearsal"),
+            *("--env", "REGISTRY_AUTH_HTPASSWD_REALM=lab"),
             *("--env", "REGISTRY_AUTH_HTPASSWD_PATH=/auth/htpasswd"),
         ],
     )
-    containers.ensure(
+    containers.ensure_running(
         MIRROR,
         REGISTRY_IMAGE,
         [
@@ -63,26 +63,26 @@ def ensure() -> None:
             *("--volume", f"{MIRROR}:{data}"),
         ],
     )
-    wait()
+    wait_until_ready()
 
 
-def wait() -> None:
-    """Waits until both answer, the one with a login to that of the lab's own vault or another."""
-    wait_until("the registry answers", lambda: _status(_ghcr("/v2/")) in (200, 401))
-    wait_until("the mirror answers", lambda: _status(_mirror("/v2/")) == 200)
+def wait_until_ready() -> None:
+    """Wait until both registries answer. `ghcr.io` may refuse the token of the lab's vault."""
+    wait_until("the registry answers", lambda: _status(_ghcr_request("/v2/")) in (200, 401))
+    wait_until("the mirror answers", lambda: _status(_mirror_request("/v2/")) == 200)
 
 
-def allow(token: str) -> None:
-    """Makes a token the one that opens the registry, at once."""
+def set_token(token: str) -> None:
+    """Set the token that `ghcr.io` accepts, effective immediately."""
     _AUTH.mkdir(parents=True, exist_ok=True)
-    file, seen = _AUTH / "htpasswd", _AUTH / "token"
-    if file.exists() and seen.exists() and seen.read_text() == token:
+    password_file, token_file = _AUTH / "htpasswd", _AUTH / "token"
+    if password_file.exists() and token_file.exists() and token_file.read_text() == token:
         return
-    hashed = run("htpasswd", "-niB", "-C", "5", REGISTRY_USER, given=token.encode()).stdout
-    # Written in place: the container has this very file mounted.
-    file.write_text(hashed.strip() + "\n")
-    seen.touch(mode=0o600)
-    seen.write_text(token)
+    hashed = run("htpasswd", "-niB", "-C", "5", REGISTRY_USER, stdin=token.encode()).stdout
+    # Written in place, because the container mounts this file.
+    password_file.write_text(hashed.strip() + "\n")
+    token_file.touch(mode=0o600)
+    token_file.write_text(token)
     login = f"{REGISTRY_USER}:{token}".encode()
     auth = {f"127.0.0.1:{GHCR_PORT}": {"auth": base64.b64encode(login).decode()}}
     _LOGIN.mkdir(parents=True, exist_ok=True)
@@ -90,32 +90,32 @@ def allow(token: str) -> None:
     (_LOGIN / "config.json").write_text(json.dumps({"auths": auth}))
 
 
-def has(repository: str, tag: str) -> bool:
-    """Whether the registry that is `ghcr.io` has an image."""
-    return _status(_ghcr(f"/v2/{repository}/manifests/{tag}")) == 200
+def has_image(repository: str, tag: str) -> bool:
+    """Return True if `ghcr.io` has an image."""
+    return _status(_ghcr_request(f"/v2/{repository}/manifests/{tag}")) == 200
 
 
-def push(image: str, repository: str, tag: str) -> None:
-    """Puts an image of this machine into the registry that is `ghcr.io`."""
+def push_image(image: str, repository: str, tag: str) -> None:
+    """Push an image of this machine to `ghcr.io`."""
     _push(image, f"127.0.0.1:{GHCR_PORT}/{repository}:{tag}")
 
 
 def push_to_mirror(image: str, name: str) -> bool:
-    """Puts an image into the mirror under a name of Docker Hub; says whether that was needed."""
+    """Push an image to the mirror under a name of Docker Hub; return False if it was there."""
     target = f"127.0.0.1:{MIRROR_PORT}/{name}"
     repository, _, tag = name.rpartition(":")
-    wanted = run(docker(), "image", "inspect", "--format", "{{.Id}}", image).stdout.strip()
-    if _config_in_mirror(repository, tag) == wanted:
+    image_id = run(docker(), "image", "inspect", "--format", "{{.Id}}", image).stdout.strip()
+    if _image_id_in_mirror(repository, tag) == image_id:
         return False
     _push(image, target)
     return True
 
 
-def _config_in_mirror(repository: str, tag: str) -> str | None:
-    """The id of the image that the mirror has under a name."""
+def _image_id_in_mirror(repository: str, tag: str) -> str | None:
+    request = _mirror_request(f"/v2/{repository}/manifests/{tag}")
     try:
-        with urllib.request.urlopen(_mirror(f"/v2/{repository}/manifests/{tag}"), timeout=10) as it:
-            digest: str = json.load(it)["config"]["digest"]
+        with urllib.request.urlopen(request, timeout=10) as response:
+            digest: str = json.load(response)["config"]["digest"]
             return digest
     except (urllib.error.URLError, KeyError, ValueError):
         return None
@@ -129,17 +129,17 @@ def _push(image: str, target: str) -> None:
         run(docker(), "image", "rm", target, check=False)
 
 
-def _ghcr(path: str) -> urllib.request.Request:
-    login = f"{REGISTRY_USER}:{vault.field('ghcr_token')}".encode()
+def _ghcr_request(path: str) -> urllib.request.Request:
+    login = f"{REGISTRY_USER}:{vault.read_field('ghcr_token')}".encode()
     headers = {
         "Authorization": f"Basic {base64.b64encode(login).decode()}",
-        "Accept": _ANY_MANIFEST,
+        "Accept": _MANIFEST_TYPES,
     }
     return urllib.request.Request(f"https://127.0.0.1:{GHCR_PORT}{path}", headers=headers)
 
 
-def _mirror(path: str) -> urllib.request.Request:
-    headers = {"Accept": _ANY_MANIFEST}
+def _mirror_request(path: str) -> urllib.request.Request:
+    headers = {"Accept": _MANIFEST_TYPES}
     return urllib.request.Request(f"http://127.0.0.1:{MIRROR_PORT}{path}", headers=headers)
 
 
@@ -149,8 +149,8 @@ def _status(request: urllib.request.Request) -> int:
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
     )
     try:
-        with opener.open(request, timeout=10) as answer:
-            status: int = answer.status
+        with opener.open(request, timeout=10) as response:
+            status: int = response.status
             return status
     except urllib.error.HTTPError as exc:
         return exc.code

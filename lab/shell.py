@@ -1,4 +1,4 @@
-"""Runs programs, and turns their failure into one readable error."""
+"""Run programs, and convert failures into readable errors."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from lab.place import ROOT, STATE
-from lab.report import LabError
+from lab.config import ROOT, STATE
+from lab.progress import LabError
 
 
 def run(
     *command: str,
     env: Mapping[str, str] | None = None,
-    given: bytes | None = None,
+    stdin: bytes | None = None,
     check: bool = True,
     timeout: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a program and gives what it wrote.
+    """Run a program; return its exit code and output.
 
     Raises:
-        LabError: It failed, and ``check`` is set; its last lines are part of the message.
+        LabError: The program failed, and ``check`` is set. The message contains its last lines.
     """
     try:
         done = subprocess.run(
             command,
             env=env,
-            input=given,
+            input=stdin,
             cwd=ROOT,
             capture_output=True,
             check=False,
@@ -45,8 +45,8 @@ def run(
     return subprocess.CompletedProcess(command, done.returncode, out, err)
 
 
-def works(*command: str, timeout: float = 30) -> bool:
-    """Whether a program exits with 0."""
+def succeeds(*command: str, timeout: float = 30) -> bool:
+    """Return True if a program exits with 0."""
     try:
         return run(*command, check=False, timeout=timeout).returncode == 0
     except LabError:
@@ -54,20 +54,20 @@ def works(*command: str, timeout: float = 30) -> bool:
 
 
 def log_file(name: str) -> Path:
-    """A file for what a long-running program writes."""
+    """Return the log file of a long-running program."""
     path = STATE / "log" / f"{name}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def wait_until(what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Polls until a condition holds.
+def wait_until(description: str, condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Poll until a condition is true.
 
     Raises:
-        LabError: It did not within ``seconds``.
+        LabError: The condition was not true within ``seconds``.
     """
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise LabError(f"not seen within {seconds:.0f} s: {what}")
+            raise LabError(f"timeout after {seconds:.0f} s, waiting until {description}")
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Packages of the lock file that the lab uses the files of, without installing them."""
+"""Packages of the lock file whose files the lab uses without installing them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from lab.place import ROOT, STATE
+from lab.config import ROOT, STATE
 from lab.shell import run
 
 DATA: Final = STATE / "data"
@@ -22,11 +22,11 @@ _SERIES: Final = {
 
 
 @cache
-def wheels(*names: str) -> tuple[Path, ...]:
-    """The wheel of each package, for Python 3.11, downloaded once; hashes are checked.
+def download_wheels(*names: str) -> tuple[Path, ...]:
+    """Return the wheels of packages for Python 3.11; download them once, with verified hashes.
 
     Args:
-        names: The packages, with underscores, as wheels are named.
+        names: Names of packages, with underscores as in names of wheels.
     """
     lock = _DIRECTORY / "lock"
     if not lock.exists() or lock.read_text() != _LOCK.read_text():
@@ -40,10 +40,10 @@ def wheels(*names: str) -> tuple[Path, ...]:
 
 
 def ensure_market_data() -> None:
-    """Daily bars of two indices, as the package `arch` carries them."""
+    """Extract the daily bars of two indices from the package `arch`."""
     if all((DATA / f"{symbol}.csv").exists() for symbol in _SERIES):
         return
     DATA.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(wheels("arch")[0]) as archive:
+    with zipfile.ZipFile(download_wheels("arch")[0]) as archive:
         for symbol, member in _SERIES.items():
             (DATA / f"{symbol}.csv").write_bytes(gzip.decompress(archive.read(member)))

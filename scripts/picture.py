@@ -1,10 +1,10 @@
-"""Makes a picture of a terminal: runs a command in a real one and draws what stands on its screen.
+"""Draw a picture of a terminal: run a command in a real one, and draw its screen as SVG.
 
     . .lab/env
     .venv/bin/python scripts/picture.py docs/pictures/status.svg ktrdr status
 
-The terminal is tmux's, 80 columns wide, so cursor movements and colours come out as a person sees
-them. The SVG refers to nothing outside itself.
+The terminal is tmux, 80 columns wide, so cursor movements and colours appear as for a user. The SVG
+refers to nothing outside itself.
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ from rich.text import Text
 
 COLUMNS: Final = 80
 LINES: Final = 200
-# How often the screen is looked at for a moment that is waited for, and how long.
-_LOOK_S: Final = 0.1
-_PATIENCE_S: Final = 600
+_POLL_INTERVAL_S: Final = 0.1
+_TIMEOUT_S: Final = 600
 
-# rich's own template loads a web font; this one is content with what the reader has.
+# rich's own template loads a web font; this one uses installed fonts.
 SVG: Final = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">
 <style>
 .{unique_id}-matrix {{ font: {char_height}px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, \
@@ -65,22 +64,22 @@ THEME: Final = TerminalTheme(
 
 
 class Terminal:
-    """A terminal in which one command runs, and which can be looked at while it does."""
+    """Terminal that runs a command and whose screen can be captured meanwhile."""
 
     def __init__(self, command: Sequence[str], *, shown: str | None = None) -> None:
-        """Starts the command.
+        """Start the command.
 
         Args:
-            command: What to run.
-            shown: What the prompt is to show in its place.
+            command: Command to run.
+            shown: Text at the prompt instead of the command.
         """
-        # A server of its own: that of the one before may still be ending.
+        # A separate server, because the previous one may still be stopping.
         name = f"picture-{uuid.uuid4().hex}"
         self._tmux = ["tmux", "-L", name, "-f", "/dev/null"]
         self._ended = Path(tempfile.gettempdir(), f"{name}.ended")
         line = " ".join(shlex.quote(word) for word in command)
         prompt = f"printf '\\033[1;32m$\\033[0m %s\\n' {shlex.quote(shown or line)}"
-        inner = f"{prompt}; {line}; touch {shlex.quote(str(self._ended))}; sleep {_PATIENCE_S}"
+        inner = f"{prompt}; {line}; touch {shlex.quote(str(self._ended))}; sleep {_TIMEOUT_S}"
         size = ["-x", str(COLUMNS), "-y", str(LINES)]
         shell = ["env", "TERM=tmux-256color", "COLORTERM=", "sh", "-c", inner]
         subprocess.run([*self._tmux, "new-session", "-d", *size, *shell], check=True)
@@ -99,34 +98,34 @@ class Terminal:
 
     @property
     def screen(self) -> str:
-        """What stands there now, with its escape sequences for colour."""
+        """Current content, with escape sequences for colours."""
         capture = [*self._tmux, "capture-pane", "-p", "-e"]
         return subprocess.run(capture, check=True, capture_output=True, text=True).stdout.rstrip()
 
-    def when(self, pattern: str) -> str:
-        """The screen as soon as its text, without colour, holds the pattern."""
-        deadline = time.monotonic() + _PATIENCE_S
+    def wait_for_text(self, pattern: str) -> str:
+        """Wait until the text without colours matches a pattern; return the screen."""
+        deadline = time.monotonic() + _TIMEOUT_S
         while time.monotonic() < deadline:
-            over, screen = self._ended.exists(), self.screen
+            has_ended, screen = self._ended.exists(), self.screen
             if re.search(pattern, Text.from_ansi(screen).plain, re.MULTILINE):
                 return screen
-            if over:
+            if has_ended:
                 break
-            time.sleep(_LOOK_S)
-        raise TimeoutError(f"{pattern!r} never stood on the screen:\n{self.screen}")
+            time.sleep(_POLL_INTERVAL_S)
+        raise TimeoutError(f"{pattern!r} never appeared on the screen:\n{self.screen}")
 
-    def after(self) -> str:
-        """The screen when the command has ended."""
-        deadline = time.monotonic() + _PATIENCE_S
+    def wait_for_end(self) -> str:
+        """Wait until the command has ended; return the screen."""
+        deadline = time.monotonic() + _TIMEOUT_S
         while not self._ended.exists():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the command did not end:\n{self.screen}")
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_INTERVAL_S)
         return self.screen
 
 
-def draw(screen: str, target: Path, title: str) -> None:
-    """Writes the picture of a screen."""
+def draw_screen(screen: str, target: Path, title: str) -> None:
+    """Write the picture of a screen."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(screen))
     svg = console.export_svg(title=title, theme=THEME, code_format=SVG)
@@ -135,10 +134,10 @@ def draw(screen: str, target: Path, title: str) -> None:
 
 
 def main() -> None:
-    """Writes the picture named first of the command that follows."""
+    """Write a picture; the arguments are its path and the command."""
     target, *command = sys.argv[1:]
     with Terminal(command) as terminal:
-        draw(terminal.after(), Path(target), " ".join(command[:3]))
+        draw_screen(terminal.wait_for_end(), Path(target), " ".join(command[:3]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Makes the pictures of docs/pictures from the lab: `make screens`.
+"""Draw the terminal pictures of docs/pictures in the lab: `make screens`.
 
-Each is what a terminal of 80 columns shows at one moment of a real command. The lab is left with
-the checked-out release on it.
+Each shows a terminal of 80 columns at one moment of a real command. At the end the lab runs the
+release of the checkout.
 """
 
 from __future__ import annotations
@@ -13,108 +13,110 @@ from pathlib import Path
 from typing import Final
 
 from lab import demo, registries, vault
+from lab.config import BACKEND_REPOSITORY, NFS_REPOSITORY, ROOT
 from lab.engine import docker
-from lab.place import BACKEND_REPOSITORY, NFS_REPOSITORY, ROOT
 from lab.shell import run
-from scripts.picture import Terminal, draw
+from scripts.picture import Terminal, draw_screen
 
 PICTURES: Final = ROOT / "docs/pictures"
-OWN: Final = (
+IMAGES: Final = (
     ("ktrdr-lab/ktrdr-backend", BACKEND_REPOSITORY),
     ("ktrdr-lab/ktrdr-nfs-server", NFS_REPOSITORY),
 )
-# A release that nobody would want: it ends as soon as it is started.
+# A release that exits immediately.
 BROKEN: Final = "sha-bad0bad"
 
 
 class Screens:
-    """The pictures, each method one command at one moment or several.
+    """Pictures; each method draws those of one command.
 
     Attributes:
-        place: A directory for what they need.
-        before: The release that was there before, which is as good as the one checked out.
+        directory: Directory for temporary files.
+        previous_tag: Tag of the previous release, which has the same images.
     """
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.before = f"sha-{_git('rev-parse', 'HEAD~1')[:7]}"
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.previous_tag = f"sha-{_git('rev-parse', 'HEAD~1')[:7]}"
 
     def deploy(self) -> None:
-        """Beginning, middle and end of a deploy that brings another release to all hosts."""
-        for image, repository in OWN:
-            registries.push(image, repository, self.before)
-        _quietly("deploy", "all", "--yes", "--tag", self.before)
+        """Draw beginning, middle and end of a deploy of another release to all hosts."""
+        for image, repository in IMAGES:
+            registries.push_image(image, repository, self.previous_tag)
+        _run_ktrdr("deploy", "all", "--yes", "--tag", self.previous_tag)
         with _terminal("deploy", "all") as terminal:
-            _draw(terminal.when(r"fetch the release +\d"), "deploy-start")
-            _draw(terminal.when(r"^core +.* wait until healthy +[2-9]"), "deploy-middle")
-            _draw(terminal.after(), "deploy")
+            _draw(terminal.wait_for_text(r"fetch the release +\d"), "deploy-start")
+            _draw(terminal.wait_for_text(r"^core +.* wait until healthy +[2-9]"), "deploy-middle")
+            _draw(terminal.wait_for_end(), "deploy")
 
     def rollback(self) -> None:
-        """A deploy that fails, and goes back by itself."""
-        bad = "ktrdr-lab/broken"
-        recipe = f'FROM {OWN[0][0]}\nENTRYPOINT ["false"]\n'
-        run(docker(), "build", "--quiet", "--tag", bad, "-", given=recipe.encode())
-        registries.push(bad, BACKEND_REPOSITORY, BROKEN)
+        """Draw a deploy that fails and is rolled back."""
+        image = "ktrdr-lab/broken"
+        dockerfile = f'FROM {IMAGES[0][0]}\nENTRYPOINT ["false"]\n'
+        run(docker(), "build", "--quiet", "--tag", image, "-", stdin=dockerfile.encode())
+        registries.push_image(image, BACKEND_REPOSITORY, BROKEN)
         with _terminal("deploy", "workers", "B", "--tag", BROKEN) as terminal:
-            _draw(terminal.after(), "deploy-rollback")
+            _draw(terminal.wait_for_end(), "deploy-rollback")
 
     def status(self) -> None:
-        """What runs, from the backend's side and from the hosts'."""
-        _quietly("token", "create", "--role", "operator", "--save")
+        """Draw the status from the backend and from the hosts."""
+        _run_ktrdr("token", "create", "--role", "operator", "--save")
         for words in (["status"], ["deploy", "status"]):
             with _terminal(*words) as terminal:
-                _draw(terminal.after(), "-".join(words))
+                _draw(terminal.wait_for_end(), "-".join(words))
 
     def check(self) -> None:
-        """All well; and several things wrong at once."""
-        # In a checkout at home, wherever this one is.
-        home, checkout = self.place, self.place / "ktrdr"
+        """Draw a check without problems, and one with several."""
+        # In a checkout in the home directory, so that paths are short.
+        home, checkout = self.directory, self.directory / "ktrdr"
         run("git", "clone", "--quiet", str(ROOT), str(checkout))
         with _terminal("deploy", "check", cwd=checkout, HOME=str(home)) as terminal:
-            _draw(terminal.after(), "deploy-check")
-        fields = {name: vault.field(name) for name in ("db_username", "db_password", "ghcr_token")}
-        path = self.place / "vault.json"
-        vault.write(path, {**fields, "jwt_secret": "short", "grafana_password": ""})
-        slips = ["--set", "core.ports.grafana=22", "--set", "workers.B.host=nobody"]
+            _draw(terminal.wait_for_end(), "deploy-check")
+        fields = {
+            name: vault.read_field(name) for name in ("db_username", "db_password", "ghcr_token")
+        }
+        path = self.directory / "vault.json"
+        vault.write_file(path, {**fields, "jwt_secret": "short", "grafana_password": ""})
+        mistakes = ["--set", "core.ports.grafana=22", "--set", "workers.B.host=nobody"]
         with _terminal(
-            *("deploy", "check", *slips),
+            *("deploy", "check", *mistakes),
             cwd=checkout,
             shown="ktrdr deploy check",
             HOME=str(home),
             KTRDR_LAB_VAULT=str(path),
         ) as terminal:
-            _draw(terminal.after(), "deploy-check-findings")
+            _draw(terminal.wait_for_end(), "deploy-check-findings")
 
     def diff(self) -> None:
-        """What a commit would change that alerts later and says more."""
-        checkout = self.place / "changed"
+        """Draw the changes of a commit that changes an alert and a log level."""
+        checkout = self.directory / "changed"
         run("git", "clone", "--quiet", str(ROOT), str(checkout))
         settings, rules = checkout / ".env.core", checkout / "monitoring/rules/ktrdr.yml"
         settings.write_text(settings.read_text().replace("LOG_LEVEL=INFO", "LOG_LEVEL=DEBUG"))
         rules.write_text(rules.read_text().replace("for: 1m", "for: 5m", 1))
-        _git("commit", "--quiet", "--all", "-m", "Alert later, and say more", at=checkout)
+        _git("commit", "--quiet", "--all", "-m", "Alert later, and log more", at=checkout)
         with _terminal("deploy", "diff", cwd=checkout, KTRDR_DEPLOY_TAG="") as terminal:
-            _draw(terminal.after(), "deploy-diff")
+            _draw(terminal.wait_for_end(), "deploy-diff")
 
     def history(self) -> None:
-        """What ran on every host, and what came of it."""
+        """Draw the history of all hosts."""
         with _terminal("deploy", "history", "--last", "4") as terminal:
-            _draw(terminal.after(), "deploy-history")
+            _draw(terminal.wait_for_end(), "deploy-history")
 
 
-# In this order: each leaves the lab as the next one needs it.
+# The order matters: each leaves the lab in the state that the next one needs.
 NAMES: Final = ("deploy", "status", "check", "diff", "rollback", "history")
 
 
 def main() -> None:
-    """Makes all pictures, or those that are named."""
-    os.environ |= demo.environment()
+    """Draw all pictures, or the named ones."""
+    os.environ |= demo.lab_environment()
     os.environ["PATH"] = f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"
-    # As in a terminal of one's own, whatever this one is.
+    # The environment of this terminal must not affect the pictures.
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "KTRDR_INVENTORY"):
         os.environ.pop(name, None)
-    with tempfile.TemporaryDirectory() as place:
-        screens = Screens(Path(place))
+    with tempfile.TemporaryDirectory() as directory:
+        screens = Screens(Path(directory))
         for name in sys.argv[1:] or NAMES:
             sys.stderr.write(f"pictures of {name} …\n")
             getattr(screens, name)()
@@ -123,23 +125,23 @@ def main() -> None:
 def _terminal(
     *words: str, cwd: Path = ROOT, shown: str | None = None, **environment: str
 ) -> Terminal:
-    given = [f"{name}={value}" for name, value in environment.items()]
-    command = ["env", "-C", str(cwd), *given, "ktrdr", *words]
+    variables = [f"{name}={value}" for name, value in environment.items()]
+    command = ["env", "-C", str(cwd), *variables, "ktrdr", *words]
     return Terminal(command, shown=shown or " ".join(["ktrdr", *words]))
 
 
 def _draw(screen: str, name: str) -> None:
-    draw(screen, PICTURES / f"{name}.svg", "ktrdr")
+    draw_screen(screen, PICTURES / f"{name}.svg", "ktrdr")
 
 
-def _quietly(*words: str) -> None:
+def _run_ktrdr(*words: str) -> None:
     run("ktrdr", *words, timeout=300)
 
 
 def _git(*words: str, at: Path = ROOT) -> str:
-    who = ["-c", "user.name=ktrdr", "-c", "user.email=ktrdr@example.org"]
-    said: str = run("git", "-C", str(at), *who, *words).stdout
-    return said.strip()
+    author = ["-c", "user.name=ktrdr", "-c", "user.email=ktrdr@example.org"]
+    output: str = run("git", "-C", str(at), *author, *words).stdout
+    return output.strip()
 
 
 if __name__ == "__main__":

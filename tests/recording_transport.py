@@ -1,4 +1,4 @@
-"""A transport for tests: it reaches no host, answers as told, and remembers what it was given."""
+"""Transport for tests: it reaches no host, gives prepared answers, and records all scripts."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from dataclasses import dataclass
 from ktrdr.deployment.scripts.script import SENTINEL
 from ktrdr.deployment.ssh import diagnosis
 from ktrdr.deployment.ssh.interface import OnLine, RemoteResult
-from ktrdr.deployment.ssh.output import Output
+from ktrdr.deployment.ssh.output import OutputCollector
 from ktrdr.errors import Interrupted, KtrdrError
 from ktrdr.secret import Scrubber, Secret
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a host does with a script.
+    """Prepared answer of a host to a script.
 
     Attributes:
-        exit_code: What the script ends with.
-        stdout: What it prints, without the sentinel.
-        stderr: What it complains about.
-        duration_s: How long it says it took; past the time allowed it counts as ended for it.
-        complete: Whether a script that ends with 0 came to its last line.
-        error: What is raised instead: the host cannot be reached.
-        stays: Whether the script goes on after what it prints, until it is interrupted.
+        exit_code: Exit code of the script.
+        stdout: Standard output, without the sentinel.
+        stderr: Standard error.
+        duration_s: Reported duration; above the script's timeout it counts as a timeout.
+        complete: True if a script that ends with 0 came to its last line.
+        error: Error that is raised instead: the host cannot be reached.
+        stays: True if the script keeps running after its output, until it is interrupted.
     """
 
     exit_code: int = 0
@@ -39,7 +39,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One call of `RecordingTransport.run` or `RecordingTransport.hold`."""
+    """One call of `RecordingTransport.run` or `RecordingTransport.acquire`."""
 
     host: str
     script: Secret
@@ -52,7 +52,7 @@ class _Rule:
     containing: str
     answers: deque[Answer]
 
-    def fits(self, host: str, script: str) -> bool:
+    def matches(self, host: str, script: str) -> bool:
         return self.host in (None, host) and self.containing in script
 
     def next_answer(self) -> Answer:
@@ -60,48 +60,45 @@ class _Rule:
 
 
 class RecordingTransport:
-    """Runs nothing; held to the same contract tests as `SshTransport`.
+    """Transport that runs nothing. It passes the same contract tests as `SshTransport`.
 
     Attributes:
-        runs: What was given, in order; a test may reveal the scripts.
-        connections: How many hosts were spoken to.
-        scripts: How many scripts were given.
-        released: Whether somebody on the hosts has ended what holds anything.
+        runs: Recorded calls, in order; a test may reveal the scripts.
+        connections: Number of hosts that were reached.
+        scripts: Number of scripts that hosts were given.
+        released: True if the shells that hold resources were ended on their hosts.
     """
 
     def __init__(self, *, scrubber: Scrubber | None = None) -> None:
         self.runs: list[Run] = []
         self.released = False
-        self._end = threading.Event()
-        self._rung = threading.Event()
+        self._closed = threading.Event()
+        self._cancel = threading.Event()
         self._scrubber = scrubber or Scrubber()
         self._rules: list[_Rule] = []
         self._reached: set[str] = set()
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._end.is_set()
+        return self._closed.is_set()
 
     @property
     def connections(self) -> int:
-        """How many hosts were reached."""
         return len(self._reached)
 
     @property
     def scripts(self) -> int:
-        """How many scripts they were given."""
         return sum(run.host in self._reached for run in self.runs)
 
     def answer(self, *answers: Answer, host: str | None = None, containing: str = "") -> None:
-        """Tells how to answer; what no rule fits ends well and silently.
+        """Prepare answers. A script without a prepared answer ends with 0 and no output.
+
+        Of several rules that match, the latest counts.
 
         Args:
-            answers: Given one after the other; the last one again and again.
+            answers: Given one after the other; the last one is repeated.
             host: The host that answers so; by default any.
-            containing: Text that the script holds.
-
-        Of several rules that fit, the one told last is taken.
+            containing: Text that the script contains.
         """
         self._rules.insert(0, _Rule(host, containing, deque(answers)))
 
@@ -118,8 +115,7 @@ class RecordingTransport:
             raise Interrupted("the connections to the hosts were closed")
         self.runs.append(Run(host, script, timeout_s))
         text = script.reveal()
-        fitting = (rule for rule in self._rules if rule.fits(host, text))
-        rule = next(fitting, None)
+        rule = next((rule for rule in self._rules if rule.matches(host, text)), None)
         answer = rule.next_answer() if rule else Answer()
         if answer.error:
             raise answer.error
@@ -127,61 +123,61 @@ class RecordingTransport:
         return self._play(host, answer, timeout_s, on_line)
 
     def connect(self, host: str) -> None:
-        """Does nothing: whether a host can be reached is told by its first answer."""
+        """Do nothing: a host that cannot be reached says so in its first answer."""
 
-    def hold(
-        self, host: str, lines: Secret, *, timeout_s: float
-    ) -> tuple[RemoteResult, RecordedGrip]:
-        """See `Transport.hold`."""
-        return self.run(host, lines, timeout_s=timeout_s), RecordedGrip(self, host)
+    def acquire(
+        self, host: str, script: Secret, *, timeout_s: float
+    ) -> tuple[RemoteResult, RecordedHeldSession]:
+        """See `Transport.acquire`."""
+        return self.run(host, script, timeout_s=timeout_s), RecordedHeldSession(self, host)
 
     def interrupt(self) -> None:
-        """Ends the scripts that stay."""
-        rung, self._rung = self._rung, threading.Event()
-        rung.set()
+        """End the scripts that keep running."""
+        cancel, self._cancel = self._cancel, threading.Event()
+        cancel.set()
 
     def close(self) -> None:
-        """The same, for good."""
-        self._end.set()
+        """End them, and refuse later ones."""
+        self._closed.set()
         self.interrupt()
 
     def _play(
         self, host: str, answer: Answer, timeout_s: float, on_line: OnLine | None
     ) -> RemoteResult:
-        out = Output("stdout", self._scrubber, on_line=on_line, sentinel=SENTINEL)
-        err = Output("stderr", self._scrubber, on_line=on_line)
+        out = OutputCollector("stdout", self._scrubber, on_line=on_line, sentinel=SENTINEL)
+        err = OutputCollector("stderr", self._scrubber, on_line=on_line)
         out.feed(answer.stdout.encode())
         err.feed(answer.stderr.encode())
         if answer.stays:
-            self._rung.wait(timeout_s)
-            raise Interrupted(f"the script on {host} was ended")
+            self._cancel.wait(timeout_s)
+            raise Interrupted(f"the script on {host} was cancelled")
         if answer.duration_s > timeout_s:
-            raise diagnosis.too_slow(host, timeout_s)
+            raise diagnosis.timeout_error(host, timeout_s)
         if answer.exit_code == 0 and answer.complete:
             out.feed(f"{SENTINEL}\n".encode())
         out.finish()
         err.finish()
-        if answer.exit_code == 0 and not out.complete:
-            raise diagnosis.cut_short(host)
+        if answer.exit_code == 0 and not out.is_complete:
+            raise diagnosis.incomplete_error(host)
         return RemoteResult(answer.exit_code, out.text, err.text, answer.duration_s)
 
 
 @dataclass(frozen=True, slots=True)
-class RecordedGrip:
-    """What `RecordingTransport.hold` gives."""
+class RecordedHeldSession:
+    """Session that `RecordingTransport.acquire` returns."""
 
     transport: RecordingTransport
     host: str
 
-    def lost(self) -> KtrdrError | None:
-        """See `Grip.lost`."""
-        return diagnosis.killed(self.host) if self.was_released else None
+    def end_error(self) -> KtrdrError | None:
+        """See `HeldSession.end_error`."""
+        return diagnosis.killed_error(self.host) if self.was_released else None
 
     @property
     def was_released(self) -> bool:
-        """See `Grip.was_released`."""
+        """See `HeldSession.was_released`."""
         return self.transport.released
 
-    def let_go(self, lines: Secret, *, timeout_s: float) -> None:
-        """See `Grip.let_go`."""
-        self.transport.run(self.host, lines, timeout_s=timeout_s)
+    def release(self, script: Secret, *, timeout_s: float) -> None:
+        """See `HeldSession.release`."""
+        self.transport.run(self.host, script, timeout_s=timeout_s)

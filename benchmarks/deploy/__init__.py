@@ -1,1 +1,1 @@
-"""How fast a deploy is, beside plain ssh, pyinfra and Ansible doing the same on the same hosts."""
+"""Benchmarks of deploys, compared with plain ssh, pyinfra and Ansible on the same hosts."""

@@ -1,4 +1,4 @@
-"""Who is compared: each deploys core and both worker nodes, as one command of an operator."""
+"""Contenders of the comparison: each deploys the core and both worker nodes with one command."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from pathlib import Path
 from typing import Final, Literal
 
 from benchmarks.deploy import tools
-from benchmarks.deploy.kit import Kit
-from lab.place import ITEM, ROOT, VAULT
+from benchmarks.deploy.inputs import DeployInputs
+from lab.config import ITEM, ROOT, VAULT
 
-# `up`: nothing is to change. `deploy`: something is, and it must be healthy in the end. `first`:
-# the same, where the database is new and its role has yet to get the vault's password.
+# `up`: nothing changes. `deploy`: something changes, and must be healthy at the end. `first`: the
+# same with a new database, whose role does not have the vault's password yet.
 Job = Literal["up", "deploy", "first"]
 Command = Sequence[str]
 
 KTRDR: Final = str(Path(sys.executable).with_name("ktrdr"))
-# What deploys everything; several would be run side by side.
+# The commands that deploy everything; several would run in parallel.
 DEPLOYS: Final[Sequence[Command]] = (("deploy", "all"),)
 RIVALS: Final = Path(__file__).parent / "rivals"
-_PATIENCE_S: Final = 600
+_TIMEOUT_S: Final = 600
 
 
-class Failed(Exception):
-    """A contender did not do its job; the message is what it said last."""
+class ContenderError(Exception):
+    """Failure of a contender; the message contains its last output."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """How hosts and vault are reached.
+class HostAccess:
+    """Access to hosts and vault.
 
     Attributes:
-        env: The environment after `. .lab/env`, with the benchmark's own vault.
-        ssh_config: Leads to the hosts.
-        known_hosts: The hosts' keys by address, for what knows no alias.
+        env: Environment after `. .lab/env`, with the benchmark's own vault.
+        ssh_config: SSH configuration of the hosts.
+        known_hosts: Host keys by address, for programs without support for aliases.
     """
 
     env: Mapping[str, str]
@@ -49,72 +49,74 @@ class Way:
 
 @dataclass(frozen=True)
 class Contender:
-    """One of those that are compared.
+    """A tool that is compared.
 
     Attributes:
-        name: What the table calls it.
-        commands: What it runs for a kit and a job, side by side.
+        name: Name in the table.
+        commands: Its commands for given inputs and a job, which run in parallel.
     """
 
     name: str
-    commands: Callable[[Kit, Job], Sequence[Command]]
+    commands: Callable[[DeployInputs, Job], Sequence[Command]]
 
-    def run(self, kit: Kit, job: Job, way: Way) -> float:
-        """Does the job; gives its seconds.
+    def run(self, inputs: DeployInputs, job: Job, access: HostAccess) -> float:
+        """Do the job; return the duration in seconds.
 
         Raises:
-            Failed: It did not end well.
+            ContenderError: A command failed.
         """
-        with _environment(kit, job, way) as env:
-            began = time.perf_counter()
-            started = [_start(command, env) for command in self.commands(kit, job)]
+        with _environment(inputs, job, access) as env:
+            start = time.perf_counter()
+            processes = [_start(command, env) for command in self.commands(inputs, job)]
             try:
-                ended = [process.communicate(timeout=_PATIENCE_S)[0] for process in started]
+                outputs = [process.communicate(timeout=_TIMEOUT_S)[0] for process in processes]
             finally:
-                for process in started:
+                for process in processes:
                     process.kill()
-            seconds = time.perf_counter() - began
-        for process, said in zip(started, ended, strict=True):
+            seconds = time.perf_counter() - start
+        for process, output in zip(processes, outputs, strict=True):
             if process.returncode:
-                tail = "\n".join(said.decode(errors="replace").splitlines()[-25:])
-                raise Failed(f"{self.name} ended with {process.returncode}:\n{tail}")
+                tail = "\n".join(output.decode(errors="replace").splitlines()[-25:])
+                raise ContenderError(f"{self.name} exited with {process.returncode}:\n{tail}")
         return seconds
 
 
 def ktrdr() -> Contender:
-    """This project's own command, with all it does by default."""
+    """Return ktrdr's own command with its defaults."""
     return Contender(
-        "ktrdr deploy", lambda kit, _: [(KTRDR, *words, "--tag", kit.tag) for words in DEPLOYS]
+        "ktrdr deploy",
+        lambda inputs, _: [(KTRDR, *words, "--tag", inputs.tag) for words in DEPLOYS],
     )
 
 
 def plain() -> Contender:
-    """Shell and ssh: where something changes, the core first, as the workers need it."""
+    """Return shell and ssh: the core first if something changes, because the workers need it."""
     script = str(RIVALS / "plain.sh")
-    return Contender("plain ssh", lambda kit, job: [(script, str(kit.directory), job)])
+    return Contender("plain ssh", lambda inputs, job: [(script, str(inputs.directory), job)])
 
 
 def plain_at_once() -> Contender:
-    """The same, with no thought for who needs whom."""
+    """Return shell and ssh with all hosts in parallel, ignoring dependencies."""
     script = str(RIVALS / "plain.sh")
     return Contender(
-        "plain ssh, all at once", lambda kit, job: [(script, str(kit.directory), job, "at-once")]
+        "plain ssh, all at once",
+        lambda inputs, job: [(script, str(inputs.directory), job, "at-once")],
     )
 
 
 def pyinfra() -> Contender:
-    """pyinfra, which speaks SSH itself."""
+    """Return pyinfra, which implements SSH itself."""
     command = (str(tools.BIN / "pyinfra"), "-y", "pyinfra_hosts.py", "pyinfra_deploy.py")
     return Contender(f"pyinfra {tools.version('pyinfra')}", lambda *_: [command])
 
 
 def ansible() -> Contender:
-    """Ansible with community.docker."""
+    """Return Ansible with community.docker."""
     program = str(tools.BIN / "ansible-playbook")
     return Contender(
         f"Ansible {tools.version('ansible')}",
-        lambda kit, _: [
-            (program, "-i", str(kit.directory / "ansible.json"), "ansible_playbook.yml")
+        lambda inputs, _: [
+            (program, "-i", str(inputs.directory / "ansible.json"), "ansible_playbook.yml")
         ],
     )
 
@@ -122,7 +124,7 @@ def ansible() -> Contender:
 def _start(command: Command, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command,
-        # ktrdr takes configuration from the checkout it is called in; the others' files are here.
+        # ktrdr reads the configuration of the checkout; the others have their files here.
         cwd=ROOT if command[0] == KTRDR else RIVALS,
         env=env,
         stdin=subprocess.DEVNULL,
@@ -132,23 +134,23 @@ def _start(command: Command, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def _environment(kit: Kit, job: Job, way: Way) -> Iterator[dict[str, str]]:
-    """What a contender finds; connections that it leaves open for the next time are closed."""
+def _environment(inputs: DeployInputs, job: Job, access: HostAccess) -> Iterator[dict[str, str]]:
+    """Provide the environment of a contender; close connections that it leaves open."""
     with tempfile.TemporaryDirectory(prefix="kb") as directory:
         sockets = Path(directory, "cp")
         yield {
-            **way.env,
-            "KIT": str(kit.directory),
-            "KIT_JOB": job,
-            "KIT_VAULT": VAULT,
-            "KIT_ITEM": ITEM,
-            "KIT_KNOWN_HOSTS": str(way.known_hosts),
-            "KTRDR_SSH_CONFIG": str(way.ssh_config),
+            **access.env,
+            "BENCH_INPUTS": str(inputs.directory),
+            "BENCH_JOB": job,
+            "BENCH_VAULT": VAULT,
+            "BENCH_ITEM": ITEM,
+            "BENCH_KNOWN_HOSTS": str(access.known_hosts),
+            "KTRDR_SSH_CONFIG": str(access.ssh_config),
             "ANSIBLE_CONFIG": str(RIVALS / "ansible.cfg"),
             "ANSIBLE_HOME": directory,
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(sockets),
             "ANSIBLE_SSH_ARGS": (
-                f"-F {way.ssh_config} -C -o ControlMaster=auto -o ControlPersist=60s"
+                f"-F {access.ssh_config} -C -o ControlMaster=auto -o ControlPersist=60s"
             ),
         }
         for socket in sockets.glob("*") if sockets.exists() else ():

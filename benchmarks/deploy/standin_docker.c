@@ -1,7 +1,7 @@
-/* A stand-in for Docker and Compose: answers as they do on a node where all runs as it is to be, and does
- * nothing. It sleeps for as long as Docker's programs take on a host of their own (docs/benchmarks.md has
- * their times). Compiled, since fifty nodes share this machine with whoever deploys to them: as a shell
- * script, with a program to sleep, it took a fifth of all processor time, which no real host would notice. */
+/* A stand-in for Docker and Compose. It answers like Docker on a node where the release already runs, and
+ * does nothing. It sleeps as long as Docker's programs take on a real host (docs/benchmarks.md lists the
+ * times). It is compiled because fifty nodes and the deploy share this machine: as a shell script that runs
+ * sleep, it took a fifth of all processor time, which would not happen on separate hosts. */
 #include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@
     "\"Health\":{\"Status\":\"healthy\",\"Log\":[{\"Output\":\"" \
     "{\\\"version\\\":\\\"@T\\\",\\\"registered\\\":true,\\\"contracts\\\":[]}\"}]}}}\n"
 
-/* The first pattern that the command line fits decides. In answers, @T is the tag and @D the directory. */
+/* The first matching pattern is used. In answers, @T is the tag and @D the directory. */
 static const struct {
     const char *pattern;
     int milliseconds;

@@ -1,4 +1,4 @@
-"""Installs what deploys are compared with, in an environment of its own: `.bench/`."""
+"""Installation of pyinfra and Ansible in a separate environment: `.bench/`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Final
 
 from lab import containers
+from lab.config import NODES, PYTHON_IMAGE, ROOT
 from lab.engine import docker
-from lab.place import NODES, PYTHON_IMAGE, ROOT
 from lab.shell import run
 
 DIRECTORY: Final = ROOT / ".bench"
 BIN: Final = DIRECTORY / "bin"
 _LOCK: Final = ROOT / "requirements" / "bench.txt"
 _STAMP: Final = DIRECTORY / "lock"
-# Ansible runs Python on the hosts, and the lab's have none. It is that of the lab's own image,
-# with the libraries a bare Debian has not, put where a package would put it.
+# Ansible runs Python on the hosts, and the lab's hosts have none. Copy the Python of the lab's own
+# image, with the libraries that a bare Debian lacks, to the paths of the Debian packages.
 _PYTHON: Final = (
     "tar -c -C / usr/bin/python3 usr/bin/python3.11 usr/lib/python3 usr/lib/python3.11 "
     "$(ldd /usr/bin/python3.11 | grep -o '/lib/[^ ]*libexpat[^ ]*' | xargs readlink -f) "
@@ -26,8 +26,8 @@ _PYTHON: Final = (
 )
 
 
-def ensure() -> None:
-    """Installs pyinfra and Ansible at the locked versions, once; hashes are checked."""
+def install_tools() -> None:
+    """Install pyinfra and Ansible once, at locked versions with verified hashes."""
     if _STAMP.exists() and _STAMP.read_text() == _LOCK.read_text():
         return
     print("installing pyinfra and Ansible into .bench …", file=sys.stderr)
@@ -43,15 +43,15 @@ def ensure() -> None:
 
 
 def version(package: str) -> str:
-    """The version of what is installed there."""
-    found = next(Path(DIRECTORY, "lib").glob(f"python*/site-packages/{package}-*.dist-info"))
-    return found.name.removesuffix(".dist-info").rpartition("-")[2]
+    """Return the installed version of a package."""
+    metadata = next(Path(DIRECTORY, "lib").glob(f"python*/site-packages/{package}-*.dist-info"))
+    return metadata.name.removesuffix(".dist-info").rpartition("-")[2]
 
 
-def bring_python() -> None:
-    """Puts Python onto the lab's hosts."""
+def install_python_on_hosts() -> None:
+    """Copy Python to the lab's hosts."""
     for node in NODES:
-        if not containers.works_inside(node.container, "python3", "-c", "import json, ssl"):
-            whole = f"{docker()} run --rm {PYTHON_IMAGE} sh -c {shlex.quote(_PYTHON)}"
-            into = f"{docker()} exec -i {node.container} tar -x -C /"
-            run("sh", "-c", f"{whole} | {into}", timeout=120)
+        if not containers.succeeds_inside(node.container, "python3", "-c", "import json, ssl"):
+            export = f"{docker()} run --rm {PYTHON_IMAGE} sh -c {shlex.quote(_PYTHON)}"
+            extract = f"{docker()} exec -i {node.container} tar -x -C /"
+            run("sh", "-c", f"{export} | {extract}", timeout=120)

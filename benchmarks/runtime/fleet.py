@@ -1,4 +1,4 @@
-"""One backend and up to a thousand workers that it checks every ten seconds, as in production."""
+"""Benchmark of a backend with up to a thousand workers, checked every ten seconds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.integration.processes import Process, token, wait_for
 
 LIMIT_MS = 100.0
 INTERVAL_S = 10.0
-# As if all of a thousand workers had restarted within two minutes, and some people watched.
+# As if a thousand workers had restarted within two minutes, while some people watch.
 REGISTRATIONS_A_SECOND = 8.0
 LISTINGS_A_SECOND = 4.0
 WORKERS = "/api/v1/workers"
@@ -30,15 +30,15 @@ WORKERS = "/api/v1/workers"
 
 @dataclass
 class Load:
-    """What the backend answered while it checked its workers."""
+    """Durations of requests, and the number of refused requests, during the health checks."""
 
     listing: list[float]
     registering: list[float]
     refused: int = 0
 
 
-def a_growing_fleet(ground: Ground, sizes: Sequence[int], seconds: float) -> Outcome:
-    """How long listing and registering take, and how much memory the backend has, by size."""
+def measure_fleet(ground: Ground, sizes: Sequence[int], seconds: float) -> Outcome:
+    """Measure listing, registering and the backend's memory by number of workers."""
     outcome = Outcome(
         "one backend, many workers",
         (
@@ -66,7 +66,7 @@ def a_growing_fleet(ground: Ground, sizes: Sequence[int], seconds: float) -> Out
             cpu = (_cpu_s(backend) - cpu) / passed
             checks = (_passed(backend) - checks) / passed * INTERVAL_S
             refused += load.refused
-            known = client.workers()
+            known = client.list_workers()
             assert len(known) == size
             assert all(each.health_check_failures == 0 for each in known), "a check was missed"
             listing, registering = Samples(load.listing), Samples(load.registering)
@@ -96,7 +96,7 @@ def a_growing_fleet(ground: Ground, sizes: Sequence[int], seconds: float) -> Out
 
 @contextmanager
 def _simulated(count: int) -> Iterator[list[int]]:
-    """The ports of so many workers that answer."""
+    """Run ``count`` simulated workers; provide their ports."""
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.runtime.simulated_workers", str(count)],
         stdout=subprocess.PIPE,
@@ -134,7 +134,7 @@ async def _register(backend: Process, ports: Sequence[int]) -> None:
 
 
 async def _load(backend: Process, ports: Sequence[int], seconds: float) -> Load:
-    """Paced requests, whether or not earlier ones have been answered: nobody waits for others."""
+    """Send requests at a fixed rate, without waiting for earlier responses."""
     load = Load([], [])
     async with _client(backend, Role.READER) as reads, _client(backend, Role.WORKER) as registers:
 
@@ -161,7 +161,7 @@ async def _load(backend: Process, ports: Sequence[int], seconds: float) -> Load:
 
 
 def _passed(backend: Process) -> float:
-    """How many health checks have passed since the backend started."""
+    """Return the number of successful health checks since the backend started."""
     page = httpx.get(f"{backend.url}/metrics", timeout=30, trust_env=False).text
     name = 'ktrdr_worker_health_checks_total{outcome="passed"}'
     found = [line for line in page.splitlines() if line.startswith(name)]
@@ -183,6 +183,6 @@ def _resident_mb(backend: Process) -> float:
 
 
 def _cpu_s(backend: Process) -> float:
-    """Seconds of processor that the backend has used."""
+    """Return the processor time of the backend in seconds."""
     fields = Path(f"/proc/{backend.popen.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

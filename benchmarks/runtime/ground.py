@@ -1,4 +1,4 @@
-"""What measurements stand on: one PostgreSQL that waits for the disk, a fresh database for each."""
+"""Environment of the runtime benchmarks: a PostgreSQL whose commits wait for the disk."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ktrdr.client.backend import Backend
+from ktrdr.client.backend import BackendClient
 from ktrdr.database.migrate import migrate
 from ktrdr.settings import Settings
 from tests.integration.postgres import Server, running_server
 from tests.integration.processes import Site, site
 
 BARS = Path(__file__).parents[2] / "tests" / "data" / "sp500_2007_2009.csv"
-# The least work that is a whole backtest: one fold, one pair of windows.
+# The smallest complete backtest: one fold, one pair of windows.
 SMALLEST_BACKTEST = {
     "symbol": "SP500",
     "folds": 1,
@@ -28,20 +28,20 @@ SMALLEST_BACKTEST = {
 
 @dataclass(frozen=True)
 class Ground:
-    """Where measurements are made."""
+    """Environment of the measurements."""
 
     server: Server
 
     @contextmanager
     def database(self) -> Iterator[Settings]:
-        """A fresh database with the present schema."""
+        """Provide a new database with the current schema."""
         with self.server.database() as settings:
             asyncio.run(migrate(settings))
             yield settings
 
     @contextmanager
     def site(self) -> Iterator[Site]:
-        """A fresh database and a shared directory, for processes that end with the block."""
+        """Provide a new database and a shared directory; stop their processes at the end."""
         with (
             self.database() as settings,
             tempfile.TemporaryDirectory(prefix="ktrdr-bench-") as directory,
@@ -52,12 +52,12 @@ class Ground:
 
 @contextmanager
 def prepared_ground() -> Iterator[Ground]:
-    """A database server of this run's own."""
+    """Provide a database server for this run."""
     with running_server(durable=True) as server:
         yield Ground(server)
 
 
-def bring_bars(client: Backend) -> None:
-    """Imports the bars that all work here is done on."""
+def bring_bars(client: BackendClient) -> None:
+    """Import the bars that all operations use."""
     with BARS.open("rb") as file:
         client.import_dataset(file, "SP500", "1d")

@@ -1,11 +1,10 @@
-"""From submit to start: the engine against the bare queue that it stands on.
+"""Benchmark of the time from submit to start: the engine compared with its bare queue.
 
-Both on one database, each with one worker in this process, one after the other in random order
-over and over, so that whatever else the machine does falls on both. A submission of the engine
-writes the operation, its event, its audit row and its queue entry in one transaction, and has
-started when the worker holds its lease. The bare queue writes its entry alone, and has started when
-its task runs. It makes its pools itself, as it comes; it takes part once more on the engine's own
-pools, which need fewer round trips.
+Both use the same database, each with one worker in this process. They alternate in random order, so
+that other load on the machine affects both. A submission of the engine writes the operation, its
+event, its audit row and its queue entry in one transaction. The operation has started when the
+worker holds its lease. The bare queue only writes its entry, and has started when its task runs. It
+creates its own pools. In another variant it uses the engine's pools, which need fewer round trips.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ REQUEST = OperationRequest(
 )
 RESULT = {"summary": {}, "directory": "none", "files": [], "report": "none"}
 WARM_UP = 20
-# A worker still tidies up when its work has started; the next sample is not to feel it.
+# A worker is still busy after the start of an operation; this must not affect the next sample.
 SETTLE_S = 0.03
 PATIENCE_S = 60.0
 POOL_SIZE = 4
@@ -46,8 +45,8 @@ Shot = Callable[[], Awaitable[float]]
 Opened = Callable[[str], AbstractAsyncContextManager[App]]
 
 
-def submit_to_start(ground: Ground, samples: int) -> Outcome:
-    """The engine and the bare queue: twice, which shows the noise, then on the engine's pools."""
+def measure_latency(ground: Ground, samples: int) -> Outcome:
+    """Compare the engine with the bare queue, twice for the noise, and on the engine's pools."""
     with ground.database() as settings:
         engine, bare, again, tuned = asyncio.run(_compared(settings, samples))
     outcome = Outcome("submit to start, one worker", ("", *ROW_TITLES))
@@ -143,7 +142,7 @@ async def _bare(name: str, opened: Opened) -> AsyncIterator[Shot]:
 
 
 def _pool_of_its_own(settings: Settings) -> Opened:
-    """Procrastinate as it comes: it makes its own pool, and the driver's settings are untouched."""
+    """Return procrastinate with its own pool and default settings of the driver."""
 
     @asynccontextmanager
     async def opened(application: str) -> AsyncIterator[App]:
@@ -178,17 +177,17 @@ async def _running(work: Awaitable[None]) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def submit_to_work(ground: Ground, samples: int) -> Outcome:
-    """How long until a child process exists, and until its handler has said its first word."""
+def measure_startup(ground: Ground, samples: int) -> Outcome:
+    """Measure the time until a child process runs, and until its handler's first message."""
     with ground.site() as place:
         bring_bars(place.client(place.backend()))
         children, words = asyncio.run(_until_work(place.settings, place.shared, samples))
-    outcome = Outcome("submit to work, with a real child process", ("", *ROW_TITLES))
+    outcome = Outcome("submit to start of a real child process", ("", *ROW_TITLES))
     outcome.rows = [
         ["submitted to child process started", *children.row],
-        ["submitted to first word of its handler", *words.row],
+        ["submitted to first message of its handler", *words.row],
     ]
-    outcome.notes = ["most of the second is Python importing pandas and bt in the child"]
+    outcome.notes = ["most of the second figure is the import of pandas and bt in the child"]
     return outcome
 
 

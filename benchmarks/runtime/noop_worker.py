@@ -1,7 +1,7 @@
-"""A worker with no child: it claims what it is woken for, and completes it at once.
+"""A worker without a child process, which claims operations and completes them immediately.
 
-Everything between queue and result is the runtime's own; only the work is left out, so that what is
-measured is what the engine costs. Started as ``python -m benchmarks.runtime.noop_worker ID``.
+All code between queue and result is the runtime's own. Only the work is omitted, to measure the
+cost of the engine. Started as ``python -m benchmarks.runtime.noop_worker ID``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RESULT = {"summary": {}, "directory": "none", "files": [], "report": "none"}
 
 
 async def work(settings: Settings, worker_id: str) -> None:
-    """Serves the queue of backtests until it is ended."""
+    """Serve the queue of backtests until the process is stopped."""
     async with make_pool(settings, worker_id, max_size=4) as pool:
         leases = LeaseBook(pool)
 

@@ -1,4 +1,4 @@
-"""How soon a worker answers health checks while its child computes."""
+"""Benchmark of a worker's response time to health checks while its child computes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tests.integration.processes import Process, wait_for
 
 LIMIT_MS = 50.0
 PAUSE_S = 0.02
-# Minutes of work; it is cancelled when enough has been seen.
+# Takes minutes; it is cancelled after the measurement.
 TRAINING = OperationRequest(
     operation_type=OperationType.TRAINING,
     parameters={"symbol": "SP500", "epochs": 1000, "hidden_units": [256, 256]},
 )
 
 
-def health_while_busy(ground: Ground, samples: int) -> Outcome:
-    """One client that asks every 20 ms, while the worker is idle and while it works."""
+def measure_responsiveness(ground: Ground, samples: int) -> Outcome:
+    """Request ``/health`` every 20 ms, while the worker is idle and while it is busy."""
     with ground.site() as place:
         backend = place.backend()
         client = place.client(backend)
@@ -29,7 +29,7 @@ def health_while_busy(ground: Ground, samples: int) -> Outcome:
         worker = place.worker("training", backend)
         idle = _asked(worker, samples, "idle")
         operation = client.submit(TRAINING, idempotency_key="bench").operation_id
-        wait_for("some progress", lambda: client.operation(operation).progress > 0, 120)
+        wait_for("some progress", lambda: client.get_operation(operation).progress > 0, 120)
         busy = _asked(worker, samples, "busy")
         client.cancel(operation)
     outcome = Outcome("GET /health of a worker", ("", *ROW_TITLES))

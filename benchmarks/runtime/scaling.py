@@ -1,4 +1,4 @@
-"""What a second worker brings, to equal backtests and to a sweep, on real workers."""
+"""Benchmark of two real workers compared with one, on equal backtests and on a sweep."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 
 from benchmarks.runtime.ground import SMALLEST_BACKTEST, Ground, bring_bars
 from benchmarks.samples import SPREAD_TITLES, Goal, Outcome, spread
-from ktrdr.client.backend import Backend
+from ktrdr.client.backend import BackendClient
 from ktrdr.schemas import OperationRequest, OperationStatus, OperationType
 from tests.integration.processes import Process, wait_for
 
@@ -17,35 +17,35 @@ BACKTEST = OperationRequest(
     operation_type=OperationType.BACKTEST, parameters=dict(SMALLEST_BACKTEST)
 )
 PATIENCE_S = 600.0
-# What two workers do of twice the work of one; backend and database take their share.
+# Minimum share of the ideal speed-up by two; backend and database use the same processors.
 LEAST_EFFICIENCY = 0.7
 
 
-def of_backtests(ground: Ground, backtests: int, rounds: int) -> Outcome:
-    """Equal smallest backtests, submitted together."""
+def measure_backtests(ground: Ground, backtests: int, rounds: int) -> Outcome:
+    """Measure equal minimal backtests, submitted together."""
     seconds = _on_one_and_two(ground, rounds, partial(_run, [BACKTEST] * backtests))
     return _outcome(
         "real backtests",
         seconds,
         backtests,
-        f"{backtests} equal backtests a round, of one fold each, a process of its own for each",
+        f"{backtests} equal backtests per round, of one fold each, each in its own process",
     )
 
 
-def of_a_sweep(ground: Ground, parts: int, rounds: int) -> Outcome:
-    """One sweep from its submission to its report."""
-    seconds = _on_one_and_two(ground, rounds, partial(_run, [a_sweep(parts)]))
+def measure_sweep(ground: Ground, parts: int, rounds: int) -> Outcome:
+    """Measure a sweep from its submission to its report."""
+    seconds = _on_one_and_two(ground, rounds, partial(_run, [sweep_request(parts)]))
     return _outcome(
-        "parts of a sweep",
+        "children of a sweep",
         seconds,
         parts,
-        f"a sweep of {parts} parts a round, each as large as the smallest backtest; the report,"
-        " which one worker makes while the other waits, is a part of the time",
+        f"a sweep of {parts} minimal backtests per round; the time includes the report, which one"
+        " worker writes while the other waits",
     )
 
 
-def a_sweep(parts: int) -> OperationRequest:
-    """A sweep of an even number of parts, one for each combination of two averages."""
+def sweep_request(parts: int) -> OperationRequest:
+    """Return a sweep with an even number of children, one for each combination of two averages."""
     grid = {"fast": [5, 8], "slow": list(range(20, 20 + parts // 2))}
     return OperationRequest(
         operation_type=OperationType.SWEEP,
@@ -57,7 +57,7 @@ def _outcome(
     title: str, seconds: Mapping[int, Sequence[float]], backtests: int, note: str
 ) -> Outcome:
     efficiency = statistics.median(seconds[1]) / statistics.median(seconds[2]) / 2
-    outcome = Outcome(f"{title} a minute", ("", *SPREAD_TITLES))
+    outcome = Outcome(f"{title} per minute", ("", *SPREAD_TITLES))
     outcome.rows = [
         [f"{count} worker(s)", *spread([60 * backtests / each for each in taken], ".1f")]
         for count, taken in seconds.items()
@@ -80,9 +80,9 @@ def _outcome(
 
 
 def _on_one_and_two(
-    ground: Ground, rounds: int, work: Callable[[Backend], None]
+    ground: Ground, rounds: int, work: Callable[[BackendClient], None]
 ) -> dict[int, list[float]]:
-    """Seconds that the work took each time, by the number of workers."""
+    """Return the durations in seconds, by number of workers."""
     seconds: dict[int, list[float]] = {1: [], 2: []}
     with ground.site() as place:
         backend = place.backend()
@@ -90,7 +90,7 @@ def _on_one_and_two(
         bring_bars(client)
         workers: list[Process] = []
         for number in range(rounds):
-            # 1, 2, then 2, 1: no worker is started or stopped within a measurement.
+            # In the order 1, 2, 2, 1, so that no worker is started or stopped during a measurement.
             for count in sorted(seconds, reverse=bool(number % 2)):
                 while len(workers) > count:
                     workers.pop().stop()
@@ -104,20 +104,20 @@ def _on_one_and_two(
     return seconds
 
 
-def _are_registered(client: Backend, count: int) -> bool:
-    return len(client.workers()) == count
+def _are_registered(client: BackendClient, count: int) -> bool:
+    return len(client.list_workers()) == count
 
 
-def _run(requests: Sequence[OperationRequest], client: Backend) -> None:
-    """Submits work and waits until all of it has completed."""
+def _run(requests: Sequence[OperationRequest], client: BackendClient) -> None:
+    """Submit operations, and wait until all have completed."""
     names = [
         client.submit(each, idempotency_key=f"{time.perf_counter_ns()}").operation_id
         for each in requests
     ]
     deadline = time.monotonic() + PATIENCE_S
     for name in names:
-        # Asked seldom, so that the answers take no processor from the work.
-        while not client.operation(name).status.is_final and time.monotonic() < deadline:
+        # Polled rarely, so that the responses take no processor time from the operations.
+        while not client.get_operation(name).status.is_final and time.monotonic() < deadline:
             time.sleep(0.1)
-        ended = client.operation(name)
+        ended = client.get_operation(name)
         assert ended.status is OperationStatus.COMPLETED, ended

@@ -1,8 +1,8 @@
-"""Many simulated workers in one process: a port each, and a true answer to ``GET /health``.
+"""Many simulated workers in one process, each with its own port and a valid ``GET /health``.
 
-Started as ``python -m benchmarks.runtime.simulated_workers COUNT``; says its ports on standard
-output, one a line, once all listen. It is a stand-in for workers as the backend's health checks see
-them, and for nothing else of theirs.
+Started as ``python -m benchmarks.runtime.simulated_workers COUNT``. Prints its ports on standard
+output, one per line, when all are open. It is a stand-in for workers only with regard to the
+backend's health checks.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ HOST = "127.0.0.1"
 
 
 def name_of(port: int) -> str:
-    """What the worker at a port is called."""
+    """Return the name of the worker at a port."""
     return f"simulated-{port}"
 
 
 class Worker(asyncio.Protocol):
-    """One connection to one worker; the head of a request is all that is read."""
+    """Connection to a worker; reads only the head of a request."""
 
     def __init__(self) -> None:
         self._received = b""
@@ -55,7 +55,7 @@ def _health(port: int) -> WorkerHealth:
 
 
 async def serve(count: int) -> None:
-    """Listens on so many ports until it is ended."""
+    """Listen on ``count`` ports until the process is stopped."""
     loop = asyncio.get_running_loop()
     servers = [await loop.create_server(Worker, HOST, 0) for _ in range(count)]
     for server in servers:

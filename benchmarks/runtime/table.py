@@ -1,7 +1,7 @@
-"""What a hundred thousand finished operations do to listing, claiming and upkeep.
+"""Benchmark of listing, claiming and upkeep with a hundred thousand finished operations.
 
-Two databases of one server, one with a page or two of finished operations and one with all of them,
-asked in turn.
+Two databases of one server are queried alternately: one with two pages of finished operations, and
+one with all of them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ktrdr.settings import Settings
 from tests.integration.identities import ADA
 
 LIMIT = 1.2
-# Two pages, so that there is a page after the first in the small table too.
+# Two pages, so that the small table also has a page after the first.
 FEW = 200
 WARM_UP = 20
 
-# One in fifty failed, one in fifty cancelled: what people look for is rare.
+# One in fifty failed, one in fifty cancelled: operations that people search for are rare.
 _FILL = sql.SQL("""
 INSERT INTO operations (
     operation_id, operation_type, worker_type, status, parameters, submitted_by, lease_epoch,
@@ -54,14 +54,14 @@ FROM operations, unnest(ARRAY['submitted', 'started', 'finished']) AS kind;
 
 
 class Table:
-    """One database, and everything that is asked of it."""
+    """A database, with all queries of the measurement."""
 
     def __init__(self, pool: Pool) -> None:
         self.store, self.leases = OperationStore(pool), LeaseBook(pool)
         self.deep: str | None = None
 
     async def find_depth(self, pages: int) -> None:
-        """Goes so many pages down; what comes after is the deep page."""
+        """Skip ``pages`` pages; the next one is the deep page."""
         for _ in range(pages):
             page = await self.store.page(limit=100 if pages == 1 else 500, cursor=self.deep)
             self.deep = page.next_cursor
@@ -90,16 +90,16 @@ class Table:
 
 QUESTIONS: dict[str, Callable[[Table], Awaitable[object]]] = {
     "first page": Table.first_page,
-    "failed ones": Table.failed,
-    "running ones, of which there are none": Table.running,
+    "failed operations": Table.failed,
+    "running operations, of which there are none": Table.running,
     "deep page": Table.deep_page,
-    "counting the backlog": Table.backlog,
+    "backlog gauges": Table.backlog,
     "one round of the reaper": Table.reap,
 }
 
 
-def full_and_empty(ground: Ground, operations: int, samples: int) -> Outcome:
-    """Every question to both tables in turn."""
+def measure_table(ground: Ground, operations: int, samples: int) -> Outcome:
+    """Send every query to both databases alternately."""
     with ground.database() as small, ground.database() as large:
         for settings, number in ((small, FEW), (large, operations)):
             ground.server.execute(_FILL.format(number=sql.Literal(number)), settings.db_name)
@@ -138,7 +138,7 @@ async def _pair(
 ) -> tuple[Samples, Samples]:
     taken: list[list[float]] = [[], []]
     for number in range(WARM_UP + samples):
-        # Who goes first changes, so that neither always finds the caches the other left.
+        # The order alternates, so that neither always profits from the caches of the other.
         for index in (0, 1) if number % 2 else (1, 0):
             began = time.perf_counter()
             await question(tables[index])

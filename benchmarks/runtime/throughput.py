@@ -1,4 +1,4 @@
-"""Operations a second, from the HTTP request to the result, over one worker and over two."""
+"""Benchmark of operations per second, from the HTTP request to the result."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ CLIENTS = 8
 PATIENCE_S = 600.0
 
 
-def through_the_engine(ground: Ground, operations: int, rounds: int) -> Outcome:
-    """Submitted over HTTP by eight clients while workers without a child take and finish them."""
+def measure_throughput(ground: Ground, operations: int, rounds: int) -> Outcome:
+    """Submit operations with eight clients, while workers without a child complete them."""
     figures: dict[int, list[float]] = {1: [], 2: []}
     submits: list[float] = []
     with ground.site() as place:
@@ -39,21 +39,21 @@ def through_the_engine(ground: Ground, operations: int, rounds: int) -> Outcome:
                     submits += asyncio.run(_submit(backend, operations))
                     asyncio.run(_until_done(place))
                     rates.append(operations / (time.perf_counter() - began))
-    outcome = Outcome("operations a second, HTTP to result, work left out", ("", *SPREAD_TITLES))
+    outcome = Outcome("operations per second, HTTP to result, without work", ("", *SPREAD_TITLES))
     outcome.rows = [
         [f"{workers} worker(s)", *spread(rates, ".0f")] for workers, rates in figures.items()
     ]
     times = Samples(submits)
     outcome.notes = [
-        f"{operations} operations a round; each worker is a process that claims and completes",
-        f"POST /operations by {CLIENTS} clients at once: "
+        f"{operations} operations per round; each worker is a process that claims and completes",
+        f"POST /operations by {CLIENTS} clients in parallel: "
         + ", ".join(f"{t} {v}" for t, v in zip(ROW_TITLES, times.row, strict=True)),
     ]
     return outcome
 
 
 async def _submit(backend: Process, number: int) -> list[float]:
-    """Seconds that each request took."""
+    """Submit operations; return the duration of each request in seconds."""
     body, left = REQUEST.model_dump(mode="json"), iter(range(number))
     headers = {"Authorization": f"Bearer {token(Role.OPERATOR).reveal()}"}
 
@@ -102,7 +102,7 @@ def _noop_workers(place: Site, number: int) -> Iterator[None]:
         for index in range(number)
     ]
     try:
-        time.sleep(2)  # until all listen; a worker that came late would only be slower
+        time.sleep(2)  # until all listen; a late worker would only be slower
         yield
     finally:
         for process in processes:

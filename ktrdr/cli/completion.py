@@ -1,71 +1,94 @@
-"""What a shell offers on Tab: hosts, nodes, services, tags; and the scripts that make it ask.
+"""Shell completion of hosts, nodes, services and tags, and `ktrdr completion`.
 
-Everything comes from the checkout and its inventory: no vault and no host is asked. Whatever is
-wrong with them, Tab offers nothing and says nothing; the command itself will say it.
+Completion reads the checkout and its inventory only, never the secrets or a host. If one of them
+cannot be read, it offers nothing and prints nothing. The command itself will report the error.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
 import click
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, ZshComplete
 
-from ktrdr.deployment.releases.release import Release, Target, compose_file, tag_of
+from ktrdr.cli.render import write_line
+from ktrdr.deployment.releases.release import Release, Target, compose_file_name, tag_for_commit
 
 _SHELLS: Final = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
-_WHERE: Final = """\b
-Where it belongs:
+_INSTALLATION: Final = """\b
+Installation:
   bash  ktrdr completion bash >~/.local/share/bash-completion/completions/ktrdr
   zsh   ktrdr completion zsh >"${fpath[1]}/_ktrdr"
   fish  ktrdr completion fish >~/.config/fish/completions/ktrdr.fish
 """
-_RECENT: Final = 20
+_RECENT_COMMITS: Final = 20
 _TARGETS: Final[tuple[Target, ...]] = ("core", "workers")
-_Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+_Items = Iterable[CompletionItem]
+_Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
-@click.command(epilog=_WHERE)
+@click.command(epilog=_INSTALLATION)
 @click.argument("shell", type=click.Choice(list(_SHELLS)))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what SHELL needs to complete commands, nodes, services and tags."""
+    """Print a script that completes commands, nodes, services and tags in SHELL."""
     root = context.find_root()
-    click.echo(_SHELLS[shell](root.command, {}, "ktrdr", "_KTRDR_COMPLETE").source())
+    write_line(_SHELLS[shell](root.command, {}, "ktrdr", "_KTRDR_COMPLETE").source())
 
 
-def _quietly(offers: Callable[[click.Context], Iterable[CompletionItem]]) -> _Complete:
-    """The offers that begin with what is typed; none where they cannot be had."""
+def _completer(list_items: Callable[[click.Context], _Items]) -> _Completer:
+    """Make a click completer that filters items by prefix and ignores errors."""
 
     def complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        found: list[CompletionItem] = []
-        # A message would land in the middle of the line that somebody is typing.
+        # An error message would be printed into the line that the user is typing.
         with contextlib.suppress(Exception):
-            found += [item for item in offers(ctx) if item.value.startswith(incomplete)]
-        return found
+            return [item for item in list_items(ctx) if item.value.startswith(incomplete)]
+        return []
 
     return complete
 
 
-def _offer_nodes(ctx: click.Context) -> Iterator[CompletionItem]:
-    given = ctx.params.get("node") or ()
-    return (item for item in _nodes(ctx) if item.value not in given)
+@_completer
+def complete_nodes(ctx: click.Context) -> _Items:
+    """Complete the nodes of the inventory that the command line does not name yet."""
+    return _unused_nodes(ctx, ctx.params.get("node") or ())
 
 
-def _offer_hosts(ctx: click.Context) -> Iterable[CompletionItem]:
-    return _hosts(ctx, ctx.params.get("hosts") or ())
+@_completer
+def complete_hosts(ctx: click.Context) -> _Items:
+    """Complete ``core``, ``workers NODE`` or ``all``."""
+    words = ctx.params.get("hosts") or ()
+    if not words:
+        return map(CompletionItem, (*_TARGETS, "all"))
+    return _unused_nodes(ctx, words) if words[0] == "workers" else ()
 
 
-def _offer_execution(ctx: click.Context) -> Iterable[CompletionItem]:
+@_completer
+def complete_services(ctx: click.Context) -> _Items:
+    """Complete the services of the hosts on the command line, by default of all hosts."""
+    hosts = ctx.params.get("hosts") or _TARGETS
+    targets = [target for target in _TARGETS if target in hosts or "all" in hosts]
+    return (item for target in targets for item in _services(target))
+
+
+@_completer
+def complete_core_services(_: click.Context) -> _Items:
+    """Complete the services of the core stack, or ``all``."""
+    return (*_services("core"), CompletionItem("all"))
+
+
+@_completer
+def complete_exec_words(ctx: click.Context) -> _Items:
+    """Complete the host and the service of `ktrdr deploy exec`."""
     match ctx.params.get("words") or ():
         case ():
             return map(CompletionItem, _TARGETS)
         case ("workers",):
-            return _hosts(ctx, ("workers",), every=False)
+            return (item for item in _unused_nodes(ctx, ()) if item.value != "all")
         case ("core",):
             return _services("core")
         case ("workers", _):
@@ -73,56 +96,28 @@ def _offer_execution(ctx: click.Context) -> Iterable[CompletionItem]:
     return ()
 
 
-def _offer_services(ctx: click.Context) -> Iterable[CompletionItem]:
-    hosts = ctx.params.get("hosts") or _TARGETS
-    wanted = [target for target in _TARGETS if target in hosts or "all" in hosts]
-    return (item for target in wanted for item in _services(target))
-
-
-def _offer_core_services(_: click.Context) -> Iterable[CompletionItem]:
-    return (*_services("core"), CompletionItem("all"))
-
-
-def _offer_tags(_: click.Context) -> Iterable[CompletionItem]:
+@_completer
+def complete_tags(_: click.Context) -> _Items:
+    """Complete the tags of recent commits."""
     from ktrdr.deployment.releases.checkout import Checkout
 
-    recent = Checkout.around(Path.cwd()).recent(_RECENT)
-    return (CompletionItem(tag_of(commit), help=subject) for commit, subject in recent)
+    recent = Checkout.find(Path.cwd()).recent_commits(_RECENT_COMMITS)
+    return (CompletionItem(tag_for_commit(commit), help=subject) for commit, subject in recent)
 
 
-def _hosts(
-    ctx: click.Context, given: tuple[str, ...], *, every: bool = True
-) -> Iterable[CompletionItem]:
-    if not given:
-        return map(CompletionItem, (*_TARGETS, "all"))
-    if given[0] != "workers":
-        return ()
-    known = _nodes(ctx) if every else (item for item in _nodes(ctx) if item.value != "all")
-    return (item for item in known if item.value not in given)
-
-
-def _nodes(ctx: click.Context) -> Iterator[CompletionItem]:
+def _unused_nodes(ctx: click.Context, used: tuple[str, ...]) -> _Items:
     from ktrdr.cli.hosts import read_inventory
 
-    named = ctx.params.get("inventory") or os.environ.get("KTRDR_INVENTORY")
-    inventory = read_inventory(Path(named) if named else None)
-    for name, node in inventory.workers.items():
-        yield CompletionItem(name, help=node.host)
-    yield CompletionItem("all")
+    file = ctx.params.get("inventory") or os.environ.get("KTRDR_INVENTORY")
+    inventory = read_inventory(Path(file) if file else None)
+    items = [CompletionItem(name, help=node.host) for name, node in inventory.workers.items()]
+    return (item for item in (*items, CompletionItem("all")) if item.value not in used)
 
 
-def _services(target: Target) -> Iterator[CompletionItem]:
+def _services(target: Target) -> _Items:
     from ktrdr.deployment.releases.checkout import Checkout
 
-    name = compose_file(target)
-    content = (Checkout.around(Path.cwd()).root / name).read_bytes()
-    for service in Release("", None, {name: content}).stack(target).services:
-        yield CompletionItem(service.name)
-
-
-nodes: Final = _quietly(_offer_nodes)
-hosts: Final = _quietly(_offer_hosts)
-services: Final = _quietly(_offer_services)
-core_services: Final = _quietly(_offer_core_services)
-execution: Final = _quietly(_offer_execution)
-tags: Final = _quietly(_offer_tags)
+    name = compose_file_name(target)
+    content = (Checkout.find(Path.cwd()).root / name).read_bytes()
+    stack = Release("", None, {name: content}).parse_compose_file(target)
+    return [CompletionItem(service.name) for service in stack.services]

@@ -13,7 +13,7 @@ from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceState
 from ktrdr.deployment.hosts.history import DeployOutcome
 from ktrdr.deployment.scripts.script import render_for_display
-from ktrdr.errors import KtrdrError, NotBegun
+from ktrdr.errors import KtrdrError, NotStarted
 
 # More file names than these are only counted.
 _LISTED_FILES: Final = 3
@@ -59,7 +59,7 @@ def failure(result: DeployResult) -> KtrdrError:
     """Return the error that the command ends with: the first, naming all failed hosts."""
     error = result.failed[0].error
     assert error is not None  # noqa: S101  # it is among the failed
-    own = [host.plan.host.name for host in result.failed if not isinstance(host.error, NotBegun)]
+    own = [host.plan.host.name for host in result.failed if not isinstance(host.error, NotStarted)]
     if len(own) == 1:
         return _rolled_back_error(result.failed[0]) or error
     names = f"{len(own)} hosts failed ({', '.join(own)}), the first with: "

@@ -1,67 +1,86 @@
-"""What runs on a host, as tables and as JSON: `ktrdr status` and `ktrdr deploy status`."""
+"""Status of a host as tables and as JSON, for `ktrdr status` and `ktrdr deploy status`."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from ktrdr.cli.render import ago, duration, write_table
+from ktrdr.cli.render import format_age, format_duration, write_table
 from ktrdr.deployment.deploy.result import error_to_json
-from ktrdr.deployment.hosts.containers import Container
-from ktrdr.deployment.hosts.history import Entry
-from ktrdr.deployment.status.query import Disk, Surveyed
+from ktrdr.deployment.hosts.history import HistoryEntry
+from ktrdr.deployment.status import HostStatus
 
-_DIGEST: Final = 12
-_KB_IN_GB: Final = 1024 * 1024
+_DIGEST_LENGTH: Final = 12
+_KB_PER_GB: Final = 1024 * 1024
 
 
-def write_services(host: Surveyed) -> None:
-    """The containers of a host, a row each."""
+def write_services(host: HostStatus) -> None:
+    """Write a table with a row for each container of a host."""
     now = host.now or datetime.now(UTC)
     write_table(
-        ("service", "state", "version", "digest", "up for", ">restarts"),
+        ("service", "state", "version", "digest", "uptime", ">restarts"),
         [
             (
-                each.service,
-                each.state,
-                version(each.image),
-                short_digest(host.digest(each)),
-                duration(now - each.started_at) if each.is_running else "",
-                f"{each.restarts}",
+                container.service,
+                container.state,
+                # The tag of NAME:TAG@DIGEST.
+                container.image.partition("@")[0].rpartition(":")[2],
+                host.image_digest(container).rpartition(":")[2][:_DIGEST_LENGTH],
+                format_duration(now - container.started_at) if container.is_running else "",
+                f"{container.restarts}",
             )
-            for each in host.containers
+            for container in host.containers
         ],
         empty="Nothing is deployed here.",
     )
 
 
-def host_pairs(host: Surveyed) -> list[tuple[str, str]]:
-    """What is worth saying of a host besides its containers."""
-    pairs = [("last", _said(host.last, host.now) if host.last else "no deploy is recorded here")]
-    if host.owner:
-        pairs.append(("locked", f"by {host.owner}"))
+def describe_host(host: HostStatus) -> list[tuple[str, str]]:
+    """Return names and values that describe a host besides its containers."""
+    last = (
+        _describe_deploy(host.last_deploy, host.now)
+        if host.last_deploy
+        else "no deploy is recorded here"
+    )
+    pairs = [("last deploy", last)]
+    if host.lock_owner:
+        pairs.append(("locked", f"by {host.lock_owner}"))
     if host.lacks_secrets:
-        pairs.append(("secrets", what_brings_secrets(host)))
-    pairs += [("disk", _disk(disk)) for disk in host.disks]
-    pairs += [("unwell", f"{trouble.service} {trouble.reason}") for trouble in host.troubles]
-    pairs += [("drift", each) for each in host.drift]
+        pairs.append(("secrets", missing_secrets_hint(host)))
+    for disk in host.disks:
+        free, size = disk.free_kb / _KB_PER_GB, disk.size_kb / _KB_PER_GB
+        pairs.append(("disk", f"{free:.1f} of {size:.1f} GiB free at {disk.directory}"))
+    pairs += [("unhealthy", f"{problem.service} {problem.reason}") for problem in host.problems]
+    pairs += [("drift", difference) for difference in host.drift]
     return pairs
 
 
-def what_brings_secrets(host: Surveyed) -> str:
-    """What to do where a host's memory has lost the secrets, in a sentence."""
+def missing_secrets_hint(host: HostStatus) -> str:
+    """Return the remedy for a host that lost its secrets from memory."""
     command = f"ktrdr deploy {host.host.name}{'' if host.host.node else ' all'}"
     return f"this host was restarted: run `{command}`"
 
 
-def services_to_json(host: Surveyed) -> list[dict[str, Any]]:
-    """The containers of a host."""
-    return [_service(host, each) for each in host.containers]
+def services_to_json(host: HostStatus) -> list[dict[str, Any]]:
+    """Return the containers of a host for JSON output."""
+    return [
+        {
+            "service": container.service,
+            "image": container.image,
+            "digest": host.image_digest(container) or None,
+            "status": container.status,
+            "health": container.health,
+            "started_at": container.started_at.isoformat(),
+            "restarts": container.restarts,
+            "container": container.id,
+        }
+        for container in host.containers
+    ]
 
 
-def host_to_json(host: Surveyed) -> dict[str, Any]:
-    """All that was seen of a host."""
-    owner = host.owner
+def host_to_json(host: HostStatus) -> dict[str, Any]:
+    """Return the status of a host for JSON output."""
+    owner = host.lock_owner
     return {
         "target": host.host.name,
         "host": host.host.address,
@@ -69,14 +88,14 @@ def host_to_json(host: Surveyed) -> dict[str, Any]:
         "clock": host.now.isoformat() if host.now else None,
         "services": services_to_json(host),
         "unwell": [
-            {"service": trouble.service, "reason": trouble.reason} for trouble in host.troubles
+            {"service": problem.service, "reason": problem.reason} for problem in host.problems
         ],
         "drift": list(host.drift),
         "lacks_secrets": host.lacks_secrets,
         "lock": {
-            "who": owner.who, "reason": owner.reason, "since": owner.since.isoformat(),
+            "who": owner.deploy.who, "reason": owner.reason, "since": owner.deploy.at.isoformat(),
         } if owner else None,
-        "last": host.last.to_json() if host.last else None,
+        "last": host.last_deploy.to_json() if host.last_deploy else None,
         "disks": [
             {"directory": disk.directory, "size_kb": disk.size_kb, "free_kb": disk.free_kb}
             for disk in host.disks
@@ -84,35 +103,7 @@ def host_to_json(host: Surveyed) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def version(image: str) -> str:
-    """The tag of an image."""
-    return image.partition("@")[0].rpartition(":")[2]
-
-
-def short_digest(digest: str) -> str:
-    """The beginning of a digest, without the name of its algorithm."""
-    return digest.rpartition(":")[2][:_DIGEST]
-
-
-def _service(host: Surveyed, each: Container) -> dict[str, Any]:
-    return {
-        "service": each.service,
-        "image": each.image,
-        "digest": host.digest(each) or None,
-        "status": each.status,
-        "health": each.health,
-        "started_at": each.started_at.isoformat(),
-        "restarts": each.restarts,
-        "container": each.id,
-    }
-
-
-def _said(entry: Entry, now: datetime | None) -> str:
-    what = entry.tag if entry.service == "all" else f"{entry.service} {entry.tag}"
-    when = f"{entry.outcome.value} {ago(entry.began, now)}"
-    return f"{what} {when} by {entry.who} ({entry.kind.value} {entry.id})"
-
-
-def _disk(disk: Disk) -> str:
-    free, size = disk.free_kb / _KB_IN_GB, disk.size_kb / _KB_IN_GB
-    return f"{free:.1f} of {size:.1f} GiB free at {disk.directory}"
+def _describe_deploy(entry: HistoryEntry, now: datetime | None) -> str:
+    release = entry.tag if entry.service == "all" else f"{entry.service} {entry.tag}"
+    outcome = f"{entry.outcome.value} {format_age(entry.deploy.at, now)}"
+    return f"{release} {outcome} by {entry.deploy.who} ({entry.kind.value} {entry.id})"

@@ -13,7 +13,7 @@ from typing import Final
 import click
 
 from ktrdr.deployment.homelab.inventory import Inventory
-from ktrdr.deployment.homelab.inventory_file import load
+from ktrdr.deployment.homelab.inventory_file import load_inventory
 from ktrdr.deployment.releases.checkout import Checkout
 from ktrdr.deployment.ssh.program import SshProgram
 from ktrdr.deployment.ssh.transport import SshTransport
@@ -45,8 +45,10 @@ def read_inventory(
     Raises:
         ConfigurationError: The inventory cannot be used; the message names file, line and reason.
     """
-    path = file or (checkout or Checkout.around(Path.cwd())).root / INVENTORY
-    return load(path, shown_as=str(file or INVENTORY), environ=os.environ, settings=settings)
+    path = file or (checkout or Checkout.find(Path.cwd())).root / INVENTORY
+    return load_inventory(
+        path, shown_as=str(file or INVENTORY), environ=os.environ, settings=settings
+    )
 
 
 def ssh_program(inventory: Inventory) -> SshProgram:

@@ -1,4 +1,4 @@
-"""Groups of commands that import a command when it is used, not when it is listed."""
+"""Command groups that import a command when it is used, not when it is listed."""
 
 from __future__ import annotations
 
@@ -11,49 +11,57 @@ import click
 from click.shell_completion import CompletionItem
 
 
-class Entry(NamedTuple):
-    """Where a command is (``module:name``), and what the help says of it without loading it."""
+class LazyCommand(NamedTuple):
+    """Command that is imported on use.
 
-    place: str
+    Attributes:
+        path: Import path, as ``module:name``.
+        help: Short help, so that a list of commands need not import them.
+    """
+
+    path: str
     help: str
 
 
 class LazyGroup(click.Group):
-    """A group whose commands stand in a table.
+    """Group of lazily imported commands.
 
     Attributes:
-        entries: The commands by name, in the order in which they are listed.
+        lazy_commands: Commands by name, in the order of the help.
     """
 
-    def __init__(self, *args: Any, entries: Mapping[str, Entry], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, lazy_commands: Mapping[str, LazyCommand], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.entries = entries
+        self.lazy_commands = lazy_commands
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
-        """The names, in the order of the table."""
-        return list(self.entries)
+        """Return the names of the commands, in the order of the help."""
+        return list(self.lazy_commands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, imported now."""
-        entry = self.entries.get(cmd_name)
-        if entry is None and ctx.resilient_parsing:
+        """Import a command."""
+        lazy = self.lazy_commands.get(cmd_name)
+        if lazy is None and ctx.resilient_parsing:
             return None
-        if entry is None:
-            near = difflib.get_close_matches(cmd_name, self.entries, n=1)
+        if lazy is None:
+            near = difflib.get_close_matches(cmd_name, self.lazy_commands, n=1)
             question = f" Did you mean {near[0]!r}?" if near else ""
             ctx.fail(f"There is no command {cmd_name!r}.{question}")
-        module, _, name = entry.place.partition(":")
+        module, _, name = lazy.path.partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The names that begin so, from the table, and the group's own options."""
-        names = (name for name in self.entries if name.startswith(incomplete))
-        commands = [CompletionItem(name, help=self.entries[name].help) for name in names]
-        # Not the group's own method, which imports every command to ask whether it is hidden.
+        """Complete a command's name or an option of the group, without importing a command."""
+        commands = [
+            CompletionItem(name, help=lazy.help)
+            for name, lazy in self.lazy_commands.items()
+            if name.startswith(incomplete)
+        ]
+        # click.Group's own method imports every command to find out whether it is hidden.
         return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's signature
-        """Writes the table's texts, so that the help imports no command."""
+        """Write the short help of the commands, without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in self.entries.items()])
+            formatter.write_dl([(name, lazy.help) for name, lazy in self.lazy_commands.items()])

@@ -1,58 +1,54 @@
-"""Shows log lines: aligned and coloured on a terminal, plain anywhere else, or as JSON."""
+"""Output of service logs: aligned and coloured on a terminal, plain elsewhere, or as JSON."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-import click
 from rich.text import Text
 
-from ktrdr.cli.render import console
-from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.logs import Back, Event, LogLine, Lost
+from ktrdr.cli.render import console, write_json_line, write_line
+from ktrdr.deployment.logs import HostBack, HostLost, LogEvent, LogLine
 
 _COLOURS: Final = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green")
-# A program's log may hold what would set a terminal's colours, title, or worse.
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_COLOUR_SEQUENCE: Final = re.compile(r"\x1b\[[0-9;]*m")
+# Control characters of a program's log could set a terminal's colours, title, or worse.
+_CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def show(events: Iterable[Event], *, as_json: bool) -> list[Lost]:
-    """Writes lines to standard output and what befell hosts to standard error.
+def write_log(events: Iterable[LogEvent], *, as_json: bool) -> list[HostLost]:
+    """Write log lines to standard output, and lost connections to standard error.
 
     Returns:
-        The hosts that were lost for good.
+        The hosts whose connection was lost for good.
     """
     lost = []
-    # Where all lines are known already, their columns are, too.
+    # If all lines are known, so is the width of the widest label.
     known = events if isinstance(events, Sequence) else ()
-    labels = (label(each.host, each.service) for each in known if isinstance(each, LogLine))
-    write = _write_json if as_json else _Writer(max(map(len, labels), default=0))
+    labels = (format_source(event) for event in known if isinstance(event, LogLine))
+    writer = _LineWriter(max(map(len, labels), default=0))
     for event in events:
-        if isinstance(event, LogLine):
-            write(event)
+        if isinstance(event, LogLine) and as_json:
+            write_json_line(line_to_json(event))
+        elif isinstance(event, LogLine):
+            writer.write(event)
         else:
-            _tell(event)
-        if isinstance(event, Lost) and not event.retried:
+            _write_connection_event(event)
+        if isinstance(event, HostLost) and not event.is_retried:
             lost.append(event)
     return lost
 
 
-def label(host: Host, service: str) -> str:
-    """Where a line comes from, such as ``core/db`` or ``B/backtest-worker-1``."""
-    return f"{host.node or 'core'}/{service}"
+def format_source(line: LogLine) -> str:
+    """Return the origin of a line, such as ``core/db`` or ``B/backtest-worker-1``."""
+    return f"{line.host.node or 'core'}/{line.service}"
 
 
-def _write_json(line: LogLine) -> None:
-    click.echo(json.dumps(to_json(line), ensure_ascii=False))
-
-
-def to_json(line: LogLine) -> dict[str, Any]:
-    """The object that ``--json`` writes for a line."""
+def line_to_json(line: LogLine) -> dict[str, Any]:
+    """Return a log line for JSON output."""
     return {
-        "time": line.stamp,
+        "time": line.timestamp,
         "target": line.host.name,
         "host": line.host.address,
         "service": line.service,
@@ -61,40 +57,39 @@ def to_json(line: LogLine) -> dict[str, Any]:
     }
 
 
-class _Writer:
-    """Writes lines for people, and for `grep`."""
+class _LineWriter:
+    """Writer of lines for people and for `grep`."""
 
     def __init__(self, width: int) -> None:
         self._console = console()
         self._width = width
         self._colours: dict[str, str] = {}
 
-    def __call__(self, line: LogLine) -> None:
-        name = label(line.host, line.service)
+    def write(self, line: LogLine) -> None:
+        source = format_source(line)
         if not self._console.is_terminal:
-            click.echo(f"{line.stamp} {name} {line.text}")
+            write_line(f"{line.timestamp} {source} {line.text}")
             return
-        self._width = max(self._width, len(name))
-        colour = self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
-        time = f"{line.moment.astimezone():%H:%M:%S.%f}"[:-3]
-        text = Text.assemble(
-            (time, "dim"), " ", (name.ljust(self._width), colour), " ", harmless(line.text)
-        )
-        self._console.print(text, soft_wrap=True)
+        self._width = max(self._width, len(source))
+        colour = self._colours.setdefault(source, _COLOURS[len(self._colours) % len(_COLOURS)])
+        time = f"{line.time.astimezone():%H:%M:%S.%f}"[:-3]
+        label = source.ljust(self._width)
+        text = escape_control_characters(line.text)
+        row = Text.assemble((time, "dim"), " ", (label, colour), " ", text)
+        self._console.print(row, soft_wrap=True)
 
 
-def harmless(text: str) -> str:
-    """The text with control characters shown rather than obeyed."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", _COLOURING.sub("", text))
+def escape_control_characters(text: str) -> str:
+    r"""Remove colours, and show other control characters as ``\x1b``."""
+    return _CONTROL_CHARACTER.sub(
+        lambda match: f"\\x{ord(match[0]):02x}", _COLOUR_SEQUENCE.sub("", text)
+    )
 
 
-_COLOURING: Final = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def _tell(event: Lost | Back) -> None:
-    if isinstance(event, Back):
-        text = Text.assemble(("back: ", "green"), f"{event.host.name} is there again")
+def _write_connection_event(event: HostLost | HostBack) -> None:
+    if isinstance(event, HostBack):
+        text = Text.assemble(("reconnected: ", "green"), event.host.name)
     else:
-        again = "; trying again until it is back" if event.retried else ""
-        text = Text.assemble(("lost: ", "red"), f"{event.host.name}: {event.error.message}{again}")
+        retry = "; reconnecting" if event.is_retried else ""
+        text = Text.assemble(("lost: ", "red"), f"{event.host.name}: {event.error.message}{retry}")
     console(err=True).print(text, soft_wrap=True)

@@ -1,25 +1,31 @@
-"""Writes results: tables on a terminal, JSON when asked. Data goes to standard output."""
+"""Output of commands: results on standard output; notes, warnings and errors on standard error.
+
+The other modules of the CLI print through this one. rich is imported when something is drawn with
+it, so that `ktrdr --help` does not load it.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
-from pydantic import BaseModel
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from ktrdr.errors import KtrdrError
 
-STATUS_STYLES: Final = {
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from rich.console import Console
+
+# Wide enough for every table where no terminal limits the width.
+PIPE_WIDTH: Final = 200
+_STATUS_STYLES: Final = {
     "available": "green",
     "busy": "cyan",
     "temporarily_unavailable": "red",
@@ -34,46 +40,55 @@ STATUS_STYLES: Final = {
     "unavailable": "red",
     "unhealthy": "red",
 }
-# Wide enough for every table when nobody has a terminal that could be too narrow.
-PIPE_WIDTH: Final = 200
+_LABEL_COLOURS: Final = {"error": "red", "internal error": "red", "hint": "cyan"}
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON instead of a table.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
 @cache
 def console(*, err: bool = False) -> Console:
-    """Standard output or standard error, as a person sees it."""
+    """Return the console of standard output, or of standard error."""
+    from rich.console import Console
+
     stream: TextIO = sys.stderr if err else sys.stdout
-    width = None if stream.isatty() else PIPE_WIDTH
     return Console(
         file=stream,
-        width=width,
+        width=None if stream.isatty() else PIPE_WIDTH,
         highlight=False,
-        # Else a name such as ":bug:" would be a picture, and the table of all pictures be loaded.
+        # Otherwise a name such as ":bug:" becomes a picture, and the table of pictures is loaded.
         emoji=False,
         no_color=bool(os.environ.get("NO_COLOR")) or None,
     )
 
 
-def write_json(value: BaseModel | Sequence[BaseModel] | dict[str, Any]) -> None:
-    """Writes a result as JSON."""
-    if isinstance(value, BaseModel):
-        plain: Any = value.model_dump(mode="json")
-    elif isinstance(value, dict):
-        plain = value
-    else:
-        plain = [each.model_dump(mode="json") for each in value]
-    click.echo(json.dumps(plain, indent=2, ensure_ascii=False))
+def write_line(text: str) -> None:
+    """Write a line of data to standard output."""
+    click.echo(text)
 
 
-def write_json_line(document: dict[str, Any]) -> None:
-    """Print one line of JSON and flush it."""
+def write_unchanged(content: str | bytes) -> None:
+    """Write content to standard output as it is, without a line end, and flush."""
+    click.echo(content, nl=False)
+
+
+def write_json(result: BaseModel | Sequence[BaseModel] | Mapping[str, Any]) -> None:
+    """Write a result as an indented JSON document."""
+    document: Any = result
+    if isinstance(result, Sequence):
+        document = [model.model_dump(mode="json") for model in result]
+    elif not isinstance(result, Mapping):
+        document = result.model_dump(mode="json")
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def write_json_line(document: Mapping[str, Any]) -> None:
+    """Write a JSON document in one line, and flush."""
     click.echo(json.dumps(document, ensure_ascii=False))
 
 
 @contextmanager
 def errors_as_json_lines(enabled: bool) -> Iterator[None]:
-    """Print a raised error as a line of JSON, if enabled, and raise it again."""
+    """Write a raised error as a line of JSON, if enabled, and raise it again."""
     try:
         yield
     except KtrdrError as error:
@@ -85,16 +100,30 @@ def errors_as_json_lines(enabled: bool) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def spinner(text: str) -> Iterator[None]:
+    """Show on a terminal what is waited for within a block."""
+    err = console(err=True)
+    if not err.is_terminal:
+        yield
+        return
+    with err.status(text):
+        yield
+
+
 def write_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str, title: str | None = None
 ) -> None:
-    """Writes rows under a header, or the sentence ``empty`` when there are none.
+    """Write a table, or the note ``empty`` if there are no rows.
 
-    A column whose name begins with ">" is aligned to the right, one with "=" is the last to be
-    folded where the terminal is narrow; cells that are a known status are coloured.
+    A ">" before a column's name aligns it to the right. An "=" keeps its cells in one line as long
+    as the other columns can be folded. Cells with a known status are coloured.
     """
+    from rich.table import Table
+    from rich.text import Text
+
     if not rows:
-        say(empty)
+        write_note(empty)
         return
     table = Table(box=None, pad_edge=False, title=title, title_justify="left", header_style="bold")
     for name in columns:
@@ -105,41 +134,72 @@ def write_table(
             no_wrap=name.startswith("="),
         )
     for row in rows:
-        table.add_row(*(Text(cell, style=STATUS_STYLES.get(cell, "")) for cell in row))
+        table.add_row(*(Text(cell, style=_STATUS_STYLES.get(cell, "")) for cell in row))
     console().print(table)
 
 
 def write_pairs(pairs: Sequence[tuple[str, str]]) -> None:
-    """Writes names with their values."""
+    """Write names and their values in two columns."""
+    from rich.table import Table
+    from rich.text import Text
+
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in pairs:
-        grid.add_row(name, Text(value, style=STATUS_STYLES.get(value, "")))
+        grid.add_row(name, Text(value, style=_STATUS_STYLES.get(value, "")))
     console().print(grid)
 
 
-def heading(text: str) -> None:
-    """A heading, with a line before it."""
+def write_heading(text: str) -> None:
+    """Write an empty line and a heading."""
+    from rich.text import Text
+
     console().print()
     console().print(Text(text, style="bold"))
 
 
-def say(text: str) -> None:
-    """Something for people, on standard error, so that data stays data."""
-    console(err=True).print(Text(text))
+def write_error(error: KtrdrError) -> None:
+    """Write an error and its hint to standard error."""
+    write_note(error.message, label="error")
+    if error.hint:
+        write_note(error.hint, label="hint")
 
 
-def ago(moment: datetime | None, now: datetime | None = None) -> str:
-    """How long ago something was, in one unit."""
+def write_note(text: str, *, label: str = "") -> None:
+    """Write a message for people to standard error, after ``label:`` if given."""
+    beginning = f"{label}:" if label else ""
+    wrapped = _wrap(f"{beginning} {text}" if label else text)
+    if label in _LABEL_COLOURS:
+        styled = click.style(beginning, fg=_LABEL_COLOURS[label], bold=True)
+        wrapped = styled + wrapped.removeprefix(beginning)
+    click.echo(wrapped, err=True, color=False if os.environ.get("NO_COLOR") else None)
+
+
+def _wrap(text: str) -> str:
+    """Break lines between words for a terminal; leave them whole for a pipe or file."""
+    if not sys.stderr.isatty():
+        return text
+    import shutil
+    import textwrap
+
+    width = shutil.get_terminal_size().columns
+    return "\n".join(
+        textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+        for line in text.split("\n")
+    )
+
+
+def format_age(moment: datetime | None, now: datetime | None = None) -> str:
+    """Return the time since a moment, such as ``12 min ago``, or ``never`` for None."""
     if moment is None:
         return "never"
-    passed = (now or datetime.now(UTC)) - moment
-    return f"{duration(max(passed, timedelta()))} ago"
+    age = (now or datetime.now(UTC)) - moment
+    return f"{format_duration(max(age, timedelta()))} ago"
 
 
-def duration(span: timedelta | float | None) -> str:
-    """A time span in the unit that fits it, such as ``43 s``, ``12 min`` or ``3 h 05 min``."""
+def format_duration(span: timedelta | float | None) -> str:
+    """Return a time span in a suitable unit, such as ``43 s``, ``12 min`` or ``3 h 05 min``."""
     if span is None:
         return ""
     seconds = span.total_seconds() if isinstance(span, timedelta) else span
@@ -154,8 +214,13 @@ def duration(span: timedelta | float | None) -> str:
     return f"{hours} h {rest:02} min" if hours < 48 else f"{hours // 24} d"
 
 
-def figure(value: float | str | None) -> str:
-    """A figure of a summary, in as many digits as help."""
+def format_figure(value: float | str | None) -> str:
+    """Return a figure of a result, with four digits after the point if it is a fraction."""
     if value is None:
         return "n/a"
     return f"{value:,.4f}" if isinstance(value, float) else f"{value}"
+
+
+def count_of(items: Sequence[object], noun: str) -> str:
+    """Return a count with its noun, such as ``2 images``."""
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"

@@ -1,17 +1,18 @@
-"""The backend's API as Python calls; every fault comes as one of our errors."""
+"""Client of the backend's API."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import httpx
-from pydantic import TypeAdapter
 
-from ktrdr.client.http import CONNECT_TIMEOUT_S, TIMEOUT_S, Connection, refuse
+from ktrdr.client.configuration import read_api_url, read_token
+from ktrdr.client.http import CONNECT_TIMEOUT_S, TIMEOUT_S, HttpClient, raise_for_problem
 from ktrdr.errors import UsageError
 from ktrdr.schemas import (
     NAME_PATTERN,
@@ -31,29 +32,23 @@ from ktrdr.schemas import (
 )
 from ktrdr.schemas.data import Dataset, DatasetDetails, ImportReport, ImportRequest
 
-CHUNK: Final = 256 * 1024
-
-_WORKERS: Final = TypeAdapter(list[Worker])
-_DATASETS: Final = TypeAdapter(list[Dataset])
-_LEFTOVERS: Final = TypeAdapter(list[LeftoverFile])
-_DETAILS: Final = TypeAdapter(list[DatasetDetails])
-_STRATEGIES: Final = TypeAdapter(list[StrategyInfo])
+CHUNK_BYTES: Final = 256 * 1024
 
 
-class Backend(Connection):
-    """One backend, and who we are to it; use it as a context manager, or close it."""
+class BackendClient(HttpClient):
+    """Client of one backend; use it as a context manager, or close it."""
 
-    def health(self) -> BackendHealth:
-        """What runs there and whether it can work."""
-        return self.read(BackendHealth, "GET", "/health")
+    def get_health(self) -> BackendHealth:
+        """Return the backend's version and health."""
+        return self.request_as(BackendHealth, "GET", "/health")
 
-    def workers(self) -> list[Worker]:
-        """The registered workers."""
-        return self.validated(_WORKERS, self.request("GET", "/workers"))
+    def list_workers(self) -> list[Worker]:
+        """Return the registered workers."""
+        return self.request_as(list[Worker], "GET", "/workers")
 
     def submit(self, request: OperationRequest, *, idempotency_key: str) -> Operation:
-        """Queues an operation; repeating it with the same key changes nothing."""
-        return self.read(
+        """Queue an operation. Repeating it with the same key changes nothing."""
+        return self.request_as(
             Operation,
             "POST",
             "/operations",
@@ -61,163 +56,173 @@ class Backend(Connection):
             headers={"Idempotency-Key": idempotency_key},
         )
 
-    def submit_all(
+    def submit_batch(
         self, requests: Sequence[OperationRequest], *, idempotency_key: str
     ) -> list[Operation]:
-        """Queues operations, all or none, a thousand at most; the key covers them together."""
-        content = self.request(
+        """Queue all of at most 1,000 operations, or none. The key covers the whole batch."""
+        return self.request_as(
+            list[Operation],
             "POST",
             "/operations",
             json=[request.model_dump(mode="json") for request in requests],
             headers={"Idempotency-Key": idempotency_key},
         )
-        return self.validated(TypeAdapter(list[Operation]), content)
 
-    def operation(self, operation_id: str) -> Operation:
-        """One operation."""
-        return self.read(Operation, "GET", f"/operations/{operation_id}")
+    def get_operation(self, operation_id: str) -> Operation:
+        """Return an operation."""
+        return self.request_as(Operation, "GET", f"/operations/{operation_id}")
 
-    def operations(self, **filters: str | int | None) -> OperationPage:
-        """A page of operations, newest first; filters as the API names them."""
-        given = {name: value for name, value in filters.items() if value is not None}
-        return self.read(OperationPage, "GET", "/operations", params=given)
+    def list_operations(self, **filters: str | int | None) -> OperationPage:
+        """Return a page of operations, newest first. Filters are the API's."""
+        return self.request_as(OperationPage, "GET", "/operations", params=_without_none(filters))
 
     def cancel(self, operation_id: str) -> Operation:
-        """Cancels an operation."""
-        return self.read(Operation, "DELETE", f"/operations/{operation_id}")
+        """Cancel an operation."""
+        return self.request_as(Operation, "DELETE", f"/operations/{operation_id}")
 
     def resume(self, operation_id: str) -> Operation:
-        """Queues a failed or cancelled operation again."""
-        return self.read(Operation, "POST", f"/operations/{operation_id}/resume")
+        """Queue a failed or cancelled operation again."""
+        return self.request_as(Operation, "POST", f"/operations/{operation_id}/resume")
 
-    def results(self, operation_id: str) -> OperationResults:
-        """What a completed operation found."""
-        return self.read(OperationResults, "GET", f"/operations/{operation_id}/results")
+    def get_results(self, operation_id: str) -> OperationResults:
+        """Return the results of a completed operation."""
+        return self.request_as(OperationResults, "GET", f"/operations/{operation_id}/results")
 
-    def save_result(self, operation_id: str, name: str, target: Path) -> None:
-        """Writes one of an operation's result files to ``target``."""
+    def download_result_file(self, operation_id: str, name: str, target: Path) -> None:
+        """Download a result file of an operation to ``target``."""
         path = f"/operations/{operation_id}/results/files/{name}"
-        with self.translated(), self.http.stream("GET", path) as answer:
-            refuse(answer)
+        with self.translate_errors(), self.http.stream("GET", path) as response:
+            raise_for_problem(response)
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as file:
-                for chunk in answer.iter_bytes(CHUNK):
+                for chunk in response.iter_bytes(CHUNK_BYTES):
                     file.write(chunk)
 
-    def events(self, operation_id: str, *, after: int = 0) -> Iterator[OperationEvent]:
-        """What happens to an operation, as it happens, until it ends or the connection does."""
+    def stream_events(self, operation_id: str, *, after: int = 0) -> Iterator[OperationEvent]:
+        """Yield an operation's events until it ends or the connection is lost."""
         headers = {"Last-Event-ID": str(after), "Accept": "text/event-stream"}
         path = f"/operations/{operation_id}/events"
-        with self.translated(), self.http.stream("GET", path, headers=headers) as answer:
-            refuse(answer)
-            for line in answer.iter_lines():
+        with self.translate_errors(), self.http.stream("GET", path, headers=headers) as response:
+            raise_for_problem(response)
+            for line in response.iter_lines():
                 if line.startswith("data: "):
                     yield OperationEvent.model_validate_json(line.removeprefix("data: "))
 
-    def log(self, operation_id: str, *, follow: bool = False) -> Iterator[bytes]:
-        """The log of an operation, in parts; with ``follow``, as it grows, until the end."""
+    def stream_log(self, operation_id: str, *, follow: bool = False) -> Iterator[bytes]:
+        """Yield an operation's log in chunks; with ``follow``, until the operation ends."""
         path = f"/operations/{operation_id}/logs"
-        # Between two lines of a log any time may pass.
+        # A log may pause for any time between two lines.
         timeout = httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S, read=None)
         with (
-            self.translated(),
-            self.http.stream("GET", path, params={"follow": follow}, timeout=timeout) as answer,
+            self.translate_errors(),
+            self.http.stream("GET", path, params={"follow": follow}, timeout=timeout) as response,
         ):
-            refuse(answer)
-            yield from answer.iter_bytes()
+            raise_for_problem(response)
+            yield from response.iter_bytes()
 
-    def leftovers(self) -> list[LeftoverFile]:
-        """Files that killed workers have left behind."""
-        return self.validated(_LEFTOVERS, self.request("GET", "/leftovers"))
+    def list_orphans(self) -> list[LeftoverFile]:
+        """Return the files that killed workers left behind."""
+        return self.request_as(list[LeftoverFile], "GET", "/leftovers")
 
-    def remove_leftovers(self) -> list[LeftoverFile]:
-        """Removes them; gives what there was."""
-        return self.validated(_LEFTOVERS, self.request("DELETE", "/leftovers"))
+    def remove_orphans(self) -> list[LeftoverFile]:
+        """Delete the files that killed workers left behind, and return them."""
+        return self.request_as(list[LeftoverFile], "DELETE", "/leftovers")
 
-    def drains(self) -> list[Drain]:
-        """The workers and nodes that take nothing new."""
-        return self.validated(TypeAdapter(list[Drain]), self.request("GET", "/drains"))
+    def list_drains(self) -> list[Drain]:
+        """Return the workers and nodes that are being drained."""
+        return self.request_as(list[Drain], "GET", "/drains")
 
     def drain(self, target: str, mode: DrainMode) -> Drain:
-        """Lets a worker or node take nothing new."""
-        return self.read(Drain, "PUT", f"/drains/{target}", json={"mode": mode.value})
+        """Stop giving new operations to a worker or node."""
+        return self.request_as(Drain, "PUT", f"/drains/{target}", json={"mode": mode.value})
 
     def undrain(self, target: str) -> None:
-        """Lets it take work again."""
+        """Give operations to a worker or node again."""
         self.request("DELETE", f"/drains/{target}")
 
     def revoke_token(self, token_id: str, expires_at: datetime) -> None:
-        """Has the backend believe a token no more."""
+        """Revoke a token until it expires."""
         body = {"token_id": token_id, "expires_at": expires_at.isoformat()}
         self.request("POST", "/tokens/revoked", json=body)
 
-    def revoked_tokens(self) -> list[RevokedToken]:
-        """The revoked tokens that have not expired."""
-        content = self.request("GET", "/tokens/revoked")
-        return self.validated(TypeAdapter(list[RevokedToken]), content)
+    def list_revoked_tokens(self) -> list[RevokedToken]:
+        """Return the revoked tokens that have not expired."""
+        return self.request_as(list[RevokedToken], "GET", "/tokens/revoked")
 
-    def audit(self, **filters: str | int | None) -> list[AuditEntry]:
-        """Who changed what, newest first; filters as the API names them."""
-        given = {name: value for name, value in filters.items() if value is not None}
-        content = self.request("GET", "/audit", params=given)
-        return self.validated(TypeAdapter(list[AuditEntry]), content)
+    def list_audit_entries(self, **filters: str | int | None) -> list[AuditEntry]:
+        """Return entries of the audit trail, newest first. Filters are the API's."""
+        return self.request_as(list[AuditEntry], "GET", "/audit", params=_without_none(filters))
 
-    def datasets(self) -> list[Dataset]:
-        """The datasets in the shared directory."""
-        return self.validated(_DATASETS, self.request("GET", "/data"))
+    def list_datasets(self) -> list[Dataset]:
+        """Return the datasets in the shared directory."""
+        return self.request_as(list[Dataset], "GET", "/data")
 
-    def datasets_of(self, symbol: str) -> list[DatasetDetails]:
-        """All that is known of a symbol's datasets."""
-        return self.validated(_DETAILS, self.request("GET", _data_path(symbol)))
+    def list_symbol_datasets(self, symbol: str) -> list[DatasetDetails]:
+        """Return a symbol's datasets with their history."""
+        return self.request_as(list[DatasetDetails], "GET", _data_path(symbol))
 
-    def dataset(self, symbol: str, timeframe: str) -> DatasetDetails:
-        """All that is known of a dataset."""
-        return self.read(DatasetDetails, "GET", _data_path(symbol, timeframe))
+    def get_dataset(self, symbol: str, timeframe: str) -> DatasetDetails:
+        """Return a dataset with its history."""
+        return self.request_as(DatasetDetails, "GET", _data_path(symbol, timeframe))
 
     def import_dataset(
         self, file: BinaryIO, symbol: str, timeframe: str, request: ImportRequest | None = None
     ) -> ImportReport:
-        """Uploads a CSV file; it is checked there, row by row."""
+        """Upload a CSV file. The backend checks every row."""
         query = (request or ImportRequest()).model_dump(
             mode="json", exclude_defaults=True, exclude_none=True
         )
-        return self.read(
+        return self.request_as(
             ImportReport,
             "PUT",
             _data_path(symbol, timeframe),
             params=query,
-            content=iter(lambda: file.read(CHUNK), b""),
+            content=iter(lambda: file.read(CHUNK_BYTES), b""),
             timeout=httpx.Timeout(600, connect=CONNECT_TIMEOUT_S),
         )
 
     def remove_dataset(self, symbol: str, timeframe: str) -> None:
-        """Removes a dataset."""
+        """Delete a dataset."""
         self.request("DELETE", _data_path(symbol, timeframe))
 
-    def strategies(self) -> list[StrategyInfo]:
-        """The strategies that come with KTRDR, and those in the shared directory."""
-        return self.validated(_STRATEGIES, self.request("GET", "/strategies"))
+    def list_strategies(self) -> list[StrategyInfo]:
+        """Return the built-in strategies and those in the shared directory."""
+        return self.request_as(list[StrategyInfo], "GET", "/strategies")
 
-    def strategy(self, name: str) -> str:
-        """A strategy's document, as it was written."""
+    def get_strategy(self, name: str) -> str:
+        """Return the YAML text of a strategy."""
         content = self.request("GET", f"/strategies/{name}")
         return content.decode("utf-8", errors="replace")
 
     def put_strategy(self, name: str, text: str) -> StrategyInfo:
-        """Puts a document in the shared directory; it is checked there."""
-        return self.read(StrategyInfo, "PUT", f"/strategies/{name}", content=text.encode())
+        """Upload a strategy. The backend checks it."""
+        return self.request_as(StrategyInfo, "PUT", f"/strategies/{name}", content=text.encode())
 
     def delete_strategy(self, name: str) -> None:
-        """Removes a strategy of one's own."""
+        """Delete a strategy from the shared directory."""
         self.request("DELETE", f"/strategies/{name}")
 
 
+def open_backend(environ: Mapping[str, str] = os.environ) -> BackendClient:
+    """Create a client with the configured address and token.
+
+    Raises:
+        ConfigurationError: The address or a configuration file cannot be used.
+        SecretsError: There is no token.
+    """
+    return BackendClient(read_api_url(environ), read_token(environ))
+
+
+def _without_none(filters: Mapping[str, str | int | None]) -> dict[str, str | int]:
+    return {name: value for name, value in filters.items() if value is not None}
+
+
 def _data_path(*names: str) -> str:
-    """A path below the data; no name leads to another."""
+    """Return the API path of a symbol's data; refuse names that would lead to another path."""
     for name in names:
         if not re.fullmatch(NAME_PATTERN, name):
             raise UsageError(
                 f"{name!r} cannot be the name of a symbol or a timeframe",
-                hint="Use letters, digits, dot, dash and underscore, 64 at most.",
+                hint="Use at most 64 letters, digits, dots, dashes and underscores.",
             )
     return f"/data/{'/'.join(names)}"

@@ -1,4 +1,4 @@
-"""HTTP as the client speaks it: every fault comes as one of our errors."""
+"""HTTP client that turns every failure into one of the project's errors."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import httpx
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from ktrdr import errors
 from ktrdr.errors import HostUnreachable, KtrdrError
 from ktrdr.schemas import API_PREFIX, Problem
 from ktrdr.secret import Secret
@@ -21,33 +20,21 @@ CONNECT_TIMEOUT_S: Final = 5.0
 TIMEOUT_S: Final = 30.0
 USER_AGENT: Final = "ktrdr-cli"
 # A backend that is being replaced by a deploy is back within a few seconds.
-PATIENCE_S: Final = 20.0
-_LOOK_EVERY_S: Final = 0.1
-_LOOK_TIMEOUT_S: Final = 2.0
-# What may be sent twice without harm; DELETE would find gone what its first half removed.
-_REPEATABLE: Final = frozenset({"GET", "HEAD", "PUT"})
+RECONNECT_TIMEOUT_S: Final = 20.0
+_POLL_INTERVAL_S: Final = 0.1
+_POLL_TIMEOUT_S: Final = 2.0
+# Methods that may be sent twice. A repeated DELETE would not find what the first one removed.
+_REPEATABLE_METHODS: Final = frozenset({"GET", "HEAD", "PUT"})
 
-Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
 
 
-def _kinds() -> dict[str, type[KtrdrError]]:
-    """The errors by the slug that problem documents carry."""
-    found: dict[str, type[KtrdrError]] = {}
-    waiting: list[type[KtrdrError]] = [KtrdrError]
-    while waiting:
-        kind = waiting.pop()
-        found.setdefault(kind.kind, kind)
-        waiting += kind.__subclasses__()
-    return found
+class HttpClient:
+    """Connection to one backend; use it as a context manager, or close it.
 
-
-class Connection:
-    """A connection to one backend; use it as a context manager, or close it.
-
-    A request that finds the backend away is sent once more when it is back, as far as that is safe:
-    it was refused before it arrived, or repeating it does no harm. So a backend that a deploy
-    replaces costs a request some seconds, and no failure.
+    If the backend is away, a request waits for it and is then sent once more, provided that this
+    is safe: the backend refused the connection, or a repetition changes nothing. So a request that
+    meets a backend during a deploy takes some seconds longer, and does not fail.
     """
 
     def __init__(
@@ -56,19 +43,19 @@ class Connection:
         token: Secret | None,
         *,
         transport: httpx.BaseTransport | None = None,
-        patience_s: float = PATIENCE_S,
+        reconnect_timeout_s: float = RECONNECT_TIMEOUT_S,
     ) -> None:
-        """Opens nothing yet.
+        """Configure the client without opening a connection.
 
         Args:
-            api_url: Where the backend is.
-            token: Who we are to it, or None.
-            transport: What speaks HTTP; by default the network.
-            patience_s: Seconds a backend that is away may take to come back; with 0, no request is
-                sent twice.
+            api_url: Address of the backend.
+            token: Token to send, or None.
+            transport: Implementation of HTTP; by default the network.
+            reconnect_timeout_s: Maximum wait for a backend that is away, in seconds. With 0, no
+                request is sent twice.
         """
         self._api_url = api_url
-        self._patience_s = patience_s
+        self._reconnect_timeout_s = reconnect_timeout_s
         headers = {"User-Agent": USER_AGENT}
         if token is not None:
             headers["Authorization"] = f"Bearer {token.reveal()}"
@@ -77,10 +64,10 @@ class Connection:
             headers=headers,
             timeout=httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             transport=transport,
-            # To load the certificates of all authorities takes longer than to ask. Where no TLS is
-            # spoken none is checked; and no redirect is followed to where it is.
+            # Loading the certificates of all authorities takes longer than a request. Without TLS
+            # none is checked, and no redirect to a TLS address is followed.
             verify=not api_url.startswith("http://"),
-            # What is between us and a host of the homelab is the homelab's own network.
+            # Proxies are for the internet; the backend is in the homelab's own network.
             trust_env=False,
         )
 
@@ -96,63 +83,62 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Ends the connections."""
+        """Close all connections."""
         self.http.close()
 
-    def read(self, model: type[Model], method: str, path: str, **more: Any) -> Model:
-        """Asks, and reads the answer as what it should be."""
-        return self.validated(TypeAdapter(model), self.request(method, path, **more))
-
-    def request(self, method: str, path: str, **more: Any) -> bytes:
-        """Asks; gives the body of a good answer."""
-        with self.translated():
+    def request(self, method: str, path: str, **options: Any) -> bytes:
+        """Send a request and return the body of the response."""
+        with self.translate_errors():
             try:
-                answer = self.http.request(method, path, **more)
+                response = self.http.request(method, path, **options)
             except httpx.TransportError as exc:
-                if not (_may_be_repeated(exc, method, more) and self._comes_back()):
+                if not (_is_repeatable(exc, method, options) and self._wait_for_backend()):
                     raise
-                answer = self.http.request(method, path, **more)
-            refuse(answer)
-            return answer.content
+                response = self.http.request(method, path, **options)
+            raise_for_problem(response)
+            return response.content
 
-    def validated(self, adapter: TypeAdapter[T], content: bytes) -> T:
-        """The body of an answer as what it should be."""
+    def request_as(self, response_type: type[T], method: str, path: str, **options: Any) -> T:
+        """Send a request and return the response as a model, or as a list of models.
+
+        Raises:
+            HostUnreachable: The response is not what this release's backend sends.
+        """
+        content = self.request(method, path, **options)
         try:
-            return adapter.validate_json(content)
+            return TypeAdapter(response_type).validate_json(content)
         except ValidationError as exc:
             raise HostUnreachable(
-                f"what answers at {self._api_url} is not a backend of this release",
-                hint="Check KTRDR_API_URL, and deploy the release that this command is of.",
+                f"the server at {self._api_url} is not a backend of this release",
+                hint="Check KTRDR_API_URL, and deploy the release that this command belongs to.",
             ) from exc
 
-    def _comes_back(self) -> bool:
-        """Waits until the backend answers anything at all."""
-        deadline = time.monotonic() + self._patience_s
+    def _wait_for_backend(self) -> bool:
+        """Wait until the backend answers, and return whether it did."""
+        deadline = time.monotonic() + self._reconnect_timeout_s
         while time.monotonic() < deadline:
             try:
-                self.http.get("/health/live", timeout=_LOOK_TIMEOUT_S)
+                self.http.get("/health/live", timeout=_POLL_TIMEOUT_S)
             except httpx.TransportError:
-                time.sleep(_LOOK_EVERY_S)
+                time.sleep(_POLL_INTERVAL_S)
             else:
                 return True
         return False
 
     @contextmanager
-    def translated(self) -> Iterator[None]:
-        """Turns what goes wrong on the way into one of our errors."""
+    def translate_errors(self) -> Iterator[None]:
+        """Raise transport errors of the enclosed block as `HostUnreachable`."""
         try:
             yield
         except httpx.ConnectTimeout as exc:
             raise self._unreachable("does not answer") from exc
         except httpx.ConnectError as exc:
-            reason = (
-                "has a name that nobody knows" if _is_unknown(exc) else "refuses the connection"
-            )
+            reason = "has an unknown host name" if _is_unknown_name(exc) else "refuses connections"
             raise self._unreachable(reason) from exc
         except httpx.TimeoutException as exc:
             raise self._unreachable(f"took longer than {TIMEOUT_S:.0f} s") from exc
         except httpx.HTTPError as exc:
-            raise self._unreachable("broke the connection off") from exc
+            raise self._unreachable("closed the connection") from exc
 
     def _unreachable(self, reason: str) -> HostUnreachable:
         return HostUnreachable(
@@ -161,31 +147,44 @@ class Connection:
         )
 
 
-def _may_be_repeated(error: httpx.TransportError, method: str, more: Mapping[str, Any]) -> bool:
-    """Whether a request that ended so can be sent again without doing anything twice."""
-    if isinstance(error, httpx.ConnectError):
-        return not _is_unknown(error)
-    broken_off = isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError))
-    replayable = isinstance(more.get("content", b""), bytes)
-    harmless = method in _REPEATABLE or "Idempotency-Key" in (more.get("headers") or {})
-    return broken_off and replayable and harmless
-
-
-def _is_unknown(error: httpx.ConnectError) -> bool:
-    return "name" in str(error).lower() and "known" in str(error).lower()
-
-
-def refuse(answer: httpx.Response) -> None:
-    """Raises the error that an answer other than a success carries."""
-    if answer.is_success:
+def raise_for_problem(response: httpx.Response) -> None:
+    """Raise the error that an unsuccessful response carries."""
+    if response.is_success:
         return
-    answer.read()
+    response.read()
     try:
-        problem = Problem.model_validate_json(answer.content)
+        problem = Problem.model_validate_json(response.content)
     except (ValidationError, json.JSONDecodeError):
         raise HostUnreachable(
-            f"the backend answered {answer.status_code} without saying why",
-            hint="Check that KTRDR_API_URL leads to the backend and not to something before it.",
+            f"the backend answered {response.status_code} without an explanation",
+            hint="Check that KTRDR_API_URL is the backend, and not a proxy in front of it.",
         ) from None
-    kind = _kinds().get(problem.type.rpartition(":")[2], errors.KtrdrError)
-    raise kind(problem.detail, hint=problem.hint)
+    error_class = _error_classes().get(problem.type.rpartition(":")[2], KtrdrError)
+    raise error_class(problem.detail, hint=problem.hint)
+
+
+def _error_classes() -> dict[str, type[KtrdrError]]:
+    """Return the error classes by the slug that problem documents carry."""
+    by_kind: dict[str, type[KtrdrError]] = {}
+    queue: list[type[KtrdrError]] = [KtrdrError]
+    while queue:
+        error_class = queue.pop()
+        by_kind.setdefault(error_class.kind, error_class)
+        queue += error_class.__subclasses__()
+    return by_kind
+
+
+def _is_repeatable(error: httpx.TransportError, method: str, options: Mapping[str, Any]) -> bool:
+    """Return whether the failed request can be sent again without doing anything twice."""
+    if isinstance(error, httpx.ConnectError):
+        return not _is_unknown_name(error)
+    was_cut_off = isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError))
+    is_replayable = isinstance(options.get("content", b""), bytes)
+    is_idempotent = method in _REPEATABLE_METHODS or "Idempotency-Key" in (
+        options.get("headers") or {}
+    )
+    return was_cut_off and is_replayable and is_idempotent
+
+
+def _is_unknown_name(error: httpx.ConnectError) -> bool:
+    return "name" in str(error).lower() and "known" in str(error).lower()

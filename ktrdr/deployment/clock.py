@@ -1,4 +1,4 @@
-"""Where a deploy gets the time from."""
+"""Clock that deploys use, and that tests replace."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def _now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The time of this machine; tests bring their own.
+    """Clock of this machine.
 
     Attributes:
-        now: The time of day, aware.
-        monotonic: Seconds that never go back.
-        sleep: Lets so many seconds pass.
+        now: Function that returns the time of day, with its zone.
+        monotonic: Function that returns seconds that never go back.
+        sleep: Function that waits for some seconds.
     """
 
     now: Callable[[], datetime] = _now

@@ -1,44 +1,37 @@
-"""Takes a stack off a host: containers and networks, and its data only on an explicit word."""
+"""Removal of a stack from a host: containers and networks, and data only on request."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
 from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.scripts import delivery, sections
+from ktrdr.deployment.hosts.parallel import map_hosts
+from ktrdr.deployment.hosts.queries import query_docker
 from ktrdr.deployment.scripts import removal as commands
-from ktrdr.deployment.scripts.script import Script, render
-from ktrdr.deployment.services import Attendant
+from ktrdr.deployment.services import ServiceManager
 from ktrdr.deployment.ssh.interface import Transport
-from ktrdr.deployment.status.query import MAX_AT_ONCE, not_asked
 
-_LOOK_TIMEOUT_S: Final = 30.0
+_QUERY_TIMEOUT_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Belongings:
-    """What there is of a stack on a host, by name.
+class ProjectResources:
+    """Names of all that Compose made for a project on a host.
 
     Attributes:
-        containers: Its containers.
-        networks: Its networks.
-        volumes: Its named volumes: the data.
+        containers: Names of the containers.
+        networks: Names of the networks.
+        volumes: Names of the volumes, which hold the data.
     """
 
     containers: tuple[str, ...]
     networks: tuple[str, ...]
     volumes: tuple[str, ...]
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing of it is there but, perhaps, data."""
-        return not (self.containers or self.networks)
-
     def to_json(self) -> dict[str, Any]:
-        """The names as ``--json`` prints them."""
+        """Return the JSON form that ``--json`` prints."""
         return {
             "containers": list(self.containers),
             "networks": list(self.networks),
@@ -46,54 +39,47 @@ class Belongings:
         }
 
 
-def look(hosts: Sequence[Host], transport: Transport) -> list[Belongings]:
-    """What there is on each host.
+def fetch_resources(hosts: Sequence[Host], transport: Transport) -> list[ProjectResources]:
+    """Return the resources of the stack on each host.
 
     Raises:
-        HostUnreachable: One of them cannot be reached.
-        HostNotReady: Docker on one of them cannot be asked.
+        HostUnreachable: A host cannot be reached.
+        HostNotReady: Docker on a host does not answer.
     """
-    with ThreadPoolExecutor(max_workers=MAX_AT_ONCE) as pool:
-        return list(pool.map(lambda host: _look(host, transport), hosts))
+    return map_hosts(lambda host: _fetch_resources(host, transport), hosts, transport)
 
 
-def remove(attendant: Attendant, *, volumes: bool) -> Belongings:
-    """Stops everything in its order and removes it; what comes back is what was there.
+def remove_stack(manager: ServiceManager, *, volumes: bool) -> ProjectResources:
+    """Stop all services in their order, and remove the stack; return what existed before.
 
     Args:
-        attendant: Who does it.
-        volumes: Whether the data goes, too.
+        manager: Manager of the host's services.
+        volumes: Whether the data is removed as well.
 
     Raises:
-        DeploymentFailed: Something would not stop, or not go.
+        DeploymentFailed: A service did not stop, or a resource could not be removed.
         Locked: The lock was lost.
-        HostNotReady: Docker there cannot be asked.
+        HostNotReady: Docker there does not answer.
         HostUnreachable: The host cannot be reached.
     """
-    host = attendant.host
-    there = _look(host, attendant.transport)
-    containers = attendant.look()
+    host, product = manager.host, manager.product
+    resources = _fetch_resources(host, manager.transport)
+    containers = manager.fetch_containers()
     if containers:
-        attendant.stop(())
-    attendant.tell("remove containers and networks" + (" and volumes" if volumes else ""))
-    ours = next((each.image for each in containers.values() if attendant.is_ours(each)), "")
-    body = [commands.remove(host.project, volumes=volumes), _forget(host, ours)]
-    attendant.change("\n".join(body), "removing")
-    return there
+        manager.stop(())
+    manager.show_progress("remove containers and networks" + (" and volumes" if volumes else ""))
+    images = [each.image for each in containers.values() if product.is_own_image(each.image)]
+    body = [
+        commands.remove(host.project, volumes=volumes),
+        product.delete_secrets(host, images[0] if images else ""),
+    ]
+    manager.run_locked("\n".join(body), "removal")
+    return resources
 
 
-def _forget(host: Host, image: str) -> str:
-    """Removes the secrets that were delivered in the host's memory, if any were."""
-    consumers = delivery.CORE if host.stack == "core" else delivery.WORKERS
-    return delivery.remove(delivery.directory_of(host.project), consumers, image)
-
-
-def _look(host: Host, transport: Transport) -> Belongings:
-    script = render(Script(commands.belongings(host.project)), {})
-    result = transport.run(host.address, script, timeout_s=_LOOK_TIMEOUT_S)
-    if result.exit_code:
-        raise not_asked(host, result)
-    found = sections.split(result.stdout)
-    return Belongings(
-        *(tuple(sorted(found.get(title, ()))) for title in ("containers", "networks", "volumes"))
+def _fetch_resources(host: Host, transport: Transport) -> ProjectResources:
+    script = commands.belongings(host.project)
+    output = query_docker(host, script, transport, timeout_s=_QUERY_TIMEOUT_S)
+    return ProjectResources(
+        *(tuple(sorted(output.get(title, ()))) for title in ("containers", "networks", "volumes"))
     )

@@ -1,4 +1,4 @@
-"""What services write, of several hosts, in one stream in the order of time."""
+"""Logs of services on several hosts, merged by time."""
 
 from __future__ import annotations
 
@@ -8,85 +8,95 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from ktrdr.deployment.homelab.host_config import unknown
-from ktrdr.deployment.hosts.host import Host
+from ktrdr.deployment.hosts.host import Host, unknown_name_error
+from ktrdr.deployment.hosts.parallel import map_hosts
+from ktrdr.deployment.hosts.queries import docker_unavailable
 from ktrdr.deployment.scripts import logs as commands
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import Stream, Transport
-from ktrdr.deployment.status.query import MAX_AT_ONCE, not_asked
 from ktrdr.errors import Interrupted, KtrdrError, UsageError
-from ktrdr.secret import hide_assigned
+from ktrdr.secret import redact_assignments
 
-# Reading a whole history may take its time.
+# Reading a whole history may take long.
 _READ_TIMEOUT_S: Final = 600.0
 _FOLLOW_TIMEOUT_S: Final = commands.FOLLOW_S + 300.0
-# A line is held back for so long, in case an older one arrives from another host.
-WINDOW_S: Final = 0.3
-_PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
-# Lines that arrive again, where an old look and a new one overlap, are known by these.
-_REMEMBERED: Final = 5000
+# A line waits this long, in case an older one arrives from another host.
+_MERGE_WINDOW_S: Final = 0.3
+_RETRY_DELAYS_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
+# After a reconnect, lines can arrive again. As many of the last lines are remembered.
+_REMEMBERED_LINES: Final = 5000
 _LINE: Final = re.compile(
-    r"(?P<service>[^ /]+)/(?P<container>[0-9a-f]+) (?:(?P<stamp>\d{4}-\S+Z) ?)?(?P<text>.*)", re.S
+    r"(?P<service>[^ /]+)/(?P<container>[0-9a-f]+) "
+    r"(?:(?P<timestamp>\d{4}-\S+Z) ?)?(?P<text>.*)",
+    re.S,
 )
-_SPAN: Final = re.compile(r"(?:\d+[smhd])+")
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION: Final = re.compile(r"(?:\d+[smhd])+")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class LogLine:
-    """One line that a service has written.
+    """Line that a service wrote.
 
     Attributes:
-        stamp: When, by the host's clock, as Docker writes it: in UTC, so that texts sort as times.
-        host: Where.
-        service: Which service.
-        container: The beginning of its container's id.
+        timestamp: Time on the host as Docker writes it: in UTC, so that texts sort as times.
+        host: The host.
+        service: The service.
+        container: Beginning of the container's id.
         text: The line.
     """
 
-    stamp: str
+    timestamp: str
     host: Host = field(compare=False)
     service: str = field(compare=False)
     container: str = field(compare=False)
     text: str = field(compare=False)
 
     @property
-    def moment(self) -> datetime:
-        """When it was written, to the microsecond."""
-        return datetime.fromisoformat(self.stamp[:26].removesuffix("Z")).replace(tzinfo=UTC)
+    def time(self) -> datetime:
+        """Return the time to the microsecond."""
+        return datetime.fromisoformat(self.timestamp[:26].removesuffix("Z")).replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
-    """A host that cannot be looked at now, and whether it is tried again."""
+class HostLost:
+    """Event: a host cannot be queried now.
+
+    Attributes:
+        host: The host.
+        error: The reason.
+        is_retried: Whether it is queried again until it is back.
+    """
 
     host: Host
     error: KtrdrError
-    retried: bool = False
+    is_retried: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Back:
-    """A host that was lost is there again; nothing that it wrote meanwhile is left out."""
+class HostBack:
+    """Event: a lost host can be queried again; no line in between is missing."""
 
     host: Host
 
 
+LogEvent = LogLine | HostLost | HostBack
+
+
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to show.
+class LogQuery:
+    """Selection of log lines.
 
     Attributes:
-        services: The services; none means all.
-        since: From when, as Docker takes it; see `read_since`.
-        lines: The last so many of each container, or None for all.
-        pattern: What a line has to hold.
+        services: Names of services; none means all.
+        since: Earliest time, as Docker reads it; see `parse_since`.
+        lines: Number of lines of each container, the newest; None for all.
+        pattern: Regular expression that a line must contain.
     """
 
     services: tuple[str, ...] = ()
@@ -94,263 +104,269 @@ class Wanted:
     lines: int | None = None
     pattern: re.Pattern[str] | None = None
 
-    def fits(self, line: LogLine) -> bool:
-        """Whether the line is one of those wanted."""
+    def matches(self, line: LogLine) -> bool:
+        """Return whether a line contains the pattern."""
         return self.pattern is None or self.pattern.search(line.text) is not None
 
 
-Event = LogLine | Lost | Back
+def parse_since(text: str) -> str:
+    """Convert a duration such as ``1h30m``, or a time, to what ``docker logs --since`` reads.
 
-
-def read_since(text: str) -> str:
-    """A span such as ``10m`` or ``1h30m``, or a time, as ``docker logs --since`` takes it.
-
-    A time without a zone is one of this machine's.
+    A time without a zone is local time of this machine.
 
     Raises:
-        UsageError: It is neither.
+        UsageError: The text is neither.
     """
-    if _SPAN.fullmatch(text):
+    if _DURATION.fullmatch(text):
         parts = re.findall(r"(\d+)([smhd])", text)
-        return f"{sum(int(number) * _UNITS[unit] for number, unit in parts)}s"
+        return f"{sum(int(number) * _SECONDS[unit] for number, unit in parts)}s"
     try:
         moment = datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as exc:
         raise UsageError(
-            f"{text!r} is neither a span nor a time",
-            hint="Write 10m, 2h, 1d, or a time such as 2026-11-24T05:30 (of this machine) or "
+            f"{text!r} is neither a duration nor a time",
+            hint="Write 10m, 2h, 1d, or a time such as 2026-11-24T05:30 (local time) or "
             "2026-11-24T05:30Z.",
         ) from exc
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def read(hosts: Sequence[Host], transport: Transport, wanted: Wanted) -> Iterator[Event]:
-    """What was written until now: first the hosts that could not be asked, then the lines.
+def read_logs(hosts: Sequence[Host], transport: Transport, query: LogQuery) -> Iterator[LogEvent]:
+    """Yield the hosts that cannot be queried, then all lines until now.
 
     Raises:
         UsageError: No host has such a service.
     """
-    arrived: queue.SimpleQueue[_Arrived] = queue.SimpleQueue()
-    sources = [_Source(host, transport, wanted, arrived.put) for host in hosts]
-    with ThreadPoolExecutor(max_workers=MAX_AT_ONCE) as pool:
-        list(pool.map(_Source.read, sources))
-    _check_services(sources, wanted)
-    found = [arrived.get()[1] for _ in range(arrived.qsize())]
-    yield from (what for what in found if isinstance(what, Lost))
-    yield from sorted(what for what in found if isinstance(what, LogLine))
+    events: queue.SimpleQueue[_SourceEvent] = queue.SimpleQueue()
+    sources = {host: _Source(host, transport, query, events.put) for host in hosts}
+    map_hosts(lambda host: sources[host].read(), hosts, transport)
+    _check_services(sources.values(), query)
+    received = [events.get()[1] for _ in range(events.qsize())]
+    yield from (event for event in received if isinstance(event, HostLost))
+    yield from sorted(event for event in received if isinstance(event, LogLine))
 
 
-def follow(hosts: Sequence[Host], transport: Transport, wanted: Wanted) -> Iterator[Event]:
-    """The same, and then all that is written, until the transport is closed.
+def follow_logs(hosts: Sequence[Host], transport: Transport, query: LogQuery) -> Iterator[LogEvent]:
+    """Yield all lines until now, and then new ones until the transport is closed.
 
-    A host that is lost is tried again until it is back; one that was never reached is not.
+    A host that is lost is queried again until it is back. A host that was never reached is not.
 
     Raises:
         UsageError: No host has such a service.
     """
-    arriving: queue.SimpleQueue[_Arrived] = queue.SimpleQueue()
-    sources = [_Source(host, transport, wanted, arriving.put) for host in hosts]
+    events: queue.SimpleQueue[_SourceEvent] = queue.SimpleQueue()
+    sources = [_Source(host, transport, query, events.put) for host in hosts]
     for source in sources:
         name = f"logs {source.host.name}"
         threading.Thread(target=source.follow, name=name, daemon=True).start()
-    held: list[_Held] = []
-    yield from _first_look(sources, arriving, held)
-    _check_services(sources, wanted)
-    yield from _merged(sources, arriving, held)
+    waiting: list[_WaitingLine] = []
+    yield from _collect_older_lines(sources, events, waiting)
+    _check_services(sources, query)
+    yield from _merge_new_lines(sources, events, waiting)
 
 
-class _Begun:
-    """All older lines of a source have arrived."""
+class _CaughtUp:
+    """Event: all older lines of a source have arrived."""
 
 
 class _Ended:
-    """Nothing more will come of a source."""
+    """Event: a source sends no more lines."""
 
 
-_Told = LogLine | Lost | Back | _Begun | _Ended
-_Arrived = tuple["_Source", _Told]
+_SourceEvent = tuple["_Source", LogEvent | _CaughtUp | _Ended]
 
 
 class _Source:
-    """One host's lines.
+    """Log of one host.
 
     Attributes:
         host: The host.
-        services: The services that are there.
-        began: Whether it was reached at all, and has sent all older lines.
+        services: Names of the services that exist there.
+        is_caught_up: Whether the host was reached and has sent all older lines.
     """
 
     def __init__(
-        self, host: Host, transport: Transport, wanted: Wanted, tell: Callable[[_Arrived], None]
+        self,
+        host: Host,
+        transport: Transport,
+        query: LogQuery,
+        put: Callable[[_SourceEvent], None],
     ) -> None:
         self.host = host
         self.services: set[str] = set()
+        self.is_caught_up = False
         self._transport = transport
-        self._wanted = wanted
-        self._arrived = tell
-        self._lines = _Lines(host)
-        self.began = False
-        self._lost = False
-        self._pauses = iter(_PAUSES_S)
+        self._query = query
+        self._put = put
+        self._parser = _LineParser(host)
+        self._is_lost = False
+        self._delays = iter(_RETRY_DELAYS_S)
 
     def read(self) -> None:
-        """Tells of what was written until now."""
+        """Send all lines until now."""
         try:
-            self._run(commands.read, self._wanted, _READ_TIMEOUT_S)
+            self._run(commands.read, self._query, _READ_TIMEOUT_S)
         except KtrdrError as error:
-            self._tell(Lost(self.host, error))
+            self._send(HostLost(self.host, error))
 
     def follow(self) -> None:
-        """Tells of all lines until the transport is closed, or of a host never reached."""
+        """Send all lines until the transport is closed, or the host was never reached."""
         while self._follow_once():
             pass
-        self._tell(_Ended())
+        self._send(_Ended())
 
     def _follow_once(self) -> bool:
-        """Whether to go on."""
+        """Follow until the script or the connection ends; return whether to continue."""
+        query = self._query
+        if self._parser.latest:
+            query = replace(query, since=self._parser.latest, lines=None)
         try:
-            self._run(commands.follow, self._now_wanted(), _FOLLOW_TIMEOUT_S)
+            self._run(commands.follow, query, _FOLLOW_TIMEOUT_S)
         except Interrupted:
             return False
         except KtrdrError as error:
-            if not self._lost:
-                self._tell(Lost(self.host, error, retried=self.began))
-            self._lost = True
-            if self.began:
-                time.sleep(next(self._pauses, _PAUSES_S[-1]))
-        return self.began
+            if not self._is_lost:
+                self._send(HostLost(self.host, error, is_retried=self.is_caught_up))
+            self._is_lost = True
+            if self.is_caught_up:
+                time.sleep(next(self._delays, _RETRY_DELAYS_S[-1]))
+        return self.is_caught_up
 
-    def _now_wanted(self) -> Wanted:
-        """After an interruption: everything since the last line."""
-        if not self._lines.latest:
-            return self._wanted
-        return replace(self._wanted, since=self._lines.latest, lines=None)
-
-    def _run(self, builder: Callable[..., str], wanted: Wanted, timeout_s: float) -> None:
-        body = builder(self.host.project, wanted.services, since=wanted.since, lines=wanted.lines)
-        script = render(Script(body), {})
+    def _run(self, build: Callable[..., str], query: LogQuery, timeout_s: float) -> None:
+        body = build(self.host.project, query.services, since=query.since, lines=query.lines)
         result = self._transport.run(
-            self.host.address, script, timeout_s=timeout_s, on_line=self._take
+            self.host.address,
+            render(Script(body), {}),
+            timeout_s=timeout_s,
+            on_line=self._receive,
         )
         if result.exit_code:
-            raise not_asked(self.host, result)
+            raise docker_unavailable(self.host, result)
 
-    def _take(self, stream: Stream, text: str) -> None:
+    def _receive(self, stream: Stream, text: str) -> None:
         if stream == "stderr":
             return
         if text == commands.LIVE:
-            self._note_begin()
+            self._note_caught_up()
         elif text.startswith(commands.NAMED):
             self.services.add(text.removeprefix(commands.NAMED))
-        elif (line := self._lines.read(hide_assigned(text))) and self._wanted.fits(line):
-            self._tell(line)
+        elif (line := self._parser.parse(redact_assignments(text))) and self._query.matches(line):
+            self._send(line)
 
-    def _note_begin(self) -> None:
-        self._pauses = iter(_PAUSES_S)
-        if self._lost:
-            self._lost = False
-            self._tell(Back(self.host))
-        if not self.began:
-            self.began = True
-            self._tell(_Begun())
+    def _note_caught_up(self) -> None:
+        self._delays = iter(_RETRY_DELAYS_S)
+        if self._is_lost:
+            self._is_lost = False
+            self._send(HostBack(self.host))
+        if not self.is_caught_up:
+            self.is_caught_up = True
+            self._send(_CaughtUp())
 
-    def _tell(self, what: _Told) -> None:
-        self._arrived((self, what))
+    def _send(self, event: LogEvent | _CaughtUp | _Ended) -> None:
+        self._put((self, event))
 
 
-class _Lines:
-    """Reads the lines of one host, each once.
+class _LineParser:
+    """Parser of one host's lines that skips repeated ones.
 
     Attributes:
-        latest: The time of the latest, or nothing.
+        latest: Latest timestamp; empty before the first line.
     """
 
     def __init__(self, host: Host) -> None:
         self.latest = ""
         self._host = host
         self._seen: OrderedDict[tuple[str, ...], None] = OrderedDict()
-        self._last: dict[str, LogLine | None] = {}
+        self._previous: dict[str, LogLine | None] = {}
 
-    def read(self, text: str) -> LogLine | None:
-        """The line, or None if it is none or has come before."""
-        found = _LINE.fullmatch(text)
-        if not found:
+    def parse(self, text: str) -> LogLine | None:
+        """Parse a line; return None if it is not readable, or repeated."""
+        match = _LINE.fullmatch(text)
+        if not match:
             return None
-        service, container, stamp, rest = found.group("service", "container", "stamp", "text")
-        if stamp is None:
+        service, container, timestamp, rest = match.group(
+            "service", "container", "timestamp", "text"
+        )
+        if timestamp is None:
             # A further piece of a long line.
-            before = self._last.get(container)
-            return replace(before, text=rest) if before else None
-        is_new = self._is_new(container, stamp, rest)
-        line = LogLine(stamp, self._host, service, container, rest) if is_new else None
-        self._last[container] = line
-        self.latest = max(self.latest, stamp)
+            previous = self._previous.get(container)
+            return replace(previous, text=rest) if previous else None
+        is_new = self._is_new(container, timestamp, rest)
+        line = LogLine(timestamp, self._host, service, container, rest) if is_new else None
+        self._previous[container] = line
+        self.latest = max(self.latest, timestamp)
         return line
 
     def _is_new(self, *key: str) -> bool:
         if key in self._seen:
             return False
         self._seen[key] = None
-        if len(self._seen) > _REMEMBERED:
+        if len(self._seen) > _REMEMBERED_LINES:
             self._seen.popitem(last=False)
         return True
 
 
-def _first_look(
-    sources: Sequence[_Source], arriving: queue.SimpleQueue[_Arrived], held: list[_Held]
-) -> Iterator[Event]:
-    """Holds back all lines until every host has sent the older ones, or is known to be away."""
-    waiting = set(sources)
-    while waiting:
-        source, what = arriving.get()
-        if isinstance(what, LogLine):
-            heapq.heappush(held, _Held(what, time.monotonic()))
-        elif isinstance(what, _Begun | _Ended):
-            waiting.discard(source)
-        else:
-            yield what
-
-
-def _merged(
-    sources: Sequence[_Source], arriving: queue.SimpleQueue[_Arrived], held: list[_Held]
-) -> Iterator[Event]:
-    """New lines, each held back for a moment, until all hosts have ended."""
-    living = {source for source in sources if source.began}
-    look_again = 0.0
-    while living:
-        try:
-            source, what = arriving.get(timeout=WINDOW_S / 3 if held else None)
-        except queue.Empty:
-            pass
-        else:
-            if isinstance(what, LogLine):
-                heapq.heappush(held, _Held(what, time.monotonic()))
-            elif isinstance(what, _Ended):
-                living.discard(source)
-            elif not isinstance(what, _Begun):
-                yield what
-        if time.monotonic() >= look_again:
-            look_again = time.monotonic() + WINDOW_S / 3
-            yield from _released(held, before=time.monotonic() - WINDOW_S)
-    yield from _released(held, before=float("inf"))
-
-
 @dataclass(frozen=True, slots=True, order=True)
-class _Held:
+class _WaitingLine:
+    """Line that waits for older ones, with the time of its arrival."""
+
     line: LogLine
     arrived: float
 
 
-def _released(held: list[_Held], *, before: float) -> Iterator[LogLine]:
-    """Takes the lines out that arrived before, and all that are older than those."""
-    latest = max((each.line for each in held if each.arrived <= before), default=None)
-    while latest and held and held[0].line <= latest:
-        yield heapq.heappop(held).line
+def _collect_older_lines(
+    sources: Sequence[_Source],
+    events: queue.SimpleQueue[_SourceEvent],
+    waiting: list[_WaitingLine],
+) -> Iterator[LogEvent]:
+    """Collect lines until every host has caught up or is known to be unreachable."""
+    behind = set(sources)
+    while behind:
+        source, event = events.get()
+        if isinstance(event, LogLine):
+            heapq.heappush(waiting, _WaitingLine(event, time.monotonic()))
+        elif isinstance(event, _CaughtUp | _Ended):
+            behind.discard(source)
+        else:
+            yield event
 
 
-def _check_services(sources: Sequence[_Source], wanted: Wanted) -> None:
-    there = {name for source in sources for name in source.services}
-    for name in wanted.services:
-        # A host that could not be asked may have it.
-        if there and name not in there:
-            raise unknown("service", name, sorted(there))
+def _merge_new_lines(
+    sources: Sequence[_Source],
+    events: queue.SimpleQueue[_SourceEvent],
+    waiting: list[_WaitingLine],
+) -> Iterator[LogEvent]:
+    """Yield lines by time, each after a short wait, until all hosts have ended."""
+    active = {source for source in sources if source.is_caught_up}
+    next_release = 0.0
+    while active:
+        try:
+            source, event = events.get(timeout=_MERGE_WINDOW_S / 3 if waiting else None)
+        except queue.Empty:
+            pass
+        else:
+            if isinstance(event, LogLine):
+                heapq.heappush(waiting, _WaitingLine(event, time.monotonic()))
+            elif isinstance(event, _Ended):
+                active.discard(source)
+            elif not isinstance(event, _CaughtUp):
+                yield event
+        if time.monotonic() >= next_release:
+            next_release = time.monotonic() + _MERGE_WINDOW_S / 3
+            yield from _release_lines(waiting, before=time.monotonic() - _MERGE_WINDOW_S)
+    yield from _release_lines(waiting, before=float("inf"))
+
+
+def _release_lines(waiting: list[_WaitingLine], *, before: float) -> Iterator[LogLine]:
+    """Remove and yield the lines that arrived before a time, and all that are older than those."""
+    latest = max((each.line for each in waiting if each.arrived <= before), default=None)
+    while latest and waiting and waiting[0].line <= latest:
+        yield heapq.heappop(waiting).line
+
+
+def _check_services(sources: Iterable[_Source], query: LogQuery) -> None:
+    existing = {name for source in sources for name in source.services}
+    for name in query.services:
+        # A host that could not be queried may have it.
+        if existing and name not in existing:
+            raise unknown_name_error("service", name, sorted(existing))

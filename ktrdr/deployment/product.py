@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
 from ktrdr.deployment.hosts.host import Host, HostConfig
+from ktrdr.deployment.hosts.problems import CheckResult
 from ktrdr.deployment.releases.compose_file import Service
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts.compose import Compose
-from ktrdr.deployment.secrets.source import SecretSource
+from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.secret import Secret
 
@@ -94,6 +95,10 @@ class Product(Protocol):
     def configure(self, host: Host, release: Release) -> HostConfig:
         """Return the configuration of a host for a release."""
 
+    @property
+    def registry(self) -> str:
+        """Return the name of the registry that holds the images of our own programs."""
+
     def is_own_image(self, image: str) -> bool:
         """Return whether an image, with any tag, holds our own programs."""
 
@@ -110,6 +115,33 @@ class Product(Protocol):
             SecretsError: A field cannot be read or used.
         """
 
+    def check_secrets(
+        self, source: SecretSource, plans: Sequence[Plan]
+    ) -> tuple[Sequence[CheckResult], Mapping[str, Secret]]:
+        """Check each field that plans need, with one call to the source.
+
+        Returns:
+            The result for each field, and all fields that are confidential, by name.
+
+        Raises:
+            SecretsError: The source cannot be read.
+        """
+
+    def registry_login(self, fields: Mapping[str, Secret]) -> Secret | None:
+        """Return the login at the registry, or None if the fields hold no usable token."""
+
+    @property
+    def carried_secrets(self) -> Sequence[str]:
+        """Return the secret variables that a deploy takes over from the running containers."""
+
+    def delete_secrets(self, host: Host, image: str) -> str:
+        """Return the script that deletes the secrets that a host keeps in memory.
+
+        Args:
+            host: The host.
+            image: An image with a shell that the host has; may be empty.
+        """
+
     def secret_values(
         self, fields: Mapping[str, Secret], plan: Plan, *, now: datetime
     ) -> Mapping[str, Secret]:
@@ -122,6 +154,14 @@ class Product(Protocol):
         plans: Iterable[Plan],
     ) -> tuple[Secret, ...]:
         """Return the secrets that are removed from all output of hosts."""
+
+    def required_connections(self, plan: Plan, plans: Iterable[Plan]) -> Iterable[tuple[str, int]]:
+        """Return the addresses and ports on other hosts that a plan's containers connect to.
+
+        Args:
+            plan: The plan.
+            plans: The plans of all hosts.
+        """
 
     def check_report(
         self, service: ExpectedService, report: Mapping[str, Any] | None, tag: str

@@ -1,38 +1,35 @@
-"""Decides what nothing needs any more on a host, and removes it."""
+"""Removal of images and files on a host that no release needs."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ktrdr.deployment.hosts import history
-from ktrdr.deployment.hosts.history import Entry
+from ktrdr.deployment.hosts.history import HistoryEntry, parse_history
 from ktrdr.deployment.hosts.host import Host
+from ktrdr.deployment.hosts.queries import query_docker
 from ktrdr.deployment.scripts import prune as commands
-from ktrdr.deployment.scripts import sections
-from ktrdr.deployment.scripts.script import Script, render
-from ktrdr.deployment.services import Attendant
+from ktrdr.deployment.services import ServiceManager
 from ktrdr.deployment.ssh.interface import Transport
-from ktrdr.deployment.status.query import not_asked
 
-DEFAULT_KEPT: Final = 5
-_LOOK_TIMEOUT_S: Final = 60.0
+DEFAULT_KEPT_RELEASES: Final = 5
+_QUERY_TIMEOUT_S: Final = 60.0
 _ARCHIVE: Final = ".tar.gz"
-_KEPT: Final = re.compile(r"([0-9]+) ([\w-]+\.tar\.gz(?:\.partial)?)")
+_KEPT_FILE: Final = re.compile(r"([0-9]+) ([\w-]+\.tar\.gz(?:\.partial)?)")
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image on a host.
+    """Image on a host.
 
     Attributes:
         id: Its id.
-        tags: Its names with their tags.
-        digests: Its names with the digests that registries gave it.
-        size: What it takes (bytes); layers that it shares with others are counted for each.
+        tags: Its names with tags.
+        digests: Its names with digests of registries.
+        size: Its size (bytes); layers that several images share count for each.
     """
 
     id: str
@@ -42,13 +39,13 @@ class Image:
 
     @property
     def repositories(self) -> set[str]:
-        """Its names without tag or digest."""
+        """Return its names without tag and digest."""
         by_tag = {tag.rpartition(":")[0] for tag in self.tags}
         return by_tag | {digest.partition("@")[0] for digest in self.digests}
 
     @property
     def name(self) -> str:
-        """What to call it: by a tag, or else by the beginning of a digest or of its id."""
+        """Return a tag, or else the beginning of a digest or of the id."""
         if self.tags:
             return self.tags[0]
         repository, _, digest = (self.digests[0] if self.digests else f"@{self.id}").partition("@")
@@ -56,43 +53,43 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
-class Waste:
-    """What nothing needs any more.
+class PrunePlan:
+    """Images and files that no release needs.
 
     Attributes:
-        images: Images of releases that are further back than a rollback goes.
-        configurations: The files of kept configurations of such releases, with their sizes (bytes).
-        staged_kb: What an interrupted deploy has left staged (KiB).
-        stayed: Images that Docker did not let go, by id.
+        images: Images of releases that are older than the kept ones.
+        configurations: Archives of such releases' configurations, with their sizes (bytes).
+        staged_kb: Size of files that an interrupted deploy left behind (KiB).
+        kept_in_use: Ids of images that Docker refused to remove.
     """
 
     images: tuple[Image, ...] = ()
     configurations: tuple[tuple[str, int], ...] = ()
     staged_kb: int = 0
-    stayed: tuple[str, ...] = ()
+    kept_in_use: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to remove."""
+        """Return whether there is nothing to remove."""
         return not (self.images or self.configurations or self.staged_kb)
 
     @property
     def size(self) -> int:
-        """What it takes at most (bytes)."""
+        """Return the largest possible size of everything together (bytes)."""
         configurations = sum(size for _, size in self.configurations)
         return sum(image.size for image in self.images) + configurations + self.staged_kb * 1024
 
     def to_json(self) -> dict[str, Any]:
-        """It as ``--json`` prints it."""
+        """Return the JSON form that ``--json`` prints."""
         return {
             "images": [
                 {
-                    "id": each.id,
-                    "name": each.name,
-                    "size_bytes": each.size,
-                    "removed": each.id not in self.stayed,
+                    "id": image.id,
+                    "name": image.name,
+                    "size_bytes": image.size,
+                    "removed": image.id not in self.kept_in_use,
                 }
-                for each in self.images
+                for image in self.images
             ],
             "configurations": [name for name, _ in self.configurations],
             "staged_kb": self.staged_kb,
@@ -100,79 +97,82 @@ class Waste:
         }
 
 
-def look(host: Host, transport: Transport, ours: Iterable[str], keep: int) -> Waste:
-    """What can go on a host; changes nothing.
+def plan_prune(
+    host: Host, transport: Transport, repositories: Iterable[str], keep: int
+) -> PrunePlan:
+    """Find what can be removed from a host; change nothing.
 
     Args:
         host: The host.
-        transport: The way to it.
-        ours: The names of our images, without tags.
-        keep: How many releases back a rollback has to be able to go.
+        transport: Connection to the host.
+        repositories: Names of the product's images, without tags.
+        keep: Number of releases that a rollback can still redeploy.
 
     Raises:
-        HostNotReady: Docker there cannot be asked.
+        HostNotReady: Docker there does not answer.
         HostUnreachable: The host cannot be reached.
     """
-    script = render(Script(commands.look(host.workdir)), {})
-    result = transport.run(host.address, script, timeout_s=_LOOK_TIMEOUT_S)
-    if result.exit_code:
-        raise not_asked(host, result)
-    return waste(sections.split(result.stdout), ours, keep)
+    script = commands.look(host.workdir)
+    output = query_docker(host, script, transport, timeout_s=_QUERY_TIMEOUT_S)
+    return make_prune_plan(output, repositories, keep)
 
 
-def remove(attendant: Attendant, ours: Iterable[str], keep: int) -> Waste:
-    """Removes what can go; what comes back is what it was.
+def prune(manager: ServiceManager, repositories: Iterable[str], keep: int) -> PrunePlan:
+    """Remove what no release needs; see `plan_prune` for the arguments.
 
     Raises:
         DeploymentFailed: A file cannot be removed.
         Locked: The lock was lost.
-        HostNotReady: Docker there cannot be asked.
+        HostNotReady: Docker there does not answer.
         HostUnreachable: The host cannot be reached.
     """
-    host = attendant.host
-    found = look(host, attendant.transport, ours, keep)
-    if found.is_empty:
-        return found
-    images = [(image.id, (*image.tags, *image.digests)) for image in found.images]
-    kept = [name for name, _ in found.configurations]
-    result = attendant.change(commands.remove(host.workdir, images, kept), "removing")
-    stayed = [
-        line.split(" ", 1)[1] for line in result.stdout.splitlines() if line.startswith("stays ")
-    ]
-    return Waste(found.images, found.configurations, found.staged_kb, tuple(stayed))
+    host = manager.host
+    plan = plan_prune(host, manager.transport, repositories, keep)
+    if plan.is_empty:
+        return plan
+    images = [(image.id, (*image.tags, *image.digests)) for image in plan.images]
+    archives = [name for name, _ in plan.configurations]
+    result = manager.run_locked(commands.remove(host.workdir, images, archives), "pruning")
+    lines = [line.partition(" ") for line in result.stdout.splitlines()]
+    return replace(plan, kept_in_use=tuple(image for word, _, image in lines if word == "stays"))
 
 
-def waste(said: Mapping[str, Sequence[str]], ours: Iterable[str], keep: int) -> Waste:
-    """What can go, from the output of `commands.prune.look`."""
-    entries = history.read(said.get("history", ()))
+def make_prune_plan(
+    output: Mapping[str, Sequence[str]], repositories: Iterable[str], keep: int
+) -> PrunePlan:
+    """Decide what can be removed, from the sections that `scripts.prune.look` prints."""
+    entries = parse_history(output.get("history", ()))
     needed = needed_releases(entries, keep)
-    names = {image for entry in entries for image in entry.images}
-    repositories = {*ours, *(name.rpartition(":")[0] for name in names)}
-    used = set(said.get("used", ()))
+    released = {image for entry in entries for image in entry.images}
+    removable = {*repositories, *(name.rpartition(":")[0] for name in released)}
+    used = set(output.get("used", ()))
     images = [
         image
-        for image in _images(said.get("images", ()))
-        if image.id not in used and image.repositories & repositories and not _is_of(image, needed)
+        for image in _parse_images(output.get("images", ()))
+        if image.id not in used and image.repositories & removable
+        if not any(_has_run(entry, image) for entry in needed)
     ]
-    kept = {f"{entry.configuration}{_ARCHIVE}" for entry in needed}
-    files = [file for line in said.get("kept", ()) if (file := _KEPT.fullmatch(line))]
-    staged = next((line for line in said.get("staged", ()) if line.isdecimal()), "0")
-    return Waste(
+    archives = {f"{entry.configuration}{_ARCHIVE}" for entry in needed}
+    files = [file for line in output.get("kept", ()) if (file := _KEPT_FILE.fullmatch(line))]
+    staged = next((line for line in output.get("staged", ()) if line.isdecimal()), "0")
+    return PrunePlan(
         images=tuple(sorted(images, key=lambda image: image.name)),
-        configurations=tuple((file[2], int(file[1])) for file in files if file[2] not in kept),
+        configurations=tuple((file[2], int(file[1])) for file in files if file[2] not in archives),
         staged_kb=int(staged),
     )
 
 
-def needed_releases(entries: Sequence[Entry], keep: int) -> list[Entry]:
-    """What a rollback may go to, the last so many different good ones, and what came last of all.
+def needed_releases(entries: Sequence[HistoryEntry], keep: int) -> list[HistoryEntry]:
+    """Return the last ``keep`` different good releases, and the last deploy of any outcome.
 
-    The last may be not over yet, or have been cut off: then it is in place, good or not.
+    The last deploy may still run, or was cut off. Then it is in place even if it is not good.
     """
     needed = list(entries[-1:])
-    different: list[Entry] = []
-    for entry in (each for each in reversed(entries) if each.outcome.is_good):
-        if not any(history.same(entry, other) for other in different):
+    different: list[HistoryEntry] = []
+    for entry in reversed(entries):
+        if not entry.outcome.is_good:
+            continue
+        if not any(entry.is_same_release(other) for other in different):
             if len(different) == keep:
                 break
             different.append(entry)
@@ -180,25 +180,22 @@ def needed_releases(entries: Sequence[Entry], keep: int) -> list[Entry]:
     return needed
 
 
-def _is_of(image: Image, releases: Sequence[Entry]) -> bool:
-    """Whether a release ran it: by its digest, or by its tag where no digest is recorded."""
+def _has_run(release: HistoryEntry, image: Image) -> bool:
+    """Return whether a release ran an image: by its digest, or by its tag if none is recorded."""
     digests = {digest.partition("@")[2] for digest in image.digests}
-    for entry in releases:
-        for name, digest in entry.images.items():
-            if digest in digests or (not digest and name in image.tags):
-                return True
-        if any(tag.rpartition(":")[2] == entry.tag for tag in image.tags):
+    for name, digest in release.images.items():
+        if digest in digests or (not digest and name in image.tags):
             return True
-    return False
+    return any(tag.rpartition(":")[2] == release.tag for tag in image.tags)
 
 
-def _images(lines: Iterable[str]) -> list[Image]:
-    found = []
+def _parse_images(lines: Iterable[str]) -> list[Image]:
+    images = []
     for line in lines:
         try:
             entry = json.loads(line)
             tags, digests = entry.get("tags") or (), entry.get("digests") or ()
-            found.append(Image(entry["id"], tuple(tags), tuple(digests), int(entry["size"])))
+            images.append(Image(entry["id"], tuple(tags), tuple(digests), int(entry["size"])))
         except (ValueError, TypeError, KeyError, AttributeError):
             continue
-    return found
+    return images

@@ -1,228 +1,236 @@
-"""Restarts and stops what runs on a host, in the order of its dependencies; needs no secret."""
+"""Restart and stop of services on a host, in the order of their dependencies; needs no secret."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
-from ktrdr.deployment import start_order as order
 from ktrdr.deployment.clock import Clock
-from ktrdr.deployment.deploy.steps import Wanted
-from ktrdr.deployment.homelab.host_config import unknown
-from ktrdr.deployment.hosts import containers as reading
-from ktrdr.deployment.hosts import health
+from ktrdr.deployment.hosts import containers as docker_output
 from ktrdr.deployment.hosts.containers import Container, Snapshot
-from ktrdr.deployment.hosts.health import Trouble
-from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.hosts.lock import Held, lost, require
-from ktrdr.deployment.scripts import docker, host, recovery, sections
+from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem, find_problems
+from ktrdr.deployment.hosts.host import Host, unknown_name_error
+from ktrdr.deployment.hosts.lock import HostLock, lock_lost_error
+from ktrdr.deployment.hosts.queries import query_docker
+from ktrdr.deployment.product import Product
+from ktrdr.deployment.scripts import docker, host, recovery
 from ktrdr.deployment.scripts import lock as locking
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.scripts.sections import section
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
-from ktrdr.deployment.status.query import not_asked
 from ktrdr.errors import DeploymentFailed, Interrupted, NotFound
 
-_LOOK_TIMEOUT_S: Final = 60.0
+_QUERY_TIMEOUT_S: Final = 60.0
 # The database has a grace period of 60 s, and its disk may be slow.
 _CHANGE_TIMEOUT_S: Final = 300.0
-_LOOK_EVERY_S: Final = 0.5
+_POLL_INTERVAL_S: Final = 0.5
 
 
 @dataclass(slots=True)
-class Attendant:
-    """Looks after the services of one host.
+class ServiceManager:
+    """Changes to the services of one host, under its lock.
+
+    All methods raise `HostUnreachable` if the host cannot be reached, `HostNotReady` if its Docker
+    does not answer, and `Interrupted` once `stopping` is set.
 
     Attributes:
         host: The host.
-        lock: Its lock, which is ours.
-        transport: The way to it.
-        image: The image of our own programs, without a tag.
-        tell: Is told what happens, in one sentence each.
-        health_timeout_s: How long services may take to become healthy (s).
-        stopping: Set when the operator wants everything to stop.
+        lock: The host's lock, which the caller holds.
+        product: Knowledge of the deployed software.
+        transport: Connection to the host.
+        show_progress: Receives one sentence for each event.
+        health_timeout_s: Maximum wait for healthy services (s).
+        stopping: Set when the operator interrupts the command.
         clock: The time.
     """
 
     host: Host
-    lock: Held
+    lock: HostLock
+    product: Product
     transport: Transport
-    image: str
-    tell: Callable[[str], None]
-    health_timeout_s: float
+    show_progress: Callable[[str], None]
+    health_timeout_s: float = 0.0
     stopping: threading.Event = field(default_factory=threading.Event)
     clock: Clock = field(default_factory=Clock)
 
     def restart(self, services: Sequence[str]) -> Snapshot:
-        """Restarts services, or starts those that were stopped, and waits until they are well.
+        """Restart services, or start stopped ones, and wait until they are healthy.
 
-        Each waits for what it depends on, so that no service starts without.
+        A service is restarted when all services that it depends on are healthy.
 
         Args:
-            services: Their names; none means all that are there.
+            services: Names of the services; none means all that exist.
 
         Raises:
-            NotFound: Nothing is deployed there, or no such service.
-            DeploymentFailed: A service did not start, or not become healthy.
+            NotFound: Nothing is deployed there.
+            UsageError: There is no such service.
+            DeploymentFailed: A service did not start, or did not become healthy.
             Locked: The lock was lost.
-            HostNotReady: Docker there cannot be asked.
-            HostUnreachable: The host cannot be reached.
         """
-        before = self.look()
+        before = self.fetch_containers()
         after = before
-        for level in order.levels(chosen(self.host, before, services)):
-            self._change("restart", level)
-            after = self._wait(level, before)
+        for level in dependency_levels(select_containers(self.host, before, services)):
+            self._change_level("restart", level)
+            after = self._wait_until_healthy(level, before)
         return after
 
     def stop(self, services: Sequence[str]) -> Snapshot:
-        """Stops services, each before what it depends on; they stay stopped until restarted.
+        """Stop services, each before those that it depends on, until they are restarted.
 
         Args:
-            services: Their names; none means all that are there.
+            services: Names of the services; none means all that exist.
 
         Raises:
-            NotFound: Nothing is deployed there, or no such service.
+            NotFound: Nothing is deployed there.
+            UsageError: There is no such service.
             DeploymentFailed: A service did not stop.
             Locked: The lock was lost.
-            HostNotReady: Docker there cannot be asked.
-            HostUnreachable: The host cannot be reached.
         """
-        for level in reversed(order.levels(chosen(self.host, self.look(), services))):
-            self._change("stop", level)
-        return self.look()
+        selected = select_containers(self.host, self.fetch_containers(), services)
+        for level in reversed(dependency_levels(selected)):
+            self._change_level("stop", level)
+        return self.fetch_containers()
 
-    def look(self) -> Snapshot:
-        """The containers that are there."""
-        return self._there(self._ask([]))
+    def fetch_containers(self) -> Snapshot:
+        """Return the containers that exist."""
+        return docker_output.parse_containers(self._query([]).get("containers", ()))
 
-    def change(self, body: str, what: str) -> RemoteResult:
-        """Runs a script that changes something, if the lock is still ours.
+    def run_locked(self, body: str, task: str) -> RemoteResult:
+        """Run a script that changes something, if the lock is still held.
 
         Args:
             body: The script.
-            what: What it does, for the message where it fails.
+            task: Description of the change, such as ``stop of db``.
+
+        Raises:
+            DeploymentFailed: The script failed.
+            Locked: The lock was lost.
         """
-        self.lock.check()
-        ours = require(self.host, self.lock.owner)
-        result = self._run(f"{ours}\n{body}", _CHANGE_TIMEOUT_S)
+        self._raise_if_stopping()
+        self.lock.ensure_held()
+        require_lock = locking.require(self.host.workdir, self.lock.owner.to_json())
+        script = render(Script(f"{require_lock}\n{body}"), {})
+        result = self.transport.run(self.host.address, script, timeout_s=_CHANGE_TIMEOUT_S)
         if result.exit_code == locking.LOST:
-            raise lost(self.host)
+            raise lock_lost_error(self.host)
         if result.exit_code:
-            reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
             raise DeploymentFailed(
-                f"{what} on {self.host.name} failed: {reason}",
+                f"{task} on {self.host.name} failed: {result.reason()}",
                 hint=f"See `ktrdr deploy status {self.host.name}`, and run the command again.",
             )
         return result
 
-    def _change(self, verb: str, level: Sequence[Container]) -> None:
+    def _change_level(self, verb: str, level: Sequence[Container]) -> None:
         names = ", ".join(container.service for container in level)
-        self.tell(f"{verb} {names}")
+        self.show_progress(f"{verb} {names}")
         body = docker.each(verb, [container.id for container in level])
         if verb == "restart":
-            # Cut off in the middle, it is not to leave a service stopped.
-            body = f"{self._recovery()}\n{body}"
-        self.change(body, f"{verb} of {names}")
+            # If the restart is cut off, the watchdog starts what it stopped.
+            note = self.lock.owner.for_recovery().to_json()
+            body = f"{recovery.when_ended(self.host.workdir, self.host.project, note)}\n{body}"
+        self.run_locked(body, f"{verb} of {names}")
 
-    def _recovery(self) -> str:
-        owner = self.lock.owner
-        reason = f"{locking.RECOVERY} a cut-off {owner.reason}"
-        note = replace(owner, id=f"{owner.id}-recovery", reason=reason).note()
-        return recovery.when_ended(self.host.workdir, self.host.project, note)
-
-    def _wait(self, level: Sequence[Container], before: Snapshot) -> Snapshot:
+    def _wait_until_healthy(self, level: Sequence[Container], before: Snapshot) -> Snapshot:
         restarts = {container.id: container.restarts for container in before.values()}
         began = self.clock.monotonic()
-        told = ""
+        shown = ""
         while True:
-            after, troubles = self._judged(level, restarts)
-            if not troubles:
+            after, problems = self._check_health(level, restarts)
+            if not problems:
                 return after
-            late = self.clock.monotonic() - began >= self.health_timeout_s
-            if late or any(trouble.final for trouble in troubles):
-                raise _unwell(self.host, troubles, self.health_timeout_s)
-            waits_for = f"{troubles[0].service} {troubles[0].reason}"
-            if waits_for != told:
-                told = waits_for
-                self.tell(f"waiting: {waits_for}")
-            self.clock.sleep(_LOOK_EVERY_S)
+            is_late = self.clock.monotonic() - began >= self.health_timeout_s
+            if is_late or any(problem.is_fatal for problem in problems):
+                raise _unhealthy_error(self.host, problems, self.health_timeout_s)
+            reason = f"{problems[0].service} {problems[0].reason}"
+            if reason != shown:
+                shown = reason
+                self.show_progress(f"waiting: {reason}")
+            self.clock.sleep(_POLL_INTERVAL_S)
 
-    def _judged(
+    def _check_health(
         self, level: Sequence[Container], restarts: Mapping[str, int]
-    ) -> tuple[Snapshot, list[Trouble]]:
-        ours = [each.service for each in level if self.is_ours(each)]
-        found = self._ask(ours)
-        after = self._there(found)
-        answers = reading.parse_reports(found)
-        now = reading.parse_clock(found.get("clock", ())) or self.clock.now()
-        troubles: list[Trouble] = []
-        for container in level:
-            # Each says the version that it was made from, whatever the others are.
-            troubles += health.judge(
-                [self._wanted(container)],
+    ) -> tuple[Snapshot, list[HealthProblem]]:
+        expected = [self._expected_service(container) for container in level]
+        output = self._query([service.name for service in expected if service.reports_version])
+        after = docker_output.parse_containers(output.get("containers", ()))
+        reports = docker_output.parse_reports(output)
+        now = docker_output.parse_clock(output.get("clock", ())) or self.clock.now()
+        problems: list[HealthProblem] = []
+        for service in expected:
+            # A restart keeps the image, and services may run different tags.
+            problems += find_problems(
+                [service],
                 after,
-                answers,
-                tag=container.image.rpartition(":")[2],
+                reports,
+                check_report=self.product.check_report,
+                tag=service.image.rpartition(":")[2],
                 restarts_before=restarts,
                 now=now,
             )
-        return after, troubles
+        return after, problems
 
-    def _wanted(self, container: Container) -> Wanted:
-        ours = self.is_ours(container)
-        url = f"http://{self.host.address}" if ours and self.host.node else None
-        return Wanted(container.service, container.image, says_version=ours, worker_url=url)
+    def _expected_service(self, container: Container) -> ExpectedService:
+        is_own = self.product.is_own_image(container.image)
+        # Only whether there is a URL matters to the check of a report.
+        url = f"http://{self.host.address}" if is_own and self.host.node else None
+        return ExpectedService(container.service, container.image, is_own, url)
 
-    def is_ours(self, container: Container) -> bool:
-        """Whether it runs one of our own programs, rather than somebody else's."""
-        return container.image.rpartition(":")[0] == self.image
-
-    def _ask(self, ours: Sequence[str]) -> Mapping[str, list[str]]:
+    def _query(self, reporting: Sequence[str]) -> Mapping[str, list[str]]:
+        """Return the clock, the containers, and the health reports of the given services."""
+        self._raise_if_stopping()
         project = self.host.project
         body = [section("clock"), host.clock(), section("containers"), docker.containers(project)]
-        if ours:
-            body += [section("answers"), docker.answers(project, ours)]
-        result = self._run("\n".join(body), _LOOK_TIMEOUT_S)
-        if result.exit_code:
-            raise not_asked(self.host, result)
-        return sections.split(result.stdout)
+        if reporting:
+            body += [section("answers"), docker.answers(project, reporting)]
+        return query_docker(self.host, "\n".join(body), self.transport, timeout_s=_QUERY_TIMEOUT_S)
 
-    def _there(self, found: Mapping[str, list[str]]) -> Snapshot:
-        return reading.parse_containers(found.get("containers", ()))
-
-    def _run(self, body: str, timeout_s: float) -> RemoteResult:
+    def _raise_if_stopping(self) -> None:
         if self.stopping.is_set():
             raise Interrupted(f"the work on {self.host.name} was interrupted")
-        script = render(Script(body), {})
-        return self.transport.run(self.host.address, script, timeout_s=timeout_s)
 
 
-def chosen(host: Host, there: Snapshot, services: Sequence[str]) -> list[Container]:
-    """The containers of the services named, or all.
+def select_containers(host: Host, containers: Snapshot, services: Sequence[str]) -> list[Container]:
+    """Return the containers of the named services, or all.
 
     Raises:
-        NotFound: Nothing is deployed there.
-        UsageError: There is no such service; the message names those there are.
+        NotFound: Nothing is deployed on the host.
+        UsageError: There is no such service; the message lists the valid names.
     """
-    if not there:
+    if not containers:
         raise NotFound(
             f"nothing is deployed on {host.name}",
-            hint=f"`ktrdr deploy status {host.name}` shows what there is.",
+            hint=f"Deploy it first; see `ktrdr deploy status {host.name}`.",
         )
     for name in services:
-        if name not in there:
-            raise unknown(f"service on {host.name}", name, sorted(there))
-    return [there[name] for name in (dict.fromkeys(services) or sorted(there))]
+        if name not in containers:
+            raise unknown_name_error(f"service on {host.name}", name, sorted(containers))
+    return [containers[name] for name in (dict.fromkeys(services) or sorted(containers))]
 
 
-def _unwell(host: Host, troubles: Sequence[Trouble], waited_s: float) -> DeploymentFailed:
-    final = [trouble for trouble in troubles if trouble.final]
-    worst = (final or troubles)[0]
-    within = "" if final else f" within {waited_s:g} s"
+def dependency_levels(containers: Sequence[Container]) -> list[list[Container]]:
+    """Group containers so that each depends only on containers of earlier groups.
+
+    Containers that depend on each other in a circle form the last group.
+    """
+    waiting = list(containers)
+    levels: list[list[Container]] = []
+    while waiting:
+        names = {container.service for container in waiting}
+        ready = [each for each in waiting if names.isdisjoint(each.depends_on)] or waiting
+        levels.append(ready)
+        waiting = [container for container in waiting if container not in ready]
+    return levels
+
+
+def _unhealthy_error(
+    host: Host, problems: Sequence[HealthProblem], timeout_s: float
+) -> DeploymentFailed:
+    fatal = [problem for problem in problems if problem.is_fatal]
+    first = (fatal or problems)[0]
+    in_time = "" if fatal else f" within {timeout_s:g} s"
     return DeploymentFailed(
-        f"{worst.service} on {host.name} did not become healthy{within}: it {worst.reason}",
-        hint=f"Its last lines: `ktrdr deploy logs {host.name} --service {worst.service}`.",
+        f"{first.service} on {host.name} did not become healthy{in_time}: it {first.reason}",
+        hint=f"See its log: `ktrdr deploy logs {host.name} --service {first.service}`.",
     )

@@ -1,14 +1,14 @@
 """A stand-in for the 1Password CLI, which is proprietary and cannot be installed here.
 
-Takes the real program's arguments (`op item get ITEM --vault VAULT --format json`, `op --version`,
-`op account list`, `op vault list`), prints its JSON, its error texts, and exits as it does: with 1
-for everything. It reads a vault file, which is meant to be edited:
+It accepts the arguments of the real program (`op item get ITEM --vault VAULT --format json`,
+`op --version`, `op account list`, `op vault list`), prints the same JSON and error texts, and exits
+with 1 on every error. It reads a vault file, which you may edit:
 
     {"state": "signed in", "vaults": {"VAULT": {"ITEM": {"FIELD": "value", …}}}}
 
-A field may also be an object with `value`, `type` and `section`; an item may be a list of fields,
-each an object with `label` too, so that a label can stand twice. Other states than "signed in" make
-every call fail as the real program does: see STATES. KTRDR_LAB_VAULT names another file.
+A field may also be an object with `value`, `type` and `section`. An item may be a list of fields,
+objects that also have a `label`, so that a label can occur twice. States other than "signed in"
+make every call fail like the real program; see STATES. KTRDR_LAB_VAULT names another file.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main() -> None:
     elif arguments[:2] == ["vault", "list"]:
         print("\n".join(content["vaults"]))
     elif arguments[:2] == ["account", "list"]:
-        print("my.1password.com  rehearsal@example.org")
+        print("my.1password.com  lab@example.org")
     else:
         fail(f'unknown command {" ".join(arguments[:2])!r} for "op"')
 
@@ -101,10 +101,10 @@ def as_item(title: str, vault: str, entries: list[dict[str, Any]]) -> dict[str, 
             field["section"] = {"id": entry["section"].lower(), "label": entry["section"]}
         fields.append(field)
     return {
-        "id": "rehearsal",
+        "id": "lab",
         "title": title,
         "version": 1,
-        "vault": {"id": "rehearsalvault", "name": vault},
+        "vault": {"id": "labvault", "name": vault},
         "category": "SECURE_NOTE",
         "fields": fields,
     }

@@ -67,7 +67,7 @@ def redeploy_node(fleet: Fleet, dice: random.Random) -> list[Operation]:
 
 def _stop(fleet: Fleet, member: Member) -> None:
     fleet.remember(member)
-    # Between the last look at its counters and its end it may count what it finishes then.
+    # CommitRange the last look at its counters and its end it may count what it finishes then.
     fleet.killed += 1
     member.process.stop(30)
 

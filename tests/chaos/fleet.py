@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from ktrdr.client.backend import Backend
+from ktrdr.client.backend import BackendClient
 from ktrdr.schemas import Operation, WorkerHealth
 from tests.chaos.link import Link
 from tests.integration.postgres import Server
@@ -85,7 +85,7 @@ class Fleet:
     site: Site
     api_port: int = field(default_factory=free_port)
     backend: Process = field(init=False)
-    client: Backend = field(init=False)
+    client: BackendClient = field(init=False)
     members: list[Member] = field(default_factory=list)
     killed: int = 0
 
@@ -134,7 +134,7 @@ class Fleet:
 
     def all_running(self) -> list[Operation]:
         """The operations that a worker works on; not those whose parts are worked on."""
-        page = self.client.operations(status="running", limit=500, parts=True)
+        page = self.client.list_operations(status="running", limit=500, parts=True)
         parents = {each.parent_id for each in page.operations}
         return [each for each in page.operations if each.operation_id not in parents]
 
@@ -143,7 +143,7 @@ class Fleet:
         found: list[Operation] = []
         cursor = None
         while True:
-            page = self.client.operations(limit=500, cursor=cursor, parts=True)
+            page = self.client.list_operations(limit=500, cursor=cursor, parts=True)
             found += page.operations
             cursor = page.next_cursor
             if cursor is None:

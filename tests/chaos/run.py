@@ -101,10 +101,10 @@ def _undisturbed(fleet: Fleet, variant: int) -> dict[str, str]:
     operation_id = _submit(fleet, variant, UUID(int=variant))
     wait_for(
         "an undisturbed run",
-        lambda: fleet.client.operation(operation_id).status is OperationStatus.COMPLETED,
+        lambda: fleet.client.get_operation(operation_id).status is OperationStatus.COMPLETED,
         120,
     )
-    return _digests(fleet, fleet.client.operation(operation_id))
+    return _digests(fleet, fleet.client.get_operation(operation_id))
 
 
 def _disturbed(fleet: Fleet, seed: int, operations: int, began: float, say: Any) -> Account:
@@ -225,7 +225,7 @@ def _submit(fleet: Fleet, variant: int, key: UUID) -> str:
 def _digests(fleet: Fleet, operation: Operation) -> dict[str, str]:
     """The result's files by the hash of what is in them, and its figures."""
     with suppress(KtrdrError):
-        results = fleet.client.results(operation.operation_id)
+        results = fleet.client.get_results(operation.operation_id)
         directory = fleet.site.shared / results.directory
         files = {
             str(path.relative_to(directory)): hashlib.sha256(_content(path)).hexdigest()

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ktrdr.client.backend import Backend
+from ktrdr.client.backend import BackendClient
 from ktrdr.schemas import OperationRequest, OperationStatus, OperationType
 from tests.chaos.truth import Tables
 from tests.integration.postgres import running_server
@@ -76,19 +76,19 @@ def run(seed: int, times: int, say: Any = print) -> Stops:
             _stop(number, workers[kind], operation, client, tables, stops, say)
             workers[kind] = found.worker(kind, backend, LEASE_S="10")
         for each in submitted:
-            if _summary(client, each) != wanted[client.operation(each).operation_type.value]:
+            if _summary(client, each) != wanted[client.get_operation(each).operation_type.value]:
                 stops.problems.append(f"{each}: its result is another one")
         stops.problems += tables.contradictions()
         stops.problems += _tracebacks(found)
     return stops
 
 
-def _one_running(client: Backend, kind: str, submitted: list[str]) -> str:
+def _one_running(client: BackendClient, kind: str, submitted: list[str]) -> str:
     """An operation of a type that runs now; submitted anew if there is none."""
     while True:
         unfinished = [
             each
-            for each in client.operations(operation_type=kind).operations
+            for each in client.list_operations(operation_type=kind).operations
             if not each.status.is_final
         ]
         for each in unfinished:
@@ -103,15 +103,15 @@ def _stop(
     number: int,
     worker: Process,
     operation_id: str,
-    client: Backend,
+    client: BackendClient,
     tables: Tables,
     stops: Stops,
     say: Any,
 ) -> None:
-    began = client.operation(operation_id)
+    began = client.get_operation(operation_id)
     steps = tables.step(operation_id)
     seconds = worker.stop(60)
-    after = client.operation(operation_id)
+    after = client.get_operation(operation_id)
     outcome = after.status.value
     if after.status is OperationStatus.PENDING:
         kept = tables.step(operation_id)
@@ -133,14 +133,14 @@ def _stop(
     say(f"{number:4}  {seconds:5.2f} s  {outcome}")
 
 
-def _submit(client: Backend, kind: str) -> str:
+def _submit(client: BackendClient, kind: str) -> str:
     request = OperationRequest(operation_type=OperationType(kind), parameters=WORK[kind])
     return client.submit(request, idempotency_key=secrets.token_hex(8)).operation_id
 
 
-def _summary(client: Backend, operation_id: str) -> dict[str, Any]:
-    wait_for(operation_id, lambda: client.operation(operation_id).status.is_final, 120)
-    found = dict(client.results(operation_id).summary)
+def _summary(client: BackendClient, operation_id: str) -> dict[str, Any]:
+    wait_for(operation_id, lambda: client.get_operation(operation_id).status.is_final, 120)
+    found = dict(client.get_results(operation_id).summary)
     found.pop("model", None)
     return found
 

@@ -1,4 +1,4 @@
-"""The lab, and a stack in it whose secrets are made of everything that breaks quoting."""
+"""Fixtures: the lab, and a stack whose secrets contain all characters that break quoting."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from typing import Any
 
 import pytest
 
-from lab import containers, demo, homelab, registries, vault
-from lab.place import BACKEND_REPOSITORY, NFS_REPOSITORY, NODES, ROOT, Node
-from lab.report import Report
+from lab import containers, demo, lifecycle, registries, vault
+from lab.config import BACKEND_REPOSITORY, NFS_REPOSITORY, NODES, ROOT, Node
+from lab.progress import Progress
 from tests.e2e.leaks import CommandLineSampler, Sampled
 
 BIN = ROOT / ".venv" / "bin"
-# Every character that some shell, Compose, URL, JSON or YAML takes for something else.
+# Characters with a special meaning in shells, Compose, URLs, JSON or YAML.
 ODD = "'\"$`\\%#=&;|<>(){}*?!~ \t\né日本"
 
 
-# From what only looks to what breaks things; the README's commands start from a bare lab again.
+# From tests that only query to tests that break things. The README's commands need an empty lab.
 ORDER = (
-    *("lab", "deploy", "releases", "check_diff", "stack", "day", "rotation", "memory"),
+    *("lab", "deploy", "releases", "check_diff", "stack", "maintenance", "rotation", "memory"),
     *("replacement", "errors", "failures", "chaos_deploy", "development_stack"),
     "readme",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests share one stack, so they run in an order that lets them."""
+    """Run the tests in the order that their shared stack requires."""
     mine = [item for item in items if item.path.parent.name == "e2e"]
     mine.sort(key=lambda item: ORDER.index(item.path.stem.removeprefix("test_")))
     others = [item for item in items if item not in mine]
@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Ran:
-    """A command that has ended."""
+    """Result of a command."""
 
     code: int
     out: str
@@ -49,40 +49,40 @@ class Ran:
 
     @property
     def text(self) -> str:
-        """All that it wrote."""
+        """All output of the command."""
         return self.out + self.err
 
     @property
     def json(self) -> Any:
-        """Its standard output, read."""
+        """Standard output, parsed as JSON."""
         return json.loads(self.out)
 
     @property
     def events(self) -> list[Any]:
-        """What a deploy told with ``--json``, the result last."""
+        """Events of a deploy with ``--json``; the last one is the result."""
         return [json.loads(line) for line in self.out.splitlines()]
 
     @property
     def result(self) -> Any:
-        """What a deploy with ``--json`` has come to."""
+        """Result of a deploy with ``--json``."""
         return self.events[-1]
 
     @property
     def on_host(self) -> Any:
-        """The same, of the only host that it was about."""
+        """Result of the only host of a deploy with ``--json``."""
         (host,) = self.result["hosts"]
         return host
 
 
 @dataclass
 class Lab:
-    """The rehearsal homelab as an operator at a laptop has it.
+    """The lab, as an operator uses it.
 
     Attributes:
-        env: The environment after `. .lab/env`, with a vault and a token file of the tests' own.
-        tag: The image that the lab holds of what is checked out.
-        fields: What the vault holds.
-        outputs: Everything that any command has written, by command.
+        env: Environment after `. .lab/env`, with the tests' own vault and token file.
+        tag: Image tag of the checkout in the lab.
+        fields: Fields of the vault.
+        outputs: Output of all commands, by command.
     """
 
     env: dict[str, str]
@@ -97,7 +97,7 @@ class Lab:
         cwd: Path = ROOT,
         timeout: float = 280,
     ) -> Ran:
-        """Runs a command to its end."""
+        """Run a command; return its result."""
         done = subprocess.run(
             [str(BIN / "ktrdr"), *arguments],
             cwd=cwd,
@@ -113,13 +113,13 @@ class Lab:
         return ran
 
     def good(self, *arguments: str, **more: Any) -> Ran:
-        """Runs a command that must end well."""
+        """Run a command that must succeed."""
         ran = self.ktrdr(*arguments, **more)
         assert ran.code == 0, ran.text
         return ran
 
     def start(self, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
-        """Starts a command in a process group of its own."""
+        """Start a command in its own process group."""
         return subprocess.Popen(
             [str(BIN / "ktrdr"), *arguments],
             cwd=ROOT,
@@ -131,31 +131,31 @@ class Lab:
         )
 
     def on(self, key: str, *command: str, check: bool = True) -> str:
-        """What a program prints on a host."""
+        """Run a program on a host; return its output."""
         return containers.execute(node(key).container, *command, check=check, timeout=120)
 
     def inspect(self, key: str) -> dict[str, Any]:
-        """The containers of a host, by service."""
+        """Return the containers of a host, by service."""
         ids = self.on(key, "docker", "ps", "--all", "--quiet", "--no-trunc").split()
-        # Of one that has gone since, Docker complains, and shows the others.
+        # Docker reports an error for a container that is gone meanwhile, and shows the others.
         shown = self.on(key, "docker", "inspect", *ids, check=False) if ids else "[]"
         found = json.loads(shown)
         return {each["Config"]["Labels"]["com.docker.compose.service"]: each for each in found}
 
     def inside(self, key: str, service: str, program: str) -> Any:
-        """What a Python program prints as JSON inside a service's container."""
+        """Run a Python program in a service's container; return its JSON output."""
         container = self.inspect(key)[service]["Id"]
         return json.loads(self.on(key, "docker", "exec", container, "python3", "-c", program))
 
     def environment_of(self, key: str, service: str) -> dict[bytes, bytes]:
-        """What the first process of a service has as its environment, byte for byte."""
+        """Return the environment of a service's first process, as bytes."""
         pid = self.inspect(key)[service]["State"]["Pid"]
         raw = base64.b64decode(self.on(key, "base64", f"/proc/{pid}/environ"))
         pairs = (entry.partition(b"=") for entry in raw.split(b"\0") if entry)
         return {name: value for name, _, value in pairs}
 
     def root_of(self, key: str) -> Path:
-        """A host's file system, as this machine sees it."""
+        """Return the root of a host's file system on this machine."""
         there = containers.inspect(node(key).container)
         assert there
         return Path(f"/proc/{there['State']['Pid']}/root")
@@ -163,19 +163,19 @@ class Lab:
     def write_vault(
         self, path: Path, changes: Mapping[str, Any] | None = None, *, state: str = "signed in"
     ) -> dict[str, str]:
-        """Writes another vault; gives the environment that makes it be used."""
+        """Write another vault; return the environment variables that select it."""
         fields = {**self.fields, **(changes or {})}
         kept = {name: value for name, value in fields.items() if value is not None}
-        vault.write(path, kept, state=state)
+        vault.write_file(path, kept, state=state)
         return {"KTRDR_LAB_VAULT": str(path)}
 
     def up(self) -> None:
-        """Raises or repairs the lab, whose registry then takes the tests' own token again."""
-        homelab.up(Report())
-        registries.allow(self.fields["ghcr_token"])
+        """Start or repair the lab, and set the tests' own token in its registry."""
+        lifecycle.up(Progress())
+        registries.set_token(self.fields["ghcr_token"])
 
     def wipe(self) -> None:
-        """Leaves the hosts as bare as they were when they came up."""
+        """Remove all containers, volumes and files of deploys from the hosts."""
         for each in NODES:
             script = (
                 "docker ps --all --quiet | xargs -r docker rm --force --volumes; "
@@ -187,14 +187,14 @@ class Lab:
 
 
 def node(key: str) -> Node:
-    """A host of the lab by its key."""
+    """Return a host of the lab by its key."""
     return next(each for each in NODES if each.key == key)
 
 
 @pytest.fixture(scope="session")
 def bare_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """The lab with nothing deployed; it is left that way, too."""
-    homelab.up(Report())
+    """Provide the lab without a stack, and remove the stack afterwards."""
+    lifecycle.up(Progress())
     place = tmp_path_factory.mktemp("laptop")
     mark = secrets.token_hex(6)
     fields = {
@@ -202,13 +202,13 @@ def bare_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         "db_password": f"db-{mark}{ODD}-end",
         "jwt_secret": f"jwt-{secrets.token_hex(16)}{ODD}-end",
         "grafana_password": f"gf-{mark}{ODD[::-1]}-end",
-        # The registry's own password file has one line for each user.
+        # The registry's password file has one line for each user.
         "ghcr_token": f"ghp-{mark}{ODD.replace(chr(10), '')}-end",
     }
-    vault.write(place / "vault.json", fields)
-    registries.allow(fields["ghcr_token"])
+    vault.write_file(place / "vault.json", fields)
+    registries.set_token(fields["ghcr_token"])
     env = {
-        **demo.environment(),
+        **demo.lab_environment(),
         "KTRDR_LAB_VAULT": str(place / "vault.json"),
         "KTRDR_CONFIG": str(place / "ktrdr.toml"),
     }
@@ -218,12 +218,12 @@ def bare_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     lab.wipe()
     yield lab
     lab.wipe()
-    registries.allow(vault.field("ghcr_token"))
+    registries.set_token(vault.read_field("ghcr_token"))
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """The three deploys that put the stack up, and what was seen of them."""
+    """The three deploys of the whole stack, and the argument lists sampled meanwhile."""
 
     core: Ran
     b: Ran
@@ -233,7 +233,7 @@ class Deployment:
 
 @pytest.fixture(scope="session")
 def deployment(bare_lab: Lab) -> Deployment:
-    """The whole stack, deployed as loudly as can be while argument lists are watched."""
+    """Deploy the whole stack with maximum verbosity, while argument lists are sampled."""
     watched = {name: text for name, text in bare_lab.fields.items() if name != "db_username"}
     sampler = CommandLineSampler(watched)
     core = bare_lab.ktrdr("deploy", "core", "all", "-vv")
@@ -248,16 +248,16 @@ def deployment(bare_lab: Lab) -> Deployment:
 
 @pytest.fixture
 def lab(bare_lab: Lab, deployment: Deployment) -> Lab:
-    """The lab with the whole stack on it."""
+    """Provide the lab with the whole stack."""
     return bare_lab
 
 
 @pytest.fixture(scope="session")
 def moving_tag(bare_lab: Lab) -> str:
-    """A tag that names no commit, so that the working tree's configuration goes with it."""
+    """Push a tag that names no commit, so that deploys use the working tree's configuration."""
     for image, repository in (
         ("ktrdr-lab/ktrdr-backend", BACKEND_REPOSITORY),
         ("ktrdr-lab/ktrdr-nfs-server", NFS_REPOSITORY),
     ):
-        registries.push(image, repository, "e2e")
+        registries.push_image(image, repository, "e2e")
     return "e2e"

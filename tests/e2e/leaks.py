@@ -1,6 +1,6 @@
-"""Looks for secrets where none may be: argument lists, files, output.
+"""Search for secrets in argument lists, files and output.
 
-Written apart from `ktrdr.secret.Scrubber` on purpose: a search that shared its code would share its
+Independent of `ktrdr.secret.Scrubber` on purpose: a search with the same code would have the same
 blind spots.
 """
 
@@ -20,8 +20,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# What the sampler process runs: the kernel of the machine shows the processes of all nodes, since
-# they are containers on it. It prints what it found when its standard input closes.
+# Program of the sampler process. It sees the processes of all nodes, because they are containers on
+# this machine. It prints its findings when its standard input closes.
 _SAMPLER = """
 import base64, json, os, select, sys, time
 
@@ -49,7 +49,7 @@ print(json.dumps({"found": found, "samples": samples, "longest_gap_s": longest})
 
 
 def forms_of(value: str) -> set[bytes]:
-    """The plain value, and what quoting and encoding make of it."""
+    """Return the plain value, and its quoted and encoded forms."""
     raw = value.encode()
     return {
         raw,
@@ -68,13 +68,13 @@ def forms_of(value: str) -> set[bytes]:
 
 
 def _json_of_go(value: str) -> str:
-    """As Docker, Compose and Prometheus write JSON: safe to stand in a web page."""
+    """Encode as JSON like Docker, Compose and Prometheus: safe in a web page."""
     text = json.dumps(value, ensure_ascii=False)[1:-1]
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _base64_cores(raw: bytes) -> set[bytes]:
-    """The parts of a base64 text that do not depend on what stands before and after the value."""
+    """Return the parts of a base64 text that do not depend on the text around the value."""
     cores = set()
     for lead in range(3):
         encoded = base64.b64encode(b"\0" * lead + raw)
@@ -87,7 +87,7 @@ def _base64_cores(raw: bytes) -> set[bytes]:
 
 
 def leaks_in(data: bytes | str, secrets: Mapping[str, str]) -> list[str]:
-    """The names of the secrets that stand in ``data`` in any form."""
+    """Return the names of the secrets that ``data`` contains in any form."""
     raw = data.encode() if isinstance(data, str) else data
     return [name for name, value in secrets.items() if any(f in raw for f in forms_of(value))]
 
@@ -95,19 +95,19 @@ def leaks_in(data: bytes | str, secrets: Mapping[str, str]) -> list[str]:
 def leaks_in_files(
     roots: Iterable[Path], secrets: Mapping[str, str], *, leave_out: Iterable[str] = ()
 ) -> list[str]:
-    """``name in path`` for every file below the roots that holds a secret.
+    """Return ``name in path`` for every file below the roots that contains a secret.
 
     Args:
-        roots: The directories to search.
-        secrets: What to search for.
-        leave_out: Paths that begin with one of these are not looked at.
+        roots: Directories to search.
+        secrets: Secrets by name.
+        leave_out: Prefixes of paths to skip.
     """
     found, left_out = [], tuple(leave_out)
     for root in roots:
         for path in sorted(root.rglob("*")):
             if str(path).startswith(left_out) or path.is_symlink() or not path.is_file():
                 continue
-            # A file may vanish between the listing and the look.
+            # A file may be removed meanwhile.
             with contextlib.suppress(FileNotFoundError):
                 found += [f"{name} in {path}" for name in leaks_in(path.read_bytes(), secrets)]
     return found
@@ -116,15 +116,15 @@ def leaks_in_files(
 def leaks_on_disk(
     root: Path, secrets: Mapping[str, str], *, leave_out: Iterable[str] = ()
 ) -> list[str]:
-    """``name in path`` for every file of a whole file system that holds a secret.
+    """Return ``name in path`` for every file of a whole file system that contains a secret.
 
-    Gigabytes are gone through: `grep` finds the files that hold any part of any form which stands
-    on one line, and only those are looked at closely.
+    To search gigabytes, `grep` first finds the files that contain any single-line part of any form.
+    Only those files are searched completely.
 
     Args:
-        root: The file system.
-        secrets: What to search for.
-        leave_out: Directories right below the root that are no disk.
+        root: Root of the file system.
+        secrets: Secrets by name.
+        leave_out: Directories directly below the root that are not on disk.
     """
     left_out = {"proc", "sys", "dev", *leave_out}
     places = [str(root / name.name) for name in sorted(root.iterdir()) if name.name not in left_out]
@@ -133,7 +133,7 @@ def leaks_on_disk(
         for value in secrets.values()
         for form in forms_of(value)
     }
-    assert all(len(part) >= 8 for part in parts), "what is shorter would be found everywhere"
+    assert all(len(part) >= 8 for part in parts), "shorter parts would be found everywhere"
     done = subprocess.run(
         ["grep", "-raFlZ", "-D", "skip", "-f", "-", *places],
         input=b"\n".join(parts),
@@ -151,7 +151,7 @@ def leaks_on_disk(
 
 @dataclass(frozen=True)
 class Sampled:
-    """What a sampler saw: where each secret stood, how often and how closely it looked."""
+    """Findings of a sampler: location of each secret, number of samples, and gaps between them."""
 
     found: dict[str, str]
     samples: int
@@ -160,10 +160,10 @@ class Sampled:
 
 
 class CommandLineSampler:
-    """Reads every process's argument list again and again, in a process of its own."""
+    """Sampler that repeatedly reads the argument lists of all processes, in a separate process."""
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
-        # The sampler's own argument list must not hold what it looks for.
+        # The sampler's own argument list must not contain the secrets.
         hidden = {
             name: [
                 base64.b64encode(bytes(b ^ 0x55 for b in form)).decode()
@@ -182,7 +182,7 @@ class CommandLineSampler:
         self._started = time.monotonic()
 
     def stop(self) -> Sampled:
-        """Ends the sampling and tells what it saw."""
+        """Stop sampling; return the findings."""
         elapsed = time.monotonic() - self._started
         output, _ = self._process.communicate(timeout=30)
         seen = json.loads(output)

@@ -1,4 +1,4 @@
-"""Looking before a deploy: all that is wrong, all that would change, and nothing touched."""
+"""Tests of `check` and `diff`: all problems, all changes, and no effect on the hosts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lab import vault
-from lab.place import DOMAIN, NODES, ROOT
+from lab.config import DOMAIN, NODES, ROOT
 from tests.e2e.conftest import Lab
 from tests.e2e.leaks import leaks_in
 
@@ -18,7 +18,7 @@ WOULD_CHANGE = 10
 
 
 def state_of(lab: Lab) -> dict[str, Any]:
-    """Containers, images and files of all hosts."""
+    """Return containers, images and files of all hosts."""
     files = "find /opt /dev/shm -type f -exec sha256sum {} + | sort"
     listing = f"docker images -q --no-trunc | sort; {files}"
     return {
@@ -40,10 +40,10 @@ def places(document: Any) -> dict[str, list[str]]:
     }
 
 
-def test_a_lab_that_is_well_is_checked_and_left_as_it_is(lab: Lab) -> None:
+def test_checking_a_healthy_lab_finds_no_problem_and_changes_nothing(lab: Lab) -> None:
     before = state_of(lab)
     ran = lab.good("deploy", "check")
-    assert "All is well: a deploy can begin." in ran.out
+    assert "No problems found: a deploy can start." in ran.out
     document = lab.good("deploy", "check", "all", "--json").json
     assert {place: found for place, found in places(document).items() if found} == {}
     assert list(places(document)) == [
@@ -52,7 +52,7 @@ def test_a_lab_that_is_well_is_checked_and_left_as_it_is(lab: Lab) -> None:
     assert state_of(lab) == before
 
 
-def test_all_that_is_wrong_is_found_at_once_and_the_lowest_code_is_the_exit_code(
+def test_all_problems_are_reported_together_and_the_lowest_exit_code_is_used(
     lab: Lab, tmp_path: Path
 ) -> None:
     env = lab.write_vault(tmp_path / "vault.json", {"jwt_secret": "short"})
@@ -60,7 +60,7 @@ def test_all_that_is_wrong_is_found_at_once_and_the_lowest_code_is_the_exit_code
     try:
         ran = lab.ktrdr(
             *("deploy", "check", "--json", "--tag", "sha-0000000"),
-            # The port of its own SSH server; and a host that nobody knows.
+            # The port of the host's own SSH server, and an unknown host.
             *("--set", "core.ports.grafana=22", "--set", "workers.B.host=nobody.invalid"),
             *("--set", "workers.C.workdir=/proc/ktrdr"),
             env=env,
@@ -75,29 +75,27 @@ def test_all_that_is_wrong_is_found_at_once_and_the_lowest_code_is_the_exit_code
         for name in ("backend", "nfs-server")
     ]
     assert found["core"] == [
-        "the port 22 is taken by another program",
-        "it does not reach nobody.invalid:5003, 5005 (Name or service not known)",
+        "the port 22 is in use by another program",
+        "this host cannot reach nobody.invalid:5003, 5005 (Name or service not known)",
     ]
-    assert found["workers B"] == ["the name nobody.invalid is unknown"]
+    assert found["workers B"] == ["the name nobody.invalid cannot be resolved"]
     assert found["workers C"] == [
-        "root may not write to the work directory /proc/ktrdr",
+        "root has no permission to write to the work directory /proc/ktrdr",
         "the disk of the work directory is full: 0 MiB are free and 2048 needed",
-        f"it does not reach backend.{DOMAIN}:4317 (no answer)",
+        f"this host cannot reach backend.{DOMAIN}:4317 (no response)",
     ]
 
 
-def test_a_login_that_the_registry_refuses_is_found_without_a_pull(
-    lab: Lab, tmp_path: Path
-) -> None:
+def test_a_refused_registry_login_is_reported_without_a_pull(lab: Lab, tmp_path: Path) -> None:
     env = lab.write_vault(tmp_path / "vault.json", {"ghcr_token": "ghp_outdated"})
     ran = lab.ktrdr("deploy", "check", "workers", "B", env=env)
     assert ran.code == 7, ran.text
-    assert "the registry refuses the login for ghcr.io/ktrdr/ktrdr-backend" in ran.out
+    assert "the registry rejects the login for ghcr.io/ktrdr/ktrdr-backend" in ran.out
     assert "read:packages" in ran.out
 
 
-def test_a_host_that_has_the_release_would_not_change_with_or_without_the_vault(lab: Lab) -> None:
-    """The hashes that Compose makes of the secrets are the same: they hold every odd character."""
+def test_a_host_that_runs_the_release_shows_no_changes_with_or_without_the_vault(lab: Lab) -> None:
+    """Compose computes the same hashes even for secrets with special characters."""
     before = state_of(lab)
     ran = lab.good("deploy", "diff", "--json", env={"KTRDR_LAB_VAULT": "/nowhere"})
     assert [host["changed"] for host in ran.json["hosts"]] == [False] * 3
@@ -107,7 +105,7 @@ def test_a_host_that_has_the_release_would_not_change_with_or_without_the_vault(
     assert state_of(lab) == before
 
 
-def test_a_secret_that_was_rotated_is_what_the_vault_is_asked_for(lab: Lab, tmp_path: Path) -> None:
+def test_a_rotated_secret_is_shown_when_the_vault_is_read(lab: Lab, tmp_path: Path) -> None:
     env = lab.write_vault(tmp_path / "vault.json", {"grafana_password": "another one, long enough"})
     assert lab.ktrdr("deploy", "diff", "core", env=env).code == 0
     ran = lab.ktrdr("deploy", "diff", "core", "--secrets", "--json", env=env)
@@ -117,16 +115,16 @@ def test_a_secret_that_was_rotated_is_what_the_vault_is_asked_for(lab: Lab, tmp_
     assert changed == {"grafana": "changed: its secrets"}
 
 
-def test_another_way_of_delivering_secrets_is_said_to_be_one(lab: Lab) -> None:
+def test_a_changed_secret_delivery_is_shown_as_the_reason(lab: Lab) -> None:
     ran = lab.ktrdr("deploy", "diff", "core", "--set", "secrets.delivery=tmpfs")
     assert ran.code == WOULD_CHANGE, ran.text
-    assert "the containers of core would be given their secrets as files in memory" in ran.out
+    assert "the containers of core would receive their secrets as files in memory" in ran.out
     assert "~ backend" in ran.out
 
 
 @pytest.fixture
 def checkout(lab: Lab, tmp_path: Path) -> Path:
-    """A checkout with the configuration that is deployed, whose last commit changes some of it."""
+    """Provide a checkout whose last commit changes some of the deployed configuration."""
     place = tmp_path / "checkout"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place)], check=True)
     for name in ("docker-compose.core.yml", ".env.core"):
@@ -136,7 +134,7 @@ def checkout(lab: Lab, tmp_path: Path) -> Path:
     return place
 
 
-def test_what_would_change_is_named_to_the_line_and_a_deploy_then_does_just_that(
+def test_diff_shows_changed_lines_and_the_deploy_makes_exactly_these_changes(
     lab: Lab, checkout: Path
 ) -> None:
     settings = checkout / ".env.core"
@@ -158,12 +156,12 @@ def test_what_would_change_is_named_to_the_line_and_a_deploy_then_does_just_that
     assert state_of(lab) == before
 
 
-def test_no_secret_is_in_what_is_shown(lab: Lab) -> None:
-    """Neither those of the vault nor those that the containers have."""
+def test_check_and_diff_show_no_secret(lab: Lab) -> None:
+    """Search for secrets of the vault and of the containers."""
     hidden = {name: text for name, text in lab.fields.items() if name != "db_username"}
     looked = {name: text for name, text in lab.outputs.items() if " deploy check" in name
               or " deploy diff" in name}  # fmt: skip
     assert len(looked) > 5
     for command, output in looked.items():
         assert leaks_in(output, hidden) == [], command
-    assert vault.field("ghcr_token") not in "".join(looked.values())
+    assert vault.read_field("ghcr_token") not in "".join(looked.values())

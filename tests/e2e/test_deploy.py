@@ -1,4 +1,4 @@
-"""What a deploy promises, on real hosts."""
+"""Tests of the guarantees of a deploy, on real hosts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from lab.place import ROOT
+from lab.config import ROOT
 from tests.e2e.conftest import BIN, Deployment, Lab
 from tests.e2e.leaks import CommandLineSampler, leaks_in, leaks_in_files
 
-# Where anything of ours or of a host's could write. Docker's own files are looked at apart: they
-# hold the environment of containers, as docs/secrets.md says.
+# Directories to which deploys and hosts write. Docker's own files are searched separately, because
+# they contain the environment of containers; see docs/secrets.md.
 SCANNED = (
     "opt",
     "root",
@@ -33,11 +33,11 @@ SCANNED = (
 
 
 def hidden(lab: Lab) -> dict[str, str]:
-    """What must stand nowhere; a user's name is no secret by itself."""
+    """Return the secrets that may appear nowhere; a user name is not secret."""
     return {name: value for name, value in lab.fields.items() if name != "db_username"}
 
 
-def test_the_containers_get_every_secret_byte_for_byte(lab: Lab) -> None:
+def test_containers_receive_every_secret_byte_for_byte(lab: Lab) -> None:
     wanted = {name: value.encode() for name, value in lab.fields.items()}
     places = {
         ("core", "db"): {"POSTGRES_USER": "db_username"},
@@ -59,7 +59,7 @@ def test_the_containers_get_every_secret_byte_for_byte(lab: Lab) -> None:
             assert environment[variable.encode()] == wanted[field], (node, service, variable)
 
 
-def test_the_database_wants_the_whole_password_and_not_its_first_line(lab: Lab) -> None:
+def test_the_database_requires_the_whole_password_not_only_its_first_line(lab: Lab) -> None:
     ask = (
         "import json, os, psycopg\n"
         "def opens(password):\n"
@@ -75,7 +75,7 @@ def test_the_database_wants_the_whole_password_and_not_its_first_line(lab: Lab) 
     assert lab.inside("core", "backend", ask) == [True, False]
 
 
-def test_workers_and_containers_hold_no_secret_that_they_do_not_need(lab: Lab) -> None:
+def test_containers_hold_only_the_secrets_that_they_need(lab: Lab) -> None:
     for node in "BC":
         for service in ("backtest-worker-1", "training-worker-1"):
             environment = b"\0".join(lab.environment_of(node, service).values())
@@ -87,7 +87,7 @@ def test_workers_and_containers_hold_no_secret_that_they_do_not_need(lab: Lab) -
     assert leaks_in(b"\0".join(lab.environment_of("core", "jaeger").values()), hidden(lab)) == []
 
 
-def test_no_argument_list_of_any_machine_ever_showed_a_secret(
+def test_no_argument_list_on_any_machine_contains_a_secret(
     lab: Lab, deployment: Deployment
 ) -> None:
     assert deployment.sampled.found == {}
@@ -95,20 +95,22 @@ def test_no_argument_list_of_any_machine_ever_showed_a_secret(
     assert deployment.sampled.samples > 500
 
 
-def test_the_sampler_does_find_a_secret_in_an_argument_list(lab: Lab) -> None:
+def test_the_sampler_finds_a_secret_in_an_argument_list(lab: Lab) -> None:
     sampler = CommandLineSampler(hidden(lab))
     secret = lab.fields["jwt_secret"]
     subprocess.run([sys.executable, "-c", "import time; time.sleep(0.3)", secret], check=True)
     assert "jwt_secret" in sampler.stop().found
 
 
-def test_no_output_holds_a_secret_however_much_is_shown(lab: Lab, deployment: Deployment) -> None:
+def test_no_output_contains_a_secret_even_with_maximum_verbosity(
+    lab: Lab, deployment: Deployment
+) -> None:
     assert "docker compose" in deployment.core.text
     for command, output in lab.outputs.items():
         assert leaks_in(output, hidden(lab)) == [], command
 
 
-def test_no_file_and_no_log_holds_a_secret(lab: Lab) -> None:
+def test_no_file_and_no_log_contains_a_secret(lab: Lab) -> None:
     for key in ("core", "B", "C"):
         root = lab.root_of(key)
         places = [root / place for place in SCANNED]
@@ -118,14 +120,13 @@ def test_no_file_and_no_log_holds_a_secret(lab: Lab) -> None:
         for log in logs:
             assert leaks_in(log.read_bytes(), hidden(lab)) == [], log
     laptop = [Path.home() / ".docker", Path.home() / ".ssh", Path.home() / ".config/ktrdr"]
-    laptop.append(Path(lab.env["KTRDR_CONFIG"]))
     assert leaks_in_files([place for place in laptop if place.is_dir()], hidden(lab)) == []
-    token = Path(lab.env["KTRDR_CONFIG"])
+    token = Path(lab.env["KTRDR_CONFIG"]).with_suffix(".token")
     assert leaks_in(token.read_bytes(), hidden(lab)) == []
     assert token.stat().st_mode & 0o077 == 0
 
 
-def test_the_search_of_files_does_find_a_planted_secret(lab: Lab) -> None:
+def test_the_search_of_files_finds_a_planted_secret(lab: Lab) -> None:
     planted = lab.root_of("B") / "opt/planted"
     planted.write_text(f"DB_PASSWORD={lab.fields['db_password']}\n")
     try:
@@ -135,7 +136,7 @@ def test_the_search_of_files_does_find_a_planted_secret(lab: Lab) -> None:
     assert found == [f"db_password in {planted}"]
 
 
-def test_docker_keeps_the_environment_of_containers_on_the_disk_as_the_documentation_says(
+def test_docker_stores_the_environment_of_containers_on_disk_as_documented(
     lab: Lab,
 ) -> None:
     container = lab.inspect("core")["backend"]["Id"]
@@ -144,7 +145,7 @@ def test_docker_keeps_the_environment_of_containers_on_the_disk_as_the_documenta
     assert "config.v2.json" in (ROOT / "docs/secrets.md").read_text()
 
 
-def test_a_host_keeps_no_login_for_the_registry(lab: Lab) -> None:
+def test_a_host_stores_no_registry_login(lab: Lab) -> None:
     for key in ("core", "B", "C"):
         assert lab.on(key, "sh", "-c", "cat /root/.docker/config.json 2>/dev/null || :") == ""
         refused = lab.on(
@@ -153,7 +154,7 @@ def test_a_host_keeps_no_login_for_the_registry(lab: Lab) -> None:
         assert "no basic auth credentials" in refused, "the registry takes anonymous pulls"
 
 
-def test_a_second_deploy_changes_nothing_restarts_nothing_and_says_so(lab: Lab) -> None:
+def test_a_second_deploy_changes_and_restarts_nothing(lab: Lab) -> None:
     before = {
         service: (each["Id"], each["State"]["StartedAt"], each["RestartCount"])
         for service, each in lab.inspect("core").items()
@@ -170,7 +171,7 @@ def test_a_second_deploy_changes_nothing_restarts_nothing_and_says_so(lab: Lab) 
     assert after == before
 
 
-def test_one_connection_is_opened_to_a_host(lab: Lab, deployment: Deployment) -> None:
+def test_a_deploy_opens_one_connection_per_host(lab: Lab, deployment: Deployment) -> None:
     assert deployment.c.result["ssh"]["connections"] == 1
     began = lab.on("C", "grep", "-c", "Accepted publickey", "/var/log/sshd.log")
     lab.good("deploy", "workers", "C")
@@ -178,13 +179,13 @@ def test_one_connection_is_opened_to_a_host(lab: Lab, deployment: Deployment) ->
     assert int(ended) - int(began) == 1
 
 
-def test_a_single_service_is_deployed_alone(lab: Lab) -> None:
+def test_a_single_service_can_be_deployed(lab: Lab) -> None:
     document = lab.good("deploy", "core", "prometheus", "--json").on_host
     assert [service["name"] for service in document["services"]] == ["prometheus"]
     assert document["changed"] is False
 
 
-def test_scale_starts_a_second_worker_of_each_type_and_takes_it_away_again(lab: Lab) -> None:
+def test_scale_starts_and_removes_a_second_worker_of_each_type(lab: Lab) -> None:
     def registered() -> set[str]:
         found = lab.good("workers", "list", "--json").json
         return {
@@ -205,7 +206,7 @@ def test_scale_starts_a_second_worker_of_each_type_and_takes_it_away_again(lab: 
     assert registered() == {"5003", "5005"}
 
 
-def test_a_changed_rule_recreates_prometheus_alone(
+def test_a_changed_rule_recreates_only_prometheus(
     lab: Lab, moving_tag: str, tmp_path: Path
 ) -> None:
     checkout = tmp_path / "checkout"
@@ -226,8 +227,10 @@ def test_a_changed_rule_recreates_prometheus_alone(
     assert lab.good("deploy", "core", "all", "--json").result["changed"] is True
 
 
-def test_a_dry_run_opens_no_connection_and_asks_the_vault_nothing(lab: Lab, tmp_path: Path) -> None:
-    """Neither is there: only git is, and a way to hosts that leads nowhere."""
+def test_a_dry_run_opens_no_connection_and_does_not_read_the_vault(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """Only git is available; there is no vault, and no host can be reached."""
     (tmp_path / "git").symlink_to(shutil.which("git") or "git")
     env = {"PATH": str(tmp_path), "KTRDR_SSH_CONFIG": "/nowhere", "KTRDR_LAB_VAULT": "/nowhere"}
     ran = lab.good("deploy", "core", "all", "--dry-run", env=env)
@@ -239,7 +242,7 @@ def test_a_dry_run_opens_no_connection_and_asks_the_vault_nothing(lab: Lab, tmp_
     assert "WORKER_TOKEN" in document["steps"][3]["secrets"]
 
 
-def test_colour_is_for_terminals_that_want_it(lab: Lab) -> None:
+def test_output_is_coloured_only_on_terminals_without_no_color(lab: Lab) -> None:
     plain = lab.good("status").text
     assert "\x1b" not in plain
     program = [sys.executable, "-c", f"import pty; pty.spawn([{str(BIN / 'ktrdr')!r}, 'status'])"]
@@ -259,5 +262,5 @@ def test_colour_is_for_terminals_that_want_it(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("command", [["status"], ["workers", "list"], ["operations", "list"]])
-def test_every_listing_is_to_be_had_as_json(lab: Lab, command: list[str]) -> None:
+def test_every_listing_is_available_as_json(lab: Lab, command: list[str]) -> None:
     assert json.loads(lab.good(*command, "--json").out)

@@ -1,4 +1,4 @@
-"""`docker-compose.dev.yml`, really started."""
+"""Tests of `docker-compose.dev.yml` with real containers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ import pytest
 from ktrdr.secret import Secret
 from ktrdr.tokens import Role, mint
 from lab import images
+from lab.config import ROOT
 from lab.engine import docker
-from lab.place import ROOT
-from lab.shell import run, wait_until, works
+from lab.shell import run, succeeds, wait_until
 from tests.e2e.conftest import BIN, Lab
 
 PORTS = ("DB", "API", "PROMETHEUS", "GRAFANA", "JAEGER", "OTLP", "BACKTEST", "TRAINING")
@@ -40,13 +40,13 @@ def free_ports(count: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Development:
-    """A checkout, and Compose in it."""
+    """Checkout with a development stack."""
 
     checkout: Path
     env: dict[str, str]
 
     def compose(self, *arguments: str, files: tuple[str, ...] = ("dev",)) -> None:
-        """Runs Compose to its end."""
+        """Run a Compose command."""
         chosen = [word for name in files for word in ("-f", f"docker-compose.{name}.yml")]
         done = subprocess.run(
             [str(BIN / "docker-compose"), "-p", "ktrdr-dev-test", *chosen, *arguments],
@@ -59,14 +59,14 @@ class Development:
         assert done.returncode == 0, done.stderr
 
     def get(self, path: str, token: str | None = None) -> Any:
-        """What the backend answers."""
+        """Return a response of the backend."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         url = f"http://127.0.0.1:{self.env['DEV_API_PORT']}{path}"
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as it:
             return json.load(it)
 
     def title(self) -> str:
-        """The API's title, which stands in the code; empty while the backend restarts."""
+        """Title of the API, from the code; empty while the backend restarts."""
         try:
             title: str = self.get("/api/v1/openapi.json")["info"]["title"]
         except OSError:
@@ -74,11 +74,11 @@ class Development:
         return title
 
     def shows(self, title: str) -> bool:
-        """Whether the API has this title."""
+        """Return True if the API has this title."""
         return self.title() == title
 
     def retitle(self, title: str) -> None:
-        """Edits the code as a developer would."""
+        """Change the title in the code."""
         source = self.checkout / "ktrdr/api/app.py"
         before = f'title="{self.title()}"'
         assert before in source.read_text()
@@ -89,15 +89,18 @@ class Development:
 def development(bare_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Development]:
     checkout = tmp_path_factory.mktemp("development") / "checkout"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(checkout)], check=True)
-    # The containers' user reads it as a stranger.
+    # The containers' user must be able to read it.
     for place in (checkout, *checkout.parents[:3]):
         place.chmod(0o755)
-    names = {images.stand_in(service): name for service, name in images.names().items()}
+    names = {
+        images.stand_in_image(service): name
+        for service, name in images.third_party_images().items()
+    }
     names["ktrdr-lab/ktrdr-backend"] = "ktrdr-backend:dev"
     ours = {
         image: name
         for image, name in names.items()
-        if not works(docker(), "image", "inspect", name)
+        if not succeeds(docker(), "image", "inspect", name)
     }
     for image, name in ours.items():
         run(docker(), "tag", image, name)
@@ -113,7 +116,7 @@ def development(bare_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iter
             run(docker(), "image", "rm", name, check=False)
 
 
-def test_the_stack_and_a_worker_of_each_type_come_up_without_editing_anything(
+def test_the_stack_and_a_worker_of_each_type_start_without_any_editing(
     development: Development,
 ) -> None:
     health = development.get("/api/v1/health")
@@ -139,18 +142,18 @@ def test_the_stack_and_a_worker_of_each_type_come_up_without_editing_anything(
             assert answer.status == 200
 
 
-def test_an_edit_changes_the_answer_within_three_seconds(development: Development) -> None:
+def test_an_edit_takes_effect_within_three_seconds(development: Development) -> None:
     took = []
     for title in ("KTRDR once", "KTRDR twice", "KTRDR thrice"):
         development.retitle(title)
         began = time.monotonic()
         wait_until("the new answer", partial(development.shows, title), 20)
         took.append(time.monotonic() - began)
-    # The best of three: the machine may be busy with something else.
+    # The best of three, because the machine may be busy.
     assert min(took) < 3, took
 
 
-def test_a_switch_runs_the_built_image_instead(development: Development) -> None:
+def test_the_image_override_runs_the_built_image(development: Development) -> None:
     image = Development(
         development.checkout,
         {**development.env, "IMAGE_NAME": "ktrdr-lab/ktrdr-backend", "IMAGE_TAG": "latest"},

@@ -1,4 +1,4 @@
-"""Everything that is foreseeably wrong is one sentence, a documented exit code, and no change."""
+"""Tests of expected errors: one sentence, a documented exit code, and no change."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from lab import keys, registries
+from lab import registries, ssh_keys
+from lab.config import DOMAIN, ROOT
 from lab.engine import docker
-from lab.place import DOMAIN, ROOT
 from lab.shell import run, wait_until
 from tests.e2e.conftest import BIN, Lab, Ran
 from tests.e2e.leaks import leaks_in
@@ -32,7 +32,7 @@ def state_of(lab: Lab, key: str) -> dict[str, Any]:
 
 
 def refused(lab: Lab, code: int, *words: str, ran: Ran) -> None:
-    """One error line with these words, this exit code, and no secret."""
+    """Verify exit code, words of the single error line, and absence of secrets."""
     assert ran.code == code, ran.text
     errors = [line for line in ran.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, ran.text
@@ -54,7 +54,7 @@ def refused(lab: Lab, code: int, *words: str, ran: Ran) -> None:
         (["core", "all", "--set", "core.hots=x"], ["core.hots"]),
     ],
 )
-def test_a_name_that_is_none_is_answered_with_the_valid_ones(
+def test_an_unknown_name_is_refused_with_the_valid_names(
     lab: Lab, command: list[str], words: list[str]
 ) -> None:
     ran = lab.ktrdr("deploy", *command)
@@ -80,7 +80,7 @@ def test_a_scale_beyond_three_is_refused(lab: Lab) -> None:
         ("core:\n  host: a\n  ports: {backend: 3000}\n", ["inventory.yml:3", "3000"]),
     ],
 )
-def test_a_fault_of_the_inventory_is_named_by_file_and_line(
+def test_an_error_in_the_inventory_names_file_and_line(
     lab: Lab, tmp_path: Path, content: str, words: list[str]
 ) -> None:
     path = tmp_path / "inventory.yml"
@@ -95,9 +95,7 @@ def checkout(lab: Lab, tmp_path: Path) -> Path:
     return place
 
 
-def test_uncommitted_changes_are_refused_where_nobody_can_be_asked(
-    lab: Lab, checkout: Path
-) -> None:
+def test_uncommitted_changes_are_refused_without_a_terminal(lab: Lab, checkout: Path) -> None:
     (checkout / ".env.core").write_text("IMAGE_NAME=x\n")
     before = state_of(lab, "core")
     ran = lab.ktrdr("deploy", "core", "all", cwd=checkout, env={"KTRDR_DEPLOY_TAG": ""})
@@ -105,14 +103,14 @@ def test_uncommitted_changes_are_refused_where_nobody_can_be_asked(
     assert state_of(lab, "core") == before
 
 
-def test_an_unpushed_commit_is_refused_where_nobody_can_be_asked(lab: Lab, checkout: Path) -> None:
+def test_an_unpushed_commit_is_refused_without_a_terminal(lab: Lab, checkout: Path) -> None:
     git = ["git", "-C", str(checkout), "-c", "user.name=t", "-c", "user.email=t@example.org"]
     subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "unpushed"], check=True)
     ran = lab.ktrdr("deploy", "core", "all", cwd=checkout, env={"KTRDR_DEPLOY_TAG": ""})
     refused(lab, 3, "is on no remote branch", "--tag", ran=ran)
 
 
-def test_uncommitted_changes_are_a_question_on_a_terminal(lab: Lab, checkout: Path) -> None:
+def test_uncommitted_changes_require_confirmation_on_a_terminal(lab: Lab, checkout: Path) -> None:
     (checkout / ".env.core").write_text("IMAGE_NAME=x\n")
     env = {**lab.env, "KTRDR_DEPLOY_TAG": ""}
     pid, terminal = pty.fork()
@@ -139,7 +137,7 @@ def test_uncommitted_changes_are_a_question_on_a_terminal(lab: Lab, checkout: Pa
 # ---- 4: secrets
 
 
-def test_a_laptop_without_op_is_told_so(lab: Lab, tmp_path: Path) -> None:
+def test_a_missing_op_is_reported(lab: Lab, tmp_path: Path) -> None:
     for program in ("git", "ssh"):
         (tmp_path / program).symlink_to(shutil.which(program) or program)
     ran = lab.ktrdr("deploy", "core", "all", env={"PATH": str(tmp_path)})
@@ -153,14 +151,14 @@ def test_a_laptop_without_op_is_told_so(lab: Lab, tmp_path: Path) -> None:
         ("not signed in", "1Password is not signed in"),
         ("session expired", "session has expired"),
         ("prompt dismissed", "prompt was dismissed"),
-        ("prompt timeout", "nobody answered 1Password's prompt"),
+        ("prompt timeout", "1Password's prompt was not answered"),
         ("no app", "cannot reach the 1Password app"),
         ("no account", "op knows no 1Password account"),
         ("rate limited", "takes no more requests"),
         ("unknown", "something happened that nobody has seen before"),
     ],
 )
-def test_each_refusal_of_the_vault_has_its_own_words(
+def test_each_refusal_of_the_vault_has_its_own_message(
     lab: Lab, tmp_path: Path, state: str, words: str
 ) -> None:
     env = lab.write_vault(tmp_path / "vault.json", state=state)
@@ -174,11 +172,13 @@ def test_each_refusal_of_the_vault_has_its_own_words(
         ("secrets.item=other", 'the vault "KTRDR Homelab Secrets" has no item "other"'),
     ],
 )
-def test_a_wrong_vault_and_a_wrong_item_are_told_apart(lab: Lab, setting: str, words: str) -> None:
+def test_a_wrong_vault_and_a_wrong_item_have_different_messages(
+    lab: Lab, setting: str, words: str
+) -> None:
     refused(lab, 4, words, ran=lab.ktrdr("deploy", "core", "all", "--set", setting))
 
 
-def test_all_that_is_wrong_with_the_fields_is_said_at_once(lab: Lab, tmp_path: Path) -> None:
+def test_all_problems_of_fields_are_reported_together(lab: Lab, tmp_path: Path) -> None:
     changes = {"db_username": None, "db_password": "", "jwt_secret": "short", "ghcr_token": "abc"}
     env = lab.write_vault(tmp_path / "vault.json", changes)
     refused(
@@ -192,12 +192,12 @@ def test_all_that_is_wrong_with_the_fields_is_said_at_once(lab: Lab, tmp_path: P
     )
 
 
-def test_a_field_that_stands_twice_is_named_with_its_places(lab: Lab, tmp_path: Path) -> None:
+def test_a_duplicated_field_is_reported_with_its_sections(lab: Lab, tmp_path: Path) -> None:
     from lab import vault
 
     fields: Any = [{"label": name, "value": value} for name, value in lab.fields.items()]
     fields.append({"label": "db_password", "value": "another one", "section": "Old"})
-    vault.write(tmp_path / "vault.json", fields)
+    vault.write_file(tmp_path / "vault.json", fields)
     env = {"KTRDR_LAB_VAULT": str(tmp_path / "vault.json")}
     ran = lab.ktrdr("deploy", "core", "all", env=env)
     refused(lab, 4, "fields of the same name: db_password", 'section "Old"', ran=ran)
@@ -207,15 +207,15 @@ def test_a_field_that_stands_twice_is_named_with_its_places(lab: Lab, tmp_path: 
 
 
 def ssh_config(path: Path, *lines: str) -> dict[str, str]:
-    """A configuration that knows the core host in another way; everything else is the lab's."""
+    """Write the lab's SSH configuration with other options for the core host."""
     body = "".join(f"    {line}\n" for line in lines)
-    path.write_text(f"Host {CORE}\n{body}\n{keys.CONFIG.read_text()}")
+    path.write_text(f"Host {CORE}\n{body}\n{ssh_keys.CONFIG.read_text()}")
     return {"KTRDR_SSH_CONFIG": str(path)}
 
 
 @contextmanager
 def silent_server() -> Iterator[int]:
-    """A port that takes connections and never says a word."""
+    """Provide a port that accepts connections but sends nothing."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -229,17 +229,17 @@ def closed_port() -> int:
         return port
 
 
-def test_a_host_name_that_nobody_knows(lab: Lab) -> None:
+def test_an_unknown_host_name_is_reported(lab: Lab) -> None:
     ran = lab.ktrdr("deploy", "core", "all", "--set", "core.host=no-such-host.invalid")
     refused(lab, 5, "no-such-host.invalid", "name", ran=ran)
 
 
-def test_a_host_that_refuses_the_connection(lab: Lab, tmp_path: Path) -> None:
+def test_a_refused_connection_is_reported(lab: Lab, tmp_path: Path) -> None:
     env = ssh_config(tmp_path / "config", f"Port {closed_port()}")
     refused(lab, 5, CORE, "refuse", ran=lab.ktrdr("deploy", "core", "all", env=env))
 
 
-def test_a_host_whose_key_has_changed(lab: Lab, tmp_path: Path) -> None:
+def test_a_changed_host_key_is_reported(lab: Lab, tmp_path: Path) -> None:
     other = tmp_path / "other"
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other))
     known = tmp_path / "known_hosts"
@@ -248,18 +248,20 @@ def test_a_host_whose_key_has_changed(lab: Lab, tmp_path: Path) -> None:
     refused(lab, 5, CORE, "key", "changed", ran=lab.ktrdr("deploy", "core", "all", env=env))
 
 
-def test_a_host_that_does_not_take_the_operators_key(lab: Lab, tmp_path: Path) -> None:
+def test_a_refused_user_key_is_reported(lab: Lab, tmp_path: Path) -> None:
     other = tmp_path / "other"
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other))
     env = ssh_config(tmp_path / "config", f'IdentityFile "{other}"')
     config = tmp_path / "config"
-    config.write_text(config.read_text().replace(f'IdentityFile "{keys.DIRECTORY}/id_ed25519"', ""))
+    config.write_text(
+        config.read_text().replace(f'IdentityFile "{ssh_keys.DIRECTORY}/id_ed25519"', "")
+    )
     ran = lab.ktrdr("deploy", "core", "all", env=env)
     refused(lab, 5, CORE, "key", ran=ran)
     assert "changed" not in ran.err
 
 
-def test_a_host_that_does_not_answer(lab: Lab, tmp_path: Path) -> None:
+def test_a_host_that_does_not_answer_is_reported(lab: Lab, tmp_path: Path) -> None:
     with silent_server() as port:
         env = ssh_config(tmp_path / "config", f"Port {port}", "ConnectTimeout 1")
         refused(lab, 5, CORE, "answer", ran=lab.ktrdr("deploy", "core", "all", env=env))
@@ -268,7 +270,7 @@ def test_a_host_that_does_not_answer(lab: Lab, tmp_path: Path) -> None:
 # ---- 6: hosts that cannot run the stack
 
 
-def test_all_that_is_wrong_with_a_host_is_found_at_once_and_changes_nothing(lab: Lab) -> None:
+def test_all_problems_of_a_host_are_reported_together_and_nothing_changes(lab: Lab) -> None:
     plugin = "/usr/local/lib/docker/cli-plugins/docker-compose"
     before = state_of(lab, "C")
     lab.on("C", "mv", plugin, f"{plugin}.away")
@@ -291,7 +293,7 @@ def test_all_that_is_wrong_with_a_host_is_found_at_once_and_changes_nothing(lab:
     assert state_of(lab, "C") == before
 
 
-def test_a_compose_that_is_too_old_and_a_work_directory_that_cannot_be_written(lab: Lab) -> None:
+def test_an_old_compose_and_a_read_only_work_directory_are_reported(lab: Lab) -> None:
     plugin = "/usr/local/lib/docker/cli-plugins/docker-compose"
     old = (
         '#!/bin/sh\ncase "$1" in docker-cli-plugin-metadata) echo '
@@ -307,7 +309,7 @@ def test_a_compose_that_is_too_old_and_a_work_directory_that_cannot_be_written(l
     refused(lab, 6, "Docker Compose 2.20.0 is older than 2.38.0", "/proc/ktrdr", ran=ran)
 
 
-def test_a_docker_daemon_that_does_not_run(lab: Lab) -> None:
+def test_a_stopped_docker_daemon_is_reported(lab: Lab) -> None:
     lab.on(
         "C",
         "sh",
@@ -327,30 +329,30 @@ def test_a_docker_daemon_that_does_not_run(lab: Lab) -> None:
 # ---- 7: images
 
 
-def test_a_tag_that_the_registry_does_not_have(lab: Lab) -> None:
+def test_a_missing_image_is_reported(lab: Lab) -> None:
     before = state_of(lab, "core")
     ran = lab.ktrdr("deploy", "core", "all", "--tag", "sha-0000000")
     refused(lab, 7, "sha-0000000 is not in the registry", "CI", ran=ran)
     assert state_of(lab, "core") == before
 
 
-def test_a_registry_that_refuses_the_login(lab: Lab, tmp_path: Path) -> None:
+def test_a_refused_registry_login_is_reported(lab: Lab, tmp_path: Path) -> None:
     env = lab.write_vault(tmp_path / "vault.json", {"ghcr_token": "ghp_outdated"})
     ran = lab.ktrdr("deploy", "core", "all", "--tag", "sha-0000000", env=env)
     refused(lab, 7, "refuses the login", "ghcr_token", ran=ran)
 
 
-def test_a_registry_that_is_down(lab: Lab) -> None:
+def test_an_unreachable_registry_is_reported(lab: Lab) -> None:
     run(docker(), "stop", "--time", "1", registries.GHCR)
     try:
         ran = lab.ktrdr("deploy", "core", "all", "--tag", "sha-0000000")
     finally:
         run(docker(), "start", registries.GHCR)
-        registries.wait()
+        registries.wait_until_ready()
     refused(lab, 7, "cannot reach the registry", ran=ran)
 
 
-def test_the_host_is_left_as_it_was_by_all_of_this(lab: Lab) -> None:
+def test_these_errors_have_changed_nothing_on_the_host(lab: Lab) -> None:
     for key, place in (("core", "core"), ("B", "workers-b"), ("C", "workers-c")):
         assert ".ktrdr-staging" not in lab.on(key, "ls", "-a", f"/opt/ktrdr-{place}")
     assert lab.good("deploy", "core", "all", "--json").result["changed"] is False

@@ -1,4 +1,4 @@
-"""Deploys that go wrong after something has changed, and those that are interrupted."""
+"""Tests of deploys that fail after a change, and of interrupted deploys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.place import DOMAIN, ROOT
+from lab.config import DOMAIN, ROOT
 from tests.e2e.conftest import Lab
 from tests.e2e.images import SLEEPS, push_broken
 from tests.e2e.leaks import leaks_in
@@ -24,13 +24,13 @@ kill $!"""
 
 @pytest.fixture
 def healed(lab: Lab) -> Iterator[Lab]:
-    """The lab, put right again afterwards by a plain deploy, as an operator would."""
+    """Provide the lab, and repair it afterwards with a deploy."""
     yield lab
     for arguments in (["core", "all"], ["workers", "B"]):
         lab.good("deploy", *arguments)
 
 
-def test_a_backend_that_crashes_is_reported_with_its_last_lines_scrubbed(
+def test_a_crashing_backend_is_reported_with_its_scrubbed_last_log_lines(
     healed: Lab, tmp_path: Path
 ) -> None:
     push_broken(
@@ -45,7 +45,7 @@ def test_a_backend_that_crashes_is_reported_with_its_last_lines_scrubbed(
     assert leaks_in(ran.text, hidden) == []
 
 
-def test_a_backend_that_never_gets_healthy_fails_within_the_time_that_was_given(
+def test_a_backend_that_never_becomes_healthy_fails_within_the_timeout(
     healed: Lab, tmp_path: Path
 ) -> None:
     push_broken("sleeps", SLEEPS, tmp_path)
@@ -61,7 +61,7 @@ def test_a_backend_that_never_gets_healthy_fails_within_the_time_that_was_given(
     assert "this backend sleeps" in ran.err
 
 
-def test_a_worker_that_cannot_register_says_why(healed: Lab) -> None:
+def test_a_worker_that_cannot_register_is_reported_with_the_reason(healed: Lab) -> None:
     wrong = f"api_url=http://backend.{DOMAIN}:9999"
     ran = healed.ktrdr("deploy", "workers", "B", "--set", wrong, "--health-timeout", "25")
     assert ran.code == 8, ran.text
@@ -70,7 +70,7 @@ def test_a_worker_that_cannot_register_says_why(healed: Lab) -> None:
 
 
 def signalled(lab: Lab, *command: str, after: str, by: signal.Signals) -> tuple[int, str]:
-    """Starts a command and signals it in the step that follows another; its end and its words."""
+    """Start a command and signal it after a step; return exit code and output."""
     with lab.start(*command) as process:
         assert process.stdout
         output = b""
@@ -78,16 +78,16 @@ def signalled(lab: Lab, *command: str, after: str, by: signal.Signals) -> tuple[
             output += line
             if f"✓ {after}".encode() in line:
                 break
-        # Into the step, not onto its edge.
+        # In the middle of the step.
         time.sleep(0.15)
         process.send_signal(by)
         output += process.stdout.read()
         return process.wait(60), output.decode()
 
 
-def test_a_container_that_docker_could_not_start_is_made_anew(healed: Lab) -> None:
+def test_a_container_that_docker_could_not_start_is_recreated(healed: Lab) -> None:
     service = "backtest-worker-1"
-    # Somebody has its port for a moment.
+    # Another program uses its port for a moment.
     healed.on("B", "sh", "-c", TAKE_PORT, "-", f"ktrdr-workers-{service}-1")
     failed = healed.inspect("B")[service]
     assert failed["State"]["Status"] == "exited"
@@ -96,10 +96,10 @@ def test_a_container_that_docker_could_not_start_is_made_anew(healed: Lab) -> No
     assert healed.inspect("B")[service]["Id"] != failed["Id"]
 
 
-# Where in the deploy the signal comes: while something is fetched, while containers are replaced
-# and while they are waited for.
+# The signal arrives while images are fetched, while containers are replaced, and while the deploy
+# waits for health.
 @pytest.mark.parametrize("step", ["check the host", "fetch the release", "apply", "wait until"])
-def test_an_interrupted_deploy_leaves_the_host_whole_and_the_next_one_converges(
+def test_an_interrupted_deploy_leaves_a_working_host_and_the_next_one_converges(
     healed: Lab, moving_tag: str, step: str
 ) -> None:
     before = ["read the secrets", "check the host", "fetch the release", "apply", "wait until"]
@@ -120,14 +120,14 @@ def test_an_interrupted_deploy_leaves_the_host_whole_and_the_next_one_converges(
     assert ".ktrdr-staging" not in healed.on("core", "ls", "-a", "/opt/ktrdr-core")
 
 
-def test_sigterm_ends_a_deploy_as_ctrl_c_does(healed: Lab, moving_tag: str) -> None:
+def test_sigterm_interrupts_a_deploy_like_ctrl_c(healed: Lab, moving_tag: str) -> None:
     deploy = ("deploy", "core", "backend", "--tag", moving_tag)
     code, output = signalled(healed, *deploy, after="check the host", by=signal.SIGTERM)
     assert code == 130, output
     assert healed.on("core", "pgrep", "-fc", "ktrdr-staging", check=False).strip() == "0"
 
 
-def test_nothing_of_the_operators_side_is_left_running(lab: Lab) -> None:
+def test_no_process_of_the_operator_is_left_running(lab: Lab) -> None:
     listed = subprocess.run(
         ["ps", "-eo", "args"], capture_output=True, text=True, check=True
     ).stdout

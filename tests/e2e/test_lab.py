@@ -1,34 +1,34 @@
-"""The lab keeps its word: quick when all is well, repaired when not, closed to the outside."""
+"""Tests of the lab: start, repair, and ports on the loopback interface only."""
 
 from __future__ import annotations
 
 import json
 
-from lab import containers, homelab, registries
+from lab import containers, lifecycle, registries
+from lab.config import NETWORK, NODES
 from lab.engine import docker
-from lab.place import NETWORK, NODES
 from lab.shell import run, wait_until
 from tests.e2e.conftest import Lab
 
 
-def down() -> list[str]:
-    return [line.where for line in homelab.status() if not line.well]
+def unhealthy_parts() -> list[str]:
+    return [part.address for part in lifecycle.status() if not part.is_healthy]
 
 
-def test_a_half_dead_lab_is_repaired(bare_lab: Lab) -> None:
+def test_a_broken_lab_is_repaired(bare_lab: Lab) -> None:
     host, other, third = NODES
     run(docker(), "kill", host.container)
     run(docker(), "rm", "--force", registries.MIRROR)
     containers.execute(other.container, "sh", "-c", "touch /run/no-docker; pkill -x dockerd")
     containers.execute(third.container, "sh", "-c", "pkill -x dockerd")
-    wait_until("the second host's engine is gone", lambda: len(down()) >= 3)
+    wait_until("the second host's engine is gone", lambda: len(unhealthy_parts()) >= 3)
     bare_lab.up()
-    assert down() == []
-    # Left as a test found it, so that the file which keeps the engine away is gone too.
-    assert containers.works_inside(other.container, "docker", "info")
+    assert unhealthy_parts() == []
+    # The file that keeps the engine stopped must be gone too.
+    assert containers.succeeds_inside(other.container, "docker", "info")
 
 
-def test_raising_a_running_lab_touches_nothing(bare_lab: Lab) -> None:
+def test_starting_a_running_lab_changes_nothing(bare_lab: Lab) -> None:
     def started() -> set[str]:
         ids = run(docker(), "ps", "--quiet", "--filter", f"network={NETWORK}").stdout.split()
         shown = run(docker(), "inspect", "--format", "{{.Id}} {{.State.StartedAt}}", *ids).stdout
@@ -40,7 +40,7 @@ def test_raising_a_running_lab_touches_nothing(bare_lab: Lab) -> None:
     assert started() == before
 
 
-def test_everything_is_published_on_the_loopback_interface_alone(bare_lab: Lab) -> None:
+def test_all_ports_are_published_only_on_the_loopback_interface(bare_lab: Lab) -> None:
     ids = run(docker(), "ps", "--quiet", "--filter", f"network={NETWORK}").stdout.split()
     for container in json.loads(run(docker(), "inspect", *ids).stdout):
         bindings = container["HostConfig"]["PortBindings"]

@@ -1,4 +1,4 @@
-"""Secrets in memory alone: every byte of the hosts' disks is searched, and nothing is found."""
+"""Tests of delivery in memory: the disks of the hosts contain no secret."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from tests.e2e.test_rotation import password, started
 
 HOSTS = ("core", "B", "C")
 WHAT = {"core": ("core", "all"), "B": ("workers", "B"), "C": ("workers", "C")}
-# The memory of the hosts, where their secrets are and Docker's own files on running containers.
+# Directories in the hosts' memory, with secrets and with Docker's files of running containers.
 NO_DISK = ("run",)
 
 
-# Where Docker 20.10 keeps what containers were started with; a bolt database, whose pages that are
-# free again still hold what they held.
+# Database in which Docker 20.10 keeps the parameters of containers. Free pages keep their content.
 CONTAINERD = "io.containerd.metadata.v1.bolt/meta.db"
 
 
@@ -35,13 +34,13 @@ def deploy_all(lab: Lab, **env: str) -> None:
 
 
 def confidential(fields: Mapping[str, str]) -> dict[str, str]:
-    """All but a user's name, which is in the database's own catalogue."""
+    """Return all fields except the user name, which is in the database's catalogue."""
     return {name: value for name, value in fields.items() if name != "db_username"}
 
 
 @dataclass(frozen=True)
 class InMemory:
-    """The stack with its secrets in memory, which have never been anywhere else.
+    """The stack with secrets that have only ever been in memory.
 
     Attributes:
         lab: The lab.
@@ -55,7 +54,7 @@ class InMemory:
 
     @cached_property
     def hidden(self) -> dict[str, str]:
-        """What must stand on no disk: the fields, and what is made of them."""
+        """Secrets that may be on no disk: the fields, and values derived from them."""
         found = confidential(self.fields)
         for key in "BC":
             read = ("cat", "/run/ktrdr/ktrdr-workers/worker/worker_token")
@@ -63,7 +62,7 @@ class InMemory:
         return found
 
     def on_disk(self, key: str) -> list[str]:
-        """Where on a host's disks one of them stands."""
+        """Return the locations of secrets on a host's disks."""
         return leaks_on_disk(self.lab.root_of(key), self.hidden, leave_out=NO_DISK)
 
 
@@ -71,7 +70,7 @@ class InMemory:
 def in_memory(
     bare_lab: Lab, deployment: object, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[InMemory]:
-    """Switched from delivery by environment, with all secrets rotated; switched back afterwards."""
+    """Switch to delivery in memory with rotated secrets, and switch back afterwards."""
     fields = {
         **bare_lab.fields,
         "db_password": password("db"),
@@ -80,11 +79,11 @@ def in_memory(
         "ghcr_token": password("ghp").replace("\n", ""),
     }
     vault = bare_lab.write_vault(tmp_path_factory.mktemp("vault") / "vault.json", fields)
-    registries.allow(fields["ghcr_token"])
+    registries.set_token(fields["ghcr_token"])
     env = {"KTRDR_INVENTORY_SECRETS_DELIVERY": "tmpfs", **vault}
     deploy_all(bare_lab, **env)
     yield InMemory(bare_lab, fields, env)
-    registries.allow(bare_lab.fields["ghcr_token"])
+    registries.set_token(bare_lab.fields["ghcr_token"])
     deploy_all(bare_lab)
     bare_lab.good("token", "create", "--role", "operator", "--save")
     for key in HOSTS:
@@ -97,16 +96,16 @@ def health_of(lab: Lab, key: str) -> set[str]:
 
 def until_docker_answers(key: str) -> None:
     name = node(key).container
-    # Not the engine that is just ending.
+    # Wait for the new engine, not for the one that is stopping.
     time.sleep(2)
-    wait_until("Docker is back", lambda: containers.works_inside(name, "docker", "info"), 90)
+    wait_until("Docker is back", lambda: containers.succeeds_inside(name, "docker", "info"), 90)
 
 
 def until_healthy(lab: Lab, key: str) -> None:
     wait_until(f"all of {key} is healthy", lambda: health_of(lab, key) == {"healthy"}, 90)
 
 
-def test_with_delivery_by_environment_the_search_finds_what_docker_keeps(lab: Lab) -> None:
+def test_with_delivery_by_environment_the_search_finds_secrets_on_disk(lab: Lab) -> None:
     found = leaks_on_disk(lab.root_of("core"), confidential(lab.fields), leave_out=NO_DISK)
     assert {line.partition(" in ")[0] for line in found} == {
         "db_password",
@@ -116,13 +115,13 @@ def test_with_delivery_by_environment_the_search_finds_what_docker_keeps(lab: La
     assert all("config.v2.json" in line or CONTAINERD in line for line in found), found
 
 
-def test_no_byte_on_any_disk_is_a_secrets_while_the_stack_runs(in_memory: InMemory) -> None:
+def test_no_disk_contains_a_secret_while_the_stack_runs(in_memory: InMemory) -> None:
     for key in HOSTS:
         until_healthy(in_memory.lab, key)
         assert in_memory.on_disk(key) == [], key
 
 
-def test_of_former_secrets_a_switch_leaves_what_is_free_in_containerds_database_alone(
+def test_after_a_switch_former_secrets_remain_only_in_free_space_of_containerds_database(
     in_memory: InMemory,
 ) -> None:
     former = confidential(in_memory.lab.fields)
@@ -131,7 +130,7 @@ def test_of_former_secrets_a_switch_leaves_what_is_free_in_containerds_database_
         assert all(CONTAINERD in line for line in found), found
 
 
-def test_what_is_planted_is_found(in_memory: InMemory) -> None:
+def test_the_search_of_disks_finds_a_planted_secret(in_memory: InMemory) -> None:
     planted = in_memory.lab.root_of("B") / "var/lib/docker/planted"
     planted.write_text(json.dumps({"password": in_memory.fields["db_password"]}))
     try:
@@ -140,7 +139,9 @@ def test_what_is_planted_is_found(in_memory: InMemory) -> None:
         planted.unlink()
 
 
-def test_no_environment_and_no_argument_of_a_container_holds_a_secret(in_memory: InMemory) -> None:
+def test_no_environment_and_no_argument_of_a_container_contains_a_secret(
+    in_memory: InMemory,
+) -> None:
     for key in HOSTS:
         for service, each in in_memory.lab.inspect(key).items():
             assert leaks_in(json.dumps(each), in_memory.hidden) == [], service
@@ -148,7 +149,7 @@ def test_no_environment_and_no_argument_of_a_container_holds_a_secret(in_memory:
             assert leaks_in(b"\0".join(environment.values()), in_memory.hidden) == [], service
 
 
-def test_each_file_is_for_its_containers_user_alone(in_memory: InMemory) -> None:
+def test_each_secret_file_is_readable_only_by_its_containers_user(in_memory: InMemory) -> None:
     listing = ("find", "/run/ktrdr", "-type", "f", "-printf", "%P %m %U\\n")
     names = ("db_password", "jwt_secret", "jwt_secret_previous", "jwt_secret_previous_until")
     assert set(in_memory.lab.on("core", *listing).splitlines()) == {
@@ -167,9 +168,9 @@ def test_a_second_deploy_changes_nothing(in_memory: InMemory) -> None:
     in_memory.lab.good("deploy", "check", "all", env=in_memory.env)
 
 
-def test_a_member_of_the_group_docker_delivers_as_root_does(in_memory: InMemory) -> None:
+def test_a_member_of_the_group_docker_delivers_secrets_like_root(in_memory: InMemory) -> None:
     lab, host = in_memory.lab, "/opt/ktrdr-workers-b"
-    # Without a password of any kind, sshd would take the account for locked.
+    # sshd treats an account without any password as locked.
     member = "useradd --create-home -G docker -p '*' deploy"
     lab.on("B", "sh", "-c", f"id deploy 2>/dev/null || {member}")
     lab.on("B", "chown", "-R", "deploy:", host)
@@ -186,13 +187,13 @@ def test_a_member_of_the_group_docker_delivers_as_root_does(in_memory: InMemory)
             "ktrdr-workers/worker/worker_token 400 10001",
         }
         assert in_memory.on_disk("B") == []
-        # Not even for a moment: what wrote them left no container.
+        # The container that wrote them is gone.
         assert len(lab.inspect("B")) == len(lab.on("B", "docker", "ps", "-aq").split())
     finally:
         lab.on("B", "chown", "-R", "root:", host)
 
 
-def test_restarts_of_containers_and_of_docker_need_no_deploy_and_leave_nothing(
+def test_restarts_of_containers_and_docker_need_no_deploy_and_leave_no_secret_on_disk(
     in_memory: InMemory,
 ) -> None:
     for key in HOSTS:
@@ -207,7 +208,7 @@ def test_restarts_of_containers_and_of_docker_need_no_deploy_and_leave_nothing(
         assert in_memory.on_disk(key) == [], key
 
 
-def test_a_changed_secret_replaces_what_uses_it_and_nothing_else(
+def test_a_changed_secret_replaces_only_the_containers_that_use_it(
     in_memory: InMemory, tmp_path: Path
 ) -> None:
     lab, before = in_memory.lab, started(in_memory.lab, "core")
@@ -223,7 +224,7 @@ def test_a_changed_secret_replaces_what_uses_it_and_nothing_else(
     lab.good("deploy", "core", "all", env=in_memory.env)
 
 
-def test_after_a_reboot_the_host_needs_a_deploy_and_says_so(in_memory: InMemory) -> None:
+def test_a_rebooted_host_needs_a_deploy_and_reports_it(in_memory: InMemory) -> None:
     lab, name = in_memory.lab, node("core").container
 
     assert json.loads(lab.good("deploy", "status", "core", "--json").out)["hosts"][0]["drift"] == []

@@ -1,4 +1,4 @@
-"""Every command of the README does what it says there."""
+"""Tests that the commands of the README work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab import demo
-from lab.place import ROOT
+from lab.config import ROOT
 from tests.e2e.conftest import Lab
 
 BLOCKS = re.findall(
@@ -19,7 +19,7 @@ BLOCKS = re.findall(
 
 
 def shell(script: str, env: dict[str, str]) -> str:
-    """What a shell says to a block of commands, all of which must end well."""
+    """Run a block of commands, which must succeed; return the output."""
     done = subprocess.run(
         ["bash", "-e", "-c", script],
         cwd=ROOT,
@@ -36,24 +36,24 @@ def shell(script: str, env: dict[str, str]) -> str:
     return done.stdout
 
 
-def test_these_are_all_the_commands_of_the_readme() -> None:
+def test_the_readme_contains_three_blocks_of_commands() -> None:
     assert [block.splitlines()[0] for block in BLOCKS[:2]] == ["make demo", "make test"]
     assert len(BLOCKS) == 3
     assert "ktrdr deploy core all\n" in BLOCKS[2]
 
 
 @pytest.mark.timeout(900)
-def test_make_demo_goes_from_a_bare_lab_to_results(bare_lab: Lab) -> None:
+def test_make_demo_produces_results_in_an_empty_lab(bare_lab: Lab) -> None:
     bare_lab.wipe()
     said = shell(BLOCKS[0], dict(os.environ))
-    for words in ("The rehearsal homelab is yours", "Report", "Try next", "targets up"):
+    for words in ("The lab is ready", "Report", "Try next", "targets up"):
         assert words in said
     reports = re.findall(r"\.lab/results/\S+/report\.html", said)
     assert reports
     assert all((ROOT / report).is_file() for report in reports)
 
 
-def test_make_test_is_what_runs_this() -> None:
+def test_make_test_runs_the_end_to_end_tests() -> None:
     listed = subprocess.run(
         ["make", "--dry-run", "--always-make", *BLOCKS[1].split()[1:]],
         cwd=ROOT,
@@ -65,9 +65,9 @@ def test_make_test_is_what_runs_this() -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_homelab_in_ten_lines(bare_lab: Lab, tmp_path: Path) -> None:
-    """From a laptop that has nothing but Python: the CLI is installed as the README says."""
-    env = {**demo.environment(), "HOME": str(tmp_path), "PIP_QUIET": "2"}
+def test_the_commands_for_a_homelab_work(bare_lab: Lab, tmp_path: Path) -> None:
+    """Install the CLI as in the README, on a laptop that has only Python."""
+    env = {**demo.lab_environment(), "HOME": str(tmp_path), "PIP_QUIET": "2"}
     said = shell(BLOCKS[2], env)
     assert "Nothing changed, nothing restarted" in said
     assert "completed 100%" in said

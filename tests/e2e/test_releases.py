@@ -1,4 +1,4 @@
-"""Several hosts at once, what they remember of it, and the ways back."""
+"""Tests of deploys to several hosts, their history, and rollbacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lab.place import ROOT
+from lab.config import ROOT
 from tests.e2e.conftest import Lab
 from tests.e2e.images import SLEEPS, push_broken, push_derived
 from tests.e2e.leaks import leaks_in
@@ -21,27 +21,27 @@ HOSTS = ["core", "workers B", "workers C"]
 
 @pytest.fixture
 def restored(lab: Lab) -> Iterator[Lab]:
-    """The lab, brought back to what is checked out by one plain deploy of all."""
+    """Provide the lab, and deploy the checkout to all hosts afterwards."""
     yield lab
     lab.good("deploy", "all")
 
 
 @pytest.fixture(scope="module")
 def sick_tag(bare_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A tag whose programs start and never become healthy."""
+    """Push a tag whose programs start but never become healthy."""
     push_broken("sick", SLEEPS, tmp_path_factory.mktemp("sick"))
     return "sick"
 
 
 def history(lab: Lab, *words: str) -> list[dict[str, Any]]:
-    """What the first of these hosts remembers, oldest first."""
+    """Return the history of the first host, oldest release first."""
     found = lab.good("deploy", "history", *words, "--last", "100", "--json").json
     releases: list[dict[str, Any]] = found["hosts"][0]["releases"]
     return releases
 
 
 def running(lab: Lab, key: str) -> dict[str, str]:
-    """The ids of the images that run, by service."""
+    """Return the ids of the running images, by service."""
     return {service: each["Image"] for service, each in lab.inspect(key).items()}
 
 
@@ -50,7 +50,7 @@ def tags(lab: Lab, key: str) -> set[str]:
     return {image.rpartition(":")[2] for image in images if "ktrdr-backend" in image}
 
 
-def test_all_hosts_are_deployed_to_and_a_second_time_nothing_changes(lab: Lab) -> None:
+def test_all_hosts_are_deployed_and_a_second_deploy_changes_nothing(lab: Lab) -> None:
     lab.good("deploy", "all")
     before = {key: lab.inspect(key) for key in ("core", "B", "C")}
     result = lab.good("deploy", "all", "--json").result
@@ -62,7 +62,7 @@ def test_all_hosts_are_deployed_to_and_a_second_time_nothing_changes(lab: Lab) -
         assert started == {name: each["State"]["StartedAt"] for name, each in containers.items()}
 
 
-def test_what_is_told_of_several_hosts_names_each(lab: Lab) -> None:
+def test_events_of_several_hosts_name_their_host(lab: Lab) -> None:
     ran = lab.good("deploy", "all", "--json")
     told = {event["target"] for event in ran.events[:-1] if event["event"] == "step_finished"}
     assert told == {"", *HOSTS}
@@ -71,7 +71,7 @@ def test_what_is_told_of_several_hosts_names_each(lab: Lab) -> None:
         assert f"{name:<9}  ✓ lock" in ran.err or f"{name:<9}  ✓ check the host" in ran.err
 
 
-def test_every_host_remembers_who_deployed_what_and_when(lab: Lab) -> None:
+def test_the_history_of_every_host_contains_user_release_and_time(lab: Lab) -> None:
     lab.good("deploy", "all", env={"KTRDR_PERFORMER": "ada@laptop"})
     found = lab.good("deploy", "history", "--json").json["hosts"]
     assert [host["target"] for host in found] == HOSTS
@@ -103,7 +103,7 @@ def test_a_rollback_needs_neither_argument_nor_checkout(
     assert [each["kind"] for each in history(lab, "workers", "B")[-2:]] == ["rollback"] * 2
 
 
-def test_a_rollback_of_all_hosts_takes_each_to_what_it_ran_before(
+def test_a_rollback_of_all_hosts_restores_the_previous_release_of_each(
     restored: Lab, moving_tag: str
 ) -> None:
     restored.good("deploy", "all", "--tag", moving_tag)
@@ -112,16 +112,14 @@ def test_a_rollback_of_all_hosts_takes_each_to_what_it_ran_before(
     assert {tag for key in ("core", "B", "C") for tag in tags(restored, key)} == {restored.tag}
 
 
-def test_a_release_that_nobody_remembers_is_named_with_those_that_are(lab: Lab) -> None:
+def test_an_unknown_release_is_refused_with_the_known_ones(lab: Lab) -> None:
     ran = lab.ktrdr("deploy", "rollback", "workers", "B", "--to", "sha-0000000")
     assert ran.code == 2
     assert "remembers no good release 'sha-0000000'" in ran.err
     assert history(lab, "workers", "B")[-1]["id"] in ran.err
 
 
-def test_a_release_that_never_gets_healthy_gives_way_to_the_one_before(
-    restored: Lab, sick_tag: str
-) -> None:
+def test_a_release_that_never_becomes_healthy_is_rolled_back(restored: Lab, sick_tag: str) -> None:
     lab = restored
     deploy = ("deploy", "workers", "B", "--tag", sick_tag, "--health-timeout", "15")
     ran = lab.ktrdr(*deploy, "--json")
@@ -142,7 +140,7 @@ def test_a_release_that_never_gets_healthy_gives_way_to_the_one_before(
     assert result["outcome"] == "unchanged", "what runs is well"
 
 
-def test_a_wreck_is_kept_where_that_is_wanted(restored: Lab, sick_tag: str) -> None:
+def test_no_rollback_keeps_the_failed_release(restored: Lab, sick_tag: str) -> None:
     deploy = ("deploy", "workers", "B", "--tag", sick_tag, "--health-timeout", "5")
     ran = restored.ktrdr(*deploy, "--no-rollback")
     assert ran.code == 8
@@ -152,7 +150,7 @@ def test_a_wreck_is_kept_where_that_is_wanted(restored: Lab, sick_tag: str) -> N
     assert back["tag"] == restored.tag
 
 
-def test_a_second_deploy_is_refused_with_the_name_of_the_first(
+def test_a_second_deploy_is_refused_with_the_owner_of_the_lock(
     restored: Lab, sick_tag: str
 ) -> None:
     lab = restored
@@ -180,7 +178,7 @@ def test_a_second_deploy_is_refused_with_the_name_of_the_first(
     assert tags(lab, "C") == {sick_tag}
 
 
-def test_whoever_waits_goes_on_when_the_first_is_done(restored: Lab, sick_tag: str) -> None:
+def test_a_waiting_deploy_continues_after_the_first_one(restored: Lab, sick_tag: str) -> None:
     first = ("deploy", "workers", "C", "--tag", sick_tag, "--health-timeout", "5")
     with restored.start(*first) as process:
         read_until(process, "✓ apply")
@@ -191,7 +189,7 @@ def test_whoever_waits_goes_on_when_the_first_is_done(restored: Lab, sick_tag: s
 
 
 def read_until(process: subprocess.Popen[bytes], words: str, times: int = 1) -> str:
-    """What a command has said once these words came so many times."""
+    """Read the output of a command until it contains words a number of times."""
     assert process.stdout
     said = b""
     for line in process.stdout:
@@ -202,7 +200,7 @@ def read_until(process: subprocess.Popen[bytes], words: str, times: int = 1) -> 
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
-def test_after_an_interruption_in_the_middle_of_it_a_plain_run_converges(
+def test_after_an_interruption_the_next_deploy_converges(
     restored: Lab, moving_tag: str, by: signal.Signals
 ) -> None:
     lab = restored
@@ -222,9 +220,7 @@ def test_after_an_interruption_in_the_middle_of_it_a_plain_run_converges(
     assert again["changed"] is False
 
 
-def test_a_tag_that_was_moved_is_noticed_and_gone_back_from_by_digest(
-    restored: Lab, tmp_path: Path
-) -> None:
+def test_a_moved_tag_is_detected_and_rolled_back_by_digest(restored: Lab, tmp_path: Path) -> None:
     lab = restored
     deploy = ("deploy", "workers", "B", "--tag", "moves", "--json")
     push_derived("moves", "LABEL number=1", tmp_path)

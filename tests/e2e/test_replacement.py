@@ -1,4 +1,4 @@
-"""The backend is replaced under a constant load: what its clients notice, in figures."""
+"""Test of replacing the backend under constant load: failed and slow requests."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from itertools import pairwise
 
 import pytest
 
-from ktrdr.client.backend import Backend
+from ktrdr.client.backend import BackendClient
 from ktrdr.errors import KtrdrError
 from ktrdr.schemas import OperationRequest, OperationType
 from ktrdr.secret import Secret
 from tests.e2e.conftest import Lab
 
 EVERY_S = 0.05
-# Quick to be refused by a worker: there is no such data.
+# Fails quickly in a worker, because there is no such data.
 NOTHING = OperationRequest(operation_type=OperationType.BACKTEST, parameters={"symbol": "NONE"})
 
 
 @dataclass
 class Load:
-    """Twenty requests a second, each by its own clock, whatever becomes of the others.
+    """Load of twenty independent requests per second.
 
     Attributes:
         done: When each request began, how long it took (s), and why it failed.
@@ -40,22 +40,22 @@ class Load:
 
     @property
     def failed(self) -> list[str]:
-        """Why requests failed."""
+        """Reasons of failed requests."""
         return [why for _, _, why in self.done if why]
 
     @property
     def gap_s(self) -> float:
-        """The longest time in which no request was answered well."""
+        """Longest time without a successful response (s)."""
         ends = sorted(began + took for began, took, why in self.done if not why)
         return max(after - before for before, after in pairwise(ends))
 
     @property
     def longest_s(self) -> float:
-        """How long the slowest request took that was answered well."""
+        """Duration of the slowest successful request (s)."""
         return max(took for _, took, why in self.done if not why)
 
     def figures(self) -> dict[str, float]:
-        """All of it in numbers."""
+        """Return all figures."""
         return {
             "requests": len(self.done),
             "failed": len(self.failed),
@@ -66,16 +66,16 @@ class Load:
 
 @contextmanager
 def constant_load(url: str, token: Secret, *, patience_s: float) -> Iterator[Load]:
-    """Asks and submits for as long as the block lasts, and two seconds before and after."""
+    """Send requests during the block, and two seconds before and after."""
     load, over = Load(), threading.Event()
 
     def one(number: int) -> None:
         began, why, key = time.monotonic(), "", uuid.uuid4().hex
         try:
-            # A client each, as commands are.
-            with Backend(url, token, patience_s=patience_s) as api:
+            # One client per request, like separate commands.
+            with BackendClient(url, token, reconnect_timeout_s=patience_s) as api:
                 if number % 10:
-                    api.operations(limit=1)
+                    api.list_operations(limit=1)
                 else:
                     load.submitted[key] = api.submit(NOTHING, idempotency_key=key).operation_id
         except KtrdrError as error:
@@ -115,7 +115,7 @@ def test_one_retry_covers_the_replacement_of_the_backend(
             document = lab.good("deploy", "core", "backend", "--tag", tag, "--json").result
         assert document["ok"]
         figures[name] = load.figures()
-        with Backend(url, token) as api:
+        with BackendClient(url, token) as api:
             for key, operation_id in load.submitted.items():
                 again = api.submit(NOTHING, idempotency_key=key)
                 assert again.operation_id == operation_id, "submitted once"

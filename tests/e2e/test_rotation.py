@@ -1,4 +1,4 @@
-"""A changed vault and a running stack: what follows, what does not restart, and who is not told."""
+"""Tests of rotation: changed secrets take effect, unaffected services keep running."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lab import registries
 from tests.e2e.conftest import ODD, Lab, Ran, node
 from tests.e2e.leaks import leaks_in
 
-# Whether a password opens the database, asked as a worker would ask: over the network.
+# Logs in to the database over the network, like a worker.
 OPENS = """
 import json, os, sys, psycopg
 try:
@@ -40,7 +40,7 @@ print(urllib.request.urlopen("http://127.0.0.1:8000/api/v1/health").read().decod
 
 
 class Turn:
-    """One vault after another, on one stack."""
+    """Sequence of vaults for one stack."""
 
     def __init__(self, lab: Lab, place: Path) -> None:
         self.lab, self.place = lab, place
@@ -48,26 +48,26 @@ class Turn:
         self.env: dict[str, str] = {}
 
     def to(self, **changes: str) -> None:
-        """Changes fields in the vault."""
+        """Change fields in the vault."""
         self.fields |= changes
         self.env = self.lab.write_vault(self.place / "vault.json", self.fields)
 
     def deploy(self, *what: str) -> Ran:
-        """Deploys from this vault."""
+        """Deploy with this vault."""
         return self.lab.good("deploy", *what, "--yes", env=self.env)
 
     def everything(self) -> None:
-        """Deploys all hosts."""
+        """Deploy all hosts."""
         for what in (("core", "all"), ("workers", "B"), ("workers", "C")):
             self.deploy(*what)
 
 
 @pytest.fixture
 def turn(lab: Lab, tmp_path: Path) -> Iterator[Turn]:
-    """A vault to change; afterwards the stack follows the tests' own again."""
+    """Provide a vault to change, and deploy with the tests' own vault afterwards."""
     turning = Turn(lab, tmp_path)
     yield turning
-    registries.allow(lab.fields["ghcr_token"])
+    registries.set_token(lab.fields["ghcr_token"])
     turning.env = {}
     turning.everything()
     lab.good("token", "create", "--role", "operator", "--save")
@@ -113,7 +113,7 @@ def started(lab: Lab, key: str) -> dict[str, tuple[str, str]]:
 
 @contextmanager
 def everything_logged(lab: Lab) -> Iterator[list[str]]:
-    """A server that logs all it can, and what it shows of running statements meanwhile."""
+    """Enable all logging of the database server, and collect its running statements."""
     seen: list[str] = []
     done = threading.Event()
 
@@ -138,7 +138,7 @@ def everything_logged(lab: Lab) -> Iterator[list[str]]:
         psql(lab, "SELECT pg_reload_conf()")
 
 
-def test_a_changed_database_password_is_the_roles_and_the_database_does_not_restart(
+def test_a_changed_database_password_is_set_without_restarting_the_database(
     turn: Turn,
 ) -> None:
     lab, before = turn.lab, started(turn.lab, "core")
@@ -163,7 +163,7 @@ def test_a_changed_database_password_is_the_roles_and_the_database_does_not_rest
     assert {each["status"] for each in lab.good("workers", "list", "--json").json} == {"available"}
 
 
-def test_a_changed_grafana_password_is_its_administrators(turn: Turn) -> None:
+def test_a_changed_grafana_password_is_set_for_the_administrator(turn: Turn) -> None:
     lab, before = turn.lab, started(turn.lab, "core")
     turn.to(grafana_password=password("gf"))
     turn.deploy("core", "all")
@@ -175,7 +175,7 @@ def test_a_changed_grafana_password_is_its_administrators(turn: Turn) -> None:
     assert leaks_in(log, {"grafana_password": turn.fields["grafana_password"]}) == []
 
 
-def test_tokens_of_before_stay_good_and_new_ones_are_signed_with_the_new_secret(turn: Turn) -> None:
+def test_former_tokens_stay_valid_and_new_ones_are_signed_with_the_new_secret(turn: Turn) -> None:
     lab, before = turn.lab, started(turn.lab, "core")
     turn.to(jwt_secret=f"jwt-{secrets.token_hex(16)}{ODD}-end")
     ran = turn.deploy("core", "all")
@@ -196,18 +196,16 @@ def test_tokens_of_before_stay_good_and_new_ones_are_signed_with_the_new_secret(
     assert lab.good("workers", "list", env={"KTRDR_TOKEN": new}).out
 
 
-def test_a_changed_registry_token_is_what_the_next_pull_logs_in_with(
-    turn: Turn, moving_tag: str
-) -> None:
+def test_the_next_pull_logs_in_with_a_changed_registry_token(turn: Turn, moving_tag: str) -> None:
     turn.to(ghcr_token=f"ghp-{secrets.token_hex(6)}-end")
-    registries.allow(turn.fields["ghcr_token"])
+    registries.set_token(turn.fields["ghcr_token"])
     refused = turn.lab.ktrdr("deploy", "core", "backend", "--tag", moving_tag)
     assert refused.code == 7
     assert "the registry refuses the login" in refused.err
     turn.deploy("core", "backend", "--tag", moving_tag)
 
 
-def test_another_user_name_is_refused_before_anything_changes(turn: Turn) -> None:
+def test_a_changed_user_name_is_refused_before_anything_changes(turn: Turn) -> None:
     lab, before = turn.lab, started(turn.lab, "core")
     turn.to(db_username="somebody else")
     ran = lab.ktrdr("deploy", "core", "all", env=turn.env)
@@ -222,7 +220,7 @@ def kept(lab: Lab) -> str:
 
 
 def killed_after_the_role_changed(turn: Turn) -> bool:
-    """Kills a deploy once the role has its new password; whether the backend is still the old."""
+    """Kill a deploy after the role's change; return True if the backend is unchanged."""
     lab, verifier = turn.lab, kept(turn.lab)
     backend = lab.inspect("core")["backend"]["Id"]
     with lab.start("deploy", "core", "all", "--yes", **turn.env) as process:
@@ -230,7 +228,7 @@ def killed_after_the_role_changed(turn: Turn) -> bool:
             assert process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait(30)
-    # The host ends what ran there, and starts again what that had stopped.
+    # The host stops the deploy's processes, and restarts the services that they had stopped.
     deadline = time.monotonic() + 120
     while not (is_free(lab) and (there := lab.inspect("core").get("backend"))):
         assert time.monotonic() < deadline
@@ -240,12 +238,12 @@ def killed_after_the_role_changed(turn: Turn) -> bool:
 
 
 def is_free(lab: Lab) -> bool:
-    """Whether nothing of a deploy goes on on the core any more."""
+    """Return True if no process of a deploy runs on the core."""
     busy = "docker compose|ktrdr/lock"
     return lab.on("core", "pgrep", "-fc", busy, check=False).strip() == "0"
 
 
-def test_a_deploy_that_is_killed_behind_the_roles_change_is_finished_by_the_next(
+def test_the_next_deploy_finishes_a_rotation_that_was_killed_after_the_roles_change(
     turn: Turn,
 ) -> None:
     for _ in range(4):
@@ -261,7 +259,7 @@ def test_a_deploy_that_is_killed_behind_the_roles_change_is_finished_by_the_next
     assert health["database"] == "ok"
 
 
-def test_a_vault_that_is_put_back_after_such_a_kill_is_followed_back(turn: Turn) -> None:
+def test_a_vault_that_is_reverted_after_such_a_kill_is_followed(turn: Turn) -> None:
     former = turn.fields["db_password"]
     for _ in range(4):
         turn.to(db_password=password("db"))

@@ -1,4 +1,4 @@
-"""What runs once a deploy has ended: work, metrics, traces, files, and who may do what."""
+"""Tests of the deployed stack: operations, metrics, traces, files, permissions."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.e2e.conftest import Lab
 
 BACKTEST = ["-p", "symbol=SP500", "-p", "folds=8"]
 TRAINING = ["-p", "symbol=SP500", "-p", "epochs=5"]
-# Sums what every process of a container has in memory; shared pages count for each, so this errs
-# upwards.
+# Sum of the resident memory of a container's processes. Shared pages count for each, so the sum is
+# too high rather than too low.
 RESIDENT = """
 import glob, json, re
 total = 0
@@ -32,7 +32,7 @@ print(json.dumps(total / 1024))
 def request(
     lab: Lab, method: str, path: str, body: Any = None, token: str | None = None
 ) -> tuple[int, Any]:
-    """What the API answers on the published port."""
+    """Send a request to the API's published port; return status and body."""
     headers = {"Content-Type": "application/json"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
@@ -51,7 +51,7 @@ def request(
 def work(
     bare_lab: Lab, deployment: object, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
-    """A backtest and a training on twenty years of the S&P 500, as an operator has them done."""
+    """Run a backtest and a training on twenty years of the S&P 500."""
     lab = bare_lab
     lab.good("data", "import", ".lab/data/SP500.csv", "--symbol", "SP500")
     done = {}
@@ -107,23 +107,21 @@ def test_prometheus_scrapes_backend_and_all_workers(lab: Lab, work: dict[str, An
     )
 
 
-def test_every_rule_and_every_panel_asks_for_metrics_that_there_are(
-    lab: Lab, work: dict[str, Any]
-) -> None:
+def test_every_alert_rule_can_be_evaluated(lab: Lab, work: dict[str, Any]) -> None:
     url = lab.env["KTRDR_LAB_PROMETHEUS_URL"]
     rules = demo.get_json(f"{url}/api/v1/rules")["data"]["groups"]
     assert rules
     assert all(rule["health"] in ("ok", "unknown") for group in rules for rule in group["rules"])
 
 
-def test_a_trace_goes_from_the_backend_through_the_worker(lab: Lab, work: dict[str, Any]) -> None:
+def test_a_trace_contains_spans_of_backend_and_worker(lab: Lab, work: dict[str, Any]) -> None:
     shown = lab.good("operations", "show", work["backtest"]["operation_id"], "--json").json
     url = lab.env["KTRDR_LAB_JAEGER_URL"]
     said = demo.wait_for("the trace", lambda: demo.trace_spans(url, shown["trace_id"]), 30)
     assert "ktrdr-backend and ktrdr-backtest-worker" in said
 
 
-def test_grafana_takes_the_password_of_the_vault_and_has_the_dashboards(lab: Lab) -> None:
+def test_grafana_accepts_the_vaults_password_and_has_the_dashboards(lab: Lab) -> None:
     import base64
 
     login = base64.b64encode(f"admin:{lab.fields['grafana_password']}".encode()).decode()
@@ -136,14 +134,14 @@ def test_grafana_takes_the_password_of_the_vault_and_has_the_dashboards(lab: Lab
     assert len(titles) == 2
 
 
-def test_memory_stays_under_what_the_documentation_says(lab: Lab, work: dict[str, Any]) -> None:
+def test_memory_use_stays_below_the_documented_values(lab: Lab, work: dict[str, Any]) -> None:
     assert lab.inside("core", "backend", RESIDENT) < 200
     for node in "BC":
         for service in ("backtest-worker-1", "training-worker-1"):
             assert lab.inside(node, service, RESIDENT) < 150, (node, service)
 
 
-def test_without_a_token_nothing_is_read_and_nothing_is_done(lab: Lab) -> None:
+def test_without_a_valid_token_every_request_is_refused(lab: Lab) -> None:
     registration = {
         "worker_id": "intruder",
         "worker_type": "backtesting",
@@ -160,7 +158,7 @@ def test_without_a_token_nothing_is_read_and_nothing_is_done(lab: Lab) -> None:
         assert request(lab, "DELETE", "/api/v1/operations/op_x", token=token)[0] == 401
 
 
-def test_the_token_of_a_worker_does_no_operators_work_and_registers_no_other_host(lab: Lab) -> None:
+def test_a_workers_token_permits_no_operations_and_no_registration_of_other_hosts(lab: Lab) -> None:
     token = lab.environment_of("B", "backtest-worker-1")[b"WORKER_TOKEN"].decode()
     operation = {"type": "backtest", "parameters": {"symbol": "SP500"}}
     assert request(lab, "POST", "/api/v1/operations", operation, token)[0] == 403
@@ -178,7 +176,7 @@ def test_the_token_of_a_worker_does_no_operators_work_and_registers_no_other_hos
 
 
 def test_a_real_nfs_client_reads_and_writes_the_shared_directory(lab: Lab) -> None:
-    """From a worker host, by the core host's name, as the mount of a real LXC would."""
+    """Access the export from a worker host by the core host's name, like a real mount."""
     export = "nfs://backend.ktrdr.home.mynerd.place/srv/ktrdr-shared"
     lab.on("B", "sh", "-c", "echo from a client >/tmp/nfs-probe")
     lab.on("B", "nfs-cp", "/tmp/nfs-probe", f"{export}/nfs-probe?version=4")
@@ -209,7 +207,7 @@ def test_containers_run_without_privileges(lab: Lab) -> None:
     assert limits == {"backtest-worker-1": (1.0, 3.0), "training-worker-1": (2.0, 5.0)}
 
 
-def test_data_survives_when_the_stack_is_taken_down_and_brought_up_again(
+def test_data_survives_taking_the_stack_down_and_deploying_again(
     lab: Lab, work: dict[str, Any]
 ) -> None:
     lab.on("core", "docker", "compose", "-p", "ktrdr-core", "down")

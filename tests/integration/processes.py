@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from ktrdr.client.backend import Backend
+from ktrdr.client.backend import BackendClient
 from ktrdr.secret import Secret
 from ktrdr.settings import Settings
 from ktrdr.tokens import Role, mint
@@ -91,7 +91,7 @@ class Site:
     shared: Path
     logs: Path
     processes: list[Process] = field(default_factory=list)
-    clients: list[Backend] = field(default_factory=list)
+    clients: list[BackendClient] = field(default_factory=list)
 
     def environment(self, **more: str) -> dict[str, str]:
         """What every process is told."""
@@ -160,9 +160,9 @@ class Site:
         wait_for("the worker", lambda: process.answers("/health"))
         return process
 
-    def client(self, backend: Process, role: Role = Role.OPERATOR) -> Backend:
+    def client(self, backend: Process, role: Role = Role.OPERATOR) -> BackendClient:
         """A client with a token of a role."""
-        client = Backend(backend.url, token(role))
+        client = BackendClient(backend.url, token(role))
         self.clients.append(client)
         return client
 

@@ -1,4 +1,4 @@
-"""Scripts on the test's SSH server, and what becomes of processes."""
+"""Helpers that run scripts on the test's SSH server and watch processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def run(transport: Transport, script: str, timeout_s: float = 20) -> str:
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process lives; one that waits to be reaped does not."""
+    """Return True if the process is alive. A zombie is not."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

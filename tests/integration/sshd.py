@@ -1,4 +1,4 @@
-"""A real OpenSSH server on 127.0.0.1 with keys of its own, for tests."""
+"""Real OpenSSH server on 127.0.0.1 with keys of its own, for tests."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SSHD = "/usr/sbin/sshd"
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 15) -> None:
-    """Waits for a condition that nothing announces."""
+    """Wait for a condition by polling."""
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        assert time.monotonic() < deadline, f"timed out waiting until {what}"
         time.sleep(0.01)
 
 
@@ -35,7 +35,7 @@ def make_key(path: Path) -> Path:
 
 
 class Sshd:
-    """The server, and client configurations that reach it in right and wrong ways."""
+    """Server, and client configurations that reach it in right and wrong ways."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -47,7 +47,7 @@ class Sshd:
         self._process: subprocess.Popen[bytes] | None = None
 
     def know(self, host_key: Path) -> None:
-        """Makes the client expect this host key."""
+        """Make the client expect this host key."""
         public = host_key.with_suffix(".pub").read_text().rsplit(" ", 1)[0]
         self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {public}\n")
 
@@ -57,13 +57,13 @@ class Sshd:
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Starts it, with lines of its configuration, and options of its command line.
+        """Start it, with additional lines of configuration and options.
 
-        Whoever logs in has the server's directory for a home, so that what a person's shell reads
-        in theirs, which may take longer than all that is tested, is not part of it.
+        The server's directory is the home of the user who logs in. A person's own shell profile
+        may take longer than the tested code.
         """
         if os.geteuid() == 0:
-            # Where the server, started as root, wants to be locked in; a service would make it.
+            # The chroot directory of a server started as root. A service would create it.
             Path("/run/sshd").mkdir(exist_ok=True)
         given = {"HOME": str(self.directory)} | dict(environment or {})
         variables = " ".join(f"{name}={value}" for name, value in given.items())
@@ -89,7 +89,7 @@ class Sshd:
             self._process.wait()
 
     def client_config(self, name: str = "node", **changes: str) -> Path:
-        """An ssh configuration in which every host name leads to this server."""
+        """Write an ssh configuration in which every host name leads to this server."""
         settings = {
             "HostName": "127.0.0.1",
             "Port": str(self.port),

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ktrdr.client.backend import Backend
+from ktrdr.client.backend import BackendClient
 from ktrdr.errors import SecretsError
 from ktrdr.schemas import DrainMode, OperationRequest, OperationType
 from ktrdr.secret import Secret
@@ -40,7 +40,7 @@ def test_a_revoked_token_is_refused_at_once_and_after_a_restart(place: Site) -> 
     mine.revoke_token(identity.token_id, identity.expires_at)
     answer = get(backend, stolen)
     assert (answer.status_code, answer.json()["detail"]) == (401, "the token was revoked")
-    assert [each.token_id for each in mine.revoked_tokens()] == [identity.token_id]
+    assert [each.token_id for each in mine.list_revoked_tokens()] == [identity.token_id]
     backend.stop()
     again = place.backend()
     assert get(again, stolen).status_code == 401
@@ -88,8 +88,11 @@ def test_whoever_tries_tokens_is_told_to_wait_and_the_good_one_is_not_looked_at(
         assert 0 < int(answer.headers["Retry-After"]) <= 60
         assert answer.json()["type"] == "urn:ktrdr:problem:too-many-attempts"
     assert httpx.get(f"{backend.url}/api/v1/health", trust_env=False).is_success
-    with Backend(backend.url, good) as client, pytest.raises(SecretsError, match="bad tokens"):
-        client.workers()
+    with (
+        BackendClient(backend.url, good) as client,
+        pytest.raises(SecretsError, match="bad tokens"),
+    ):
+        client.list_workers()
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -130,12 +133,12 @@ def test_every_change_leaves_a_row_of_who_and_when_and_what(place: Site, backend
     client.submit(TRAINING, idempotency_key="k")
     client.cancel(one)
     client.resume(one)
-    many = client.submit_all([TRAINING] * 3, idempotency_key="many")
+    many = client.submit_batch([TRAINING] * 3, idempotency_key="many")
     client.drain("workers-b", DrainMode.HAND_OVER)
     client.undrain("workers-b")
-    client.remove_leftovers()
+    client.remove_orphans()
     client.revoke_token("some-token", datetime.now(UTC) + timedelta(days=1))
-    found = client.audit()
+    found = client.list_audit_entries()
     assert [(each.action, each.subject) for each in reversed(found)] == [
         ("operation.submit", one),
         ("operation.cancel", one),
@@ -149,8 +152,8 @@ def test_every_change_leaves_a_row_of_who_and_when_and_what(place: Site, backend
     assert {each.actor for each in found} == {"test operator"}
     assert all(each.token_id and each.at for each in found)
     assert found[4].detail == {"and_more": 2}
-    assert client.audit(subject=one)[0].action == "operation.resume"
-    assert client.audit(actor="somebody else") == []
+    assert client.list_audit_entries(subject=one)[0].action == "operation.resume"
+    assert client.list_audit_entries(actor="somebody else") == []
 
 
 def test_the_operator_sees_the_trail_and_revokes_by_command(place: Site, backend: Process) -> None:

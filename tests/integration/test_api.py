@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ktrdr.client.backend import Backend
+from ktrdr.client.backend import BackendClient
 from ktrdr.errors import (
     Conflict,
     HostUnreachable,
@@ -169,7 +169,7 @@ def test_a_restarted_backend_still_knows_its_workers(place: Site) -> None:
     ask(first, "POST", "/api/v1/workers/register", token(Role.WORKER), json=REGISTRATION)
     assert first.stop() < 10
     second = place.backend()
-    (worker,) = place.client(second).workers()
+    (worker,) = place.client(second).list_workers()
     assert worker.worker_id == "w1"
     assert worker.node == "127.0.0.1"
 
@@ -181,9 +181,9 @@ def test_a_silent_worker_becomes_unavailable_and_is_forgotten(place: Site) -> No
     client = place.client(backend)
     wait_for(
         "three failures",
-        lambda: [w.status for w in client.workers()] == ["temporarily_unavailable"],
+        lambda: [w.status for w in client.list_workers()] == ["temporarily_unavailable"],
     )
-    wait_for("oblivion", lambda: client.workers() == [])
+    wait_for("oblivion", lambda: client.list_workers() == [])
 
 
 def test_filters_that_are_none_are_refused(backend: Process) -> None:
@@ -242,45 +242,45 @@ def test_an_operation_is_accepted_with_its_place_and_repeating_it_is_harmless(
     first, second = (answer.json()["operation_id"] for answer in answers)
     assert first == second
     assert answers[0].headers["location"] == f"/api/v1/operations/{first}"
-    assert len(place.client(backend).operations().operations) == 1
+    assert len(place.client(backend).list_operations().operations) == 1
 
 
 def test_events_stream_until_the_end_and_go_on_after_a_break(place: Site, backend: Process) -> None:
     client = place.client(backend)
     operation = client.submit(BACKTEST, idempotency_key="k")
-    stream = client.events(operation.operation_id)
+    stream = client.stream_events(operation.operation_id)
     first = next(stream)
     assert first.kind == "submitted"
     client.cancel(operation.operation_id)
     (last,) = list(stream)
     assert (last.kind, last.status) == ("finished", OperationStatus.CANCELLED)
-    again = list(client.events(operation.operation_id, after=first.event_id))
+    again = list(client.stream_events(operation.operation_id, after=first.event_id))
     assert again == [last]
 
 
 def test_the_clients_errors_carry_the_backends_words(place: Site, backend: Process) -> None:
     client = place.client(backend)
     with pytest.raises(NotFound, match="op_nothing"):
-        client.operation("op_nothing")
+        client.get_operation("op_nothing")
     with pytest.raises(InvalidParameters, match="symbol"):
         client.submit(OperationRequest(operation_type=OperationType.TRAINING), idempotency_key="k")
     operation = client.submit(BACKTEST, idempotency_key="k")
     with pytest.raises(Conflict, match="pending and has no results"):
-        client.results(operation.operation_id)
-    stranger = Backend(backend.url, Secret("x.y.z"))
+        client.get_results(operation.operation_id)
+    stranger = BackendClient(backend.url, Secret("x.y.z"))
     with stranger, pytest.raises(SecretsError, match="not one of this backend"):
-        stranger.workers()
-    nobody = Backend(f"http://127.0.0.1:{free_port()}", None, patience_s=0)
-    with nobody, pytest.raises(HostUnreachable, match="refuses the connection"):
-        nobody.health()
-    unknown = Backend("http://no-such-host.invalid:8000", None)
-    with unknown, pytest.raises(HostUnreachable, match="name that nobody knows"):
-        unknown.health()
+        stranger.list_workers()
+    nobody = BackendClient(f"http://127.0.0.1:{free_port()}", None, reconnect_timeout_s=0)
+    with nobody, pytest.raises(HostUnreachable, match="refuses connections"):
+        nobody.get_health()
+    unknown = BackendClient("http://no-such-host.invalid:8000", None)
+    with unknown, pytest.raises(HostUnreachable, match="unknown host name"):
+        unknown.get_health()
 
 
 def test_a_lost_database_is_said_in_words_and_comes_back(place: Site, backend: Process) -> None:
     client = place.client(backend)
-    health = client.health()
+    health = client.get_health()
     assert (health.status, health.version.image_tag) == ("ok", "sha-7e57ed0")
     name = place.settings.db_name
     import psycopg
@@ -304,7 +304,7 @@ def test_a_lost_database_is_said_in_words_and_comes_back(place: Site, backend: P
         assert refused.status_code == 503
         assert "database" in refused.json()["detail"]
         admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
-    wait_for("the database's return", lambda: client.health().status == "ok")
+    wait_for("the database's return", lambda: client.get_health().status == "ok")
 
 
 def test_a_backend_with_unusable_settings_says_which_and_exits_with_3(
@@ -323,7 +323,7 @@ def test_a_stopping_backend_lets_go_within_seconds_although_somebody_watches(
 ) -> None:
     client = place.client(backend)
     operation = client.submit(BACKTEST, idempotency_key="k")
-    stream = client.events(operation.operation_id)
+    stream = client.stream_events(operation.operation_id)
     next(stream)
     backend.signal(signal.SIGTERM)
     backend.popen.wait(15)
@@ -358,16 +358,16 @@ def test_a_strategy_is_brought_in_shown_listed_replaced_and_removed(
     place: Site, backend: Process
 ) -> None:
     client = place.client(backend)
-    built_in = [each.name for each in client.strategies()]
+    built_in = [each.name for each in client.list_strategies()]
     assert "moving_average_cross" in built_in
     text = "name: mine\nentry: close > open\nexit: close < open # ünïcode\n"
     assert client.put_strategy("mine", text).name == "mine"
-    assert client.strategy("mine") == text
+    assert client.get_strategy("mine") == text
     assert client.put_strategy("mine", text.replace("<", "<=")).content_hash
-    assert [each.name for each in client.strategies()] == [*built_in, "mine"]
+    assert [each.name for each in client.list_strategies()] == [*built_in, "mine"]
     client.delete_strategy("mine")
     with pytest.raises(NotFound, match="there is no strategy mine"):
-        client.strategy("mine")
+        client.get_strategy("mine")
     with pytest.raises(NotFound):
         client.delete_strategy("mine")
 
@@ -393,4 +393,4 @@ def test_a_strategy_that_is_wrong_too_large_or_not_ones_own_is_refused(
     for name in ("..%2f..%2fetc%2fpasswd", ".hidden", "a%00b"):
         answer = ask(backend, "GET", f"/api/v1/strategies/{name}", token(Role.READER))
         assert answer.status_code in (404, 422)
-    assert all(each.built_in for each in client.strategies())
+    assert all(each.built_in for each in client.list_strategies())

@@ -1,4 +1,4 @@
-"""Hosts are connected to ahead, on a real server."""
+"""Connections that are opened ahead of the first script, on a real server."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from ktrdr.cli.deploy.connections import way_to
 
+from ktrdr.cli.hosts import open_connections
 from ktrdr.deployment.homelab import inventory_file
 from ktrdr.deployment.homelab.inventory import Inventory
 from tests.integration.remote import run
@@ -20,7 +20,7 @@ from tests.integration.sshd import Sshd, wait_until
 def inventory(tmp_path: Path) -> Inventory:
     file = tmp_path / "inventory.yml"
     file.write_text("domain: lab.test\nworkers: {B: {}}\n")
-    return inventory_file.load(file, shown_as="inventory.yml", environ={}, settings=())
+    return inventory_file.load_inventory(file, shown_as="inventory.yml", environ={}, settings=())
 
 
 @pytest.fixture(autouse=True)
@@ -28,15 +28,15 @@ def configured(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KTRDR_SSH_CONFIG", str(sshd.client_config()))
 
 
-def test_a_host_is_connected_to_before_it_is_asked_for_anything(inventory: Inventory) -> None:
-    with way_to(["node"], inventory, at_once=2) as way:
-        wait_until(lambda: way.transport.connections == 1, "it is connected to")
-        assert way.transport.scripts == 0
-        assert run(way.transport, "echo here") == "here\n"
-        assert way.transport.connections == 1
+def test_a_host_is_connected_before_its_first_script(inventory: Inventory) -> None:
+    with open_connections(["node"], inventory, parallel=2) as connections:
+        wait_until(lambda: connections.transport.connections == 1, "it is connected to")
+        assert connections.transport.scripts == 0
+        assert run(connections.transport, "echo here") == "here\n"
+        assert connections.transport.connections == 1
 
 
-def test_a_server_that_all_hosts_are_reached_through_refuses_none(
+def test_a_common_jump_host_refuses_no_login(
     tmp_path: Path, inventory: Inventory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By default, sshd begins to refuse logins at random when ten others are under way."""
@@ -48,24 +48,26 @@ def test_a_server_that_all_hosts_are_reached_through_refuses_none(
     monkeypatch.setenv("KTRDR_SSH_CONFIG", str(config))
     try:
         hosts = [f"node-{number}" for number in range(30)]
-        with way_to(hosts, inventory, at_once=len(hosts)) as way:
-            wait_until(lambda: way.transport.connections == len(hosts), "all are connected to")
+        with open_connections(hosts, inventory, parallel=len(hosts)) as connections:
+            wait_until(
+                lambda: connections.transport.connections == len(hosts), "all are connected to"
+            )
     finally:
         server.stop()
     assert "MaxStartups" not in (tmp_path / "sshd.log").read_text()
 
 
-def test_who_has_enough_does_not_wait_for_a_host_that_says_nothing(
+def test_the_end_of_a_command_does_not_wait_for_a_silent_host(
     sshd: Sshd, inventory: Inventory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         config = sshd.client_config("silent", Port=str(silent.getsockname()[1]))
         monkeypatch.setenv("KTRDR_SSH_CONFIG", str(config))
         before = set(threading.enumerate())
-        with way_to(["node"], inventory, at_once=2):
+        with open_connections(["node"], inventory, parallel=2):
             peer, _ = silent.accept()
             began = time.monotonic()
         with peer:
-            wait_until(lambda: set(threading.enumerate()) <= before, "nobody connects any more")
+            wait_until(lambda: set(threading.enumerate()) <= before, "no thread connects any more")
         # It would have been given up after 10 s.
         assert time.monotonic() - began < 8

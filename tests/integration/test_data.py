@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from ktrdr.client.backend import Backend
+from ktrdr.client.backend import BackendClient
 from ktrdr.errors import HostNotReady, InvalidParameters, NotFound, UsageError
 from ktrdr.schemas import OperationRequest, OperationType
 from ktrdr.schemas.data import GapPolicy, ImportRequest, Repair
@@ -25,45 +25,45 @@ HOSTILE = ["..", ".", "../x", "a/b", "/etc/passwd", "..\\x", ".hidden", "a b", "
 
 
 @pytest.fixture
-def client(place: Site, backend: Process) -> Backend:
+def client(place: Site, backend: Process) -> BackendClient:
     return place.client(backend)
 
 
-def test_imported_data_is_listed_described_and_removed(place: Site, client: Backend) -> None:
+def test_imported_data_is_listed_described_and_removed(place: Site, client: BackendClient) -> None:
     report = client.import_dataset(
         io.BytesIO(gzip.compress(CSV)), "X", "1d", ImportRequest(source="x.csv.gz")
     )
     file = place.shared / "data" / "X" / "1d.csv"
     assert report.dataset is not None
     assert report.dataset.data_hash == hashlib.sha256(file.read_bytes()).hexdigest()
-    assert client.datasets() == [report.dataset]
-    details = client.dataset("X", "1d")
-    assert client.datasets_of("X") == [details]
+    assert client.list_datasets() == [report.dataset]
+    details = client.get_dataset("X", "1d")
+    assert client.list_symbol_datasets("X") == [details]
     assert details.dataset == report.dataset
     assert details.provenance is not None
     assert details.provenance.source == "x.csv.gz"
     assert details.provenance.imported_by == "test operator"
     assert details.provenance.report == report
     client.remove_dataset("X", "1d")
-    assert client.datasets() == []
+    assert client.list_datasets() == []
     with pytest.raises(NotFound, match="there is no data for X 1d"):
         client.remove_dataset("X", "1d")
 
 
 def test_a_bad_file_is_refused_with_its_lines_and_mended_when_that_is_asked_for(
-    client: Backend,
+    client: BackendClient,
 ) -> None:
     before = client.import_dataset(io.BytesIO(CSV), "X", "1d").dataset
     with pytest.raises(UsageError, match="line 4: 'a' is not a number; line 5: 2020-01-02"):
         client.import_dataset(io.BytesIO(WORSE), "X", "1d")
-    assert client.datasets() == [before]
+    assert client.list_datasets() == [before]
     checked = client.import_dataset(io.BytesIO(WORSE), "X", "1d", ImportRequest(dry_run=True))
     assert [(each.kind, each.lines) for each in checked.faults] == [
         ("unreadable", [4]),
         ("duplicate", [5]),
     ]
     assert not checked.accepted
-    assert client.datasets() == [before]
+    assert client.list_datasets() == [before]
     options = ImportRequest(
         repair=frozenset({Repair.DROP_BAD, Repair.DROP_DUPLICATES}), gaps=GapPolicy.REFUSE
     )
@@ -75,10 +75,10 @@ def test_a_bad_file_is_refused_with_its_lines_and_mended_when_that_is_asked_for(
     assert mended.dataset == before
 
 
-def test_an_unknown_symbol_is_answered_with_the_nearest(client: Backend) -> None:
+def test_an_unknown_symbol_is_answered_with_the_nearest(client: BackendClient) -> None:
     client.import_dataset(io.BytesIO(CSV), "SP500", "1d")
     with pytest.raises(NotFound) as caught:
-        client.datasets_of("SP5000")
+        client.list_symbol_datasets("SP5000")
     assert caught.value.hint == "Did you mean SP500? There is SP500 1d."
 
 
@@ -118,7 +118,7 @@ def raw(backend: Process, method: str, target: str, body: bytes = b"") -> int:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_name_leads_out_of_the_data_directory(
-    place: Site, client: Backend, backend: Process, name: str
+    place: Site, client: BackendClient, backend: Process, name: str
 ) -> None:
     client.import_dataset(io.BytesIO(CSV), "X", "1d")
     (place.shared / "secret.csv").write_bytes(CSV)
@@ -138,27 +138,27 @@ def test_no_name_leads_out_of_the_data_directory(
                 OperationRequest(operation_type=OperationType.BACKTEST, parameters=parameters),
                 idempotency_key=json.dumps(parameters),
             )
-    for call in (client.dataset, client.remove_dataset):
+    for call in (client.get_dataset, client.remove_dataset):
         with pytest.raises(UsageError, match="cannot be the name"):
             call(name, "1d")
     assert sorted(place.shared.rglob("*")) == before
 
 
 def test_two_imports_at_once_both_succeed_and_one_of_them_is_there(
-    place: Site, backend: Process, client: Backend
+    place: Site, backend: Process, client: BackendClient
 ) -> None:
     contents = [CSV.replace(b"1.5", f"1.{price}".encode()) for price in range(1, 9)]
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda content: put(backend, "X/1d", content), contents))
     assert [answer.status_code for answer in answers] == [201] * 8
-    (found,) = client.datasets()
+    (found,) = client.list_datasets()
     assert found.state == "imported"
     assert found.data_hash in [answer.json()["dataset"]["data_hash"] for answer in answers]
     assert len(list((place.shared / "data" / "X").iterdir())) == 3
 
 
 def test_a_shared_directory_that_cannot_be_written_is_said_so(
-    place: Site, client: Backend, backend: Process
+    place: Site, client: BackendClient, backend: Process
 ) -> None:
     (place.shared / "data").touch()
     with pytest.raises(HostNotReady, match="cannot be written") as caught:
@@ -167,5 +167,5 @@ def test_a_shared_directory_that_cannot_be_written_is_said_so(
     place.shared.rename(place.shared.with_name("gone"))
     with pytest.raises(HostNotReady, match="cannot take the upload"):
         client.import_dataset(io.BytesIO(CSV + b"\n" * 20_000_000), "X", "1d")
-    assert client.datasets() == []
+    assert client.list_datasets() == []
     assert "Traceback" not in backend.output

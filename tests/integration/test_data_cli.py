@@ -1,4 +1,4 @@
-"""`ktrdr data` as it is typed, against a real backend."""
+"""`ktrdr data` against a real backend."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROWS = "date;open;high;low;close\n2020-01-20;1;2;1;2\n2020-01-21;1;2;1;2\n"
 
 
 class Cli:
-    """The command line, with a token, in a directory."""
+    """Command line with a token, in a directory."""
 
     def __init__(self, backend: Process, directory: Path) -> None:
         self._directory = directory
@@ -41,7 +41,7 @@ class Cli:
         )
 
     def file(self, name: str, content: str) -> str:
-        """A file to import."""
+        """Write a file to import and return its name."""
         (self._directory / name).write_text(content)
         return name
 
@@ -100,7 +100,7 @@ def test_every_option_reaches_the_backend(place: Site, cli: Cli) -> None:
     assert refused.returncode == 2
 
 
-def test_names_that_are_none_and_symbols_that_are_unknown_are_told(cli: Cli) -> None:
+def test_invalid_names_and_unknown_symbols_are_errors(cli: Cli) -> None:
     cli("import", cli.file("x.csv", ROWS), "--symbol", "SPX")
     unknown = cli("show", "SPY")
     assert (unknown.returncode, unknown.stdout) == (2, "")

@@ -37,7 +37,7 @@ def test_work_goes_on_when_the_database_comes_back_and_nobody_needs_a_restart(
         server.control("start")
         wait_for("the backend", lambda: backend.answers("/api/v1/health/ready"), 60)
         operation = client.submit(TRAINING, idempotency_key="k").operation_id
-        wait_for("some progress", lambda: client.operation(operation).progress > 0.05, 60)
+        wait_for("some progress", lambda: client.get_operation(operation).progress > 0.05, 60)
 
         server.control("stop", "-m", "immediate")
         away = time.monotonic()
@@ -46,8 +46,8 @@ def test_work_goes_on_when_the_database_comes_back_and_nobody_needs_a_restart(
         assert worker.answers("/health")
         server.control("start")
         wait_for("the backend", lambda: backend.answers("/api/v1/health/ready"), 60)
-        wait_for("the end", lambda: client.operation(operation).status.is_final, 90)
-        done = client.operation(operation)
+        wait_for("the end", lambda: client.get_operation(operation).status.is_final, 90)
+        done = client.get_operation(operation)
         assert done.status is OperationStatus.COMPLETED
         assert done.attempt == 2
         assert done.retry_reason == f"{done.worker_id} fell silent"

@@ -159,13 +159,13 @@ def workdir(tmp_path: Path) -> str:
 
 def test_a_kept_configuration_is_fetched_unchanged(workdir) -> None:
     kept = Release("a", None, FILES)
-    run_script(history.keep(workdir, FILES, kept.configuration))
+    run_script(history.keep(workdir, FILES, kept.configuration_hash))
     Path(workdir, "docker-compose.core.yml").write_bytes(b"something else")
-    run_script(history.keep(workdir, FILES, kept.configuration))
-    fetched = run_script(history.fetch(workdir, kept.configuration)).stdout.decode()
-    files = releases.unpacked(fetched.rpartition("ktrdr-script-complete")[0])
+    run_script(history.keep(workdir, FILES, kept.configuration_hash))
+    fetched = run_script(history.fetch(workdir, kept.configuration_hash)).stdout.decode()
+    files = releases.unpack_archive(fetched.rpartition("ktrdr-script-complete")[0])
     assert files == FILES
-    assert Release("a", None, files).configuration == kept.configuration
+    assert Release("a", None, files).configuration_hash == kept.configuration_hash
 
 
 def test_a_partially_written_configuration_does_not_count(workdir) -> None:
@@ -186,14 +186,14 @@ def test_a_configuration_with_missing_files_is_an_error_and_not_kept(workdir) ->
 
 @given(st.text())
 def test_a_text_that_is_not_an_archive_contains_no_files(text: str) -> None:
-    assert releases.unpacked(text) == {}
+    assert releases.unpack_archive(text) == {}
 
 
 def test_a_truncated_archive_contains_no_files(workdir) -> None:
     run_script(history.keep(workdir, FILES, "c1"))
     text = run_script(history.fetch(workdir, "c1")).stdout.decode().rpartition("ktrdr")[0]
     for part in range(0, len(text) - 80, 97):
-        assert releases.unpacked(text[:part]) in ({}, FILES)
+        assert releases.unpack_archive(text[:part]) in ({}, FILES)
 
 
 # ---------------------------------------------------------------------------------- the lock

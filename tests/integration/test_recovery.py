@@ -14,7 +14,7 @@ import pytest
 
 from ktrdr.deployment.scripts import docker, lock, recovery
 from ktrdr.deployment.scripts.script import quote
-from ktrdr.deployment.ssh.protocol import apart, opening
+from ktrdr.deployment.ssh.protocol import session_setup, subshell_frame
 
 SHELLS = [
     shell for shell in (["sh"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])
@@ -258,9 +258,9 @@ def test_the_watchdog_starts_services_even_on_a_slow_machine(host, shell) -> Non
     ) as process:
         assert process.stdin
         assert process.stdout
-        process.stdin.write(opening("mark"))
+        process.stdin.write(session_setup("mark"))
         assert process.stdout.readline() == b"mark 0\n"
-        process.stdin.write(apart(host.stopping_script()))
+        process.stdin.write(subshell_frame(host.stopping_script()))
         assert process.stdout.readline() == b".\n"
         process.stdin.close()
     host.wait_for_watchdog()

@@ -1,4 +1,4 @@
-"""A shell that runs scripts one after the other, in every kind of shell that is here."""
+"""The protocol of a remote shell, in every kind of shell that this machine has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.ssh.protocol import BEAT, END, apart, opening, within
+from ktrdr.deployment.ssh.protocol import (
+    END,
+    HEARTBEAT,
+    inline_frame,
+    session_setup,
+    subshell_frame,
+)
 
 SHELLS = [
     shell for shell in (["sh"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])
@@ -35,7 +41,7 @@ class Peer:
             bufsize=0,
             start_new_session=True,
         )
-        self.send(opening(self.mark, **limits))
+        self.send(session_setup(self.mark, **limits))
         assert self.answer() == (0, b"", b"")
 
     def send(self, data: bytes) -> None:
@@ -48,10 +54,10 @@ class Peer:
         return int(code or -1), out, err
 
     def run(self, script: str) -> tuple[int, bytes, bytes]:
-        self.send(apart(script))
+        self.send(subshell_frame(script))
         return self.answer()
 
-    def hang_up(self) -> None:
+    def close_input(self) -> None:
         assert self.process.stdin
         self.process.stdin.close()
 
@@ -87,19 +93,19 @@ def running(peer: Peer, command: str) -> list[str]:
 
 
 def started(peer: Peer) -> list[str]:
-    """What scripts have started that sleeps, once it has become that program."""
+    """Return the sleeping processes that scripts have started."""
     return sorted(line.split(None, 1)[1] for line in running(peer, "sleep 30"))
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + 10
     while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        assert time.monotonic() < deadline, f"timed out waiting until {what}"
         time.sleep(0.01)
 
 
 def members(group: int) -> list[str]:
-    """The processes of a session that live."""
+    """Return the living processes of a session."""
     listed = subprocess.run(
         ["ps", "-o", "stat=,args=", "-s", str(group)], capture_output=True, text=True, check=False
     )
@@ -130,11 +136,11 @@ def test_a_long_script_arrives_whole(shell) -> None:
     assert shell().run(f"cat <<'END'\n{text}\nEND") == (0, f"{text}\n".encode(), b"")
 
 
-def test_beats_disturb_nothing_whenever_they_come(shell) -> None:
+def test_heartbeats_disturb_nothing_whenever_they_come(shell) -> None:
     peer = shell()
-    peer.send(BEAT)
+    peer.send(HEARTBEAT)
     assert peer.run("echo a")[1] == b"a\n"
-    peer.send(apart("sleep 0.2; echo b") + BEAT + BEAT)
+    peer.send(subshell_frame("sleep 0.2; echo b") + HEARTBEAT + HEARTBEAT)
     assert peer.answer() == (0, b"b\n", b"")
     assert peer.run("echo c")[1] == b"c\n"
 
@@ -148,7 +154,9 @@ def test_an_end_that_comes_too_late_does_nothing(shell) -> None:
 
 def test_a_script_is_ended_with_all_it_has_started_and_the_next_one_runs(shell) -> None:
     peer = shell()
-    peer.send(apart("trap 'echo cleaned; exit 3' TERM\nsleep 301 &\nsleep 300 &\necho $!\nwait"))
+    peer.send(
+        subshell_frame("trap 'echo cleaned; exit 3' TERM\nsleep 301 &\nsleep 300 &\necho $!\nwait")
+    )
     assert peer.process.stdout
     child = int(os.read(peer.process.stdout.fileno(), 100))
     # dash forgets a signal that reaches a child of its between fork and exec; such a child survives
@@ -161,21 +169,21 @@ def test_a_script_is_ended_with_all_it_has_started_and_the_next_one_runs(shell) 
     assert peer.run("echo next") == (0, b"next\n", b"")
 
 
-def test_what_survives_an_ended_script_goes_with_the_shell(shell) -> None:
+def test_a_process_that_survives_its_script_ends_with_the_shell(shell) -> None:
     peer = shell()
-    peer.send(apart("(trap '' TERM; echo on; sleep 300; sleep 300) & wait"))
+    peer.send(subshell_frame("(trap '' TERM; echo on; sleep 300; sleep 300) & wait"))
     assert peer.process.stdout
     os.read(peer.process.stdout.fileno(), 100)
     peer.send(END)
     assert peer.answer()[0] == 143
     wait_until(lambda: running(peer, "sleep 300"), "it has survived")
-    peer.hang_up()
+    peer.close_input()
     wait_until(lambda: not running(peer, "sleep 300"), "it has gone")
 
 
-def test_what_ignores_the_request_is_killed_and_the_shell_with_it(shell) -> None:
+def test_a_script_that_ignores_sigterm_is_killed_together_with_the_shell(shell) -> None:
     peer = shell(grace_s=1)
-    peer.send(apart("trap '' TERM; echo on; sleep 300; sleep 300"))
+    peer.send(subshell_frame("trap '' TERM; echo on; sleep 300; sleep 300"))
     assert peer.process.stdout
     os.read(peer.process.stdout.fileno(), 100)
     peer.send(END)
@@ -183,56 +191,59 @@ def test_what_ignores_the_request_is_killed_and_the_shell_with_it(shell) -> None
     wait_until(lambda: not members(peer.process.pid), "nothing is left")
 
 
-def test_with_its_input_the_script_ends_and_everything_else(shell) -> None:
+def test_the_end_of_the_input_ends_the_script_and_the_shell(shell) -> None:
     peer = shell()
-    peer.send(apart("echo on; sleep 300"))
+    peer.send(subshell_frame("echo on; sleep 300"))
     assert peer.process.stdout
     assert os.read(peer.process.stdout.fileno(), 100) == b"on\n"
-    peer.hang_up()
+    peer.close_input()
     peer.process.wait(10)
     wait_until(lambda: not running(peer, "sleep 300"), "nothing runs")
 
 
 def test_an_idle_shell_ends_with_its_input(shell) -> None:
     peer = shell()
-    peer.hang_up()
+    peer.close_input()
     assert peer.process.wait(10) == -signal.SIGKILL
-    assert members(peer.process.pid) == []
+    # The others are killed in the same moment, and may take another to be gone.
+    wait_until(lambda: not members(peer.process.pid), "nothing is left")
 
 
 @pytest.mark.parametrize("busy", [True, False])
-def test_silence_ends_everything(shell, busy: bool) -> None:
+def test_silence_ends_the_session(shell, busy: bool) -> None:
     peer = shell(tick_s=1, ticks=2, grace_s=1)
     if busy:
-        peer.send(apart("trap '' TERM; sleep 300; sleep 300"))
+        peer.send(subshell_frame("trap '' TERM; sleep 300; sleep 300"))
     assert peer.process.wait(25)
     wait_until(lambda: not running(peer, "sleep 300"), "nothing runs")
 
 
-def test_whoever_beats_is_waited_for(shell) -> None:
+def test_heartbeats_keep_the_session_alive(shell) -> None:
     peer = shell(tick_s=1, ticks=3, grace_s=1)
-    peer.send(apart("sleep 5; echo done"))
+    peer.send(subshell_frame("sleep 5; echo done"))
     for _ in range(5):
         time.sleep(1)
-        peer.send(BEAT)
+        peer.send(HEARTBEAT)
     assert peer.answer() == (0, b"done\n", b"")
 
 
-def test_what_the_shell_itself_opens_it_keeps_and_scripts_do_not_have(shell, tmp_path) -> None:
+def test_an_inline_script_keeps_what_it_opens_and_other_scripts_do_not_have_it(
+    shell, tmp_path
+) -> None:
     peer, file = shell(), tmp_path / "lock"
-    peer.send(within(f"exec 9<>{file}\nflock -n 9 || return 5\necho held $$"))
+    peer.send(inline_frame(f"exec 9<>{file}\nflock -n 9 || return 5\necho held $$"))
     assert peer.answer() == (0, b"held %d\n" % peer.process.pid, b"")
     taken = ["flock", "-n", file, "true"]
     assert subprocess.run(taken, check=False).returncode == 1
     assert peer.run("sleep 30 & : >&9") != (0, b"", b"")
-    peer.send(within("exec 9>&-\nreturn 4"))
+    peer.send(inline_frame("exec 9>&-\nreturn 4"))
     assert peer.answer() == (4, b"", b"")
     assert subprocess.run(taken, check=False).returncode == 0
 
 
 def test_the_signal_that_releases_a_lock_ends_the_shell_in_mid_script(shell, tmp_path) -> None:
     peer = shell()
-    peer.send(apart("echo on; sleep 300"))
+    peer.send(subshell_frame("echo on; sleep 300"))
     assert peer.process.stdout
     os.read(peer.process.stdout.fileno(), 100)
     os.kill(peer.process.pid, signal.SIGUSR2)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from ktrdr.client.backend import Backend
+from ktrdr.client.backend import BackendClient
 from ktrdr.errors import HostUnreachable
 from ktrdr.schemas import OperationRequest, OperationType
 from tests.integration.processes import Process, Site, wait_for
@@ -25,7 +25,7 @@ def test_a_stop_does_not_wait_for_those_who_watch(place: Site, backend: Process)
     seen = threading.Event()
 
     def watch() -> None:
-        for _ in client.events(operation.operation_id):
+        for _ in client.stream_events(operation.operation_id):
             seen.set()
 
     watching = threading.Thread(target=watch)
@@ -52,11 +52,13 @@ def test_no_request_fails_while_a_backend_is_replaced(place: Site, backend: Proc
     client, done = place.client(backend), 0
     while replacing.is_alive() or done < 20:
         client.submit(BACKTEST, idempotency_key=f"key {done}")
-        client.operations(limit=1)
+        client.list_operations(limit=1)
         done += 1
         time.sleep(0.02)
     replacing.join()
-    wait_for("all of them", lambda: len(client.operations(limit=200).operations) == min(done, 200))
+    wait_for(
+        "all of them", lambda: len(client.list_operations(limit=200).operations) == min(done, 200)
+    )
 
 
 @contextmanager
@@ -83,10 +85,10 @@ def breaking_off(times: int) -> Iterator[tuple[str, list[bytes]]]:
 
 
 def test_what_is_broken_off_is_sent_once_more_where_that_does_no_harm() -> None:
-    with breaking_off(1) as (url, requests), Backend(url, None) as client:
-        assert client.workers() == []
+    with breaking_off(1) as (url, requests), BackendClient(url, None) as client:
+        assert client.list_workers() == []
     assert requests.count(b"GET /api/v1/workers") == 2
-    with breaking_off(1) as (url, requests), Backend(url, None) as client:
+    with breaking_off(1) as (url, requests), BackendClient(url, None) as client:
         client.request("POST", "/operations", json=[], headers={"Idempotency-Key": "k"})
     assert requests.count(b"POST /api/v1/operations") == 2
 
@@ -95,16 +97,19 @@ def test_what_is_broken_off_is_sent_once_more_where_that_does_no_harm() -> None:
     ("method", "path"), [("POST", "/tokens/revoked"), ("DELETE", "/data/X/1d")]
 )
 def test_what_may_have_been_done_is_not_done_again(method: str, path: str) -> None:
-    broken = pytest.raises(HostUnreachable, match="broke the connection off")
-    with breaking_off(1) as (url, requests), Backend(url, None) as client, broken:
+    broken = pytest.raises(HostUnreachable, match="closed the connection")
+    with breaking_off(1) as (url, requests), BackendClient(url, None) as client, broken:
         client.request(method, path)
     assert requests == [f"{method} /api/v1{path}".encode()]
 
 
 def test_a_backend_that_stays_away_is_waited_for_no_longer_than_that() -> None:
-    with breaking_off(10**6) as (url, requests), Backend(url, None, patience_s=0.5) as client:
+    with (
+        breaking_off(10**6) as (url, requests),
+        BackendClient(url, None, reconnect_timeout_s=0.5) as client,
+    ):
         began = time.monotonic()
         with pytest.raises(HostUnreachable):
-            client.workers()
+            client.list_workers()
         assert time.monotonic() - began < 3
     assert requests.count(b"GET /api/v1/workers") == 1

@@ -1,4 +1,4 @@
-"""Secrets in files that the real programs age and sops have encrypted."""
+"""Secret sources with the real programs age and sops."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ktrdr.errors import SecretsError
 from ktrdr.secret import Secret
 
 SOPS = str(Path(sys.executable).with_name("sops"))
-FIELDS = {
+VALUES = {
     "db_username": "ktrdr",
     "db_password": "vF3k'\"$`\\Qz8 é日本",
     "jwt_secret": "c9Rk2VtYh7WqLm4ZxNs8BpDf1GjQw5Ea\n",
     "grafana_password": "J7hTq2ZrVn5KxWm9",
     "ghcr_token": "ghp_x",
 }
-WANTED = {name: Secret(value) for name, value in FIELDS.items()}
+EXPECTED = {name: Secret(value) for name, value in VALUES.items()}
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("age"), reason="needs the program age: scripts/apt-need age"
@@ -40,7 +40,7 @@ def run(*command: str, given: bytes | None = None, **environment: str) -> bytes:
 
 
 class Keys:
-    """A private key in a file, and the public one."""
+    """Private key in a file, and its public key."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -63,8 +63,8 @@ def others_keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 
 
 @pytest.fixture
-def surroundings(tmp_path: Path) -> dict[str, str]:
-    """An environment in which no key is to be found."""
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Provide an environment without a key."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SOPS_")}
     return {**kept, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
 
@@ -91,7 +91,7 @@ def sops_file(tmp_path: Path, keys: Keys) -> Callable[[str], Path]:
     return make
 
 
-def refusal(source: AgeFile | SopsFile) -> str:
+def fetch_error(source: AgeFile | SopsFile) -> str:
     with pytest.raises(SecretsError) as caught:
         source.fetch()
     assert caught.value.hint
@@ -100,96 +100,98 @@ def refusal(source: AgeFile | SopsFile) -> str:
 
 
 @pytest.mark.parametrize("options", [(), ("--armor",)])
-def test_age_opens_what_age_has_encrypted(age_file, keys, options) -> None:
-    file = age_file(json.dumps(FIELDS, ensure_ascii=False).encode(), *options)
-    assert AgeFile(file, keys.path).fetch() == WANTED
+def test_age_files_are_read(age_file, keys, options) -> None:
+    file = age_file(json.dumps(VALUES, ensure_ascii=False).encode(), *options)
+    assert AgeFile(file, keys.path).fetch() == EXPECTED
 
 
-def test_age_takes_the_key_from_the_environment(age_file, keys, surroundings) -> None:
-    file = age_file(json.dumps(FIELDS).encode())
+def test_age_takes_the_key_from_the_environment(age_file, keys, environment) -> None:
+    file = age_file(json.dumps(VALUES).encode())
     for variable, value in (
         ("SOPS_AGE_KEY", keys.private),
         ("SOPS_AGE_KEY_FILE", str(keys.path)),
     ):
-        source = AgeFile(file, environment={**surroundings, variable: value})
-        assert source.fetch() == WANTED
+        source = AgeFile(file, environment={**environment, variable: value})
+        assert source.fetch() == EXPECTED
 
 
 def test_age_and_sops_find_the_key_in_the_same_place(
-    age_file, sops_file, keys, surroundings, tmp_path
+    age_file, sops_file, keys, environment, tmp_path
 ) -> None:
     place = tmp_path / "config/sops/age/keys.txt"
     place.parent.mkdir(parents=True)
     shutil.copy(keys.path, place)
-    encrypted = age_file(json.dumps(FIELDS).encode())
-    assert AgeFile(encrypted, environment=surroundings).fetch() == WANTED
-    file = sops_file(json.dumps(FIELDS), "secrets.json")
-    assert SopsFile(file, executable=SOPS, environment=surroundings).fetch() == WANTED
+    encrypted = age_file(json.dumps(VALUES).encode())
+    assert AgeFile(encrypted, environment=environment).fetch() == EXPECTED
+    file = sops_file(json.dumps(VALUES), "secrets.json")
+    assert SopsFile(file, executable=SOPS, environment=environment).fetch() == EXPECTED
 
 
 @pytest.mark.parametrize("name", ["secrets.yaml", "secrets.json"])
-def test_sops_opens_what_sops_has_encrypted(sops_file, keys, surroundings, name) -> None:
-    file = sops_file(json.dumps(FIELDS, ensure_ascii=False), name)
-    source = SopsFile(file, keys.path, executable=SOPS, environment=surroundings)
-    assert source.fetch() == WANTED
+def test_sops_files_are_read(sops_file, keys, environment, name) -> None:
+    file = sops_file(json.dumps(VALUES, ensure_ascii=False), name)
+    source = SopsFile(file, keys.path, executable=SOPS, environment=environment)
+    assert source.fetch() == EXPECTED
 
 
-def test_a_key_that_does_not_fit_is_named(age_file, sops_file, others_keys, surroundings) -> None:
+def test_a_wrong_key_is_named(age_file, sops_file, others_keys, environment) -> None:
     file = age_file(b"db_password: hunter22")
-    assert refusal(AgeFile(file, others_keys.path)) == (
+    assert fetch_error(AgeFile(file, others_keys.path)) == (
         f"the private key in {others_keys.path} does not open {file}"
     )
-    environment = {**surroundings, "SOPS_AGE_KEY": others_keys.private}
-    assert refusal(AgeFile(file, environment=environment)) == (
+    environment = {**environment, "SOPS_AGE_KEY": others_keys.private}
+    assert fetch_error(AgeFile(file, environment=environment)) == (
         f"the private key in SOPS_AGE_KEY does not open {file}"
     )
     file = sops_file("db_password: hunter22")
-    source = SopsFile(file, others_keys.path, executable=SOPS, environment=surroundings)
-    assert refusal(source) == f"no key that SOPS finds on this machine opens {file}"
+    source = SopsFile(file, others_keys.path, executable=SOPS, environment=environment)
+    assert fetch_error(source) == f"no key that SOPS finds on this machine opens {file}"
 
 
-def test_a_file_that_somebody_forgot_to_encrypt_is_not_quoted(tmp_path, keys, surroundings) -> None:
+def test_a_file_that_is_not_encrypted_is_not_quoted(tmp_path, keys, environment) -> None:
     file = tmp_path / "secrets.yaml"
     file.write_text("db_password: hunter22\n")
-    assert refusal(AgeFile(file, keys.path)) == f"{file} is not encrypted with age"
-    source = SopsFile(file, keys.path, executable=SOPS, environment=surroundings)
-    assert refusal(source) == f"{file} is not encrypted with SOPS"
+    assert fetch_error(AgeFile(file, keys.path)) == f"{file} is not encrypted with age"
+    source = SopsFile(file, keys.path, executable=SOPS, environment=environment)
+    assert fetch_error(source) == f"{file} is not encrypted with SOPS"
     file.write_text("db_password: @hunter22\n")
-    assert refusal(source) == f"SOPS cannot read {file}"
+    assert fetch_error(source) == f"SOPS cannot read {file}"
     file.write_text("")
-    assert refusal(AgeFile(file, keys.path)) == f"{file} is not encrypted with age"
+    assert fetch_error(AgeFile(file, keys.path)) == f"{file} is not encrypted with age"
 
 
-def test_a_file_that_holds_no_key_is_named(age_file, tmp_path) -> None:
+def test_a_file_without_a_key_is_named(age_file, tmp_path) -> None:
     file = age_file(b"db_password: hunter22")
     for content in ("", "hunter22\n", "AGE-SECRET-KEY-1HUNTER22\n"):
         (tmp_path / "key.txt").write_text(content)
-        assert refusal(AgeFile(file, tmp_path / "key.txt")) == (
-            f"{tmp_path / 'key.txt'} holds no private key of age"
+        assert fetch_error(AgeFile(file, tmp_path / "key.txt")) == (
+            f"{tmp_path / 'key.txt'} contains no private key of age"
         )
 
 
 @pytest.mark.parametrize("cut", [60, 150, -3])
-def test_a_damaged_file_is_called_so(age_file, keys, cut) -> None:
+def test_a_damaged_file_is_reported(age_file, keys, cut) -> None:
     file = age_file(b"db_password: hunter22")
     file.write_bytes(file.read_bytes()[:cut])
-    assert refusal(AgeFile(file, keys.path)) == f"{file} is damaged"
+    assert fetch_error(AgeFile(file, keys.path)) == f"{file} is damaged"
 
 
 @pytest.mark.parametrize(
     "field", ["db_password: ENC[AES256_GCM,data:", "mac: ENC[AES256_GCM,data:"]
 )
-def test_what_was_changed_without_sops_is_noticed(sops_file, keys, surroundings, field) -> None:
+def test_a_change_without_sops_is_noticed(sops_file, keys, environment, field) -> None:
     file = sops_file("db_password: hunter22\nother: x\n")
     file.write_text(file.read_text().replace(field, f"{field}AAAA"))
-    source = SopsFile(file, keys.path, executable=SOPS, environment=surroundings)
-    assert refusal(source) == f"{file} is damaged, or was changed by something else than SOPS"
+    source = SopsFile(file, keys.path, executable=SOPS, environment=environment)
+    assert fetch_error(source) == f"{file} is damaged, or was changed without SOPS"
 
 
-def test_sops_gives_no_number_away_as_text(sops_file, keys, surroundings) -> None:
+def test_a_number_in_a_sops_file_is_not_text(sops_file, keys, environment) -> None:
     file = sops_file("db_password: 0123\njwt_secret: x\n")
-    source = SopsFile(file, keys.path, executable=SOPS, environment=surroundings)
-    assert refusal(source).endswith("cannot be used: db_password is not text")
+    source = SopsFile(
+        file, keys.path, executable=SOPS, fields=("db_password",), environment=environment
+    )
+    assert fetch_error(source).endswith("cannot be used: db_password is not text")
 
 
 @settings(max_examples=25, deadline=None)
@@ -200,7 +202,7 @@ def test_any_bytes_that_age_has_encrypted_give_fields_or_a_sentence(
     file = tmp_path_factory.getbasetemp() / "any.age"
     file.write_bytes(run("age", "--encrypt", "--recipient", keys.public, given=plaintext))
     try:
-        found = str(AgeFile(file, keys.path).fetch())
-    except SecretsError as fault:
-        found = fault.message
-    assert found.startswith(("{", f"what is encrypted in {file} "))
+        shown = str(AgeFile(file, keys.path).fetch())
+    except SecretsError as error:
+        shown = error.message
+    assert shown.startswith(("{", f"the content of {file} "))

@@ -1,4 +1,4 @@
-"""However a script or its caller ends, nothing of it runs on."""
+"""No process of a script outlives the script or its caller."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_script_may_clean_up_when_its_time_is_up(ssh: SshTransport, tmp_path
     assert not lock.exists()
 
 
-def test_what_ignores_the_request_to_end_is_killed(ssh: SshTransport) -> None:
+def test_a_process_that_ignores_sigterm_is_killed(ssh: SshTransport) -> None:
     pids: list[int] = []
     with pytest.raises(HostUnreachable, match="took longer"):
         ssh.run(
@@ -55,7 +55,9 @@ def test_what_ignores_the_request_to_end_is_killed(ssh: SshTransport) -> None:
     wait_until_ended(pids[0])
 
 
-def test_a_connection_cut_in_mid_script_is_said_and_ends_the_script(ssh: SshTransport) -> None:
+def test_a_connection_cut_while_a_script_runs_is_reported_and_ends_the_script(
+    ssh: SshTransport,
+) -> None:
     pids: list[int] = []
 
     def cut(_: str, line: str) -> None:
@@ -63,7 +65,7 @@ def test_a_connection_cut_in_mid_script_is_said_and_ends_the_script(ssh: SshTran
         pids.append(child)
         os.kill(server, signal.SIGKILL)
 
-    with pytest.raises(HostUnreachable, match="lost in mid-script"):
+    with pytest.raises(HostUnreachable, match="lost while a script ran"):
         ssh.run(
             "node",
             Secret("sleep 300 &\necho $PPID $!\nwait\n" + END),
@@ -75,7 +77,7 @@ def test_a_connection_cut_in_mid_script_is_said_and_ends_the_script(ssh: SshTran
     assert ssh.connections == 2
 
 
-def test_a_host_that_stops_answering_in_mid_script_is_noticed(sshd: Sshd) -> None:
+def test_a_host_that_stops_answering_while_a_script_runs_is_noticed(sshd: Sshd) -> None:
     stopped: list[int] = []
 
     def stop(_: str, line: str) -> None:
@@ -93,12 +95,14 @@ def test_a_host_that_stops_answering_in_mid_script_is_noticed(sshd: Sshd) -> Non
         os.kill(stopped[0], signal.SIGKILL)
 
 
-def test_a_shell_killed_on_the_host_is_told_from_a_lost_connection(ssh: SshTransport) -> None:
+def test_a_shell_killed_on_the_host_is_distinguished_from_a_lost_connection(
+    ssh: SshTransport,
+) -> None:
     with pytest.raises(HostUnreachable, match="was killed there"):
         run(ssh, "kill -KILL $$")
 
 
-def test_an_ssh_that_is_killed_here_is_not_taken_for_a_shell_that_was_killed_there(
+def test_an_ssh_killed_here_is_distinguished_from_a_shell_killed_on_the_host(
     ssh: SshTransport,
 ) -> None:
     def kill(_: str, line: str) -> None:
@@ -106,7 +110,7 @@ def test_an_ssh_that_is_killed_here_is_not_taken_for_a_shell_that_was_killed_the
         (client,) = [pid for pid, name in mine.items() if name == "ssh\n"]
         os.kill(client, signal.SIGKILL)
 
-    with pytest.raises(HostUnreachable, match="lost in mid-script: ssh was ended here by signal 9"):
+    with pytest.raises(HostUnreachable, match="script ran: ssh was ended here by signal 9"):
         ssh.run("node", Secret("echo on\nsleep 300\n" + END), timeout_s=20, on_line=kill)
 
 
@@ -154,7 +158,7 @@ CALLER = textwrap.dedent(
 
 @pytest.fixture
 def caller(sshd: Sshd) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs a long script on a host, and has said so."""
+    """Provide a process that runs a long script on a host."""
     # One that is killed leaves its directory behind; pytest's own would be too long for a socket.
     with (
         tempfile.TemporaryDirectory() as directory,
@@ -175,7 +179,7 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_however_the_caller_ends_nothing_runs_on(
+def test_the_remote_processes_end_with_the_caller_however_it_ends(
     caller: subprocess.Popen[str], kind: signal.Signals
 ) -> None:
     assert caller.stdout is not None
@@ -189,7 +193,7 @@ def test_however_the_caller_ends_nothing_runs_on(
         assert caller.stdout.read() == "interrupted\n"
 
 
-def test_an_interrupt_ends_what_runs_and_lets_what_comes_later_run(
+def test_an_interrupt_ends_running_scripts_and_later_ones_run(
     ssh: SshTransport, tmp_path: Path
 ) -> None:
     heard: list[str] = []
@@ -209,7 +213,7 @@ def test_an_interrupt_ends_what_runs_and_lets_what_comes_later_run(
     assert ssh.connections == 1
 
 
-def test_all_who_wait_for_a_host_share_one_failure(tmp_path: Path) -> None:
+def test_all_threads_that_wait_for_a_host_share_one_failure(tmp_path: Path) -> None:
     attempts = tmp_path / "attempts"
     slow = tmp_path / "ssh"
     slow.write_text(
@@ -227,4 +231,4 @@ def test_all_who_wait_for_a_host_share_one_failure(tmp_path: Path) -> None:
         assert attempts.read_text() == "\n"
         with pytest.raises(HostUnreachable):
             run(transport, "true")
-        assert attempts.read_text() == "\n\n", "whoever comes later tries anew"
+        assert attempts.read_text() == "\n\n", "a later script tries again"

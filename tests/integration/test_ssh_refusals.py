@@ -1,4 +1,4 @@
-"""Why there is no connection: each reason in words of its own, from a real ssh."""
+"""Error messages of failed connections, from a real ssh."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.integration.sshd import Sshd, free_port, make_key
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port that takes connections and says nothing."""
+    """Provide a port that accepts connections and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
 @pytest.fixture
-def rude_port() -> Iterator[int]:
-    """A port that closes every connection at once."""
+def closing_port() -> Iterator[int]:
+    """Provide a port that closes every connection immediately."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def close_all() -> None:
@@ -56,17 +56,17 @@ def refusal(config: Path, host: str = "node", **program: object) -> HostUnreacha
     return caught.value
 
 
-def test_a_name_that_nobody_knows(sshd: Sshd) -> None:
+def test_an_unknown_name(sshd: Sshd) -> None:
     config = sshd.client_config("names", HostName="")
-    assert str(refusal(config, "no-such.invalid")) == "the name no-such.invalid is unknown"
+    assert str(refusal(config, "no-such.invalid")) == "the name no-such.invalid cannot be resolved"
 
 
-def test_a_port_where_nobody_listens(sshd: Sshd) -> None:
+def test_a_closed_port(sshd: Sshd) -> None:
     config = sshd.client_config("port", Port=str(free_port()))
     assert str(refusal(config)) == "node refused the connection"
 
 
-def test_the_reason_is_known_where_the_user_keeps_ssh_quiet(sshd: Sshd) -> None:
+def test_the_reason_is_known_even_if_the_user_keeps_ssh_quiet(sshd: Sshd) -> None:
     config = sshd.client_config("quiet", Port=str(free_port()), LogLevel="QUIET")
     assert str(refusal(config)) == "node refused the connection"
 
@@ -78,8 +78,8 @@ def test_a_host_that_never_answers(sshd: Sshd, silent_port: int) -> None:
     assert time.monotonic() - started < 8
 
 
-def test_a_port_that_hangs_up(sshd: Sshd, rude_port: int) -> None:
-    config = sshd.client_config("rude", Port=str(rude_port))
+def test_a_port_that_closes_the_connection(sshd: Sshd, closing_port: int) -> None:
+    config = sshd.client_config("closing", Port=str(closing_port))
     assert str(refusal(config)) == "node closed the connection before the login"
 
 
@@ -87,10 +87,10 @@ def test_a_host_key_that_has_changed(sshd: Sshd, tmp_path: Path) -> None:
     other = make_key(tmp_path / "other").with_suffix(".pub").read_text().rsplit(" ", 1)[0]
     known = tmp_path / "known_hosts"
     known.write_text(f"[127.0.0.1]:{sshd.port} {other}\n")
-    fault = refusal(sshd.client_config("changed", UserKnownHostsFile=str(known)))
-    assert str(fault) == f"the host key of node has changed (known from {known}, line 1)"
-    assert fault.hint is not None
-    assert f"ssh-keygen -R '[127.0.0.1]:{sshd.port}' -f {known}" in fault.hint
+    error = refusal(sshd.client_config("changed", UserKnownHostsFile=str(known)))
+    assert str(error) == f"the host key of node has changed (known from {known}, line 1)"
+    assert error.hint is not None
+    assert f"ssh-keygen -R '[127.0.0.1]:{sshd.port}' -f {known}" in error.hint
 
 
 def test_a_host_key_that_is_not_known(sshd: Sshd, tmp_path: Path) -> None:
@@ -107,27 +107,27 @@ def test_a_private_key_that_others_can_read(sshd: Sshd, tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_bytes(sshd.user_key.read_bytes())
     key.chmod(0o644)
-    fault = refusal(sshd.client_config("open", IdentityFile=str(key)))
-    assert "others can read" in str(fault)
+    error = refusal(sshd.client_config("open", IdentityFile=str(key)))
+    assert "other users can read" in str(error)
 
 
 def test_a_user_without_a_shell(tmp_path: Path) -> None:
     server = Sshd(tmp_path)
     server.start("ForceCommand echo This account is not available.; exit 1")
     try:
-        fault = refusal(server.client_config())
+        error = refusal(server.client_config())
     finally:
         server.stop()
-    assert "does not run commands" in str(fault)
-    assert "This account is not available" in str(fault)
+    assert "does not run commands" in str(error)
+    assert "This account is not available" in str(error)
 
 
-def test_ssh_that_is_not_installed(sshd: Sshd) -> None:
-    fault = refusal(sshd.client_config(), executable="ssh-that-is-not-there")
-    assert "no program ssh-that-is-not-there" in str(fault)
+def test_a_missing_ssh(sshd: Sshd) -> None:
+    error = refusal(sshd.client_config(), executable="ssh-that-is-not-there")
+    assert "no program ssh-that-is-not-there" in str(error)
 
 
-def test_a_configuration_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_configuration_file(tmp_path: Path) -> None:
     with (
         SshTransport(SshProgram(config=tmp_path / "none")) as ssh,
         pytest.raises(ConfigurationError, match=r"cannot read its configuration file .*none"),

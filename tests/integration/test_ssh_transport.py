@@ -1,4 +1,4 @@
-"""What only the transport over OpenSSH can show, against a real server."""
+"""Behaviour of the transport over OpenSSH alone, against a real server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_script_cannot_read_its_own_text(ssh: SshTransport) -> None:
     assert run(ssh, "cat\necho after") == "after\n"
 
 
-def test_a_script_with_a_syntax_error_runs_not_even_in_part(
+def test_a_script_with_a_syntax_error_does_not_even_run_in_part(
     ssh: SshTransport, tmp_path: Path
 ) -> None:
     with pytest.raises(HostUnreachable, match="was killed there"):
@@ -51,18 +51,18 @@ def test_a_script_with_a_syntax_error_runs_not_even_in_part(
     assert run(ssh, "echo again") == "again\n"
 
 
-def test_any_exit_code_of_a_script_comes_back(ssh: SshTransport) -> None:
+def test_every_exit_code_of_a_script_is_returned(ssh: SshTransport) -> None:
     assert ssh.run("node", Secret("exit 255"), timeout_s=20).exit_code == 255
 
 
-def test_lines_come_while_the_script_still_runs(ssh: SshTransport, tmp_path: Path) -> None:
+def test_lines_are_passed_on_while_the_script_still_runs(ssh: SshTransport, tmp_path: Path) -> None:
     go_on = tmp_path / "go-on"
     script = f"echo waiting\nwhile [ ! -e {go_on} ]; do sleep 0.05; done\n{END}"
     result = ssh.run("node", Secret(script), timeout_s=20, on_line=lambda *_: go_on.touch())
     assert result.stdout == "waiting\n"
 
 
-def test_many_threads_may_use_one_host_and_connections_are_used_again(ssh: SshTransport) -> None:
+def test_many_threads_may_use_one_host_and_connections_are_reused(ssh: SshTransport) -> None:
     with ThreadPoolExecutor(3) as pool:
         outputs = list(pool.map(lambda n: run(ssh, f"echo {n}"), range(12)))
     assert outputs == [f"{n}\n" for n in range(12)]
@@ -73,7 +73,9 @@ def test_many_threads_may_use_one_host_and_connections_are_used_again(ssh: SshTr
     assert ssh.connections == before
 
 
-def test_who_comes_while_a_host_is_connected_to_ahead_uses_that_connection(tmp_path: Path) -> None:
+def test_a_script_that_comes_while_its_host_is_being_connected_uses_that_connection(
+    tmp_path: Path,
+) -> None:
     # In the place of ssh, a shell that is here at once: all meet at the same moment.
     program = tmp_path / "ssh"
     program.write_text("#!/bin/sh\nexec sh -s\n")
@@ -112,7 +114,7 @@ def test_no_argument_list_on_either_side_shows_a_secret(ssh: SshTransport) -> No
     assert not [line for line in seen if password.encode() in line]
 
 
-def test_what_a_script_says_in_the_words_of_sshs_farewell_is_its_own(ssh: SshTransport) -> None:
+def test_a_script_may_print_the_words_of_sshs_disconnect_message(ssh: SshTransport) -> None:
     words = "Connection to db closed by remote host.\n"
     assert run(ssh, f"echo '{words.strip()}'") == words
     assert run(ssh, f"echo '{words.strip()}'; sleep 0.3; echo on") == f"{words}on\n"
@@ -129,9 +131,7 @@ def test_nothing_is_left_of_a_closed_transport(sshd: Sshd, tmp_path: Path) -> No
     wait_until_ended(shell)
 
 
-def test_what_the_user_configured_for_work_by_hand_does_not_disturb(
-    sshd: Sshd, tmp_path: Path
-) -> None:
+def test_the_users_settings_for_manual_work_do_not_disturb(sshd: Sshd, tmp_path: Path) -> None:
     config = sshd.client_config(
         "by_hand",
         ControlMaster="auto",

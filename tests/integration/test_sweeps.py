@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ktrdr.client.backend import Backend
+from ktrdr.client.backend import BackendClient
 from ktrdr.database.pool import make_pool, transaction
 from ktrdr.errors import InvalidParameters
 from ktrdr.operations.leases import LeaseBook
@@ -195,20 +195,20 @@ def test_a_whole_whose_wake_up_was_lost_is_found_again(database: Settings) -> No
 
 
 @pytest.fixture
-def client(place: Site, backend: Process) -> Backend:
+def client(place: Site, backend: Process) -> BackendClient:
     client = place.client(backend)
     with DATA.open("rb") as file:
         client.import_dataset(file, "SP500", "1d")
     return client
 
 
-def ended(client: Backend, operation_id: str) -> Operation:
-    wait_for("the end", lambda: client.operation(operation_id).status.is_final, 90)
-    return client.operation(operation_id)
+def ended(client: BackendClient, operation_id: str) -> Operation:
+    wait_for("the end", lambda: client.get_operation(operation_id).status.is_final, 90)
+    return client.get_operation(operation_id)
 
 
 def test_a_sweep_runs_on_two_workers_and_ends_in_one_report(
-    place: Site, backend: Process, client: Backend
+    place: Site, backend: Process, client: BackendClient
 ) -> None:
     for _ in range(2):
         place.worker("backtest", backend)
@@ -221,16 +221,16 @@ def test_a_sweep_runs_on_two_workers_and_ends_in_one_report(
     request = OperationRequest(operation_type=OperationType.SWEEP, parameters=parameters)
     done = ended(client, client.submit(request, idempotency_key="sweep").operation_id)
     assert done.status is OperationStatus.COMPLETED
-    parts = client.operations(parent_id=done.operation_id).operations
+    parts = client.list_operations(parent_id=done.operation_id).operations
     assert len(parts) == 4, "a fast average that is not faster is left out"
     assert len({each.worker_id for each in parts}) == 2
-    results = client.results(done.operation_id)
+    results = client.get_results(done.operation_id)
     assert results.summary["parts"] == 4
     assert {"report.html", "results.csv"} <= set(results.files)
 
 
 def test_a_sweep_over_an_unknown_strategy_or_parameter_is_refused_before_anything_is_written(
-    client: Backend,
+    client: BackendClient,
 ) -> None:
     for parameters, words in (
         ({"strategy": "moving_average_cros"}, "no strategy moving_average_cros"),
@@ -242,4 +242,4 @@ def test_a_sweep_over_an_unknown_strategy_or_parameter_is_refused_before_anythin
         )
         with pytest.raises(InvalidParameters, match=words):
             client.submit(request, idempotency_key=words)
-    assert client.operations().operations == []
+    assert client.list_operations().operations == []

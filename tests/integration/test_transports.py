@@ -1,4 +1,4 @@
-"""What every transport keeps to: the one that is used for real, and the one that records."""
+"""Contract of every transport: the real one, and the one that records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.recording_transport import Answer, RecordingTransport
 
 
 class Subject(Protocol):
-    """A transport, told beforehand what the next script will do."""
+    """Factory of transports with a prepared answer to the next script."""
 
     def __call__(self, answer: Answer, *, scrubber: Scrubber | None = None) -> Transport: ...
 
@@ -46,14 +46,14 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
         transport.close()
 
 
-def test_a_script_that_came_to_its_end_gives_both_outputs_apart(subject: Subject) -> None:
+def test_a_complete_script_returns_its_two_outputs_separately(subject: Subject) -> None:
     transport = subject(Answer(stdout="a\n\nb\n", stderr="c\n"))
     script = Secret("printf 'a\\n\\nb\\n'; echo c >&2\n" + END)
     result = transport.run("node", script, timeout_s=20)
     assert (result.exit_code, result.stdout, result.stderr) == (0, "a\n\nb\n", "c\n")
 
 
-def test_a_script_that_fails_gives_its_own_exit_code(subject: Subject) -> None:
+def test_a_failed_script_returns_its_own_exit_code(subject: Subject) -> None:
     transport = subject(Answer(exit_code=3, stdout="a\n"))
     result = transport.run("node", Secret("echo a; exit 3"), timeout_s=20)
     assert (result.exit_code, result.stdout) == (3, "a\n")

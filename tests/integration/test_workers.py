@@ -13,7 +13,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from ktrdr.client.backend import Backend
+from ktrdr.client.backend import BackendClient
 from ktrdr.schemas import Operation, OperationRequest, OperationStatus, OperationType
 from tests.integration.processes import Process, Site, wait_for
 
@@ -31,34 +31,34 @@ TRAINING = {
 
 
 @pytest.fixture
-def client(place: Site, backend: Process) -> Backend:
+def client(place: Site, backend: Process) -> BackendClient:
     client = place.client(backend)
     with DATA.open("rb") as file:
         client.import_dataset(file, "SP500", "1d")
     return client
 
 
-def submit(client: Backend, kind: str, parameters: dict[str, Any]) -> str:
+def submit(client: BackendClient, kind: str, parameters: dict[str, Any]) -> str:
     request = OperationRequest(operation_type=OperationType(kind), parameters=parameters)
     return client.submit(request, idempotency_key=str(uuid4())).operation_id
 
 
-def ended(client: Backend, operation_id: str, seconds: float = 60) -> Operation:
+def ended(client: BackendClient, operation_id: str, seconds: float = 60) -> Operation:
     wait_for(
         f"{operation_id}'s end",
-        lambda: client.operation(operation_id).status.is_final,
+        lambda: client.get_operation(operation_id).status.is_final,
         seconds,
     )
-    return client.operation(operation_id)
+    return client.get_operation(operation_id)
 
 
-def has_begun(client: Backend, operation_id: str, share: float = 0.05) -> None:
-    wait_for("some progress", lambda: client.operation(operation_id).progress > share)
+def has_begun(client: BackendClient, operation_id: str, share: float = 0.05) -> None:
+    wait_for("some progress", lambda: client.get_operation(operation_id).progress > share)
 
 
-def files_of(place: Site, client: Backend, operation_id: str) -> dict[str, bytes]:
+def files_of(place: Site, client: BackendClient, operation_id: str) -> dict[str, bytes]:
     """The result files, without the log, whose lines have times."""
-    directory = place.shared / client.results(operation_id).directory
+    directory = place.shared / client.get_results(operation_id).directory
     return {
         str(path.relative_to(directory)): path.read_bytes()
         for path in sorted(directory.rglob("*"))
@@ -80,14 +80,14 @@ def children_of(pid: int) -> list[int]:
 
 
 def test_a_backtest_runs_on_a_backtest_worker_and_leaves_its_results(
-    place: Site, backend: Process, client: Backend
+    place: Site, backend: Process, client: BackendClient
 ) -> None:
     place.worker("backtest", backend)
     done = ended(client, submit(client, "backtest", BACKTEST))
     assert done.status is OperationStatus.COMPLETED
     assert done.worker_id
     assert done.worker_id.startswith("backtesting-")
-    results = client.results(done.operation_id)
+    results = client.get_results(done.operation_id)
     assert results.report == "report.html"
     assert results.summary["bars"] == 600
     assert set(files_of(place, client, done.operation_id)) >= {"report.html", "equity.csv"}
@@ -95,24 +95,24 @@ def test_a_backtest_runs_on_a_backtest_worker_and_leaves_its_results(
 
 
 def test_a_worker_leaves_the_other_kind_of_work_alone(
-    place: Site, backend: Process, client: Backend
+    place: Site, backend: Process, client: BackendClient
 ) -> None:
     place.worker("training", backend)
     backtest = submit(client, "backtest", BACKTEST)
     training = submit(client, "training", {**TRAINING, "epochs": 2})
     assert ended(client, training).status is OperationStatus.COMPLETED
-    assert client.operation(backtest).status is OperationStatus.PENDING
+    assert client.get_operation(backtest).status is OperationStatus.PENDING
 
 
 def test_a_worker_that_is_stopped_hands_its_work_over_and_the_result_is_the_same(
-    place: Site, backend: Process, client: Backend
+    place: Site, backend: Process, client: BackendClient
 ) -> None:
     first = place.worker("training", backend)
     undisturbed = ended(client, submit(client, "training", TRAINING))
     disturbed = submit(client, "training", TRAINING)
     has_begun(client, disturbed)
     assert first.stop() < 30
-    assert client.operation(disturbed).status is OperationStatus.PENDING
+    assert client.get_operation(disturbed).status is OperationStatus.PENDING
     second = place.worker("training", backend)
     done = ended(client, disturbed)
     assert done.status is OperationStatus.COMPLETED
@@ -125,7 +125,7 @@ def test_a_worker_that_is_stopped_hands_its_work_over_and_the_result_is_the_same
 
 @pytest.mark.parametrize("victim", ["worker", "child"])
 def test_work_goes_on_elsewhere_when_a_process_is_killed(
-    place: Site, backend: Process, client: Backend, victim: str
+    place: Site, backend: Process, client: BackendClient, victim: str
 ) -> None:
     worker = place.worker("training", backend)
     operation = submit(client, "training", TRAINING)
@@ -148,7 +148,7 @@ def test_work_goes_on_elsewhere_when_a_process_is_killed(
 
 
 def test_cancelling_stops_the_child_within_seconds_and_the_worker_goes_on(
-    place: Site, backend: Process, client: Backend
+    place: Site, backend: Process, client: BackendClient
 ) -> None:
     worker = place.worker("training", backend)
     operation = submit(client, "training", {**TRAINING, "epochs": 1000, "patience": 1000})
@@ -161,7 +161,7 @@ def test_cancelling_stops_the_child_within_seconds_and_the_worker_goes_on(
 
 
 def test_an_operation_on_data_that_is_not_there_fails_with_a_sentence_and_a_remedy(
-    place: Site, backend: Process, client: Backend
+    place: Site, backend: Process, client: BackendClient
 ) -> None:
     place.worker("backtest", backend)
     done = ended(client, submit(client, "backtest", {**BACKTEST, "symbol": "SP5000"}))
@@ -173,7 +173,7 @@ def test_an_operation_on_data_that_is_not_there_fails_with_a_sentence_and_a_reme
 
 
 def test_a_worker_answers_at_once_while_its_child_computes(
-    place: Site, backend: Process, client: Backend
+    place: Site, backend: Process, client: BackendClient
 ) -> None:
     worker = place.worker("training", backend)
     operation = submit(client, "training", TRAINING)
@@ -182,7 +182,7 @@ def test_a_worker_answers_at_once_while_its_child_computes(
     assert (health["status"], health["current_operation_id"]) == ("busy", operation)
     wait_for(
         "the backend's notice",
-        lambda: client.workers()[0].current_operation_id == operation,
+        lambda: client.list_workers()[0].current_operation_id == operation,
         10,
     )
     log = httpx.get(f"{worker.url}/operations/{operation}/logs", timeout=5, trust_env=False)
@@ -224,18 +224,18 @@ def _lives(pid: int) -> bool:
 
 
 def test_work_that_kills_its_process_again_and_again_fails_and_takes_no_worker_with_it(
-    place: Site, backend: Process, client: Backend
+    place: Site, backend: Process, client: BackendClient
 ) -> None:
     worker = place.worker("training", backend)
     operation = submit(client, "training", {**TRAINING, "epochs": 1000, "patience": 1000})
     deaths = 0
-    while not client.operation(operation).status.is_final:
+    while not client.get_operation(operation).status.is_final:
         for child in children_of(worker.popen.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
                 deaths += 1
         time.sleep(0.2)
-    done = client.operation(operation)
+    done = client.get_operation(operation)
     assert done.status is OperationStatus.FAILED
     assert done.error
     assert done.error.kind == "killed"
@@ -245,7 +245,7 @@ def test_work_that_kills_its_process_again_and_again_fails_and_takes_no_worker_w
 
 
 def test_work_that_wants_too_much_memory_fails_with_a_sentence_and_nobody_is_killed(
-    place: Site, backend: Process, client: Backend
+    place: Site, backend: Process, client: BackendClient
 ) -> None:
     worker = place.worker("training", backend, CHILD_MEMORY_MB="600")
     greedy = submit(client, "training", {**TRAINING, "hidden_units": [1024] * 60, "epochs": 1})

@@ -50,6 +50,19 @@ def test_every_link_within_the_repository_leads_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_link_to_a_section_leads_to_a_heading(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+        linked_page = page.parent / target if target else page
+        assert anchor in _anchors(linked_page), f"{target}#{anchor}"
+
+
 def test_every_picture_is_shown_on_some_page() -> None:
     shown = {path.name for page in PAGES for path in map(Path, _targets(page))}
     assert {path.name for path in (ROOT / "docs/pictures").iterdir()} <= shown
@@ -62,10 +75,14 @@ def test_every_option_of_a_deploy_is_documented() -> None:
 
     context = click.Context(deploy)
 
-    page = "".join((ROOT / "docs" / name).read_text() for name in ("deploying.md", "day.md"))
+    page = "".join(
+        (ROOT / "docs" / name).read_text() for name in ("deploying.md", "maintenance.md")
+    )
     options = {
         name
-        for command in filter(None, (deploy.get_command(context, name) for name in deploy.entries))
+        for command in filter(
+            None, (deploy.get_command(context, name) for name in deploy.lazy_commands)
+        )
         for parameter in command.params
         for name in parameter.opts
         if name.startswith("--") and name != "--help"
@@ -104,10 +121,10 @@ def test_every_event_of_a_deploy_is_documented_with_its_keys() -> None:
 
 
 def test_every_outcome_that_a_history_can_show_is_documented() -> None:
-    from ktrdr.deployment.hosts.history import Outcome
+    from ktrdr.deployment.hosts.history import DeployOutcome
 
     rows = rows_under((ROOT / "docs/deploying.md").read_text(), "outcome")
-    assert set(rows) == {f"`{outcome}`" for outcome in Outcome}
+    assert set(rows) == {f"`{outcome}`" for outcome in DeployOutcome}
 
 
 def test_every_key_of_the_inventory_is_documented() -> None:
@@ -125,7 +142,7 @@ def test_every_option_repair_and_format_of_an_import_is_documented() -> None:
     from ktrdr.marketdata.times import FORMATS
     from ktrdr.schemas.data import Delimiter, Repair
 
-    page = (ROOT / "docs/data.md").read_text()
+    page = (ROOT / "docs/market-data.md").read_text()
     options = {name for each in import_file.params for name in each.opts if name.startswith("--")}
     words = {*options, *FORMATS, *(each.value for each in (*Repair, *Delimiter))}
     assert {word for word in words if f"`{word}" not in page} == set()
@@ -174,7 +191,7 @@ def test_every_parameter_and_every_figure_of_the_work_is_documented() -> None:
     from ktrdr.backtesting.statistics import Statistics
     from ktrdr.schemas import BacktestParameters, SweepParameters, TrainingParameters
 
-    page = (ROOT / "docs/work.md").read_text()
+    page = (ROOT / "docs/backtests-and-trainings.md").read_text()
     models = (BacktestParameters, SweepParameters, TrainingParameters)
     words = {name for model in models for name in model.model_fields}
     words |= {field.name for field in fields(Statistics)}

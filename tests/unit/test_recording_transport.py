@@ -1,4 +1,4 @@
-"""What both transports have in common is tested with the real one, against sshd."""
+"""Behaviour of the recording transport alone. test_transports.py has the common contract."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ktrdr.secret import Secret
 from tests.recording_transport import Answer, RecordingTransport
 
 
-def test_it_remembers_what_it_was_given() -> None:
+def test_it_records_all_scripts() -> None:
     transport = RecordingTransport()
     transport.run("a", Secret("one"), timeout_s=5)
     transport.run("b", Secret("two"), timeout_s=6)
@@ -20,12 +20,12 @@ def test_it_remembers_what_it_was_given() -> None:
     assert "one" not in repr(transport.runs)
 
 
-def test_it_answers_well_and_silently_when_told_nothing() -> None:
+def test_a_script_without_a_prepared_answer_succeeds_silently() -> None:
     result = RecordingTransport().run("a", Secret("x"), timeout_s=5)
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_it_answers_by_host_and_by_what_the_script_holds() -> None:
+def test_it_answers_by_host_and_by_text_of_the_script() -> None:
     transport = RecordingTransport()
     transport.answer(Answer(stdout="pulled\n"), containing="pull")
     transport.answer(Answer(exit_code=1), host="b", containing="pull")

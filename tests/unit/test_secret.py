@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticSerializationError
 
-from ktrdr.secret import REDACTED, Scrubber, Secret, hide_assigned
+from ktrdr.secret import REDACTED, Scrubber, Secret, redact_assignments
 
 VALUE = "s3cr3t-Value"
 NASTY = "p'\"$`\\%#=&;|<>(){}*?!~ \té日本"
@@ -87,7 +87,7 @@ SHOWN: dict[str, Callable[[Secret], str]] = {
 
 
 @pytest.mark.parametrize("show", SHOWN.values(), ids=SHOWN)
-def test_no_way_of_showing_a_secret_shows_its_value(show: Callable[[Secret], str]) -> None:
+def test_no_representation_of_a_secret_shows_its_value(show: Callable[[Secret], str]) -> None:
     assert VALUE not in show(Secret(VALUE))
 
 
@@ -121,7 +121,7 @@ def test_a_copy_of_a_secret_is_itself() -> None:
     assert copy.deepcopy({"a": secret})["a"] is secret
 
 
-def test_a_secret_gives_its_value_by_name_alone() -> None:
+def test_only_reveal_returns_the_value() -> None:
     assert Secret(NASTY).reveal() == NASTY
 
 
@@ -171,7 +171,7 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
 
 
 def body(encoded: str) -> str:
-    """What stands between the quotes, where there are any."""
+    """Return the text between the quotes, if there are any."""
     found = re.fullmatch(r"""b?(['"])(.*)\1""", encoded, re.DOTALL)
     return found[2] if found else encoded
 
@@ -184,7 +184,7 @@ def test_no_encoding_of_a_secret_is_left_in_a_text(
 ) -> None:
     scrubber = Scrubber([Secret(value)])
     encoded = encode(value)
-    clean = scrubber.text(f"{before}{encoded}{after}".encode(errors="ignore").decode())
+    clean = scrubber.scrub(f"{before}{encoded}{after}".encode(errors="ignore").decode())
     assert body(encoded) not in clean
     assert value not in clean
 
@@ -195,7 +195,7 @@ def test_a_secret_inside_a_larger_base64_text_is_replaced(
     alphabet: Callable[[bytes], bytes], value: str, before: bytes, after: bytes
 ) -> None:
     encoded = alphabet(before + value.encode() + after).decode()
-    clean = Scrubber([Secret(value)]).text(f"auth {encoded} end")
+    clean = Scrubber([Secret(value)]).scrub(f"auth {encoded} end")
     assert REDACTED in clean or "•" in value
     left = max(map(len, re.findall(r"[\w+/=-]+", clean.removeprefix("auth "))), default=0)
     # What is left on either side tells at most one character more than the neighbours' own bytes.
@@ -208,7 +208,7 @@ def test_a_secret_inside_a_larger_base64_text_is_replaced(
     noise=st.lists(st.text(max_size=12), min_size=4, max_size=4),
     cuts=st.lists(st.integers(0, 400), max_size=12),
 )
-def test_however_output_is_cut_the_stream_gives_what_the_whole_gives(
+def test_a_stream_gives_the_same_output_however_it_is_cut(
     secrets: list[str], noise: list[str], cuts: list[int]
 ) -> None:
     scrubber = Scrubber(map(Secret, secrets))
@@ -218,19 +218,19 @@ def test_however_output_is_cut_the_stream_gives_what_the_whole_gives(
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     out = b"".join(stream.feed(data[a:b]) for a, b in itertools.pairwise(edges))
     out += stream.finish()
-    assert out.decode(errors="surrogatepass") == scrubber.text(text)
+    assert out.decode(errors="surrogatepass") == scrubber.scrub(text)
     assert not [s for s in secrets if s.encode() in out]
 
 
 def test_a_secret_that_overlaps_itself_is_replaced_whole() -> None:
     scrubber = Scrubber([Secret("abab")])
-    assert scrubber.text("<ababab>") == "<•••>"
+    assert scrubber.scrub("<ababab>") == "<•••>"
     stream = scrubber.stream()
     assert stream.feed(b"<abab") + stream.feed(b"ab") + stream.feed(b">") == "<•••>".encode()
 
 
 @pytest.mark.parametrize("form", [VALUE, base64.b64encode(VALUE.encode()).decode()])
-def test_wherever_a_spelling_is_cut_it_is_replaced_and_not_held_back(form: str) -> None:
+def test_an_encoding_that_is_cut_anywhere_is_replaced_and_not_held_back(form: str) -> None:
     for cut in range(len(form)):
         stream = Scrubber([Secret(VALUE)]).stream()
         assert stream.feed(form[:cut].encode()) == b""
@@ -240,7 +240,7 @@ def test_wherever_a_spelling_is_cut_it_is_replaced_and_not_held_back(form: str) 
 def test_a_long_secret_in_lines_of_base64_is_replaced() -> None:
     value = "".join(map(chr, range(33, 127))) * 2
     printed = subprocess.run(["base64"], input=value.encode(), capture_output=True, check=True)
-    clean = Scrubber([Secret(value)]).text(printed.stdout.decode())
+    clean = Scrubber([Secret(value)]).scrub(printed.stdout.decode())
     assert clean.splitlines()[:3] == [REDACTED] * 3
 
 
@@ -249,13 +249,13 @@ def test_a_long_secret_in_lines_of_base64_is_replaced() -> None:
     ["export -p", "declare -p V", 'printf "%q\n" "$V"', 'set -x; : "$V"', 'echo "${V@Q}"'],
 )
 @pytest.mark.parametrize("value", [NASTY, NASTY.replace("\t", ""), "two\nlines 'of' it"])
-def test_what_a_shell_prints_of_a_variable_is_replaced(command: str, value: str) -> None:
+def test_a_variable_printed_by_a_shell_is_replaced(command: str, value: str) -> None:
     environ = {"V": value, "LC_ALL": "C.UTF-8"}
     # In the root directory: the shell prints where it is, and a checkout may have any name.
     printed = subprocess.run(
         ["bash", "-c", command], env=environ, cwd="/", capture_output=True, check=True
     )
-    clean = Scrubber([Secret(value)]).text((printed.stdout + printed.stderr).decode())
+    clean = Scrubber([Secret(value)]).scrub((printed.stdout + printed.stderr).decode())
     assert REDACTED in clean
     assert not re.findall("[#{}~é日]|lines|of", clean)
 
@@ -265,13 +265,13 @@ def test_secrets_that_repeat_and_overlap_leave_nothing(alphabet: str, data: st.D
     words = st.text(alphabet, min_size=4, max_size=8)
     secrets = data.draw(st.lists(words, min_size=1, max_size=3))
     text = data.draw(st.text(alphabet, max_size=60))
-    clean = Scrubber(map(Secret, secrets)).text(text)
+    clean = Scrubber(map(Secret, secrets)).scrub(text)
     assert not [secret for secret in secrets if secret in clean]
 
 
 @given(text=st.text(alphabet="xyz \n'\"%", max_size=80))
-def test_text_without_a_secret_comes_back_as_it_was(text: str) -> None:
-    assert Scrubber([Secret("abcdef")]).text(text) == text
+def test_text_without_a_secret_stays_unchanged(text: str) -> None:
+    assert Scrubber([Secret("abcdef")]).scrub(text) == text
 
 
 def test_bytes_that_are_not_utf8_pass_through_unchanged() -> None:
@@ -284,35 +284,35 @@ def test_bytes_that_are_not_utf8_pass_through_unchanged() -> None:
 
 def test_one_line_of_a_secret_of_many_lines_is_replaced_by_itself() -> None:
     scrubber = Scrubber([Secret("-----BEGIN KEY-----\nMIIEvQIBADANB\r\nab\n")])
-    assert scrubber.text("db | MIIEvQIBADANB\ncab") == "db | •••\ncab"
+    assert scrubber.scrub("db | MIIEvQIBADANB\ncab") == "db | •••\ncab"
 
 
 def test_a_secret_within_another_does_not_leave_the_rest_of_it() -> None:
     scrubber = Scrubber([Secret("hunter"), Secret("the-hunter-22")])
-    assert scrubber.text("the-hunter-22 hunter") == "••• •••"
+    assert scrubber.scrub("the-hunter-22 hunter") == "••• •••"
 
 
 def test_secrets_that_overlap_in_the_text_leave_no_part_of_either() -> None:
-    assert Scrubber([Secret("abcdef"), Secret("defghi")]).text("<abcdefghi>") == "<•••>"
+    assert Scrubber([Secret("abcdef"), Secret("defghi")]).scrub("<abcdefghi>") == "<•••>"
 
 
 @pytest.mark.parametrize("short", ["", "abc", " \t \n "])
 def test_a_blank_or_very_short_value_does_not_blank_ordinary_words(short: str) -> None:
-    assert Scrubber([Secret(short)]).text("abc \t \n abcd") == "abc \t \n abcd"
+    assert Scrubber([Secret(short)]).scrub("abc \t \n abcd") == "abc \t \n abcd"
 
 
-def test_a_secret_that_holds_the_mark_is_replaced_by_another_one() -> None:
-    clean = Scrubber([Secret("•••x"), Secret("abcd")]).text("abcdx •••x")
+def test_a_secret_that_contains_the_mark_is_replaced_by_another_mark() -> None:
+    clean = Scrubber([Secret("•••x"), Secret("abcd")]).scrub("abcdx •••x")
     assert "•••x" not in clean
     assert "abcd" not in clean
 
 
-def test_a_stream_gives_a_line_out_at_once() -> None:
+def test_a_stream_passes_a_whole_line_immediately() -> None:
     stream = Scrubber([Secret("abcdef")]).stream()
     assert stream.feed(b"pulling\n") == b"pulling\n"
 
 
-def test_a_stream_keeps_back_only_what_may_become_a_secret() -> None:
+def test_a_stream_holds_back_only_the_possible_beginning_of_a_secret() -> None:
     stream = Scrubber([Secret("abcdef")]).stream()
     assert stream.feed(b"password abc") == b"password "
     assert stream.feed(b"def\n") == "•••\n".encode()
@@ -350,8 +350,8 @@ def test_ten_megabytes_pass_in_about_a_second() -> None:
         ("a\nDB_PASSWORD=x\nb", "a\nDB_PASSWORD=•••\nb"),
     ],
 )
-def test_what_is_assigned_to_a_secrets_variable_is_hidden(printed: str, shown: str) -> None:
-    assert hide_assigned(printed) == shown
+def test_an_assignment_to_a_secret_variable_is_redacted(printed: str, shown: str) -> None:
+    assert redact_assignments(printed) == shown
 
 
 @pytest.mark.parametrize(
@@ -364,8 +364,8 @@ def test_what_is_assigned_to_a_secrets_variable_is_hidden(printed: str, shown: s
         "NOSECRET=1",
     ],
 )
-def test_what_is_no_secret_is_left(printed: str) -> None:
-    assert hide_assigned(printed) == printed
+def test_other_text_is_not_redacted(printed: str) -> None:
+    assert redact_assignments(printed) == printed
 
 
 @given(
@@ -376,4 +376,4 @@ def test_no_line_that_begins_with_a_secrets_assignment_shows_any_of_it(
 ) -> None:
     line = "".join(value.splitlines()).strip()
     assume(line)
-    assert hide_assigned(f"{name}={line}") == f"{name}=•••"
+    assert redact_assignments(f"{name}={line}") == f"{name}=•••"

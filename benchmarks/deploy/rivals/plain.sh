@@ -1,18 +1,18 @@
 #!/bin/sh
-# By hand, as somebody careful writes it: one call to the vault, one script a host on standard input,
-# all hosts side by side, no secret in any argument list. ssh connects anew each time (no ControlMaster:
-# there is only one script a host).
+# A deploy with plain ssh, as a careful administrator would write it: one call to the vault, one script per
+# host on standard input, all hosts in parallel, no secret in an argument list. No ControlMaster, because
+# there is only one script per host.
 #
-#   plain.sh KIT up        docker compose up -d, and nothing else
-#   plain.sh KIT deploy    files in their place, images pulled where they are missing, up, healthy:
-#                          the core first, as the workers need it; with `at-once` side by side
-#   plain.sh KIT first     the same for new hosts: the database before all else, to give its role the
-#                          vault's password
+#   plain.sh INPUTS up        only docker compose up -d
+#   plain.sh INPUTS deploy    transfer files, pull missing images, start, wait until healthy: the core first,
+#                             because the workers need it; with `at-once` all hosts in parallel
+#   plain.sh INPUTS first     the same for new hosts: start the database first, and set the vault's password
+#                             for its role
 set -eu
-kit=$1 job=$2 order=${3:-core-first}
+inputs=$1 job=$2 order=${3:-core-first}
 
-# Each host's secrets as lines of shell, in a variable named after it.
-eval "$(op item get "$KIT_ITEM" --vault "$KIT_VAULT" --format json | jq -r '
+# The secrets of each host as lines of shell, in a variable named after the host.
+eval "$(op item get "$BENCH_ITEM" --vault "$BENCH_VAULT" --format json | jq -r '
   def exports: to_entries | map("export \(.key)=\(.value | @sh)") | join("\n") | @sh;
   [.fields[] | select(.value) | {(.label): .value}] | add
   | {DB_USER: .db_username, DB_PASSWORD: .db_password, DOCKER_AUTH_CONFIG:
@@ -21,7 +21,7 @@ eval "$(op item get "$KIT_ITEM" --vault "$KIT_VAULT" --format json | jq -r '
     "B=\($all + {WORKER_TOKEN: .worker_token_b} | exports)",
     "C=\($all + {WORKER_TOKEN: .worker_token_c} | exports)"')"
 
-# The role's password, by the socket that trusts whoever is in the container, on standard input.
+# Set the role's password over the socket, which needs no login, with the statement on standard input.
 password='password() {
     quoted=$(printf %s "$DB_PASSWORD" | sed "s/'"'/''"'/g")
     printf "ALTER ROLE CURRENT_USER PASSWORD '"'%s'"';\n" "$quoted"
@@ -33,10 +33,10 @@ script() {
     up="$compose up -d"
     echo 'main() { set -eu'
     eval "printf '%s\n' \"\$$key\""
-    cat "$kit/$key/settings"
+    cat "$inputs/$key/settings"
     if [ "$job" != up ]; then
         echo "mkdir -p $workdir && base64 -d <<'END' | tar -xzf - -C $workdir"
-        base64 "$kit/$key/files.tgz"
+        base64 "$inputs/$key/files.tgz"
         printf 'END\n'
         up="$up --quiet-pull --remove-orphans --wait"
     fi
@@ -45,18 +45,18 @@ script() {
 }
 
 finish() {
-    for each in $running; do
-        wait "${each%:*}" || { cat "$kit/${each#*:}/log" >&2 && exit 1; }
+    for job_and_key in $running; do
+        wait "${job_and_key%:*}" || { cat "$inputs/${job_and_key#*:}/log" >&2 && exit 1; }
     done
     running=
 }
 
 running=
 while read -r key name rest; do
-    # shellcheck disable=SC2086 # the rest is words
+    # shellcheck disable=SC2086 # the rest is split into words
     script "$key" $rest | ssh -F "$KTRDR_SSH_CONFIG" -o BatchMode=yes "$name" 'sh -s' \
-        >"$kit/$key/log" 2>&1 &
+        >"$inputs/$key/log" 2>&1 &
     running="$running $!:$key"
     case "$job:$order:$key" in deploy:core-first:core | first:core-first:core) finish ;; esac
-done <"$kit/hosts"
+done <"$inputs/hosts"
 finish

@@ -1,4 +1,4 @@
-"""pyinfra's inventory: the kit's hosts, with the vault read once for all of them."""
+"""Inventory of pyinfra: the hosts of the inputs, with the vault read once for all."""
 
 import base64
 import json
@@ -9,47 +9,47 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_KIT = Path(os.environ["KIT"])
-_DESCRIBED = json.loads((_KIT / "kit.json").read_text())
+_INPUTS = Path(os.environ["BENCH_INPUTS"])
+_HOSTS = json.loads((_INPUTS / "inputs.json").read_text())
 
 
-def _fields() -> dict[str, str]:
-    asked = ["op", "item", "get", os.environ["KIT_ITEM"], "--vault", os.environ["KIT_VAULT"]]
-    printed = subprocess.run([*asked, "--format", "json"], check=True, capture_output=True).stdout
-    listed = json.loads(printed)["fields"]
-    return {field["label"]: field["value"] for field in listed if "value" in field}
+def _read_vault() -> dict[str, str]:
+    command = ["op", "item", "get", os.environ["BENCH_ITEM"], "--vault", os.environ["BENCH_VAULT"]]
+    output = subprocess.run([*command, "--format", "json"], check=True, capture_output=True).stdout
+    fields = json.loads(output)["fields"]
+    return {field["label"]: field["value"] for field in fields if "value" in field}
 
 
-def _exports(described: Any, fields: Mapping[str, str]) -> list[str]:
-    login = f"{described['registry_user']}:{fields['ghcr_token']}".encode()
-    auths = {described["registry"]: {"auth": base64.b64encode(login).decode()}}
+def _exports(host_inputs: Any, fields: Mapping[str, str]) -> list[str]:
+    login = f"{host_inputs['registry_user']}:{fields['ghcr_token']}".encode()
+    auths = {host_inputs["registry"]: {"auth": base64.b64encode(login).decode()}}
     values = {
-        **described["settings"],
-        **{name: fields[field] for name, field in described["secrets"].items()},
+        **host_inputs["settings"],
+        **{name: fields[field] for name, field in host_inputs["secrets"].items()},
         "DOCKER_AUTH_CONFIG": json.dumps({"auths": auths}),
     }
     return [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
 
 
-def _password(fields: Mapping[str, str]) -> str:
+def _password_statement(fields: Mapping[str, str]) -> str:
     quoted = fields["db_password"].replace("'", "''")
     return f"ALTER ROLE CURRENT_USER PASSWORD '{quoted}';"
 
 
-_found = _fields()
+_fields = _read_vault()
 hosts = [
     (
-        it["name"],
+        host_inputs["name"],
         {
             "ssh_config_file": os.environ["KTRDR_SSH_CONFIG"],
-            # It knows no HostKeyAlias; this file has the keys by address.
-            "ssh_known_hosts_file": os.environ["KIT_KNOWN_HOSTS"],
+            # pyinfra does not support HostKeyAlias; this file has the keys by address.
+            "ssh_known_hosts_file": os.environ["BENCH_KNOWN_HOSTS"],
             "ssh_strict_host_key_checking": "yes",
-            "kit": str(_KIT / key),
-            "described": it,
-            "exports": _exports(it, _found),
-            "password": _password(_found),
+            "inputs": str(_INPUTS / key),
+            "host_inputs": host_inputs,
+            "exports": _exports(host_inputs, _fields),
+            "password": _password_statement(_fields),
         },
     )
-    for key, it in _DESCRIBED.items()
+    for key, host_inputs in _HOSTS.items()
 ]

@@ -1,1 +1,1 @@
-"""The command groups, one module each; loaded when one of their commands is used."""
+"""Command groups, one module or package each, imported on use."""

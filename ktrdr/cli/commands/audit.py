@@ -1,4 +1,4 @@
-"""`ktrdr audit`: who changed what, and when."""
+"""`ktrdr audit`: the audit trail."""
 
 from __future__ import annotations
 
@@ -6,35 +6,43 @@ import json
 
 import click
 
-from ktrdr.cli.connection import backend
 from ktrdr.cli.render import json_option, write_json, write_table
+from ktrdr.client.backend import open_backend
 
 
 @click.command()
 @click.option(
-    "--subject", metavar="ID", help="Only what was done to this operation, worker, token."
+    "--subject",
+    metavar="ID",
+    help="Show only changes to ID: an operation, worker, token, dataset or strategy.",
 )
-@click.option("--actor", metavar="NAME", help="Only what they have done.")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500))
+@click.option("--actor", metavar="NAME", help="Show only changes by NAME.")
+@click.option(
+    "--limit",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1, 500),
+    help="Maximum number of changes.",
+)
 @json_option
 def audit(subject: str | None, actor: str | None, limit: int, as_json: bool) -> None:
-    """Show who changed what, newest first."""
-    with backend() as api:
-        found = api.audit(subject=subject, actor=actor, limit=limit)
+    """Show who changed what and when, newest first."""
+    with open_backend() as api:
+        entries = api.list_audit_entries(subject=subject, actor=actor, limit=limit)
     if as_json:
-        write_json(found)
+        write_json(entries)
         return
     write_table(
-        ("when (UTC)", "who", "what", "to", ""),
+        ("time (UTC)", "actor", "action", "subject", "details"),
         [
             (
-                f"{each.at:%Y-%m-%d %H:%M:%S}",
-                each.actor,
-                each.action,
-                each.subject,
-                json.dumps(each.detail) if each.detail else "",
+                f"{entry.at:%Y-%m-%d %H:%M:%S}",
+                entry.actor,
+                entry.action,
+                entry.subject,
+                json.dumps(entry.detail) if entry.detail else "",
             )
-            for each in found
+            for entry in entries
         ],
-        empty="Nothing was changed yet.",
+        empty="There are no changes.",
     )

@@ -1,4 +1,4 @@
-"""`ktrdr deploy`: the group; its commands stand in `ktrdr.cli.deploy`."""
+"""`ktrdr deploy`: the group of the commands in `ktrdr.cli.deploy`."""
 
 from __future__ import annotations
 
@@ -7,34 +7,46 @@ from typing import Final
 import click
 
 from ktrdr.cli.cli import EXIT_CODES
-from ktrdr.cli.lazy import Entry, LazyGroup
+from ktrdr.cli.lazy import LazyCommand, LazyGroup
 
-ENTRIES: Final = {
-    "check": Entry("ktrdr.cli.deploy.check:check", "Look for all that could go wrong."),
-    "diff": Entry("ktrdr.cli.deploy.diff:diff", "Show what a deploy would change."),
-    "core": Entry("ktrdr.cli.deploy.apply:core", "Deploy the core stack, or a service of it."),
-    "workers": Entry("ktrdr.cli.deploy.apply:workers", "Deploy the workers of nodes."),
-    "all": Entry("ktrdr.cli.deploy.apply:everything", "Deploy the core, then all workers."),
-    "init": Entry("ktrdr.cli.deploy.init:init", "Write an inventory by asking."),
-    "rollback": Entry("ktrdr.cli.deploy.rollback:rollback", "Go back to an earlier release."),
-    "history": Entry("ktrdr.cli.deploy.history:history", "What was deployed, and by whom."),
-    "lock": Entry("ktrdr.cli.deploy.lock:lock", "See who works on a host, or release it."),
-    "status": Entry(
-        "ktrdr.cli.deploy.status:status", "Show what runs, and whether it is what was deployed."
+COMMANDS: Final = {
+    "check": LazyCommand(
+        "ktrdr.cli.deploy.check:check", "Find everything that would prevent a deploy."
     ),
-    "logs": Entry("ktrdr.cli.deploy.logs:logs", "Show what services write, merged by time."),
-    "exec": Entry(
+    "diff": LazyCommand("ktrdr.cli.deploy.diff:diff", "Show what a deploy would change."),
+    "core": LazyCommand(
+        "ktrdr.cli.deploy.apply:core", "Deploy the core stack, or a service of it."
+    ),
+    "workers": LazyCommand(
+        "ktrdr.cli.deploy.apply:workers", "Deploy the workers of one or more nodes."
+    ),
+    "all": LazyCommand("ktrdr.cli.deploy.apply:all_hosts", "Deploy the core, then all workers."),
+    "init": LazyCommand("ktrdr.cli.deploy.init:init", "Create an inventory."),
+    "rollback": LazyCommand("ktrdr.cli.deploy.rollback:rollback", "Redeploy an earlier release."),
+    "history": LazyCommand("ktrdr.cli.deploy.history:history", "Show the deploys to hosts."),
+    "lock": LazyCommand("ktrdr.cli.deploy.lock:lock", "Show or release the locks of hosts."),
+    "status": LazyCommand(
+        "ktrdr.cli.deploy.status:status", "Show what runs, and whether it matches the last release."
+    ),
+    "logs": LazyCommand("ktrdr.cli.deploy.logs:logs", "Show the logs of services, merged by time."),
+    "exec": LazyCommand(
         "ktrdr.cli.deploy.execute:execute", "Run a command in the container of a service."
     ),
-    "restart": Entry(
-        "ktrdr.cli.deploy.services:restart", "Restart services and wait until they are well."
+    "restart": LazyCommand(
+        "ktrdr.cli.deploy.services:restart", "Restart services and wait until they are healthy."
     ),
-    "stop": Entry("ktrdr.cli.deploy.services:stop", "Stop services until they are restarted."),
-    "down": Entry("ktrdr.cli.deploy.down:down", "Take the stack off hosts; the data stays."),
-    "prune": Entry("ktrdr.cli.deploy.prune:prune", "Remove what old releases have left."),
+    "stop": LazyCommand(
+        "ktrdr.cli.deploy.services:stop", "Stop services until they are restarted."
+    ),
+    "down": LazyCommand(
+        "ktrdr.cli.deploy.down:down", "Remove the stack from hosts; the data stays."
+    ),
+    "prune": LazyCommand(
+        "ktrdr.cli.deploy.prune:prune", "Remove images and files that no release needs."
+    ),
 }
 
 
-@click.group(cls=LazyGroup, entries=ENTRIES, epilog=EXIT_CODES)
+@click.group(cls=LazyGroup, lazy_commands=COMMANDS, epilog=EXIT_CODES)
 def deploy() -> None:
-    """Deploy the stack to the homelab."""
+    """Deploy the stack, and maintain it on its hosts."""

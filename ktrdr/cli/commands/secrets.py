@@ -1,4 +1,4 @@
-"""`ktrdr secrets`: looks at what the secret source has, and shows none of it."""
+"""Commands of `ktrdr secrets`: check the fields of the secret source without showing a value."""
 
 from __future__ import annotations
 
@@ -8,58 +8,52 @@ import click
 
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.hosts import inventory_option, read_inventory
-from ktrdr.cli.render import json_option, say, write_json, write_table
-from ktrdr.deployment.secrets import requirements
-from ktrdr.deployment.secrets.choice import described, source_of
-from ktrdr.deployment.secrets.inspection import Finding, inspect
-from ktrdr.deployment.secrets.source import FIELDS
+from ktrdr.cli.render import json_option, write_json, write_note, write_table
+from ktrdr.deployment.homelab.secret_fields import FIELDS, inspect_fields, require_usable_fields
+from ktrdr.deployment.secrets.sources import describe_source, make_source
 
 
 @click.group()
 def secrets() -> None:
-    """Look at the secrets that deploys need, without showing one."""
+    """Check the secrets that deploys need. No command shows a value."""
 
 
 @secrets.command(epilog=EXIT_CODES)
 @inventory_option
 @click.option(
     "--set",
-    "settings",
+    "overrides",
     multiple=True,
     metavar="KEY=VALUE",
     help="Override a value of the inventory, such as secrets.source=age; may be repeated.",
 )
 @json_option
-def check(inventory: Path | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """Ask the secret source for every field, and tell which are there, usable and strong.
+def check(inventory: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Check that every secret is present, usable and strong.
 
-    Exits with 4 when a deploy could not use one, and with 0 and a warning when one is merely weak.
+    Exits with 4 if a deploy could not use one. A weak secret is only a warning.
     """
-    where = read_inventory(inventory, settings=settings).secrets
-    fields = source_of(where).fetch()
-    findings = inspect(fields)
+    settings = read_inventory(inventory, settings=overrides).secrets
+    fields = make_source(settings, FIELDS).fetch()
+    reports = inspect_fields(fields)
     if as_json:
-        write_json(findings)
+        write_json(reports)
     else:
-        say(f"The secrets come from {described(where)}.")
-        write_table(("field", "there", "usable", "strength", "remarks"), _rows(findings), empty="")
-    requirements.check(fields, FIELDS)
-    weak = [each.field for each in findings if each.strength == "weak"]
-    if weak:
-        say(
-            f"warning: {', '.join(weak)} can be used but {'is' if len(weak) == 1 else 'are'} weak; "
-            "a password generator makes better ones, such as `openssl rand -base64 48`"
+        write_note(f"The secrets come from {describe_source(settings)}.")
+        rows = [
+            (
+                report.field,
+                "yes" if report.present else "no",
+                "yes" if report.usable else "no",
+                report.strength if report.usable else "",
+                "; ".join(report.remarks),
+            )
+            for report in reports
+        ]
+        write_table(("field", "present", "usable", "strength", "remarks"), rows, empty="")
+    require_usable_fields(fields, FIELDS)
+    if weak := [report.field for report in reports if report.strength == "weak"]:
+        write_note(
+            f"warning: weak secrets: {', '.join(weak)}. "
+            "Generate better ones, for example with `openssl rand -base64 48`."
         )
-
-
-def _rows(findings: list[Finding]) -> list[tuple[str, ...]]:
-    return [
-        (
-            each.field,
-            "yes" if each.present else "no",
-            "yes" if each.usable else "no",
-            each.strength if each.usable else "",
-            "; ".join(each.remarks),
-        )
-        for each in findings
-    ]

@@ -1,4 +1,4 @@
-"""`ktrdr status`: everything at a glance."""
+"""`ktrdr status`: overview of hosts, services, workers and operations."""
 
 from __future__ import annotations
 
@@ -7,122 +7,120 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from ktrdr.cli.commands.operations.tables import write_operations
 from ktrdr.cli.commands.workers import write_workers
-from ktrdr.cli.connection import backend
-from ktrdr.cli.host_tables import services_to_json, what_brings_secrets, write_services
+from ktrdr.cli.host_tables import missing_secrets_hint, services_to_json, write_services
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
+from ktrdr.cli.operation_tables import write_operations
 from ktrdr.cli.render import (
-    duration,
-    heading,
+    format_duration,
     json_option,
-    say,
+    write_heading,
     write_json,
+    write_note,
     write_pairs,
 )
-from ktrdr.client.configuration import api_url
+from ktrdr.client.backend import open_backend
+from ktrdr.client.configuration import read_api_url
 from ktrdr.deployment.deploy.result import error_to_json
-from ktrdr.deployment.homelab.hosts import hosts
+from ktrdr.deployment.homelab.hosts import all_hosts
 from ktrdr.deployment.ssh.transport import SshTransport
-from ktrdr.deployment.status.query import Surveyed, survey
-from ktrdr.errors import KtrdrError
+from ktrdr.deployment.status import HostStatus, collect_status
+from ktrdr.errors import HostUnreachable, KtrdrError
 from ktrdr.schemas import BackendHealth, Operation, Worker
 
-RECENT = 5
+RECENT_OPERATIONS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What the backend said; ``fault`` says in words why it said nothing."""
+class BackendStatus:
+    """Status of the backend, its workers and the latest operations."""
 
-    health: BackendHealth | None = None
-    workers: Sequence[Worker] = ()
-    operations: Sequence[Operation] = ()
-    fault: KtrdrError | None = None
+    health: BackendHealth
+    workers: Sequence[Worker]
+    operations: Sequence[Operation]
 
 
 @click.command()
 @inventory_option
-@click.option("--no-hosts", is_flag=True, help="Ask the backend alone; open no SSH connection.")
+@click.option("--no-hosts", is_flag=True, help="Query only the backend, without SSH.")
 @json_option
 def status(inventory: Path | None, no_hosts: bool, as_json: bool) -> None:
-    """Show hosts, services, versions, workers and operations at a glance.
+    """Show hosts, services, versions, workers and operations.
 
-    Needs a token for the backend and SSH to the hosts, but no secret. What cannot be reached is
-    said in its host, and makes the exit code 5.
+    Needs a token for the backend and SSH to the hosts, but no secrets. Exits with code 5 if
+    something is unreachable, after showing the rest.
     """
-    hosts = [] if no_hosts else _survey(inventory)
-    seen = _ask()
+    hosts: list[HostStatus] = []
+    if not no_hosts:
+        known = read_inventory(inventory)
+        with SshTransport(ssh_program(known)) as transport:
+            hosts = collect_status(all_hosts(known), transport)
+    backend = _query_backend()
     if as_json:
-        write_json(_document(hosts, seen))
+        write_json(_to_json(hosts, backend))
     else:
-        _write(hosts, seen)
-    faults = [host.fault for host in hosts if host.fault]
-    if seen.fault or faults:
-        raise SystemExit(seen.fault.exit_code if seen.fault else 5)
+        _write(hosts, backend)
+    if isinstance(backend, KtrdrError):
+        raise SystemExit(backend.exit_code)
+    if any(host.error for host in hosts):
+        raise SystemExit(HostUnreachable.exit_code)
 
 
-def _survey(inventory: Path | None) -> list[Surveyed]:
-    found = read_inventory(inventory)
-    with SshTransport(ssh_program(found)) as transport:
-        return survey(hosts(found), transport)
-
-
-def _ask() -> Seen:
+def _query_backend() -> BackendStatus | KtrdrError:
     try:
-        with backend() as api:
-            health = api.health()
-            page = api.operations(limit=RECENT)
-            return Seen(health, api.workers(), page.operations)
-    except KtrdrError as exc:
-        return Seen(fault=exc)
+        with open_backend() as api:
+            return BackendStatus(
+                api.get_health(),
+                api.list_workers(),
+                api.list_operations(limit=RECENT_OPERATIONS).operations,
+            )
+    except KtrdrError as error:
+        return error
 
 
-def _write(hosts: Sequence[Surveyed], seen: Seen) -> None:
-    write_pairs(_backend_pairs(seen))
+def _write(hosts: Sequence[HostStatus], backend: BackendStatus | KtrdrError) -> None:
+    write_pairs([("backend", read_api_url(os.environ)), *_backend_pairs(backend)])
     for host in hosts:
-        heading(f"{host.host.name}  {host.host.address}")
-        if host.fault:
-            say(f"cannot be looked at: {host.fault}")
-        else:
-            write_services(host)
-            if host.lacks_secrets:
-                say(what_brings_secrets(host))
-    if seen.fault:
-        return
-    heading("Workers")
-    write_workers(seen.workers)
-    heading("Latest operations")
-    write_operations(list(seen.operations))
+        write_heading(f"{host.host.name}  {host.host.address}")
+        if host.error:
+            write_note(f"status unknown: {host.error.message}")
+            continue
+        write_services(host)
+        if host.lacks_secrets:
+            write_note(missing_secrets_hint(host))
+    if isinstance(backend, BackendStatus):
+        write_heading("Workers")
+        write_workers(backend.workers)
+        write_heading("Latest operations")
+        write_operations(backend.operations)
 
 
-def _backend_pairs(seen: Seen) -> list[tuple[str, str]]:
-    pairs = [("backend", api_url(os.environ))]
-    if seen.fault:
-        return [*pairs, ("status", seen.fault.message), ("hint", seen.fault.hint or "")]
-    assert seen.health is not None  # noqa: S101  # without a fault there is one
-    version = seen.health.version
-    busy = Counter(worker.status.value for worker in seen.workers)
-    counts = ", ".join(f"{number} {name}" for name, number in sorted(busy.items()))
+def _backend_pairs(backend: BackendStatus | KtrdrError) -> list[tuple[str, str]]:
+    if isinstance(backend, KtrdrError):
+        return [("status", backend.message), ("hint", backend.hint or "")]
+    version = backend.health.version
+    counts = Counter(worker.status.value for worker in backend.workers)
+    workers = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     return [
-        *pairs,
-        ("status", seen.health.status),
+        ("status", backend.health.status),
         ("version", f"{version.image_tag} (commit {version.commit[:7]}, ktrdr {version.release})"),
-        ("up for", duration(seen.health.uptime_s)),
-        ("workers", counts or "none"),
+        ("uptime", format_duration(backend.health.uptime_s)),
+        ("workers", workers or "none"),
     ]
 
 
-def _document(hosts: Sequence[Surveyed], seen: Seen) -> dict[str, Any]:
+def _to_json(hosts: Sequence[HostStatus], backend: BackendStatus | KtrdrError) -> dict[str, Any]:
+    error = backend if isinstance(backend, KtrdrError) else None
+    answer = backend if isinstance(backend, BackendStatus) else None
     return {
         "backend": {
-            "url": api_url(os.environ),
-            "health": seen.health.model_dump(mode="json") if seen.health else None,
-            "error": error_to_json(seen.fault) if seen.fault else None,
+            "url": read_api_url(os.environ),
+            "health": answer.health.model_dump(mode="json") if answer else None,
+            "error": error_to_json(error) if error else None,
         },
         "hosts": [
             {
@@ -133,6 +131,6 @@ def _document(hosts: Sequence[Surveyed], seen: Seen) -> dict[str, Any]:
             }
             for host in hosts
         ],
-        "workers": [worker.model_dump(mode="json") for worker in seen.workers],
-        "operations": [operation.model_dump(mode="json") for operation in seen.operations],
+        "workers": [worker.model_dump(mode="json") for worker in answer.workers] if answer else [],
+        "operations": [op.model_dump(mode="json") for op in answer.operations] if answer else [],
     }

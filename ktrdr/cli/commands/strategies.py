@@ -1,4 +1,4 @@
-"""`ktrdr strategies`: what there is, and bringing in one's own."""
+"""`ktrdr strategies`: built-in and own strategies."""
 
 from __future__ import annotations
 
@@ -6,41 +6,43 @@ from pathlib import Path
 
 import click
 
-from ktrdr.cli.connection import backend
-from ktrdr.cli.render import json_option, say, write_json, write_table
+from ktrdr.cli.render import json_option, write_json, write_note, write_table, write_unchanged
+from ktrdr.client.backend import open_backend
 from ktrdr.errors import UsageError
 from ktrdr.schemas import StrategyInfo, StrategyParameter
 
-_FILE = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+_file_argument = click.argument(
+    "file", type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
 
 
 @click.group()
 def strategies() -> None:
-    """Look at, check and bring in strategies.
+    """List, check, upload and delete strategies.
 
-    A strategy is a page of YAML: indicators, rules for entry and exit, costs and sizing.
+    A strategy is a YAML document: indicators, entry and exit rules, costs and sizing.
     """
 
 
 @strategies.command("list")
 @json_option
 def list_strategies(as_json: bool) -> None:
-    """List the strategies that backtests and sweeps can name."""
-    with backend() as api:
-        found = api.strategies()
+    """List the built-in and uploaded strategies."""
+    with open_backend() as api:
+        infos = api.list_strategies()
     if as_json:
-        write_json(found)
+        write_json(infos)
         return
     write_table(
-        ("strategy", "from", "parameters", "what it does"),
+        ("strategy", "source", "parameters", "description"),
         [
             (
-                each.name,
-                "KTRDR" if each.built_in else "you",
-                "; ".join(map(_parameter, each.parameters)),
-                each.fault or each.description,
+                info.name,
+                "built-in" if info.built_in else "uploaded",
+                "; ".join(map(_describe_parameter, info.parameters)),
+                info.fault or info.description,
             )
-            for each in found
+            for info in infos
         ],
         empty="There are no strategies.",
     )
@@ -49,73 +51,73 @@ def list_strategies(as_json: bool) -> None:
 @strategies.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """Write a strategy's YAML, to read or to start one's own from."""
-    with backend() as api:
-        click.echo(api.strategy(name), nl=False)
+    """Print a strategy's YAML."""
+    with open_backend() as api:
+        write_unchanged(api.get_strategy(name))
 
 
 @strategies.command()
-@_FILE
+@_file_argument
 @json_option
 def check(file: Path, as_json: bool) -> None:
-    """Check a strategy's file, here; nothing is sent anywhere.
+    """Check a strategy's file without uploading it.
 
-    Everything that is wrong is said at once, each with its line.
+    Reports all errors with their lines. Needs no backend.
     """
-    # Loads PyYAML, which listing the commands should not.
+    # PyYAML is loaded here, so that listing the commands does not load it.
     from ktrdr.strategies.catalogue import info
     from ktrdr.strategies.document_file import read_strategy
 
-    found = info(read_strategy(_text(file), file.name))
+    strategy = info(read_strategy(_read_text(file), file.name))
     if as_json:
-        write_json(found)
+        write_json(strategy)
     else:
-        say(f"{file} is good: {_described(found)}")
+        write_note(f"{file} is valid: {_describe(strategy)}")
 
 
 @strategies.command()
-@_FILE
+@_file_argument
 @json_option
 def put(file: Path, as_json: bool) -> None:
-    """Bring a strategy in, under the name that its file says.
+    """Upload a strategy under the name in its file.
 
-    One of that name that is there already is replaced; those that come with KTRDR stay.
+    Replaces an uploaded strategy of that name. Built-in strategies cannot be replaced.
     """
     from ktrdr.strategies.document_file import read_strategy
 
-    text = _text(file)
+    text = _read_text(file)
     name = read_strategy(text, file.name).name
-    with backend() as api:
-        found = api.put_strategy(name, text)
+    with open_backend() as api:
+        strategy = api.put_strategy(name, text)
     if as_json:
-        write_json(found)
+        write_json(strategy)
     else:
-        say(f"brought in {_described(found)}")
+        write_note(f"uploaded {_describe(strategy)}")
 
 
 @strategies.command()
 @click.argument("name")
 def delete(name: str) -> None:
-    """Remove a strategy of one's own."""
-    with backend() as api:
+    """Delete an uploaded strategy."""
+    with open_backend() as api:
         api.delete_strategy(name)
-    say(f"{name} is removed")
+    write_note(f"deleted {name}")
 
 
-def _text(file: Path) -> str:
+def _read_text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise UsageError(
             f"{file} cannot be read ({type(exc).__name__})",
-            hint="It must be a readable file of UTF-8 text.",
+            hint="Make it a readable file of UTF-8 text.",
         ) from exc
 
 
-def _described(found: StrategyInfo) -> str:
-    count = len(found.parameters)
-    return f"{found.name}, with {count} parameter{'' if count == 1 else 's'}"
+def _describe(strategy: StrategyInfo) -> str:
+    count = len(strategy.parameters)
+    return f"{strategy.name}, with {count} parameter{'' if count == 1 else 's'}"
 
 
-def _parameter(each: StrategyParameter) -> str:
-    return f"{each.name} {', '.join(f'{value:g}' for value in each.defaults)}"
+def _describe_parameter(parameter: StrategyParameter) -> str:
+    return f"{parameter.name} {', '.join(f'{value:g}' for value in parameter.defaults)}"

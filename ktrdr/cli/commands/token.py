@@ -1,4 +1,4 @@
-"""`ktrdr token`: makes the tokens that the backend asks for, and looks at the one in use."""
+"""`ktrdr token`: tokens for the backend."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from typing import Final
 
 import click
 
-from ktrdr.cli.connection import backend
 from ktrdr.cli.hosts import inventory_option, read_inventory
-from ktrdr.cli.render import json_option, write_json, write_table
-from ktrdr.client.token_file import configuration_file, save_token, token_in_use
-from ktrdr.deployment.secrets.choice import source_of
-from ktrdr.deployment.secrets.requirements import check
+from ktrdr.cli.render import json_option, write_json, write_line, write_note, write_table
+from ktrdr.client.backend import open_backend
+from ktrdr.client.configuration import read_token, save_token, token_path
+from ktrdr.deployment.homelab.secret_fields import FIELDS, require_usable_fields
+from ktrdr.deployment.secrets.sources import make_source
 from ktrdr.errors import SecretsError, UsageError
 from ktrdr.secret import Secret
 from ktrdr.tokens import Role, mint, read_unverified
 
 _FIELD: Final = "jwt_secret"
 _ROLES: Final = (Role.OPERATOR, Role.READER)
+_MAX_DAYS: Final = 3650
 
 
 @click.group()
 def token() -> None:
-    """Make, look at and revoke the tokens that the backend asks for."""
+    """Create, show and revoke tokens."""
 
 
 @token.command()
@@ -35,24 +36,24 @@ def token() -> None:
     type=click.Choice([role.value for role in _ROLES]),
     default=Role.OPERATOR.value,
     show_default=True,
-    help="What the bearer may do: everything, or read.",
+    help="Permissions: an operator may do everything, a reader may read.",
 )
-@click.option("--name", metavar="NAME", help="Who the token is for; by default your user name.")
+@click.option("--name", metavar="NAME", help="Name of the token's user.  [default: your user name]")
 @click.option(
     "--days",
-    type=click.IntRange(1, 3650),
+    type=click.IntRange(1, _MAX_DAYS),
     default=90,
     show_default=True,
-    help="How long it is valid.",
+    help="Validity in days.",
 )
 @click.option(
-    "--save", is_flag=True, help="Put it into the configuration file instead of printing it."
+    "--save", is_flag=True, help="Save the token for this command line instead of printing it."
 )
 @inventory_option
 @click.option(
     "--jwt-secret-env",
     metavar="VARIABLE",
-    help="Take JWT_SECRET from this variable instead of the vault, for development.",
+    help="Read JWT_SECRET from this environment variable instead of the secret source.",
 )
 def create(
     role: str,
@@ -62,33 +63,36 @@ def create(
     inventory: Path | None,
     jwt_secret_env: str | None,
 ) -> None:
-    """Make a token from the vault's JWT_SECRET and print it."""
-    secret = _from_variable(jwt_secret_env) if jwt_secret_env else _from_vault(inventory)
-    made = mint(
-        secret,
+    """Create a token and print it.
+
+    The token is signed with JWT_SECRET from the secret source. Treat it as a password.
+    """
+    created = mint(
+        _signing_secret(jwt_secret_env, inventory),
         subject=name or _user_name(),
         role=Role(role),
         lifetime=timedelta(days=days),
         now=datetime.now(tz=UTC),
     )
-    identity = read_unverified(made)
+    identity = read_unverified(created)
     if save:
-        path = configuration_file(os.environ)
-        save_token(path, made)
-        click.echo(f"saved in {path}", err=True)
+        path = token_path(os.environ)
+        save_token(path, created)
+        write_note(f"saved in {path}")
     else:
-        click.echo(made.reveal())
-    until = f"{identity.expires_at:%Y-%m-%d}"
-    note = f"{identity.role} token for {identity.subject}, valid until {until}"
-    click.echo(f"{note}; treat it as a password", err=True)
+        write_line(created.reveal())
+    write_note(
+        f"{identity.role} token for {identity.subject}, valid until {identity.expires_at:%Y-%m-%d};"
+        " treat it as a password"
+    )
 
 
 @token.command()
 def show() -> None:
-    """Tell what the token in use says of itself, without showing it."""
-    identity = read_unverified(token_in_use(os.environ))
-    left = identity.expires_at - datetime.now(tz=UTC)
-    state = f"{left.days} days left" if left > timedelta(0) else "EXPIRED"
+    """Show name, role and expiry of the token in use, but not the token."""
+    identity = read_unverified(read_token(os.environ))
+    remaining = identity.expires_at - datetime.now(tz=UTC)
+    state = f"{remaining.days} days left" if remaining > timedelta(0) else "EXPIRED"
     for label, value in (
         ("name", identity.subject),
         ("role", identity.role.value),
@@ -97,55 +101,57 @@ def show() -> None:
         ("expires", f"{identity.expires_at:%Y-%m-%d %H:%M} UTC ({state})"),
     ):
         if value is not None:
-            click.echo(f"{label:8} {value}")
+            write_line(f"{label:8} {value}")
 
 
 @token.command()
 @click.argument("token_id", required=False)
-@click.option("--this", is_flag=True, help="The token in use.")
+@click.option("--this", is_flag=True, help="Revoke the token in use.")
 @click.option(
     "--days",
-    type=click.IntRange(1, 3650),
-    default=3650,
+    type=click.IntRange(1, _MAX_DAYS),
+    default=_MAX_DAYS,
     show_default=True,
-    help="How long to remember it; longer than it could be valid.",
+    help="Days to keep the revocation, at least until the token expires.",
 )
 def revoke(token_id: str | None, this: bool, days: int) -> None:
-    """Have the backend believe a token no more; `ktrdr token show` gives its id.
+    """Revoke a token.
 
-    Whoever holds a token that got into wrong hands can revoke it by its id alone. Rotating
-    jwt_secret ends all tokens at once.
+    `ktrdr token show` prints the id of the token in use. `ktrdr audit --json` has the ids of tokens
+    that changed something. A new jwt_secret revokes all tokens.
     """
     if this == (token_id is not None):
-        raise UsageError("name one token", hint="Give its id, or --this for the token in use.")
-    until = datetime.now(tz=UTC) + timedelta(days=days)
+        raise UsageError(
+            "name one token", hint="Give a token's id, or --this for the token in use."
+        )
+    expires_at = datetime.now(tz=UTC) + timedelta(days=days)
     if this:
-        identity = read_unverified(token_in_use(os.environ))
-        token_id, until = identity.token_id, identity.expires_at
-    with backend() as api:
-        api.revoke_token(str(token_id), until)
-    click.echo(f"token {token_id} is revoked", err=True)
+        identity = read_unverified(read_token(os.environ))
+        token_id, expires_at = identity.token_id, identity.expires_at
+    with open_backend() as api:
+        api.revoke_token(str(token_id), expires_at)
+    write_note(f"token {token_id} is revoked")
 
 
 @token.command()
 @json_option
 def revoked(as_json: bool) -> None:
-    """List the tokens that were revoked and have not expired."""
-    with backend() as api:
-        found = api.revoked_tokens()
+    """List the revoked tokens that have not expired."""
+    with open_backend() as api:
+        tokens = api.list_revoked_tokens()
     if as_json:
-        write_json(found)
+        write_json(tokens)
         return
     write_table(
         ("token", "revoked (UTC)", "by", "would expire"),
         [
             (
-                each.token_id,
-                f"{each.revoked_at:%Y-%m-%d %H:%M}",
-                each.revoked_by,
-                f"{each.expires_at:%Y-%m-%d}",
+                revocation.token_id,
+                f"{revocation.revoked_at:%Y-%m-%d %H:%M}",
+                revocation.revoked_by,
+                f"{revocation.expires_at:%Y-%m-%d}",
             )
-            for each in found
+            for revocation in tokens
         ],
         empty="No token is revoked.",
     )
@@ -156,21 +162,19 @@ def _user_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError) as exc:
         raise UsageError(
-            "the user of this process has no name", hint="Say who the token is for with --name."
+            "the user of this process has no name", hint="Name the token's user with --name."
         ) from exc
 
 
-def _from_variable(variable: str) -> Secret:
+def _signing_secret(variable: str | None, inventory: Path | None) -> Secret:
+    if not variable:
+        fields = make_source(read_inventory(inventory).secrets, FIELDS).fetch()
+        require_usable_fields(fields, [_FIELD])
+        return fields[_FIELD]
     value = os.environ.get(variable)
     if not value:
         raise SecretsError(
             f"the variable {variable} is not set",
-            hint=f"Export {variable}, or leave --jwt-secret-env out to ask the vault.",
+            hint=f"Export {variable}, or omit --jwt-secret-env to use the secret source.",
         )
     return Secret(value)
-
-
-def _from_vault(inventory: Path | None) -> Secret:
-    fields = source_of(read_inventory(inventory).secrets).fetch()
-    check(fields, [_FIELD])
-    return fields[_FIELD]

@@ -1,4 +1,4 @@
-"""`ktrdr workers`: the registered workers."""
+"""`ktrdr workers`: the registered workers, and draining them."""
 
 from __future__ import annotations
 
@@ -8,32 +8,31 @@ from typing import Final
 
 import click
 
-from ktrdr.cli.connection import backend
-from ktrdr.cli.render import ago, json_option, say, write_json, write_table
-from ktrdr.client.backend import Backend
+from ktrdr.cli.render import format_age, json_option, write_json, write_note, write_table
+from ktrdr.client.backend import BackendClient, open_backend
 from ktrdr.errors import NotFound
 from ktrdr.schemas import DrainMode, OperationStatus, Worker
 
-LOOK_EVERY_S: Final = 1.0
+POLL_INTERVAL_S: Final = 1.0
 # A clock that follows a time server is right to a fraction of this.
 CLOCK_TOLERANCE_S: Final = 5.0
 
 
 @click.group()
 def workers() -> None:
-    """Look at the registered workers, and have them make way."""
+    """List and drain workers."""
 
 
 @workers.command("list")
 @json_option
 def list_workers(as_json: bool) -> None:
     """List the registered workers."""
-    with backend() as api:
-        found = api.workers()
+    with open_backend() as api:
+        registered = api.list_workers()
     if as_json:
-        write_json(found)
+        write_json(registered)
     else:
-        write_workers(found)
+        write_workers(registered)
 
 
 @workers.command()
@@ -41,35 +40,35 @@ def list_workers(as_json: bool) -> None:
 @click.option(
     "--hand-over",
     is_flag=True,
-    help="Checkpoint what runs there and give it to other workers, instead of finishing it.",
+    help="Checkpoint running operations and requeue them, instead of finishing them.",
 )
-@click.option("--wait", is_flag=True, help="Return once nothing runs there any more.")
+@click.option("--wait", is_flag=True, help="Wait until no operation is running there.")
 def drain(target: str, hand_over: bool, wait: bool) -> None:
-    """Let a worker, or all workers of a node, take nothing new.
+    """Give no new operations to a worker, or to all workers of a node.
 
-    That holds over restarts, until `ktrdr workers undrain`.
+    The worker or node stays drained, even if it restarts, until `ktrdr workers undrain`.
     """
-    with backend() as api:
-        target = _resolve(api, target)
+    with open_backend() as api:
+        target = _resolve_target(api, target)
         api.drain(target, DrainMode.HAND_OVER if hand_over else DrainMode.FINISH)
-        say(f"{target} takes nothing new")
+        write_note(f"{target} is drained: it gets no new operations")
         if wait:
             _wait_until_idle(api, target)
-            say(f"nothing runs on {target} any more")
+            write_note(f"no operation is running on {target}")
 
 
 @workers.command()
 @click.argument("target", metavar="WORKER|NODE")
 def undrain(target: str) -> None:
-    """Let a drained worker or node take work again."""
-    with backend() as api:
-        target = _resolve(api, target)
+    """Give operations to a drained worker or node again."""
+    with open_backend() as api:
+        target = _resolve_target(api, target)
         api.undrain(target)
-    say(f"{target} takes work again")
+    write_note(f"{target} gets operations again")
 
 
-def write_workers(found: Sequence[Worker]) -> None:
-    """A line a worker."""
+def write_workers(workers: Sequence[Worker]) -> None:
+    """Write a table of workers, and a warning for each node whose clock is wrong."""
     write_table(
         ("worker", "status", "version", "healthy", "running"),
         [
@@ -77,49 +76,50 @@ def write_workers(found: Sequence[Worker]) -> None:
                 worker.worker_id,
                 worker.status.value,
                 worker.version,
-                ago(worker.last_healthy_at),
+                format_age(worker.last_healthy_at),
                 " ".join(filter(None, (worker.current_operation_id, worker.drain and "drained"))),
             )
-            for worker in found
+            for worker in workers
         ],
-        empty="No worker is registered; deploy some with `ktrdr deploy workers B`.",
+        empty="No worker is registered; deploy some with `ktrdr deploy workers NODE`.",
     )
-    for node, skew_s in sorted(_wrong_clocks(found).items()):
+    wrong_clocks = {
+        worker.node: worker.clock_skew_s
+        for worker in workers
+        if worker.clock_skew_s is not None and abs(worker.clock_skew_s) > CLOCK_TOLERANCE_S
+    }
+    for node, skew_s in sorted(wrong_clocks.items()):
         side = "ahead of" if skew_s > 0 else "behind"
-        say(
-            f"the clock of {node} is {abs(skew_s):.0f} s {side} the backend's: let both follow a"
-            " time server (leases do not depend on it, tokens and logs do)"
+        write_note(
+            f"the clock of {node} is {abs(skew_s):.0f} s {side} the backend's: synchronise both"
+            " with a time server (tokens and logs depend on clocks, leases do not)"
         )
 
 
-def _wrong_clocks(found: Sequence[Worker]) -> dict[str, float]:
-    return {
-        worker.node: worker.clock_skew_s
-        for worker in found
-        if worker.clock_skew_s is not None and abs(worker.clock_skew_s) > CLOCK_TOLERANCE_S
-    }
-
-
-def _resolve(api: Backend, name: str) -> str:
-    """A worker's id or a node's host name; a node may be called by its first label."""
-    known = {worker.worker_id for worker in api.workers()}
-    nodes = {worker.node for worker in api.workers()}
-    drained = {drain.target for drain in api.drains()}
-    if name in known | nodes | drained:
+def _resolve_target(api: BackendClient, name: str) -> str:
+    """Return a worker's id or a node's host name; a node's first label is enough."""
+    registered = api.list_workers()
+    nodes = {worker.node for worker in registered}
+    drained = {drain.target for drain in api.list_drains()}
+    if name in {worker.worker_id for worker in registered} | nodes | drained:
         return name
-    short = sorted(node for node in nodes | drained if node.partition(".")[0] == name)
-    if len(short) == 1:
-        return short[0]
+    matching = sorted(node for node in nodes | drained if node.partition(".")[0] == name)
+    if len(matching) == 1:
+        return matching[0]
     raise NotFound(
-        f"there is no worker and no node {name!r}",
-        hint="`ktrdr workers list` shows the workers; a node is the host in their URL.",
+        f"there is no worker or node {name!r}",
+        hint="List the workers with `ktrdr workers list`; a node is the host in their URL.",
     )
 
 
-def _wait_until_idle(api: Backend, target: str) -> None:
-    ours = {each.worker_id for each in api.workers() if target in (each.worker_id, each.node)}
+def _wait_until_idle(api: BackendClient, target: str) -> None:
+    drained = {
+        worker.worker_id
+        for worker in api.list_workers()
+        if target in (worker.worker_id, worker.node)
+    }
     while True:
-        running = api.operations(status=OperationStatus.RUNNING.value, parts=True, limit=500)
-        if not any(each.worker_id in ours for each in running.operations):
+        running = api.list_operations(status=OperationStatus.RUNNING.value, parts=True, limit=500)
+        if not any(operation.worker_id in drained for operation in running.operations):
             return
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_INTERVAL_S)

@@ -22,7 +22,7 @@ _ALL = "all"
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("service", shell_complete=completion.core_services)
+@click.argument("service", shell_complete=completion.complete_core_services)
 @profile_option
 @deploy_options
 def core(service: str, **options: Any) -> None:
@@ -35,7 +35,7 @@ def core(service: str, **options: Any) -> None:
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("node", nargs=-1, required=True, shell_complete=completion.nodes)
+@click.argument("node", nargs=-1, required=True, shell_complete=completion.complete_nodes)
 @scale_option
 @profile_option
 @deploy_options
@@ -60,7 +60,7 @@ def all_hosts(**options: Any) -> None:
 
 def _deploy(options: DeployOptions, words: Sequence[str], service: str) -> None:
     with errors_as_json_lines(options.as_json):
-        checkout = Checkout.around(Path.cwd())
+        checkout = Checkout.find(Path.cwd())
         inventory = read_inventory(options.inventory, checkout=checkout, settings=options.settings)
         hosts = select_hosts(inventory, words)
     addresses = () if options.dry_run else [host.address for host in hosts]

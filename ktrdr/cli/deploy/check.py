@@ -1,104 +1,209 @@
-"""`ktrdr deploy check`: all that a deploy could stumble over, before it does."""
+"""`ktrdr deploy check`: find everything that would prevent a deploy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Any, Final
 
 import click
+from rich.console import Console
+from rich.text import Text
 
 from ktrdr.cli.cli import EXIT_CODES
-from ktrdr.cli.deploy import check_summary
-from ktrdr.cli.deploy.query_options import busy, looking, plan_for
+from ktrdr.cli.deploy.operator import new_deploy_id
+from ktrdr.cli.deploy.options import query_options
 from ktrdr.cli.hosts import read_inventory, ssh_program
-from ktrdr.cli.render import console, write_json
-from ktrdr.deployment.check import local_checks as laptop
-from ktrdr.deployment.check.query import Checked, Checker, exit_code
-from ktrdr.deployment.deploy.plan import Plan
-from ktrdr.deployment.homelab.hosts import chosen
-from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.cli.render import console, count_of, spinner, write_json
+from ktrdr.deployment.check import (
+    CheckedSubject,
+    Checker,
+    check_checkout,
+    check_plan,
+    check_programs,
+    exit_code,
+)
+from ktrdr.deployment.deploy.options import DeployOptions
+from ktrdr.deployment.deploy.plan import Plan, make_plan
+from ktrdr.deployment.homelab.homelab import Homelab
+from ktrdr.deployment.homelab.hosts import select_hosts
+from ktrdr.deployment.homelab.secret_fields import FIELDS
 from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.hosts.problems import Finding, Point
+from ktrdr.deployment.hosts.problems import CheckResult, Problem
 from ktrdr.deployment.releases.checkout import Checkout
-from ktrdr.deployment.releases.release import checked_tag
-from ktrdr.deployment.secrets.choice import source_of
+from ktrdr.deployment.releases.release import validate_tag
+from ktrdr.deployment.secrets.sources import describe_source, make_source
 from ktrdr.deployment.ssh.program import SshProgram
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import KtrdrError
 from ktrdr.secret import Scrubber
 
+# Raised when a key disappears or changes its meaning; new keys may come at any time.
+SCHEMA: Final = 1
+_INDENT: Final = 4
+
 
 @click.command(epilog=EXIT_CODES)
-@looking
-def check(
-    hosts: tuple[str, ...],
-    tag: str | None,
-    inventory: Path | None,
-    settings: tuple[str, ...],
-    as_json: bool,
-) -> None:
-    """Look for all that a deploy could stumble over, on this machine and everywhere else.
+@query_options
+def check(hosts: tuple[str, ...], **options: Any) -> None:
+    """Find everything that would prevent a deploy, on this machine and on the hosts.
 
-    Changes nothing, and ends with all that is wrong at once, rather than at the first. The exit
-    code is 0, or the lowest of those that belong to what was found: the one that a deploy would
-    end with.
+    Changes nothing, and reports all problems together. The exit code is 0, or the lowest code of
+    the problems, which a deploy would end with.
     """
-    with busy("looking at laptop, vault, registry and hosts …"):
-        report = list(_report(hosts, tag, inventory, settings))
-    if as_json:
-        write_json(check_summary.to_json(report))
+    parsed = DeployOptions(**options)
+    with spinner("checking laptop, vault, registry and hosts …"):
+        report = list(_check(hosts, parsed))
+    if parsed.as_json:
+        write_json(to_json(report))
     else:
-        check_summary.show(console(), report)
-    code = exit_code(report)
-    if code:
+        show(console(), report)
+    if code := exit_code(report):
         raise SystemExit(code)
 
 
-def _report(
-    hosts: Sequence[str], tag: str | None, inventory: Path | None, settings: Sequence[str]
-) -> Iterator[Checked]:
-    around = Checkout.around(Path.cwd())
+def _check(words: Sequence[str], options: DeployOptions) -> Iterator[CheckedSubject]:
+    checkout = Checkout.find(Path.cwd())
+    home = Path.home()
+    root = checkout.root
+    directory = f"~/{root.relative_to(home)}" if root.is_relative_to(home) else str(root)
+    from_checkout = check_checkout(checkout, options.tag)
     try:
-        known = read_inventory(inventory, checkout=around, settings=settings)
+        inventory = read_inventory(options.inventory, checkout=checkout, settings=options.settings)
     except KtrdrError as error:
-        points = (*laptop.programs(SshProgram().executable), *laptop.checkout(around, tag))
-        fault = Point("inventory", findings=(Finding.of(error),))
-        yield Checked("laptop", _shown(around.root), (*points, fault))
+        unreadable = CheckResult("inventory", problems=(Problem.from_error(error),))
+        results = (*check_programs(SshProgram().executable), from_checkout, unreadable)
+        yield CheckedSubject("laptop", directory, results)
         return
-    hosts = chosen(known, hosts)
-    plans, planning = _plans(hosts, known, around, tag)
-    program = ssh_program(known)
-    points = (*laptop.programs(program.executable), *laptop.checkout(around, tag))
-    counted = Point("inventory", f"{len(hosts)} host{'' if len(hosts) == 1 else 's'}")
-    yield Checked("laptop", _shown(around.root), (*points, counted, *planning))
-    scrubber = Scrubber()
+    hosts = select_hosts(inventory, words)
+    product = Homelab(inventory)
+    plans, plan_results = _make_plans(hosts, product, checkout, options)
+    program = ssh_program(inventory)
+    results = (
+        *check_programs(program.executable),
+        from_checkout,
+        CheckResult("inventory", count_of(hosts, "host")),
+        *plan_results,
+    )
+    yield CheckedSubject("laptop", directory, results)
+    secrets, scrubber = inventory.secrets, Scrubber()
     with SshTransport(program, scrubber=scrubber) as transport:
-        yield from Checker(known, plans, source_of(known.secrets), transport, scrubber).all()
+        checker = Checker(
+            product,
+            plans,
+            make_source(secrets, FIELDS),
+            describe_source(secrets),
+            transport,
+            scrubber,
+        )
+        yield from checker.check_all()
     for host in hosts:
         if host not in plans:
-            unseen = Point("not looked at", remark="not looked at: there is nothing to deploy")
-            yield Checked(host.name, host.address, (unseen,))
+            note = "not checked, because there is nothing to deploy"
+            yield CheckedSubject(host.name, host.address, (CheckResult("not checked", note=note),))
 
 
-def _shown(path: Path) -> str:
-    """A path as people write it."""
-    home = Path.home()
-    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
-
-
-def _plans(
-    hosts: Sequence[Host], inventory: Inventory, checkout: Checkout, tag: str | None
-) -> tuple[Mapping[Host, Plan], Sequence[Point]]:
-    """The plans that can be made, and what is to be said of them, each thing once."""
+def _make_plans(
+    hosts: Sequence[Host], product: Homelab, checkout: Checkout, options: DeployOptions
+) -> tuple[dict[Host, Plan], list[CheckResult]]:
+    """Return the plans that can be made, and each different result of checking them."""
     plans: dict[Host, Plan] = {}
-    points: dict[Point, None] = {}
+    results: dict[CheckResult, None] = {}
+    deploy_id = new_deploy_id()
     for host in hosts:
 
         def make(host: Host = host) -> Plan:
-            return plan_for(host, inventory, checkout, checked_tag(tag) if tag else None)
+            tag = validate_tag(options.tag) if options.tag else None
+            return make_plan(
+                product, host, checkout.load_release(host.stack, tag), deploy_id, options
+            )
 
-        plan, point = laptop.planned(make)
-        points[point] = None
+        plan, result = check_plan(make)
+        results[result] = None
         if plan:
             plans[host] = plan
-    return plans, list(points)
+    return plans, list(results)
+
+
+def show(console: Console, report: Sequence[CheckedSubject]) -> None:
+    """Print each subject: what is OK in one paragraph, then notes and problems with hints."""
+    for number, subject in enumerate(report):
+        if number:
+            console.print()
+        console.print(Text.assemble((subject.name, "bold"), (f"  {subject.description}", "dim")))
+        good = [each for each in subject.results if not each.problems and not each.note]
+        if good:
+            _print_lines(console, "✓", "green", _fill(good, console.width - _INDENT))
+        for note in dict.fromkeys(each.note for each in subject.results if each.note):
+            _print_sentence(console, "!", "yellow", Text(note))
+        for hint, group in groupby(subject.problems, key=lambda each: each.hint):
+            for problem in group:
+                _print_sentence(console, "✗", "red", Text(problem.message))
+            if hint:
+                _print_sentence(console, " ", "", Text(f"→ {hint}", style="dim"))
+    console.print()
+    problems = [problem for subject in report for problem in subject.problems]
+    if problems:
+        console.print(f"{count_of(problems, 'problem')} found; nothing was changed.")
+    else:
+        console.print("No problems found: a deploy can start.")
+
+
+def to_json(report: Sequence[CheckedSubject]) -> dict[str, Any]:
+    """Return the document that ``--json`` prints."""
+    return {
+        "schema": SCHEMA,
+        "ok": not any(subject.problems for subject in report),
+        "exit_code": exit_code(report),
+        "places": [
+            {
+                "place": subject.name,
+                "about": subject.description,
+                "points": [_result_to_json(result) for result in subject.results],
+            }
+            for subject in report
+        ],
+    }
+
+
+def _result_to_json(result: CheckResult) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "ok": not result.problems,
+        "detail": result.detail or None,
+        "remark": result.note or None,
+        "findings": [
+            {
+                "complaint": problem.message,
+                "remedy": problem.hint or None,
+                "exit_code": problem.exit_code,
+            }
+            for problem in result.problems
+        ],
+    }
+
+
+def _fill(results: Sequence[CheckResult], width: int) -> list[Text]:
+    """Return results in lines that are not longer than the width, unless a single one is."""
+    lines: list[Text] = []
+    for number, result in enumerate(results):
+        text = Text.assemble(result.name, (f" {result.detail}" if result.detail else "", "dim"))
+        text.append(" ·" if number < len(results) - 1 else "")
+        if lines and lines[-1].cell_len + 1 + text.cell_len <= width:
+            lines[-1].append(" ").append_text(text)
+        else:
+            lines.append(text)
+    return lines
+
+
+def _print_sentence(console: Console, sign: str, style: str, text: Text) -> None:
+    _print_lines(console, sign, style, text.wrap(console, console.width - _INDENT))
+
+
+def _print_lines(console: Console, sign: str, style: str, lines: Iterable[Text]) -> None:
+    """Print lines below each other, the first behind a sign."""
+    for number, line in enumerate(lines):
+        line.rstrip()
+        start = Text.assemble("  ", (sign, style), " ") if number == 0 else Text(" " * _INDENT)
+        console.print(start.append_text(line), soft_wrap=True)

@@ -10,20 +10,23 @@ import click
 from rich.text import Text
 
 from ktrdr.cli.cli import EXIT_CODES
-from ktrdr.cli.deploy import dependencies as world
-from ktrdr.cli.deploy.maintenance import Work, counted, finish, keeping, teller, yes_option
+from ktrdr.cli.deploy import operator
+from ktrdr.cli.deploy.maintenance import (
+    MaintenanceRun,
+    maintenance_options,
+    print_results,
+    yes_option,
+)
 from ktrdr.cli.hosts import read_inventory, ssh_program
-from ktrdr.cli.render import console
-from ktrdr.deployment import down as removal
-from ktrdr.deployment.down import Belongings
-from ktrdr.deployment.homelab.hosts import chosen
+from ktrdr.cli.render import console, count_of
+from ktrdr.deployment.down import ProjectResources, fetch_resources, remove_stack
+from ktrdr.deployment.homelab.hosts import select_hosts
 from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.hosts.lock import Held
-from ktrdr.deployment.services import Attendant
+from ktrdr.deployment.hosts.lock import HostLock
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import Interrupted, UsageError
 
-# What stands for `--volumes` without a name.
+# Stands for `--volumes` without a name.
 _ASK = ""
 
 
@@ -34,10 +37,10 @@ _ASK = ""
     flag_value=_ASK,
     default=None,
     metavar="[=HOST]",
-    help="Remove the data, too, for ever. Asks for the host's name, unless it is given here.",
+    help="Also delete the data, permanently. Asks for the host's name, unless it is given here.",
 )
 @yes_option
-@keeping
+@maintenance_options
 def down(
     hosts: tuple[str, ...],
     volumes: str | None,
@@ -46,100 +49,103 @@ def down(
     inventory: Path | None,
     as_json: bool,
 ) -> None:
-    """Take the stack off hosts: stop everything, remove containers and networks.
+    """Remove the stack from hosts: stop everything, remove containers and networks.
 
-    HOSTS are core, workers NODE, workers all or all. Says what there is, and asks. Data, images and
-    configuration stay, so that a deploy brings everything back. Needs no secrets.
+    HOSTS are core, workers NODE, workers all or all. Lists what exists, and asks. Data, images and
+    configuration stay, so that a deploy restores everything. Needs no secrets.
     """
-    found = read_inventory(inventory)
-    hosts = chosen(found, hosts)
-    if volumes is not None and len(hosts) != 1:
+    known = read_inventory(inventory)
+    selected = select_hosts(known, hosts)
+    if volumes is not None and len(selected) != 1:
         raise UsageError(
-            "--volumes takes one host at a time", hint="Name it: ktrdr deploy down core --volumes"
+            "--volumes deletes the data of one host at a time",
+            hint="Name the host, for example: ktrdr deploy down core --volumes",
         )
-    with SshTransport(ssh_program(found)) as transport:
-        there = removal.look(hosts, transport)
-    _ask(hosts, there, volumes, yes=yes)
-    work = Work(found, "down", lock_wait)
+    with SshTransport(ssh_program(known)) as transport:
+        resources = fetch_resources(selected, transport)
+    _confirm(selected, resources, volumes, yes=yes)
+    run = MaintenanceRun(known, "down", lock_wait)
+    with_volumes = volumes is not None
 
-    def act(host: Host, lock: Held) -> Belongings:
-        attendant = Attendant(
-            host, lock, work.transport, found.image, teller(host), 0.0, work.stopping
-        )
-        return removal.remove(attendant, volumes=volumes is not None)
+    def remove(host: Host, lock: HostLock) -> ProjectResources:
+        return remove_stack(run.service_manager(host, lock), volumes=with_volumes)
 
-    finish(
-        work.on_each(hosts, act),
+    print_results(
+        run.for_each_locked_host(selected, remove),
         as_json=as_json,
-        to_json=lambda gone: _to_json(gone, volumes=volumes is not None),
-        show=lambda host, gone: _show(host, gone, volumes=volumes is not None),
+        to_json=lambda removed: _to_json(removed, volumes=with_volumes),
+        show=lambda host, removed: _show(host, removed, volumes=with_volumes),
     )
 
 
-def _ask(
-    hosts: Sequence[Host], there: Sequence[Belongings], volumes: str | None, *, yes: bool
+def _confirm(
+    hosts: Sequence[Host],
+    resources: Sequence[ProjectResources],
+    volumes: str | None,
+    *,
+    yes: bool,
 ) -> None:
-    """Says what goes and what stays; ends the command unless that is meant."""
+    """Show what is removed and what stays; end the command unless the operator confirms."""
     err = console(err=True)
-    for host, each in zip(hosts, there, strict=True):
-        for line in _said(host, each, volumes=volumes is not None):
+    for host, each in zip(hosts, resources, strict=True):
+        for line in _describe(host, each, volumes=volumes is not None):
             err.print(line, soft_wrap=True)
     if volumes is not None:
-        _ask_for_name(hosts[0], volumes)
-    if not yes:
-        if not world.somebody_is_there():
-            raise UsageError(
-                "taking a stack down needs your word",
-                hint="Nothing was changed; say --yes if that is meant.",
-            )
-        if volumes in (None, hosts[0].node or hosts[0].name):
-            world.confirm("Take down?")
+        _confirm_name(hosts[0], volumes)
+    if yes:
+        return
+    if not operator.is_interactive():
+        names = ", ".join(host.name for host in hosts)
+        raise operator.confirmation_required([f"the stack is removed from {names}"])
+    # An operator who typed the host's name has confirmed already.
+    if volumes != _ASK:
+        operator.confirm("Remove the stack?")
 
 
-def _said(host: Host, each: Belongings, *, volumes: bool) -> list[Text]:
-    gone = f"{counted(each.containers, 'container')} and {counted(each.networks, 'network')} go"
-    lines = [Text.assemble((f"{host.name} ", "bold"), f"on {host.address}: {gone}")]
-    names = ", ".join(each.volumes)
+def _describe(host: Host, resources: ProjectResources, *, volumes: bool) -> list[Text]:
+    containers = count_of(resources.containers, "container")
+    networks = count_of(resources.networks, "network")
+    text = f"on {host.address}: {containers} and {networks} to remove"
+    lines = [Text.assemble((f"{host.name} ", "bold"), text)]
+    names = ", ".join(resources.volumes)
     if volumes and names:
-        lines.append(Text(f"  and with them, for ever, all data in {names}", style="red"))
+        lines.append(Text(f"  all data is deleted permanently: {names}", style="red"))
     elif names:
         lines.append(Text(f"  the data stays: {names}", style="dim"))
     return lines
 
 
-def _ask_for_name(host: Host, given: str) -> None:
-    name = host.node or host.name
-    if given == _ASK:
-        if not world.somebody_is_there():
+def _confirm_name(host: Host, given: str) -> None:
+    """Require the name of the host whose data is deleted, as an option or typed."""
+    name = host.short_name
+    if given != _ASK:
+        if given.lower() != name.lower():
             raise UsageError(
-                f"removing the data of {host.name} needs its name",
-                hint=f"Nothing was changed; say --volumes={name} --yes if that is meant.",
+                f"--volumes={given} is not the name of the host, which is {name}",
+                hint=f"Nothing was changed; use --volumes={name} to delete its data.",
             )
-        _ask_to_type(name)
-    elif given.lower() != name.lower():
+        return
+    if not operator.is_interactive():
         raise UsageError(
-            f"--volumes={given} is not the name of the host, which is {name}",
-            hint="Nothing was changed.",
+            f"confirmation required: the data of {host.name} is deleted",
+            hint=f"Nothing was changed; re-run with --volumes={name} --yes to accept this.",
         )
-
-
-def _ask_to_type(name: str) -> None:
     try:
-        typed = click.prompt(f"Type {name} to remove its data", err=True, default="")
+        typed = click.prompt(f"Type {name} to delete its data", err=True, default="")
     except click.Abort:
         typed = ""
     if typed.strip().lower() != name.lower():
-        raise Interrupted("that is not the host's name: nothing was changed")
+        raise Interrupted(f"the typed name is not {name}: nothing was changed")
 
 
-def _show(host: Host, gone: Belongings, *, volumes: bool) -> None:
-    what = [counted(gone.containers, "container"), counted(gone.networks, "network")]
+def _show(host: Host, removed: ProjectResources, *, volumes: bool) -> None:
+    parts = [count_of(removed.containers, "container"), count_of(removed.networks, "network")]
     if volumes:
-        what.append(counted(gone.volumes, "volume"))
-    line = Text.assemble(("✓ ", "green"), f"{host.name} is down: {', '.join(what)} removed")
+        parts.append(count_of(removed.volumes, "volume"))
+    line = Text.assemble(("✓ ", "green"), f"{host.name} is down: {', '.join(parts)} removed")
     console().print(line, soft_wrap=True)
 
 
-def _to_json(gone: Belongings, *, volumes: bool) -> dict[str, Any]:
-    removed = gone.to_json()
-    return {"removed": removed if volumes else {**removed, "volumes": []}}
+def _to_json(removed: ProjectResources, *, volumes: bool) -> dict[str, Any]:
+    document = removed.to_json()
+    return {"removed": document if volumes else {**document, "volumes": []}}

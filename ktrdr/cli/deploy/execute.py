@@ -4,41 +4,41 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
 from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
-from ktrdr.cli.deploy.connections import signals_as_ctrl_c
+from ktrdr.cli.deploy.operator import signals_as_ctrl_c
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import json_option, write_json
-from ktrdr.deployment import execute as deployment
 from ktrdr.deployment.deploy.result import SCHEMA
-from ktrdr.deployment.homelab.hosts import chosen
-from ktrdr.deployment.hosts.host import Host
+from ktrdr.deployment.execute import execute_command
+from ktrdr.deployment.homelab.hosts import select_hosts
 from ktrdr.deployment.scripts import execute as commands
-from ktrdr.deployment.ssh.interface import RemoteResult, Stream
-from ktrdr.deployment.ssh.program import SshProgram
+from ktrdr.deployment.ssh.interface import Stream
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import UsageError
 
 
 @click.command("exec", epilog=EXIT_CODES, context_settings={"allow_interspersed_args": False})
-@click.option("--interactive", "-i", is_flag=True, help="Pass on what is typed; with -t.")
-@click.option("--tty", "-t", is_flag=True, help="With a terminal, as a shell needs it; with -i.")
+@click.option("--interactive", "-i", is_flag=True, help="Pass standard input on; implies -t.")
+@click.option("--tty", "-t", is_flag=True, help="Use a terminal, as a shell needs it; implies -i.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=1),
     default=3600,
     show_default=True,
     metavar="SECONDS",
-    help="How long the command may take; without -it.",
+    help="Maximum duration of the command, without -it.",
 )
 @inventory_option
 @json_option
 @click.argument(
-    "words", nargs=-1, metavar="HOST SERVICE -- COMMAND...", shell_complete=completion.execution
+    "words",
+    nargs=-1,
+    metavar="HOST SERVICE -- COMMAND...",
+    shell_complete=completion.complete_exec_words,
 )
 def execute(
     words: tuple[str, ...],
@@ -50,12 +50,12 @@ def execute(
 ) -> None:
     """Run a command in the container of a service.
 
-    HOST is core or workers NODE. The exit code is the command's own; where it could not be run, a
-    sentence that begins with "error:" says so, and the exit code is one of those below. Where
-    the command prints its environment, secrets are hidden by the names of their variables; anything
-    else is shown as it is, and with -it all of it.
+    HOST is core or workers NODE. The exit code is the command's own. If the command cannot be run,
+    a sentence that begins with "error:" says why, and the exit code is one of those below. In the
+    output, secrets of environment variables are hidden by the variables' names. Other output is
+    shown unchanged, and with -it all of it.
     """
-    found = read_inventory(inventory)
+    known = read_inventory(inventory)
     count = 1 if words[:1] == ("core",) else 2
     service, command = "".join(words[count : count + 1]), words[count + 1 :]
     if command[:1] == ("--",):
@@ -65,50 +65,35 @@ def execute(
             "exec needs a host, a service and a command",
             hint="For example: ktrdr deploy exec core backend -- ls /mnt/shared",
         )
-    (host,) = chosen(found, words[:count])
+    (host,) = select_hosts(known, words[:count])
+    program = ssh_program(known)
     if interactive or tty:
-        raise SystemExit(_attach(ssh_program(found), host, service, command))
-    result = _run(ssh_program(found), host, service, command, timeout, quiet=as_json)
-    if as_json:
-        write_json(_document(host, service, result))
-    raise SystemExit(result.exit_code)
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise UsageError(
+                "-it needs a terminal", hint="Omit -it in scripts and where output is redirected."
+            )
+        script = commands.attach(host.project, service, command)
+        raise SystemExit(program.attach(host.address, script))
 
-
-def _run(
-    program: SshProgram,
-    host: Host,
-    service: str,
-    command: tuple[str, ...],
-    timeout_s: float,
-    *,
-    quiet: bool,
-) -> RemoteResult:
-    def pass_on(stream: Stream, line: str) -> None:
-        if not quiet:
+    def print_line(stream: Stream, line: str) -> None:
+        if not as_json:
             click.echo(line, err=stream == "stderr")
 
     with signals_as_ctrl_c(), SshTransport(program) as transport:
-        return deployment.execute(
-            host, service, command, transport, timeout_s=timeout_s, on_line=pass_on
+        result = execute_command(
+            host, service, command, transport, timeout_s=timeout, on_line=print_line
         )
-
-
-def _attach(program: SshProgram, host: Host, service: str, command: tuple[str, ...]) -> int:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError(
-            "there is no terminal to work with", hint="Leave out -it where nobody is there."
+    if as_json:
+        write_json(
+            {
+                "schema": SCHEMA,
+                "target": host.name,
+                "host": host.address,
+                "service": service,
+                "exit_code": result.exit_code,
+                "stdout": result.stdout,
+                "stderr": result.stderr,
+                "duration_s": round(result.duration_s, 3),
+            }
         )
-    return program.attach(host.address, commands.attach(host.project, service, command))
-
-
-def _document(host: Host, service: str, result: RemoteResult) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "target": host.name,
-        "host": host.address,
-        "service": service,
-        "exit_code": result.exit_code,
-        "stdout": result.stdout,
-        "stderr": result.stderr,
-        "duration_s": round(result.duration_s, 3),
-    }
+    raise SystemExit(result.exit_code)

@@ -19,9 +19,9 @@ from ktrdr.cli.deploy.operator import (
     is_interactive,
     new_deploy_id,
 )
+from ktrdr.cli.deploy_display import DeployDisplay
 from ktrdr.cli.hosts import HostConnections
-from ktrdr.cli.live import DeployDisplay
-from ktrdr.cli.render import console, errors_as_json_lines, say, write_json_line
+from ktrdr.cli.render import console, errors_as_json_lines, write_json_line, write_note
 from ktrdr.deployment.deploy import events
 from ktrdr.deployment.deploy.events import Event
 from ktrdr.deployment.deploy.hooks import Hook, Hooks
@@ -32,16 +32,17 @@ from ktrdr.deployment.deploy.rollout import DeployDependencies, deploy
 from ktrdr.deployment.deploy.single_flight import SingleFlight
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.homelab.secret_fields import FIELDS
 from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.releases.checkout import Checkout, undecided
-from ktrdr.deployment.releases.release import Release, checked_tag
-from ktrdr.deployment.secrets.choice import source_of
+from ktrdr.deployment.releases.checkout import Checkout, ambiguous_image_error
+from ktrdr.deployment.releases.release import Release, validate_tag
+from ktrdr.deployment.secrets.sources import make_source
 from ktrdr.errors import NotFound
 from ktrdr.secret import Secret
 from ktrdr.tokens import Role, mint
 
 if TYPE_CHECKING:
-    from ktrdr.client.backend import Backend
+    from ktrdr.client.backend import BackendClient
     from ktrdr.schemas import Worker
 
 # Longer than the longest deploy.
@@ -72,15 +73,15 @@ def plan_and_run(
     """
     with errors_as_json_lines(options.as_json):
         if options.tag is None:
-            _confirm_checkout(options, checkout.head().doubts())
-        tag = checked_tag(options.tag) if options.tag else None
+            _confirm_checkout(options, checkout.head().warnings())
+        tag = validate_tag(options.tag) if options.tag else None
         releases: dict[str, Release] = {}
         for host in hosts:
             if host.stack not in releases:
-                releases[host.stack] = checkout.release(host.stack, tag)
+                releases[host.stack] = checkout.load_release(host.stack, tag)
         release = next(iter(releases.values()))
         if release.commit is None:
-            say(
+            write_note(
                 f"note: {release.tag} names no commit that is known here, so the configuration "
                 "of the working tree is deployed"
             )
@@ -116,14 +117,14 @@ def run_plans(plans: Sequence[Plan], inventory: Inventory, connections: HostConn
         ).start()
     with errors_as_json_lines(options.as_json), ui.display:
         hooks = Hooks(
-            root=Checkout.around(Path.cwd()).root,
+            root=Checkout.find(Path.cwd()).root,
             settings=inventory.hooks,
             environ=os.environ,
             on_line=ui.show_hook_output,
             scrubber=connections.scrubber,
         )
         deps = DeployDependencies(
-            vault=source_of(inventory.secrets),
+            vault=make_source(inventory.secrets, FIELDS),
             hosts=connections,
             backend=DeployBackend(inventory),
             ui=ui,
@@ -138,12 +139,12 @@ def _confirm_checkout(options: DeployOptions, warnings: Sequence[str]) -> None:
     if not warnings:
         return
     if options.dry_run or options.yes:
-        say(f"note: {'; '.join(warnings)}")
+        write_note(f"note: {'; '.join(warnings)}")
         return
     if not is_interactive():
-        raise undecided(warnings)
+        raise ambiguous_image_error(warnings)
     for warning in warnings:
-        say(warning)
+        write_note(warning)
     confirm("Deploy the image of the last commit anyway?")
 
 
@@ -232,12 +233,12 @@ class DeployBackend:
 
     def _fetch_workers(self) -> Sequence[Worker]:
         with self._connect(Role.READER) as backend:
-            return backend.workers()
+            return backend.list_workers()
 
-    def _connect(self, role: Role) -> Backend:
+    def _connect(self, role: Role) -> BackendClient:
         # A quarter of the time to start, and not needed before the end: `run_plans` loads it.
-        from ktrdr.client.backend import Backend
-        from ktrdr.client.configuration import api_url
+        from ktrdr.client.backend import BackendClient
+        from ktrdr.client.configuration import read_api_url
 
         token = mint(
             self._signing_key,
@@ -246,4 +247,4 @@ class DeployBackend:
             lifetime=_TOKEN_LIFETIME,
             now=datetime.now(UTC),
         )
-        return Backend(api_url(os.environ, default=self._inventory.api_url), token)
+        return BackendClient(read_api_url(os.environ, default=self._inventory.api_url), token)

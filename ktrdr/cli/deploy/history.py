@@ -1,8 +1,7 @@
-"""`ktrdr deploy history`: what was deployed, by whom, and what came of it."""
+"""`ktrdr deploy history`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -10,18 +9,24 @@ import click
 from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
-from ktrdr.cli.render import duration, heading, json_option, say, write_json, write_table
+from ktrdr.cli.render import (
+    format_duration,
+    json_option,
+    write_heading,
+    write_json,
+    write_note,
+    write_table,
+)
 from ktrdr.deployment.deploy.result import SCHEMA, error_to_json
-from ktrdr.deployment.homelab.hosts import chosen
-from ktrdr.deployment.hosts import history_queries as remembering
-from ktrdr.deployment.hosts.history import Entry
-from ktrdr.deployment.hosts.history_queries import Remembered
+from ktrdr.deployment.homelab.hosts import select_hosts
+from ktrdr.deployment.hosts.history import ALL, HistoryEntry
+from ktrdr.deployment.hosts.history_queries import HostHistory, fetch_histories
 from ktrdr.deployment.ssh.transport import SshTransport
 
 
 @click.command(epilog=EXIT_CODES)
 @click.argument(
-    "hosts", nargs=-1, metavar="[core|workers NODE|all]", shell_complete=completion.hosts
+    "hosts", nargs=-1, metavar="[core|workers NODE|all]", shell_complete=completion.complete_hosts
 )
 @click.option(
     "--last",
@@ -30,60 +35,55 @@ from ktrdr.deployment.ssh.transport import SshTransport
     default=10,
     show_default=True,
     metavar="N",
-    help="So many of each host, the newest last.",
+    help="Number of deploys to show for each host, the newest last.",
 )
 @inventory_option
 @json_option
 def history(hosts: tuple[str, ...], last: int, inventory: Path | None, as_json: bool) -> None:
-    """Show what was deployed to hosts, when, by whom, and what came of it.
+    """Show the deploys to hosts: release, time, user and outcome.
 
-    A release's name begins with the time when it was asked for (UTC).
-
-    A release that was cut off has no end in the host's records: its machine, its connection or the
-    host itself went away.
+    A release's id begins with the time of the deploy (UTC). The outcome "cut off" means that a
+    power cut or a lost connection ended the deploy.
     """
-    found = read_inventory(inventory)
-    with SshTransport(ssh_program(found)) as transport:
-        remembered = remembering.ask(chosen(found, hosts), transport)
+    known = read_inventory(inventory)
+    with SshTransport(ssh_program(known)) as transport:
+        histories = fetch_histories(select_hosts(known, hosts), transport)
     if as_json:
-        write_json({"schema": SCHEMA, "hosts": [_document(each, last) for each in remembered]})
+        write_json({"schema": SCHEMA, "hosts": [_to_json(each, last) for each in histories]})
     else:
-        for each in remembered:
+        for each in histories:
             _write(each, last)
-    for each in remembered:
+    for each in histories:
         if each.error:
             raise each.error
 
 
-def _write(found: Remembered, last: int) -> None:
-    heading(f"{found.host.name}  {found.host.address}")
-    if found.error:
-        say(f"cannot be asked: {found.error.message}")
+def _write(history: HostHistory, last: int) -> None:
+    write_heading(f"{history.host.name}  {history.host.address}")
+    if history.error:
+        write_note(f"cannot be queried: {history.error.message}")
         return
-    entries = found.entries[-last:]
+    entries = history.entries[-last:]
     write_table(
-        ("=release", "what", "version", "by", "outcome", ">took"),
+        ("=release", "kind", "version", "by", "outcome", ">duration"),
         [_row(entry) for entry in entries],
         empty="Nothing was deployed here yet.",
     )
-    for entry in _explained(entries):
-        say(f"{entry.id}: {entry.reason}")
+    for entry in entries:
+        if entry.reason:
+            write_note(f"{entry.id}: {entry.reason}")
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
-    what = entry.kind.value if entry.service == "all" else f"{entry.kind.value} {entry.service}"
-    took = duration(entry.duration_s)
-    return (entry.id, what, entry.tag, entry.who, entry.outcome.value, took)
+def _row(entry: HistoryEntry) -> tuple[str, ...]:
+    kind = entry.kind.value if entry.service == ALL else f"{entry.kind.value} {entry.service}"
+    outcome, took = entry.outcome.value, format_duration(entry.duration_s)
+    return (entry.id, kind, entry.tag, entry.deploy.who, outcome, took)
 
 
-def _explained(entries: Sequence[Entry]) -> list[Entry]:
-    return [entry for entry in entries if entry.reason]
-
-
-def _document(found: Remembered, last: int) -> dict[str, object]:
+def _to_json(history: HostHistory, last: int) -> dict[str, object]:
     return {
-        "target": found.host.name,
-        "host": found.host.address,
-        "error": error_to_json(found.error) if found.error else None,
-        "releases": [entry.to_json() for entry in found.entries[-last:]],
+        "target": history.host.name,
+        "host": history.host.address,
+        "error": error_to_json(history.error) if history.error else None,
+        "releases": [entry.to_json() for entry in history.entries[-last:]],
     }

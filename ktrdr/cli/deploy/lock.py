@@ -1,39 +1,39 @@
-"""`ktrdr deploy lock`: who works on a host, and the way to end it."""
+"""`ktrdr deploy lock`: show and release the locks of hosts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 
 from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
-from ktrdr.cli.deploy import dependencies as world
+from ktrdr.cli.deploy import operator
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import json_option, write_json, write_table
 from ktrdr.deployment.deploy.result import SCHEMA, error_to_json
-from ktrdr.deployment.homelab.hosts import chosen
-from ktrdr.deployment.hosts import lock as locks
+from ktrdr.deployment.homelab.hosts import select_hosts
 from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.hosts.lock import Owner
-from ktrdr.deployment.hosts.parallel import on_each
+from ktrdr.deployment.hosts.lock import LockOwner, break_lock, fetch_lock_owner
+from ktrdr.deployment.hosts.parallel import HostOutcome, map_hosts
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.deployment.ssh.transport import SshTransport
-from ktrdr.errors import KtrdrError, UsageError
+from ktrdr.errors import KtrdrError
 
-Asked = tuple[Host, Owner | KtrdrError | None]
+# Without a result and an error, the lock is free.
+_LockState = HostOutcome[LockOwner]
 _HOSTS = click.argument(
-    "hosts", nargs=-1, metavar="[core|workers NODE|all]", shell_complete=completion.hosts
+    "hosts", nargs=-1, metavar="[core|workers NODE|all]", shell_complete=completion.complete_hosts
 )
 
 
 @click.group(epilog=EXIT_CODES)
 def lock() -> None:
-    """See who works on a host, or release its lock.
+    """Show who holds the lock of a host, or release it.
 
-    A lock lives as long as the connection of whoever has it: it ends with Ctrl-C, with a crash, and
-    45 seconds after a machine fell silent. So it hardly ever has to be released by hand.
+    A lock ends with its owner's connection: at Ctrl-C, after a crash, and 45 seconds after a
+    machine went silent. So it rarely has to be released by hand.
     """
 
 
@@ -42,77 +42,82 @@ def lock() -> None:
 @inventory_option
 @json_option
 def show(hosts: tuple[str, ...], inventory: Path | None, as_json: bool) -> None:
-    """Show who works on which host, since when, and what for."""
-    _tell(_ask(hosts, inventory, locks.look), as_json=as_json)
+    """Show who holds the lock of each host, since when, and why."""
+    _print(_for_each_host(fetch_lock_owner, hosts, inventory), as_json=as_json)
 
 
 @lock.command(epilog=EXIT_CODES)
 @_HOSTS
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--yes", "-y", is_flag=True, help="Skip confirmations.")
 @inventory_option
 @json_option
 def release(hosts: tuple[str, ...], yes: bool, inventory: Path | None, as_json: bool) -> None:
-    """End whoever works on a host: their deploy stops before its next change."""
-    found = _ask(hosts, inventory, locks.look)
-    taken = [(host, owner) for host, owner in found if isinstance(owner, Owner)]
-    if taken and not yes:
-        names = "; ".join(f"{host.name} is locked by {owner}" for host, owner in taken)
-        if not world.somebody_is_there():
-            raise UsageError(f"{names}", hint="Say --yes if that is to be ended.")
-        click.echo(names, err=True)
-        world.confirm("End that?")
-    _tell(_ask(hosts, inventory, locks.force) if taken else found, as_json=as_json, was=True)
+    """Release the lock of hosts.
+
+    A deploy that holds it stops before its next change.
+    """
+    states = _for_each_host(fetch_lock_owner, hosts, inventory)
+    locked = [f"{state.host.name} is locked by {state.result}" for state in states if state.result]
+    if locked and not yes:
+        if not operator.is_interactive():
+            raise operator.confirmation_required(locked)
+        click.echo("; ".join(locked), err=True)
+        operator.confirm("Release the lock?")
+    if locked:
+        states = _for_each_host(break_lock, hosts, inventory)
+    _print(states, as_json=as_json, is_released=True)
 
 
-def _ask(
+def _for_each_host(
+    function: Callable[[Transport, Host], LockOwner | None],
     hosts: tuple[str, ...],
     inventory: Path | None,
-    question: Callable[[Transport, Host], Owner | None],
-) -> list[Asked]:
-    found = read_inventory(inventory)
-    with SshTransport(ssh_program(found)) as transport:
+) -> list[_LockState]:
+    known = read_inventory(inventory)
+    with SshTransport(ssh_program(known)) as transport:
 
-        def one(host: Host) -> Asked:
+        def attempt(host: Host) -> _LockState:
             try:
-                return host, question(transport, host)
+                return HostOutcome(host, function(transport, host))
             except KtrdrError as error:
-                return host, error
+                return HostOutcome(host, error=error)
 
-        return on_each(one, chosen(found, hosts), transport)
+        return map_hosts(attempt, select_hosts(known, hosts), transport)
 
 
-def _tell(found: list[Asked], *, as_json: bool, was: bool = False) -> None:
+def _print(states: Sequence[_LockState], *, as_json: bool, is_released: bool = False) -> None:
+    """Print the locks; raise the first error."""
     if as_json:
-        write_json({"schema": SCHEMA, "hosts": [_document(*each) for each in found]})
+        write_json({"schema": SCHEMA, "hosts": [_to_json(state) for state in states]})
     else:
-        held = "released, was held by" if was else "held by"
         write_table(
-            ("host", "lock", "who", "since", "what"),
-            [_row(host, answer, held) for host, answer in found],
+            ("host", "lock", "owner", "since", "reason"),
+            [_row(state, "released" if is_released else "held") for state in states],
             empty="The inventory names no host.",
         )
-    for _, answer in found:
-        if isinstance(answer, KtrdrError):
-            raise answer
+    for state in states:
+        if state.error:
+            raise state.error
 
 
-def _row(host: Host, answer: Owner | KtrdrError | None, held: str) -> tuple[str, ...]:
-    if isinstance(answer, KtrdrError):
-        return (host.name, "not known", "", "", answer.message)
-    if answer is None:
-        return (host.name, "free", "", "", "")
-    return (host.name, held, answer.who, f"{answer.since:%Y-%m-%d %H:%M:%S}", answer.reason)
+def _row(state: _LockState, held: str) -> tuple[str, ...]:
+    name, owner = state.host.name, state.result
+    if state.error:
+        return (name, "unknown", "", "", state.error.message)
+    if owner is None:
+        return (name, "free", "", "", "")
+    return (name, held, owner.deploy.who, f"{owner.deploy.at:%Y-%m-%d %H:%M:%S}", owner.reason)
 
 
-def _document(host: Host, answer: Owner | KtrdrError | None) -> dict[str, object]:
-    owner = answer if isinstance(answer, Owner) else None
+def _to_json(state: _LockState) -> dict[str, object]:
+    owner = state.result
     return {
-        "target": host.name,
-        "host": host.address,
+        "target": state.host.name,
+        "host": state.host.address,
         "held": owner is not None,
-        "id": owner.id if owner else None,
-        "who": owner.who if owner else None,
-        "since": owner.since.isoformat() if owner else None,
+        "id": owner.deploy.id if owner else None,
+        "who": owner.deploy.who if owner else None,
+        "since": owner.deploy.at.isoformat() if owner else None,
         "reason": owner.reason if owner else None,
-        "error": error_to_json(answer) if isinstance(answer, KtrdrError) else None,
+        "error": error_to_json(state.error) if state.error else None,
     }

@@ -4,43 +4,46 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Final
 
 import click
 
 from ktrdr.cli import completion, log_lines
 from ktrdr.cli.cli import EXIT_CODES
-from ktrdr.cli.deploy.connections import signals_as_ctrl_c
+from ktrdr.cli.deploy.operator import signals_as_ctrl_c
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
-from ktrdr.deployment import logs as deployment
-from ktrdr.deployment.homelab.hosts import chosen
+from ktrdr.deployment.homelab.hosts import select_hosts
+from ktrdr.deployment.logs import LogQuery, follow_logs, parse_since, read_logs
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import UsageError
 
-DEFAULT_LINES = 100
+DEFAULT_LINES: Final = 100
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("hosts", nargs=-1, shell_complete=completion.hosts)
+@click.argument("hosts", nargs=-1, shell_complete=completion.complete_hosts)
 @click.option(
     "--service",
     "services",
     multiple=True,
     metavar="NAME",
-    shell_complete=completion.services,
-    help="Only this service; may be repeated.",
+    shell_complete=completion.complete_services,
+    help="Only this service. Repeatable.",
 )
-@click.option("--follow", "-f", is_flag=True, help="Go on with what is written, until Ctrl-C.")
+@click.option("--follow", "-f", is_flag=True, help="Also show new lines, until Ctrl-C.")
 @click.option(
-    "--since", metavar="TIME", help="Since a span ago (10m, 2h, 1d) or a time (2026-11-24T05:30)."
+    "--since",
+    metavar="TIME",
+    help="Only lines since a duration ago (10m, 2h, 1d) or a time (2026-11-24T05:30).",
 )
 @click.option(
     "--tail",
     type=click.IntRange(min=1),
     metavar="N",
-    help=f"The last N lines of each service; without --since, {DEFAULT_LINES} by default.",
+    help=f"Only the last N lines of each service.  [default: {DEFAULT_LINES}; all with --since]",
 )
-@click.option("--grep", metavar="REGEX", help="Only lines that hold this regular expression.")
-@click.option("--json", "as_json", is_flag=True, help="Write a JSON object a line.")
+@click.option("--grep", metavar="REGEX", help="Only lines that match this regular expression.")
+@click.option("--json", "as_json", is_flag=True, help="Print each line as a JSON object.")
 @inventory_option
 def logs(
     hosts: tuple[str, ...],
@@ -52,23 +55,25 @@ def logs(
     as_json: bool,
     inventory: Path | None,
 ) -> None:
-    """Show what services write, merged by time.
+    """Show the logs of services, merged by time.
 
     HOSTS are core, workers NODE, workers all or all; by default all. Needs no secrets.
     """
-    found = read_inventory(inventory)
-    hosts = chosen(found, hosts)
-    wanted = deployment.Wanted(
+    known = read_inventory(inventory)
+    selected = select_hosts(known, hosts)
+    query = LogQuery(
         services=services,
-        since=deployment.read_since(since) if since else "",
+        since=parse_since(since) if since else "",
         lines=tail if tail or since else DEFAULT_LINES,
-        pattern=_pattern(grep) if grep else None,
+        pattern=_compile(grep) if grep else None,
     )
-    read = deployment.follow if follow else deployment.read
     try:
-        with signals_as_ctrl_c(), SshTransport(ssh_program(found)) as transport:
-            events = read(hosts, transport, wanted)
-            lost = log_lines.show(events if follow else list(events), as_json=as_json)
+        with signals_as_ctrl_c(), SshTransport(ssh_program(known)) as transport:
+            if follow:
+                lost = log_lines.write_log(follow_logs(selected, transport, query), as_json=as_json)
+            else:
+                events = list(read_logs(selected, transport, query))
+                lost = log_lines.write_log(events, as_json=as_json)
     except KeyboardInterrupt:
         if not follow:
             raise
@@ -78,11 +83,11 @@ def logs(
         raise SystemExit(lost[0].error.exit_code)
 
 
-def _pattern(text: str) -> re.Pattern[str]:
+def _compile(pattern: str) -> re.Pattern[str]:
     try:
-        return re.compile(text)
+        return re.compile(pattern)
     except re.error as exc:
         raise UsageError(
-            f"--grep {text!r} is not a regular expression: {exc}",
-            hint="Write it as Python's `re` takes it; `--grep 'error|lost'` finds either word.",
+            f"--grep {pattern!r} is not a regular expression: {exc}",
+            hint="Use the syntax of Python's `re`; `--grep 'error|lost'` finds either word.",
         ) from exc

@@ -10,12 +10,12 @@ import click
 from rich.text import Text
 
 from ktrdr.cli import completion
-from ktrdr.cli.cli import report
 from ktrdr.cli.deploy.operator import new_deploy_id, signals_as_ctrl_c
 from ktrdr.cli.deploy.options import lock_wait_option
 from ktrdr.cli.hosts import inventory_option, ssh_program
-from ktrdr.cli.render import console, json_option, write_json
+from ktrdr.cli.render import console, json_option, write_error, write_json
 from ktrdr.deployment.deploy.result import SCHEMA, error_to_json
+from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.lock import HostLock, LockOwner
@@ -25,18 +25,21 @@ from ktrdr.deployment.hosts.parallel import (
     for_each_host,
     for_each_locked_host,
 )
+from ktrdr.deployment.services import ServiceManager
 from ktrdr.deployment.ssh.transport import SshTransport
 
 _Result = TypeVar("_Result")
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
-hosts_argument = click.argument("hosts", nargs=-1, required=True, shell_complete=completion.hosts)
+hosts_argument = click.argument(
+    "hosts", nargs=-1, required=True, shell_complete=completion.complete_hosts
+)
 service_option = click.option(
     "--service",
     "services",
     multiple=True,
     metavar="NAME",
-    shell_complete=completion.services,
+    shell_complete=completion.complete_services,
     help="Only this service. Repeatable.",
 )
 yes_option = click.option("--yes", "-y", is_flag=True, help="Skip confirmations.")
@@ -53,7 +56,7 @@ class MaintenanceRun:
     """Run of one maintenance command on several hosts.
 
     Attributes:
-        inventory: The inventory.
+        product: Knowledge of the deployed software.
         transport: Connections to the hosts.
         stopping: Set when the operator interrupts the command.
     """
@@ -66,11 +69,25 @@ class MaintenanceRun:
             reason: What the locks say.
             lock_wait_s: Maximum wait for another owner of a lock (s).
         """
-        self.inventory = inventory
+        self.product = Homelab(inventory)
         self.transport = SshTransport(ssh_program(inventory))
         self.stopping = threading.Event()
         owner = LockOwner(new_deploy_id(), reason)
         self._task = HostTask(self.transport, owner, lock_wait_s, self.stopping)
+
+    def service_manager(
+        self, host: Host, lock: HostLock, *, health_timeout_s: float = 0.0
+    ) -> ServiceManager:
+        """Return the manager of a host's services; it shows its progress on standard error."""
+        return ServiceManager(
+            host=host,
+            lock=lock,
+            product=self.product,
+            transport=self.transport,
+            show_progress=_progress_printer(host),
+            health_timeout_s=health_timeout_s,
+            stopping=self.stopping,
+        )
 
     def for_each_locked_host(
         self, hosts: Sequence[Host], function: Callable[[Host, HostLock], _Result]
@@ -87,7 +104,7 @@ class MaintenanceRun:
             return for_each_host(hosts, function, self._task)
 
 
-def progress_printer(host: Host) -> Callable[[str], None]:
+def _progress_printer(host: Host) -> Callable[[str], None]:
     """Return a function that prints the progress on a host to standard error."""
 
     def show_progress(text: str) -> None:
@@ -95,11 +112,6 @@ def progress_printer(host: Host) -> Callable[[str], None]:
         console(err=True).print(line, soft_wrap=True)
 
     return show_progress
-
-
-def count_of(items: Sequence[object], noun: str) -> str:
-    """Return a count with its noun, such as ``2 images``."""
-    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 
 def print_results(
@@ -118,7 +130,7 @@ def print_results(
             show(outcome.host, outcome.result)
     errors = [outcome.error for outcome in outcomes if outcome.error]
     for error in errors:
-        report(error)
+        write_error(error)
     if errors:
         raise SystemExit(errors[0].exit_code)
 

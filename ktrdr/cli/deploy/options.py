@@ -14,7 +14,7 @@ from ktrdr.deployment.deploy.options import (
     DEFAULT_HEALTH_TIMEOUT_S,
     DEFAULT_PARALLEL,
 )
-from ktrdr.deployment.homelab.inventory import HIGHEST_SCALE
+from ktrdr.deployment.homelab.inventory import MAX_SCALE
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
@@ -23,7 +23,7 @@ tag_option: Final = click.option(
     envvar="KTRDR_DEPLOY_TAG",
     show_envvar=True,
     metavar="TAG",
-    shell_complete=completion.tags,
+    shell_complete=completion.complete_tags,
     help="Image tag to deploy.  [default: that of the checked-out commit]",
 )
 set_option: Final = click.option(
@@ -103,6 +103,18 @@ _CHANGE_OPTIONS: Final = (
     inventory_option,
     set_option,
 )
+_QUERY_OPTIONS: Final = (
+    click.argument(
+        "hosts",
+        nargs=-1,
+        metavar="[core|workers NODE|all]",
+        shell_complete=completion.complete_hosts,
+    ),
+    tag_option,
+    inventory_option,
+    set_option,
+    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+)
 profile_option: Final = click.option(
     "--profile",
     "profiles",
@@ -112,7 +124,7 @@ profile_option: Final = click.option(
 )
 scale_option: Final = click.option(
     "--scale",
-    type=click.IntRange(1, HIGHEST_SCALE),
+    type=click.IntRange(1, MAX_SCALE),
     help="Workers of each type, for this deploy.  [default: the inventory's value]",
 )
 
@@ -125,6 +137,11 @@ def deploy_options(command: _Command) -> _Command:
 def change_options(command: _Command) -> _Command:
     """Add the options of all commands that change what a host runs."""
     return _add_options(command, _CHANGE_OPTIONS)
+
+
+def query_options(command: _Command) -> _Command:
+    """Add the hosts and options of commands that only show what a deploy would do."""
+    return _add_options(command, _QUERY_OPTIONS)
 
 
 def _add_options(command: _Command, options: tuple[Callable[[Any], Any], ...]) -> _Command:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.text import Text
 
 from ktrdr.cli.cli import EXIT_CODES
-from ktrdr.cli.deploy.maintenance import Work, counted, finish, keeping, teller
+from ktrdr.cli.deploy.maintenance import (
+    MaintenanceRun,
+    maintenance_options,
+    print_results,
+)
 from ktrdr.cli.hosts import read_inventory
-from ktrdr.cli.render import console
+from ktrdr.cli.render import console, count_of
 from ktrdr.deployment import prune as pruning
-from ktrdr.deployment.homelab.hosts import chosen
+from ktrdr.deployment.homelab.hosts import select_hosts
 from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.hosts.lock import Held
-from ktrdr.deployment.prune import Waste
-from ktrdr.deployment.services import Attendant
+from ktrdr.deployment.hosts.lock import HostLock
+from ktrdr.deployment.prune import PrunePlan
 
 _MIB = 1024 * 1024
 
@@ -26,13 +28,13 @@ _MIB = 1024 * 1024
 @click.option(
     "--keep",
     type=click.IntRange(min=1),
-    default=pruning.DEFAULT_KEPT,
+    default=pruning.DEFAULT_KEPT_RELEASES,
     show_default=True,
     metavar="N",
-    help="How many releases stay, so that a rollback can go back to them.",
+    help="Number of releases to keep for rollbacks.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
-@keeping
+@click.option("--dry-run", is_flag=True, help="Show only what would be removed.")
+@maintenance_options
 def prune(
     hosts: tuple[str, ...],
     keep: int,
@@ -41,53 +43,48 @@ def prune(
     inventory: Path | None,
     as_json: bool,
 ) -> None:
-    """Remove what old releases have left on hosts: images, configurations, half-fetched files.
+    """Remove images and files that no release needs.
 
-    HOSTS are core, workers NODE, workers all or all. What runs stays, and so do the last N releases
-    that ran in health. Needs no secrets.
+    HOSTS are core, workers NODE, workers all or all. Removes images, kept configurations and
+    partly fetched files of old releases. Images in use stay, and so do the last N good releases.
+    Needs no secrets.
     """
-    found = read_inventory(inventory)
-    ours = (found.image, found.nfs_image)
-    work = Work(found, "prune", lock_wait)
+    known = read_inventory(inventory)
+    repositories = (known.image, known.nfs_image)
+    run = MaintenanceRun(known, "prune", lock_wait)
 
-    def act(host: Host, lock: Held) -> Waste:
-        attendant = Attendant(
-            host, lock, work.transport, found.image, teller(host), 0.0, work.stopping
-        )
-        return pruning.remove(attendant, ours, keep)
+    def prune_host(host: Host, lock: HostLock) -> PrunePlan:
+        return pruning.prune(run.service_manager(host, lock), repositories, keep)
 
-    def look(host: Host) -> Waste:
-        return pruning.look(host, work.transport, ours, keep)
+    def plan_host(host: Host) -> PrunePlan:
+        return pruning.plan_prune(host, run.transport, repositories, keep)
 
-    hosts = chosen(found, hosts)
-    done = work.look_at_each(hosts, look) if dry_run else work.on_each(hosts, act)
-    finish(
-        done,
+    selected = select_hosts(known, hosts)
+    if dry_run:
+        outcomes = run.for_each_host(selected, plan_host)
+    else:
+        outcomes = run.for_each_locked_host(selected, prune_host)
+    print_results(
+        outcomes,
         as_json=as_json,
-        to_json=lambda waste: _to_json(waste, dry_run=dry_run),
-        show=lambda host, waste: _show(host, waste, dry_run=dry_run),
+        to_json=lambda plan: {"dry_run": dry_run, **plan.to_json()},
+        show=lambda host, plan: _show(host, plan, dry_run=dry_run),
     )
 
 
-def _show(host: Host, waste: Waste, *, dry_run: bool) -> None:
+def _show(host: Host, plan: PrunePlan, *, dry_run: bool) -> None:
     out = console()
-    would = "would be " if dry_run else ""
-    if waste.is_empty:
+    if plan.is_empty:
         out.print(Text.assemble(("✓ ", "green"), f"{host.name}: nothing to remove"))
         return
     out.print(Text(f"{host.name}  {host.address}", style="bold"))
-    for image in waste.images:
-        stays = " (stays: Docker does not let it go)" if image.id in waste.stayed else ""
-        out.print(
-            Text(f"  {image.name.rpartition('/')[2]}, {image.size / _MIB:,.0f} MiB{stays}"),
-            soft_wrap=True,
-        )
-    parts = [counted(waste.images, "image"), counted(waste.configurations, "configuration")]
-    if waste.staged_kb:
-        parts.append(f"{waste.staged_kb} KiB half-fetched")
-    text = f"{', '.join(parts)} {would}removed, {waste.size / _MIB:,.0f} MiB at most"
+    for image in plan.images:
+        kept = " (kept: Docker still uses it)" if image.id in plan.kept_in_use else ""
+        line = f"  {image.name.rpartition('/')[2]}, {image.size / _MIB:,.0f} MiB{kept}"
+        out.print(Text(line), soft_wrap=True)
+    parts = [count_of(plan.images, "image"), count_of(plan.configurations, "configuration")]
+    if plan.staged_kb:
+        parts.append(f"{plan.staged_kb} KiB partly fetched")
+    would_be = "would be " if dry_run else ""
+    text = f"{', '.join(parts)} {would_be}removed, at most {plan.size / _MIB:,.0f} MiB"
     out.print(Text.assemble(("✓ ", "green"), text), soft_wrap=True)
-
-
-def _to_json(waste: Waste, *, dry_run: bool) -> dict[str, Any]:
-    return {"dry_run": dry_run, **waste.to_json()}

@@ -30,7 +30,7 @@ from ktrdr.deployment.ssh.interface import Transport
 
 @click.command(epilog=EXIT_CODES)
 @click.argument(
-    "hosts", nargs=-1, metavar="[core|workers NODE|all]", shell_complete=completion.hosts
+    "hosts", nargs=-1, metavar="[core|workers NODE|all]", shell_complete=completion.complete_hosts
 )
 @click.option(
     "--to",

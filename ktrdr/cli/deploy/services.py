@@ -9,22 +9,25 @@ import click
 from rich.text import Text
 
 from ktrdr.cli.cli import EXIT_CODES
-from ktrdr.cli.deploy.maintenance import Work, finish, keeping, service_option, teller
+from ktrdr.cli.deploy.maintenance import (
+    MaintenanceRun,
+    maintenance_options,
+    print_results,
+    service_option,
+)
 from ktrdr.cli.deploy.options import health_timeout_option
 from ktrdr.cli.hosts import read_inventory
 from ktrdr.cli.render import console
-from ktrdr.deployment.homelab.hosts import chosen
-from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.homelab.hosts import select_hosts
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.hosts.lock import Held
-from ktrdr.deployment.services import Attendant
+from ktrdr.deployment.hosts.lock import HostLock
 
 
 @click.command(epilog=EXIT_CODES)
 @service_option
 @health_timeout_option
-@keeping
+@maintenance_options
 def restart(
     hosts: tuple[str, ...],
     services: tuple[str, ...],
@@ -33,29 +36,29 @@ def restart(
     inventory: Path | None,
     as_json: bool,
 ) -> None:
-    """Restart services, or start those that were stopped, and wait until they are well.
+    """Restart services, or start stopped ones, and wait until they are healthy.
 
-    HOSTS are core, workers NODE, workers all or all. Image and configuration stay what they are.
-    Needs no secrets.
+    HOSTS are core, workers NODE, workers all or all. Image and configuration stay the same. Needs
+    no secrets.
     """
-    found = read_inventory(inventory)
-    work = Work(found, "restart", lock_wait)
+    known = read_inventory(inventory)
+    run = MaintenanceRun(known, "restart", lock_wait)
 
-    def act(host: Host, lock: Held) -> Snapshot:
-        after = _attendant(work, found, host, lock, health_timeout).restart(services)
-        return _about(after, services)
+    def restart_services(host: Host, lock: HostLock) -> Snapshot:
+        manager = run.service_manager(host, lock, health_timeout_s=health_timeout)
+        return _only(manager.restart(services), services)
 
-    finish(
-        work.on_each(chosen(found, hosts), act),
+    print_results(
+        run.for_each_locked_host(select_hosts(known, hosts), restart_services),
         as_json=as_json,
         to_json=_to_json,
-        show=lambda host, after: _show(host, after, "restarted"),
+        show=lambda host, containers: _show(host, containers, "restarted"),
     )
 
 
 @click.command(epilog=EXIT_CODES)
 @service_option
-@keeping
+@maintenance_options
 def stop(
     hosts: tuple[str, ...],
     services: tuple[str, ...],
@@ -66,47 +69,34 @@ def stop(
     """Stop services until they are restarted, or deployed again.
 
     HOSTS are core, workers NODE, workers all or all. Containers, networks and data stay. Workers
-    save their progress and hand their operation back to the queue. Needs no secrets.
+    save their progress and requeue their operation. Needs no secrets.
     """
-    found = read_inventory(inventory)
-    work = Work(found, "stop", lock_wait)
+    known = read_inventory(inventory)
+    run = MaintenanceRun(known, "stop", lock_wait)
 
-    def act(host: Host, lock: Held) -> Snapshot:
-        return _about(_attendant(work, found, host, lock, 0.0).stop(services), services)
+    def stop_services(host: Host, lock: HostLock) -> Snapshot:
+        return _only(run.service_manager(host, lock).stop(services), services)
 
-    finish(
-        work.on_each(chosen(found, hosts), act),
+    print_results(
+        run.for_each_locked_host(select_hosts(known, hosts), stop_services),
         as_json=as_json,
         to_json=_to_json,
-        show=lambda host, after: _show(host, after, "stopped"),
+        show=lambda host, containers: _show(host, containers, "stopped"),
     )
 
 
-def _attendant(
-    work: Work, inventory: Inventory, host: Host, lock: Held, health_timeout_s: float
-) -> Attendant:
-    return Attendant(
-        host=host,
-        lock=lock,
-        transport=work.transport,
-        image=inventory.image,
-        tell=teller(host),
-        health_timeout_s=health_timeout_s,
-        stopping=work.stopping,
-    )
+def _only(containers: Snapshot, services: tuple[str, ...]) -> Snapshot:
+    """Return the containers of the given services; all if none is given."""
+    return {name: each for name, each in containers.items() if not services or name in services}
 
 
-def _about(after: Snapshot, services: tuple[str, ...]) -> Snapshot:
-    return {name: after[name] for name in after if not services or name in services}
-
-
-def _show(host: Host, after: Snapshot, done: str) -> None:
-    states = ", ".join(f"{name} {each.state}" for name, each in after.items())
+def _show(host: Host, containers: Snapshot, done: str) -> None:
+    states = ", ".join(f"{name} {each.state}" for name, each in containers.items())
     line = Text.assemble(("✓ ", "green"), f"{host.name} {done}: {states}")
     console().print(line, soft_wrap=True)
 
 
-def _to_json(after: Snapshot) -> dict[str, Any]:
+def _to_json(containers: Snapshot) -> dict[str, Any]:
     return {
         "services": [
             {
@@ -115,6 +105,6 @@ def _to_json(after: Snapshot) -> dict[str, Any]:
                 "health": each.health,
                 "started_at": each.started_at.isoformat(),
             }
-            for name, each in after.items()
+            for name, each in containers.items()
         ]
     }

@@ -10,56 +10,55 @@ import click
 
 from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
-from ktrdr.cli.host_tables import host_pairs, host_to_json, write_services
+from ktrdr.cli.host_tables import describe_host, host_to_json, write_services
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
-from ktrdr.cli.render import heading, json_option, say, write_json, write_pairs
+from ktrdr.cli.render import json_option, write_heading, write_json, write_note, write_pairs
 from ktrdr.deployment.deploy.result import SCHEMA
-from ktrdr.deployment.homelab.hosts import chosen
+from ktrdr.deployment.homelab.hosts import select_hosts
 from ktrdr.deployment.ssh.transport import SshTransport
-from ktrdr.deployment.status.query import Surveyed, survey
+from ktrdr.deployment.status import HostStatus, collect_status
 
-UNWELL: Final = 8
+UNHEALTHY: Final = 8
 DRIFTED: Final = 9
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("hosts", nargs=-1, shell_complete=completion.hosts)
+@click.argument("hosts", nargs=-1, shell_complete=completion.complete_hosts)
 @inventory_option
 @json_option
 def status(hosts: tuple[str, ...], inventory: Path | None, as_json: bool) -> None:
-    """Show what runs on each host, and whether it is what was deployed.
+    """Show what runs on each host, and whether it matches the last release.
 
     HOSTS are core, workers NODE, workers all or all; by default all. Needs no secrets. The exit
-    code is 5 or 6 when a host cannot be looked at, else 8 when a service is not well, else 9 when
-    something is not as the last release left it.
+    code is 5 or 6 if a host cannot be queried, else 8 if a service is not healthy, else 9 if a
+    host differs from its last release.
     """
-    found = read_inventory(inventory)
-    hosts = chosen(found, hosts)
-    with SshTransport(ssh_program(found)) as transport:
-        seen = survey(hosts, transport)
+    known = read_inventory(inventory)
+    with SshTransport(ssh_program(known)) as transport:
+        statuses = collect_status(select_hosts(known, hosts), transport)
     if as_json:
-        write_json({"schema": SCHEMA, "hosts": [host_to_json(host) for host in seen]})
+        write_json({"schema": SCHEMA, "hosts": [host_to_json(host) for host in statuses]})
     else:
-        for host in seen:
+        for host in statuses:
             _write(host)
-    raise SystemExit(exit_code(seen))
+    raise SystemExit(exit_code(statuses))
 
 
-def exit_code(seen: Sequence[Surveyed]) -> int:
-    """What the command ends with: 0 only where all is well, and as it was deployed."""
-    if errors := [host.error for host in seen if host.error]:
+def exit_code(statuses: Sequence[HostStatus]) -> int:
+    """Return 0 if all hosts are healthy and match their last release."""
+    if errors := [host.error for host in statuses if host.error]:
         return min(error.exit_code for error in errors)
-    if any(host.troubles or host.lacks_secrets for host in seen):
-        return UNWELL
-    return DRIFTED if any(host.drift for host in seen) else 0
+    if any(host.problems or host.lacks_secrets for host in statuses):
+        return UNHEALTHY
+    return DRIFTED if any(host.drift for host in statuses) else 0
 
 
-def _write(host: Surveyed) -> None:
-    heading(f"{host.host.name}  {host.host.address}")
+def _write(host: HostStatus) -> None:
+    write_heading(f"{host.host.name}  {host.host.address}")
     if host.error:
-        say(f"cannot be looked at: {host.error.message}")
+        write_note(f"cannot be queried: {host.error.message}")
     if host.now is None:
         return
     if not host.error:
         write_services(host)
-    write_pairs(host_pairs(host))
+    write_pairs(describe_host(host))

@@ -19,7 +19,7 @@ from ktrdr.deployment.product import Backend
 from ktrdr.deployment.scripts import docker, sections
 from ktrdr.deployment.scripts.script import Script
 from ktrdr.errors import KtrdrError
-from ktrdr.secret import hide_assigned
+from ktrdr.secret import redact_assignments
 
 # Enough for the end of one attempt and the whole of the next, if a program crashes repeatedly.
 _LOG_LINES: Final = 40
@@ -132,7 +132,7 @@ class HealthGate:
         result = self.runner.query(script, _LOGS_TIMEOUT_S, observed=False)
         for container_id, lines in sections.split(result.stdout).items():
             if container_id in names:
-                shown = tuple(map(hide_assigned, lines[-_LOG_LINES:]))
+                shown = tuple(map(redact_assignments, lines[-_LOG_LINES:]))
                 self.observe(events.LogTail(names[container_id], shown))
 
     def _query(self, step: Step) -> Sections:

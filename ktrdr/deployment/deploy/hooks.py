@@ -21,7 +21,7 @@ from typing import Final, Protocol, Self
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import DeployResult, outcome_of
 from ktrdr.deployment.hosts.history import DeployOutcome
-from ktrdr.deployment.ssh.output import Output
+from ktrdr.deployment.ssh.output import OutputCollector
 from ktrdr.errors import ConfigurationError, Conflict, KtrdrError
 from ktrdr.secret import Scrubber, Secret
 
@@ -243,7 +243,9 @@ class Hooks:
 
         process = self._start(hook, file, facts)
         try:
-            code = self._read_output(process, Output("stdout", self.scrubber, on_line=take))
+            code = self._read_output(
+                process, OutputCollector("stdout", self.scrubber, on_line=take)
+            )
         finally:
             _end(process)
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
@@ -285,7 +287,7 @@ class Hooks:
                 "`#!/bin/sh`, or another program's path.",
             ) from exc
 
-    def _read_output(self, process: subprocess.Popen[bytes], output: Output) -> int | None:
+    def _read_output(self, process: subprocess.Popen[bytes], output: OutputCollector) -> int | None:
         """Read the output until the hook ends; return its exit code, None if it took too long."""
         assert process.stdout  # noqa: S101  # it was started with a pipe
         pipe = process.stdout.fileno()

@@ -12,8 +12,8 @@ from ktrdr.deployment.hosts.history import ALL, DeployKind, HistoryEntry
 from ktrdr.deployment.hosts.host import DeployId, Host, HostConfig, unknown_name_error
 from ktrdr.deployment.hosts.lock import LockOwner
 from ktrdr.deployment.product import Product
-from ktrdr.deployment.releases.compose_file import Service, Stack, filled_in
-from ktrdr.deployment.releases.release import Release, compose_file, env_file
+from ktrdr.deployment.releases.compose_file import ComposeFile, Service, interpolate
+from ktrdr.deployment.releases.release import Release, compose_file_name, env_file_name
 from ktrdr.deployment.scripts.compose import Compose
 from ktrdr.deployment.scripts.script import quote
 from ktrdr.errors import UsageError
@@ -95,13 +95,13 @@ def make_plan(
     config = product.configure(host, release)
     if redeploy_of:
         config = replace(config, settings=tuple(redeploy_of.settings.items()))
-    stack = release.stack(host.stack)
+    stack = release.parse_compose_file(host.stack)
     profiles = _select_profiles(product, config, options, stack, redeploy_of)
     variables = {**release.settings(host.stack), **dict(config.settings)}
 
     def expect(services: Iterable[Service]) -> tuple[ExpectedService, ...]:
         return tuple(
-            product.expected_service(each, config, filled_in(each.image, variables))
+            product.expected_service(each, config, interpolate(each.image, variables))
             for each in services
         )
 
@@ -113,7 +113,7 @@ def make_plan(
         service=service,
         tag=release.tag,
         commit=release.commit,
-        configuration=release.configuration,
+        configuration=release.configuration_hash,
         profiles=profiles,
         settings=dict(config.settings),
         rolled_back_from=rolled_back_from,
@@ -124,10 +124,10 @@ def make_plan(
         project=host.project,
         directory=host.workdir,
         files=quote(host.workdir),
-        file=compose_file(host.stack),
-        env_file=env_file(host.stack),
+        file=compose_file_name(host.stack),
+        env_file=env_file_name(host.stack),
         profiles=profiles,
-        overrides=(release.in_memory(host.stack),) if config.secrets_in_memory else (),
+        overrides=(release.require_tmpfs_file(host.stack),) if config.secrets_in_memory else (),
     )
     builder = StepBuilder(
         product=product,
@@ -161,7 +161,7 @@ def _select_profiles(
     product: Product,
     config: HostConfig,
     options: DeployOptions,
-    stack: Stack,
+    stack: ComposeFile,
     redeploy_of: HistoryEntry | None,
 ) -> tuple[str, ...]:
     if redeploy_of:
@@ -173,8 +173,8 @@ def _select_profiles(
     return tuple(dict.fromkeys([*scale, *options.profiles]))
 
 
-def _select_services(stack: Stack, name: str, profiles: Iterable[str]) -> tuple[Service, ...]:
-    running = stack.running_with(profiles)
+def _select_services(stack: ComposeFile, name: str, profiles: Iterable[str]) -> tuple[Service, ...]:
+    running = stack.enabled_services(profiles)
     if name == ALL:
         return running
     if name not in stack.names:
@@ -189,12 +189,12 @@ def _select_services(stack: Stack, name: str, profiles: Iterable[str]) -> tuple[
 
 
 def _find_surplus(
-    config: HostConfig, stack: Stack, service: str, profiles: Iterable[str]
+    config: HostConfig, stack: ComposeFile, service: str, profiles: Iterable[str]
 ) -> tuple[str, ...]:
     """Return the services of unselected profiles, where the profiles express a scale."""
     if not config.host.node or service != ALL:
         return ()
-    kept = {each.name for each in stack.running_with(profiles)}
+    kept = {each.name for each in stack.enabled_services(profiles)}
     return tuple(name for name in stack.names if name not in kept)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from ktrdr.deployment.deploy.plan import Plan
-from ktrdr.deployment.releases.compose_file import filled_in
+from ktrdr.deployment.releases.compose_file import interpolate
 
 # The short form of compose files: [ADDRESS:]HOST:CONTAINER[/PROTOCOL].
 _MAPPING: Final = re.compile(r"(?:(\d+\.\d+\.\d+\.\d+):)?(\d+):\d+(?:/tcp)?")
@@ -51,9 +51,9 @@ def published_ports(plan: Plan) -> tuple[PortBinding, ...]:
     """Return the ports that the services of a plan publish."""
     variables = {**plan.release.settings(plan.host.stack), **dict(plan.config.settings)}
     names = {service.name for service in plan.expected}
-    services = plan.release.stack(plan.host.stack).services
+    services = plan.release.parse_compose_file(plan.host.stack).services
     texts = [text for service in services if service.name in names for text in service.ports]
-    found = [_MAPPING.fullmatch(filled_in(text, variables)) for text in texts]
+    found = [_MAPPING.fullmatch(interpolate(text, variables)) for text in texts]
     return tuple(PortBinding(each[1] or _EVERYWHERE[0], int(each[2])) for each in found if each)
 
 

@@ -11,7 +11,7 @@ from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.hosts.containers import Container
 from ktrdr.deployment.hosts.history import DeployOutcome, HistoryEntry
 from ktrdr.deployment.scripts.script import render_for_display
-from ktrdr.errors import Interrupted, KtrdrError, NotBegun
+from ktrdr.errors import Interrupted, KtrdrError, NotStarted
 
 # Raised when a key disappears or changes its meaning; new keys may come at any time.
 SCHEMA: Final = 2
@@ -112,7 +112,7 @@ class DeployResult:
     def failed(self) -> tuple[HostResult, ...]:
         """Return the hosts with an error; those that did not start come last."""
         failed = [host for host in self.hosts if host.error is not None]
-        return tuple(sorted(failed, key=lambda host: isinstance(host.error, NotBegun)))
+        return tuple(sorted(failed, key=lambda host: isinstance(host.error, NotStarted)))
 
     def to_json(self) -> dict[str, Any]:
         """Return the final JSON document."""

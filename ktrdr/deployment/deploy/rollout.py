@@ -22,9 +22,9 @@ from ktrdr.deployment.hosts.history import DeployKind, HistoryEntry
 from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.product import Backend
 from ktrdr.deployment.releases.release import Release
-from ktrdr.deployment.secrets.source import SecretSource
+from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh.interface import Transport
-from ktrdr.errors import Interrupted, KtrdrError, NotBegun
+from ktrdr.errors import Interrupted, KtrdrError, NotStarted
 from ktrdr.secret import Scrubber, Secret
 
 # The system may deliver a signal to any thread, while the main thread, which handles it, sleeps.
@@ -322,7 +322,7 @@ def _list_effects(comparisons: Sequence[tuple[Plan, Any]]) -> list[str]:
 
 
 def _not_started(plan: Plan, others: Iterable[str]) -> HostResult:
-    error = NotBegun(
+    error = NotStarted(
         f"{plan.host.name} was not changed, because of {', '.join(others)}",
         hint="Fix that host, or deploy the others by name.",
     )

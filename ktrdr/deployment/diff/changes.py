@@ -1,4 +1,4 @@
-"""What a deploy would change on a host: images, settings, files, containers."""
+"""Changes that a deploy would make on a host: images, settings, files, containers."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from ktrdr.deployment.deploy.comparison import (
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.releases import compose_file as stack
-from ktrdr.deployment.releases.checkout import Between
-from ktrdr.deployment.releases.release import compose_file, env_file, memory_file
+from ktrdr.deployment.releases.checkout import CommitRange
+from ktrdr.deployment.releases.release import compose_file_name, env_file_name, tmpfs_file_name
 from ktrdr.deployment.scripts.difference import LEFT_OVER, NEW, OTHER
 from ktrdr.errors import KtrdrError
 from ktrdr.secret import REDACTED
 
-# Shown as images and files already.
+# These change with the images and files, which are shown anyway.
 _DERIVED: Final = re.compile(r"IMAGE_TAG|\w+_CONFIG_HASH")
 _VARIABLE: Final = re.compile(r"\$\{(\w+)")
-# Should somebody have written a secret into a file of a host: what follows such a name is veiled,
-# unless it is a variable.
+# An operator may have written a secret into a file of a host. So values behind such names are
+# redacted, unless they are variables.
 _CONFIDENTIAL: Final = re.compile(
     r"(?i)((?:password|passwd|secret|token|api_?key|private_?key|credentials?)\w*[\"']?\s*[:=]\s*)"
     r"([^\s$].*)"
@@ -41,12 +41,12 @@ _WITHIN_VARIABLE: Final = re.compile(r"\$\{\w*\Z")
 
 @dataclass(frozen=True, slots=True)
 class ImageChange:
-    """An image that gives way to another.
+    """Replacement of an image by another.
 
     Attributes:
-        old: The image with its tag that runs, or None where none does.
-        new: The one that is to run.
-        services: What runs it.
+        old: Image with tag that runs; None if no container runs yet.
+        new: Image with tag that would run.
+        services: Services that use it.
     """
 
     old: str | None
@@ -56,7 +56,7 @@ class ImageChange:
 
 @dataclass(frozen=True, slots=True)
 class SettingChange:
-    """A variable of Compose with another value; None where it has none."""
+    """Change of a variable for Compose; None stands for no value."""
 
     name: str
     old: str | None
@@ -65,12 +65,12 @@ class SettingChange:
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """A configuration file with other content.
+    """Change of a configuration file.
 
     Attributes:
         path: Its path in the work directory.
-        old: What is there, or None where it is new.
-        new: What is to be there, or None where it is to be removed.
+        old: Its content on the host; None if it is new.
+        new: Its content in the release; None if it would be removed.
     """
 
     path: str
@@ -79,39 +79,37 @@ class FileChange:
 
     @property
     def sign(self) -> str:
-        """``+`` for a new one, ``-`` for one that goes, ``~`` for one that changes."""
+        """Return ``+`` for a new file, ``-`` for a removed one, ``~`` for another content."""
         if self.old is None:
             return NEW
         return LEFT_OVER if self.new is None else OTHER
 
-    def diff(self) -> tuple[str, ...]:
-        """The lines of a unified diff, without its heading; empty for what is no text."""
+    def unified_diff(self) -> tuple[str, ...]:
+        """Return the lines of a unified diff without its heading; none for a binary file."""
         texts = [(content or b"").decode("utf-8", "replace") for content in (self.old, self.new)]
         if any("\0" in text for text in texts):
             return ()
         old, new = (text.splitlines() for text in texts)
         lines = list(difflib.unified_diff(old, new, lineterm="", n=2))[2:]
-        return tuple(_CONFIDENTIAL.sub(_veil, line) for line in lines)
+        return tuple(_CONFIDENTIAL.sub(_redact, line) for line in lines)
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """A release against what is on a host.
+class HostDiff:
+    """Differences between a release and a host.
 
     Attributes:
-        host: Which host.
-        plan: What would be deployed.
-        error: Why the host could not be looked at; then all that follows is empty.
-        services: What would become of each service, and why.
-        images: The images that would change.
-        settings: What Compose would be told otherwise.
-        files: The configuration files that would change.
-        losses: What could be lost, each in one sentence.
-        unfinished: Whether an earlier deploy stopped in the middle, so that the next goes through
-            all of it again.
-        commits: The commits from each tag that runs to that of the release; None where git here
-            does not know both.
-        notes: What the operator should know of how this came about.
+        host: The host.
+        plan: Plan of a deploy.
+        error: Why the host could not be compared; the other fields are empty then.
+        services: Change of each service, with its reason.
+        images: Images that would change.
+        settings: Variables for Compose that would change.
+        files: Configuration files that would change.
+        destructive_effects: Interruptions and losses, one sentence each.
+        is_unfinished: Whether an earlier deploy was cut off, so that the next one repeats it.
+        commits: Commits from each running tag to the release's; None if a tag is unknown here.
+        notes: Limits of this comparison, one sentence each.
     """
 
     host: Host
@@ -121,129 +119,126 @@ class Difference:
     images: tuple[ImageChange, ...] = ()
     settings: tuple[SettingChange, ...] = ()
     files: tuple[FileChange, ...] = ()
-    losses: tuple[str, ...] = ()
-    unfinished: bool = False
-    commits: Mapping[str, Between | None] | None = None
+    destructive_effects: tuple[str, ...] = ()
+    is_unfinished: bool = False
+    commits: Mapping[str, CommitRange | None] | None = None
     notes: tuple[str, ...] = ()
 
     @property
-    def changed(self) -> bool:
-        """Whether a deploy would change anything."""
-        return bool(self.files or self.unfinished) or any(
+    def has_changes(self) -> bool:
+        """Return whether a deploy would change anything."""
+        return bool(self.files or self.is_unfinished) or any(
             change.action is not Action.UNCHANGED for change in self.services
         )
 
 
-def images(plan: Plan, comparison: Comparison) -> Iterator[ImageChange]:
-    """The images that change, each once."""
-    found: dict[tuple[str | None, str], list[str]] = {}
-    for service in plan.wanted:
+def image_changes(plan: Plan, comparison: Comparison) -> Iterator[ImageChange]:
+    """Yield each change of an image once, with all services that use it."""
+    changes: dict[tuple[str | None, str], list[str]] = {}
+    for service in plan.expected:
         container = comparison.before.get(service.name)
         old = container.image if container else None
         if old != service.image:
-            found.setdefault((old, service.image), []).append(service.name)
-    for (old, new), services in found.items():
+            changes.setdefault((old, service.image), []).append(service.name)
+    for (old, new), services in changes.items():
         yield ImageChange(old, new, tuple(services))
 
 
-def files(plan: Plan, lines: Iterable[str]) -> Iterator[FileChange]:
-    """The files that differ, from the output of `commands.difference.files`."""
+def parse_file_changes(plan: Plan, lines: Iterable[str]) -> Iterator[FileChange]:
+    """Parse the files that differ, from the output of `scripts.difference.files`."""
     for line in lines:
         sign, _, rest = line.partition(" ")
         path, _, encoded = (rest, "", "") if sign == NEW else rest.rpartition(" ")
         if sign in (NEW, OTHER, LEFT_OVER) and path:
-            old = None if sign == NEW else _decoded(encoded)
+            old = None if sign == NEW else _decode_base64(encoded)
             yield FileChange(path, old, plan.release.files.get(path))
 
 
-def settings(
-    plan: Plan, changes: Iterable[FileChange], recorded: Mapping[str, str] | None
+def setting_changes(
+    plan: Plan, file_changes: Iterable[FileChange], recorded: Mapping[str, str] | None
 ) -> Iterator[SettingChange]:
-    """What Compose is told otherwise than before, by name.
+    """Yield the variables for Compose that would change, by name.
 
     Args:
-        plan: What is to be deployed.
-        changes: The files that differ.
-        recorded: What the last deploy passed on of the inventory's values, or None where that is
-            not known: then only those of the settings' file are compared.
+        plan: Plan of a deploy.
+        file_changes: Files that differ.
+        recorded: Inventory values of the last deploy. None if they are unknown: then only the
+            values of the settings file are compared.
     """
-    given = plan.release.settings(plan.host.stack)
-    before = _settings_before(plan, changes)
-    if recorded is not None:
-        given |= dict(plan.config.settings)
-        before |= recorded
-    for name in sorted({*before, *given}):
-        old, new = before.get(name), given.get(name)
-        if old != new and not _DERIVED.fullmatch(name):
-            yield SettingChange(name, *(_veiled(name, value) for value in (old, new)))
-
-
-def _settings_before(plan: Plan, changes: Iterable[FileChange]) -> dict[str, str]:
-    name = env_file(plan.host.stack)
-    change = next((change for change in changes if change.path == name), None)
+    name = env_file_name(plan.host.stack)
+    change = next((change for change in file_changes if change.path == name), None)
     content = plan.release.files.get(name, b"") if change is None else change.old
-    return stack.read_settings((content or b"").decode("utf-8", "replace").encode())
+    before = stack.parse_env_file((content or b"").decode("utf-8", "replace").encode())
+    after = plan.release.settings(plan.host.stack)
+    if recorded is not None:
+        after |= dict(plan.config.settings)
+        before |= recorded
+    for name in sorted({*before, *after}):
+        old, new = before.get(name), after.get(name)
+        if old != new and not _DERIVED.fullmatch(name):
+            yield SettingChange(name, *(_redact_setting(name, value) for value in (old, new)))
 
 
-def explained(
+def with_reason(
     plan: Plan,
     change: ServiceChange,
     files: Sequence[FileChange],
-    altered: Iterable[str],
+    changed_settings: Iterable[str],
     *,
-    rotated: bool = False,
+    is_rotated: bool = False,
 ) -> ServiceChange:
-    """A change of a service's configuration with its reason, as far as that can be seen.
+    """Return a change of a service's configuration with its reason, as far as it is visible.
 
     Args:
-        plan: What is to be deployed.
-        change: What becomes of the service.
-        files: The files that differ.
-        altered: The variables of Compose with another value.
-        rotated: Whether its secrets are others.
+        plan: Plan of a deploy.
+        change: Change of the service.
+        files: Files that differ.
+        changed_settings: Names of the variables for Compose that change.
+        is_rotated: Whether the service's secrets change.
     """
     if change.reason != CONFIGURATION_CHANGED:
         return change
-    name = compose_file(plan.host.stack)
-    new = _definition(plan.release.files.get(name), change.service)
-    old = next((_definition(f.old, change.service) for f in files if f.path == name), new)
+    name = compose_file_name(plan.host.stack)
+    new = _parse_service(plan.release.files.get(name), change.service)
+    old = next((_parse_service(f.old, change.service) for f in files if f.path == name), new)
     used = set(_VARIABLE.findall(str(new)))
     reasons = [f"its definition in {name}"] if old != new else []
-    memory = memory_file(plan.host.stack)
-    if plan.config.in_memory and any(file.path == memory for file in files):
+    memory = tmpfs_file_name(plan.host.stack)
+    if plan.config.secrets_in_memory and any(file.path == memory for file in files):
         reasons.append(memory)
-    reasons += [variable for variable in sorted(altered) if variable in used]
-    reasons += [file.path for file in files if _mounts(new, file.path)]
-    reasons += ["its secrets"] if rotated else []
+    reasons += [variable for variable in sorted(changed_settings) if variable in used]
+    reasons += [file.path for file in files if _is_mounted(new, file.path)]
+    reasons += ["its secrets"] if is_rotated else []
     reason = f"changed: {', '.join(reasons)}" if reasons else change.reason
     return replace(change, reason=reason)
 
 
-def _mounts(definition: Any, path: str) -> bool:
-    """Whether a service sees a file of the work directory."""
+def _is_mounted(definition: Any, path: str) -> bool:
+    """Return whether a service mounts a file of the work directory."""
     volumes = definition.get("volumes") if isinstance(definition, Mapping) else None
     sources = (str(volume).partition(":")[0] for volume in volumes or ())
     return any(f"./{path}" == each or f"./{path}".startswith(f"{each}/") for each in sources)
 
 
-def _definition(content: bytes | None, service: str) -> Any:
+def _parse_service(content: bytes | None, service: str) -> Any:
+    """Return the definition of a service in a compose file, or None if it is not readable."""
     try:
         return (yaml.safe_load(content or b"") or {}).get("services", {}).get(service)
     except (yaml.YAMLError, AttributeError):
         return None
 
 
-def _decoded(text: str) -> bytes:
+def _decode_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error:
         return b""
 
 
-def _veiled(name: str, value: str | None) -> str | None:
+def _redact_setting(name: str, value: str | None) -> str | None:
     return value and (REDACTED if _CONFIDENTIAL.search(f"{name}=x") else value)
 
 
-def _veil(found: re.Match[str]) -> str:
-    within_variable = _WITHIN_VARIABLE.search(found.string, 0, found.start())
-    return found[0] if within_variable else f"{found[1]}{REDACTED}"
+def _redact(match: re.Match[str]) -> str:
+    is_within_variable = _WITHIN_VARIABLE.search(match.string, 0, match.start())
+    return match[0] if is_within_variable else f"{match[1]}{REDACTED}"

@@ -1,4 +1,4 @@
-"""Finds out on the hosts what a deploy would change there, and changes nothing."""
+"""Comparison of hosts with a release, without changing anything on them."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ktrdr.deployment.deploy import comparison as compare
-from ktrdr.deployment.deploy import step_errors as faults
-from ktrdr.deployment.deploy.comparison import Action, Comparison, ServiceChange
+from ktrdr.deployment.deploy import step_errors
+from ktrdr.deployment.deploy.comparison import (
+    TAG_MOVED,
+    Action,
+    Comparison,
+    ServiceChange,
+    compare,
+    image_tag,
+)
 from ktrdr.deployment.deploy.plan import Plan
-from ktrdr.deployment.diff import changes as difference
-from ktrdr.deployment.diff.changes import Difference
-from ktrdr.deployment.homelab.host_config import REGISTRY_LOGIN
-from ktrdr.deployment.hosts import history
-from ktrdr.deployment.hosts import parallel as abreast
+from ktrdr.deployment.diff import changes
+from ktrdr.deployment.diff.changes import HostDiff
+from ktrdr.deployment.hosts.history import last_good, parse_history
 from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.releases import compose_file as stack
-from ktrdr.deployment.releases.checkout import Between, Checkout
-from ktrdr.deployment.releases.release import MONITORING
+from ktrdr.deployment.hosts.parallel import map_hosts
+from ktrdr.deployment.releases import compose_file
+from ktrdr.deployment.releases.checkout import Checkout, CommitRange
+from ktrdr.deployment.releases.registry import REGISTRY_LOGIN
 from ktrdr.deployment.scripts import delivery, docker, registry, rotation, sections
 from ktrdr.deployment.scripts import difference as commands
 from ktrdr.deployment.scripts import history as records
 from ktrdr.deployment.scripts import release as archives
-from ktrdr.deployment.scripts.compose import Compose
 from ktrdr.deployment.scripts.difference import Handed
-from ktrdr.deployment.scripts.rotation import CARRIED_OVER
 from ktrdr.deployment.scripts.script import Script, quote, render
 from ktrdr.deployment.scripts.sections import section
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
@@ -33,20 +36,20 @@ from ktrdr.errors import KtrdrError
 from ktrdr.secret import Secret
 
 _TIMEOUT_S: Final = 60.0
-# Far enough back to find the release that runs.
-_EVENTS: Final = 40
+# Enough to contain the last good release.
+_HISTORY_EVENTS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Differ:
-    """Compares releases with what is on the hosts.
+    """Comparison of hosts with a release.
 
     Attributes:
-        checkout: Knows the commits between two releases.
-        transport: The way to the hosts.
-        mark: What makes the name of the directory on their tmpfs unique.
-        values: The vault's secrets by host, where it was asked; where not, those that the
-            containers have are taken for unchanged, and do not leave the host.
+        checkout: Source of the commits between two releases.
+        transport: Connections to the hosts.
+        mark: Unique part of the name of the temporary directory on the hosts.
+        values: Secret variables of each host by its address. None if the vault is not read: then
+            the secrets of the containers count as current, and do not leave the host.
     """
 
     checkout: Checkout
@@ -54,160 +57,153 @@ class Differ:
     mark: str
     values: Mapping[str, Mapping[str, Secret]] | None = None
 
-    def all(self, plans: Mapping[Host, Plan]) -> list[Difference]:
-        """One for each host; one that cannot be looked at does not hide the others."""
-        return abreast.on_each(
-            lambda host: self._look(host, plans[host]), list(plans), self.transport
+    def diff_hosts(self, plans: Mapping[Host, Plan]) -> list[HostDiff]:
+        """Compare each host with its plan; an error on one host does not hide the others."""
+        return map_hosts(
+            lambda host: self._diff_host(host, plans[host]), list(plans), self.transport
         )
 
-    def script(self, plan: Plan) -> Script:
-        """What is asked of a host."""
-        config, host = plan.config, commands.staging(self.mark)
-        compose = self._compose(plan)
-        swept = MONITORING if config.host.stack == "core" else ""
-        secrets = (*config.secrets, *CARRIED_OVER)
-        handed = [
-            Handed(*pair) for pair in stack.handed(plan.release.compose(config.host.stack), secrets)
-        ]
-        handover = plan.builder.handover
-        kept = _kept(config.host.project, handed, "\n".join([*handover.kept(), compose.hashes()]))
-        hashes = [*handover.exports(), section("hashes"), compose.hashes()]
+    def build_script(self, plan: Plan) -> Script:
+        """Build the script that queries a host."""
+        config, host, directory = plan.config, plan.host, commands.staging(self.mark)
+        # With all profiles: the hash of a service does not depend on the others.
+        project = replace(plan.builder.project.at(quote(directory)), profiles=("*",))
+        secrets = (*config.secrets, *plan.product.carried_secrets)
+        handed = compose_file.secret_env_map(plan.release.compose_content(host.stack), secrets)
+        hashes = project.hashes()
+        secret_steps = plan.builder.secret_steps
+        current = "\n".join([*secret_steps.current_fingerprints(), hashes])
+        with_secrets = commands.with_secrets_of(
+            host.project, [Handed(*pair) for pair in handed], current
+        )
+        # If the hashes cannot be computed with the containers' secrets, the errors show why.
+        current_hashes = f"{with_secrets} || {{ {current}\nexit 1; }}"
         body = [
-            commands.stage(host),
+            commands.stage(directory),
             section("files"),
-            commands.files(host, config.host.workdir, plan.release.files, swept),
+            commands.files(directory, host.workdir, plan.release.files, config.managed_directory),
             section("history"),
-            records.read(config.host.workdir, last=_EVENTS),
+            records.read(host.workdir, last=_HISTORY_EVENTS),
             section("containers"),
-            docker.containers(config.host.project),
+            docker.containers(host.project),
             section("images"),
-            docker.images(sorted({service.image for service in plan.wanted})),
+            docker.images(sorted({service.image for service in plan.expected})),
             section("delivery"),
-            delivery.presence(config.host.project),
-            rotation.unfinished(config.host.workdir),
-            *self._registry(plan),
-            *(hashes if self.values else [section("hashes"), kept]),
+            delivery.presence(host.project),
+            rotation.unfinished(host.workdir),
         ]
-        if self.values:
-            body += [section("unchanged"), kept]
+        if self.values is None:
+            body += [section("hashes"), current_hashes]
+        else:
+            # Only the registry knows whether a tag has moved, and it requires a login.
+            if not plan.release.is_immutable:
+                images = {service.image for service in plan.expected}
+                own = sorted(each for each in images if each.endswith(f":{plan.release.tag}"))
+                body += [section("registry"), registry.digests(own)]
+            body += [*secret_steps.exports(), section("hashes"), hashes]
+            body += [section("unchanged"), current_hashes]
         if plan.surplus:
-            asking = docker.answers(config.host.project, plan.surplus)
+            asking = docker.answers(host.project, plan.surplus)
             body += [section("answers"), docker.where_there(plan.surplus, asking)]
-        names = (*config.secrets, REGISTRY_LOGIN) if self.values else ()
+        names = () if self.values is None else (*config.secrets, REGISTRY_LOGIN)
         archive = archives.archive(plan.release.files)
         return Script("\n".join(body), config.settings, names, archive)
 
-    def _compose(self, plan: Plan) -> Compose:
-        # With all profiles: the hash of a service does not depend on the others.
-        staged = plan.builder.project.at(quote(commands.staging(self.mark)))
-        return replace(staged, profiles=("*",))
-
-    def _registry(self, plan: Plan) -> list[str]:
-        """Whether a tag that can move has moved only the registry knows, and it wants a login."""
-        own = sorted({service.image for service in plan.wanted if _is_own(service.image, plan)})
-        if not self.values or plan.release.is_immutable:
-            return []
-        return [section("registry"), registry.digests(own)]
-
-    def _look(self, host: Host, plan: Plan) -> Difference:
+    def _diff_host(self, host: Host, plan: Plan) -> HostDiff:
         values = (self.values or {}).get(host.address, {})
         try:
-            script = render(self.script(plan), values)
+            script = render(self.build_script(plan), values)
             result = self.transport.run(host.address, script, timeout_s=_TIMEOUT_S)
-            return self._read(host, plan, result)
+            return self._parse(plan, result)
         except KtrdrError as error:
-            return Difference(host, plan, error)
+            return HostDiff(host, plan, error)
 
-    def _read(self, host: Host, plan: Plan, result: RemoteResult) -> Difference:
-        found = sections.split(result.stdout)
+    def _parse(self, plan: Plan, result: RemoteResult) -> HostDiff:
+        output = sections.split(result.stdout)
         if result.exit_code:
-            raise _failed(plan, found, result)
-        files = tuple(difference.files(plan, found.get("files", ())))
-        entry = history.running(history.read(found.get("history", ())), plan.service)
-        settings = tuple(difference.settings(plan, files, entry.settings if entry else None))
-        comparison = compare.compare(
-            plan, {**found, "files": [f"{file.sign} {file.path}" for file in files]}
+            raise _query_error(plan, output, result)
+        files = tuple(changes.parse_file_changes(plan, output.get("files", ())))
+        last = last_good(parse_history(output.get("history", ())), plan.service)
+        settings = tuple(changes.setting_changes(plan, files, last.settings if last else None))
+        changed_settings, rotated = {change.name for change in settings}, _rotated(output)
+        comparison = compare(
+            plan, {**output, "files": [f"{file.sign} {file.path}" for file in files]}
         )
-        altered, rotated = {change.name for change in settings}, _rotated(found)
-        changes = [
-            difference.explained(plan, change, files, altered, rotated=change.service in rotated)
-            for change in comparison.services
-        ]
-        moved = _moved(found)
-        return Difference(
-            host=host,
+        moved = _moved_images(output)
+        images = {service.name: service.image for service in plan.expected}
+        services = []
+        for change in comparison.services:
+            if change.action is Action.UNCHANGED and images.get(change.service) in moved:
+                services.append(ServiceChange(change.service, Action.RECREATED, TAG_MOVED))
+            else:
+                is_rotated = change.service in rotated
+                services.append(
+                    changes.with_reason(
+                        plan, change, files, changed_settings, is_rotated=is_rotated
+                    )
+                )
+        return HostDiff(
+            host=plan.host,
             plan=plan,
-            services=tuple(_with_moved(change, plan, moved) for change in changes),
-            images=tuple(difference.images(plan, comparison)),
+            services=tuple(services),
+            images=tuple(changes.image_changes(plan, comparison)),
             settings=settings,
             files=files,
-            losses=comparison.losses,
-            unfinished=comparison.unfinished,
+            destructive_effects=comparison.destructive_effects,
+            is_unfinished=comparison.is_unfinished,
             commits=self._commits(plan, comparison),
             notes=tuple(self._notes(plan, comparison)),
         )
 
-    def _commits(self, plan: Plan, comparison: Comparison) -> dict[str, Between | None]:
-        """The commits since each release that runs, by its tag."""
+    def _commits(self, plan: Plan, comparison: Comparison) -> dict[str, CommitRange | None]:
+        """Return the commits between each running release and the planned one, by tag."""
         new = plan.release
         tags = {
-            container.image.partition("@")[0].rpartition(":")[2]
-            for service in plan.wanted
-            if service.says_version and (container := comparison.before.get(service.name))
+            image_tag(container.image)
+            for service in plan.expected
+            if service.reports_version and (container := comparison.before.get(service.name))
         }
         return {
-            tag: self.checkout.between(tag, new.commit or new.tag)
+            tag: self.checkout.commits_between(tag, new.commit or new.tag)
             for tag in sorted(tags - {new.tag})
         }
 
     def _notes(self, plan: Plan, comparison: Comparison) -> Iterator[str]:
+        name, tag = plan.host.name, plan.release.tag
         if not comparison.before:
             return
-        if not self.values:
-            yield "the secrets are taken for unchanged; --secrets asks the vault for them"
+        if self.values is None:
+            yield "secrets count as unchanged; --secrets compares them with the vault"
             if not plan.release.is_immutable:
-                yield f"whether the tag {plan.release.tag} has moved is not known without --secrets"
-        if history.running(comparison.history, plan.service) is None:
-            yield f"{plan.host.name} has no record of the inventory's values at its last deploy"
-        was = bool(comparison.found.get("delivery"))
-        if was != plan.config.in_memory:
-            way = "files in memory" if plan.config.in_memory else "environment"
-            yield f"the containers of {plan.host.name} would be given their secrets as {way}"
+                yield f"only --secrets shows whether the tag {tag} has moved"
+        if last_good(comparison.history, plan.service) is None:
+            yield f"{name} has no record of the inventory's values at its last deploy"
+        is_in_memory = bool(comparison.sections.get("delivery"))
+        if is_in_memory != plan.config.secrets_in_memory:
+            form = "files in memory" if plan.config.secrets_in_memory else "environment variables"
+            yield f"the containers of {name} would receive their secrets as {form}"
 
 
-def _kept(project: str, handed: Sequence[Handed], hashes: str) -> str:
-    """The hashes with the secrets that containers have; if they cannot be had, why."""
-    return f"{commands.with_secrets_of(project, handed, hashes)} || {{ {hashes}\nexit 1; }}"
-
-
-def _failed(plan: Plan, found: Mapping[str, Sequence[str]], result: RemoteResult) -> KtrdrError:
-    phase = list(found)[-1] if found else f"directory {commands.TMPFS}"
+def _query_error(
+    plan: Plan, output: Mapping[str, Sequence[str]], result: RemoteResult
+) -> KtrdrError:
+    """Return the error of a failed script, by the section in which it failed."""
+    phase = list(output)[-1] if output else f"directory {commands.TMPFS}"
     if phase in ("hashes", "unchanged"):
-        return faults.fetching_failed(plan, phase, result)
-    return faults.looking_failed(plan, phase, result)
+        return step_errors.fetch_error(plan, phase, result)
+    return step_errors.query_error(plan, phase, result)
 
 
-def _is_own(image: str, plan: Plan) -> bool:
-    return image.endswith(f":{plan.release.tag}")
+def _rotated(output: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return the services whose secrets in the vault differ from those in their containers."""
+    vault, current = (output.get(name) for name in ("hashes", "unchanged"))
+    return {line.partition(" ")[0] for line in set(vault or ()) - set(current or vault or ())}
 
 
-def _rotated(found: Mapping[str, Sequence[str]]) -> set[str]:
-    """The services whose secrets are others in the vault than in their containers."""
-    vault, kept = (found.get(name) for name in ("hashes", "unchanged"))
-    return {line.partition(" ")[0] for line in set(vault or ()) - set(kept or vault or ())}
-
-
-def _moved(found: Mapping[str, Sequence[str]]) -> frozenset[str]:
-    """The images whose tag means another one at the registry than on the host."""
-    answers = registry.read_digests(found.get("registry", ()))
-    text = "\n".join(found.get("images", ()))
+def _moved_images(output: Mapping[str, Sequence[str]]) -> frozenset[str]:
+    """Return the images whose tag names another image in the registry than on the host."""
+    answers = registry.read_digests(output.get("registry", ()))
+    text = "\n".join(output.get("images", ()))
     return frozenset(
         image for image, answer in answers.items() if answer.code == 0 and answer.text not in text
     )
-
-
-def _with_moved(change: ServiceChange, plan: Plan, moved: frozenset[str]) -> ServiceChange:
-    image = next((each.image for each in plan.wanted if each.name == change.service), "")
-    if image in moved and change.action is Action.UNCHANGED:
-        return replace(change, action=Action.RECREATED, reason="its tag has another image now")
-    return change

@@ -20,11 +20,15 @@ from ktrdr.deployment.homelab.secret_steps import ROLE, HomelabSecretSteps
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
 from ktrdr.deployment.hosts.host import Host, HostConfig
+from ktrdr.deployment.hosts.problems import CheckResult
 from ktrdr.deployment.product import Backend
 from ktrdr.deployment.releases.compose_file import Service
+from ktrdr.deployment.releases.registry import registry_login
 from ktrdr.deployment.releases.release import Release
+from ktrdr.deployment.scripts import delivery
 from ktrdr.deployment.scripts.compose import Compose
-from ktrdr.deployment.secrets.source import SecretSource
+from ktrdr.deployment.scripts.rotation import CARRIED_OVER
+from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.errors import DeploymentFailed, SecretsError
 from ktrdr.secret import Secret
@@ -87,6 +91,10 @@ class Homelab:
         configure = hosts.configure_workers if host.node else hosts.configure_core
         return configure(self.inventory, host, release)
 
+    @property
+    def registry(self) -> str:
+        return self.inventory.registry
+
     def is_own_image(self, image: str) -> bool:
         return image.rpartition(":")[0] == self.inventory.image
 
@@ -113,6 +121,24 @@ class Homelab:
     def read_secrets(self, source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
         return secret_values.read_secrets(source, plans)
 
+    def check_secrets(
+        self, source: SecretSource, plans: Sequence[Plan]
+    ) -> tuple[Sequence[CheckResult], Mapping[str, Secret]]:
+        return secret_values.check_secrets(source, plans)
+
+    def registry_login(self, fields: Mapping[str, Secret]) -> Secret | None:
+        token = secret_values.usable_registry_token(fields)
+        user = self.inventory.registry_user
+        return registry_login(self.registry, user, token) if token else None
+
+    @property
+    def carried_secrets(self) -> Sequence[str]:
+        return CARRIED_OVER
+
+    def delete_secrets(self, host: Host, image: str) -> str:
+        consumers = delivery.WORKERS if host.node else delivery.CORE
+        return delivery.remove(delivery.directory_of(host.project), consumers, image)
+
     def secret_values(
         self, fields: Mapping[str, Secret], plan: Plan, *, now: datetime
     ) -> Mapping[str, Secret]:
@@ -125,6 +151,18 @@ class Homelab:
         plans: Iterable[Plan],
     ) -> tuple[Secret, ...]:
         return secret_values.secrets_to_scrub(fields, values, plans)
+
+    def required_connections(self, plan: Plan, plans: Iterable[Plan]) -> Iterable[tuple[str, int]]:
+        core = self.inventory.core
+        if plan.host.node:
+            ports = (core.ports.postgres, core.ports.otlp, core.ports.backend)
+            return [(core.host, port) for port in ports]
+        return [
+            (other.host.address, int(service.worker_url.rpartition(":")[2]))
+            for other in plans
+            for service in other.expected
+            if service.worker_url
+        ]
 
     def check_report(
         self, service: ExpectedService, report: Mapping[str, Any] | None, tag: str

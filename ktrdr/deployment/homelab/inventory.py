@@ -1,7 +1,7 @@
-"""What is deployed where: the typed form of ``deploy/inventory.yml``.
+"""Inventory: the hosts of an installation and their settings, as typed values.
 
-`inventory_file` reads it; every value has the specification's default, so that a file may be as
-short as the list of its worker nodes.
+`inventory_file` reads it from ``deploy/inventory.yml``. Every value has a default, so that a file
+may be as short as the list of its worker nodes.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 DEFAULT_DOMAIN: Final = "ktrdr.home.mynerd.place"
-HIGHEST_SCALE: Final = 3
-# A month: a secret that is good for longer has not been changed.
-LONGEST_OVERLAP_H: Final = 720
-# Docker publishes on all interfaces by default; an installation with several narrows it down.
+MAX_SCALE: Final = 3
+# A month: a former secret that is accepted for longer has not really been changed.
+MAX_OVERLAP_HOURS: Final = 720
+# As Docker does by default. An installation with several interfaces narrows it down.
 ALL_INTERFACES: Final = "0.0.0.0"  # noqa: S104  # as Docker does
 
 
@@ -43,7 +43,7 @@ def _address(text: str) -> str:
 
 def _image_name(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9.:-]*(/[a-z0-9][a-z0-9._-]*)+", text):
-        raise ValueError("is not an image's name without a tag")
+        raise ValueError("is not an image name without a tag")
     return text
 
 
@@ -75,14 +75,14 @@ VariableName = Annotated[str, AfterValidator(_variable_name)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class _Part(BaseModel):
-    """A part of the inventory: unknown keys and wrong types are errors, nothing changes."""
+class _Section(BaseModel):
+    """Section of the inventory. Unknown keys and wrong types are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Ports(_Part):
-    """The ports that the core host publishes; inside the containers they never change."""
+class Ports(_Section):
+    """Ports that the core host publishes. The ports inside the containers never change."""
 
     backend: Port = 8000
     grafana: Port = 3000
@@ -93,16 +93,16 @@ class Ports(_Part):
     nfs: Port = 2049
 
 
-class Core(_Part):
-    """The host that keeps the state.
+class Core(_Section):
+    """Core host, which keeps the state.
 
     Attributes:
-        host: Its name as the operator's ssh, and the workers, resolve it.
-        workdir: Where compose file, settings and monitoring files are put.
-        shared_directory: What the NFS server exports.
-        bind_address: Where PostgreSQL, OTLP and NFS listen, for the worker nodes alone.
-        public_address: Where the backend, Grafana and Jaeger listen.
-        ports: The published ports.
+        host: Name that the operator's ssh and the workers can resolve.
+        workdir: Directory of the compose file, the settings and the monitoring files.
+        shared_directory: Directory that the NFS server exports.
+        bind_address: Address on which PostgreSQL, OTLP and NFS listen, for the worker nodes alone.
+        public_address: Address on which the backend, Grafana and Jaeger listen.
+        ports: Published ports.
     """
 
     host: HostName
@@ -113,37 +113,37 @@ class Core(_Part):
     ports: Ports = Ports()
 
 
-class WorkerNode(_Part):
-    """A host that runs workers.
+class WorkerNode(_Section):
+    """Host that runs workers.
 
     Attributes:
-        host: Its name as ssh and the backend resolve it.
-        workdir: Where compose file and settings are put.
-        shared_directory: Where the core host's NFS export is mounted.
-        bind_address: Where its workers listen, for the backend and Prometheus.
-        scale: How many workers of each type run, 1 to 3.
+        host: Name that ssh and the backend can resolve.
+        workdir: Directory of the compose file and the settings.
+        shared_directory: Mount point of the core host's NFS export.
+        bind_address: Address on which its workers listen, for the backend and Prometheus.
+        scale: Number of workers of each type, 1 to 3.
     """
 
     host: HostName
     workdir: AbsolutePath
     shared_directory: AbsolutePath = "/mnt/ktrdr-shared"
     bind_address: Address = ALL_INTERFACES
-    scale: Annotated[int, Field(ge=1, le=HIGHEST_SCALE)] = 1
+    scale: Annotated[int, Field(ge=1, le=MAX_SCALE)] = 1
 
 
-class Vault(_Part):
-    """Where the secrets are, and how they reach the containers.
+class SecretSettings(_Section):
+    """Source of the secrets, and their delivery to the containers.
 
     Attributes:
-        source: Who keeps them: 1Password, a file that age or SOPS has encrypted, or the variables
+        source: 1Password, a file that age or SOPS has encrypted, or the variables
             ``KTRDR_SECRET_…`` of the environment.
-        vault: The name of the 1Password vault.
-        item: The name of the item in it.
-        file: The encrypted file.
-        identity: The file with the private key that opens it.
+        vault: Name of the 1Password vault.
+        item: Name of the item in it.
+        file: Encrypted file.
+        identity: File with the private key that opens it.
         delivery: ``env``: as environment of the containers, which Docker keeps on the host's disk;
             ``tmpfs``: as files in the host's memory, which a reboot empties.
-        overlap_hours: How long tokens signed with a former ``jwt_secret`` are good; 0: not at all.
+        overlap_hours: Time for which tokens signed with a former ``jwt_secret`` are valid (h).
     """
 
     source: Literal["1password", "age", "sops", "environment"] = "1password"
@@ -152,21 +152,21 @@ class Vault(_Part):
     file: Line | None = None
     identity: Line | None = None
     delivery: Literal["env", "tmpfs"] = "env"
-    overlap_hours: Annotated[int, Field(ge=0, le=LONGEST_OVERLAP_H)] = 24
+    overlap_hours: Annotated[int, Field(ge=0, le=MAX_OVERLAP_HOURS)] = 24
 
     @property
     def in_memory(self) -> bool:
-        """Whether containers get the secrets as files in the host's memory."""
+        """True if containers get the secrets as files in the host's memory."""
         return self.delivery == "tmpfs"
 
 
-class HookSettings(_Part):
-    """How the operator's own programs are run; see `ktrdr.deployment.deploy.hooks`.
+class HookSettings(_Section):
+    """Settings of hooks, the operator's own programs; see `ktrdr.deployment.deploy.hooks`.
 
     Attributes:
-        timeout_s: How long each may take (s).
+        timeout_s: Time limit for each (s).
         environment: Variables of the operator's environment that they get besides the usual ones.
-        secrets: Fields of the vault that they get; none by default.
+        secrets: Secret fields that they get; none by default.
     """
 
     timeout_s: Annotated[int, Field(ge=1, le=3600)] = 60
@@ -176,21 +176,21 @@ class HookSettings(_Part):
     ] = ()
 
 
-class Inventory(_Part):
-    """A whole homelab.
+class Inventory(_Section):
+    """Inventory of an installation.
 
     Attributes:
-        domain: The DNS zone that default host names are in.
-        image: The image of backend and workers, without its tag.
-        nfs_image: The image of the NFS server, which has the same tag.
-        registry_user: Who logs in to the registry with the vault's ``ghcr_token``.
-        api_url: Where workers reach the backend.
-        ssh_user: Who logs in to the hosts; by default what the ssh configuration says.
-        minimum_free_mb: Less free disk than this (in MiB) is reported before anything changes.
-        secrets: Where the secrets are.
-        hooks: How the operator's own programs are run.
-        core: The core host.
-        workers: The worker nodes by name.
+        domain: DNS zone of the default host names.
+        image: Image of backend and workers, without its tag.
+        nfs_image: Image of the NFS server, which has the same tag.
+        registry_user: User that logs in to the registry with the secret ``ghcr_token``.
+        api_url: URL of the backend for workers.
+        ssh_user: User that logs in to the hosts; by default the ssh configuration decides.
+        minimum_free_mb: Free disk space below which the check reports a problem (MiB).
+        secrets: Source and delivery of the secrets.
+        hooks: Settings of hooks.
+        core: Core host.
+        workers: Worker nodes by name.
     """
 
     domain: HostName
@@ -200,36 +200,37 @@ class Inventory(_Part):
     api_url: Url
     ssh_user: Line | None = None
     minimum_free_mb: Annotated[int, Field(ge=0)] = 2048
-    secrets: Vault = Vault()
+    secrets: SecretSettings = SecretSettings()
     hooks: HookSettings = HookSettings()
     core: Core
     workers: Mapping[str, WorkerNode]
 
     @property
     def registry(self) -> str:
-        """The host of the registry that the image is pulled from."""
+        """Host name of the registry that has the image."""
         return self.image.partition("/")[0]
 
 
-def with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given, completed by the defaults that depend on other values.
+def add_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the defaults that depend on other values.
 
-    Values of a wrong type are passed on as they are, for the validation to name.
+    Values of a wrong type stay unchanged, for the validation to report.
     """
     domain = given.get("domain", DEFAULT_DOMAIN)
     zone = domain if isinstance(domain, str) else DEFAULT_DOMAIN
-    core = _completed(given.get("core", {}), {"host": f"backend.{zone}"})
+    core = _add_missing(given.get("core", {}), {"host": f"backend.{zone}"})
     workers = given.get("workers", {})
     if isinstance(workers, Mapping):
-        workers = {name: _node(str(name), entry, zone) for name, entry in workers.items()}
-    api_url = {"api_url": _api_url(core)}
-    return {**api_url, **given, "domain": domain, "core": core, "workers": workers}
+        workers = {
+            name: _add_node_defaults(str(name), entry, zone) for name, entry in workers.items()
+        }
+    return {"api_url": _api_url(core), **given, "domain": domain, "core": core, "workers": workers}
 
 
-def _node(name: str, given: Any, zone: str) -> Any:
+def _add_node_defaults(name: str, given: Any, zone: str) -> Any:
     label = name.lower()
     defaults = {"host": f"workers-{label}.{zone}", "workdir": f"/opt/ktrdr-workers-{label}"}
-    return _completed(given, defaults)
+    return _add_missing(given, defaults)
 
 
 def _api_url(core: Any) -> str:
@@ -240,8 +241,8 @@ def _api_url(core: Any) -> str:
     return f"http://{core['host']}:{port}"
 
 
-def _completed(given: Any, defaults: Mapping[str, Any]) -> Any:
-    # `D:` with nothing behind it is the shortest way to write an entry.
+def _add_missing(given: Any, defaults: Mapping[str, Any]) -> Any:
+    # `D:` without a value is the shortest entry of a node.
     if given is None:
         return dict(defaults)
     return {**defaults, **given} if isinstance(given, Mapping) else given

@@ -1,14 +1,16 @@
-"""Reads the inventory's file, with the line of everything that is wrong in it."""
+"""Reader and template of the inventory's file. Errors name the line of the problem."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import string
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from ktrdr.deployment.homelab.inventory import (
@@ -16,74 +18,119 @@ from ktrdr.deployment.homelab.inventory import (
     HookSettings,
     Inventory,
     Ports,
-    Vault,
+    SecretSettings,
     WorkerNode,
-    with_defaults,
+    add_defaults,
 )
 from ktrdr.errors import ConfigurationError, did_you_mean
 from ktrdr.yaml_source import KeyPath, YamlFault, dotted, kind_of, read_yaml
 
 ENVIRONMENT_PREFIX: Final = "KTRDR_INVENTORY_"
+_TEMPLATE: Final = "inventory.template.yml"
 _NODE_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?")
 _HINT: Final = "docs/adding-a-node.md lists the inventory's keys, their types and defaults."
 
 
 @dataclass
 class _Source:
-    """The values given, and where each of them stands."""
+    """Values with their locations: a line of the file, a variable or an option."""
 
     data: dict[str, Any]
-    places: dict[KeyPath, str] = field(default_factory=dict)
+    locations: dict[KeyPath, str] = field(default_factory=dict)
     fallback: str = ""
 
-    def place(self, path: KeyPath) -> str:
-        """Where the value, or the nearest thing around it that was written, stands."""
-        while path and path not in self.places:
+    def locate(self, path: KeyPath) -> str:
+        """Return the location of a value, or of the nearest value around it that was given."""
+        while path and path not in self.locations:
             path = path[:-1]
-        return self.places.get(path, self.fallback)
+        return self.locations.get(path, self.fallback)
 
 
-def load(
+def load_inventory(
     path: Path,
     *,
     shown_as: str | None = None,
     environ: Mapping[str, str] | None = None,
     settings: Iterable[str] = (),
 ) -> Inventory:
-    """Reads and checks an inventory.
+    """Read and validate an inventory.
 
     Args:
         path: The YAML file.
-        shown_as: What errors call it; by default its path.
-        environ: ``KTRDR_INVENTORY_CORE_HOST`` there wins over ``core: host:`` in the file.
-        settings: ``core.host=NAME``, which win over both.
+        shown_as: Name of the file in error messages; by default its path.
+        environ: Environment whose ``KTRDR_INVENTORY_CORE_HOST`` wins over ``core: host:``.
+        settings: Overrides such as ``core.host=NAME``, which win over both.
 
     Raises:
-        ConfigurationError: The file is missing, not YAML, or something in it is wrong; the message
+        ConfigurationError: The file is missing, not YAML, or has an invalid value; the message
             begins with file and line.
     """
     name = shown_as or str(path)
-    source = _parsed(_read(path, name), name)
-    for variable, text in _variables(environ or {}):
-        _override(source, _path_of(variable, source.data), text, place=variable)
+    source = _parse_yaml(_read(path, name), name)
+    for variable, text in sorted((environ or {}).items()):
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            _override(source, _path_of_variable(variable, source.data), text, location=variable)
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key:
             raise ConfigurationError(
-                f"--set {setting}: what to set is written KEY=VALUE",
+                f"--set {setting}: the value must have the form KEY=VALUE",
                 hint="Write for example `--set core.host=backend.example.org`.",
             )
-        _override(source, tuple(key.split(".")), text, place=f"--set {key}")
-    return _anchored(_validated(source), path.absolute().parent)
+        _override(source, tuple(key.split(".")), text, location=f"--set {key}")
+    return _resolve_paths(_validate(source), path.absolute().parent)
 
 
-def parse(text: str, *, shown_as: str) -> Inventory:
-    """Checks the text of an inventory; paths in it stay as they are.
+def parse_inventory(text: str, *, shown_as: str) -> Inventory:
+    """Validate the text of an inventory. Relative paths in it stay relative.
 
     Raises:
-        ConfigurationError: Something in it is wrong; the message begins with ``shown_as`` and line.
+        ConfigurationError: A value is invalid; the message begins with ``shown_as`` and line.
     """
-    return _validated(_parsed(text, shown_as))
+    return _validate(_parse_yaml(text, shown_as))
+
+
+def render_template(
+    *,
+    domain: str,
+    core_host: str,
+    nodes: Sequence[str],
+    image: str,
+    registry_user: str,
+    secret_source: str,
+) -> str:
+    """Fill in the commented template of an inventory. `parse_inventory` validates the result.
+
+    Args:
+        domain: DNS zone of the default host names.
+        core_host: Name of the core host for ssh.
+        nodes: Names of the worker nodes, at least one.
+        image: Image of backend and workers, without its tag.
+        registry_user: User that logs in to the registry.
+        secret_source: Source of the secrets.
+    """
+    file = {"age": "secrets.age", "sops": "secrets.sops.yaml"}.get(secret_source)
+    template = Path(__file__).with_name(_TEMPLATE).read_text(encoding="utf-8")
+    text = string.Template(template).substitute(
+        domain=_yaml_scalar(domain),
+        core_host=_yaml_scalar(core_host),
+        image=_yaml_scalar(image),
+        nfs_image=_yaml_scalar(f"{image.rpartition('/')[0]}/ktrdr-nfs-server"),
+        registry_user=_yaml_scalar(registry_user),
+        secret_source=_yaml_scalar(secret_source),
+        secret_file=f"file: {file}" if file else "# file:",
+        node=_yaml_scalar(nodes[0]),
+        node_label=nodes[0].lower(),
+        more_nodes="\n".join(f"  {_yaml_scalar(name)}: {{}}" for name in nodes[1:]),
+    )
+    return f"{text.rstrip()}\n"
+
+
+def _yaml_scalar(text: str) -> str:
+    # Only a double-quoted scalar keeps characters such as rare line breaks.
+    style = None if text.isprintable() else '"'
+    scalar: str = yaml.safe_dump(text, default_style=style, width=10_000, allow_unicode=True)
+    return scalar.removesuffix("...\n").removesuffix("\n")
 
 
 def _read(path: Path, name: str) -> str:
@@ -92,44 +139,38 @@ def _read(path: Path, name: str) -> str:
     except FileNotFoundError as exc:
         raise ConfigurationError(
             f"the inventory {name} does not exist",
-            hint="Run ktrdr in the checkout, name the file with --inventory, or write one with "
+            hint="Run ktrdr in the checkout, name the file with --inventory, or create one with "
             "`ktrdr deploy init`.",
         ) from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(
             f"the inventory {name} cannot be read: {getattr(exc, 'strerror', None) or exc}",
-            hint="It must be a readable file of UTF-8 text.",
+            hint="Make it a readable file of UTF-8 text.",
         ) from exc
 
 
-def _parsed(text: str, name: str) -> _Source:
+def _parse_yaml(text: str, name: str) -> _Source:
     try:
-        written = read_yaml(text, name)
+        document = read_yaml(text, name)
     except YamlFault as exc:
-        raise _wrong(f"{name}:{exc.line}", exc.reason) from exc
-    if not isinstance(written.data, dict):
-        raise _wrong(f"{name}:1", f"an inventory is keys with values, not {kind_of(written.data)}")
-    places = {path: f"{name}:{line}" for path, line in written.lines.items()}
-    return _Source(written.data, places, f"{name}:1")
+        raise _error(f"{name}:{exc.line}", exc.reason) from exc
+    if not isinstance(document.data, dict):
+        kind = kind_of(document.data)
+        raise _error(f"{name}:1", f"an inventory is keys with values, not {kind}")
+    locations = {path: f"{name}:{line}" for path, line in document.lines.items()}
+    return _Source(document.data, locations, f"{name}:1")
 
 
-def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for variable in sorted(environ):
-        if variable.startswith(ENVIRONMENT_PREFIX):
-            yield variable, environ[variable]
-
-
-def _path_of(variable: str, data: Mapping[str, Any]) -> KeyPath:
-    known = {_variable(path): path for path in _known_paths(data)}
-    if variable not in known:
+def _path_of_variable(variable: str, data: Mapping[str, Any]) -> KeyPath:
+    paths = {
+        ENVIRONMENT_PREFIX + "_".join(path).upper().replace("-", "_"): path
+        for path in _known_paths(data)
+    }
+    if variable not in paths:
         raise ConfigurationError(
-            f"{variable} names no key of the inventory{did_you_mean(variable, known)}", hint=_HINT
+            f"{variable} names no key of the inventory{did_you_mean(variable, paths)}", hint=_HINT
         )
-    return known[variable]
-
-
-def _variable(path: KeyPath) -> str:
-    return ENVIRONMENT_PREFIX + "_".join(path).upper().replace("-", "_")
+    return paths[variable]
 
 
 def _known_paths(data: Mapping[str, Any]) -> Iterator[KeyPath]:
@@ -141,7 +182,7 @@ def _known_paths(data: Mapping[str, Any]) -> Iterator[KeyPath]:
 
 def _models(data: Mapping[str, Any]) -> Iterator[tuple[type[BaseModel], KeyPath]]:
     yield Inventory, ()
-    yield Vault, ("secrets",)
+    yield SecretSettings, ("secrets",)
     yield HookSettings, ("hooks",)
     yield Core, ("core",)
     yield Ports, ("core", "ports")
@@ -154,114 +195,110 @@ def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _override(source: _Source, path: KeyPath, text: str, *, place: str) -> None:
-    value = _value(text, place)
+def _override(source: _Source, path: KeyPath, text: str, *, location: str) -> None:
+    value = _parse_value(text, location)
     branch = source.data
     for key in path[:-1]:
         if not isinstance(branch.get(key), dict):
             branch[key] = {}
         branch = branch[key]
     branch[path[-1]] = value
-    for stale in [other for other in source.places if other[: len(path)] == path]:
-        del source.places[stale]
-    source.places[path] = place
+    for stale in [other for other in source.locations if other[: len(path)] == path]:
+        del source.locations[stale]
+    source.locations[path] = location
 
 
-def _value(text: str, place: str) -> Any:
-    """What an override says, read as the file is; what is not YAML is the text that it is."""
+def _parse_value(text: str, location: str) -> Any:
+    """Read an override as YAML, as the file is. Text that is not YAML is the value itself."""
     if not text.strip():
         return None
     with contextlib.suppress(YamlFault):
-        return read_yaml(text, place).data
+        return read_yaml(text, location).data
     return text
 
 
-def _validated(source: _Source) -> Inventory:
-    _refuse_odd_node_names(source)
+def _validate(source: _Source) -> Inventory:
+    _check_node_names(source)
     try:
-        inventory = Inventory.model_validate(with_defaults(source.data))
+        inventory = Inventory.model_validate(add_defaults(source.data))
     except ValidationError as exc:
-        raise _explained(exc, source) from exc
-    _refuse_twice(source, _ports(inventory), "port {} is already that of {}")
-    _refuse_twice(source, _hosts(inventory), "{} is already the host of {}")
-    _refuse_no_file(source, inventory.secrets)
+        raise _first_error(exc, source) from exc
+    ports = inventory.core.ports.model_dump().items()
+    _check_unique(
+        source,
+        ((("core", "ports", name), port) for name, port in ports),
+        "port {} is already used by {}",
+    )
+    nodes = inventory.workers.items()
+    _check_unique(
+        source,
+        (
+            (("core", "host"), inventory.core.host),
+            *((("workers", name, "host"), node.host) for name, node in nodes),
+        ),
+        "{} is already the host of {}",
+    )
+    secrets = inventory.secrets
+    if secrets.source in ("age", "sops") and secrets.file is None:
+        location = source.locate(("secrets", "source"))
+        raise _error(location, f"secrets.source {secrets.source} needs secrets.file as well")
     return inventory
 
 
-def _anchored(inventory: Inventory, directory: Path) -> Inventory:
-    """Makes the paths of files on this machine absolute; they are relative to the inventory's."""
+def _resolve_paths(inventory: Inventory, directory: Path) -> Inventory:
+    """Make the paths of files on this machine absolute. They are relative to the inventory."""
     secrets = inventory.secrets
     paths = {"file": secrets.file, "identity": secrets.identity}
-    found = {key: str(directory / _expanded(text)) for key, text in paths.items() if text}
-    return inventory.model_copy(update={"secrets": secrets.model_copy(update=found)})
+    absolute = {key: str(directory / _expand_user(text)) for key, text in paths.items() if text}
+    return inventory.model_copy(update={"secrets": secrets.model_copy(update=absolute)})
 
 
-def _expanded(text: str) -> Path:
-    # A user that does not exist has no home: the path is then as missing as it is wrong.
+def _expand_user(text: str) -> Path:
+    # An unknown user has no home. Reading the unchanged path reports the problem.
     with contextlib.suppress(RuntimeError):
         return Path(text).expanduser()
     return Path(text)
 
 
-def _refuse_no_file(source: _Source, secrets: Vault) -> None:
-    if secrets.source in ("age", "sops") and secrets.file is None:
-        path = ("secrets", "source")
-        raise _wrong(
-            source.place(path), f"secrets.source {secrets.source} needs secrets.file as well"
-        )
-
-
-def _refuse_odd_node_names(source: _Source) -> None:
+def _check_node_names(source: _Source) -> None:
     workers = source.data.get("workers")
     for name in workers if isinstance(workers, Mapping) else ():
         if not _NODE_NAME.fullmatch(str(name)):
-            raise _wrong(
-                source.place(("workers", str(name))),
-                f"{name!r} cannot name a node: letters, digits and inner hyphens can",
+            raise _error(
+                source.locate(("workers", str(name))),
+                f"{name!r} is not a valid node name: use letters, digits and inner hyphens",
             )
 
 
-def _ports(inventory: Inventory) -> Iterator[tuple[KeyPath, int]]:
-    for name, port in inventory.core.ports.model_dump().items():
-        yield ("core", "ports", name), port
-
-
-def _hosts(inventory: Inventory) -> Iterator[tuple[KeyPath, str]]:
-    yield ("core", "host"), inventory.core.host
-    for name, node in inventory.workers.items():
-        yield ("workers", name, "host"), node.host
-
-
-def _refuse_twice(source: _Source, entries: Iterable[tuple[KeyPath, Any]], complaint: str) -> None:
+def _check_unique(source: _Source, entries: Iterable[tuple[KeyPath, Any]], message: str) -> None:
     owners: dict[Any, KeyPath] = {}
     for path, value in entries:
         if value in owners:
             other = owners[value]
-            # The one that was written is to blame, not the one that is a default.
-            path, other = (path, other) if path in source.places else (other, path)
-            raise _wrong(
-                source.place(path), f"{dotted(path)}: {complaint.format(value, dotted(other))}"
+            # Blame the value that was given, not the default.
+            path, other = (path, other) if path in source.locations else (other, path)
+            raise _error(
+                source.locate(path), f"{dotted(path)}: {message.format(value, dotted(other))}"
             )
         owners[value] = path
 
 
-def _explained(error: ValidationError, source: _Source) -> ConfigurationError:
-    """The first thing that is wrong, in the order of the file."""
-    faults = []
-    for fault in error.errors(include_url=False):
-        path = tuple(str(part) for part in fault["loc"])
-        reason = f"{dotted(path)} {_reason(fault, path)}"
-        faults.append((source.place(path), reason, path in source.places))
-    # A default that follows from a wrong value is wrong, too, and not worth a word.
-    written = [fault for fault in faults if fault[2]] or faults
-    written.sort(key=lambda found: _line(found[0]))
-    place, reason, _ = written[0]
-    more = f" (and {len(written) - 1} more)" if len(written) > 1 else ""
-    return _wrong(place, f"{reason}{more}")
+def _first_error(error: ValidationError, source: _Source) -> ConfigurationError:
+    """Return the error that stands first in the file."""
+    problems = []
+    for details in error.errors(include_url=False):
+        path = tuple(str(part) for part in details["loc"])
+        reason = f"{dotted(path)} {_describe(details, path)}"
+        problems.append((source.locate(path), reason, path in source.locations))
+    # A default that follows from an invalid value is invalid too, and not worth reporting.
+    given = [problem for problem in problems if problem[2]] or problems
+    location, reason, _ = min(given, key=lambda problem: _line(problem[0]))
+    more = f" (and {len(given) - 1} more)" if len(given) > 1 else ""
+    return _error(location, f"{reason}{more}")
 
 
-def _reason(fault: Any, path: KeyPath) -> str:
-    kind, given, context = fault["type"], fault.get("input"), fault.get("ctx", {})
+def _describe(details: Any, path: KeyPath) -> str:
+    kind, given, context = details["type"], details.get("input"), details.get("ctx", {})
     if kind == "extra_forbidden":
         return f"is not a known key{did_you_mean(path[-1], _siblings(path))}"
     if kind == "value_error":
@@ -271,21 +308,21 @@ def _reason(fault: Any, path: KeyPath) -> str:
         return f"must be {bound} {context.get('ge', context.get('le'))}, not {given}"
     if kind == "literal_error":
         return f"must be {context['expected']}, not {given!r}"
-    wanted = {"string_type": "text", "int_type": "a whole number"}.get(kind, "keys with values")
-    return f"must be {wanted}, not {kind_of(given)}"
+    expected = {"string_type": "text", "int_type": "a whole number"}.get(kind, "keys with values")
+    return f"must be {expected}, not {kind_of(given)}"
 
 
 def _siblings(path: KeyPath) -> list[str]:
-    for model, where in _models({"workers": {path[1]: {}} if len(path) > 1 else {}}):
-        if where == path[:-1]:
+    for model, parent in _models({"workers": {path[1]: {}} if len(path) > 1 else {}}):
+        if parent == path[:-1]:
             return list(model.model_fields)
     return []
 
 
-def _line(place: str) -> int:
-    number = place.rpartition(":")[2]
+def _line(location: str) -> int:
+    number = location.rpartition(":")[2]
     return int(number) if number.isdigit() else 0
 
 
-def _wrong(place: str, reason: str) -> ConfigurationError:
-    return ConfigurationError(f"{place}: {reason}", hint=_HINT)
+def _error(location: str, reason: str) -> ConfigurationError:
+    return ConfigurationError(f"{location}: {reason}", hint=_HINT)

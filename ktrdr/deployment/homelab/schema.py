@@ -41,9 +41,8 @@ def require_compatible(
     script = render(Script(schema.applied(core.project)), {})
     result = transport.run(core.address, script, timeout_s=_TIMEOUT_S)
     if result.exit_code:
-        reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         raise HostNotReady(
-            f"the schema of the database on {core.address} cannot be queried: {reason}",
+            f"the schema of the database on {core.address} cannot be queried: {result.reason()}",
             hint="Start the database first, or skip this check with --skip-validation.",
         )
     missing = unknown_migrations(result.stdout.split(), release, history)

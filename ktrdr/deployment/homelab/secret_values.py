@@ -9,9 +9,17 @@ from typing import Final
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.homelab.hosts import VERIFIER
 from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.homelab.scram import make_verifier
+from ktrdr.deployment.homelab.secret_fields import (
+    FIX_HINT,
+    find_field_problems,
+    inspect_fields,
+    require_usable_fields,
+)
+from ktrdr.deployment.hosts.problems import CheckResult, Problem
 from ktrdr.deployment.releases.registry import REGISTRY_LOGIN, registry_login
-from ktrdr.deployment.secrets import requirements, scram
-from ktrdr.deployment.secrets.source import SecretSource
+from ktrdr.deployment.secrets.sources import SecretSource
+from ktrdr.errors import SecretsError
 from ktrdr.secret import Secret
 from ktrdr.tokens import mint_for_node
 
@@ -23,6 +31,8 @@ _FIELDS: Final[Mapping[str, str]] = {
     "GF_ADMIN_PASSWORD": "grafana_password",
 }
 SIGNING_KEY: Final = "jwt_secret"
+# A name is not confidential, and it may be in every other line of output.
+_USER_NAME: Final = "db_username"
 REGISTRY_TOKEN: Final = "ghcr_token"  # noqa: S105  # the name of a field, not its value
 
 
@@ -40,8 +50,39 @@ def read_secrets(source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Se
     """
     fields = source.fetch()
     required = tuple(dict.fromkeys(name for plan in plans for name in required_fields(plan)))
-    requirements.check(fields, required)
+    require_usable_fields(fields, required)
     return {name: fields[name] for name in required}
+
+
+def check_secrets(
+    source: SecretSource, plans: Sequence[Plan]
+) -> tuple[Sequence[CheckResult], Mapping[str, Secret]]:
+    """Check each field that plans need, with one call to the source.
+
+    Returns:
+        The result for each field, with a note for a weak secret, and all confidential fields.
+
+    Raises:
+        SecretsError: The source cannot be read.
+    """
+    fields = source.fetch()
+    required = dict.fromkeys(name for plan in plans for name in required_fields(plan))
+    weak = {
+        each.field: f"{each.field} is weak: it {' and '.join(each.remarks)}"
+        for each in inspect_fields(fields)
+        if each.strength == "weak"
+    }
+    results = [
+        CheckResult(name, problems=_to_problems(complaint), note=weak.get(name, ""))
+        for name, complaint in find_field_problems(fields, required).items()
+    ]
+    return results, {name: secret for name, secret in fields.items() if name != _USER_NAME}
+
+
+def usable_registry_token(fields: Mapping[str, Secret]) -> Secret | None:
+    """Return the token for the registry, or None if it is missing or cannot be used."""
+    token = fields.get(REGISTRY_TOKEN)
+    return None if find_field_problems(fields, [REGISTRY_TOKEN])[REGISTRY_TOKEN] else token
 
 
 def secret_values(
@@ -60,7 +101,7 @@ def secret_values(
     if "WORKER_TOKEN" in plan.config.secrets:
         values["WORKER_TOKEN"] = mint_for_node(fields[SIGNING_KEY], plan.host.address, now=now)
     if VERIFIER in plan.config.apply_secrets:
-        values[VERIFIER] = scram.verifier(
+        values[VERIFIER] = make_verifier(
             known["DB_USER"], known["DB_PASSWORD"], key=fields[SIGNING_KEY]
         )
     token = fields[REGISTRY_TOKEN]
@@ -81,8 +122,14 @@ def secrets_to_scrub(
         secret
         for mapping in (fields, *values)
         for name, secret in mapping.items()
-        if name not in ("db_username", "DB_USER") or secret.reveal() not in common
+        if name not in (_USER_NAME, "DB_USER") or secret.reveal() not in common
     )
+
+
+def _to_problems(complaint: str | None) -> tuple[Problem, ...]:
+    if complaint is None:
+        return ()
+    return (Problem(complaint, FIX_HINT, SecretsError.exit_code),)
 
 
 def _common_words(plan: Plan) -> Iterator[str]:

@@ -53,9 +53,8 @@ def _fetch_history(host: Host, transport: Transport) -> HostHistory:
     except KtrdrError as error:
         return HostHistory(host, error=error)
     if result.exit_code:
-        reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         not_readable = HostNotReady(
-            f"the history on {host.address} cannot be read: {reason}",
+            f"the history on {host.address} cannot be read: {result.reason()}",
             hint=f"Check the permissions of {commands.path(host.workdir)} on the host.",
         )
         return HostHistory(host, error=not_readable)
@@ -103,9 +102,9 @@ def fetch_release(host: Host, entry: HistoryEntry, transport: Transport) -> Rele
     """
     script = render(Script(commands.fetch(host.workdir, entry.configuration)), {})
     result = transport.run(host.address, script, timeout_s=_TIMEOUT_S)
-    files = releases.unpacked(result.stdout) if result.exit_code == 0 else {}
+    files = releases.unpack_archive(result.stdout) if result.exit_code == 0 else {}
     release = Release(entry.tag, entry.commit, files)
-    if release.configuration != entry.configuration:
+    if release.configuration_hash != entry.configuration:
         raise HostNotReady(
             f"{host.address} does not keep the configuration of release {entry.id}",
             hint="Deploy that version from a checkout with --tag.",

@@ -14,7 +14,7 @@ from typing import Final
 from ktrdr.deployment.hosts.host import DeployId, Host
 from ktrdr.deployment.scripts import lock as commands
 from ktrdr.deployment.scripts.script import Script, render
-from ktrdr.deployment.ssh.interface import Grip, RemoteResult, Transport
+from ktrdr.deployment.ssh.interface import HeldSession, RemoteResult, Transport
 from ktrdr.errors import HostNotReady, Interrupted, KtrdrError, Locked
 from ktrdr.secret import Secret
 
@@ -97,7 +97,7 @@ class HostLock:
         self.owner = owner
         self._transport = transport
         self._host = host
-        self._session: Grip | None = None
+        self._session: HeldSession | None = None
 
     def acquire(self, wait_s: float = 0.0, stopping: threading.Event | None = None) -> None:
         """Acquire the lock.
@@ -119,7 +119,7 @@ class HostLock:
             remaining_s = max(0.0, deadline - time.monotonic())
             piece_s = min(remaining_s, _WAIT_PIECE_S)
             lines = commands.hold(self._host.workdir, self.owner.to_json(), wait_s=piece_s)
-            result, session = self._transport.hold(
+            result, session = self._transport.acquire(
                 self._host.address, Secret(lines), timeout_s=piece_s + _ACQUIRE_MARGIN_S
             )
             if not result.exit_code:
@@ -132,7 +132,7 @@ class HostLock:
         """Raise Locked if another operator released the lock, or the connection's error."""
         if self._session is None or self.was_released:
             raise lock_lost_error(self._host)
-        if error := self._session.lost():
+        if error := self._session.end_error():
             raise error
 
     @property
@@ -146,7 +146,7 @@ class HostLock:
         # Otherwise it ends with the connection.
         with suppress(KtrdrError, KeyboardInterrupt):
             if session is not None:
-                session.let_go(Secret(commands.LET_GO), timeout_s=_QUERY_TIMEOUT_S)
+                session.release(Secret(commands.LET_GO), timeout_s=_QUERY_TIMEOUT_S)
 
 
 @contextmanager
@@ -213,8 +213,7 @@ def _acquire_error(host: Host, result: RemoteResult) -> KtrdrError:
             f"{host.address} has no program flock, which its lock needs",
             hint="Install the package util-linux on the host.",
         )
-    reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
     return HostNotReady(
-        f"{host.address} cannot lock {commands.path(host.workdir)}: {reason}",
+        f"{host.address} cannot lock {commands.path(host.workdir)}: {result.reason()}",
         hint="The work directory must be writable, and its disk not full.",
     )

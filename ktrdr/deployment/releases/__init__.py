@@ -1,1 +1,1 @@
-"""What can be deployed: a release, the checkout that it comes from, and its compose files."""
+"""Releases: the local checkout that they come from, their files, and their compose files."""

@@ -69,7 +69,7 @@ def render_for_display(script: Script, *, whole: bool = False) -> str:
     """
     exports = [_export(name, text) for name, text in script.settings]
     exports += [f"export {_checked(name)}=<{name}>" for name in script.secrets]
-    payload = _encoded(script.payload) if whole else _described(script.payload)
+    payload = _encoded(script.payload) if whole else _describe_source(script.payload)
     return _framed(exports, payload, script.body)
 
 
@@ -112,7 +112,7 @@ def _encoded(payload: bytes) -> list[str]:
     return ["payload() {", f"base64 -d <<'{_END}'", *lines, _END, "}"]
 
 
-def _described(payload: bytes) -> list[str]:
+def _describe_source(payload: bytes) -> list[str]:
     if not payload:
         return []
     digest = hashlib.sha256(payload).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Secrets that whoever runs the command has put into its environment, as CI systems do."""
+"""Secrets from environment variables, as CI systems provide them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ktrdr.errors import SecretsError
 from ktrdr.secret import Secret
 
 PREFIX: Final = "KTRDR_SECRET_"
-# What was taken from this process's environment, which has it no more.
+# Secrets that were removed from this process's environment.
 _TAKEN: Final[dict[str, Secret]] = {}
 
 
 class EnvironmentVariables:
-    """One variable a field: ``KTRDR_SECRET_DB_PASSWORD`` is ``db_password``.
+    """Source with a variable for each field: ``KTRDR_SECRET_DB_PASSWORD`` is ``db_password``.
 
-    They are taken out of the environment when they are first asked for, so that no program started
-    afterwards (ssh, git, hooks) is given them.
+    The first fetch removes them from the environment, so that no program started afterwards (ssh,
+    git, hooks) gets them.
     """
 
     def __init__(
@@ -26,11 +26,11 @@ class EnvironmentVariables:
         environment: MutableMapping[str, str] = os.environ,
         taken: dict[str, Secret] | None = None,
     ) -> None:
-        """Takes nothing yet.
+        """Change nothing yet.
 
         Args:
-            environment: Where they are.
-            taken: Where they are kept for whoever asks later; by default for the whole process.
+            environment: Environment to read.
+            taken: Store of the removed secrets for later fetches; by default one for the process.
         """
         self._environment = environment
         self._taken = _TAKEN if taken is None else taken
@@ -39,14 +39,14 @@ class EnvironmentVariables:
         """See `SecretSource.fetch`.
 
         Raises:
-            SecretsError: There is no such variable at all.
+            SecretsError: No such variable is set.
         """
         for name in [name for name in self._environment if name.startswith(PREFIX)]:
             field = name.removeprefix(PREFIX).lower()
             self._taken[field] = Secret(self._environment.pop(name))
         if not self._taken:
             raise SecretsError(
-                f"no variable {PREFIX}… is set, and secrets.source says that they come from there",
+                f"no variable {PREFIX}… is set, but secrets.source is environment",
                 hint=f"Set {PREFIX}DB_PASSWORD and so on, or choose another secrets.source.",
             )
         return dict(self._taken)

@@ -1,4 +1,4 @@
-"""The vault that is used for real: 1Password, through its own program `op`."""
+"""Secrets in an item of 1Password, read with its command-line program `op`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from ktrdr.deployment.secrets import program
-from ktrdr.errors import SecretsError
+from ktrdr.deployment.secrets.program import (
+    PROMPT_TIMEOUT_S,
+    ErrorPattern,
+    match_error,
+    run_program,
+)
+from ktrdr.errors import SecretsError, last_line
 from ktrdr.secret import Scrubber, Secret
 
-# CONCEALED is what secrets are stored as. STRING is what 1Password makes of a user name when nobody
-# says otherwise; the two differ in how its app shows them, not in who may read them.
+# Secrets are CONCEALED. A user name is a STRING by default. The two types differ in how the app
+# shows them, not in who may read them.
 _TYPES: Final = ("CONCEALED", "STRING")
-_STAMP: Final = re.compile(r"^\[ERROR\] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d ")
-# The variables of `op` that hold credentials, should it ever quote one.
+_TIMESTAMP: Final = re.compile(r"^\[ERROR\] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d ")
+# Variables of `op` with credentials. They are removed from its messages.
 _CREDENTIALS: Final = ("OP_SERVICE_ACCOUNT_TOKEN", "OP_CONNECT_TOKEN", "OP_SESSION")
 _SIGN_IN: Final = (
     "Unlock the 1Password app (with its CLI integration switched on), or run `eval $(op signin)`, "
@@ -25,74 +30,66 @@ _SIGN_IN: Final = (
 )
 
 
-class _Refusal(NamedTuple):
-    """One way in which `op` says no: its words, ours, and what to do."""
-
-    pattern: str
-    message: str
-    hint: str
-
-
-# `op` 2 exits with 1 whatever is the matter; only its words tell.
-_REFUSALS: Final = (
-    _Refusal(
-        r"session expired",
+# `op` 2 exits with 1 for every error. Only its words tell the errors apart.
+_ERRORS: Final = (
+    ErrorPattern(
+        r"(?i)session expired",
         "the 1Password session has expired",
         _SIGN_IN,
     ),
-    _Refusal(
-        r"not currently signed in|account is not signed in",
+    ErrorPattern(
+        r"(?i)not currently signed in|account is not signed in",
         "1Password is not signed in",
         _SIGN_IN,
     ),
-    _Refusal(
-        r"authorization prompt dismissed",
+    ErrorPattern(
+        r"(?i)authorization prompt dismissed",
         "1Password's prompt was dismissed",
         "Run the command again and allow the access.",
     ),
-    _Refusal(
-        r"authorization timeout",
-        "nobody answered 1Password's prompt in time",
+    ErrorPattern(
+        r"(?i)authorization timeout",
+        "1Password's prompt was not answered in time",
         "Run the command again and allow the access.",
     ),
-    _Refusal(
-        r"connecting to desktop app",
+    ErrorPattern(
+        r"(?i)connecting to desktop app",
         "op cannot reach the 1Password app",
         "Start the app, and switch on Settings > Developer > Integrate with 1Password CLI.",
     ),
-    _Refusal(
-        r"No accounts configured",
+    ErrorPattern(
+        r"(?i)No accounts configured",
         "op knows no 1Password account",
         "Switch on the app's CLI integration, run `op account add`, or set "
         "OP_SERVICE_ACCOUNT_TOKEN.",
     ),
-    _Refusal(
-        r"isn't an item in the",
+    ErrorPattern(
+        r"(?i)isn't an item in the",
         'the vault "{vault}" has no item "{item}"',
         "Look at `op item list --vault '{vault}'`, and correct the item in the inventory.",
     ),
-    _Refusal(
-        r"isn't a vault in this account",
+    ErrorPattern(
+        r"(?i)isn't a vault in this account",
         'this 1Password account has no vault "{vault}"',
         "Look at `op vault list`: correct the vault in the inventory, or give this account access.",
     ),
-    _Refusal(
-        r"More than one item matches",
+    ErrorPattern(
+        r"(?i)More than one item matches",
         'more than one item of the vault "{vault}" is called "{item}"',
         "Rename all but one, or put the right one's id into the inventory.",
     ),
-    _Refusal(
-        r"a vault query must be provided",
-        "1Password wants to know the vault, which a service account has to name",
-        "Name the vault in the inventory.",
+    ErrorPattern(
+        r"(?i)a vault query must be provided",
+        "1Password needs the name of the vault from a service account",
+        "Set secrets.vault in the inventory.",
     ),
-    _Refusal(
-        r"Too many requests|rate-limited",
+    ErrorPattern(
+        r"(?i)Too many requests|rate-limited",
         "1Password takes no more requests from this account for now",
         "Wait some minutes; a service account may read 1,000 times an hour.",
     ),
-    _Refusal(
-        r"dial tcp|no such host|i/o timeout|network is unreachable|TLS handshake",
+    ErrorPattern(
+        r"(?i)dial tcp|no such host|i/o timeout|network is unreachable|TLS handshake",
         "op cannot reach 1Password's servers",
         "Check this machine's network, and OP_CONNECT_HOST if you use a Connect server.",
     ),
@@ -100,16 +97,18 @@ _REFUSALS: Final = (
 
 
 class _Field(NamedTuple):
+    """Field of an item, and the section that it is in."""
+
     label: str
     value: Secret
-    place: str
+    section: str
 
 
 class OnePassword:
-    """Fetches items with `op`, whose own environment decides how it signs in.
+    """Source that reads an item with `op`, whose environment decides how it signs in.
 
     The 1Password app, a service account (``OP_SERVICE_ACCOUNT_TOKEN``) and a Connect server
-    (``OP_CONNECT_HOST``, ``OP_CONNECT_TOKEN``) all work: the environment is passed on untouched.
+    (``OP_CONNECT_HOST``, ``OP_CONNECT_TOKEN``) all work: `op` gets the environment unchanged.
     """
 
     def __init__(
@@ -118,17 +117,17 @@ class OnePassword:
         item: str,
         *,
         executable: str = "op",
-        timeout_s: float = program.PATIENCE_S,
+        timeout_s: float = PROMPT_TIMEOUT_S,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
-        """Calls nothing yet.
+        """Call nothing yet.
 
         Args:
-            vault: The name or id of the vault.
-            item: The name or id of the item in it that has all fields.
-            executable: The name or path of `op`, version 2.
-            timeout_s: Seconds that one call may take, a person's answer to a prompt included.
-            environment: What `op` is given as its environment.
+            vault: Name or id of the vault.
+            item: Name or id of the item in it that has all fields.
+            executable: Name or path of `op`, version 2.
+            timeout_s: Time that the call may take, including a person's answer to a prompt (s).
+            environment: Environment of `op`.
         """
         self._vault = vault
         self._item = item
@@ -137,89 +136,77 @@ class OnePassword:
         self._environment = environment
 
     def fetch(self) -> Mapping[str, Secret]:
-        """See `SecretSource.fetch`; text fields count as secret too.
+        """See `SecretSource.fetch`. Text fields count as secret too.
 
         Raises:
-            SecretsError: `op` is missing, refuses, is too slow, or gives what cannot be understood;
-                or a label stands in two places of the item.
+            SecretsError: `op` is missing, fails, is too slow, or prints no valid item; or two
+                fields of the item have the same label.
         """
-        fields = _fields(self._get())
-        if not fields:
-            raise SecretsError(
-                f'op gave no fields for the item "{self._item}", or not as JSON that can be '
-                "understood",
-                hint="Check `op --version`: version 2 is needed.",
-            )
-        _refuse_doubles(self._item, fields)
-        return {field.label: field.value for field in fields}
-
-    def _get(self) -> Secret:
-        """What `op` prints of the item."""
         command = ("item", "get", self._item, "--vault", self._vault, "--format", "json")
-        answer = program.run(
+        result = run_program(
             (self._executable, *command),
             environment=self._environment,
             timeout_s=self._timeout_s,
-            remedy="Install the 1Password CLI, version 2, or choose another secrets.source.",
+            install_hint="Install the 1Password CLI, version 2, or choose another secrets.source.",
         )
-        if answer is None:
+        if result is None:
             raise SecretsError(
                 f"op did not answer within {self._timeout_s:g} s",
                 hint="Check whether 1Password waits for your answer to a prompt.",
             )
-        if answer.code != 0:
-            raise self._refusal(answer.complaint.reveal())
-        return answer.printed
+        if result.exit_code != 0:
+            raise self._error(result.stderr)
+        fields = _parse_fields(result.stdout)
+        if not fields:
+            raise SecretsError(
+                f'op printed no fields of the item "{self._item}", or no valid JSON',
+                hint="Check `op --version`: version 2 is needed.",
+            )
+        _require_unique_labels(self._item, fields)
+        return {field.label: field.value for field in fields}
 
-    def _refusal(self, complaint: str) -> SecretsError:
+    def _error(self, stderr: Secret) -> SecretsError:
         names = {"vault": self._vault, "item": self._item}
-        for refusal in _REFUSALS:
-            if re.search(refusal.pattern, complaint, re.IGNORECASE):
-                return SecretsError(
-                    refusal.message.format(**names), hint=refusal.hint.format(**names)
-                )
-        lines = [_STAMP.sub("", line).strip() for line in complaint.splitlines()]
-        reason = next((line for line in reversed(lines) if line), "it gave no reason")
+        if known := match_error(_ERRORS, stderr, names):
+            return known
+        credentials = (v for k, v in self._environment.items() if k.startswith(_CREDENTIALS))
+        shown = Scrubber(map(Secret, credentials)).scrub(stderr.reveal())
         return SecretsError(
-            f"op refused: {self._without_credentials(reason)}",
-            hint=f"Try `op item get '{self._item}' --vault '{self._vault}'` by hand.",
+            f"op failed: {_TIMESTAMP.sub('', last_line(shown))}",
+            hint=f"Run `op item get '{self._item}' --vault '{self._vault}'` by hand.",
         )
 
-    def _without_credentials(self, text: str) -> str:
-        mine = (v for k, v in self._environment.items() if k.startswith(_CREDENTIALS))
-        return Scrubber(map(Secret, mine)).text(text)
 
-
-def _fields(answer: Secret) -> list[_Field]:
-    """The fields of an item as `op` prints it; empty when that is not to be understood."""
-    # An error of the parser holds the whole text: it is dropped, lest it become a cause.
+def _parse_fields(output: Secret) -> list[_Field]:
+    """Return the fields of an item as `op` prints it, or an empty list if it is invalid."""
+    # An error of the parser holds the whole text. It is dropped, lest it become a cause.
     with contextlib.suppress(ValueError, RecursionError):
-        printed = json.loads(answer.reveal())
-        listed = printed.get("fields") if isinstance(printed, dict) else None
-        if isinstance(listed, list):
-            return [field for entry in listed if (field := _field(entry))]
+        document = json.loads(output.reveal())
+        entries = document.get("fields") if isinstance(document, dict) else None
+        if isinstance(entries, list):
+            return [field for entry in entries if (field := _parse_field(entry))]
     return []
 
 
-def _field(entry: object) -> _Field | None:
+def _parse_field(entry: object) -> _Field | None:
     if not isinstance(entry, dict) or entry.get("type") not in _TYPES:
         return None
     label, value, section = entry.get("label"), entry.get("value", ""), entry.get("section")
     if not isinstance(label, str) or not label or not isinstance(value, str):
         return None
-    place = section.get("label") or section.get("id") if isinstance(section, dict) else None
-    return _Field(label, Secret(value), f'section "{place}"' if place else "no section")
+    name = section.get("label") or section.get("id") if isinstance(section, dict) else None
+    return _Field(label, Secret(value), f'section "{name}"' if name else "no section")
 
 
-def _refuse_doubles(item: str, fields: list[_Field]) -> None:
-    places: dict[str, list[str]] = {}
+def _require_unique_labels(item: str, fields: list[_Field]) -> None:
+    sections: dict[str, list[str]] = {}
     for field in fields:
-        places.setdefault(field.label, []).append(field.place)
-    doubles = [
-        f"{label} (in {' and in '.join(where)})" for label, where in places.items() if where[1:]
+        sections.setdefault(field.label, []).append(field.section)
+    duplicates = [
+        f"{label} (in {' and in '.join(names)})" for label, names in sections.items() if names[1:]
     ]
-    if doubles:
+    if duplicates:
         raise SecretsError(
-            f'the item "{item}" has fields of the same name: {"; ".join(doubles)}',
+            f'the item "{item}" has fields of the same name: {"; ".join(duplicates)}',
             hint="Rename or remove all but one of them in the vault.",
         )

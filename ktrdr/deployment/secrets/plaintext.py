@@ -1,7 +1,7 @@
-"""The fields in a document that was decrypted: a flat mapping, as YAML or JSON.
+"""Parser of a decrypted document: a flat mapping, as YAML or JSON.
 
-Nothing that goes wrong here may quote what was read, so that parsers' errors are dropped where they
-arise and a complaint names lines and the fields that KTRDR knows, nothing else.
+No error here may quote the document. Errors of the parsers are dropped where they arise. Messages
+name lines and the fields that the caller asked for, nothing else.
 """
 
 from __future__ import annotations
@@ -9,75 +9,74 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import yaml
 
-from ktrdr.deployment.secrets.source import FIELDS
 from ktrdr.errors import SecretsError
 from ktrdr.secret import Secret
 
 _TEXT: Final = "tag:yaml.org,2002:str"
-_NOTHING: Final = "tag:yaml.org,2002:null"
+_NULL: Final = "tag:yaml.org,2002:null"
 
 
 class _Entry(NamedTuple):
-    """One key with its value, which is None where it is neither text nor nothing."""
+    """Key with its value, or with None if the value is neither text nor null."""
 
     key: str
     value: Secret | None
 
 
-def fields_in(plaintext: Secret, file: str) -> Mapping[str, Secret]:
-    """The fields of a decrypted document; keys whose value is not text are left out.
+def parse_fields(plaintext: Secret, file: str, fields: Collection[str]) -> Mapping[str, Secret]:
+    """Parse a decrypted document. Leave out keys whose value is not text.
 
     Args:
         plaintext: The document.
-        file: What errors call it.
+        file: Name of the file, for error messages.
+        fields: Names that must be unique and text if they occur.
 
     Raises:
-        SecretsError: It is no flat mapping, or one of KTRDR's fields stands in it twice or is not
+        SecretsError: The document is no flat mapping, or one of these fields occurs twice or is not
             text.
     """
     entries = _json_entries(plaintext) or _yaml_entries(plaintext)
     if isinstance(entries, str):
         raise SecretsError(
-            f"what is encrypted in {file} {entries}",
+            f"the content of {file} {entries}",
             hint="It must be keys with values, such as `db_password: …`, as YAML or JSON.",
         )
-    complaints = list(_complaints(entries))
-    if complaints:
+    problems = list(_find_problems(entries, fields))
+    if problems:
         raise SecretsError(
-            f"what is encrypted in {file} cannot be used: {'; '.join(complaints)}",
-            hint="Keep one of each, in quotes.",
+            f"the content of {file} cannot be used: {'; '.join(problems)}",
+            hint="Keep one of each field, in quotes.",
         )
     return {entry.key: entry.value for entry in entries if entry.value is not None}
 
 
-def _complaints(entries: Iterable[_Entry]) -> Iterable[str]:
-    entries = list(entries)
-    times = Counter(entry.key for entry in entries)
-    unusable = {entry.key for entry in entries if entry.value is None}
-    for field in FIELDS:
-        if times[field] > 1:
-            yield f"{field} stands in it {times[field]} times"
-        elif field in unusable:
+def _find_problems(entries: list[_Entry], fields: Collection[str]) -> Iterator[str]:
+    counts = Counter(entry.key for entry in entries)
+    not_text = {entry.key for entry in entries if entry.value is None}
+    for field in fields:
+        if counts[field] > 1:
+            yield f"{field} occurs {counts[field]} times"
+        elif field in not_text:
             yield f"{field} is not text"
 
 
 def _json_entries(plaintext: Secret) -> list[_Entry] | None:
-    """The entries of a JSON object, or None where it is something else."""
-    # An error of the parser holds the whole text: it is dropped, lest it become a cause.
+    """Return the entries of a JSON object, or None for any other document."""
+    # An error of the parser holds the whole text. It is dropped, lest it become a cause.
     with contextlib.suppress(ValueError, RecursionError):
-        found = json.loads(plaintext.reveal(), object_pairs_hook=_Object)
-        if isinstance(found, _Object):
-            return [_Entry(key, _json_value(value)) for key, value in found]
+        document = json.loads(plaintext.reveal(), object_pairs_hook=_Object)
+        if isinstance(document, _Object):
+            return [_Entry(key, _json_value(value)) for key, value in document]
     return None
 
 
 class _Object(list[tuple[str, Any]]):
-    """A JSON object with every key that was written, doubled ones too."""
+    """JSON object with all its keys, including duplicates."""
 
 
 def _json_value(value: Any) -> Secret | None:
@@ -87,26 +86,26 @@ def _json_value(value: Any) -> Secret | None:
 
 
 def _yaml_entries(plaintext: Secret) -> list[_Entry] | str:
-    """The entries of a YAML mapping, or the rest of a sentence that says why there are none."""
+    """Return the entries of a YAML mapping, or the end of a sentence that says why not."""
     line = 1
     try:
-        # Only composed: nothing is made of tags, and an alias stays one node.
+        # Compose only: no tag constructs an object, and an alias stays one node.
         root = yaml.compose(plaintext.reveal(), Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         line = mark.line + 1 if mark else 1
     except (yaml.YAMLError, RecursionError, ValueError, ArithmeticError):
-        # PyYAML lets "\\UFFFFFFFF" and the like through to chr(), which refuses them.
+        # PyYAML passes "\\UFFFFFFFF" and the like to chr(), which raises.
         pass
     else:
         if isinstance(root, yaml.MappingNode):
-            return [_entry(key, value) for key, value in root.value]
+            return [_yaml_entry(key, value) for key, value in root.value]
         return "is empty" if root is None else "is not keys with values"
     return f"is neither YAML nor JSON (line {line})"
 
 
-def _entry(key: yaml.Node, value: yaml.Node) -> _Entry:
+def _yaml_entry(key: yaml.Node, value: yaml.Node) -> _Entry:
     name = key.value if isinstance(key, yaml.ScalarNode) else ""
-    if isinstance(value, yaml.ScalarNode) and value.tag in (_TEXT, _NOTHING):
+    if isinstance(value, yaml.ScalarNode) and value.tag in (_TEXT, _NULL):
         return _Entry(name, Secret(value.value if value.tag == _TEXT else ""))
     return _Entry(name, None)

@@ -1,59 +1,68 @@
-"""Runs the program that opens a vault. What it prints is secret, and so are its complaints."""
+"""Runner of the programs that read secrets. Their output is secret, and so are their errors."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from ktrdr.errors import SecretsError
 from ktrdr.secret import Secret
 
 # A person may have to type a passphrase or touch a sensor first.
-PATIENCE_S: Final = 90.0
+PROMPT_TIMEOUT_S: Final = 90.0
 
 
-class Answer(NamedTuple):
-    """How a program ended and what it said.
+class ProgramResult(NamedTuple):
+    """Result of a program.
 
     Attributes:
-        code: Its exit code.
-        printed: Its standard output.
-        complaint: Its standard error, which may quote what it was given to read.
+        exit_code: Exit code.
+        stdout: Standard output.
+        stderr: Standard error, which may quote the program's input.
     """
 
-    code: int
-    printed: Secret
-    complaint: Secret
+    exit_code: int
+    stdout: Secret
+    stderr: Secret
 
 
-def run(
+class ErrorPattern(NamedTuple):
+    """Pattern of a program's own words, with our message and remedy."""
+
+    pattern: str
+    message: str
+    hint: str
+
+
+def run_program(
     command: Sequence[str],
     *,
     environment: Mapping[str, str],
     timeout_s: float,
-    remedy: str,
-    given: Secret | None = None,
-) -> Answer | None:
-    """Runs a program to its end; None when that took too long.
+    install_hint: str,
+    stdin: Secret | None = None,
+) -> ProgramResult | None:
+    """Run a program to its end. Return None if it took too long.
 
     Args:
         command: The program and its arguments, none of which may be secret.
-        environment: What it is given as its environment.
-        timeout_s: Seconds it may take, a person's answer to a prompt included.
-        remedy: What to do where this machine has no such program.
-        given: What it reads on standard input.
+        environment: Environment of the program.
+        timeout_s: Time that the program has, including a person's answer to a prompt (s).
+        install_hint: Remedy if this machine does not have the program.
+        stdin: Standard input of the program.
 
     Raises:
-        SecretsError: There is no such program, or it cannot be started.
+        SecretsError: The program is not installed or cannot be started.
     """
-    # The exception holds what was printed so far: it is dropped, lest it become a cause.
+    # The exception holds the output so far. It is dropped, lest it become a cause.
     with contextlib.suppress(subprocess.TimeoutExpired):
         try:
             done = subprocess.run(
                 list(command),
-                input=given.reveal().encode() if given else b"",
+                input=stdin.reveal().encode() if stdin else b"",
                 capture_output=True,
                 timeout=timeout_s,
                 env=dict(environment),
@@ -62,12 +71,28 @@ def run(
         except OSError as exc:
             raise SecretsError(
                 f"no secrets can be fetched, because this machine has no program {command[0]}",
-                hint=remedy,
+                hint=install_hint,
             ) from exc
-        return Answer(done.returncode, _text(done.stdout), _text(done.stderr))
+        return ProgramResult(done.returncode, _decode(done.stdout), _decode(done.stderr))
     return None
 
 
-def _text(said: bytes) -> Secret:
-    # What is no UTF-8 becomes half characters, which the check of requirements names.
-    return Secret(said.decode("utf-8", "surrogateescape"))
+def match_error(
+    patterns: Iterable[ErrorPattern], stderr: Secret, values: Mapping[str, str]
+) -> SecretsError | None:
+    """Return the error of the first pattern that matches, or None.
+
+    Args:
+        patterns: Known errors of the program; a cause stands above its consequences.
+        stderr: Standard error of the program.
+        values: Values that the messages and hints name.
+    """
+    for pattern, message, hint in patterns:
+        if re.search(pattern, stderr.reveal()):
+            return SecretsError(message.format(**values), hint=hint.format(**values))
+    return None
+
+
+def _decode(output: bytes) -> Secret:
+    # Bytes that are not UTF-8 become lone surrogates, which the check of the fields reports.
+    return Secret(output.decode("utf-8", "surrogateescape"))

@@ -1,4 +1,4 @@
-"""What the runner needs of a transport: `ssh` is the real one, `recording` the one for tests."""
+"""Interface of a transport: `ssh.transport` is the real one, tests have one that records."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from ktrdr.errors import KtrdrError
+from ktrdr.errors import KtrdrError, last_line
 from ktrdr.secret import Secret
 
 Stream = Literal["stdout", "stderr"]
@@ -15,12 +15,12 @@ OnLine = Callable[[Stream, str], None]
 
 @dataclass(frozen=True, slots=True)
 class RemoteResult:
-    """What a remote script left behind, already scrubbed of secrets.
+    """Result of a remote script, scrubbed of secrets.
 
     Attributes:
-        exit_code: The script's own exit code; never that of ssh.
-        stdout: Its standard output, without the sentinel line.
-        stderr: Its standard error.
+        exit_code: Exit code of the script itself, never of ssh.
+        stdout: Standard output, without the sentinel line.
+        stderr: Standard error.
         duration_s: Seconds from sending the script to its end.
     """
 
@@ -29,30 +29,34 @@ class RemoteResult:
     stderr: str
     duration_s: float
 
+    def reason(self) -> str:
+        """Return the last line of standard error, where a program says why it failed."""
+        return last_line(self.stderr)
 
-class Grip(Protocol):
-    """Something that a shell on a host has taken, and has for as long as it lives."""
 
-    def lost(self) -> KtrdrError | None:
-        """What has ended the shell; None while it stands."""
+class HeldSession(Protocol):
+    """Resource held by a remote shell until it is released or that shell exits."""
+
+    def end_error(self) -> KtrdrError | None:
+        """Return the error that says why the shell ended, or None while it is alive."""
         ...
 
     @property
     def was_released(self) -> bool:
-        """Whether somebody on the host has ended it, rather than broken the connection."""
+        """True if the shell was ended on its host while the connection was good."""
         ...
 
-    def let_go(self, lines: Secret, *, timeout_s: float) -> None:
-        """Runs lines in the shell that give it back.
+    def release(self, script: Secret, *, timeout_s: float) -> None:
+        """Run a script in that shell which releases the resource.
 
         Raises:
-            HostUnreachable: The connection was lost, and what was taken with it.
+            HostUnreachable: The connection was lost, and the resource with it.
         """
         ...
 
 
 class Transport(Protocol):
-    """Runs shell scripts on hosts."""
+    """Runner of shell scripts on hosts."""
 
     def run(
         self,
@@ -62,33 +66,35 @@ class Transport(Protocol):
         timeout_s: float,
         on_line: OnLine | None = None,
     ) -> RemoteResult:
-        """Runs a rendered script (see `ktrdr.deployment.scripts.script`) with ``sh`` on ``host``.
+        """Run a rendered script (see `ktrdr.deployment.scripts.script`) with ``sh`` on ``host``.
 
-        The script travels on standard input and stands in no argument list. It is a Secret because
+        The script travels on standard input, never in an argument list. It is a Secret because
         rendering put the environment's values into it. A result is returned only for a script that
         ran to its own end or failed by itself (``exit_code`` other than 0).
 
         Args:
             host: A name as the user's ssh configuration understands it.
             script: The rendered script.
-            timeout_s: After this many seconds the remote process is ended.
+            timeout_s: The remote process is ended after this time (s).
             on_line: Called for every line of output as it comes, scrubbed.
 
         Raises:
             Interrupted: Another thread called `interrupt` or `close`.
-            HostUnreachable: Name, network, key or host key; each in its own words. Also when the
-                connection is lost in mid-script or the time is up.
+            HostUnreachable: Name, network, key or host key failed, each with its own message. Also
+                when the connection is lost or the time is up while the script runs.
         """
         ...
 
-    def hold(self, host: str, lines: Secret, *, timeout_s: float) -> tuple[RemoteResult, Grip]:
-        """Runs lines in a shell that keeps what they open; other scripts there do not have it.
+    def acquire(
+        self, host: str, script: Secret, *, timeout_s: float
+    ) -> tuple[RemoteResult, HeldSession]:
+        """Run a script in a shell that keeps what the script opens. Other scripts do not have it.
 
         Args:
             host: As for `run`.
-            lines: The body of a function of ``sh``, which returns its exit code. Only with 0 is
-                there anything to let go again.
-            timeout_s: After this many seconds they are ended.
+            script: Body of a function of ``sh``, which returns its exit code. There is something to
+                release only if that is 0.
+            timeout_s: The script is ended after this time (s).
 
         Raises:
             Interrupted: As for `run`.
@@ -97,7 +103,7 @@ class Transport(Protocol):
         ...
 
     def connect(self, host: str) -> None:
-        """Connects beforehand, so that the first script need not wait for it.
+        """Connect ahead of the first script.
 
         Raises:
             HostUnreachable: As for `run`.
@@ -105,9 +111,9 @@ class Transport(Protocol):
         ...
 
     def interrupt(self) -> None:
-        """Ends the scripts that other threads run now; later ones may run."""
+        """End the scripts that other threads run now. Later ones may run."""
         ...
 
     def close(self) -> None:
-        """Ends the connections that are kept open."""
+        """Close all connections."""
         ...

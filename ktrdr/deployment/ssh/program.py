@@ -1,4 +1,4 @@
-"""How ssh is called."""
+"""The ssh program and its options."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Final
 
 from ktrdr.deployment.ssh import diagnosis
 
-# So many unanswered questions in a row make a peer dead.
+# After this many unanswered keep-alive messages in a row the connection counts as dead.
 _ALIVE_COUNT: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class SshProgram:
-    """How ssh is called.
+    """Program and options that reach hosts.
 
     Attributes:
-        executable: Its name or path.
-        config: A configuration file to use in place of the user's own.
-        user: The user to log in as; by default what the configuration says.
-        connect_timeout_s: Seconds an address has to answer.
-        alive_interval_s: Seconds of silence after which the peer is asked whether it is there.
+        executable: Name or path of the program.
+        config: Configuration file that replaces the user's own.
+        user: User to log in as; by default the configuration decides.
+        connect_timeout_s: Time that an address has to answer (s).
+        alive_interval_s: Silence after which ssh sends a keep-alive message (s).
     """
 
     executable: str = "ssh"
@@ -32,10 +32,10 @@ class SshProgram:
     alive_interval_s: int = 5
 
     def start(self, host: str, *options: str, command: str) -> subprocess.Popen[bytes]:
-        """Starts ssh, out of reach of the terminal's Ctrl-C, which the caller deals with.
+        """Start ssh in a session of its own, so that the terminal's Ctrl-C reaches only the caller.
 
         Raises:
-            HostUnreachable: There is no such program.
+            HostUnreachable: The program is not installed.
         """
         try:
             return subprocess.Popen(
@@ -47,19 +47,19 @@ class SshProgram:
                 start_new_session=True,
             )
         except (FileNotFoundError, PermissionError) as exc:
-            raise diagnosis.ssh_missing(self.executable) from exc
+            raise diagnosis.ssh_missing_error(self.executable) from exc
 
     def attach(self, host: str, command: str) -> int:
-        """Runs a command with the user's own terminal, and returns its exit code.
+        """Run a command with the user's own terminal, and return its exit code.
 
         Raises:
-            HostUnreachable: There is no such program.
+            HostUnreachable: The program is not installed.
         """
         try:
-            # Of two such options ssh heeds the last.
+            # -t wins over the -T before it: ssh uses the last of the two.
             done = subprocess.run([*self._arguments(), "-t", "--", host, command], check=False)
         except (FileNotFoundError, PermissionError) as exc:
-            raise diagnosis.ssh_missing(self.executable) from exc
+            raise diagnosis.ssh_missing_error(self.executable) from exc
         return done.returncode
 
     def _arguments(self) -> list[str]:
@@ -73,7 +73,7 @@ class SshProgram:
             "ConnectTimeout": str(self.connect_timeout_s),
             "ServerAliveInterval": str(self.alive_interval_s),
             "ServerAliveCountMax": str(_ALIVE_COUNT),
-            # What the user's configuration may set for their own work, and would disturb ours.
+            # The user may have set these for manual work. They would disturb scripts.
             "ClearAllForwardings": "yes",
             "ControlMaster": "no",
             "ControlPath": "none",

@@ -1,306 +1,273 @@
-"""One shell on one host, over one ssh process, in which scripts run one after the other."""
+"""Remote shell on one host, over one ssh process, that runs one script after the other."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import secrets
 import selectors
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Final
 
-from ktrdr.deployment.ssh import diagnosis
-from ktrdr.deployment.ssh import protocol as frame
-from ktrdr.deployment.ssh.cancel_event import Bell
+from ktrdr.deployment.ssh import diagnosis, protocol
+from ktrdr.deployment.ssh.output import MarkedOutput, OnBytes
 from ktrdr.deployment.ssh.program import SshProgram
 from ktrdr.errors import Interrupted, KtrdrError
 
-# A name may have several addresses, each of which is tried; then comes the login.
-_ATTEMPTS: Final = 3
-_CHUNK: Final = 65536
-# What ssh exits with for faults of its own, and for a shell that a signal has ended.
+# A name may have several addresses, and ssh tries each. The login comes after that.
+_CONNECT_ATTEMPTS: Final = 3
+_CHUNK_SIZE: Final = 65536
+# The exit code of ssh for its own errors, and for a shell that a signal has ended.
 _SSH_FAILED: Final = 255
-# How long a script may take to end when it is told to, and how often it is told.
-_ENDING_S: Final = frame.GRACE_S + 2.0
-_TELL_EVERY_S: Final = 0.5
-_EXIT_S: Final = 1.0
-
-# The one thing that ssh says on the script's own standard error, last of all.
-_FAREWELL: Final = re.compile(rb"^Connection to [^\r\n]*\r?\n?\Z", re.MULTILINE)
-_CLOSED: Final = re.compile(rb"Connection to \S+ closed by remote host\.")
-
-Feed = Callable[[bytes], None]
+# How long a script may take to end after END, and how often END is sent.
+_CANCEL_TIMEOUT_S: Final = protocol.GRACE_S + 2.0
+_CANCEL_INTERVAL_S: Final = 0.5
+_EXIT_TIMEOUT_S: Final = 1.0
 
 
-class Broken(Exception):
-    """The shell has ended before the script had."""
+class SessionEnded(Exception):
+    """The session ended before the script did."""
 
 
-class Shell:
-    """A shell that waits for scripts; one at a time.
+class CancelEvent:
+    """Event that cancels all waits for it, once. Create a new one for each operation."""
 
-    Nothing of it outlives this process, however that dies: the shell ends with its input.
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+
+    def fileno(self) -> int:
+        """Return the file descriptor that becomes readable once the event is set."""
+        return self._read
+
+    def set(self) -> None:
+        os.write(self._write, b"!")
+
+    def __del__(self) -> None:
+        # Every waiting thread holds a reference. Here no thread waits any more.
+        os.close(self._read)
+        os.close(self._write)
+
+
+class RemoteSession:
+    """Remote shell that waits for scripts and runs one at a time.
+
+    The remote shell ends with its standard input. It never outlives this process, however this
+    process dies.
 
     Attributes:
-        host: The name it was reached by.
+        host: Name that ssh was called with.
     """
 
     def __init__(
-        self, program: SshProgram, host: str, directory: Path, bell: Bell | None = None
+        self, program: SshProgram, host: str, directory: Path, cancel: CancelEvent | None = None
     ) -> None:
-        """Connects, logs in, and starts the shell.
+        """Connect, log in, and start the remote shell.
 
         Args:
-            program: How to call ssh.
+            program: Program and options that reach the host.
             host: A name as ssh understands it.
             directory: An empty private directory, for the messages of ssh.
-            bell: Ends the attempt when it rings.
+            cancel: Ends the attempt when it is set.
 
         Raises:
-            Interrupted: The bell rang.
-            HostUnreachable: It did not come about; the message says why.
+            Interrupted: The attempt was cancelled.
+            HostUnreachable: The connection failed; the message says why.
             ConfigurationError: ssh does not understand its own configuration.
         """
         self.host = host
         self._log = directory / "log"
         self._log.touch()
-        self._farewell = ""
+        self._disconnect_message = ""
         self._mark = f"ktrdr-{secrets.token_hex(16)}"
         self._process = program.start(host, "-E", str(self._log), command="exec sh -s")
-        os.set_blocking(_opened(self._process.stdin).fileno(), False)
-        heard: list[bytes] = []
-        self._begin(frame.opening(self._mark), [heard.append, heard.append])
+        os.set_blocking(_open_pipe(self._process.stdin).fileno(), False)
+        output: list[bytes] = []
+        self._begin(protocol.session_setup(self._mark), [output.append, output.append])
         try:
-            self._talk(program.connect_timeout_s * _ATTEMPTS, bell)
-        except Broken:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_EXIT_S)
+            self._exchange(program.connect_timeout_s * _CONNECT_ATTEMPTS, cancel)
+        except SessionEnded:
+            self._wait_for_exit()
             self.close()
-            raise self._refusal(b"".join(heard)) from None
+            raise self._login_error(b"".join(output)) from None
         except TimeoutError:
             self.close()
-            raise diagnosis.connection_fault(host, "the login timed out") from None
+            raise diagnosis.connection_error(host, "the login timed out") from None
         except BaseException:
             self.close()
             raise
 
     @property
-    def alive(self) -> bool:
-        """Whether it still stands, as far as this end knows."""
+    def is_alive(self) -> bool:
+        """True while the local ssh process runs; the remote end may have gone already."""
         return self._process.poll() is None
-
-    def run(
-        self, script: bytes, timeout_s: float, feeds: Sequence[Feed], bell: Bell | None = None
-    ) -> int:
-        """Runs a framed script to its end, and returns its exit code.
-
-        Args:
-            script: As `frame.apart` or `frame.within` makes it.
-            timeout_s: After so long it is ended (s).
-            feeds: What takes its standard output, and its standard error.
-            bell: Ends it when it rings.
-
-        Raises:
-            TimeoutError: The time was up.
-            Interrupted: The bell rang.
-            Broken: The shell, or the connection, ended.
-        """
-        self._begin(script, feeds)
-        try:
-            return self._talk(timeout_s, bell)
-        except Broken:
-            raise
-        except BaseException:
-            # Ctrl-C too: whatever runs on the host must not outlive this call.
-            self._end()
-            raise
-
-    def beat(self) -> None:
-        """Tells a shell in which nothing runs that this end is there."""
-        # One that takes nothing more has not heard for long, or has ended.
-        with contextlib.suppress(OSError, ValueError):
-            os.write(_opened(self._process.stdin).fileno(), frame.BEAT)
-
-    def cause_of_death(self) -> KtrdrError:
-        """What has ended it, once it has."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_EXIT_S)
-        log = self._said()
-        return diagnosis.connection_lost(self.host, log) if log else diagnosis.killed(self.host)
 
     @property
     def was_killed(self) -> bool:
-        """Whether somebody on the host has ended it, rather than broken the connection."""
-        return not self.alive and not self._said()
+        """True if the remote shell was killed on its host while the connection was good."""
+        return not self.is_alive and not self._disconnect_reason()
 
-    def hang_up(self) -> None:
-        """Tells it to end, without waiting for that."""
-        if self.alive:
+    def run(
+        self,
+        framed_script: bytes,
+        timeout_s: float,
+        on_output: Sequence[OnBytes],
+        cancel: CancelEvent | None = None,
+    ) -> int:
+        """Run a framed script to its end, and return its exit code.
+
+        Args:
+            framed_script: A script from `protocol.subshell_frame` or `protocol.inline_frame`.
+            timeout_s: The script is ended after this time (s).
+            on_output: Called with the script's standard output, and with its standard error.
+            cancel: Ends the script when it is set.
+
+        Raises:
+            TimeoutError: The script took too long.
+            Interrupted: The script was cancelled.
+            SessionEnded: The remote shell, or the connection, ended.
+        """
+        self._begin(framed_script, on_output)
+        try:
+            return self._exchange(timeout_s, cancel)
+        except SessionEnded:
+            raise
+        except BaseException:
+            # Ctrl-C too: a remote process must not outlive this call.
+            self._cancel_script()
+            raise
+
+    def send_heartbeat(self) -> None:
+        """Tell an idle remote shell that the caller is alive."""
+        # A full or closed pipe means that the remote end is not listening any more.
+        with contextlib.suppress(OSError, ValueError):
+            os.write(_open_pipe(self._process.stdin).fileno(), protocol.HEARTBEAT)
+
+    def end_error(self) -> KtrdrError:
+        """Return the error that says why the session ended."""
+        self._wait_for_exit()
+        if reason := self._disconnect_reason():
+            return diagnosis.connection_lost_error(self.host, reason)
+        return diagnosis.killed_error(self.host)
+
+    def terminate(self) -> None:
+        """Request the end of the session, without waiting for it."""
+        if self.is_alive:
             self._process.terminate()
 
     def close(self) -> None:
-        """Ends it, and with it whatever runs in it."""
-        if self.alive:
+        """End the session, and every process that runs in it."""
+        if self.is_alive:
             self._process.terminate()
             try:
-                self._process.wait(_EXIT_S)
+                self._process.wait(_EXIT_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            _opened(pipe).close()
+            _open_pipe(pipe).close()
 
-    def _begin(self, script: bytes, feeds: Sequence[Feed]) -> None:
-        pipes = (_opened(self._process.stdout), _opened(self._process.stderr))
-        self._unsent = memoryview(script)
+    def _begin(self, data: bytes, on_output: Sequence[OnBytes]) -> None:
+        pipes = (_open_pipe(self._process.stdout), _open_pipe(self._process.stderr))
+        self._unsent = memoryview(data)
         self._ended: set[int] = set()
         self._outputs = {
-            pipe.fileno(): _Marked(self._mark, feed)
-            for pipe, feed in zip(pipes, feeds, strict=True)
+            pipe.fileno(): MarkedOutput(self._mark, on_bytes)
+            for pipe, on_bytes in zip(pipes, on_output, strict=True)
         }
 
-    def _talk(self, timeout_s: float, bell: Bell | None = None) -> int:
-        """Sends what is to be sent, and reads until both outputs have come to the mark."""
+    def _exchange(self, timeout_s: float, cancel: CancelEvent | None = None) -> int:
+        """Send what is unsent, and read both outputs up to the mark."""
         outputs = self._outputs
         deadline = time.monotonic() + timeout_s
-        next_beat = time.monotonic() + frame.BEAT_EVERY_S
+        next_heartbeat = time.monotonic() + protocol.HEARTBEAT_INTERVAL_S
         with selectors.DefaultSelector() as selector:
             for descriptor in outputs.keys() - self._ended:
                 selector.register(descriptor, selectors.EVENT_READ)
-            if bell:
-                selector.register(bell, selectors.EVENT_READ)
-            self._want_to_send(selector)
-            while not all(output.complete for output in outputs.values()):
+            if cancel:
+                selector.register(cancel, selectors.EVENT_READ)
+            self._register_unsent(selector)
+            while not all(output.is_complete for output in outputs.values()):
                 now = time.monotonic()
                 if now >= deadline:
                     raise TimeoutError
-                if now >= next_beat:
-                    next_beat = now + frame.BEAT_EVERY_S
-                    self._tell(frame.BEAT, selector)
-                for key, _ in selector.select(min(deadline, next_beat) - now):
-                    if key.fileobj is bell:
-                        raise Interrupted("the script was ended")
+                if now >= next_heartbeat:
+                    next_heartbeat = now + protocol.HEARTBEAT_INTERVAL_S
+                    if not self._unsent:
+                        self._unsent = memoryview(protocol.HEARTBEAT)
+                        self._register_unsent(selector)
+                for key, _ in selector.select(min(deadline, next_heartbeat) - now):
+                    if key.fileobj is cancel:
+                        raise Interrupted("the script was cancelled")
                     if key.fileobj is self._process.stdin:
                         self._send(selector)
                     else:
                         self._receive(key.fd, selector)
-        return max(output.code for output in outputs.values())
+        return max(output.exit_code for output in outputs.values())
 
-    def _end(self) -> None:
-        """Ends the script, and if that does not help, the shell."""
-        # Of a script that was not sent whole nothing runs, and nothing else can be said any more.
-        deadline = time.monotonic() + (0 if self._unsent else _ENDING_S)
+    def _cancel_script(self) -> None:
+        """End the running script, or the whole session if the script does not end."""
+        # A script that was sent in part does not run, and no other line can follow that part.
+        deadline = time.monotonic() + (0 if self._unsent else _CANCEL_TIMEOUT_S)
         while time.monotonic() < deadline:
-            # What it is told right behind the script, the shell itself may take for a command.
-            self._unsent = memoryview(frame.END)
+            # Repeat it: the shell may read a line right behind the script as a command.
+            self._unsent = memoryview(protocol.END)
             with contextlib.suppress(TimeoutError):
                 try:
-                    self._talk(_TELL_EVERY_S)
-                except Broken:
+                    self._exchange(_CANCEL_INTERVAL_S)
+                except SessionEnded:
                     break
                 return
         self.close()
 
-    def _tell(self, line: bytes, selector: selectors.BaseSelector) -> None:
-        if not self._unsent:
-            self._unsent = memoryview(line)
-            self._want_to_send(selector)
-
-    def _want_to_send(self, selector: selectors.BaseSelector) -> None:
+    def _register_unsent(self, selector: selectors.BaseSelector) -> None:
         if self._unsent:
-            selector.register(_opened(self._process.stdin), selectors.EVENT_WRITE)
+            selector.register(_open_pipe(self._process.stdin), selectors.EVENT_WRITE)
 
     def _send(self, selector: selectors.BaseSelector) -> None:
-        pipe = _opened(self._process.stdin)
+        pipe = _open_pipe(self._process.stdin)
         try:
-            self._unsent = self._unsent[os.write(pipe.fileno(), self._unsent[:_CHUNK]) :]
+            self._unsent = self._unsent[os.write(pipe.fileno(), self._unsent[:_CHUNK_SIZE]) :]
         except BrokenPipeError:
             self._unsent = self._unsent[:0]
         if not self._unsent:
             selector.unregister(pipe)
 
     def _receive(self, descriptor: int, selector: selectors.BaseSelector) -> None:
-        if data := os.read(descriptor, _CHUNK):
-            self._outputs[descriptor].take(data)
+        if data := os.read(descriptor, _CHUNK_SIZE):
+            self._outputs[descriptor].feed(data)
             return
         selector.unregister(descriptor)
         self._ended.add(descriptor)
-        self._farewell += self._outputs[descriptor].finish()
-        # Both end when ssh does, which may say why in between.
-        if all(each in self._ended or it.complete for each, it in self._outputs.items()):
-            raise Broken
+        self._disconnect_message += self._outputs[descriptor].finish()
+        # Both streams end with ssh, which may give its reason on the other one.
+        if all(fd in self._ended or output.is_complete for fd, output in self._outputs.items()):
+            raise SessionEnded
 
-    def _refusal(self, heard: bytes) -> KtrdrError:
-        said = heard.decode("utf-8", "replace") + self._said()
+    def _wait_for_exit(self) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_EXIT_TIMEOUT_S)
+
+    def _login_error(self, output: bytes) -> KtrdrError:
+        messages = output.decode("utf-8", "replace") + self._disconnect_reason()
         if self._process.returncode == _SSH_FAILED:
-            return diagnosis.connection_fault(self.host, said)
-        return diagnosis.no_shell(self.host, said)
+            return diagnosis.connection_error(self.host, messages)
+        return diagnosis.no_shell_error(self.host, messages)
 
-    def _said(self) -> str:
-        """What ssh has said of its end; the directory may be gone when it was closed."""
+    def _disconnect_reason(self) -> str:
+        """Return why ssh ended, in its own words. Closing may have deleted its log."""
         try:
             log = self._log.read_text(encoding="utf-8", errors="replace").strip()
         except FileNotFoundError:
             return "it was closed"
         if not log and (code := self._process.poll() or 0) < 0:
             return f"ssh was ended here by signal {-code}"
-        return log or self._farewell
+        return log or self._disconnect_message
 
 
-class _Marked:
-    """One output of a script, up to the mark.
-
-    Attributes:
-        complete: Whether the mark has come.
-        code: The exit code behind it, if there is one.
-    """
-
-    def __init__(self, mark: str, feed: Feed) -> None:
-        self.complete = False
-        self.code = 0
-        self._mark = mark.encode()
-        self._pattern = re.compile(re.escape(self._mark) + rb"(?: (\d+))?\n")
-        self._feed = feed
-        self._held = b""
-
-    def take(self, data: bytes) -> None:
-        """Takes the next bytes."""
-        held = self._held + data
-        if found := self._pattern.search(held):
-            self.complete, self.code = True, int(found[1] or 0)
-            self._held = held[found.end() :]
-            self._feed(held[: found.start()])
-            return
-        keep = self._begun_at(held)
-        self._held = held[keep:]
-        self._feed(held[:keep])
-
-    def finish(self) -> str:
-        """Passes on what is left, when nothing more will come, but for ssh's farewell."""
-        left, self._held = self._held, b""
-        if found := _CLOSED.match(left):
-            return found[0].decode("utf-8", "replace")
-        self._feed(left)
-        return ""
-
-    def _begun_at(self, data: bytes) -> int:
-        """Where the mark may have begun, with the rest of it still to come; or a farewell."""
-        if farewell := _FAREWELL.search(data):
-            return farewell.start()
-        at = data.find(self._mark)
-        if at >= 0:
-            return at
-        lengths = range(min(len(self._mark) - 1, len(data)), 0, -1)
-        fits = (length for length in lengths if self._mark.startswith(data[-length:]))
-        return len(data) - next(fits, 0)
-
-
-def _opened(pipe: IO[bytes] | None) -> IO[bytes]:
-    """The pipe of a process that was started with one."""
+def _open_pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     if pipe is None:
         raise ValueError("the process was started without this pipe")
     return pipe

@@ -1,4 +1,4 @@
-"""The transport that is used for real: the user's own OpenSSH client."""
+"""Transport over the user's own OpenSSH client."""
 
 from __future__ import annotations
 
@@ -14,56 +14,54 @@ from types import TracebackType
 from typing import Final, Self
 
 from ktrdr.deployment.scripts.script import SENTINEL
-from ktrdr.deployment.ssh import diagnosis
-from ktrdr.deployment.ssh import protocol as frame
-from ktrdr.deployment.ssh.cancel_event import Bell
+from ktrdr.deployment.ssh import diagnosis, protocol
 from ktrdr.deployment.ssh.interface import OnLine, RemoteResult
-from ktrdr.deployment.ssh.output import Output
+from ktrdr.deployment.ssh.output import OutputCollector
 from ktrdr.deployment.ssh.program import SshProgram
-from ktrdr.deployment.ssh.session import Broken, Shell
+from ktrdr.deployment.ssh.session import CancelEvent, RemoteSession, SessionEnded
 from ktrdr.errors import Interrupted, KtrdrError
 from ktrdr.secret import Scrubber, Secret
 
-# So many at the same time: at the next one, the sshd of a host that all jump over would begin to
-# refuse some (MaxStartups 10:30:100).
-_LOGINS: Final = 10
+# With one more login at the same time, the sshd of a common jump host would begin to refuse some
+# (MaxStartups 10:30:100).
+_MAX_LOGINS: Final = 10
 _CLOSED: Final = "the connections to the hosts were closed"
 
 
 class SshTransport:
-    """Runs scripts on hosts, one after the other in one shell each.
+    """Runner of scripts on hosts, one after the other in one remote shell a host.
 
-    Safe to use from several threads. Several scripts at once on one host need a connection each,
-    which are then used again.
+    Safe to use from several threads. Simultaneous scripts on one host need a connection each. These
+    connections are reused.
 
     Attributes:
-        connections: How many connections were opened so far.
-        scripts: How many scripts were sent so far.
+        connections: Number of connections opened so far.
+        scripts: Number of scripts sent so far.
     """
 
     def __init__(
         self, program: SshProgram | None = None, *, scrubber: Scrubber | None = None
     ) -> None:
-        """Opens nothing yet.
+        """Open no connection yet.
 
         Args:
-            program: How to call ssh; by default as the user would.
-            scrubber: Cleans all that comes back; it may learn secrets while this is in use.
+            program: Program and options of ssh; by default the user's own.
+            scrubber: Cleans all output. It may learn secrets while the transport is in use.
         """
         self.connections = 0
         self.scripts = 0
         self._scrubber = scrubber or Scrubber()
         self._program = program or SshProgram()
-        # Guards everything below; `_opening` holds one more lock a host, taken while connecting.
+        # Guards all fields below. Each host also has a lock that is held while connecting to it.
         self._state = threading.Condition()
-        self._opening: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._idle: defaultdict[str, list[Shell]] = defaultdict(list)
-        self._logins = threading.BoundedSemaphore(_LOGINS)
-        self._busy: set[Shell] = set()
+        self._connecting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._idle: defaultdict[str, list[RemoteSession]] = defaultdict(list)
+        self._logins = threading.BoundedSemaphore(_MAX_LOGINS)
+        self._busy: set[RemoteSession] = set()
         self._failures: dict[str, tuple[float, KtrdrError]] = {}
         self._directory: tempfile.TemporaryDirectory[str] | None = None
-        self._ended = threading.Event()
-        self._bell = Bell()
+        self._closed = threading.Event()
+        self._cancel = CancelEvent()
 
     def __enter__(self) -> Self:
         return self
@@ -79,188 +77,193 @@ class SshTransport:
     def run(
         self, host: str, script: Secret, *, timeout_s: float, on_line: OnLine | None = None
     ) -> RemoteResult:
-        """See `Transport.run`; the time to connect is not part of ``timeout_s``.
+        """See `Transport.run`. The time to connect is not part of ``timeout_s``.
 
         Raises:
             ConfigurationError: ssh does not understand its own configuration.
             Interrupted: Another thread closed or interrupted this transport.
         """
-        out = Output("stdout", self._scrubber, on_line=on_line, sentinel=SENTINEL)
-        err = Output("stderr", self._scrubber, on_line=on_line)
-        with self._shell_on(host) as shell:
-            result = self._run(shell, frame.apart(script.reveal()), timeout_s, out, err)
-        if result.exit_code == 0 and not out.complete:
-            raise diagnosis.cut_short(host)
+        out = OutputCollector("stdout", self._scrubber, on_line=on_line, sentinel=SENTINEL)
+        err = OutputCollector("stderr", self._scrubber, on_line=on_line)
+        with self._session(host) as session:
+            frame = protocol.subshell_frame(script.reveal())
+            result = self._run(session, frame, timeout_s, out, err)
+        if result.exit_code == 0 and not out.is_complete:
+            raise diagnosis.incomplete_error(host)
         return result
 
-    def hold(self, host: str, lines: Secret, *, timeout_s: float) -> tuple[RemoteResult, _Grip]:
-        """See `Transport.hold`."""
-        with self._shell_on(host) as shell:
-            return self._within(shell, lines, timeout_s), _Grip(self, shell)
+    def acquire(
+        self, host: str, script: Secret, *, timeout_s: float
+    ) -> tuple[RemoteResult, _HeldSession]:
+        """See `Transport.acquire`."""
+        with self._session(host) as session:
+            return self._run_inline(session, script, timeout_s), _HeldSession(self, session)
 
     def connect(self, host: str) -> None:
         """See `Transport.connect`."""
-        asked = time.monotonic()
+        started = time.monotonic()
         with self._state:
-            opening, bell = self._opening[host], self._bell
-        # Who waits for this finds the shell idle then, and opens none beside it.
-        with opening, self._given_back(self._take_idle(host) or self._open(host, asked, bell)):
+            connecting, cancel = self._connecting[host], self._cancel
+        # A thread that waits for the lock finds this session idle, and opens no second one.
+        with connecting, self._in_use(self._take_idle(host) or self._open(host, started, cancel)):
             pass
 
     def interrupt(self) -> None:
         """See `Transport.interrupt`."""
         with self._state:
-            rung, self._bell = self._bell, Bell()
-        rung.ring()
+            cancel, self._cancel = self._cancel, CancelEvent()
+        cancel.set()
 
     def close(self) -> None:
-        """Ends the connections, and with them the scripts that other threads still run."""
-        self._ended.set()
+        """Close all connections, which ends the scripts that other threads still run."""
+        self._closed.set()
         with self._state:
-            idle = [shell for shells in self._idle.values() for shell in shells]
-            # All are told before the first is waited for; whoever uses one closes it.
-            for shell in (*self._busy, *idle):
-                shell.hang_up()
-            for shell in idle:
-                shell.close()
+            idle = [session for sessions in self._idle.values() for session in sessions]
+            # Terminate all before waiting for the first. A busy session is closed by its thread.
+            for session in (*self._busy, *idle):
+                session.terminate()
+            for session in idle:
+                session.close()
             self._idle.clear()
             if self._directory:
                 self._directory.cleanup()
                 self._directory = None
 
-    def let_go(self, shell: Shell, lines: Secret, timeout_s: float) -> None:
-        """Runs lines in a shell that holds something, once it is idle."""
+    def release(self, session: RemoteSession, script: Secret, timeout_s: float) -> None:
+        """Run a script in a session that holds a resource, once the session is idle."""
         with self._state:
-            self._state.wait_for(lambda: shell not in self._busy)
-            if self._ended.is_set():
-                raise Interrupted(_CLOSED)
-            if shell not in self._idle[shell.host]:
-                raise shell.cause_of_death()
-            self._idle[shell.host].remove(shell)
-            self._busy.add(shell)
-        with self._given_back(shell):
-            self._within(shell, lines, timeout_s)
+            self._state.wait_for(lambda: session not in self._busy)
+            self._check_open()
+            if session not in self._idle[session.host]:
+                raise session.end_error()
+            self._idle[session.host].remove(session)
+            self._busy.add(session)
+        with self._in_use(session):
+            self._run_inline(session, script, timeout_s)
 
-    def _within(self, shell: Shell, lines: Secret, timeout_s: float) -> RemoteResult:
-        out = Output("stdout", self._scrubber, on_line=None)
-        err = Output("stderr", self._scrubber, on_line=None)
-        return self._run(shell, frame.within(lines.reveal()), timeout_s, out, err)
+    def _run_inline(self, session: RemoteSession, script: Secret, timeout_s: float) -> RemoteResult:
+        out = OutputCollector("stdout", self._scrubber, on_line=None)
+        err = OutputCollector("stderr", self._scrubber, on_line=None)
+        return self._run(session, protocol.inline_frame(script.reveal()), timeout_s, out, err)
 
     def _run(
-        self, shell: Shell, script: bytes, timeout_s: float, out: Output, err: Output
+        self,
+        session: RemoteSession,
+        framed_script: bytes,
+        timeout_s: float,
+        out: OutputCollector,
+        err: OutputCollector,
     ) -> RemoteResult:
         with self._state:
             self.scripts += 1
-            bell = self._bell
+            cancel = self._cancel
         started = time.monotonic()
         try:
-            code = shell.run(script, timeout_s, (out.feed, err.feed), bell)
+            code = session.run(framed_script, timeout_s, (out.feed, err.feed), cancel)
         except TimeoutError as exc:
-            raise diagnosis.too_slow(shell.host, timeout_s) from exc
-        except Broken:
-            if self._ended.is_set():
-                raise Interrupted(f"the script on {shell.host} was ended") from None
-            raise shell.cause_of_death() from None
+            raise diagnosis.timeout_error(session.host, timeout_s) from exc
+        except SessionEnded:
+            if self._closed.is_set():
+                raise Interrupted(f"the script on {session.host} was cancelled") from None
+            raise session.end_error() from None
         finally:
             out.finish()
             err.finish()
         return RemoteResult(code, out.text, err.text, time.monotonic() - started)
 
     @contextmanager
-    def _shell_on(self, host: str) -> Iterator[Shell]:
-        """A shell on the host for this thread alone, opened where all others are in use."""
-        asked = time.monotonic()
+    def _session(self, host: str) -> Iterator[RemoteSession]:
+        """Provide a session for this thread alone. Open one where all others are in use."""
+        started = time.monotonic()
         with self._state:
-            opening, bell = self._opening[host], self._bell
-        shell = self._take_idle(host)
-        if shell is None:
-            with opening:
-                shell = self._take_idle(host) or self._open(host, asked, bell)
-        with self._given_back(shell):
-            yield shell
+            connecting, cancel = self._connecting[host], self._cancel
+        session = self._take_idle(host)
+        if session is None:
+            with connecting:
+                session = self._take_idle(host) or self._open(host, started, cancel)
+        with self._in_use(session):
+            yield session
 
     @contextmanager
-    def _given_back(self, shell: Shell) -> Iterator[None]:
+    def _in_use(self, session: RemoteSession) -> Iterator[None]:
+        """Return a busy session to the idle ones after the block, or close it."""
         try:
             yield
         finally:
             with self._state:
-                self._busy.discard(shell)
+                self._busy.discard(session)
                 self._state.notify_all()
-                stays = shell.alive and not self._ended.is_set()
-                if stays:
-                    self._idle[shell.host].append(shell)
-            if not stays:
-                shell.close()
+                is_usable = session.is_alive and not self._closed.is_set()
+                if is_usable:
+                    self._idle[session.host].append(session)
+            if not is_usable:
+                session.close()
 
-    def _take_idle(self, host: str) -> Shell | None:
+    def _take_idle(self, host: str) -> RemoteSession | None:
         with self._state:
-            if self._ended.is_set():
-                raise Interrupted(_CLOSED)
-            for shell in list(self._idle[host]):
-                self._idle[host].remove(shell)
-                if shell.alive:
-                    self._busy.add(shell)
-                    return shell
-                shell.close()
+            self._check_open()
+            for session in list(self._idle[host]):
+                self._idle[host].remove(session)
+                if session.is_alive:
+                    self._busy.add(session)
+                    return session
+                session.close()
         return None
 
-    def _open(self, host: str, asked: float, bell: Bell) -> Shell:
-        self._raise_what_failed_since(asked, host)
+    def _open(self, host: str, started: float, cancel: CancelEvent) -> RemoteSession:
+        # Threads that waited for an attempt share its failure, rather than fail one by one.
+        failed_at, failure = self._failures.get(host, (0.0, None))
+        if failure is not None and failed_at >= started:
+            raise failure
         try:
             with self._logins:
-                shell = Shell(self._program, host, self._new_directory(), bell)
+                session = RemoteSession(self._program, host, self._new_directory(), cancel)
         except KtrdrError as error:
             self._failures[host] = (time.monotonic(), error)
             raise
         with self._state:
-            if not self._ended.is_set():
-                self._busy.add(shell)
+            if not self._closed.is_set():
+                self._busy.add(session)
                 self.connections += 1
-                return shell
-        shell.close()
+                return session
+        session.close()
         raise Interrupted(_CLOSED)
 
-    def _raise_what_failed_since(self, asked: float, host: str) -> None:
-        """Lets those who waited for an attempt share its failure, rather than fail one by one."""
-        when, error = self._failures.get(host, (0.0, None))
-        if error is not None and when >= asked:
-            raise error
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise Interrupted(_CLOSED)
 
     def _new_directory(self) -> Path:
         with self._state:
-            if self._ended.is_set():
-                raise Interrupted(_CLOSED)
+            self._check_open()
             if self._directory is None:
                 self._directory = tempfile.TemporaryDirectory(prefix="ktrdr-")
-                threading.Thread(target=self._beat, name="beats", daemon=True).start()
+                threading.Thread(
+                    target=self._send_heartbeats, name="heartbeats", daemon=True
+                ).start()
             return Path(tempfile.mkdtemp(dir=self._directory.name))
 
-    def _beat(self) -> None:
-        """Tells the shells in which nothing runs that this end is there."""
-        while not self._ended.wait(frame.BEAT_EVERY_S):
+    def _send_heartbeats(self) -> None:
+        while not self._closed.wait(protocol.HEARTBEAT_INTERVAL_S):
             with self._state:
-                for shells in self._idle.values():
-                    for shell in shells:
-                        shell.beat()
+                for sessions in self._idle.values():
+                    for session in sessions:
+                        session.send_heartbeat()
 
 
 @dataclass(frozen=True, slots=True)
-class _Grip:
-    """See `Grip`."""
+class _HeldSession:
+    """See `HeldSession`."""
 
     transport: SshTransport
-    shell: Shell
+    session: RemoteSession
 
-    def lost(self) -> KtrdrError | None:
-        """See `Grip.lost`."""
-        return None if self.shell.alive else self.shell.cause_of_death()
+    def end_error(self) -> KtrdrError | None:
+        return None if self.session.is_alive else self.session.end_error()
 
     @property
     def was_released(self) -> bool:
-        """See `Grip.was_released`."""
-        return self.shell.was_killed
+        return self.session.was_killed
 
-    def let_go(self, lines: Secret, *, timeout_s: float) -> None:
-        """See `Grip.let_go`."""
-        self.transport.let_go(self.shell, lines, timeout_s)
+    def release(self, script: Secret, *, timeout_s: float) -> None:
+        self.transport.release(self.session, script, timeout_s)

@@ -1,9 +1,9 @@
-"""A stand-in for Grafana, for the rehearsal homelab alone.
+"""A stand-in for Grafana, for the lab only.
 
-It keeps the administrator's password as the original does (taken from the environment at the first
-start only, changed afterwards through the API or by `grafana cli admin reset-admin-password
---password-from-stdin`), reads the provisioned data sources and dashboards from the original's
-directories, and shows on its page that it is a stand-in.
+It handles the administrator's password like the original: it reads the environment only at the
+first start. Later, the API or `grafana cli admin reset-admin-password --password-from-stdin`
+changes the password. It reads the provisioned data sources and dashboards from the directories of
+the original. Its page says that it is a stand-in.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ PASSWORD = DATA / "admin.json"
 def first_password() -> str:
     file = os.environ.get("GF_SECURITY_ADMIN_PASSWORD__FILE")
     if file:
-        # The original's entry point reads it by the shell's $(<FILE), which ends so.
+        # The original's entry point reads it with $(<FILE) of the shell, which strips newlines.
         return Path(file).read_text(encoding="utf-8").rstrip("\n")
     return os.environ.get("GF_SECURITY_ADMIN_PASSWORD") or "admin"
 
 
-def keep_password(password: str) -> None:
+def store_password(password: str) -> None:
     salt = secrets.token_hex(16)
-    PASSWORD.write_text(json.dumps({"salt": salt, "hash": hashed(password, salt)}))
+    PASSWORD.write_text(json.dumps({"salt": salt, "hash": hash_password(password, salt)}))
 
 
-def hashed(password: str, salt: str) -> str:
+def hash_password(password: str, salt: str) -> str:
     return hashlib.pbkdf2_hmac("sha256", password.encode(), bytes.fromhex(salt), 10_000).hex()
 
 
 def is_password(password: str) -> bool:
-    kept = json.loads(PASSWORD.read_text())
-    return hmac.compare_digest(kept["hash"], hashed(password, kept["salt"]))
+    stored = json.loads(PASSWORD.read_text())
+    return hmac.compare_digest(stored["hash"], hash_password(password, stored["salt"]))
 
 
 def data_sources() -> list[dict[str, Any]]:
-    """Name, type and address of each; the files are simple enough for a regular expression."""
-    found: list[dict[str, Any]] = []
+    """Return name, type and URL of each; a regular expression suffices for these files."""
+    sources: list[dict[str, Any]] = []
     for file in sorted(DATA_SOURCES.glob("*.yml")):
         for entry in re.split(r"(?m)^\s*- ", file.read_text())[1:]:
             fields = dict(re.findall(r"(?m)^\s*(name|type|url|uid|isDefault):\s*(\S.*)$", entry))
             if "type" in fields:
-                found.append({"id": len(found) + 1, **fields})
-    return found
+                sources.append({"id": len(sources) + 1, **fields})
+    return sources
 
 
 def dashboards() -> list[dict[str, Any]]:
@@ -73,8 +73,8 @@ def page() -> str:
     return (
         '<!doctype html><meta charset="utf-8"><title>Grafana (stand-in)</title>'
         "<style>body{font:16px sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem}</style>"
-        "<h1>A stand-in for Grafana</h1><p>The rehearsal homelab cannot fetch the original. What "
-        "would be provisioned there:</p>"
+        "<h1>A stand-in for Grafana</h1><p>The lab cannot download the original. Grafana would "
+        "have these data sources and dashboards:</p>"
         f"<p><b>Data sources:</b> {sources}</p>{''.join(rows)}"
     )
 
@@ -92,14 +92,14 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path.startswith("/api/search"):
             self.answer(200, [{"uid": b.get("uid"), "title": b.get("title")} for b in dashboards()])
         elif self.path.startswith("/api/dashboards/uid/"):
-            wanted = self.path.rpartition("/")[2]
-            board = next((b for b in dashboards() if b.get("uid") == wanted), None)
+            uid = self.path.rpartition("/")[2]
+            board = next((b for b in dashboards() if b.get("uid") == uid), None)
             status = 200 if board else 404
             self.answer(status, {"dashboard": board} if board else {"message": "not found"})
         elif self.path == "/api/org":
             self.answer(200, {"id": 1, "name": "Main Org."})
         else:
-            self.answer(404, {"message": "this stand-in does not know that"})
+            self.answer(404, {"message": "not supported by this stand-in"})
 
     def do_PUT(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
@@ -107,11 +107,11 @@ class Handler(BaseHTTPRequestHandler):
         if not self.is_admin():
             self.answer(401, {"message": "Invalid username or password"})
         elif self.path != "/api/user/password":
-            self.answer(404, {"message": "this stand-in does not know that"})
+            self.answer(404, {"message": "not supported by this stand-in"})
         elif not is_password(body.get("oldPassword", "")):
             self.answer(401, {"message": "invalid old password"})
         elif body.get("newPassword"):
-            keep_password(body["newPassword"])
+            store_password(body["newPassword"])
             self.answer(200, {"message": "User password changed"})
         else:
             self.answer(400, {"message": "New password is too short"})
@@ -134,14 +134,14 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Health checks every few seconds are not worth a line."""
+        """Log nothing, because health checks arrive every few seconds."""
 
 
 def reset_password() -> None:
-    """The original takes the first line alone."""
+    """Reset the password; like the original, read only the first line."""
     if sys.argv[1:] != ["cli", "admin", "reset-admin-password", "--password-from-stdin"]:
-        raise SystemExit("this stand-in does not know that")
-    keep_password(sys.stdin.readline().rstrip("\n"))
+        raise SystemExit("not supported by this stand-in")
+    store_password(sys.stdin.readline().rstrip("\n"))
     print("Admin password changed successfully ✔")
 
 
@@ -150,6 +150,6 @@ if __name__ == "__main__":
         reset_password()
         raise SystemExit
     if not PASSWORD.exists():
-        keep_password(first_password())
-    print("this is a stand-in for Grafana", flush=True)
+        store_password(first_password())
+    print("stand-in for Grafana", flush=True)
     ThreadingHTTPServer(("0.0.0.0", 3000), Handler).serve_forever()

@@ -1,7 +1,7 @@
-"""A stand-in for Jaeger, for the rehearsal homelab alone.
+"""A stand-in for Jaeger, for the lab only.
 
-A real OTLP receiver (gRPC, port 4317) that keeps the last traces in memory and answers the queries
-of Jaeger's own interface (port 16686): /api/services, /api/traces, /api/traces/ID.
+A real OTLP receiver (gRPC, port 4317) that keeps the latest traces in memory and serves the query
+API of Jaeger (port 16686): /api/services, /api/traces, /api/traces/ID.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service_grpc
 
-MOST_TRACES = 5000
+MAX_TRACES = 5000
 KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
 
 
@@ -32,52 +32,52 @@ class Store:
         with self._lock:
             for span in spans:
                 self._traces.setdefault(span["traceID"], []).append(span)
-            while len(self._traces) > MOST_TRACES:
+            while len(self._traces) > MAX_TRACES:
                 self._traces.popitem(last=False)
 
     def services(self) -> list[str]:
         with self._lock:
             return sorted({s["service"] for spans in self._traces.values() for s in spans})
 
-    def traces(self, wanted: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
+    def traces(self, service: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
         with self._lock:
-            found = [
+            matching = [
                 (trace, spans)
                 for trace, spans in reversed(self._traces.items())
-                if wanted is None or any(s["service"] == wanted for s in spans)
+                if service is None or any(s["service"] == service for s in spans)
             ]
-        return [as_jaeger(trace, spans) for trace, spans in found[:limit]]
+        return [to_jaeger(trace, spans) for trace, spans in matching[:limit]]
 
     def trace(self, trace_id: str) -> list[dict[str, Any]]:
         with self._lock:
             spans = list(self._traces.get(trace_id, ()))
-        return [as_jaeger(trace_id, spans)] if spans else []
+        return [to_jaeger(trace_id, spans)] if spans else []
 
 
-def as_jaeger(trace_id: str, spans: list[dict[str, Any]]) -> dict[str, Any]:
+def to_jaeger(trace_id: str, spans: list[dict[str, Any]]) -> dict[str, Any]:
     names = sorted({span["service"] for span in spans})
     keys = {name: f"p{number}" for number, name in enumerate(names, start=1)}
-    shown = []
+    jaeger_spans = []
     for span in spans:
         entry = {k: v for k, v in span.items() if k != "service"}
-        shown.append({**entry, "processID": keys[span["service"]]})
+        jaeger_spans.append({**entry, "processID": keys[span["service"]]})
     processes = {key: {"serviceName": name, "tags": []} for name, key in keys.items()}
-    return {"traceID": trace_id, "spans": shown, "processes": processes}
+    return {"traceID": trace_id, "spans": jaeger_spans, "processes": processes}
 
 
-def value_of(value: Any) -> Any:
+def attribute_value(value: Any) -> Any:
     kind = value.WhichOneof("value")
     return getattr(value, kind) if kind and not kind.startswith(("array", "kv")) else str(value)
 
 
-def read(request: Any) -> list[dict[str, Any]]:
+def parse_spans(request: Any) -> list[dict[str, Any]]:
     spans = []
     for resource in request.resource_spans:
-        attributes = {a.key: value_of(a.value) for a in resource.resource.attributes}
+        attributes = {a.key: attribute_value(a.value) for a in resource.resource.attributes}
         name = str(attributes.get("service.name", "unknown"))
         for scope in resource.scope_spans:
             for span in scope.spans:
-                tags = [{"key": a.key, "value": value_of(a.value)} for a in span.attributes]
+                tags = [{"key": a.key, "value": attribute_value(a.value)} for a in span.attributes]
                 tags.append({"key": "span.kind", "value": KINDS.get(span.kind, "unspecified")})
                 parent = span.parent_span_id.hex()
                 references = [{"refType": "CHILD_OF", "spanID": parent}] if parent else []
@@ -109,7 +109,7 @@ class Receiver(service_grpc.TraceServiceServicer):
         self._store = store
 
     def Export(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002  # the protocol's name
-        self._store.add(read(request))
+        self._store.add(parse_spans(request))
         return service.ExportTraceServiceResponse()
 
 
@@ -127,29 +127,28 @@ def page(store: Store) -> str:
         '<!doctype html><meta charset="utf-8"><title>Jaeger (stand-in)</title>'
         "<style>body{font:16px sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
         "td,th{padding:.25rem 1rem .25rem 0;text-align:left}</style>"
-        "<h1>A stand-in for Jaeger</h1><p>The rehearsal homelab cannot fetch the original. The "
-        "latest traces that have arrived:</p>"
+        "<h1>A stand-in for Jaeger</h1><p>The lab cannot download the original. Latest traces:</p>"
         f"<table><tr><th>trace<th>services<th>spans<th>duration{''.join(rows)}</table>"
     )
 
 
-def handler_of(store: Store) -> type[BaseHTTPRequestHandler]:
+def make_handler(store: Store) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
-            asked = parse_qs(parts.query)
+            query = parse_qs(parts.query)
             if parts.path == "/api/services":
                 self.answer({"data": store.services()})
             elif parts.path == "/api/traces":
-                limit = int(asked.get("limit", ["20"])[0])
-                self.answer({"data": store.traces(asked.get("service", [None])[0], limit)})
+                limit = int(query.get("limit", ["20"])[0])
+                self.answer({"data": store.traces(query.get("service", [None])[0], limit)})
             elif parts.path.startswith("/api/traces/"):
-                found = store.trace(parts.path.rpartition("/")[2])
-                self.answer({"data": found}, 200 if found else 404)
+                trace = store.trace(parts.path.rpartition("/")[2])
+                self.answer({"data": trace}, 200 if trace else 404)
             elif parts.path in ("/", "/search"):
                 self.write(200, "text/html; charset=utf-8", page(store).encode())
             else:
-                self.answer({"errors": [{"msg": "this stand-in does not know that"}]}, 404)
+                self.answer({"errors": [{"msg": "not supported by this stand-in"}]}, 404)
 
         def answer(self, value: Any, status: int = 200) -> None:
             self.write(status, "application/json", json.dumps(value, default=str).encode())
@@ -162,7 +161,7 @@ def handler_of(store: Store) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
-            """Health checks every few seconds are not worth a line."""
+            """Log nothing, because health checks arrive every few seconds."""
 
     return Handler
 
@@ -173,8 +172,8 @@ def main() -> None:
     service_grpc.add_TraceServiceServicer_to_server(Receiver(store), server)
     server.add_insecure_port("0.0.0.0:4317")
     server.start()
-    print("this is a stand-in for Jaeger", flush=True)
-    ThreadingHTTPServer(("0.0.0.0", 16686), handler_of(store)).serve_forever()
+    print("stand-in for Jaeger", flush=True)
+    ThreadingHTTPServer(("0.0.0.0", 16686), make_handler(store)).serve_forever()
 
 
 if __name__ == "__main__":

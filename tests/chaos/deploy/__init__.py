@@ -1,1 +1,1 @@
-"""`make chaos-deploy`: deploys in the lab while something breaks, each looked at afterwards."""
+"""Chaos tests of deploys: `make chaos-deploy` deploys in the lab with injected faults."""

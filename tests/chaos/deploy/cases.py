@@ -1,4 +1,4 @@
-"""Which fault strikes which deploy, when and where: decided by a seed, so that it can be again."""
+"""Schedule of cases: fault, deploy, step and time, derived from a seed to be repeatable."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from tests.chaos.deploy.faults import FAULTS
 
-# The steps as the operator sees them, each with how far into it a fault may come (s). The lock is
-# taken while the host is checked; nothing tells of the record but the end of the step before.
+# Steps as the operator sees them, with the interval in which a fault may occur (s after the start).
+# The lock is taken while the host is checked. Recording is visible only as the end of `verify`.
 STEPS: dict[str, tuple[float, float]] = {
     "read secrets": (0.0, 0.15),
     "lock": (0.0, 0.4),
@@ -19,21 +19,21 @@ STEPS: dict[str, tuple[float, float]] = {
     "verify": (0.0, 6.0),
     "record": (0.0, 0.25),
 }
-# Most deploys are of a node's workers; some are of the backend, and a few of all hosts.
+# Most deploys are of a node's workers, some of the backend, and a few of all hosts.
 _TARGETS = ("B", "C", "B", "C", "B", "C", "B", "C", "B", "C", "core")
 _EVERY_ALL = 20
 
 
 @dataclass(frozen=True)
 class Case:
-    """One deploy with one fault.
+    """Deploy with one fault.
 
     Attributes:
-        seed: What all of it follows from, together with the number.
-        number: Its place in the schedule, from 1.
-        fault: Its name.
-        step: The step it strikes in.
-        into_s: How far into the step (s).
+        seed: Seed of the schedule.
+        number: Position in the schedule, from 1.
+        fault: Name of the fault.
+        step: Step in which the fault is injected.
+        into_s: Time of the fault after the start of the step (s).
         target: B, C, core (its backend) or all.
     """
 
@@ -46,7 +46,7 @@ class Case:
 
     @property
     def dice(self) -> random.Random:
-        """What else is left to chance follows from this."""
+        """Random generator for further choices, derived from seed and number."""
         return random.Random(f"{self.seed}:{self.number}")
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ class Case:
 
 
 def schedule(seed: int) -> Iterator[Case]:
-    """Cases without end: every fault in every step of its own once, in some order, then again."""
+    """Yield cases forever: every fault in each of its steps, in random order, then again."""
     number, turn = 0, 0
     while True:
         dice = random.Random(f"{seed}/{turn}")
@@ -73,16 +73,16 @@ def schedule(seed: int) -> Iterator[Case]:
         turn += 1
 
 
-def one_of_each(seed: int, *, leave_out: Iterable[str] = ()) -> list[Case]:
-    """The first case of every fault that is played on a worker node."""
+def first_case_of_each_fault(seed: int, *, leave_out: Iterable[str] = ()) -> list[Case]:
+    """Return the first case of each fault on a worker node."""
     names = [name for name in FAULTS if name not in leave_out]
-    found: dict[str, Case] = {}
+    cases: dict[str, Case] = {}
     for case in schedule(seed):
         if case.fault in names and case.target in ("B", "C"):
-            found.setdefault(case.fault, case)
-        if len(found) == len(names):
+            cases.setdefault(case.fault, case)
+        if len(cases) == len(names):
             break
-    return list(found.values())
+    return list(cases.values())
 
 
 def _target(name: str, number: int, dice: random.Random) -> str:

@@ -1,4 +1,4 @@
-"""The deploy under test: started, listened to, and struck when it has come so far."""
+"""The deploy command under test, with its events."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab.place import ROOT
-from tests.chaos.deploy.hosts import numbers_of_processes
+from lab.config import ROOT
+from tests.chaos.deploy.hosts import process_ids
 
 _PROGRAM = ROOT / ".venv" / "bin" / "ktrdr"
-# The event that begins each step: its kind and title.
-_BEGINS = {
+# The event at the beginning of each step: kind and title.
+_FIRST_EVENTS = {
     "read secrets": ("step_started", "read the secrets"),
     "lock": ("step_started", "check the host"),
     "check": ("step_started", "check the host"),
@@ -27,12 +27,12 @@ _BEGINS = {
 }
 
 
-class Running:
-    """A `ktrdr` command that tells what it does as lines of JSON.
+class DeployCommand:
+    """A running `ktrdr` command with JSON events.
 
     Attributes:
-        events: What it has told so far.
-        directory: Where it keeps its temporary files; a place of its own.
+        events: Events so far.
+        directory: Its own directory for temporary files.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Running:
         self.directory.mkdir(parents=True)
         self.log = directory / f"{name}.log"
         self.arguments = tuple(arguments)
-        self._heard = threading.Condition()
+        self._condition = threading.Condition()
         self._ended = False
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -60,16 +60,16 @@ class Running:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended."""
+        """True if the command has ended."""
         return self._process.poll() is not None
 
     def signal(self, by: signal.Signals) -> None:
-        """Sends it a signal."""
+        """Send a signal to the command."""
         self._process.send_signal(by)
 
     def reaches(self, step: str, host: str, timeout_s: float = 120) -> bool:
-        """Waits until it begins a step on a host; False when it ended without."""
-        kind, title = _BEGINS[step]
+        """Wait until it begins a step on a host; return False if it ended before."""
+        kind, title = _FIRST_EVENTS[step]
 
         def has_begun() -> bool:
             return any(
@@ -79,73 +79,73 @@ class Running:
                 for event in self.events
             )
 
-        with self._heard:
-            self._heard.wait_for(lambda: has_begun() or self._ended, timeout_s)
+        with self._condition:
+            self._condition.wait_for(lambda: has_begun() or self._ended, timeout_s)
             return has_begun()
 
     def wait(self, timeout_s: float = 420) -> int:
-        """Its exit code, negative for the signal that ended it.
+        """Wait for the end; return the exit code, negative for a signal.
 
         Raises:
-            subprocess.TimeoutExpired: It goes on and on.
+            subprocess.TimeoutExpired: The command did not end in time.
         """
         code = self._process.wait(timeout_s)
         self._reader.join(10)
         return code
 
-    def end(self) -> None:
-        """Kills it, if it still runs."""
+    def kill(self) -> None:
+        """Kill the command, if it is running."""
         if not self.is_over:
             self._process.kill()
 
     @property
     def output(self) -> str:
-        """All that it wrote."""
+        """All output of the command."""
         lines = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in self.events)
         return lines + self.log.read_text(errors="replace")
 
     @property
-    def complaint(self) -> str:
-        """The error that it ended with; else empty."""
+    def error_line(self) -> str:
+        """Error message at the end of the output, or empty."""
         lines = self.log.read_text(errors="replace").splitlines()
         return next((line for line in reversed(lines) if line.startswith("error: ")), "")
 
-    def ssh(self, *, to: str | None = None) -> list[int]:
-        """The ssh processes that it has started; with a host's name, those to that host."""
-        found = []
-        for pid in numbers_of_processes():
-            words = _words(pid)
+    def ssh_processes(self, *, to: str | None = None) -> list[int]:
+        """Return the ids of its ssh processes, optionally only those to a host."""
+        pids = []
+        for pid in process_ids():
+            words = _command_line(pid)
             if not any(str(self.directory) in word for word in words):
                 continue
             if to is None or to in words:
-                found.append(pid)
-        return found
+                pids.append(pid)
+        return pids
 
-    def left_over(self) -> list[str]:
-        """What is still in its directory for temporary files."""
+    def remaining_files(self) -> list[str]:
+        """Return the files in its directory for temporary files."""
         return sorted(str(path.relative_to(self.directory)) for path in self.directory.rglob("*"))
 
     def _read(self) -> None:
         assert self._process.stdout
         with self._process.stdout as lines:
             for line in lines:
-                self._hear(line)
-        with self._heard:
+                self._add_event(line)
+        with self._condition:
             self._ended = True
-            self._heard.notify_all()
+            self._condition.notify_all()
 
-    def _hear(self, line: bytes) -> None:
+    def _add_event(self, line: bytes) -> None:
         try:
             event = json.loads(line)
         except ValueError:
             event = {"text": line.decode(errors="replace")}
-        with self._heard:
+        with self._condition:
             self.events.append(event)
-            self._heard.notify_all()
+            self._condition.notify_all()
 
 
 def wait_until(condition: Any, timeout_s: float, every_s: float = 0.3) -> bool:
-    """Whether a condition came true in time."""
+    """Poll until a condition is true; return False on timeout."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
@@ -154,7 +154,7 @@ def wait_until(condition: Any, timeout_s: float, every_s: float = 0.3) -> bool:
     return True
 
 
-def _words(pid: int) -> list[str]:
+def _command_line(pid: int) -> list[str]:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:

@@ -1,4 +1,4 @@
-"""A host of the lab, looked at past everything that is tested."""
+"""Hosts of the lab, inspected without the code under test."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lab.host import NETWORK, NODES, Node
-
 from ktrdr.deployment.scripts.lock import RECORDS
 from lab import containers
+from lab.config import NETWORK, NODES, Node
 
-# What the health checks of the services are asked for: the port, the path.
+# Ports of the workers' health checks.
 _WORKERS = {"backtest-worker-1": 5003, "training-worker-1": 5005}
 _CORE = ("db", "backend", "prometheus", "grafana", "jaeger", "nfs-server")
-_LOOK = (
+_LIST_CONTAINERS = (
     'docker ps --all --quiet | xargs -r docker inspect --format \'{"service":'
     '{{json (index .Config.Labels "com.docker.compose.service")}},"image":{{json .Config.Image}},'
     '"name":{{json .Name}},"status":{{json .State.Status}},'
     '"health":{{if .State.Health}}{{json .State.Health.Status}}{{else}}""{{end}}}\''
 )
-# What a deploy starts on a host, by the beginning of its command line.
-_OURS = (
+# Processes that a deploy starts on a host, by the beginning of their command lines.
+_DEPLOY_COMMANDS = (
     ("sh", "-s"),
     ("docker", "compose"),
     ("docker-compose",),
@@ -46,99 +45,99 @@ _OURS = (
 
 @dataclass(frozen=True)
 class Process:
-    """A process of a host, by its number on this machine."""
+    """Process of a host, with its id on this machine."""
 
     pid: int
     parent: int
     words: tuple[str, ...]
 
     def begins_with(self, *words: str) -> bool:
-        """Whether its command line does, whatever directory its program is in."""
-        mine = (self.words[0].rpartition("/")[2], *self.words[1:])
-        pairs = zip(mine, words, strict=False)
-        return len(mine) >= len(words) and all(one.startswith(other) for one, other in pairs)
+        """Return True if its command line begins with these words, without directories."""
+        own = (self.words[0].rpartition("/")[2], *self.words[1:])
+        pairs = zip(own, words, strict=False)
+        return len(own) >= len(words) and all(word.startswith(prefix) for word, prefix in pairs)
 
 
 @dataclass(frozen=True)
 class Host:
-    """One host.
+    """Host of the lab.
 
     Attributes:
-        node: Its container.
+        node: Description of its container.
     """
 
     node: Node
 
     @property
     def name(self) -> str:
-        """What a deploy calls it."""
+        """Name of the host in deploys."""
         return "core" if self.node.key == "core" else f"workers {self.node.key}"
 
     @property
     def workdir(self) -> str:
-        """Where its configuration is."""
+        """Work directory."""
         key = self.node.key.lower()
         return "/opt/ktrdr-core" if key == "core" else f"/opt/ktrdr-workers-{key}"
 
     @property
     def services(self) -> Sequence[str]:
-        """What is to run on it."""
+        """Services that run on it."""
         return _CORE if self.node.key == "core" else tuple(_WORKERS)
 
     @property
-    def asked(self) -> dict[str, tuple[int, str]]:
-        """The services that say what version they are: port and path."""
+    def versioned_services(self) -> dict[str, tuple[int, str]]:
+        """Port and path of each service that reports its version."""
         if self.node.key == "core":
             return {"backend": (8000, "/api/v1/health")}
         return {name: (port, "/health") for name, port in _WORKERS.items()}
 
     @cached_property
     def _state(self) -> dict[str, Any]:
-        found = containers.inspect(self.node.container)
-        assert found, f"{self.node.container} is not there"
-        return found
+        state = containers.inspect(self.node.container)
+        assert state, f"there is no container {self.node.container}"
+        return state
 
     @property
     def address(self) -> str:
-        """Where this machine reaches its ports."""
+        """Address at which this machine reaches its ports."""
         return str(self._state["NetworkSettings"]["Networks"][NETWORK]["IPAddress"])
 
     @property
     def root(self) -> Path:
-        """Its file system."""
+        """Root of its file system."""
         return Path(f"/proc/{self._state['State']['Pid']}/root")
 
     @property
     def records(self) -> Path:
-        """What deploys remember there."""
+        """Directory with the records of deploys."""
         return self.root / self.workdir.lstrip("/") / RECORDS
 
     def run(self, script: str, *, check: bool = True, timeout: float = 60) -> str:
-        """What a shell script prints there."""
+        """Run a shell script on the host; return its output."""
         command = ("sh", "-c", script)
         return containers.execute(self.node.container, *command, check=check, timeout=timeout)
 
     def containers(self) -> list[dict[str, str]]:
-        """All containers; none while Docker does not answer."""
-        lines = self.run(_LOOK, check=False).splitlines()
+        """Return all containers, or none while Docker does not answer."""
+        lines = self.run(_LIST_CONTAINERS, check=False).splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def tags(self) -> set[str]:
-        """The tags that its own services' containers were made of."""
+        """Return the image tags of KTRDR's containers."""
         return {
             each["image"].rpartition(":")[2]
             for each in self.containers()
-            if each["service"] in self.asked
+            if each["service"] in self.versioned_services
         }
 
     def history(self) -> list[str]:
-        """The lines of its history."""
+        """Return the lines of its history."""
         with suppress(FileNotFoundError):
             return (self.records / "history.jsonl").read_text(errors="replace").splitlines()
         return []
 
     def lock_is_free(self) -> bool:
-        """Whether nobody has its lock."""
+        """Return True if no deploy holds its lock."""
         try:
             with (self.records / "lock").open() as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -149,28 +148,32 @@ class Host:
         return True
 
     def processes(self) -> list[Process]:
-        """Its processes, without those inside its containers."""
-        space = _space(self._state["State"]["Pid"])
-        found = (_process(pid) for pid in numbers_of_processes() if _space(pid) == space)
-        return [process for process in found if process]
+        """Return its processes, without those inside its containers."""
+        namespace = _pid_namespace(self._state["State"]["Pid"])
+        own = (_process(pid) for pid in process_ids() if _pid_namespace(pid) == namespace)
+        return [process for process in own if process]
 
-    def ours(self) -> list[Process]:
-        """Those that a deploy has started."""
-        return [each for each in self.processes() if any(each.begins_with(*ours) for ours in _OURS)]
+    def deploy_processes(self) -> list[Process]:
+        """Return the processes that a deploy has started."""
+        return [
+            process
+            for process in self.processes()
+            if any(process.begins_with(*command) for command in _DEPLOY_COMMANDS)
+        ]
 
     def shells(self) -> list[Process]:
-        """The shells that ssh has started, oldest first."""
-        every = self.processes()
-        servers = {each.pid for each in every if each.words[0].startswith("sshd")}
-        shells = (each for each in every if each.begins_with("sh", "-s"))
-        return sorted((each for each in shells if each.parent in servers), key=lambda p: p.pid)
+        """Return the shells that sshd has started, oldest first."""
+        processes = self.processes()
+        servers = {process.pid for process in processes if process.words[0].startswith("sshd")}
+        shells = (process for process in processes if process.begins_with("sh", "-s"))
+        return sorted((shell for shell in shells if shell.parent in servers), key=lambda p: p.pid)
 
     def children(self, pid: int) -> list[Process]:
-        """The processes that one has started."""
-        return [each for each in self.processes() if each.parent == pid]
+        """Return the child processes of a process."""
+        return [process for process in self.processes() if process.parent == pid]
 
     def kill(self, process: Process, by: signal.Signals = signal.SIGKILL) -> bool:
-        """Ends a process; says whether it was still there."""
+        """Send a signal to a process; return False if it does not exist."""
         try:
             os.kill(process.pid, by)
         except ProcessLookupError:
@@ -178,77 +181,77 @@ class Host:
         return True
 
     def docker_answers(self) -> bool:
-        """Whether its engine does."""
-        return containers.works_inside(self.node.container, "docker", "info")
+        """Return True if its Docker engine answers."""
+        return containers.succeeds_inside(self.node.container, "docker", "info")
 
     @contextmanager
     def work_directory_in_memory(self) -> Iterator[None]:
-        """Its work directory on a file system of its own, whose room can be taken away at once."""
-        there, aside = self.workdir, "/run/ktrdr-chaos-workdir"
+        """Move the work directory to a separate file system whose size can be reduced."""
+        workdir, mount = self.workdir, "/run/ktrdr-chaos-workdir"
         self.run(
-            f"mkdir -p {aside} && mount -t tmpfs -o size=4g,mode=0755 tmpfs {aside} && "
-            f"cp -a {there}/. {aside}/ && mount --move {aside} {there} 2>/dev/null || "
-            f"mount --bind {aside} {there}"
+            f"mkdir -p {mount} && mount -t tmpfs -o size=4g,mode=0755 tmpfs {mount} && "
+            f"cp -a {workdir}/. {mount}/ && mount --move {mount} {workdir} 2>/dev/null || "
+            f"mount --bind {mount} {workdir}"
         )
         try:
             yield
         finally:
             self.run(
-                f"mkdir -p {aside}-kept && cp -a {there}/. {aside}-kept/ && umount -l {there}; "
-                f"umount -l {aside} 2>/dev/null; rm -rf {there}/* {there}/.[!.]*; "
-                f"cp -a {aside}-kept/. {there}/ && rm -rf {aside} {aside}-kept"
+                f"mkdir -p {mount}-copy && cp -a {workdir}/. {mount}-copy/ && umount -l {workdir}; "
+                f"umount -l {mount} 2>/dev/null; rm -rf {workdir}/* {workdir}/.[!.]*; "
+                f"cp -a {mount}-copy/. {workdir}/ && rm -rf {mount} {mount}-copy"
             )
 
-    def take_room(self) -> None:
-        """Fills that file system to the last block."""
-        # Less than what is used by now is refused: something may just be written.
+    def fill_disk(self) -> None:
+        """Reduce that file system to its used size, so that it is full."""
+        # The kernel refuses a size below the used one, which may grow meanwhile.
         self.run(
             "for _ in 1 2 3 4 5 6 7 8 9; do "
             f"size=$(df -k --output=used {self.workdir} | tail -n 1); "
             f"mount -o remount,size=$((size))k {self.workdir} 2>/dev/null && exit; done; exit 1"
         )
 
-    def give_room(self) -> None:
-        """Makes room there again."""
+    def free_disk(self) -> None:
+        """Restore the size of that file system."""
         self.run(f"mount -o remount,size=4g {self.workdir}")
 
 
 def all_hosts() -> dict[str, Host]:
-    """The hosts by key."""
+    """Return the hosts by key."""
     return {node.key: Host(node) for node in NODES}
 
 
-class Watch:
-    """Asks the services of a host, again and again, what version they are.
+class VersionMonitor:
+    """Monitor that polls the versions of a host's services.
 
     Attributes:
-        host: Whose.
-        now: What each answers now: its tag, or None.
+        host: Host of the services.
+        versions: Current tag of each service, or None if it does not answer.
     """
 
-    EVERY_S = 0.25
+    INTERVAL_S = 0.25
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.now: dict[str, str | None] = dict.fromkeys(host.asked)
-        self._last: dict[str, float] = dict.fromkeys(host.asked, time.monotonic())
+        self.versions: dict[str, str | None] = dict.fromkeys(host.versioned_services)
+        self._last: dict[str, float] = dict.fromkeys(host.versioned_services, time.monotonic())
         self.longest_gap_s = 0.0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._poll, daemon=True)
         self._thread.start()
 
     def stop(self) -> float:
-        """Ends it; gives the longest time in which some service did not answer (s)."""
-        self._over.set()
+        """Stop; return the longest time without an answer of a service (s)."""
+        self._stopped.set()
         self._thread.join()
         return self.longest_gap_s
 
-    def _watch(self) -> None:
-        while not self._over.wait(self.EVERY_S):
-            for service, (port, path) in self.host.asked.items():
+    def _poll(self) -> None:
+        while not self._stopped.wait(self.INTERVAL_S):
+            for service, (port, path) in self.host.versioned_services.items():
                 tag = _version(self.host.address, port, path)
                 now = time.monotonic()
-                self.now[service] = tag
+                self.versions[service] = tag
                 if tag is not None:
                     self._last[service] = now
                 self.longest_gap_s = max(self.longest_gap_s, now - self._last[service])
@@ -258,11 +261,11 @@ def _version(address: str, port: int, path: str) -> str | None:
     connection = http.client.HTTPConnection(address, port, timeout=2)
     try:
         connection.request("GET", path)
-        answer = connection.getresponse()
-        found = json.load(answer)
-        if answer.status != http.client.OK:
+        response = connection.getresponse()
+        document = json.load(response)
+        if response.status != http.client.OK:
             return None
-        version = found.get("version")
+        version = document.get("version")
         return str(version["image_tag"] if isinstance(version, dict) else version)
     except (OSError, ValueError, KeyError, http.client.HTTPException):
         return None
@@ -270,12 +273,12 @@ def _version(address: str, port: int, path: str) -> str | None:
         connection.close()
 
 
-def numbers_of_processes() -> list[int]:
-    """Those of all processes of this machine, its containers' among them."""
+def process_ids() -> list[int]:
+    """Return the ids of all processes of this machine, including its containers."""
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
-def _space(pid: int) -> str:
+def _pid_namespace(pid: int) -> str:
     try:
         return str(Path(f"/proc/{pid}/ns/pid").readlink())
     except OSError:
@@ -288,7 +291,7 @@ def _process(pid: int) -> Process | None:
         status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    # A zombie has ended.
+    # Zombies have ended.
     return (
         Process(pid, int(status[1]), tuple(words[:-1])) if words[0] and status[0] != "Z" else None
     )

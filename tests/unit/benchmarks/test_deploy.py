@@ -1,4 +1,4 @@
-"""What the rivals of a deploy are given, and how the time of one is taken apart."""
+"""Tests of the deploy benchmarks: inputs of the contenders, breakdown of the time."""
 
 from __future__ import annotations
 
@@ -9,47 +9,51 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.deploy import kit
 from benchmarks.deploy.breakdown import phases
 from benchmarks.deploy.contenders import RIVALS
-from ktrdr.deployment.homelab import host_config as sites
-from ktrdr.deployment.homelab.inventory_file import load
+from benchmarks.deploy.inputs import write_inputs
+from ktrdr.deployment.homelab.homelab import Homelab
+from ktrdr.deployment.homelab.inventory_file import load_inventory
 from ktrdr.deployment.releases.checkout import Checkout
-from lab.place import ROOT
+from lab.config import ROOT
 
 TAG = "sha-be0c4a2"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("kit")
-    return kit.make(directory, TAG).directory
+def written_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("inputs")
+    return write_inputs(directory, TAG).directory
 
 
-def test_rivals_are_told_what_ktrdr_tells_compose(made: Path) -> None:
-    inventory = load(ROOT / "deploy/inventory.yml", shown_as="inventory", environ={})
-    site = sites.core(inventory, Checkout(ROOT).release("core", TAG))
-    described = json.loads((made / "kit.json").read_text())["core"]
-    assert described["settings"].items() >= dict(site.settings).items()
-    assert described["secrets"].keys() == set(site.secrets)
+def test_contenders_receive_the_settings_that_ktrdr_passes_to_compose(written_inputs: Path) -> None:
+    inventory = load_inventory(ROOT / "deploy/inventory.yml", shown_as="inventory", environ={})
+    product = Homelab(inventory)
+    config = product.configure(product.hosts[0], Checkout(ROOT).load_release("core", TAG))
+    described = json.loads((written_inputs / "inputs.json").read_text())["core"]
+    assert described["settings"].items() >= dict(config.settings).items()
+    assert described["secrets"].keys() == set(config.secrets)
     shown = subprocess.run(
-        ["sh", "-c", f". {made}/core/settings && env"], capture_output=True, text=True, check=True
+        ["sh", "-c", f". {written_inputs}/core/settings && env"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.splitlines()
-    assert {f"{name}={value}" for name, value in site.settings} <= set(shown)
+    assert {f"{name}={value}" for name, value in config.settings} <= set(shown)
 
 
-def test_rivals_bring_the_files_that_ktrdr_brings(made: Path) -> None:
+def test_contenders_receive_the_files_that_ktrdr_transfers(written_inputs: Path) -> None:
     for key, target in (("core", "core"), ("B", "workers")):
-        with tarfile.open(made / key / "files.tgz") as archive:
-            release = Checkout(ROOT).release(target, TAG)  # type: ignore[arg-type]  # one of both
+        with tarfile.open(written_inputs / key / "files.tgz") as archive:
+            release = Checkout(ROOT).load_release(target, TAG)
             assert set(archive.getnames()) == set(release.files)
 
 
-def test_the_hand_written_script_is_one_that_any_shell_takes() -> None:
+def test_the_plain_ssh_script_is_valid_shell() -> None:
     subprocess.run(["sh", "-n", str(RIVALS / "plain.sh")], check=True)
 
 
-def test_connecting_is_no_part_of_the_script_that_waited_for_it() -> None:
+def test_connecting_does_not_count_as_part_of_the_first_script() -> None:
     spans = [
         {"what": "all", "host": "", "began": 10.0, "ended": 14.0},
         {"what": "script", "host": "b", "began": 11.0, "ended": 13.0},
@@ -59,5 +63,5 @@ def test_connecting_is_no_part_of_the_script_that_waited_for_it() -> None:
         ("all", ""): (0.0, 4.0),
         ("connect", "b"): (1.0, 1.5),
         ("script 1", "b"): (2.5, 0.5),
-        ("shows the result, ends", ""): (3.0, 1.0),
+        ("print the result", ""): (3.0, 1.0),
     }

@@ -1,4 +1,4 @@
-"""The root of the command line: quick, lazy, and never at a loss for words."""
+"""The root command: fast, lazy, with an exit code and a hint for every error."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def modules_after(*arguments: str) -> set[str]:
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
-def test_the_help_loads_nothing_heavy_and_lists_every_group_and_exit_code() -> None:
+def test_help_imports_no_heavy_library_and_lists_every_group_and_exit_code() -> None:
     assert not set(HEAVY) & modules_after("--help")
     shown = ktrdr("--help").stdout
     for word in (
@@ -69,7 +69,7 @@ def test_the_help_loads_nothing_heavy_and_lists_every_group_and_exit_code() -> N
 @pytest.mark.parametrize(
     "group", ["deploy", "workers", "operations", "strategies", "data", "secrets", "token", "status"]
 )
-def test_no_command_of_the_laptop_loads_what_only_the_image_has(group: str) -> None:
+def test_no_command_imports_a_library_of_the_image(group: str) -> None:
     image_only = {
         "fastapi",
         "psycopg",
@@ -82,14 +82,14 @@ def test_no_command_of_the_laptop_loads_what_only_the_image_has(group: str) -> N
     assert not image_only & modules_after(group, "--help")
 
 
-def test_a_misspelt_command_is_answered_with_the_nearest() -> None:
+def test_a_misspelt_command_is_answered_with_the_closest_name() -> None:
     done = ktrdr("deplyo", "core", "all")
     assert done.returncode == 2
     assert "There is no command 'deplyo'. Did you mean 'deploy'?" in done.stderr
     assert not done.stdout
 
 
-def test_a_fault_nobody_foresaw_shows_no_traceback_unless_asked(tmp_path: Path) -> None:
+def test_an_internal_error_shows_a_traceback_only_with_ktrdr_debug(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import ktrdr.cli.commands.token as t\n"
         "t.token.callback = None\n"
@@ -97,13 +97,14 @@ def test_a_fault_nobody_foresaw_shows_no_traceback_unless_asked(tmp_path: Path) 
     )
     done = ktrdr("token", "show", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
-    assert "met an error it did not foresee: ZeroDivisionError" in done.stderr
+    assert "internal error: ZeroDivisionError\n" in done.stderr
+    assert "hint: Re-run with KTRDR_DEBUG=1 and report the traceback." in done.stderr
     assert "Traceback" not in done.stderr
     asked = ktrdr("token", "show", PYTHONPATH=str(tmp_path), KTRDR_DEBUG="1")
     assert "Traceback" in asked.stderr
 
 
-def test_without_a_token_a_command_says_how_to_get_one(tmp_path: Path) -> None:
+def test_without_a_token_a_command_names_the_command_that_creates_one(tmp_path: Path) -> None:
     env = {"KTRDR_CONFIG": str(tmp_path / "none.toml"), "KTRDR_TOKEN": ""}
     done = ktrdr("workers", "list", **env)
     assert done.returncode == 4

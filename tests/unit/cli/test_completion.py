@@ -1,4 +1,4 @@
-"""What Tab offers, by click's own protocol, and once in a real bash."""
+"""Completion, through click's protocol and once in a real bash."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def offered(line: str) -> list[str]:
-    """What is offered for the last word of a line."""
+def completions(line: str) -> list[str]:
+    """Return the completions of the last word of a line."""
     *words, last = line.split(" ")[1:]
     complete = BashComplete(cli, {}, "ktrdr", "_KTRDR_COMPLETE")
     return [item.value for item in complete.get_completions(words, last)]
@@ -66,24 +66,24 @@ def offered(line: str) -> list[str]:
         ("ktrdr completion ", ["bash", "zsh", "fish"]),
     ],
 )
-def test_tab_offers_what_can_stand_there(line: str, expected: list[str]) -> None:
-    assert offered(line) == expected
+def test_words_are_completed_by_their_position(line: str, expected: list[str]) -> None:
+    assert completions(line) == expected
 
 
-def test_tags_of_recent_commits_are_offered_newest_first(checkout: Path) -> None:
+def test_tags_of_recent_commits_are_completed_newest_first(checkout: Path) -> None:
     log = subprocess.run(
         ["git", "-C", str(checkout), "log", "--format=sha-%h", "--abbrev=7"],
         capture_output=True,
         check=True,
         text=True,
     )
-    assert offered("ktrdr deploy core all --tag ") == log.stdout.split()
-    assert offered("ktrdr deploy diff --tag latest") == []
+    assert completions("ktrdr deploy core all --tag ") == log.stdout.split()
+    assert completions("ktrdr deploy diff --tag latest") == []
 
 
-def test_the_nodes_are_those_of_the_inventory_that_is_named(checkout: Path) -> None:
+def test_nodes_come_from_the_inventory_on_the_command_line(checkout: Path) -> None:
     (checkout / "other.yml").write_text("workers: {X: }\n")
-    assert offered("ktrdr deploy workers --inventory other.yml ") == ["X", "all"]
+    assert completions("ktrdr deploy workers --inventory other.yml ") == ["X", "all"]
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,7 @@ def test_the_nodes_are_those_of_the_inventory_that_is_named(checkout: Path) -> N
         "ktrdr deploy nonsense x",
     ],
 )
-def test_where_anything_is_wrong_nothing_is_offered_and_nothing_said(
-    checkout: Path, line: str
-) -> None:
+def test_an_error_completes_nothing_and_prints_nothing(checkout: Path, line: str) -> None:
     (checkout / "deploy/inventory.yml").write_text("workers: [")
     (checkout / "docker-compose.core.yml").write_text("services: [")
     words = line.split(" ")
@@ -115,23 +113,23 @@ def test_where_anything_is_wrong_nothing_is_offered_and_nothing_said(
     assert (done.stdout.strip(), done.stderr, done.returncode) == (b"", b"", 0)
 
 
-def test_names_of_commands_are_offered_without_importing_them(
+def test_command_names_are_completed_without_importing_the_commands(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(LazyGroup, "get_command", None)
     assert isinstance(cli, LazyGroup)
-    assert offered("ktrdr ") == list(cli.entries)
+    assert completions("ktrdr ") == list(cli.lazy_commands)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_each_shell_gets_a_script_that_asks_ktrdr(shell: str) -> None:
+def test_the_script_of_each_shell_calls_ktrdr(shell: str) -> None:
     done = subprocess.run(
         [PROGRAM, "completion", shell], capture_output=True, check=True, text=True
     )
     assert f"_KTRDR_COMPLETE={shell}_complete" in done.stdout
 
 
-def test_tab_works_in_a_real_bash() -> None:
+def test_completion_works_in_a_real_bash() -> None:
     leader, follower = pty.openpty()
     environment = {**os.environ, "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}", "PS1": "$ "}
     bash = subprocess.Popen(

@@ -18,12 +18,12 @@ from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceState
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.hosts import select_hosts
-from ktrdr.deployment.homelab.inventory import Inventory, with_defaults
+from ktrdr.deployment.homelab.inventory import Inventory, add_defaults
 from ktrdr.deployment.hosts.containers import parse_containers
 from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome, HistoryEntry
 from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.releases.release import Release
-from ktrdr.errors import DeploymentFailed, HostUnreachable, Interrupted, KtrdrError, NotBegun
+from ktrdr.errors import DeploymentFailed, HostUnreachable, Interrupted, KtrdrError, NotStarted
 from tests.unit.deployment.conftest import COMMIT, CORE, NOW, TAG, WORKERS, SimulatedHost
 
 UNREACHABLE = HostUnreachable("it cannot be reached", hint="Check it.")
@@ -34,7 +34,7 @@ FILES = {
     ".env.workers": b"",
 }
 INVENTORY = Inventory.model_validate(
-    with_defaults({"domain": "lab.test", "workers": {"B": None, "C": None}})
+    add_defaults({"domain": "lab.test", "workers": {"B": None, "C": None}})
 )
 
 
@@ -63,7 +63,7 @@ def failed(name: str = "core", error: KtrdrError | None = None, **changes: Any) 
 
 
 def not_started(name: str) -> HostResult:
-    return HostResult(plan(name), None, error=NotBegun(f"{name} was not changed"))
+    return HostResult(plan(name), None, error=NotStarted(f"{name} was not changed"))
 
 
 def rollback(outcome: DeployOutcome) -> HistoryEntry:

@@ -1,4 +1,4 @@
-"""How log lines are shown."""
+"""Output of log lines."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ktrdr.cli import log_lines
-from ktrdr.deployment.logs import Back, LogLine, Lost
+from ktrdr.deployment.logs import HostBack, HostLost, LogLine
 from ktrdr.errors import HostUnreachable
-from tests.unit.deployment.day import CORE, B
+from tests.unit.deployment.sample_hosts import CORE, B
 
 STAMP = "2026-11-24T06:00:01.123456789Z"
 LINES = [
@@ -20,8 +20,8 @@ LINES = [
 ]
 
 
-def test_where_nobody_looks_a_line_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
-    assert log_lines.show(LINES, as_json=False) == []
+def test_without_a_terminal_a_line_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
+    assert log_lines.write_log(LINES, as_json=False) == []
     assert capsys.readouterr().out.splitlines() == [
         f"{STAMP} core/db ready [now] red",
         f"{STAMP} B/backtest-worker-1 é",
@@ -29,7 +29,7 @@ def test_where_nobody_looks_a_line_is_plain(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_as_json_each_line_is_an_object(capsys: pytest.CaptureFixture[str]) -> None:
-    log_lines.show(LINES, as_json=True)
+    log_lines.write_log(LINES, as_json=True)
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert found[1] == {
         "time": STAMP,
@@ -41,13 +41,13 @@ def test_as_json_each_line_is_an_object(capsys: pytest.CaptureFixture[str]) -> N
     }
 
 
-def test_hosts_that_are_lost_for_good_come_back_and_the_others_are_only_told_of() -> None:
-    away = Lost(B, HostUnreachable("away"))
-    again = Lost(CORE, HostUnreachable("cut"), retried=True)
-    assert log_lines.show([again, Back(CORE), away], as_json=False) == [away]
+def test_only_hosts_that_are_lost_for_good_are_returned() -> None:
+    away = HostLost(B, HostUnreachable("away"))
+    again = HostLost(CORE, HostUnreachable("cut"), is_retried=True)
+    assert log_lines.write_log([again, HostBack(CORE), away], as_json=False) == [away]
 
 
 @given(st.text())
 def test_nothing_that_a_program_writes_can_steer_the_terminal(text: str) -> None:
-    shown = log_lines.harmless(f"\x1b[31m{text}\x1b]0;title\x07")
+    shown = log_lines.escape_control_characters(f"\x1b[31m{text}\x1b]0;title\x07")
     assert not {chr(code) for code in (*range(9), *range(11, 32), *range(127, 160))} & set(shown)

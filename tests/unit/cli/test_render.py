@@ -1,11 +1,15 @@
-"""What people are shown, as it was written."""
+"""Output for people."""
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import pytest
 from rich.table import Table
 
 from ktrdr.cli import render
+from ktrdr.errors import NotFound
 
 
 def test_a_name_between_colons_is_printed_and_never_turned_into_a_picture(
@@ -27,3 +31,32 @@ def test_a_column_that_is_kept_whole_lets_the_others_be_folded(
     release = "20261126-180935-4f30-back"
     render.write_table(("=release", "what"), [(release, "automatic rollback of it")], empty="")
     assert release in capsys.readouterr().out
+
+
+def test_an_error_and_its_hint_are_written_to_standard_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    render.write_error(NotFound("there is no x: y", hint="Name another."))
+    render.write_error(NotFound("there is no z"))
+    captured = capsys.readouterr()
+    assert captured.err == "error: there is no x: y\nhint: Name another.\nerror: there is no z\n"
+    assert not captured.out
+
+
+def test_a_terminal_gets_lines_that_end_between_words(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    render.write_note("one line of a note that is long\nand another", label="error")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["error: one line of a", "note that is long", "and another"]
+
+
+def test_no_other_module_prints() -> None:
+    directory = Path(render.__file__).parent
+    modules = [*directory.glob("*.py"), *directory.glob("commands/**/*.py")]
+    prints = re.compile(r"click\.s?echo\(|sys\.std(out|err)\.(write|buffer)")
+    offenders = [path.name for path in modules if prints.search(path.read_text())]
+    assert offenders == ["render.py"]

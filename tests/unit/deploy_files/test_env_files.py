@@ -1,4 +1,4 @@
-"""The .env files: the specification's names, and no secret."""
+"""Tests of the .env files and of the page that documents all variables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from docs.generate_environment import described, document, read_by_compose
+from docs.generate_environment import compose_variables, documented_variables, render_page
 
 SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|DB_USER|KEY")
 
@@ -65,21 +65,21 @@ def test_a_developers_own_env_file_is_not_committed(root):
 
 
 def test_every_variable_that_compose_reads_is_described():
-    assert read_by_compose() - described() == set()
+    assert compose_variables() - documented_variables() == set()
 
 
-def test_every_variable_that_the_cli_names_is_described(root):
+def test_every_variable_that_the_cli_names_is_describe_source(root):
     found = set()
     for room in ("cli", "client", "deployment"):
         for file in (root / "ktrdr" / room).rglob("*.py"):
-            # What hooks are told is theirs to read; docs/day.md says it.
+            # What hooks are told is theirs to read; docs/maintenance.md lists it.
             if file.name == "hooks.py":
                 continue
             text = file.read_text(encoding="utf-8")
             found |= set(re.findall(r'"((?:KTRDR|OP)_[A-Z_]*[A-Z])"', text))
-    assert found - described() == set()
+    assert found - documented_variables() == set()
 
 
 def test_the_page_of_variables_is_up_to_date(root):
     page = (root / "docs" / "environment.md").read_text(encoding="utf-8")
-    assert page == document(), "run `make docs`"
+    assert page == render_page(), "run `make docs`"

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from deploy.healthcheck import answer_of
+from deploy.healthcheck import fetch
 
 BODY = b'{"status": "idle"}'
 
@@ -42,19 +42,19 @@ def server(answers: dict[str, int]) -> Iterator[int]:
 @pytest.mark.parametrize("status", [200, 204])
 def test_an_answer_that_says_success_is_well(status):
     with server({"/health": status}) as port:
-        assert answer_of(port, "/health") == BODY.decode()
+        assert fetch(port, "/health") == BODY.decode()
 
 
 def test_any_other_answer_is_not_well_and_is_told(capsys):
     with server({"/health": 503}) as port:
-        assert answer_of(port, "/health") is None
+        assert fetch(port, "/health") is None
     assert "/health answers HTTP/1.0 503" in capsys.readouterr().err
 
 
 def test_a_port_that_nobody_listens_on_is_not_well_and_is_told(capsys):
     with server({}) as port:
         pass
-    assert answer_of(port, "/health") is None
+    assert fetch(port, "/health") is None
     told = capsys.readouterr().err
     assert told == f"/health of port {port} does not answer (ConnectionRefusedError)\n"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from deploy.slim import slim
+from deploy.slim import remove_unused
 from deploy.warm import MODULES
 
 
@@ -32,7 +32,7 @@ def test_tests_headers_and_pip_go_and_programs_stay(tmp_path):
         "pip-24.0.dist-info/METADATA",
         "uvicorn/main.py",
     )
-    slim(tmp_path)
+    remove_unused(tmp_path)
     left = {str(p.relative_to(packages)) for p in packages.rglob("*") if p.is_file()}
     assert left == {"numpy/core.py", "uvicorn/main.py"}
     assert {p.name for p in (tmp_path / "bin").iterdir()} == {"python3", "uvicorn"}
@@ -40,12 +40,12 @@ def test_tests_headers_and_pip_go_and_programs_stay(tmp_path):
 
 def test_it_says_how_much_was_taken(tmp_path):
     environment(tmp_path, "numpy/core.py", "numpy/tests/test_it.py", "pandas/tests/a/b.py")
-    assert slim(tmp_path) == 200
+    assert remove_unused(tmp_path) == 200
 
 
 def test_a_module_that_merely_has_tests_in_its_name_stays(tmp_path):
     packages = environment(tmp_path, "scipy/latests/a.py", "scipy/tests.py")
-    slim(tmp_path)
+    remove_unused(tmp_path)
     assert (packages / "scipy/latests/a.py").exists()
 
 

@@ -16,7 +16,7 @@ from ktrdr.deployment.deploy.options import DeployOptions
 from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.hosts import select_hosts
-from ktrdr.deployment.homelab.inventory import Inventory, with_defaults
+from ktrdr.deployment.homelab.inventory import Inventory, add_defaults
 from ktrdr.deployment.hosts.containers import Container
 from ktrdr.deployment.hosts.health import ExpectedService
 from ktrdr.deployment.hosts.host import DeployId
@@ -51,7 +51,7 @@ services:
 @pytest.fixture
 def inventory() -> Inventory:
     return Inventory.model_validate(
-        with_defaults({"domain": "lab.test", "workers": {"B": None, "C": {"scale": 2}}})
+        add_defaults({"domain": "lab.test", "workers": {"B": None, "C": {"scale": 2}}})
     )
 
 

@@ -1,49 +1,53 @@
-"""Taking a stack down: what goes, in which order, and what only on an explicit word."""
+"""Removal of a stack: what is removed, in which order, and what only on request."""
 
 from __future__ import annotations
 
 import pytest
 
-from ktrdr.deployment import down as removal
+from ktrdr.deployment.down import remove_stack
 from tests.recording_transport import Answer
-from tests.unit.deployment.day import BACKEND_IMAGE, TAG, B, described, sections
-from tests.unit.deployment.test_services import Ground
+from tests.unit.deployment.sample_hosts import BACKEND_IMAGE, TAG, B, container_json, script_output
+from tests.unit.deployment.test_services import ManagedHost
 
 
 @pytest.fixture
-def node(clock) -> Ground:
-    ground = Ground(B, clock)
-    there = sections({"containers": ["w-1"], "networks": ["w_net"], "volumes": ["w_data"]})
-    ground.hosts.answer(Answer(stdout=there), containing="docker volume ls --format")
-    ground.has(described("worker-1"))
-    return ground
+def node(product, clock) -> ManagedHost:
+    host = ManagedHost(B, product, clock)
+    resources = script_output({"containers": ["w-1"], "networks": ["w_net"], "volumes": ["w_data"]})
+    host.transport.answer(Answer(stdout=resources), containing="docker volume ls --format")
+    host.set_containers(container_json("worker-1"))
+    return host
 
 
-def last_script(ground: Ground) -> str:
-    return ground.hosts.runs[-1].script.reveal()
+def last_script(host: ManagedHost) -> str:
+    return host.transport.runs[-1].script.reveal()
 
 
-def test_everything_is_stopped_before_it_is_removed_and_the_data_stays(node: Ground) -> None:
-    gone = removal.remove(node.attendant, volumes=False)
-    assert gone.to_json() == {"containers": ["w-1"], "networks": ["w_net"], "volumes": ["w_data"]}
-    assert node.done() == [["stop", "id-of-worker-1"]]
+def test_services_are_stopped_before_they_are_removed_and_the_data_stays(node) -> None:
+    removed = remove_stack(node.manager, volumes=False)
+    assert removed.to_json() == {
+        "containers": ["w-1"],
+        "networks": ["w_net"],
+        "volumes": ["w_data"],
+    }
+    assert node.changes() == [["stop", "id-of-worker-1"]]
     assert "docker network rm" in last_script(node)
     assert "docker volume rm" not in last_script(node)
 
 
-def test_the_data_goes_on_an_explicit_word(node: Ground) -> None:
-    removal.remove(node.attendant, volumes=True)
+def test_the_data_is_removed_on_request(node) -> None:
+    remove_stack(node.manager, volumes=True)
     assert "docker volume rm" in last_script(node)
 
 
-def test_secrets_in_the_hosts_memory_go_with_the_containers(node: Ground) -> None:
-    removal.remove(node.attendant, volumes=False)
+def test_secrets_in_the_hosts_memory_are_removed_with_the_containers(node) -> None:
+    remove_stack(node.manager, volumes=False)
     assert "/run/ktrdr/ktrdr-workers/worker" in last_script(node)
-    # Who is not root does it by a container of an image that is there.
+    # A user who is not root removes them in a container of an image that the host has.
     assert f"{BACKEND_IMAGE}:{TAG}" in last_script(node)
 
 
-def test_where_nothing_runs_nothing_is_stopped(node: Ground) -> None:
-    node.has()
-    removal.remove(node.attendant, volumes=False)
-    assert node.done() == []
+def test_a_host_without_containers_stops_nothing(node) -> None:
+    node.set_containers()
+    remove_stack(node.manager, volumes=False)
+    assert node.changes() == []

@@ -1,4 +1,4 @@
-"""What can go from a host, and above all what cannot."""
+"""Decision on what can be removed from a host, and above all on what must stay."""
 
 from __future__ import annotations
 
@@ -8,106 +8,118 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktrdr.deployment.hosts import history
-from ktrdr.deployment.hosts.history import Outcome
-from ktrdr.deployment.prune import Waste, needed_releases, waste
-from tests.unit.deployment.day import BACKEND_IMAGE, entry, recorded
+from ktrdr.deployment.hosts.history import (
+    ALL,
+    DeployOutcome,
+    HistoryEntry,
+    last_good,
+    previous_release,
+)
+from ktrdr.deployment.hosts.host import DeployId
+from ktrdr.deployment.prune import PrunePlan, make_prune_plan, needed_releases
+from tests.unit.deployment.histories import FIRST_DAY, history_entry, history_lines
+from tests.unit.deployment.sample_hosts import BACKEND_IMAGE
 
 
 def tag(number: int) -> str:
     return f"sha-000000{number}"
 
 
-def image(number: int, *, tags: bool = True, repository: str = BACKEND_IMAGE) -> str:
+def image(number: int, *, has_tag: bool = True, repository: str = BACKEND_IMAGE) -> str:
     return json.dumps(
         {
             "id": f"sha256:id{number}",
-            "tags": [f"{repository}:{tag(number)}"] if tags else [],
+            "tags": [f"{repository}:{tag(number)}"] if has_tag else [],
             "digests": [f"{repository}@sha256:digest{number}"],
             "size": 1000,
         }
     )
 
 
-def release(number: int, **more):
+def release(number: int, **changes) -> HistoryEntry:
     images = {f"{BACKEND_IMAGE}:{tag(number)}": f"sha256:digest{number}"}
-    return entry(number, tag(number), **{"images": images, **more})
+    return history_entry(number, **{"images": images, **changes})
 
 
-def found(*entries, keep: int = 2, **more: list[str]) -> Waste:
-    return waste({"history": recorded(*entries), **more}, [BACKEND_IMAGE], keep)
+def plan_of(*entries: HistoryEntry, keep: int = 2, **output: list[str]) -> PrunePlan:
+    return make_prune_plan({"history": history_lines(*entries), **output}, [BACKEND_IMAGE], keep)
 
 
-def names(of: Waste) -> list[str]:
-    return [each.id for each in of.images]
+def image_ids(plan: PrunePlan) -> list[str]:
+    return [image.id for image in plan.images]
 
 
-def test_images_of_older_releases_go_and_those_of_the_last_ones_stay() -> None:
+def test_images_of_old_releases_are_removed_and_those_of_the_last_ones_stay() -> None:
     entries = [release(number) for number in (1, 2, 3, 4)]
     images = [image(number) for number in (1, 2, 3, 4)]
-    assert names(found(*entries, images=images)) == ["sha256:id1", "sha256:id2"]
+    assert image_ids(plan_of(*entries, images=images)) == ["sha256:id1", "sha256:id2"]
 
 
-def test_an_image_that_any_container_was_made_from_stays() -> None:
+def test_an_image_that_a_container_uses_stays() -> None:
     entries = [release(number) for number in (1, 2, 3)]
-    assert not found(*entries, images=[image(1)], used=["sha256:id1"]).images
+    assert not plan_of(*entries, images=[image(1)], used=["sha256:id1"]).images
 
 
-def test_releases_that_failed_are_no_place_to_go_back_to() -> None:
-    entries = [release(1), release(2), release(3, outcome=Outcome.FAILED), release(4)]
+def test_failed_releases_do_not_count_as_kept_ones() -> None:
+    entries = [release(1), release(2), release(3, outcome=DeployOutcome.FAILED), release(4)]
     images = [image(number) for number in (1, 2, 3, 4)]
-    assert names(found(*entries, images=images)) == ["sha256:id1", "sha256:id3"]
+    assert image_ids(plan_of(*entries, images=images)) == ["sha256:id1", "sha256:id3"]
 
 
-def test_what_came_last_stays_however_it_ended() -> None:
-    entries = [release(1), release(2), release(3, outcome=Outcome.CUT_OFF, duration_s=None)]
-    assert not found(*entries, images=[image(number) for number in (1, 2, 3)]).images
+def test_the_last_deploy_stays_however_it_ended() -> None:
+    cut_off = release(3, outcome=DeployOutcome.CUT_OFF)
+    images = [image(number) for number in (1, 2, 3)]
+    assert not plan_of(release(1), release(2), cut_off, images=images).images
 
 
-def test_the_same_release_again_takes_no_place_from_another() -> None:
-    again = [replace(release(2), id=f"again-{number}") for number in range(3)]
-    entries = [release(1), *again]
-    assert not found(*entries, images=[image(1)]).images
+def test_redeploys_of_one_release_count_once() -> None:
+    again = [
+        replace(release(2), deploy=DeployId(f"again-{number}", "ada@laptop", FIRST_DAY))
+        for number in range(3)
+    ]
+    assert not plan_of(release(1), *again, images=[image(1)]).images
 
 
-def test_an_image_whose_tag_was_moved_is_known_by_its_digest() -> None:
-    images = [image(1, tags=False), image(2, tags=False)]
-    assert names(found(release(2), images=images, keep=1)) == ["sha256:id1"]
+def test_an_image_whose_tag_moved_is_recognised_by_its_digest() -> None:
+    images = [image(1, has_tag=False), image(2, has_tag=False)]
+    assert image_ids(plan_of(release(2), images=images, keep=1)) == ["sha256:id1"]
 
 
-def test_images_that_are_not_ours_stay_unless_a_release_brought_them() -> None:
-    foreign = image(7, repository="somebody/else")
-    brought = image(8, repository="grafana/grafana")
+def test_images_of_others_stay_unless_a_release_used_them() -> None:
+    foreign = image(7, repository="another/program")
+    released = image(8, repository="grafana/grafana")
     first = release(1, images={f"grafana/grafana:{tag(8)}": "sha256:digest8"})
-    of = found(first, release(2), release(3), images=[foreign, brought])
-    assert names(of) == ["sha256:id8"]
+    plan = plan_of(first, release(2), release(3), images=[foreign, released])
+    assert image_ids(plan) == ["sha256:id8"]
 
 
-def test_kept_configurations_of_older_releases_and_broken_off_files_go() -> None:
+def test_configurations_of_old_releases_and_partial_files_are_removed() -> None:
     entries = [release(number) for number in (1, 2, 3)]
-    kept = ["10 conf1.tar.gz", "10 conf2.tar.gz", "10 conf3.tar.gz", "5 conf9.tar.gz.partial"]
-    of = found(*entries, kept=kept, staged=["12"])
-    assert of.configurations == (("conf1.tar.gz", 10), ("conf9.tar.gz.partial", 5))
-    assert of.size == 15 + 12 * 1024
+    kept = ["10 conf-1.tar.gz", "10 conf-2.tar.gz", "10 conf-3.tar.gz", "5 conf-9.tar.gz.partial"]
+    plan = plan_of(*entries, kept=kept, staged=["12"])
+    assert plan.configurations == (("conf-1.tar.gz", 10), ("conf-9.tar.gz.partial", 5))
+    assert plan.size == 15 + 12 * 1024
 
 
-def test_a_host_without_waste_is_left_alone() -> None:
-    assert found(release(1), images=[image(1)], kept=["10 conf1.tar.gz"]).is_empty
+def test_a_host_without_old_releases_has_nothing_to_remove() -> None:
+    assert plan_of(release(1), images=[image(1)], kept=["10 conf-1.tar.gz"]).is_empty
 
 
-@given(st.lists(st.tuples(st.integers(1, 5), st.sampled_from(Outcome))), st.integers(1, 4))
-def test_the_way_back_is_never_pruned(lives: list[tuple[int, Outcome]], keep: int) -> None:
-    entries = [release(number, outcome=outcome) for number, outcome in lives]
+@given(st.lists(st.tuples(st.integers(1, 5), st.sampled_from(DeployOutcome))), st.integers(1, 4))
+def test_the_targets_of_a_rollback_always_stay(
+    deploys: list[tuple[int, DeployOutcome]], keep: int
+) -> None:
+    entries = [release(number, outcome=outcome) for number, outcome in deploys]
     needed = needed_releases(entries, keep)
-    running = history.running(entries, history.ALL)
-    assert running is None or running in needed
+    good = last_good(entries, ALL)
+    assert good is None or good in needed
     if entries:
         assert entries[-1] in needed
-        way_back = history.before(entries)
-        if way_back and keep > 1:
-            assert any(history.same(way_back, each) for each in needed)
+        target = previous_release(entries)
+        if target and keep > 1:
+            assert any(target.is_same_release(each) for each in needed)
 
 
 @given(st.dictionaries(st.sampled_from(["images", "kept", "used", "staged"]), st.lists(st.text())))
-def test_whatever_a_host_prints_nothing_is_guessed(said: dict[str, list[str]]) -> None:
-    assert not waste(said, [BACKEND_IMAGE], 2).images
+def test_unreadable_output_removes_no_image(output: dict[str, list[str]]) -> None:
+    assert not make_prune_plan(output, [BACKEND_IMAGE], 2).images

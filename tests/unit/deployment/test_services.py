@@ -1,152 +1,199 @@
-"""Restarting and stopping: the order, the waiting, and the lock."""
+"""Restart and stop: the order, the wait for health, and the lock."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ktrdr.deployment.hosts import lock
-from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.hosts.lock import Held, Owner
-from ktrdr.deployment.scripts.lock import LOST
-from ktrdr.deployment.services import Attendant
+from ktrdr.deployment.clock import Clock
+from ktrdr.deployment.hosts.host import DeployId, Host
+from ktrdr.deployment.hosts.lock import HostLock, LockOwner
+from ktrdr.deployment.product import Product
+from ktrdr.deployment.scripts import lock as locking
+from ktrdr.deployment.services import ServiceManager, dependency_levels
 from ktrdr.errors import DeploymentFailed, Interrupted, Locked, NotFound, UsageError
 from tests.recording_transport import Answer, RecordingTransport
-from tests.unit.deployment.day import BACKEND_IMAGE, CORE, NOW, TAG, B, described, sections
+from tests.unit.deployment.sample_hosts import (
+    CORE,
+    NOW,
+    TAG,
+    B,
+    container,
+    container_json,
+    script_output,
+)
 
-OWNER = Owner("x", "ada@laptop", "restart", NOW)
+OWNER = LockOwner(DeployId("x", "ada@laptop", NOW), "restart")
 NEEDS_DB = "db:service_healthy:false"
-BACKEND_ANSWER = json.dumps({"status": "ok", "version": {"image_tag": TAG}, "database": "ok"})
+BACKEND_REPORT = json.dumps({"status": "ok", "version": {"image_tag": TAG}, "database": "ok"})
 
 
-class Ground:
-    """A host that says what the test wants, and somebody who looks after it."""
+class ManagedHost:
+    """A simulated host, and the manager of its services."""
 
-    def __init__(self, host: Host, clock) -> None:
-        self.hosts = RecordingTransport()
-        self.lock = Held(self.hosts, host, OWNER)
-        self.lock.take()
-        self.told: list[str] = []
-        self.attendant = Attendant(
-            host, self.lock, self.hosts, BACKEND_IMAGE, self.told.append, 30.0, clock=clock
+    def __init__(self, host: Host, product: Product, clock: Clock) -> None:
+        self.transport = RecordingTransport()
+        lock = HostLock(self.transport, host, OWNER)
+        lock.acquire()
+        self.progress: list[str] = []
+        self.manager = ServiceManager(
+            host, lock, product, self.transport, self.progress.append, 30.0, clock=clock
         )
 
-    def has(self, *containers: str, answers: tuple[str, ...] = ()) -> None:
-        said = {"clock": [str(int(NOW.timestamp()))], "containers": containers, "answers": answers}
-        self.hosts.answer(Answer(stdout=sections(said)), containing="docker inspect")
+    def set_containers(self, *containers: str, reports: tuple[str, ...] = ()) -> None:
+        output = script_output(
+            {"clock": [str(int(NOW.timestamp()))], "containers": containers, "answers": reports}
+        )
+        self.transport.answer(Answer(stdout=output), containing="docker inspect")
 
-    def done(self) -> list[list[str]]:
-        """What each script lets Docker do, with the ids of the containers."""
-        found = []
-        for run in self.hosts.runs:
+    def changes(self) -> list[list[str]]:
+        """Return the verb of each script that changes services, with the containers' ids."""
+        changes = []
+        for run in self.transport.runs:
             text = run.script.reveal()
             for verb in ("restart", "stop"):
                 if f'docker {verb} "$container"' in text:
                     ids = text.partition("for container in ")[2].partition(";")[0].split()
-                    found.append([verb, *ids])
-        return found
+                    changes.append([verb, *ids])
+        return changes
 
 
 @pytest.fixture
-def core(clock) -> Ground:
-    ground = Ground(CORE, clock)
-    ground.has(
-        described("backend", needs=NEEDS_DB),
-        described("db", "postgres:17"),
-        described("jaeger", "jaeger:2"),
-        answers=(f"backend {BACKEND_ANSWER}",),
+def core(product, clock) -> ManagedHost:
+    host = ManagedHost(CORE, product, clock)
+    host.set_containers(
+        container_json("backend", depends_on=NEEDS_DB),
+        container_json("db", "postgres:17"),
+        container_json("jaeger", "jaeger:2"),
+        reports=(f"backend {BACKEND_REPORT}",),
     )
-    return ground
+    return host
 
 
-def test_each_service_is_restarted_after_what_it_needs(core: Ground) -> None:
-    after = core.attendant.restart(())
-    assert core.done() == [["restart", "id-of-db", "id-of-jaeger"], ["restart", "id-of-backend"]]
+def test_each_service_is_restarted_after_its_dependencies(core: ManagedHost) -> None:
+    after = core.manager.restart(())
+    assert core.changes() == [
+        ["restart", "id-of-db", "id-of-jaeger"],
+        ["restart", "id-of-backend"],
+    ]
     assert set(after) == {"backend", "db", "jaeger"}
-    assert core.told == ["restart db, jaeger", "restart backend"]
+    assert core.progress == ["restart db, jaeger", "restart backend"]
 
 
-def test_each_service_is_stopped_before_what_it_needs(core: Ground) -> None:
-    core.attendant.stop(())
-    assert core.done() == [["stop", "id-of-backend"], ["stop", "id-of-db", "id-of-jaeger"]]
+def test_each_service_is_stopped_before_its_dependencies(core: ManagedHost) -> None:
+    core.manager.stop(())
+    assert core.changes() == [["stop", "id-of-backend"], ["stop", "id-of-db", "id-of-jaeger"]]
 
 
-def test_only_the_services_that_were_named_are_touched(core: Ground) -> None:
-    core.attendant.restart(("jaeger",))
-    assert core.done() == [["restart", "id-of-jaeger"]]
+def test_only_named_services_are_restarted(core: ManagedHost) -> None:
+    core.manager.restart(("jaeger",))
+    assert core.changes() == [["restart", "id-of-jaeger"]]
 
 
-def test_a_service_that_is_not_there_is_refused_before_anything_is_done(core: Ground) -> None:
+def test_an_unknown_service_is_an_error_before_anything_changes(core: ManagedHost) -> None:
     with pytest.raises(UsageError, match="did you mean db"):
-        core.attendant.restart(("jaeger", "bd"))
-    assert not core.done()
+        core.manager.restart(("jaeger", "bd"))
+    assert not core.changes()
 
 
-def test_where_nothing_is_deployed_there_is_nothing_to_restart(core: Ground) -> None:
-    core.has()
+def test_a_host_without_containers_cannot_be_restarted(core: ManagedHost) -> None:
+    core.set_containers()
     with pytest.raises(NotFound, match="nothing is deployed on core"):
-        core.attendant.restart(())
+        core.manager.restart(())
 
 
-def test_a_service_that_is_not_well_in_time_is_named_with_the_way_to_its_log(core: Ground) -> None:
-    core.has(described("db", "postgres:17", Health={"Status": "starting"}))
-    with pytest.raises(DeploymentFailed) as failed:
-        core.attendant.restart(())
-    assert failed.value.message == "db on core did not become healthy within 30 s: it is starting"
-    assert failed.value.hint == "Its last lines: `ktrdr deploy logs core --service db`."
-    assert core.told.count("waiting: db is starting") == 1
+def test_a_service_that_stays_unhealthy_is_named_with_the_command_for_its_log(
+    core: ManagedHost,
+) -> None:
+    core.set_containers(container_json("db", "postgres:17", Health={"Status": "starting"}))
+    with pytest.raises(DeploymentFailed) as failure:
+        core.manager.restart(())
+    assert failure.value.message == "db on core did not become healthy within 30 s: it is starting"
+    assert failure.value.hint == "See its log: `ktrdr deploy logs core --service db`."
+    assert core.progress.count("waiting: db is starting") == 1
 
 
-def test_what_depends_on_a_service_that_failed_is_left_alone(core: Ground) -> None:
-    core.has(
-        described("backend", needs=NEEDS_DB),
-        described("db", "postgres:17", Status="exited", ExitCode=1),
+def test_services_that_depend_on_a_failed_one_are_not_restarted(core: ManagedHost) -> None:
+    core.set_containers(
+        container_json("backend", depends_on=NEEDS_DB),
+        container_json("db", "postgres:17", Status="exited", ExitCode=1),
     )
-    with pytest.raises(DeploymentFailed, match=r"db on core .* has ended with exit code 1"):
-        core.attendant.restart(())
-    assert core.done() == [["restart", "id-of-db"]]
+    with pytest.raises(DeploymentFailed, match=r"db on core .* it exited with code 1"):
+        core.manager.restart(())
+    assert core.changes() == [["restart", "id-of-db"]]
 
 
-def test_our_own_programs_have_to_say_that_they_are_well(clock) -> None:
-    ground = Ground(B, clock)
-    worker = {"version": TAG, "registered": False, "registration_error": "refused"}
-    ground.has(described("worker-1"), answers=(f"worker-1 {json.dumps(worker)}",))
+def test_our_own_programs_must_report_that_they_are_healthy(product, clock) -> None:
+    host = ManagedHost(B, product, clock)
+    report = {"version": TAG, "registered": False, "registration_error": "refused"}
+    host.set_containers(container_json("worker-1"), reports=(f"worker-1 {json.dumps(report)}",))
     with pytest.raises(DeploymentFailed, match="it could not register: refused"):
-        ground.attendant.restart(())
+        host.manager.restart(())
 
 
-def test_nothing_more_is_done_once_the_lock_is_lost(core: Ground) -> None:
-    core.hosts.answer(Answer(exit_code=LOST), containing="docker restart")
+def test_nothing_changes_after_the_lock_was_lost(core: ManagedHost) -> None:
+    core.transport.answer(Answer(exit_code=locking.LOST), containing="docker restart")
     with pytest.raises(Locked):
-        core.attendant.restart(())
-    assert len(core.done()) == 1
+        core.manager.restart(())
+    assert len(core.changes()) == 1
 
 
-def test_every_change_asks_first_whether_the_lock_is_still_ours(core: Ground) -> None:
-    core.attendant.restart(())
-    for run in core.hosts.runs:
+def test_each_change_checks_first_that_the_lock_is_held(core: ManagedHost) -> None:
+    core.manager.restart(())
+    for run in core.transport.runs:
         text = run.script.reveal()
         if 'docker restart "$container"' in text:
-            assert text.index(f"exit {LOST}") < text.index("docker restart")
-            assert lock.require(CORE, OWNER) in text
+            assert text.index(f"exit {locking.LOST}") < text.index("docker restart")
+            assert locking.require(CORE.workdir, OWNER.to_json()) in text
 
 
-def test_a_restart_that_is_cut_off_leaves_nothing_stopped(core: Ground) -> None:
-    core.attendant.restart(("db",))
-    (changed,) = [run for run in core.hosts.runs if "docker restart" in run.script.reveal()]
-    assert "recovery after a cut-off restart" in changed.script.reveal()
+def test_a_restart_that_is_cut_off_leaves_no_service_stopped(core: ManagedHost) -> None:
+    core.manager.restart(("db",))
+    (change,) = [run for run in core.transport.runs if "docker restart" in run.script.reveal()]
+    assert "recovery after a cut-off restart" in change.script.reveal()
 
 
-def test_what_docker_says_when_it_fails_is_passed_on(core: Ground) -> None:
-    failed = Answer(exit_code=1, stderr="noise\nError: no such mount\n")
-    core.hosts.answer(failed, containing="docker restart")
+def test_the_error_of_docker_is_reported(core: ManagedHost) -> None:
+    failure = Answer(exit_code=1, stderr="noise\nError: no such mount\n")
+    core.transport.answer(failure, containing="docker restart")
     with pytest.raises(DeploymentFailed, match="restart of db on core failed: Error: no such"):
-        core.attendant.restart(("db",))
+        core.manager.restart(("db",))
 
 
-def test_once_everything_is_to_stop_no_further_script_is_sent(core: Ground) -> None:
-    core.attendant.stopping.set()
+def test_an_interrupted_command_sends_no_further_script(core: ManagedHost) -> None:
+    core.manager.stopping.set()
     with pytest.raises(Interrupted):
-        core.attendant.restart(())
-    assert not core.done()
+        core.manager.restart(())
+    assert not core.changes()
+
+
+# ----------------------------------------------------------------------- dependency levels
+
+
+def test_a_service_comes_after_all_its_dependencies() -> None:
+    containers = [
+        container("backend", depends_on=f"{NEEDS_DB},jaeger:service_started:true"),
+        container("db"),
+        container("jaeger"),
+        container("proxy", depends_on="backend:service_healthy:false"),
+    ]
+    levels = [[each.service for each in level] for level in dependency_levels(containers)]
+    assert levels == [["db", "jaeger"], ["backend"], ["proxy"]]
+
+
+def test_a_dependency_that_is_not_selected_is_ignored() -> None:
+    (level,) = dependency_levels([container("backend", depends_on=NEEDS_DB)])
+    assert [each.service for each in level] == ["backend"]
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.sets(st.sampled_from("abcdefx"))))
+def test_each_service_comes_once_whatever_the_dependencies(needs: dict[str, set[str]]) -> None:
+    containers = [
+        container(name, depends_on=",".join(f"{each}:service_started:true" for each in others))
+        for name, others in needs.items()
+    ]
+    services = [each.service for level in dependency_levels(containers) for each in level]
+    assert sorted(services) == sorted(needs)

@@ -1,52 +1,55 @@
-"""Acting on what was submitted: cancel, resume, clean up."""
+"""Commands that change operations: cancel, resume, clean."""
 
 from __future__ import annotations
 
 import click
 
-from ktrdr.cli.connection import backend
-from ktrdr.cli.render import json_option, say, write_json, write_table
+from ktrdr.cli.render import json_option, write_json, write_note, write_table
+from ktrdr.client.backend import open_backend
 
 
 @click.command()
 @click.argument("operation_id")
 @json_option
 def cancel(operation_id: str, as_json: bool) -> None:
-    """Cancel an operation; what is running stops within seconds."""
-    with backend() as api:
+    """Cancel an operation. A running one stops within seconds."""
+    with open_backend() as api:
         operation = api.cancel(operation_id)
     if as_json:
         write_json(operation)
     else:
-        ended = operation.status.is_final
-        say(f"{operation_id} is {'cancelled' if ended else 'being cancelled'}")
+        state = "cancelled" if operation.status.is_final else "being cancelled"
+        write_note(f"{operation_id} is {state}")
 
 
 @click.command()
 @click.argument("operation_id")
 @json_option
 def resume(operation_id: str, as_json: bool) -> None:
-    """Put a failed or cancelled operation back into the queue, to go on from its checkpoint."""
-    with backend() as api:
+    """Queue a failed or cancelled operation again, with its checkpoint."""
+    with open_backend() as api:
         operation = api.resume(operation_id)
     if as_json:
         write_json(operation)
     else:
-        say(f"{operation_id} is queued again")
+        write_note(f"{operation_id} is queued again")
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Say what would go, and leave it.")
+@click.option("--dry-run", is_flag=True, help="List the files without deleting them.")
 @json_option
 def clean(dry_run: bool, as_json: bool) -> None:
-    """Remove files that killed workers have left behind; the backend also does so by itself."""
-    with backend() as api:
-        found = api.leftovers() if dry_run else api.remove_leftovers()
+    """Delete files that killed workers left behind.
+
+    The backend also does this periodically.
+    """
+    with open_backend() as api:
+        orphans = api.list_orphans() if dry_run else api.remove_orphans()
     if as_json:
-        write_json(found)
+        write_json(orphans)
         return
     write_table(
-        ("operation", "would be removed" if dry_run else "removed"),
-        [(each.operation_id, each.path) for each in found],
-        empty="There is nothing to remove.",
+        ("operation", "would be deleted" if dry_run else "deleted"),
+        [(orphan.operation_id, orphan.path) for orphan in orphans],
+        empty="No files to delete.",
     )

@@ -1,145 +1,152 @@
-"""Submitting: one operation, or a file of them."""
+"""Commands that submit operations: submit, batch."""
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from pydantic import ValidationError
 
-from ktrdr.cli.commands.operations.tables import raise_if_unsuccessful, write_results
-from ktrdr.cli.connection import backend
-from ktrdr.cli.render import json_option, say, write_json
-from ktrdr.cli.watching import watch_until_final
+from ktrdr.cli.operation_progress import watch_until_final
+from ktrdr.cli.operation_tables import raise_if_unsuccessful, write_results
+from ktrdr.cli.render import json_option, write_json, write_line, write_note
+from ktrdr.client.backend import open_backend
 from ktrdr.errors import UsageError
 from ktrdr.schemas import MAX_BATCH, Operation, OperationRequest, OperationType
 
-_TYPES = click.Choice([kind.value for kind in OperationType])
+_SUBMIT_EXAMPLES: Final = """\b
+Examples:
+  ktrdr operations submit backtest -p symbol=SP500 -p folds=8 --wait
+  ktrdr operations submit training -p symbol=SP500 -p hidden_units=[64,32]
+"""
+_BATCH_EXAMPLE: Final = """\b
+Example of a line:
+  {"operation_type": "backtest", "parameters": {"symbol": "SP500", "folds": 8}}
+"""
+_idempotency_option = click.option(
+    "--idempotency-key",
+    metavar="KEY",
+    help="A second submission with the same key changes nothing.  [default: random]",
+)
 
 
-@click.command()
-@click.argument("operation_type", type=_TYPES)
+@click.command(epilog=_SUBMIT_EXAMPLES)
+@click.argument("operation_type", type=click.Choice([kind.value for kind in OperationType]))
 @click.option(
-    "-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="One parameter."
+    "-p",
+    "--parameter",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set a parameter; VALUE may be JSON. May be repeated.",
 )
 @click.option(
     "--parameters-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A JSON file of parameters; -p overrides it.",
+    help="Read parameters from a JSON file; -p overrides them.",
 )
-@click.option("--idempotency-key", help="Submitting twice with the same key is harmless.")
-@click.option("--wait", is_flag=True, help="Watch it to its end and show what it found.")
+@_idempotency_option
+@click.option(
+    "--wait", is_flag=True, help="Wait until the operation has ended, and show its results."
+)
 @json_option
 def submit(
     operation_type: str,
-    given: tuple[str, ...],
+    assignments: tuple[str, ...],
     parameters_file: Path | None,
     idempotency_key: str | None,
     wait: bool,
     as_json: bool,
 ) -> None:
-    r"""Submit an operation.
-
-    \b
-    ktrdr operations submit backtest -p symbol=SP500 -p folds=8 --wait
-    ktrdr operations submit training -p symbol=SP500 -p epochs=50 -p hidden_units=[64,32]
-    """
-    parameters = _file_parameters(parameters_file) | dict(map(_pair, given))
+    """Submit an operation and print its id."""
+    parameters = _read_parameters(parameters_file) | dict(map(_parse_assignment, assignments))
     request = OperationRequest(operation_type=OperationType(operation_type), parameters=parameters)
-    with backend() as api:
-        # With a key, a submit whose answer was lost can be repeated as it stands.
+    with open_backend() as api:
+        # With a key, the client can repeat a submit whose response was lost.
         operation = api.submit(request, idempotency_key=idempotency_key or uuid.uuid4().hex)
         if wait:
-            say(f"submitted {operation.operation_id}")
+            write_note(f"submitted {operation.operation_id}")
             (operation,) = watch_until_final(api, [operation.operation_id])
     if as_json:
         write_json(operation)
-    elif wait:
+    elif not wait:
+        write_line(operation.operation_id)
+    if wait:
         raise_if_unsuccessful([operation])
-        write_results(operation.operation_id)
-    else:
-        click.echo(operation.operation_id)
-    if as_json and wait:
-        raise_if_unsuccessful([operation])
+        if not as_json:
+            write_results(operation.operation_id)
 
 
-@click.command()
+@click.command(epilog=_BATCH_EXAMPLE)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--idempotency-key", help="Submitting twice with the same key is harmless.")
-@click.option("--wait", is_flag=True, help="Watch them to their end.")
+@_idempotency_option
+@click.option("--wait", is_flag=True, help="Wait until all operations have ended.")
 @json_option
 def batch(file: Path, idempotency_key: str | None, wait: bool, as_json: bool) -> None:
-    r"""Submit a file of operations, one JSON object a line.
+    """Submit a file of operations, one JSON object per line.
 
-    \b
-    {"operation_type": "backtest", "parameters": {"symbol": "SP500", "folds": 8}}
-
-    They are accepted a thousand at a time, each thousand as a whole or not at all.
+    The backend accepts 1,000 operations at a time, either all of them or none.
     """
-    requests = list(_requests(file))
+    requests = list(_read_requests(file))
     key = idempotency_key or uuid.uuid4().hex
-    with backend() as api:
-        found: list[Operation] = []
+    with open_backend() as api:
+        operations: list[Operation] = []
         for start in range(0, len(requests), MAX_BATCH):
-            part = requests[start : start + MAX_BATCH]
-            found += api.submit_all(part, idempotency_key=f"{key}:{start}")
+            chunk = requests[start : start + MAX_BATCH]
+            operations += api.submit_batch(chunk, idempotency_key=f"{key}:{start}")
         if wait:
-            say(f"submitted {len(found)} operations")
-            found = watch_until_final(api, [each.operation_id for each in found])
+            write_note(f"submitted {len(operations)} operations")
+            ids = [operation.operation_id for operation in operations]
+            operations = watch_until_final(api, ids)
     if as_json:
-        write_json(found)
+        write_json(operations)
     elif not wait:
-        click.echo("\n".join(each.operation_id for each in found))
+        write_line("\n".join(operation.operation_id for operation in operations))
     if wait:
-        raise_if_unsuccessful(found)
+        raise_if_unsuccessful(operations)
 
 
-def _requests(file: Path) -> Iterator[OperationRequest]:
-    for number, line in enumerate(_lines(file), start=1):
+def _read_requests(file: Path) -> Iterator[OperationRequest]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(
+            f"{file} cannot be read ({type(exc).__name__})", hint="Write it in UTF-8."
+        ) from exc
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             yield OperationRequest.model_validate_json(line)
         except ValidationError as exc:
             fault = exc.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, fault["loc"]))
+            field = ".".join(map(str, fault["loc"]))
             raise UsageError(
-                f"{file}:{number}: {where + ': ' if where else ''}{fault['msg']}",
+                f"{file}:{number}: {field + ': ' if field else ''}{fault['msg']}",
                 hint='Write lines such as {"operation_type": "backtest", "parameters": {…}}.',
             ) from exc
 
 
-def _lines(file: Path) -> Sequence[str]:
-    try:
-        return file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(
-            f"{file} cannot be read ({type(exc).__name__})", hint="Write it in UTF-8."
-        ) from exc
-
-
-def _file_parameters(path: Path | None) -> dict[str, Any]:
-    if path is None:
+def _read_parameters(file: Path | None) -> dict[str, Any]:
+    if file is None:
         return {}
+    hint = 'Write an object such as {"symbol": "SP500"}.'
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        parameters = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
         raise UsageError(
-            f"{path} cannot be read as JSON ({type(exc).__name__})",
-            hint='Write an object such as {"symbol": "SP500"}.',
+            f"{file} cannot be read as JSON ({type(exc).__name__})", hint=hint
         ) from exc
-    if not isinstance(value, dict):
-        raise UsageError(
-            f"{path} holds no object", hint='Write an object such as {"symbol": "SP500"}.'
-        )
-    return value
+    if not isinstance(parameters, dict):
+        raise UsageError(f"{file} does not contain a JSON object", hint=hint)
+    return parameters
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def _parse_assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise UsageError(f"{text!r} is not NAME=VALUE", hint="Write -p symbol=SP500.")

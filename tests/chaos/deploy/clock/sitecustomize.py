@@ -1,8 +1,7 @@
-"""Loaded by a Python that has this directory on PYTHONPATH: gives it a wall clock that can be set.
+"""Adjustable wall clock for a Python process that has this directory on PYTHONPATH.
 
-The file that KTRDR_CHAOS_CLOCK names holds by how many seconds the clock is wrong; it is read at
-every look. What only goes on, such as the monotonic clock, is left alone, as a jump of a real clock
-leaves it.
+The file that KTRDR_CHAOS_CLOCK names contains the error of the clock in seconds. It is read at
+every call. The monotonic clock stays unchanged, as in a real change of the clock.
 """
 
 import datetime as dt
@@ -11,19 +10,19 @@ import time
 from pathlib import Path
 
 _FILE = Path(os.environ["KTRDR_CHAOS_CLOCK"])
-_true = time.time
+_real_time = time.time
 
 
-def _wrong_by() -> float:
+def _error_s() -> float:
     return float(_FILE.read_text())
 
 
 class _Datetime(dt.datetime):
     @classmethod
     def now(cls, tz: dt.tzinfo | None = None) -> "_Datetime":
-        """The time by the wrong clock."""
+        """Return the adjusted time."""
         return cls.fromtimestamp(time.time(), tz)
 
 
-time.time = lambda: _true() + _wrong_by()
-dt.datetime = _Datetime  # type: ignore[misc]  # that is the point
+time.time = lambda: _real_time() + _error_s()
+dt.datetime = _Datetime  # type: ignore[misc]  # replaced on purpose

@@ -1,7 +1,7 @@
-"""A worker without its libraries: registers, answers what a deploy asks, and does no work.
+"""A light worker: it registers and answers health checks, but runs no operations.
 
-What a deploy does with it is what it does with a real one; that starts ten times slower. Runs as
-``python3 -I -S`` and so knows nothing but the standard library.
+A deploy treats it like a real worker, which starts ten times slower. Runs as ``python3 -I -S``,
+with only the standard library.
 """
 
 import json
@@ -20,46 +20,46 @@ KIND = os.environ["WORKER_TYPE"]
 TAG = os.environ["IMAGE_TAG"]
 ID = f"light-{os.environ['WORKER_HOSTNAME'].partition('.')[0]}-{PORT}"
 WORKERS = f"{os.environ['KTRDR_API_URL'].rstrip('/')}/api/v1/workers"
-LOOK_EVERY_S = 10.0
-began = time.monotonic()
-told: dict[str, bool | str | None] = {"registered": False, "registration_error": None}
+CHECK_INTERVAL_S = 10.0
+start = time.monotonic()
+registration: dict[str, bool | str | None] = {"registered": False, "registration_error": None}
 
 
-def ask(url: str, body: object = None) -> bool:
-    """Asks the backend; says whether it was pleased."""
+def send(url: str, body: object = None) -> bool:
+    """Send a request to the backend; return True if it succeeds."""
     request = urllib.request.Request(url, json.dumps(body).encode() if body else None)
     request.add_header("Authorization", f"Bearer {os.environ['WORKER_TOKEN']}")
     request.add_header("Content-Type", "application/json")
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            status: int = answer.status
+        with urllib.request.urlopen(request, timeout=5) as response:
+            status: int = response.status
             return 200 <= status < 300
     except urllib.error.HTTPError as exc:
-        told["registration_error"] = f"the backend refused with status {exc.code}"
+        registration["registration_error"] = f"the backend refused with status {exc.code}"
     except OSError as exc:
-        told["registration_error"] = f"the backend does not answer ({type(exc).__name__})"
+        registration["registration_error"] = f"the backend does not answer ({type(exc).__name__})"
     return False
 
 
 def keep_registered() -> None:
-    """Registers, and does so again when the backend has forgotten it."""
+    """Register, and register again when the backend has forgotten this worker."""
     while True:
         me = {"worker_id": ID, "worker_type": KIND, "endpoint_url": URL, "version": TAG}
-        told["registered"] = ask(f"{WORKERS}/register", me)
-        if not told["registered"]:
+        registration["registered"] = send(f"{WORKERS}/register", me)
+        if not registration["registered"]:
             time.sleep(0.5)
             continue
-        told["registration_error"] = None
-        time.sleep(LOOK_EVERY_S)
-        while ask(f"{WORKERS}/{ID}"):
-            time.sleep(LOOK_EVERY_S)
+        registration["registration_error"] = None
+        time.sleep(CHECK_INTERVAL_S)
+        while send(f"{WORKERS}/{ID}"):
+            time.sleep(CHECK_INTERVAL_S)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers like a worker that has nothing to do."""
+    """Handler that answers like an idle worker."""
 
     def do_GET(self) -> None:
-        """Any path."""
+        """Answer any path."""
         health: dict[str, object] = {
             "status": "idle",
             "worker_id": ID,
@@ -67,9 +67,9 @@ class Handler(BaseHTTPRequestHandler):
             "version": TAG,
             "commit": "light",
             "current_operation_id": None,
-            "uptime_s": round(time.monotonic() - began, 3),
+            "uptime_s": round(time.monotonic() - start, 3),
             "contracts": [],
-            **told,
+            **registration,
         }
         body = json.dumps(health).encode()
         self.send_response(200)
@@ -79,7 +79,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Nothing is logged."""
+        """Log nothing."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`ktrdr strategies check` needs nothing but the file."""
+"""`ktrdr strategies check` without a backend."""
 
 from __future__ import annotations
 
@@ -26,41 +26,41 @@ def call(*arguments: str) -> Result:
     return CliRunner().invoke(strategies, arguments)
 
 
-def fault_of(result: Result) -> KtrdrError:
+def error_of(result: Result) -> KtrdrError:
     assert isinstance(result.exception, KtrdrError)
     return result.exception
 
 
-def test_a_good_file_is_said_to_be_good_without_a_backend(tmp_path: Path) -> None:
+def test_a_valid_file_is_reported_as_valid_without_a_backend(tmp_path: Path) -> None:
     path = tmp_path / "mine.yml"
     path.write_text(GOOD)
     done = call("check", str(path))
     assert done.exit_code == 0
-    assert "is good: mine, with 1 parameter\n" in done.stderr
+    assert "is valid: mine, with 1 parameter\n" in done.stderr
     assert not done.stdout
 
 
-def test_as_json_it_says_what_the_file_says(tmp_path: Path) -> None:
+def test_json_output_describes_the_strategy(tmp_path: Path) -> None:
     path = tmp_path / "mine.yml"
     path.write_text(GOOD)
-    found = json.loads(call("check", "--json", str(path)).stdout)
-    assert (found["name"], found["built_in"]) == ("mine", False)
-    assert found["parameters"][0]["maximum"] == 2
+    document = json.loads(call("check", "--json", str(path)).stdout)
+    assert (document["name"], document["built_in"]) == ("mine", False)
+    assert document["parameters"][0]["maximum"] == 2
 
 
 @pytest.mark.parametrize("command", ["check", "put"])
-def test_a_wrong_file_is_refused_with_its_lines_and_sent_nowhere(tmp_path, command: str) -> None:
+def test_an_invalid_file_is_refused_with_its_lines_and_not_uploaded(tmp_path, command: str) -> None:
     path = tmp_path / "mine.yml"
     path.write_text(GOOD.replace("close", "clsoe"))
-    fault = fault_of(call(command, str(path)))
-    assert isinstance(fault, InvalidParameters)
-    assert fault.exit_code == 2
-    assert "mine.yml:4: entry is not good: clsoe names nothing here" in fault.message
+    error = error_of(call(command, str(path)))
+    assert isinstance(error, InvalidParameters)
+    assert error.exit_code == 2
+    assert "mine.yml:4: entry is not good: clsoe names nothing here" in error.message
 
 
-def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.yml"
     path.write_bytes(b"\xff\xfe")
-    fault = fault_of(call("check", str(path)))
-    assert isinstance(fault, UsageError)
-    assert "cannot be read" in fault.message
+    error = error_of(call("check", str(path)))
+    assert isinstance(error, UsageError)
+    assert "cannot be read" in error.message

@@ -18,8 +18,8 @@ SECRET = "j" * 40
 
 
 @pytest.fixture(autouse=True)
-def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An inventory, a configuration file that is not there yet, and a stand-in for `op`."""
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An inventory, no token yet, and a stand-in for `op`."""
     inventory = tmp_path / "inventory.yml"
     inventory.write_text("secrets:\n  vault: A Vault\n  item: an-item\nworkers: {}\n")
     item = {"fields": [{"type": "CONCEALED", "label": "jwt_secret", "value": SECRET}]}
@@ -41,7 +41,7 @@ def call(*arguments: str) -> Result:
     return CliRunner().invoke(token, arguments, catch_exceptions=False)
 
 
-def test_a_token_is_made_from_the_vaults_secret_and_printed_alone(tmp_path: Path) -> None:
+def test_a_token_is_signed_with_the_vaults_secret_and_printed_alone(tmp_path: Path) -> None:
     result = call("create", "--name", "ann", "--days", "7")
     identity = verify(result.stdout.strip(), Secret(SECRET))
     assert (identity.subject, identity.role) == ("ann", Role.OPERATOR)
@@ -53,7 +53,7 @@ def test_a_token_is_made_from_the_vaults_secret_and_printed_alone(tmp_path: Path
     assert SECRET not in result.output
 
 
-def test_the_secret_comes_from_whatever_source_the_inventory_names(
+def test_the_secret_comes_from_the_source_that_the_inventory_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KTRDR_INVENTORY_SECRETS_SOURCE", "environment")
@@ -63,27 +63,37 @@ def test_the_secret_comes_from_whatever_source_the_inventory_names(
     assert not (tmp_path / "asked").exists()
 
 
-def test_a_reader_gets_no_more_than_that() -> None:
+def test_a_readers_token_has_the_role_reader() -> None:
     result = call("create", "--role", "reader")
     assert verify(result.stdout.strip(), Secret(SECRET)).role is Role.READER
 
 
-def test_a_workers_token_is_not_made_by_hand() -> None:
+def test_a_workers_token_cannot_be_created_by_hand() -> None:
     assert call("create", "--role", "worker").exit_code == 2
 
 
-def test_a_saved_token_is_not_printed_and_is_the_one_in_use(tmp_path: Path) -> None:
+def test_a_saved_token_is_used_and_not_printed(tmp_path: Path) -> None:
     result = call("create", "--save", "--name", "ann")
     assert result.stdout == ""
-    saved = tmp_path / "cli" / "config.toml"
+    saved = tmp_path / "cli" / "config.token"
     assert saved.stat().st_mode & 0o777 == 0o600
+    assert f"saved in {saved}" in result.stderr
     shown = call("show").stdout
     assert "ann" in shown
     assert "89 days left" in shown
-    assert saved.read_text().split('"')[1] not in shown + result.output
+    assert saved.read_text().strip() not in shown + result.output
 
 
-def test_a_secret_of_the_environment_needs_no_vault(
+def test_a_token_that_an_earlier_release_saved_is_used_and_not_printed(tmp_path: Path) -> None:
+    old = call("create", "--name", "ann").stdout.strip()
+    (tmp_path / "cli").mkdir()
+    (tmp_path / "cli" / "config.toml").write_text(f'token = "{old}"\n')
+    shown = call("show")
+    assert "ann" in shown.stdout
+    assert old not in shown.output
+
+
+def test_a_secret_from_the_environment_needs_no_vault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEV_SECRET", "d" * 32)
@@ -92,16 +102,16 @@ def test_a_secret_of_the_environment_needs_no_vault(
     assert not (tmp_path / "asked").exists()
 
 
-@pytest.mark.parametrize(("value", "complaint"), [("", "is not set"), ("short", "shorter than 32")])
-def test_a_useless_secret_of_the_environment_is_refused(
-    monkeypatch: pytest.MonkeyPatch, value: str, complaint: str
+@pytest.mark.parametrize(("value", "problem"), [("", "is not set"), ("short", "shorter than 32")])
+def test_an_unusable_secret_from_the_environment_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str, problem: str
 ) -> None:
     monkeypatch.setenv("DEV_SECRET", value)
-    with pytest.raises(SecretsError, match=complaint):
+    with pytest.raises(SecretsError, match=problem):
         call("create", "--jwt-secret-env", "DEV_SECRET")
 
 
-def test_an_expired_token_is_shown_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_expired_token_is_shown_as_expired(monkeypatch: pytest.MonkeyPatch) -> None:
     long_ago = datetime.now(tz=UTC) - timedelta(days=9)
     old = mint(
         Secret(SECRET), subject="ann", role=Role.READER, lifetime=timedelta(days=1), now=long_ago
@@ -110,7 +120,7 @@ def test_an_expired_token_is_shown_as_such(monkeypatch: pytest.MonkeyPatch) -> N
     assert "EXPIRED" in call("show").stdout
 
 
-def test_a_user_without_a_name_is_asked_to_give_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_name_must_give_one(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
@@ -119,7 +129,9 @@ def test_a_user_without_a_name_is_asked_to_give_one(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("text", ["", "not-a-token"])
-def test_showing_what_is_no_token_is_an_error(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_showing_something_that_is_not_a_token_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     monkeypatch.setenv("KTRDR_TOKEN", text)
     with pytest.raises(KtrdrError):
         call("show")

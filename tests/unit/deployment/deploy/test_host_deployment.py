@@ -9,7 +9,7 @@ import pytest
 
 from ktrdr.deployment.deploy import events
 from ktrdr.deployment.deploy.comparison import Action
-from ktrdr.deployment.releases.release import commit_in
+from ktrdr.deployment.releases.release import commit_in_tag
 from ktrdr.deployment.ssh.interface import RemoteResult
 from ktrdr.errors import (
     DeploymentFailed,
@@ -346,8 +346,8 @@ def test_a_tag_that_was_moved_causes_a_warning(harness_for) -> None:
 
 
 def test_the_tag_of_a_commit_is_distinguished_from_other_tags() -> None:
-    assert commit_in("sha-abc1234") == "abc1234"
-    assert commit_in("latest") is None
+    assert commit_in_tag("sha-abc1234") == "abc1234"
+    assert commit_in_tag("latest") is None
 
 
 @pytest.mark.parametrize(

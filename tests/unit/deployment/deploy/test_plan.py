@@ -42,7 +42,7 @@ def test_the_history_entry_records_release_and_settings(planned: Planned, releas
     entry = plan.entry
     assert (entry.id, entry.kind, entry.service) == (DEPLOY_ID, DeployKind.DEPLOY, "all")
     assert (entry.tag, entry.commit) == (TAG, COMMIT)
-    assert entry.configuration == release.configuration
+    assert entry.configuration == release.configuration_hash
     assert entry.profiles == ("scale-2", "scale-3")
     assert entry.settings == dict(plan.config.settings)
 

@@ -18,7 +18,7 @@ from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceState
 from ktrdr.deployment.hosts.containers import parse_containers
 from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome
-from ktrdr.errors import DeploymentFailed, HostUnreachable, NotBegun
+from ktrdr.errors import DeploymentFailed, HostUnreachable, NotStarted
 from tests.unit.deployment.conftest import COMMIT, DEPLOY_ID, TAG, SimulatedHost
 
 IMAGE = f"ghcr.io/ktrdr/ktrdr-backend:{TAG}"
@@ -173,7 +173,7 @@ def test_a_deploy_is_good_only_if_every_host_is(good, failed) -> None:
 
 
 def test_hosts_that_failed_come_before_hosts_that_did_not_start(good, failed, plan) -> None:
-    not_started = HostResult(plan, None, error=NotBegun("because of core"))
+    not_started = HostResult(plan, None, error=NotStarted("because of core"))
     unready = HostResult(plan, None, error=HostUnreachable("away"))
     result = DeployResult("x", (not_started, good, unready, failed), 0.0, 0, 0)
     assert result.failed == (unready, failed, not_started)

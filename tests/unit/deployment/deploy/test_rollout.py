@@ -23,7 +23,7 @@ from ktrdr.errors import (
     HostUnreachable,
     Interrupted,
     Locked,
-    NotBegun,
+    NotStarted,
     SecretsError,
     UsageError,
 )
@@ -100,7 +100,7 @@ def test_if_one_host_is_not_ready_no_host_changes_and_all_are_unlocked(
     assert outcomes(result) == {"core": None, "workers B": None, "workers C": None}
     assert {"core", "workers C"} <= fleet.unlocked_hosts()
     other = results_by_name(result)["workers C"]
-    assert isinstance(other.error, NotBegun)
+    assert isinstance(other.error, NotStarted)
     assert str(other.error) == "workers C was not changed, because of workers B"
     assert result.failed[0].error is error, "the host that failed comes first"
 

@@ -1,14 +1,15 @@
-"""The inventory's file: what it may say, and what is said of a wrong one."""
+"""Reading, validation and template of the inventory's file."""
 
 from __future__ import annotations
 
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ktrdr.deployment.homelab.inventory import (
@@ -16,11 +17,20 @@ from ktrdr.deployment.homelab.inventory import (
     HookSettings,
     Inventory,
     Ports,
-    Vault,
+    SecretSettings,
     WorkerNode,
 )
-from ktrdr.deployment.homelab.inventory_file import load
+from ktrdr.deployment.homelab.inventory_file import load_inventory, parse_inventory, render_template
 from ktrdr.errors import ConfigurationError
+
+OPTIONS: dict[str, Any] = {
+    "domain": "ktrdr.home.mynerd.place",
+    "core_host": "backend.ktrdr.home.mynerd.place",
+    "nodes": ["B", "C"],
+    "image": "ghcr.io/ktrdr/ktrdr-backend",
+    "registry_user": "ktrdr",
+    "secret_source": "1password",
+}
 
 
 @pytest.fixture
@@ -28,12 +38,12 @@ def read(tmp_path):
     def read_text(text, **given):
         path = tmp_path / "inventory.yml"
         path.write_text(text, encoding="utf-8")
-        return load(path, shown_as="deploy/inventory.yml", **given)
+        return load_inventory(path, shown_as="deploy/inventory.yml", **given)
 
     return read_text
 
 
-def test_an_empty_inventory_is_the_specification_without_workers(read):
+def test_an_empty_inventory_has_all_defaults_and_no_workers(read):
     inventory = read("")
 
     assert inventory.core.host == "backend.ktrdr.home.mynerd.place"
@@ -47,7 +57,7 @@ def test_an_empty_inventory_is_the_specification_without_workers(read):
 
 
 @pytest.mark.parametrize("entry", ["D: {}", "D:"])
-def test_a_node_d_is_one_entry(read, entry):
+def test_a_node_is_one_short_entry(read, entry):
     node = read(f"workers:\n  {entry}\n").workers["D"]
 
     assert node.host == "workers-d.ktrdr.home.mynerd.place"
@@ -62,7 +72,7 @@ def test_host_names_follow_from_the_domain(read):
     assert inventory.workers["B"].host == "workers-b.lab.example"
 
 
-def test_a_node_may_be_called_like_a_word_that_yaml_takes_for_a_boolean(read):
+def test_node_names_may_be_words_that_yaml_reads_as_booleans(read):
     assert list(read("workers: {N: , Y: , 1: }").workers) == ["N", "Y", "1"]
 
 
@@ -111,12 +121,12 @@ WRONG = [
     (
         "core:\n  ports:\n    grafana: 8000\n",
         3,
-        "core.ports.grafana: port 8000 is already that of core.ports.backend",
+        "core.ports.grafana: port 8000 is already used by core.ports.backend",
     ),
     (
         "core:\n  ports:\n    backend: 3000\n",
         3,
-        "core.ports.backend: port 3000 is already that of core.ports.grafana",
+        "core.ports.backend: port 3000 is already used by core.ports.grafana",
     ),
     (
         "core: {ports: {nfs: 70000}}",
@@ -161,7 +171,7 @@ WRONG = [
     (
         "image: Ktrdr\n",
         1,
-        "image is not an image's name without a tag: 'Ktrdr'",
+        "image is not an image name without a tag: 'Ktrdr'",
     ),
     (
         "secrets:\n  delivery: file\n",
@@ -181,7 +191,7 @@ WRONG = [
     (
         "workers: {'B C': }",
         1,
-        "'B C' cannot name a node: letters, digits and inner hyphens can",
+        "'B C' is not a valid node name: use letters, digits and inner hyphens",
     ),
     (
         "domain: !!python/name:os.system ''",
@@ -193,28 +203,28 @@ WRONG = [
 
 @pytest.mark.parametrize(("text", "line", "reason"), WRONG)
 def test_a_wrong_inventory_is_refused_with_file_line_and_reason(read, text, line, reason):
-    with pytest.raises(ConfigurationError) as refusal:
+    with pytest.raises(ConfigurationError) as error:
         read(text)
 
-    assert refusal.value.message == f"deploy/inventory.yml:{line}: {reason}"
-    assert refusal.value.exit_code == 3
+    assert error.value.message == f"deploy/inventory.yml:{line}: {reason}"
+    assert error.value.exit_code == 3
 
 
-def test_several_faults_are_counted_and_the_first_line_is_named(read):
+def test_several_errors_are_counted_and_the_first_line_is_named(read):
     with pytest.raises(ConfigurationError, match=r"yml:2: core\.hots .* \(and 1 more\)$"):
         read("core:\n  hots: a\nworkers:\n  B: {scale: 9}\n")
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigurationError, match=r"the inventory .*/none\.yml does not exist"):
-        load(tmp_path / "none.yml")
+        load_inventory(tmp_path / "none.yml")
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path):
+def test_a_binary_file_is_refused(tmp_path):
     path = tmp_path / "inventory.yml"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        load(path)
+        load_inventory(path)
 
 
 def test_options_win_over_the_environment_and_the_environment_over_the_file(read):
@@ -244,12 +254,12 @@ def test_a_node_can_be_added_by_an_option(read):
     assert "D" in read("workers: {B: }", settings=["workers.D={}"]).workers
 
 
-def test_a_variable_that_names_no_key_is_refused_with_the_nearest(read):
+def test_a_variable_without_a_key_is_refused_and_the_nearest_is_suggested(read):
     with pytest.raises(ConfigurationError, match="did you mean KTRDR_INVENTORY_CORE_HOST"):
         read("", environ={"KTRDR_INVENTORY_CORE_HOTS": "x"})
 
 
-def test_a_wrong_override_is_blamed_on_the_override(read):
+def test_an_invalid_override_is_named(read):
     text = "core: {ports: {grafana: 3000}}"
     with pytest.raises(ConfigurationError, match=r"^--set core\.ports\.grafana: .* not text$"):
         read(text, settings=["core.ports.grafana=x"])
@@ -259,11 +269,11 @@ def test_a_wrong_override_is_blamed_on_the_override(read):
 
 @pytest.mark.parametrize("setting", ["core.host", "=x"])
 def test_an_option_without_key_or_value_is_refused(read, setting):
-    with pytest.raises(ConfigurationError, match="is written KEY=VALUE"):
+    with pytest.raises(ConfigurationError, match="the form KEY=VALUE"):
         read("", settings=[setting])
 
 
-def test_files_of_secrets_are_looked_for_beside_the_inventory(read, tmp_path, monkeypatch):
+def test_paths_of_secrets_are_relative_to_the_inventory(read, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/ann")
     secrets = "secrets: {source: age, file: secrets.age, identity: ~/key.txt}"
 
@@ -274,24 +284,24 @@ def test_files_of_secrets_are_looked_for_beside_the_inventory(read, tmp_path, mo
     assert elsewhere.secrets.identity == str(tmp_path / "~no-one/x")
 
 
-def test_another_source_can_be_chosen_for_one_run_whatever_the_file_says(read):
+def test_a_variable_chooses_another_secret_source(read):
     environ = {"KTRDR_INVENTORY_SECRETS_SOURCE": "environment"}
 
-    chosen = read("secrets: {source: age, file: x}", environ=environ).secrets
-    assert chosen.source == "environment"
+    inventory = read("secrets: {source: age, file: x}", environ=environ)
+    assert inventory.secrets.source == "environment"
 
 
-def test_an_override_that_yaml_takes_for_a_wrong_date_is_the_text_that_it_is(read):
+def test_an_override_that_yaml_reads_as_an_invalid_date_is_text(read):
     assert read("", settings=["core.host=2026-99-99"]).core.host == "2026-99-99"
 
 
 @pytest.mark.parametrize("text", ["{1: }", "[" * 3000, '"\\UFFFFFFFF"', "!!int ''"])
-def test_an_override_that_yaml_cannot_take_is_text_or_refused_with_its_name(read, text):
+def test_an_override_that_yaml_cannot_read_is_text_or_refused(read, text):
     with pytest.raises(ConfigurationError, match=r"^--set core"):
         read("", settings=[f"core.host={text}"])
 
 
-def test_an_override_reads_names_as_the_file_does(read):
+def test_an_override_reads_node_names_as_the_file_does(read):
     assert list(read("", settings=["workers={N: , 1: }"]).workers) == ["N", "1"]
 
 
@@ -303,7 +313,7 @@ _VALUES = st.text(max_size=20) | st.from_regex(r"[\[\]{}:,&*!<>|\"'\\ a-z0-9=~.-
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(_KEYS, _VALUES), max_size=3))
-def test_any_overrides_give_an_inventory_or_an_error(given_values):
+def test_all_overrides_give_an_inventory_or_an_error(given_values):
     environ = {
         f"KTRDR_INVENTORY_{key.replace('.', '_').upper()}": value for key, value in given_values
     }
@@ -312,20 +322,20 @@ def test_any_overrides_give_an_inventory_or_an_error(given_values):
         path.write_text("workers: {B: }\n", encoding="utf-8")
         for overrides in ({"environ": environ}, {"settings": map("=".join, given_values)}):
             try:
-                message = repr(load(path, **overrides))
-            except ConfigurationError as refusal:
-                message = refusal.message
+                message = repr(load_inventory(path, **overrides))
+            except ConfigurationError as error:
+                message = error.message
             assert message
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.text(max_size=30) | st.from_regex(r"[a-z0-9_.:@%\[\]/-]{1,20}", fullmatch=True))
-def test_any_host_name_is_refused_or_one_that_ssh_takes_for_nothing_else(name):
+def test_a_valid_host_name_is_no_option_of_ssh(name):
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "inventory.yml"
         path.write_text(yaml.safe_dump({"core": {"host": name}}), encoding="utf-8")
         try:
-            host = load(path).core.host
+            host = load_inventory(path).core.host
         except ConfigurationError:
             return
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", host)
@@ -333,26 +343,26 @@ def test_any_host_name_is_refused_or_one_that_ssh_takes_for_nothing_else(name):
 
 @settings(max_examples=150, deadline=None)
 @given(st.text(max_size=80) | st.from_regex(r"(core|workers|domain): ?[\[\{\]\}:,\- a-z0-9]*\n"))
-def test_any_text_is_an_inventory_or_an_error_that_names_the_file(text):
+def test_all_texts_give_an_inventory_or_an_error_that_names_the_file(text):
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "inventory.yml"
         path.write_text(text, encoding="utf-8")
         try:
-            message = repr(load(path, shown_as="inventory.yml"))
-        except ConfigurationError as refusal:
-            message = refusal.message
+            message = repr(load_inventory(path, shown_as="inventory.yml"))
+        except ConfigurationError as error:
+            message = error.message
     assert message.startswith(("Inventory(", "inventory.yml:", "the inventory inventory.yml"))
 
 
 def test_the_committed_inventory_is_valid_and_uses_defaults(root):
-    inventory = load(root / "deploy/inventory.yml")
+    inventory = load_inventory(root / "deploy/inventory.yml")
 
     assert list(inventory.workers) == ["B", "C"]
     assert inventory.core.host == "backend.ktrdr.home.mynerd.place"
 
 
 def test_the_committed_inventory_documents_every_key_with_its_default(root):
-    parts = (Inventory, Core, HookSettings, Ports, Vault, WorkerNode)
+    parts = (Inventory, Core, HookSettings, Ports, SecretSettings, WorkerNode)
     keys = {key for part in parts for key in part.model_fields}
     commented_out = re.compile(rf"^( *)# ( *)({'|'.join(keys)}):", re.MULTILINE)
     text = (root / "deploy/inventory.yml").read_text(encoding="utf-8")
@@ -361,6 +371,51 @@ def test_the_committed_inventory_documents_every_key_with_its_default(root):
     assert whole.keys() == Inventory.model_fields.keys()
     assert whole["core"].keys() == Core.model_fields.keys()
     assert whole["core"]["ports"] == Ports().model_dump()
-    assert whole["secrets"] == Vault().model_dump()
+    assert whole["secrets"] == SecretSettings().model_dump()
     assert HookSettings.model_validate(whole["hooks"]) == HookSettings(environment=[], secrets=[])
     assert whole["workers"]["B"].keys() == WorkerNode.model_fields.keys()
+
+
+def test_the_committed_inventory_is_the_template_with_the_defaults(root):
+    text = (root / "deploy/inventory.yml").read_text(encoding="utf-8")
+
+    assert render_template(**OPTIONS) == text
+
+
+def test_a_filled_in_template_without_changes_is_the_default_inventory():
+    text = render_template(**OPTIONS)
+
+    assert parse_inventory(text, shown_as="new") == parse_inventory(
+        "workers: {B: , C: }", shown_as="short"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "file"),
+    [("age", "secrets.age"), ("sops", "secrets.sops.yaml"), ("environment", None)],
+)
+def test_the_template_names_the_file_of_an_encrypted_source(source, file):
+    text = render_template(**OPTIONS | {"secret_source": source})
+
+    secrets = parse_inventory(text, shown_as="new").secrets
+    assert (secrets.source, secrets.file) == (source, file)
+
+
+_LINES = st.text(min_size=1, max_size=20)
+_NAMES = _LINES | st.sampled_from(["B", "N", "1", "no", "null", "1.5", "0x1", "~", "2026-11-24"])
+
+
+@example(domain="d", host="h", user="u\u2028v", nodes=["B"])
+@example(domain="d", host="h", user="v\x85", nodes=["B"])
+@example(domain="d\nx: y", host="h", user="u", nodes=["B\n  C"])
+@settings(deadline=None)
+@given(domain=_NAMES, host=_NAMES, user=_LINES, nodes=st.lists(_NAMES, min_size=1, max_size=3))
+def test_values_in_the_template_are_read_back_unchanged_or_refused(domain, host, user, nodes):
+    changes = {"domain": domain, "core_host": host, "registry_user": user, "nodes": nodes}
+    try:
+        inventory = parse_inventory(render_template(**OPTIONS | changes), shown_as="new")
+    except ConfigurationError:
+        return
+    assert (inventory.domain, inventory.core.host) == (domain, host)
+    assert inventory.registry_user == user
+    assert list(inventory.workers) == nodes

@@ -22,7 +22,7 @@ from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.deploy.steps import StepKind
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.hosts import select_hosts
-from ktrdr.deployment.homelab.inventory import Inventory, with_defaults
+from ktrdr.deployment.homelab.inventory import Inventory, add_defaults
 from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.releases.release import Release, Target, shipped_paths
 from ktrdr.deployment.scripts import delivery, lock
@@ -88,7 +88,7 @@ class LocalHost:
         """Plan the deploy of a whole stack, with settings of the inventory's secrets."""
         workdir = str(self.directory / "work")
         inventory = Inventory.model_validate(
-            with_defaults(
+            add_defaults(
                 {
                     "secrets": {"delivery": mode, **secrets},
                     "core": {"workdir": workdir},

@@ -94,13 +94,13 @@ def kept(content: dict[str, bytes]) -> Answer:
 
 @pytest.fixture
 def good() -> HistoryEntry:
-    return history_entry(1, KEPT.tag, configuration=KEPT.configuration, commit=None)
+    return history_entry(1, KEPT.tag, configuration=KEPT.configuration_hash, commit=None)
 
 
 def test_a_host_returns_the_release_that_it_keeps(transport, good) -> None:
     transport.answer(kept(FILES))
     assert fetch_release(CORE, good, transport) == KEPT
-    assert f"/releases/{KEPT.configuration}.tar.gz" in transport.runs[0].script.reveal()
+    assert f"/releases/{KEPT.configuration_hash}.tar.gz" in transport.runs[0].script.reveal()
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,16 @@
-"""What is read from compose files and settings."""
+"""Parsing of compose files and env files."""
 
 from __future__ import annotations
 
 import pytest
 
-from ktrdr.deployment.releases.compose_file import filled_in, read, read_settings, required
+from ktrdr.deployment.releases.compose_file import (
+    interpolate,
+    parse_compose_file,
+    parse_env_file,
+    required_variables,
+    secret_env_map,
+)
 from ktrdr.errors import ConfigurationError
 
 FILE = b"""
@@ -16,23 +22,30 @@ services:
 """
 
 
-def test_dependencies_are_found_through_others_in_the_files_order():
-    stack = read("compose.yml", FILE)
+def test_indirect_dependencies_are_in_the_order_of_the_file():
+    compose_file = parse_compose_file("compose.yml", FILE)
 
-    assert stack.dependencies_of("a") == ("b", "c")
-    assert stack.dependencies_of("c") == ()
+    assert compose_file.dependencies_of("a") == ("b", "c")
+    assert compose_file.dependencies_of("c") == ()
 
 
 def test_a_service_with_profiles_runs_only_with_one_of_them():
-    stack = read("compose.yml", FILE)
+    compose_file = parse_compose_file("compose.yml", FILE)
 
-    assert [service.name for service in stack.running_with(())] == ["a", "b", "c"]
-    assert [service.name for service in stack.running_with(["extra"])] == ["a", "b", "c", "d"]
-    assert stack.profiles == ("extra",)
+    assert [service.name for service in compose_file.enabled_services(())] == ["a", "b", "c"]
+    assert [service.name for service in compose_file.enabled_services(["extra"])] == [
+        "a",
+        "b",
+        "c",
+        "d",
+    ]
+    assert compose_file.profiles == ("extra",)
 
 
-def test_a_worker_is_known_by_its_port():
-    assert [service.worker_port for service in read("compose.yml", FILE).services] == [
+def test_a_worker_is_recognised_by_its_port():
+    assert [
+        service.worker_port for service in parse_compose_file("compose.yml", FILE).services
+    ] == [
         None,
         None,
         None,
@@ -41,17 +54,17 @@ def test_a_worker_is_known_by_its_port():
 
 
 @pytest.mark.parametrize("content", [b"", b"[", b"services: 3", b"services: {a: {}}", b"\xff"])
-def test_what_is_no_compose_file_is_refused_by_name(content):
+def test_an_invalid_compose_file_is_refused_by_name(content):
     with pytest.raises(ConfigurationError, match=r"^compose\.yml of the release is not a compose"):
-        read("compose.yml", content)
+        parse_compose_file("compose.yml", content)
 
 
-def test_settings_are_lines_and_comments():
-    assert read_settings(b"# a\n\nA=1\n B = two=2 \n") == {"A": "1", "B": "two=2"}
+def test_env_files_are_lines_and_comments():
+    assert parse_env_file(b"# a\n\nA=1\n B = two=2 \n") == {"A": "1", "B": "two=2"}
 
 
 @pytest.mark.parametrize(
-    ("text", "filled"),
+    ("text", "expected"),
     [
         ("plain:1", "plain:1"),
         ("${NAME}:${TAG}", "set:"),
@@ -62,13 +75,13 @@ def test_settings_are_lines_and_comments():
         ("${MISSING:-}", ""),
     ],
 )
-def test_variables_are_filled_in_as_compose_does(text, filled):
-    assert filled_in(text, {"NAME": "set", "EMPTY": ""}) == filled
+def test_variables_are_replaced_as_compose_does(text, expected):
+    assert interpolate(text, {"NAME": "set", "EMPTY": ""}) == expected
 
 
-def test_the_committed_stacks_can_be_read(root):
-    core = read("core", (root / "docker-compose.core.yml").read_bytes())
-    workers = read("workers", (root / "docker-compose.workers.yml").read_bytes())
+def test_the_committed_compose_files_are_valid(root):
+    core = parse_compose_file("core", (root / "docker-compose.core.yml").read_bytes())
+    workers = parse_compose_file("workers", (root / "docker-compose.workers.yml").read_bytes())
 
     assert core.names == ("db", "backend", "prometheus", "grafana", "jaeger", "nfs-server")
     assert core.dependencies_of("backend") == ("db",)
@@ -76,7 +89,7 @@ def test_the_committed_stacks_can_be_read(root):
     assert workers.profiles == ("scale-2", "scale-3")
 
 
-def test_what_a_compose_file_has_no_default_for_is_required() -> None:
+def test_variables_without_a_default_are_required() -> None:
     content = b"""
 services:
   a:
@@ -84,4 +97,17 @@ services:
     command: echo $${SHELL_VARIABLE} ${MUST:?say it} ${EMPTY-}
     environment: {SECRET: , GIVEN: x}
 """
-    assert required(content) == ("IMAGE", "MUST", "SECRET")
+    assert required_variables(content) == ("IMAGE", "MUST", "SECRET")
+
+
+def test_variables_that_a_container_gets_unchanged_are_found() -> None:
+    content = b"""
+services:
+  a: {environment: {PASSWORD: "${DB_PASSWORD}", URL: "x${DB_PASSWORD}", DB_USER: , OTHER: "${A}"}}
+  b: {environment: {SECRET: "${DB_PASSWORD:-}"}}
+"""
+    assert secret_env_map(content, ["DB_PASSWORD", "DB_USER"]) == (
+        ("DB_PASSWORD", "PASSWORD"),
+        ("DB_PASSWORD", "SECRET"),
+        ("DB_USER", "DB_USER"),
+    )

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.scripts import docker, execute, history, logs, prune, removal, survey
 from ktrdr.deployment.scripts.script import Script, render
-from tests.unit.deployment.day import entry, recorded
+from tests.unit.deployment.histories import FIRST_DAY, history_entry, history_lines
 
 # Answers a command by the file of its name, and writes its arguments down.
 DOCKER = """#!/bin/sh
@@ -74,8 +75,8 @@ def test_files_that_changed_since_the_last_good_release_are_told(
     for file in files:
         (workdir / file).parent.mkdir(parents=True, exist_ok=True)
         (workdir / file).write_text("as released\n")
-    good = entry(1, configuration="c1", who='a"b')
-    lines = [*recorded(good), *recorded(entry(2, configuration="c2"))[:1]]
+    good = history_entry(1, configuration="c1", deploy=DeployId("r1", 'a"b', FIRST_DAY))
+    lines = [*history_lines(good), *history_lines(history_entry(2, configuration="c2"))[:1]]
     events = [history.append(str(workdir), line) for line in lines]
     shell.run("\n".join([history.keep(str(workdir), files, "c1"), *events]))
     asked = survey.changed_files("core", str(workdir))

@@ -1,4 +1,4 @@
-"""Against a small stand-in for `op`; the lab has one that knows a whole vault."""
+"""The source 1Password, with a small stand-in for `op`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ktrdr.deployment.secrets.onepassword import OnePassword, _fields
+from ktrdr.deployment.secrets.onepassword import OnePassword, _parse_fields
 from ktrdr.errors import SecretsError
 from ktrdr.secret import Secret
 
@@ -26,7 +26,7 @@ StandIn = Callable[..., OnePassword]
 
 @pytest.fixture
 def stand_in(tmp_path: Path) -> StandIn:
-    """Makes an `op` that prints what it is told and notes how it was called."""
+    """Provide an `op` that prints given texts and records its call."""
 
     def make(
         stdout: str = "",
@@ -75,7 +75,7 @@ def field(
     return {"id": label, "type": kind, "label": label, "reference": "op://x", **given, **more}
 
 
-def refusal(source: OnePassword) -> SecretsError:
+def fetch_error(source: OnePassword) -> SecretsError:
     with pytest.raises(SecretsError) as caught:
         source.fetch()
     assert caught.value.hint
@@ -117,7 +117,7 @@ def test_the_same_label_in_two_sections_is_refused_and_names_both(stand_in: Stan
             field("jwt_secret", "y", section={"id": "s3", "label": "New"}),
         )
     )
-    assert str(refusal(source)) == (
+    assert str(fetch_error(source)) == (
         f'the item "{ITEM}" has fields of the same name: '
         'db_password (in no section and in section "Old"); '
         'jwt_secret (in section "s2" and in section "New")'
@@ -139,8 +139,8 @@ def test_the_environment_is_passed_on_and_no_argument_holds_a_credential(
     assert not [word for word in arguments if "ops_t0ken" in word or "c0nnect" in word]
 
 
-STAMP = "[ERROR] 2026/11/23 17:00:00 "
-REFUSALS = {
+TIMESTAMP = "[ERROR] 2026/11/23 17:00:00 "
+ERRORS = {
     "You are not currently signed in. Please run `op signin --help`": "is not signed in",
     "account is not signed in": "is not signed in",
     "session expired, sign in to create a new session": "session has expired",
@@ -158,7 +158,7 @@ REFUSALS = {
         "more than one item"
     ),
     "a vault query must be provided when this command is called by a service account": (
-        "wants to know the vault"
+        "needs the name of the vault"
     ),
     "Too many requests. Your client has been rate-limited. Try again in a few minutes": (
         "takes no more requests"
@@ -169,35 +169,37 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize(("words", "meaning"), REFUSALS.items())
-def test_each_refusal_of_op_is_said_in_its_own_words(
+@pytest.mark.parametrize(("words", "meaning"), ERRORS.items())
+def test_each_known_error_of_op_has_a_plain_message(
     stand_in: StandIn, words: str, meaning: str
 ) -> None:
-    fault = refusal(stand_in(stderr=f"{STAMP}{words}\n", code=1))
-    assert meaning in str(fault)
-    assert "[ERROR]" not in str(fault)
+    error = fetch_error(stand_in(stderr=f"{TIMESTAMP}{words}\n", code=1))
+    assert meaning in str(error)
+    assert "[ERROR]" not in str(error)
 
 
-def test_every_kind_of_refusal_has_a_sentence_of_its_own(stand_in: StandIn) -> None:
-    sentences = {str(refusal(stand_in(stderr=f"{STAMP}{words}\n", code=1))) for words in REFUSALS}
-    # Two of op's texts mean that nobody is signed in.
-    assert len(sentences) == len(REFUSALS) - 1
+def test_different_errors_of_op_have_different_messages(stand_in: StandIn) -> None:
+    messages = {
+        str(fetch_error(stand_in(stderr=f"{TIMESTAMP}{words}\n", code=1))) for words in ERRORS
+    }
+    # Two of op's texts mean that no account is signed in.
+    assert len(messages) == len(ERRORS) - 1
 
 
-def test_an_unknown_refusal_is_quoted_without_its_stamp(stand_in: StandIn) -> None:
-    fault = refusal(stand_in(stderr=f"{STAMP}something quite new\n\n", code=1))
-    assert str(fault) == "op refused: something quite new"
+def test_an_unknown_error_is_quoted_without_its_timestamp(stand_in: StandIn) -> None:
+    error = fetch_error(stand_in(stderr=f"{TIMESTAMP}something quite new\n\n", code=1))
+    assert str(error) == "op failed: something quite new"
 
 
 def test_a_credential_that_op_quotes_is_not_passed_on(stand_in: StandIn) -> None:
     environment = {**os.environ, "OP_SERVICE_ACCOUNT_TOKEN": "ops_t0ken"}
-    fault = refusal(stand_in(stderr="bad token ops_t0ken", code=1, environment=environment))
-    assert str(fault) == "op refused: bad token •••"
+    error = fetch_error(stand_in(stderr="bad token ops_t0ken", code=1, environment=environment))
+    assert str(error) == "op failed: bad token •••"
 
 
 def test_op_that_is_not_installed(tmp_path: Path) -> None:
-    fault = refusal(OnePassword(VAULT, ITEM, executable=str(tmp_path / "no-op")))
-    assert "has no program" in str(fault)
+    error = fetch_error(OnePassword(VAULT, ITEM, executable=str(tmp_path / "no-op")))
+    assert "has no program" in str(error)
 
 
 def test_op_that_does_not_answer_is_ended_and_what_it_printed_is_dropped(
@@ -206,10 +208,10 @@ def test_op_that_does_not_answer_is_ended_and_what_it_printed_is_dropped(
     source = stand_in(
         item(field("a", "hunter22")), timeout_s=0.5, body="import time; time.sleep(60)"
     )
-    fault = refusal(source)
-    assert "did not answer within 0.5 s" in str(fault)
-    assert fault.__cause__ is None
-    assert fault.__context__ is None
+    error = fetch_error(source)
+    assert "did not answer within 0.5 s" in str(error)
+    assert error.__cause__ is None
+    assert error.__context__ is None
 
 
 @pytest.mark.parametrize(
@@ -227,11 +229,11 @@ def test_op_that_does_not_answer_is_ended_and_what_it_printed_is_dropped(
 def test_an_answer_that_is_not_understood_is_refused_without_quoting_it(
     stand_in: StandIn, printed: str
 ) -> None:
-    fault = refusal(stand_in(printed))
-    assert "understood" in str(fault)
-    shown = traceback.TracebackException.from_exception(fault, capture_locals=True).format()
+    error = fetch_error(stand_in(printed))
+    assert "no valid JSON" in str(error)
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True).format()
     assert "hunter22" not in "".join(shown)
-    assert fault.__context__ is None
+    assert error.__context__ is None
 
 
 json_values = st.recursive(
@@ -250,9 +252,9 @@ json_values = st.recursive(
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(printed=json_values)
 def test_no_shape_of_json_makes_reading_it_fail(printed: object) -> None:
-    for found in _fields(Secret(json.dumps({"fields": [printed, {"type": "CONCEALED"}]}))):
+    for found in _parse_fields(Secret(json.dumps({"fields": [printed, {"type": "CONCEALED"}]}))):
         assert found.label
-    _fields(Secret(json.dumps(printed)))
+    _parse_fields(Secret(json.dumps(printed)))
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +289,6 @@ def test_any_answer_gives_fields_or_a_sentence(echo: tuple[Path, Path], answer: 
     file.write_bytes(answer)
     try:
         said = str(OnePassword(VAULT, ITEM, executable=str(executable)).fetch())
-    except SecretsError as fault:
-        said = fault.message
-    assert said.startswith(("{", "op gave no fields", f'the item "{ITEM}" has fields'))
+    except SecretsError as error:
+        said = error.message
+    assert said.startswith(("{", "op printed no fields", f'the item "{ITEM}" has fields'))

@@ -1,30 +1,36 @@
-"""What a decrypted document gives, and that no complaint quotes it."""
+"""Parsing of decrypted documents, whose errors never quote them."""
 
 from __future__ import annotations
 
 import json
 import traceback
+from collections.abc import Mapping
 
 import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ktrdr.deployment.secrets.plaintext import fields_in
+from ktrdr.deployment.secrets.plaintext import parse_fields
 from ktrdr.errors import SecretsError
 from ktrdr.secret import Secret
 
 FILE = "deploy/secrets.age"
+FIELDS = ("db_username", "db_password", "jwt_secret")
 
 
-def refusal(text: str) -> str:
+def parse(text: str) -> Mapping[str, Secret]:
+    return parse_fields(Secret(text), FILE, FIELDS)
+
+
+def error(text: str) -> str:
     with pytest.raises(SecretsError) as caught:
-        fields_in(Secret(text), FILE)
+        parse(text)
     assert caught.value.hint
     assert caught.value.__context__ is None
-    # Without this frame, which has the text.
+    # Without the frames of this file, which have the text.
     frames = traceback.StackSummary.extract(
-        traceback.walk_tb(caught.tb.tb_next), capture_locals=True
+        list(traceback.walk_tb(caught.tb))[2:], capture_locals=True
     )
     assert "hunter2" not in "".join([*frames.format(), str(caught.value)])
     return str(caught.value)
@@ -40,7 +46,7 @@ def refusal(text: str) -> str:
     ],
 )
 def test_yaml_and_json_give_the_fields_by_name(text: str) -> None:
-    assert fields_in(Secret(text), FILE) == {
+    assert parse(text) == {
         "db_password": Secret("s3cret"),
         "jwt_secret": Secret('é日本 "'),
     }
@@ -48,21 +54,21 @@ def test_yaml_and_json_give_the_fields_by_name(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["db_password:\n", "db_password: ''\n", '{"db_password": null}'])
 def test_a_field_without_a_value_is_there_and_empty(text: str) -> None:
-    assert fields_in(Secret(text), FILE) == {"db_password": Secret("")}
+    assert parse(text) == {"db_password": Secret("")}
 
 
 @pytest.mark.parametrize(
     "value", ["123456789012", "1.5", "yes", "2026-11-24", "[hunter22]", "{a: hunter22}"]
 )
 def test_a_field_that_is_not_text_is_refused_instead_of_read_as_something_else(value: str) -> None:
-    assert refusal(f"db_password: {value}\n") == (
-        f"what is encrypted in {FILE} cannot be used: db_password is not text"
+    assert error(f"db_password: {value}\n") == (
+        f"the content of {FILE} cannot be used: db_password is not text"
     )
 
 
 def test_entries_of_other_names_may_be_anything() -> None:
     text = "notes: [a, b]\nrotated: 2026-11-24\njwt_secret: s3cret\n? [x]\n: y\n"
-    assert fields_in(Secret(text), FILE) == {"jwt_secret": Secret("s3cret"), "": Secret("y")}
+    assert parse(text) == {"jwt_secret": Secret("s3cret"), "": Secret("y")}
 
 
 @pytest.mark.parametrize(
@@ -72,10 +78,9 @@ def test_entries_of_other_names_may_be_anything() -> None:
         '{"db_password": "hunter22", "jwt_secret": 3, "db_password": "hunter23"}',
     ],
 )
-def test_every_doubled_and_unusable_field_is_named_at_once(text: str) -> None:
-    assert refusal(text) == (
-        f"what is encrypted in {FILE} cannot be used: "
-        "db_password stands in it 2 times; jwt_secret is not text"
+def test_one_message_names_all_duplicate_and_unusable_fields(text: str) -> None:
+    assert error(text) == (
+        f"the content of {FILE} cannot be used: db_password occurs 2 times; jwt_secret is not text"
     )
 
 
@@ -96,8 +101,8 @@ def test_every_doubled_and_unusable_field_is_named_at_once(text: str) -> None:
         ("[" * 5000 + "hunter22", "is neither YAML nor JSON (line 1)"),
     ],
 )
-def test_what_is_no_mapping_is_refused_without_quoting_it(text: str, reason: str) -> None:
-    assert refusal(text) == f"what is encrypted in {FILE} {reason}"
+def test_a_document_without_a_mapping_is_refused_and_not_quoted(text: str, reason: str) -> None:
+    assert error(text) == f"the content of {FILE} {reason}"
 
 
 values = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -108,10 +113,10 @@ names = st.sampled_from(["db_username", "db_password", "jwt_secret", "other"])
 @given(st.dictionaries(names, values, min_size=1))
 def test_any_text_survives_being_written_as_json_or_yaml(fields: dict[str, str]) -> None:
     wanted = {name: Secret(value) for name, value in fields.items()}
-    assert fields_in(Secret(json.dumps(fields)), FILE) == wanted
+    assert parse(json.dumps(fields)) == wanted
     # What YAML cannot hold as it is, it writes with escapes, in quotes.
     quoted = yaml.safe_dump(fields, default_style='"', allow_unicode=False)
-    assert fields_in(Secret(quoted), FILE) == wanted
+    assert parse(quoted) == wanted
 
 
 documents = st.text(max_size=80) | st.from_regex(
@@ -128,9 +133,9 @@ documents = st.text(max_size=80) | st.from_regex(
 @example("%YAML 1." + "9" * 5000 + "\n---\na: b")
 def test_any_text_gives_fields_or_a_sentence(text: str) -> None:
     try:
-        found = fields_in(Secret(text), FILE)
+        found = parse(text)
     except SecretsError as fault:
         said = fault.message
     else:
         said = repr(found)
-    assert said.startswith((f"what is encrypted in {FILE} ", "{"))
+    assert said.startswith((f"the content of {FILE} ", "{"))

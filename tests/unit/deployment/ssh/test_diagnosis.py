@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from ktrdr.deployment.ssh.diagnosis import connection_fault, connection_lost
+from ktrdr.deployment.ssh.diagnosis import connection_error, connection_lost_error
 from ktrdr.errors import ConfigurationError, HostUnreachable
 
 TEXTS = {
     # Linux, macOS, and a resolver that does not answer
-    "ssh: Could not resolve hostname nas: Name or service not known": "the name nas is unknown",
+    "ssh: Could not resolve hostname nas: Name or service not known": (
+        "the name nas cannot be resolved"
+    ),
     "ssh: Could not resolve hostname nas: nodename nor servname provided, or not known": (
-        "the name nas is unknown"
+        "the name nas cannot be resolved"
     ),
     "ssh: Could not resolve hostname nas: Temporary failure in name resolution": (
-        "the name nas is unknown"
+        "the name nas cannot be resolved"
     ),
     "ssh: connect to host nas port 22: Connection refused": "nas refused the connection",
     "ssh: connect to host nas port 22: Connection timed out": "nas did not answer in time",
@@ -22,9 +24,9 @@ TEXTS = {
     "Connection timed out during banner exchange\nConnection to 1.2.3.4 port 22 timed out": (
         "nas did not answer in time"
     ),
-    "ssh: connect to host nas port 22: No route to host": "no way through the network to nas",
-    "ssh: connect to host nas port 22: Network is unreachable": "no way through the network to nas",
-    "ssh: connect to host nas port 22: Host is down": "no way through the network to nas",
+    "ssh: connect to host nas port 22: No route to host": "no network route to nas",
+    "ssh: connect to host nas port 22: Network is unreachable": "no network route to nas",
+    "ssh: connect to host nas port 22: Host is down": "no network route to nas",
     "No ED25519 host key is known for nas and you have requested strict checking.\n"
     "Host key verification failed.": "host key of nas is not known",
     "root@nas: Permission denied (publickey,password).": "nas refused this user's key",
@@ -45,11 +47,11 @@ TEXTS = {
 
 
 @pytest.mark.parametrize(("text", "meaning"), TEXTS.items())
-def test_what_ssh_says_is_said_in_plain_words_with_a_remedy(text: str, meaning: str) -> None:
-    fault = connection_fault("nas", text)
-    assert isinstance(fault, HostUnreachable)
-    assert meaning in str(fault)
-    assert fault.hint
+def test_messages_of_ssh_become_plain_words_with_a_remedy(text: str, meaning: str) -> None:
+    error = connection_error("nas", text)
+    assert isinstance(error, HostUnreachable)
+    assert meaning in str(error)
+    assert error.hint
 
 
 CHANGED = """\
@@ -64,20 +66,20 @@ Host key verification failed.
 """
 
 
-def test_a_changed_host_key_names_the_file_and_the_command_that_mends_it() -> None:
-    fault = connection_fault("nas", CHANGED)
-    assert "/home/op/.ssh/known_hosts, line 7" in str(fault)
-    assert fault.hint is not None
-    assert "ssh-keygen -R '[nas]:2222' -f /home/op/.ssh/known_hosts" in fault.hint
+def test_a_changed_host_key_names_the_file_and_the_command_that_removes_it() -> None:
+    error = connection_error("nas", CHANGED)
+    assert "/home/op/.ssh/known_hosts, line 7" in str(error)
+    assert error.hint is not None
+    assert "ssh-keygen -R '[nas]:2222' -f /home/op/.ssh/known_hosts" in error.hint
 
 
-def test_a_key_file_open_to_others_is_told_from_a_key_that_is_refused() -> None:
+def test_a_key_file_open_to_others_is_distinguished_from_a_key_that_is_refused() -> None:
     text = (
         "WARNING: UNPROTECTED PRIVATE KEY FILE!\n"
         "Permissions 0644 for '/home/op/.ssh/id_ed25519' are too open.\n"
         "op@nas: Permission denied (publickey)."
     )
-    assert "others can read" in str(connection_fault("nas", text))
+    assert "other users can read" in str(connection_error("nas", text))
 
 
 @pytest.mark.parametrize(
@@ -92,14 +94,14 @@ def test_a_key_file_open_to_others_is_told_from_a_key_that_is_refused() -> None:
         "/x/config line 3: Unsupported option",
     ],
 )
-def test_a_fault_of_the_configuration_is_not_blamed_on_the_host(text: str) -> None:
-    fault = connection_fault("nas", text)
-    assert isinstance(fault, ConfigurationError)
-    assert "/x/config" in str(fault)
+def test_an_error_in_the_configuration_is_not_blamed_on_the_host(text: str) -> None:
+    error = connection_error("nas", text)
+    assert isinstance(error, ConfigurationError)
+    assert "/x/config" in str(error)
 
 
 def test_a_lost_connection_says_why() -> None:
     timeout = "Timeout, server 1.2.3.4 not responding.\r\n"
-    assert str(connection_lost("nas", timeout)).endswith("the host stopped answering")
+    assert str(connection_lost_error("nas", timeout)).endswith("the host stopped answering")
     closed = "Connection to 1.2.3.4 closed by remote host.\r\n"
-    assert str(connection_lost("nas", closed)).endswith("closed by remote host")
+    assert str(connection_lost_error("nas", closed)).endswith("closed by remote host")

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktrdr.deployment.ssh.output import Output
+from ktrdr.deployment.ssh.output import OutputCollector
 from ktrdr.secret import Scrubber, Secret
 
 END = "the-end"
 
 
-def collect(*pieces: bytes, scrubber: Scrubber | None = None) -> tuple[Output, list[str]]:
+def collect(*pieces: bytes, scrubber: Scrubber | None = None) -> tuple[OutputCollector, list[str]]:
     lines: list[str] = []
-    output = Output(
+    output = OutputCollector(
         "stdout",
         scrubber or Scrubber(),
         on_line=lambda _, line: lines.append(line),
@@ -40,21 +40,21 @@ def test_however_output_is_cut_lines_come_whole(text: str, cuts: list[int]) -> N
 
 def test_the_sentinel_is_noticed_and_left_out() -> None:
     output, lines = collect(b"a\nthe-end\n")
-    assert (output.complete, output.text, lines) == (True, "a\n", ["a"])
+    assert (output.is_complete, output.text, lines) == (True, "a\n", ["a"])
 
 
 def test_the_sentinel_is_found_behind_output_that_lacks_its_line_end() -> None:
     output, lines = collect(b"athe-", b"end\n")
-    assert (output.complete, output.text, lines) == (True, "a", ["a"])
+    assert (output.is_complete, output.text, lines) == (True, "a", ["a"])
 
 
 def test_without_the_sentinel_the_output_is_not_complete() -> None:
-    assert not collect(b"a\nthe-en\n")[0].complete
+    assert not collect(b"a\nthe-en\n")[0].is_complete
 
 
 def test_a_secret_that_is_a_part_of_the_sentinel_does_not_hide_it() -> None:
     output, _ = collect(b"a\nthe-end\n", scrubber=Scrubber([Secret("the-")]))
-    assert (output.complete, output.text) == (True, "a\n")
+    assert (output.is_complete, output.text) == (True, "a\n")
 
 
 @pytest.mark.parametrize("cut", range(1, 9))

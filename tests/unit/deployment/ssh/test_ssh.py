@@ -1,4 +1,4 @@
-"""What needs no server; the rest is in the integration tests."""
+"""Behaviour that needs no server; the rest is in the integration tests."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ from ktrdr.secret import Secret
 
 @pytest.fixture
 def stand_in(tmp_path: Path) -> SshProgram:
-    """An `ssh` that writes its arguments down and fails."""
+    """Provide an `ssh` that records its arguments and fails."""
     executable = tmp_path / "ssh"
     executable.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/arguments\nexit 255\n')
     executable.chmod(0o755)
     return SshProgram(str(executable), config=Path("/some/config"), user="deployer")
 
 
-def test_ssh_is_called_so_that_it_never_asks_and_soon_gives_up(
-    stand_in: SshProgram, tmp_path: Path
-) -> None:
+def test_ssh_never_prompts_and_soon_gives_up(stand_in: SshProgram, tmp_path: Path) -> None:
     with SshTransport(stand_in) as ssh, pytest.raises(HostUnreachable):
         ssh.run("-oProxyCommand=evil", Secret("echo hunter22"), timeout_s=5)
     arguments = (tmp_path / "arguments").read_text().splitlines()
@@ -36,7 +34,7 @@ def test_ssh_is_called_so_that_it_never_asks_and_soon_gives_up(
     assert "hunter22" not in "".join(arguments)
 
 
-def test_an_ssh_that_is_gone_before_it_is_spoken_to_is_a_refusal_like_any_other(
+def test_an_ssh_that_ends_immediately_is_a_failed_connection(
     monkeypatch: pytest.MonkeyPatch, stand_in: SshProgram
 ) -> None:
     start = SshProgram.start
@@ -51,7 +49,7 @@ def test_an_ssh_that_is_gone_before_it_is_spoken_to_is_a_refusal_like_any_other(
         ssh.run("node", Secret("x"), timeout_s=5)
 
 
-def test_what_was_never_used_leaves_nothing(
+def test_an_unused_transport_leaves_no_files(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

@@ -1,0 +1,330 @@
+"""Checks of everything that a deploy depends on; they change nothing."""
+
+from __future__ import annotations
+
+import platform
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+from ktrdr.deployment.clock import Clock
+from ktrdr.deployment.deploy import preflight, step_errors
+from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.hosts.host import Host
+from ktrdr.deployment.hosts.lock import parse_lock_state
+from ktrdr.deployment.hosts.parallel import map_hosts
+from ktrdr.deployment.hosts.problems import CheckResult, Problem, all_problems
+from ktrdr.deployment.product import Product
+from ktrdr.deployment.releases import compose_file
+from ktrdr.deployment.releases.checkout import TAG_HINT, Checkout
+from ktrdr.deployment.releases.registry import REGISTRY_LOGIN
+from ktrdr.deployment.scripts import delivery, host, ports, registry
+from ktrdr.deployment.scripts import lock as locking
+from ktrdr.deployment.scripts.registry import Answer
+from ktrdr.deployment.scripts.script import Script, render
+from ktrdr.deployment.secrets.sources import SecretSource
+from ktrdr.deployment.ssh import diagnosis
+from ktrdr.deployment.ssh.interface import RemoteResult, Transport
+from ktrdr.errors import ConfigurationError, KtrdrError
+from ktrdr.secret import Scrubber, Secret
+
+_TIMEOUT_S: Final = 30.0
+_LOCAL_TIMEOUT_S: Final = 10
+_MINIMUM_PYTHON: Final = (3, 11)
+_LOCK: Final = "fact lock \"$({{ {show}\n}} 2>/dev/null | tr '\\n' ' ' || :)\""
+_REFUSED: Final = re.compile("refused", re.IGNORECASE)
+_TIMED_OUT: Final = 124
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedSubject:
+    """Results of the checks of one subject.
+
+    Attributes:
+        name: ``laptop``, ``vault``, ``registry``, or the name of a host.
+        description: Its address, or other details that identify it.
+        results: Results of its checks.
+    """
+
+    name: str
+    description: str
+    results: tuple[CheckResult, ...]
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return tuple(all_problems(self.results))
+
+
+def exit_code(report: Sequence[CheckedSubject]) -> int:
+    """Return 0, or the exit code of a deploy that meets the problems: the lowest of theirs."""
+    return min((each.exit_code for subject in report for each in subject.problems), default=0)
+
+
+def check_programs(ssh: str) -> Iterator[CheckResult]:
+    """Check Python and OpenSSH on this machine.
+
+    Args:
+        ssh: Name or path of the ssh program.
+    """
+    version = platform.python_version()
+    too_old = Problem(
+        f"Python {version} is older than {'.'.join(map(str, _MINIMUM_PYTHON))}",
+        "Install a newer version, and ktrdr with it.",
+        ConfigurationError.exit_code,
+    )
+    is_old = tuple(map(int, platform.python_version_tuple()[:2])) < _MINIMUM_PYTHON
+    yield CheckResult("Python", version, (too_old,) if is_old else ())
+    ssh_version = _ssh_version(ssh)
+    missing = Problem.from_error(diagnosis.ssh_missing_error(ssh))
+    yield CheckResult("ssh", ssh_version or "", () if ssh_version else (missing,))
+
+
+def check_checkout(checkout: Checkout, tag: str | None) -> CheckResult:
+    """Check whether the checkout determines the image and the configuration to deploy."""
+    if tag is not None:
+        return CheckResult("image", tag)
+    try:
+        head = checkout.head()
+    except KtrdrError as error:
+        return CheckResult("checkout", problems=(Problem.from_error(error),))
+    problems = [Problem(each, TAG_HINT, ConfigurationError.exit_code) for each in head.warnings()]
+    return CheckResult(
+        "checkout", f"commit {head.commit[:7]}, pushed and unchanged", tuple(problems)
+    )
+
+
+def check_plan(make_plan: Callable[[], Plan]) -> tuple[Plan | None, CheckResult]:
+    """Make a plan, and check that its release exists and all its settings have values."""
+    try:
+        plan = make_plan()
+        problems = tuple(_missing_settings(plan))
+    except KtrdrError as error:
+        return None, CheckResult("configuration", problems=(Problem.from_error(error),))
+    note = ""
+    if plan.release.commit is None:
+        note = (
+            f"{plan.release.tag} names no commit that is known here, so the configuration of the "
+            "working tree would be deployed"
+        )
+    name = f"configuration of {plan.host.stack}"
+    return plan, CheckResult(name, f"from {plan.release.source}", problems, note)
+
+
+@dataclass(slots=True)
+class Checker:
+    """Checks of the vault, the hosts and the registry.
+
+    Attributes:
+        product: Knowledge of the deployed software.
+        plans: Plans of the hosts for which a plan could be made.
+        source: The vault.
+        source_name: Description of the vault for people.
+        transport: Connections to the hosts.
+        scrubber: Removes secrets from the output of hosts; it learns them from the vault.
+        clock: The time.
+    """
+
+    product: Product
+    plans: Mapping[Host, Plan]
+    source: SecretSource
+    source_name: str
+    transport: Transport
+    scrubber: Scrubber
+    clock: Clock = field(default_factory=Clock)
+    _answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
+
+    def check_all(self) -> list[CheckedSubject]:
+        """Check vault, registry and hosts; the vault is read while the hosts are checked."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            vault = pool.submit(self._check_vault)
+            hosts = map_hosts(
+                lambda host: self._check_host(host, vault), list(self.plans), self.transport
+            )
+            subject, login = vault.result()
+        return [subject, self._check_registry(can_log_in=login is not None), *hosts]
+
+    def _check_vault(self) -> tuple[CheckedSubject, Secret | None]:
+        """Check the vault; return the login at the registry as well, if it has one."""
+        try:
+            results, secrets = self.product.check_secrets(self.source, list(self.plans.values()))
+        except KtrdrError as error:
+            result = CheckResult("item", problems=(Problem.from_error(error),))
+            return CheckedSubject("vault", self.source_name, (result,)), None
+        login = self.product.registry_login(secrets)
+        # Hosts receive the login only.
+        self.scrubber.learn(*secrets.values(), *([login] if login else []))
+        return CheckedSubject("vault", self.source_name, tuple(results)), login
+
+    def _check_host(
+        self, host: Host, vault: Future[tuple[CheckedSubject, Secret | None]]
+    ) -> CheckedSubject:
+        plan = self.plans[host]
+        try:
+            facts = self._fetch_facts(plan)
+            results = list(preflight.check_host(plan, facts, now=self.clock.now()))
+        except KtrdrError as error:
+            unreachable = CheckResult("SSH", problems=(Problem.from_error(error),))
+            return CheckedSubject(host.name, host.address, (unreachable,))
+        results += [*_check_lock(facts), *_check_connections(facts)]
+        # The registry is asked through Docker and Compose, which are checked first.
+        if not any(all_problems(results[:2])):
+            self._query_registry(plan, vault.result()[1])
+        return CheckedSubject(host.name, host.address, (CheckResult("SSH"), *results))
+
+    def _fetch_facts(self, plan: Plan) -> dict[str, str]:
+        config, workdir = plan.config, plan.host.workdir
+        connections = self.product.required_connections(plan, self.plans.values())
+        body = [
+            host.facts(workdir, config.shared_directory, shared_is_mounted=config.is_share_mounted),
+            ports.facts(),
+            _LOCK.format(show=locking.show(workdir)),
+            *([delivery.memory()] if config.secrets_in_memory else []),
+            ports.reaches(connections),
+        ]
+        result = self._run(plan, Script("\n".join(body)))
+        if result.exit_code:
+            raise step_errors.query_error(plan, "readiness", result)
+        return preflight.parse_facts(result.stdout)
+
+    def _query_registry(self, plan: Plan, login: Secret | None) -> None:
+        """Ask for the release's images, and for others that the host does not have."""
+        images = sorted({service.image for service in plan.expected})
+        own = [image for image in images if image.endswith(f":{plan.release.tag}")]
+        others = [image for image in images if image not in own]
+        body = registry.digests(own if login else (), unless_there=others)
+        script = Script(body, secrets=(REGISTRY_LOGIN,) if login else ())
+        try:
+            result = self._run(plan, script, {REGISTRY_LOGIN: login} if login else {})
+        except KtrdrError as error:
+            result = RemoteResult(1, "", error.message, 0.0)
+        self._answers[plan.host.address] = registry.read_digests(result.stdout.splitlines())
+
+    def _check_registry(self, *, can_log_in: bool) -> CheckedSubject:
+        """Combine what all hosts learned from the registry: each image and each problem once."""
+        results = []
+        if not can_log_in:
+            note = "login not checked, because the vault has no usable token for it"
+            results.append(CheckResult("login", note=note))
+        elif not self._answers:
+            note = "not checked, because no host can reach it"
+            results.append(CheckResult("login", note=note))
+        for image in sorted({image for answers in self._answers.values() for image in answers}):
+            problems = [
+                problem
+                for plan in self.plans.values()
+                if (problem := self._registry_problem(plan, image)) is not None
+            ]
+            digest = next(a[image].text for a in self._answers.values() if image in a)
+            detail = "" if problems else digest.removeprefix("sha256:")[:12]
+            results.append(
+                CheckResult(image.rpartition("/")[2], detail, tuple(dict.fromkeys(problems)))
+            )
+        return CheckedSubject("registry", self.product.registry, tuple(results))
+
+    def _registry_problem(self, plan: Plan, image: str) -> Problem | None:
+        answer = self._answers.get(plan.host.address, {}).get(image)
+        if answer is None or answer.code == 0:
+            return None
+        # A pull would fail with the same output.
+        pull = RemoteResult(answer.code, "", f"Image {image} Error\n{answer.text}", 0.0)
+        return Problem.from_error(step_errors.fetch_error(plan, "pull", pull))
+
+    def _run(
+        self, plan: Plan, script: Script, values: Mapping[str, Secret] | None = None
+    ) -> RemoteResult:
+        rendered = render(script, values or {})
+        return self.transport.run(plan.host.address, rendered, timeout_s=_TIMEOUT_S)
+
+
+def _ssh_version(executable: str) -> str | None:
+    """Return the name and version that the ssh program prints, or None if there is none."""
+    try:
+        done = subprocess.run(
+            [executable, "-V"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_LOCAL_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.match(r"OpenSSH_(\S+?),?\s", done.stderr)
+    return f"OpenSSH {match[1]}" if match else done.stderr.partition("\n")[0]
+
+
+def _missing_settings(plan: Plan) -> Iterator[Problem]:
+    release, stack = plan.release, plan.host.stack
+    known = {
+        *release.settings(stack),
+        *(name for name, _ in plan.config.settings),
+        *plan.config.secrets,
+        *plan.product.carried_secrets,
+    }
+    for name in compose_file.required_variables(release.compose_content(stack)):
+        if name not in known:
+            yield Problem(
+                f"{release.source} has no value for the setting {name} of {plan.host.name}",
+                f"Set it in .env.{stack}, or deploy another commit.",
+                ConfigurationError.exit_code,
+            )
+
+
+def _check_lock(facts: Mapping[str, str]) -> Iterator[CheckResult]:
+    state, _, note = facts.get("lock", "").partition(" ")
+    if owner := parse_lock_state([state, note]):
+        yield CheckResult("lock", note=f"locked by {owner}")
+
+
+def _check_connections(facts: Mapping[str, str]) -> Iterator[CheckResult]:
+    """Yield a result for each other host that this one connects to."""
+    answers: dict[str, dict[str, str]] = {}
+    for name, answer in facts.items():
+        if name.startswith("reaches "):
+            other, _, port = name.removeprefix("reaches ").rpartition(":")
+            answers.setdefault(other, {})[port] = answer
+    for other, by_port in answers.items():
+        yield _check_connection(other, dict(sorted(by_port.items())))
+
+
+def _check_connection(other: str, answers: Mapping[str, str]) -> CheckResult:
+    """Check the connections to one host, from the answer of each port.
+
+    A refused connection is no problem: nothing listens there before the other host is deployed.
+    """
+    opened, refused, unknown = [], [], []
+    failed: dict[str, list[str]] = {}
+    for port, answer in answers.items():
+        if answer == "open":
+            opened.append(port)
+        elif answer == "unknown":
+            unknown.append(port)
+        elif _REFUSED.search(answer):
+            refused.append(port)
+        else:
+            failed.setdefault(answer, []).append(port)
+    notes = []
+    if refused:
+        notes.append(f"nothing listens on {other}:{', '.join(refused)} (yet)")
+    if unknown:
+        notes.append(f"the connection to {other} cannot be checked, because this host has no bash")
+    return CheckResult(
+        f"reaches {other}",
+        ", ".join(opened),
+        tuple(_connection_problem(other, each, answer) for answer, each in failed.items()),
+        "; ".join(notes),
+    )
+
+
+def _connection_problem(other: str, failed_ports: Sequence[str], answer: str) -> Problem:
+    code, _, text = answer.partition(" ")
+    reason = text.rpartition(": ")[2] or f"code {code}"
+    if code == str(_TIMED_OUT):
+        reason = "no response"
+    return Problem(
+        f"this host cannot reach {other}:{', '.join(failed_ports)} ({reason})",
+        f"Check that it resolves {other}, and that no firewall blocks the connection.",
+    )

@@ -1,1 +1,0 @@
-"""Check everything a deploy depends on; change nothing."""

@@ -1,0 +1,256 @@
+"""Status of hosts: what runs, what was deployed, and the drift between both; needs no secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from ktrdr.deployment.clock import Clock
+from ktrdr.deployment.hosts import containers as docker_output
+from ktrdr.deployment.hosts.containers import Container
+from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem, find_problems
+from ktrdr.deployment.hosts.history import ALL, HistoryEntry, last_good, parse_history
+from ktrdr.deployment.hosts.host import Host
+from ktrdr.deployment.hosts.lock import LockOwner, parse_lock_state
+from ktrdr.deployment.hosts.parallel import map_hosts
+from ktrdr.deployment.hosts.queries import docker_unavailable
+from ktrdr.deployment.scripts import sections
+from ktrdr.deployment.scripts import survey as commands
+from ktrdr.deployment.scripts.script import Script, render
+from ktrdr.deployment.ssh.interface import Transport
+from ktrdr.errors import KtrdrError
+
+_TIMEOUT_S: Final = 20.0
+# All restarts of a container that was started so recently count as a crash loop's. Docker waits up
+# to a minute before it restarts a container again.
+_RECENT_START: Final = timedelta(minutes=2)
+# Largest difference between the clocks of operator, which date releases, and host. A preflight
+# allows half of it. Matters only for releases that have not recorded their containers.
+_CLOCK_TOLERANCE: Final = timedelta(seconds=60)
+_FILE_CHANGES: Final = {"~": "differs from", "-": "is missing, but was in", "+": "is not in"}
+_MAX_LISTED_FILES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """File system of a host.
+
+    Attributes:
+        directory: Directory on it that a deploy uses.
+        size_kb: Its size (KiB).
+        free_kb: Its free space (KiB).
+    """
+
+    directory: str
+    size_kb: int
+    free_kb: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatus:
+    """Status of one host.
+
+    Attributes:
+        host: The host.
+        now: Time on the host.
+        containers: Its containers, sorted by service.
+        digests: Digest of each image that a container runs, by the image's id.
+        problems: Services that are not healthy.
+        drift: Differences from the last release, one sentence each.
+        history: Its deploys, oldest first.
+        lock_owner: Owner of its lock; None if the lock is free.
+        disks: Its file systems.
+        delivered_secrets: Whether each consumer's secrets are in the host's memory; empty with
+            another delivery.
+        error: Why the host, or a part of it, could not be queried.
+    """
+
+    host: Host
+    now: datetime | None = None
+    containers: tuple[Container, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[HealthProblem, ...] = ()
+    drift: tuple[str, ...] = ()
+    history: tuple[HistoryEntry, ...] = ()
+    lock_owner: LockOwner | None = None
+    disks: tuple[Disk, ...] = ()
+    delivered_secrets: Mapping[str, bool] = field(default_factory=dict)
+    error: KtrdrError | None = None
+
+    @property
+    def last_deploy(self) -> HistoryEntry | None:
+        """Return the last deploy, or None if there was none."""
+        return self.history[-1] if self.history else None
+
+    @property
+    def lacks_secrets(self) -> bool:
+        """Return whether the host was rebooted since its last deploy, which lost its secrets."""
+        return not all(self.delivered_secrets.values())
+
+    def image_digest(self, container: Container) -> str:
+        """Return the digest of a container's image; empty if no registry gave it one."""
+        return self.digests.get(container.image_id, "")
+
+
+def collect_status(
+    hosts: Sequence[Host], transport: Transport, clock: Clock | None = None
+) -> list[HostStatus]:
+    """Return the status of each host; an error on one host does not hide the others."""
+    local_clock = clock or Clock()
+    return map_hosts(lambda host: _fetch_status(host, transport, local_clock), hosts, transport)
+
+
+def find_drift(
+    entries: Sequence[HistoryEntry],
+    containers: Sequence[Container],
+    digests: Mapping[str, str],
+    files: Iterable[str],
+) -> tuple[str, ...]:
+    """Return the differences between a host and its last release, one sentence each.
+
+    Args:
+        entries: The host's history, oldest first.
+        containers: The containers that exist.
+        digests: Digests of the images that run, by the images' ids.
+        files: Files that differ from the release: ``~``, ``-`` or ``+``, and the name.
+    """
+    drift: list[str] = []
+    for container in containers:
+        release = last_good(entries, container.service)
+        if release is not None:
+            drift += _container_drift(container, release, digests, entries[-1])
+    return (*drift, *_missing_images(entries, containers), *_file_drift(files))
+
+
+def _fetch_status(host: Host, transport: Transport, clock: Clock) -> HostStatus:
+    script = render(Script(commands.survey(host.stack, host.project, host.workdir)), {})
+    try:
+        result = transport.run(host.address, script, timeout_s=_TIMEOUT_S)
+    except KtrdrError as error:
+        return HostStatus(host, error=error)
+    # The script prints the parts that need no Docker first.
+    docker_error = docker_unavailable(host, result) if result.exit_code else None
+    output = sections.split(result.stdout)
+    by_service = docker_output.parse_containers(output.get("containers", ()))
+    containers = tuple(by_service[service] for service in sorted(by_service))
+    images = docker_output.parse_image_ids(output.get("images", ()))
+    digests = {image: name.partition("@")[2] for name, image in images.items() if "@" in name}
+    history = parse_history(output.get("history", ()))
+    now = docker_output.parse_clock(output.get("clock", ())) or clock.now()
+    files = output.get("files", ())
+    return HostStatus(
+        host=host,
+        now=now,
+        containers=containers,
+        digests=digests,
+        problems=_find_problems(containers, now),
+        drift=() if docker_error else find_drift(history, containers, digests, files),
+        history=history,
+        lock_owner=parse_lock_state(output.get("lock", [])),
+        disks=_parse_disks(output.get("disk", ())),
+        delivered_secrets=_parse_delivery(output.get("delivery", ())),
+        error=docker_error,
+    )
+
+
+def _find_problems(containers: Sequence[Container], now: datetime) -> tuple[HealthProblem, ...]:
+    """Return the services that are not healthy, except those that only start.
+
+    A service in a crash loop may run at the moment of the query, so its restarts count.
+    """
+    problems = find_problems(
+        [
+            ExpectedService(each.service, each.image, reports_version=False, worker_url=None)
+            for each in containers
+        ],
+        {each.service: each for each in containers},
+        {},
+        check_report=lambda *_: None,
+        tag="",
+        restarts_before={
+            each.id: 0 if now - each.started_at < _RECENT_START else each.restarts
+            for each in containers
+        },
+        now=now,
+    )
+    starting = {
+        each.service for each in containers if each.is_running and each.health != "unhealthy"
+    }
+    return tuple(each for each in problems if each.is_fatal or each.service not in starting)
+
+
+def _parse_delivery(lines: Sequence[str]) -> dict[str, bool]:
+    """Parse lines ``present NAME`` and ``absent NAME``."""
+    pairs = (line.partition(" ") for line in lines)
+    return {name: word == "present" for word, _, name in pairs if word in ("present", "absent")}
+
+
+def _parse_disks(lines: Sequence[str]) -> tuple[Disk, ...]:
+    disks: dict[tuple[int, int], Disk] = {}
+    for line in lines:
+        size, free, directory = [*line.split(" ", 2), "", ""][:3]
+        if size.isdecimal() and free.isdecimal():
+            # Two directories on one file system are listed once.
+            disks.setdefault((int(size), int(free)), Disk(directory, int(size), int(free)))
+    return tuple(disks.values())
+
+
+def _container_drift(
+    container: Container, release: HistoryEntry, digests: Mapping[str, str], last: HistoryEntry
+) -> Iterator[str]:
+    name, image, digest = container.service, container.image, digests.get(container.image_id, "")
+    recorded = release.images
+    if recorded and image not in recorded:
+        yield f"{name} runs {_short_name(image)}, which is not in release {release.id}"
+    elif digest and recorded.get(image) and recorded[image] != digest:
+        yield (
+            f"{name} runs another image with the tag {_short_name(image)} than release {release.id}"
+        )
+    elif not _is_from(container, last):
+        yield f"{name} was recreated by hand after release {last.id}"
+
+
+def _is_from(container: Container, last: HistoryEntry) -> bool:
+    """Return whether the last deploy left the container there, as far as that is known."""
+    if last.containers:
+        return last.containers.get(container.service) == container.short_id
+    if last.duration_s is None:
+        # A deploy that was cut off may have created any container.
+        return True
+    ended = last.deploy.at + timedelta(seconds=last.duration_s)
+    return container.created_at <= ended + _CLOCK_TOLERANCE
+
+
+def _missing_images(
+    entries: Sequence[HistoryEntry], containers: Sequence[Container]
+) -> Iterator[str]:
+    """Yield the images of the last release of the whole stack that no container runs."""
+    release = last_good([each for each in entries if each.service == ALL], ALL)
+    if release is None:
+        return
+    running = {_repository(each.image) for each in containers}
+    for image in release.images:
+        if _repository(image) not in running:
+            yield f"no container runs {_short_name(image)}, which is in release {release.id}"
+
+
+def _file_drift(lines: Iterable[str]) -> list[str]:
+    changes = [line.partition(" ") for line in lines]
+    drift = [
+        f"{file} {_FILE_CHANGES[sign]} the release"
+        for sign, _, file in changes
+        if sign in _FILE_CHANGES
+    ]
+    if len(drift) <= _MAX_LISTED_FILES:
+        return drift
+    return [*drift[:_MAX_LISTED_FILES], f"{len(drift) - _MAX_LISTED_FILES} more files differ"]
+
+
+def _repository(image: str) -> str:
+    return image.partition("@")[0].rpartition(":")[0]
+
+
+def _short_name(image: str) -> str:
+    return image.partition("@")[0].rpartition("/")[2]

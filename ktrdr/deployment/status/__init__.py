@@ -1,1 +1,0 @@
-"""Query what runs on hosts."""
