@@ -20,9 +20,9 @@ SHELLS = [
     shell for shell in (["sh"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])
 ]
 
-# Stand-in for Docker. Each container is a file that holds its state: `running`, `created`, `exited`,
-# `stops N` (stops after N further queries), or `failed` (exited, and cannot be started). Its service
-# has the same name.
+# Stand-in for Docker. Each container is a file that holds its state: `running`, `created`,
+# `exited`, `stops N` (stops after N further queries), or `failed` (exited, and cannot be started).
+# Its service has the same name.
 DOCKER = r"""#!/bin/sh
 cd "$(dirname "$0")/containers" || exit 1
 echo "$*" >>../calls
