@@ -75,7 +75,7 @@ def test_the_best_trial_is_named_and_a_failed_one_is_listed_with_its_error(
     children = child_results(shared, PARAMETERS, failing=(2,))
     work = context(shared, "out", children=children)
     summary = run(PARAMETERS, work).summary
-    ratios = {part.operation_id: number(part, "sharpe") for part in children if child.summary}
+    ratios = {child.operation_id: number(child, "sharpe") for child in children if child.summary}
     best = max(ratios, key=lambda name: ratios[name])
     assert (summary["best_operation"], summary["best"]) == (best, ratios[best])
     assert (summary["parts"], summary["completed"], summary["failed"]) == (5, 4, 1)
@@ -105,7 +105,7 @@ def test_the_best_trial_is_chosen_by_the_requested_metric(shared: Path, metric: 
     parameters = PARAMETERS.model_copy(update={"metric": metric})
     children = child_results(shared, parameters)
     summary = run(parameters, context(shared, "out", children=children)).summary
-    assert summary["best"] == max(number(part, metric) for part in children)
+    assert summary["best"] == max(number(child, metric) for child in children)
 
 
 def test_the_same_trials_give_the_same_bytes(shared: Path) -> None:
