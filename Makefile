@@ -6,6 +6,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# All shell of the repository: shfmt knows it by name or by its first line.
+SHELL_FILES = $(shell git ls-files -co --exclude-standard | xargs -r ls -d 2>/dev/null | xargs -r $(BIN)/shfmt -f)
 
 .PHONY: help setup demo test check format lint types unit integration e2e chaos chaos-deploy chaos-sigterm fuzz-api bench-runtime bench-deploy bench-data lab-up lab-down lab-status screens lock docs
 
@@ -31,10 +33,13 @@ $(STAMP): requirements/dev.txt pyproject.toml
 format: setup ## rewrite the code in the house's format
 	@$(BIN)/ruff format --quiet
 	@$(BIN)/ruff check --quiet --fix
+	@$(BIN)/shfmt -i 4 -ci -w $(SHELL_FILES)
 
 lint: setup
 	@$(BIN)/ruff format --check --quiet || { echo "some files are not formatted: run make format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet
+	@$(BIN)/shfmt -i 4 -ci -d $(SHELL_FILES) || { echo "some scripts are not formatted: run make format" >&2; exit 1; }
+	@$(BIN)/shellcheck -x -P SCRIPTDIR $(SHELL_FILES)
 	@$(BIN)/lint-imports --no-logo | tail -n 3
 
 types: setup

@@ -18,10 +18,10 @@ from ktrdr.deployment.homelab import host_config as sites
 from ktrdr.deployment.homelab.host_config import Site
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.homelab.inventory_file import load
+from ktrdr.deployment.homelab.secret_steps import FORMER_TOKEN_SECRET
+from ktrdr.deployment.releases.archive import pack_files
 from ktrdr.deployment.releases.checkout import Checkout
 from ktrdr.deployment.releases.release import Target, compose_file, env_file
-from ktrdr.deployment.scripts.release import archive
-from ktrdr.deployment.scripts.rotation import CARRIED_OVER
 from ktrdr.secret import Secret
 from ktrdr.tokens import mint_for_node
 from lab import vault
@@ -85,11 +85,11 @@ def _hosts(directory: Path, inventory: Inventory, tag: str) -> Iterator[tuple[st
         place = directory / node.key
         place.mkdir(parents=True)
         # Empty where nothing was rotated, which Compose takes for another thing than unset.
-        carried = [(name, "") for name in CARRIED_OVER if target == "core"]
+        carried = [(name, "") for name in FORMER_TOKEN_SECRET if target == "core"]
         settings = dict([*site.settings, *carried])
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in settings.items()]
         (place / "settings").write_text("".join(exports))
-        (place / "files.tgz").write_bytes(archive(release.files))
+        (place / "files.tgz").write_bytes(pack_files(release.files))
         yield (
             node.key,
             {

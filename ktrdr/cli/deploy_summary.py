@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from rich.console import Console
@@ -78,20 +79,35 @@ def _gone_back(host: HostResult) -> KtrdrError | None:
 
 
 def show_plan(console: Console, plan: Plan, *, whole: bool) -> None:
-    """Prints the scripts that a deploy would run, with the names of secrets for their values."""
+    """Print the steps of a deploy as one script, with the names of secrets for their values.
+
+    Args:
+        console: The console.
+        plan: The deploy to one host.
+        whole: Whether the files of the release are a part of the script.
+    """
     release = plan.release
-    console.print(
-        f"# {plan.site.name} on {plan.site.host}: {release.tag}, "
-        f"with the configuration of {release.source}",
-        soft_wrap=True,
-    )
+    title = f"{plan.site.name} on {plan.site.host}: {release.tag}"
+    lines = [f"# {title}, with the configuration of {release.source}", "#"]
+    lines += [f"# {line}" for line in _how_to_run(plan, whole=whole)]
     for number, step in enumerate(plan.steps, start=1):
-        console.print(
-            f"\n# {number}. {step.title}: ssh {step.host} sh -s (at most {step.timeout_s:g} s)",
-            soft_wrap=True,
-        )
-        script = render_for_display(step.script, whole=whole)
-        console.print(script.rstrip("\n"), soft_wrap=True, markup=False)
+        timeout = f"at most {step.timeout_s:g} s"
+        lines += [
+            "",
+            f"# Step {number} of {len(plan.steps)}: {step.title} ({timeout})",
+            render_for_display(step.script, whole=whole).rstrip("\n"),
+        ]
+    console.out("\n".join(lines), highlight=False)
+
+
+def _how_to_run(plan: Plan, *, whole: bool) -> Iterator[str]:
+    """Yield lines for an operator who has to do without ktrdr."""
+    names = dict.fromkeys(name for step in plan.steps for name in step.script.secrets)
+    if whole:
+        yield "To deploy without ktrdr, give all of this to `sh` on the host. These variables must"
+        yield f"be exported there: {', '.join(names)}"
+    else:
+        yield "To deploy without ktrdr, print this with -v: then it has the release's files in it."
 
 
 def _show_services(console: Console, host: HostResult) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ktrdr.deployment.homelab.hosts import Place
-from ktrdr.deployment.scripts import delivery, sections
-from ktrdr.deployment.scripts import removal as commands
+from ktrdr.deployment.homelab.secret_steps import delivery_extension, secret_removal_options
+from ktrdr.deployment.scripts import sections
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.services import Attendant
 from ktrdr.deployment.ssh.interface import Transport
@@ -77,19 +77,23 @@ def remove(attendant: Attendant, *, volumes: bool) -> Belongings:
         attendant.stop(())
     attendant.tell("remove containers and networks" + (" and volumes" if volumes else ""))
     ours = next((each.image for each in containers.values() if attendant.is_ours(each)), "")
-    body = [commands.remove(place.project, volumes=volumes), _forget(place, ours)]
-    attendant.change("\n".join(body), "removing")
+    script = Script(
+        "scripts/remove_stack.sh",
+        (
+            *("--project", place.project),
+            *("--workdir", place.workdir),
+            *("--note", attendant.lock.owner.note()),
+            *("--volumes", "yes" if volumes else "no"),
+            *secret_removal_options(place.target, place.project, ours),
+        ),
+        extensions=(delivery_extension(place.target),),
+    )
+    attendant.change(script, "removing")
     return there
 
 
-def _forget(place: Place, image: str) -> str:
-    """Removes the secrets that were delivered in the host's memory, if any were."""
-    consumers = delivery.CORE if place.target == "core" else delivery.WORKERS
-    return delivery.remove(delivery.directory_of(place.project), consumers, image)
-
-
 def _look(place: Place, transport: Transport) -> Belongings:
-    script = render(Script(commands.belongings(place.project)), {})
+    script = render(Script("scripts/list_stack.sh", (place.project,)), {})
     result = transport.run(place.host, script, timeout_s=_LOOK_TIMEOUT_S)
     if result.exit_code:
         raise not_asked(place, result)

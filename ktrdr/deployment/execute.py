@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ktrdr.deployment.homelab.host_config import unknown
 from ktrdr.deployment.homelab.hosts import Place
-from ktrdr.deployment.scripts import execute as commands
-from ktrdr.deployment.scripts.script import Script, render
+from ktrdr.deployment.scripts.script import Script, render, render_command
 from ktrdr.deployment.ssh.interface import OnLine, RemoteResult, Stream, Transport
 from ktrdr.deployment.status.query import not_asked
 from ktrdr.errors import UsageError
 from ktrdr.secret import hide_assigned
+
+# The first line of output; after it, all that comes is the command's.
+RUNS: Final = "== runs"
 
 
 def execute(
@@ -38,9 +42,9 @@ def execute(
         HostUnreachable: The host cannot be reached, or the time is up.
         HostNotReady: Docker there cannot be asked.
     """
-    body = commands.execute(place.project, service, command)
+    script = render(Script("scripts/exec.sh", (place.project, service, *command)), {})
     heard = _Heard(on_line)
-    result = transport.run(place.host, render(Script(body), {}), timeout_s=timeout_s, on_line=heard)
+    result = transport.run(place.host, script, timeout_s=timeout_s, on_line=heard)
     if heard.runs:
         out = hide_assigned(result.stdout.partition("\n")[2])
         err = hide_assigned(result.stderr)
@@ -48,6 +52,11 @@ def execute(
     if result.exit_code:
         raise not_asked(place, result)
     raise _not_running(place, service, result.stdout.splitlines()[1:])
+
+
+def attach_command(place: Place, service: str, command: tuple[str, ...]) -> str:
+    """Return the command line that runs the command with a terminal, for ssh to run."""
+    return render_command(Script("scripts/attach.sh", (place.project, service, *command)))
 
 
 class _Heard:
@@ -60,7 +69,7 @@ class _Heard:
     def __call__(self, stream: Stream, line: str) -> None:
         if self.runs:
             self._on_line(stream, hide_assigned(line))
-        elif stream == "stdout" and line == commands.RUNS:
+        elif stream == "stdout" and line == RUNS:
             self.runs = True
 
 

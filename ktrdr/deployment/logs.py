@@ -16,8 +16,7 @@ from typing import Final
 
 from ktrdr.deployment.homelab.host_config import unknown
 from ktrdr.deployment.homelab.hosts import Place
-from ktrdr.deployment.scripts import logs as commands
-from ktrdr.deployment.scripts.script import Script, render
+from ktrdr.deployment.scripts.script import Script, render, repeat
 from ktrdr.deployment.ssh.interface import Stream, Transport
 from ktrdr.deployment.status.query import MAX_AT_ONCE, not_asked
 from ktrdr.errors import Interrupted, KtrdrError, UsageError
@@ -25,7 +24,11 @@ from ktrdr.secret import hide_assigned
 
 # Reading a whole history may take its time.
 _READ_TIMEOUT_S: Final = 600.0
-_FOLLOW_TIMEOUT_S: Final = commands.FOLLOW_S + 300.0
+# A follower ends by itself after an hour, and is begun anew where it stopped.
+_FOLLOW_TIMEOUT_S: Final = 3600.0 + 300.0
+# What logs.sh prints before the name of a service, and once all older lines have been printed.
+NAMED: Final = "#"
+LIVE: Final = "## live"
 # A line is held back for so long, in case an older one arrives from another host.
 WINDOW_S: Final = 0.3
 _PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
@@ -196,7 +199,7 @@ class _Source:
     def read(self) -> None:
         """Tells of what was written until now."""
         try:
-            self._run(commands.read, self._wanted, _READ_TIMEOUT_S)
+            self._run(self._wanted, _READ_TIMEOUT_S, follow=False)
         except KtrdrError as error:
             self._tell(Lost(self.place, error))
 
@@ -209,7 +212,7 @@ class _Source:
     def _follow_once(self) -> bool:
         """Whether to go on."""
         try:
-            self._run(commands.follow, self._now_wanted(), _FOLLOW_TIMEOUT_S)
+            self._run(self._now_wanted(), _FOLLOW_TIMEOUT_S, follow=True)
         except Interrupted:
             return False
         except KtrdrError as error:
@@ -226,9 +229,15 @@ class _Source:
             return self._wanted
         return replace(self._wanted, since=self._lines.latest, lines=None)
 
-    def _run(self, builder: Callable[..., str], wanted: Wanted, timeout_s: float) -> None:
-        body = builder(self.place.project, wanted.services, since=wanted.since, lines=wanted.lines)
-        script = render(Script(body), {})
+    def _run(self, wanted: Wanted, timeout_s: float, *, follow: bool) -> None:
+        arguments = (
+            *("--project", self.place.project),
+            *("--lines", str(wanted.lines or "all")),
+            *repeat("--since", [wanted.since] if wanted.since else []),
+            *("--follow", "yes" if follow else "no"),
+            *("--", *wanted.services),
+        )
+        script = render(Script("scripts/logs.sh", arguments), {})
         result = self._transport.run(
             self.place.host, script, timeout_s=timeout_s, on_line=self._take
         )
@@ -238,10 +247,10 @@ class _Source:
     def _take(self, stream: Stream, text: str) -> None:
         if stream == "stderr":
             return
-        if text == commands.LIVE:
+        if text == LIVE:
             self._note_begin()
-        elif text.startswith(commands.NAMED):
-            self.services.add(text.removeprefix(commands.NAMED))
+        elif text.startswith(NAMED):
+            self.services.add(text.removeprefix(NAMED))
         elif (line := self._lines.read(hide_assigned(text))) and self._wanted.fits(line):
             self._tell(line)
 

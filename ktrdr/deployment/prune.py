@@ -11,9 +11,8 @@ from typing import Any, Final
 from ktrdr.deployment.homelab.hosts import Place
 from ktrdr.deployment.hosts import history
 from ktrdr.deployment.hosts.history import Entry
-from ktrdr.deployment.scripts import prune as commands
 from ktrdr.deployment.scripts import sections
-from ktrdr.deployment.scripts.script import Script, render
+from ktrdr.deployment.scripts.script import Script, render, repeat
 from ktrdr.deployment.services import Attendant
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.deployment.status.query import not_asked
@@ -113,7 +112,7 @@ def look(place: Place, transport: Transport, ours: Iterable[str], keep: int) -> 
         HostNotReady: Docker there cannot be asked.
         HostUnreachable: The host cannot be reached.
     """
-    script = render(Script(commands.look(place.workdir)), {})
+    script = render(Script("scripts/list_unused.sh", (place.workdir,)), {})
     result = transport.run(place.host, script, timeout_s=_LOOK_TIMEOUT_S)
     if result.exit_code:
         raise not_asked(place, result)
@@ -133,9 +132,14 @@ def remove(attendant: Attendant, ours: Iterable[str], keep: int) -> Waste:
     found = look(place, attendant.transport, ours, keep)
     if found.is_empty:
         return found
-    images = [(image.id, (*image.tags, *image.digests)) for image in found.images]
-    kept = [name for name, _ in found.configurations]
-    result = attendant.change(commands.remove(place.workdir, images, kept), "removing")
+    images = [" ".join([image.id, *image.tags, *image.digests]) for image in found.images]
+    arguments = (
+        *("--workdir", place.workdir),
+        *("--note", attendant.lock.owner.note()),
+        *repeat("--file", (name for name, _ in found.configurations)),
+        *repeat("--image", images),
+    )
+    result = attendant.change(Script("scripts/prune.sh", arguments), "removing")
     stayed = [
         line.split(" ", 1)[1] for line in result.stdout.splitlines() if line.startswith("stays ")
     ]
@@ -143,7 +147,7 @@ def remove(attendant: Attendant, ours: Iterable[str], keep: int) -> Waste:
 
 
 def waste(said: Mapping[str, Sequence[str]], ours: Iterable[str], keep: int) -> Waste:
-    """What can go, from the output of `commands.prune.look`."""
+    """What can go, from the output of ``list_unused.sh``."""
     entries = history.read(said.get("history", ()))
     needed = needed_releases(entries, keep)
     names = {image for entry in entries for image in entry.images}

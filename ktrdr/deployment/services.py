@@ -9,18 +9,16 @@ from typing import Final
 
 from ktrdr.deployment import start_order as order
 from ktrdr.deployment.clock import Clock
-from ktrdr.deployment.deploy.steps import Wanted
+from ktrdr.deployment.deploy.steps import Wanted, look_at_containers
 from ktrdr.deployment.homelab.host_config import unknown
 from ktrdr.deployment.homelab.hosts import Place
 from ktrdr.deployment.hosts import containers as reading
 from ktrdr.deployment.hosts import health
 from ktrdr.deployment.hosts.containers import Container, Snapshot
 from ktrdr.deployment.hosts.health import Trouble
-from ktrdr.deployment.hosts.lock import Held, lost, require
-from ktrdr.deployment.scripts import docker, host, recovery, sections
-from ktrdr.deployment.scripts import lock as locking
+from ktrdr.deployment.hosts.lock import LOST, RECOVERY, Held, lost
+from ktrdr.deployment.scripts import sections
 from ktrdr.deployment.scripts.script import Script, render
-from ktrdr.deployment.scripts.sections import section
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
 from ktrdr.deployment.status.query import not_asked
 from ktrdr.errors import DeploymentFailed, Interrupted, NotFound
@@ -73,7 +71,7 @@ class Attendant:
         before = self.look()
         after = before
         for level in order.levels(chosen(self.place, before, services)):
-            self._change("restart", level)
+            self._restart(level)
             after = self._wait(level, before)
         return after
 
@@ -91,24 +89,23 @@ class Attendant:
             HostUnreachable: The host cannot be reached.
         """
         for level in reversed(order.levels(chosen(self.place, self.look(), services))):
-            self._change("stop", level)
+            self._stop(level)
         return self.look()
 
     def look(self) -> Snapshot:
         """The containers that are there."""
         return self._there(self._ask([]))
 
-    def change(self, body: str, what: str) -> RemoteResult:
-        """Runs a script that changes something, if the lock is still ours.
+    def change(self, script: Script, what: str) -> RemoteResult:
+        """Runs a script that changes something, and that ends with `LOST` if the lock was lost.
 
         Args:
-            body: The script.
+            script: The script.
             what: What it does, for the message where it fails.
         """
         self.lock.check()
-        ours = require(self.place, self.lock.owner)
-        result = self._run(f"{ours}\n{body}", _CHANGE_TIMEOUT_S)
-        if result.exit_code == locking.LOST:
+        result = self._run(script, _CHANGE_TIMEOUT_S)
+        if result.exit_code == LOST:
             raise lost(self.place)
         if result.exit_code:
             reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
@@ -118,20 +115,23 @@ class Attendant:
             )
         return result
 
-    def _change(self, verb: str, level: Sequence[Container]) -> None:
+    def _restart(self, level: Sequence[Container]) -> None:
+        place, owner = self.place, self.lock.owner
+        reason = f"{RECOVERY} a cut-off {owner.reason}"
+        recovery = replace(owner, id=f"{owner.id}-recovery", reason=reason)
+        ids = [container.id for container in level]
+        arguments = (place.workdir, place.project, owner.note(), recovery.note(), *ids)
+        self._change("restart", Script("scripts/restart.sh", arguments), level)
+
+    def _stop(self, level: Sequence[Container]) -> None:
+        ids = [container.id for container in level]
+        arguments = (self.place.workdir, self.lock.owner.note(), *ids)
+        self._change("stop", Script("scripts/stop.sh", arguments), level)
+
+    def _change(self, verb: str, script: Script, level: Sequence[Container]) -> None:
         names = ", ".join(container.service for container in level)
         self.tell(f"{verb} {names}")
-        body = docker.each(verb, [container.id for container in level])
-        if verb == "restart":
-            # Cut off in the middle, it is not to leave a service stopped.
-            body = f"{self._recovery()}\n{body}"
-        self.change(body, f"{verb} of {names}")
-
-    def _recovery(self) -> str:
-        owner = self.lock.owner
-        reason = f"{locking.RECOVERY} a cut-off {owner.reason}"
-        note = replace(owner, id=f"{owner.id}-recovery", reason=reason).note()
-        return recovery.when_ended(self.place.workdir, self.place.project, note)
+        self.change(script, f"{verb} of {names}")
 
     def _wait(self, level: Sequence[Container], before: Snapshot) -> Snapshot:
         restarts = {container.id: container.restarts for container in before.values()}
@@ -181,11 +181,7 @@ class Attendant:
         return container.image.rpartition(":")[0] == self.image
 
     def _ask(self, ours: Sequence[str]) -> Mapping[str, list[str]]:
-        project = self.place.project
-        body = [section("clock"), host.clock(), section("containers"), docker.containers(project)]
-        if ours:
-            body += [section("answers"), docker.answers(project, ours)]
-        result = self._run("\n".join(body), _LOOK_TIMEOUT_S)
+        result = self._run(look_at_containers(self.place.project, ours), _LOOK_TIMEOUT_S)
         if result.exit_code:
             raise not_asked(self.place, result)
         return sections.split(result.stdout)
@@ -193,11 +189,10 @@ class Attendant:
     def _there(self, found: Mapping[str, list[str]]) -> Snapshot:
         return reading.read_containers(found.get("containers", ()))
 
-    def _run(self, body: str, timeout_s: float) -> RemoteResult:
+    def _run(self, script: Script, timeout_s: float) -> RemoteResult:
         if self.stopping.is_set():
             raise Interrupted(f"the work on {self.place.name} was interrupted")
-        script = render(Script(body), {})
-        return self.transport.run(self.place.host, script, timeout_s=timeout_s)
+        return self.transport.run(self.place.host, render(script, {}), timeout_s=timeout_s)
 
 
 def chosen(place: Place, there: Snapshot, services: Sequence[str]) -> list[Container]:

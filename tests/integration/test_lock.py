@@ -21,6 +21,7 @@ from ktrdr.deployment.ssh.program import SshProgram
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import Locked
 from tests.integration.sshd import Sshd, wait_until
+from tests.unit.deployment.shell import script_of
 
 SINCE = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 
@@ -78,21 +79,23 @@ def test_whoever_waits_gets_the_lock_when_it_becomes_free(way, place) -> None:
             assert lock.look(way(), place) == owner(2)
 
 
-def test_a_script_that_requires_the_lock_runs_only_while_it_is_ours(way, place) -> None:
+def test_a_script_that_requires_the_lock_runs_only_while_it_is_ours(way, place, tmp_path) -> None:
     transport: SshTransport = way()
 
-    def change(lines: str) -> int:
-        script = render(Script(f"{lines}\necho changed"), {})
+    change_if_ours = script_of(tmp_path, 'require_lock "$@"\necho changed', "lock").file
+    arguments = (place.workdir, owner().note())
+
+    def change() -> int:
+        script = render(Script(change_if_ours, arguments), {})
         return transport.run(place.host, script, timeout_s=10).exit_code
 
-    ours = lock.require(place, owner())
     with lock.held(transport, place, owner()) as held:
-        assert change(ours) == 0
+        assert change() == 0
         assert lock.force(way(), place) == owner()
         wait_until(lambda: not _holds(held), "the loss is noticed")
-        assert change(ours) != 0
+        assert change() != 0
     with lock.held(transport, place, owner(2)):
-        assert change(ours) != 0, "it is somebody else's now"
+        assert change() != 0, "it is somebody else's now"
 
 
 def _holds(held: lock.Held) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -12,13 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.scripts import docker, lock, recovery
-from ktrdr.deployment.scripts.script import quote
+from ktrdr.deployment.hosts.history import RECORDS
+from ktrdr.deployment.scripts.script import Script, quote, render, repeat
 from ktrdr.deployment.ssh.protocol import apart, opening
+from tests.unit.deployment.shell import SCRIPTS, SHELLS, script_of
 
-SHELLS = [
-    shell for shell in (["sh"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])
-]
+NOTE = '{"note"}'
 
 # Keeps each container in a file of its name, which holds `running`, `created`, `exited`, `stops N`
 # (was told to stop, and does so when it was looked at N times more) or `failed` (exited, and could
@@ -72,15 +72,19 @@ class Host:
         (place / "sleep").write_text("#!/bin/sh\nexec /bin/sleep 0.05\n")
         (place / "sleep").chmod(0o755)
         self.workdir = place / "work dir"
-        (self.workdir / lock.RECORDS).mkdir(parents=True)
+        (self.workdir / RECORDS).mkdir(parents=True)
         self.lock()
         self.env = {**os.environ, "PATH": f"{place}:{os.environ['PATH']}"}
 
     def lock(self) -> None:
         """Somebody takes the lock; later than what was written before, for any file system."""
         time.sleep(0.02)
-        Path(lock.path(str(self.workdir))).write_text("1 note\n")
+        self.lock_file.write_text(f"1 {NOTE}\n")
         time.sleep(0.02)
+
+    @property
+    def lock_file(self) -> Path:
+        return self.workdir / RECORDS / "lock"
 
     def has(self, **containers: str) -> None:
         for name, state in containers.items():
@@ -97,14 +101,22 @@ class Host:
         return (self.place / "calls").read_text().splitlines()
 
     def recover(self, seconds: int = 20) -> int:
-        script = f"set -eu\n{recovery.defined(str(self.workdir), 'p')}\nrecover {seconds}"
+        return self.run("recover", str(self.workdir), "p", str(seconds))
+
+    def run(self, file: str, *arguments: str) -> int:
+        script = render(Script(f"scripts/{file}.sh", arguments), {}).reveal()
         return subprocess.run(["sh", "-c", script], env=self.env, check=False).returncode
 
     def changing(self, *lines: str, secrets: Sequence[str] = ()) -> str:
         """A script that has the lock, and may be cut off."""
-        file = quote(lock.path(str(self.workdir)))
-        standing_by = recovery.when_ended(str(self.workdir), "p", '{"note"}', secrets=secrets)
-        return "\n".join(["set -eu", f"exec 9<>{file}", "flock 9", standing_by, *lines])
+        body = [
+            f"WATCHDOG_SH=$(cat {SCRIPTS}/watchdog.sh)",
+            *(f"exec 9<>{quote(str(self.lock_file))}", "flock 9", 'stand_by "$@"'),
+            *lines,
+        ]
+        file = script_of(self.place, "\n".join(body), "project", "stand_by").file
+        arguments = (str(self.workdir), "p", NOTE, *secrets)
+        return render(Script(file, arguments), {}).reveal()
 
     def stopping_db(self) -> str:
         """As `changing`, in the middle of it when it has printed a dot."""
@@ -188,27 +200,34 @@ def test_a_replacement_whose_old_one_is_gone_takes_its_place(host) -> None:
     assert host.containers == {"db": "running"}
 
 
-def remove_unstartable(host: Host, *services: str) -> None:
-    script = recovery.remove_unstartable("p", services)
-    subprocess.run(["sh", "-c", f"set -eu\n{script}"], env=host.env, check=True)
+def apply(host: Host, *services: str) -> None:
+    """Lets Compose bring services up, which changes nothing here."""
+    options = (
+        *("--project", "p", "--workdir", str(host.workdir), "--compose-file", "c.yml"),
+        *("--env-file", ".env", "--note", NOTE, "--recovery-note", "{}", "--event", "{}"),
+        *repeat("--service", services),
+    )
+    with host.lock_file.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert host.run("apply", *options) == 0
 
 
 def test_what_never_ran_or_could_not_be_started_is_removed_for_compose_to_make_anew(host) -> None:
     host.has(db="created", backend="failed", grafana="exited", jaeger="running")
-    remove_unstartable(host, "db", "backend", "grafana", "jaeger")
+    apply(host, "db", "backend", "grafana", "jaeger")
     assert host.containers == {"grafana": "exited", "jaeger": "running"}
 
 
 def test_what_is_not_brought_up_now_is_not_removed(host) -> None:
     host.has(db="created", backend="created")
-    remove_unstartable(host, "backend")
+    apply(host, "backend")
     assert host.containers == {"db": "created"}
 
 
 def test_where_all_runs_nothing_is_looked_at_or_removed(host) -> None:
     host.has(db="running")
-    remove_unstartable(host, "db")
-    assert [call.split()[0] for call in host.calls] == ["ps"]
+    apply(host, "db")
+    assert {call.split()[0] for call in host.calls} == {"ps", "compose"}
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
@@ -227,7 +246,7 @@ def test_a_script_that_is_ended_in_mid_work_has_its_services_started_afterwards(
         os.killpg(process.pid, by)
         assert process.wait(10) == (143 if by != signal.SIGKILL else -by)
     host.comes_to_rest()
-    assert Path(lock.path(str(host.workdir))).read_text().split(" ", 1)[1] == '{"note"}\n'
+    assert host.lock_file.read_text().split(" ", 1)[1] == '{"note"}\n'
     assert host.containers == {"db": "running", "grafana": "exited"}, "as before"
 
 
@@ -339,51 +358,12 @@ def test_what_was_noted_under_an_earlier_lock_counts_no_more(host) -> None:
 # ------------------------------------------------------------------------------- Docker away
 
 
-def wait_for_docker(host: Host, seconds: int) -> int:
-    script = f"set -eu\n{recovery.until_docker_answers(seconds)}"
-    return subprocess.run(["sh", "-c", script], env=host.env, check=False).returncode
-
-
 def test_a_docker_that_comes_back_is_waited_for(host) -> None:
     (host.place / "away").touch()
     with subprocess.Popen(["sh", "-c", f"/bin/sleep 0.3; rm {host.place}/away"]):
-        assert wait_for_docker(host, 20) == 0
+        assert host.run("wait_for_docker", "20") == 0
 
 
 def test_a_docker_that_stays_away_is_given_up(host) -> None:
     (host.place / "away").touch()
-    assert wait_for_docker(host, 1) == 1
-
-
-# --------------------------------------------------------------------------------- pinning
-
-PIN = docker.pin("p", "ghcr.io/a/b:tag", "sha256:0123")
-
-
-def pinned(host: Host, answer: str) -> tuple[int, list[str]]:
-    (host.place / "docker").write_text(
-        f'#!/bin/sh\necho "$*" >>{host.place}/calls\n'
-        f'case "$1" in image) {answer} ;; compose) cat >{host.place}/file ;; esac\n'
-    )
-    done = subprocess.run(["sh", "-c", f"set -eu\n{PIN}"], env=host.env, check=False)
-    return done.returncode, host.calls
-
-
-def test_an_image_that_is_there_is_only_tagged(host) -> None:
-    code, calls = pinned(host, "exit 0")
-    assert code == 0
-    assert calls == [
-        "image inspect ghcr.io/a/b@sha256:0123",
-        "tag ghcr.io/a/b@sha256:0123 ghcr.io/a/b:tag",
-    ]
-
-
-def test_an_image_that_is_gone_is_pulled_by_its_digest(host) -> None:
-    code, calls = pinned(host, "exit 1")
-    assert code == 0
-    assert calls[1:] == [
-        "compose -p p-pin -f - pull --quiet",
-        "tag ghcr.io/a/b@sha256:0123 ghcr.io/a/b:tag",
-    ]
-    file = (host.place / "file").read_text()
-    assert file == 'services: {pinned: {image: "ghcr.io/a/b@sha256:0123"}}\n'
+    assert host.run("wait_for_docker", "1") == 1

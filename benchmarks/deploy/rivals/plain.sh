@@ -22,6 +22,7 @@ eval "$(op item get "$KIT_ITEM" --vault "$KIT_VAULT" --format json | jq -r '
     "C=\($all + {WORKER_TOKEN: .worker_token_c} | exports)"')"
 
 # The role's password, by the socket that trusts whoever is in the container, on standard input.
+# shellcheck disable=SC2016 # the host's shell expands what stands in it
 password='password() {
     quoted=$(printf %s "$DB_PASSWORD" | sed "s/'"'/''"'/g")
     printf "ALTER ROLE CURRENT_USER PASSWORD '"'%s'"';\n" "$quoted"

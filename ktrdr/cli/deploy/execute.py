@@ -16,7 +16,6 @@ from ktrdr.cli.render import json_option, write_json
 from ktrdr.deployment import execute as deployment
 from ktrdr.deployment.deploy.result import SCHEMA
 from ktrdr.deployment.homelab.hosts import Place, chosen
-from ktrdr.deployment.scripts import execute as commands
 from ktrdr.deployment.ssh.interface import RemoteResult, Stream
 from ktrdr.deployment.ssh.program import SshProgram
 from ktrdr.deployment.ssh.transport import SshTransport
@@ -97,7 +96,7 @@ def _attach(program: SshProgram, place: Place, service: str, command: tuple[str,
         raise UsageError(
             "there is no terminal to work with", hint="Leave out -it where nobody is there."
         )
-    return program.attach(place.host, commands.attach(place.project, service, command))
+    return program.attach(place.host, deployment.attach_command(place, service, command))
 
 
 def _document(place: Place, service: str, result: RemoteResult) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.homelab.secret_steps import FORMER_TOKEN_SECRET
 from ktrdr.deployment.hosts.problems import Finding, Point
 from ktrdr.deployment.releases import compose_file as stack
 from ktrdr.deployment.releases.checkout import TAG_HINT, Checkout
-from ktrdr.deployment.scripts.rotation import CARRIED_OVER
 from ktrdr.deployment.ssh import diagnosis
 from ktrdr.errors import ConfigurationError, KtrdrError
 
@@ -80,7 +80,7 @@ def _lacking(plan: Plan) -> Iterator[Finding]:
         *release.settings(site.target),
         *(name for name, _ in site.settings),
         *site.secrets,
-        *CARRIED_OVER,
+        *FORMER_TOKEN_SECRET,
     }
     for name in stack.required(release.compose(site.target)):
         if name not in given:

@@ -12,17 +12,16 @@ from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy import preflight
 from ktrdr.deployment.deploy import step_errors as faults
 from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.deploy.steps import check_options
 from ktrdr.deployment.homelab import credentials
 from ktrdr.deployment.homelab.host_config import REGISTRY_LOGIN
 from ktrdr.deployment.homelab.hosts import Place
 from ktrdr.deployment.homelab.inventory import Inventory
-from ktrdr.deployment.hosts import lock
+from ktrdr.deployment.hosts import lock, registry
 from ktrdr.deployment.hosts import parallel as abreast
 from ktrdr.deployment.hosts.problems import Finding, Point, findings_of
-from ktrdr.deployment.scripts import delivery, host, ports, registry
-from ktrdr.deployment.scripts import lock as locking
-from ktrdr.deployment.scripts.registry import Answer
-from ktrdr.deployment.scripts.script import Script, render
+from ktrdr.deployment.hosts.registry import Answer
+from ktrdr.deployment.scripts.script import Script, render, repeat
 from ktrdr.deployment.secrets import inspection, requirements
 from ktrdr.deployment.secrets.choice import described
 from ktrdr.deployment.secrets.source import SecretSource
@@ -32,7 +31,6 @@ from ktrdr.secret import Scrubber, Secret
 
 _TIMEOUT_S: Final = 30.0
 _TOKEN: Final = "ghcr_token"  # noqa: S105  # the name of a field, not its value
-_LOCK: Final = "fact lock \"$({{ {show}\n}} 2>/dev/null | tr '\\n' ' ' || :)\""
 _REFUSED: Final = re.compile("refused", re.IGNORECASE)
 _TIMED_OUT: Final = 124
 
@@ -129,18 +127,12 @@ class Checker:
         return Checked(place.name, place.host, (Point("SSH"), *points))
 
     def _facts(self, plan: Plan) -> dict[str, str]:
-        site = plan.site
-        body = [
-            host.facts(
-                site.workdir, site.shared_directory, shared_is_mounted=site.shared_is_mounted
-            ),
-            ports.facts(),
-            *([delivery.memory()] if site.in_memory else []),
-            _LOCK.format(show=locking.show(site.workdir)),
-            *([delivery.memory()] if site.in_memory else []),
-            ports.reaches(self._ways(plan)),
-        ]
-        result = self._run(plan, Script("\n".join(body)))
+        arguments = (
+            *check_options(plan.site),
+            *("--ports", "yes"),
+            *repeat("--reach", (f"{host}:{port}" for host, port in self._ways(plan))),
+        )
+        result = self._run(plan, Script("scripts/check.sh", arguments))
         if result.exit_code:
             raise faults.looking_failed(plan, "readiness", result)
         return preflight.read_facts(result.stdout)
@@ -164,8 +156,11 @@ class Checker:
         others = [image for image in images if image not in own]
         login = {REGISTRY_LOGIN: credentials.registry_login(self.inventory, token or Secret(""))}
         self.scrubber.learn(*login.values())
-        body = registry.digests(own if token else (), unless_there=others)
-        script = Script(body, secrets=(REGISTRY_LOGIN,) if token else ())
+        script = Script(
+            "scripts/ask_registry.sh",
+            (*repeat("--ask", own if token else ()), *repeat("--ask-if-missing", others)),
+            secrets=(REGISTRY_LOGIN,) if token else (),
+        )
         try:
             result = self._run(plan, script, login)
         except KtrdrError as error:

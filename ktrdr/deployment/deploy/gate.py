@@ -15,7 +15,7 @@ from ktrdr.deployment.deploy.steps import Step
 from ktrdr.deployment.hosts import containers, health
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.health import Trouble
-from ktrdr.deployment.scripts import docker, sections
+from ktrdr.deployment.scripts import sections
 from ktrdr.deployment.scripts.script import Script
 from ktrdr.deployment.ssh.interface import RemoteResult
 from ktrdr.errors import KtrdrError
@@ -142,8 +142,8 @@ class HealthGate:
         names = {there[service].id: service for service in services if service in there}
         if not names:
             return
-        asked = docker.logs(names, lines=_LOG_LINES + _MARGIN_LINES)
-        result = self.send(Script(asked), _LOGS_TIMEOUT_S, observed=False)
+        script = Script("scripts/container_logs.sh", (str(_LOG_LINES + _MARGIN_LINES), *names))
+        result = self.send(script, _LOGS_TIMEOUT_S, observed=False)
         for container_id, lines in sections.split(result.stdout).items():
             if container_id in names:
                 shown = tuple(map(hide_assigned, lines[-_LOG_LINES:]))

@@ -17,17 +17,15 @@ from ktrdr.deployment.deploy.gate import HealthGate, WorkerDirectory
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import HostResult, ServiceState
 from ktrdr.deployment.deploy.script_runner import Sender
-from ktrdr.deployment.deploy.steps import RECORD_TIMEOUT_S, Step, StepKind
+from ktrdr.deployment.deploy.steps import Step, StepKind
 from ktrdr.deployment.homelab import secret_steps as handover
 from ktrdr.deployment.hosts import containers, history
 from ktrdr.deployment.hosts import history_queries as remembering
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.history import Entry, Outcome
-from ktrdr.deployment.hosts.lock import Held, lost
+from ktrdr.deployment.hosts.lock import LOST, Held, lost
 from ktrdr.deployment.releases.release import Release
-from ktrdr.deployment.scripts import history as records
-from ktrdr.deployment.scripts import lock as locking
-from ktrdr.deployment.scripts import recovery, sections
+from ktrdr.deployment.scripts import sections
 from ktrdr.deployment.scripts.script import Script
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
 from ktrdr.errors import (
@@ -217,7 +215,7 @@ class Runner:
             self._sender.may_need_undoing(step)
             self._has_begun = True
             result = self._sender.send(step)
-            if result.exit_code == locking.LOST:
+            if result.exit_code == LOST:
                 self._has_begun = False
                 raise lost(self.plan.place)
             if result.exit_code:
@@ -316,7 +314,7 @@ class Runner:
         self._answers_docker(within_s=_DOCKER_RETURNS_S)
 
     def _answers_docker(self, *, within_s: int) -> bool:
-        script = Script(recovery.until_docker_answers(within_s))
+        script = Script("scripts/wait_for_docker.sh", (str(within_s),))
         timeout_s = within_s + _DOCKER_LOOK_S
         return self._sender.run(script, timeout_s, observed=False).exit_code == 0
 
@@ -348,9 +346,9 @@ class Runner:
             raise
         finally:
             ended = replace(entry, duration_s=self._took).ended()
-            line = records.append(self.plan.site.workdir, ended)
             if self._has_begun:
-                self._sender.run(Script(line), RECORD_TIMEOUT_S, observed=False, even_now=True)
+                step = self.plan.builder.record(ended, good=False)
+                self._sender.run(step.script, step.timeout_s, observed=False, even_now=True)
         return entry
 
     # ---------------------------------------------------------------------------------- the ends

@@ -13,13 +13,10 @@ from ktrdr.deployment.homelab.host_config import Site, unknown
 from ktrdr.deployment.homelab.hosts import Place
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.hosts.history import ALL, Entry, Kind
-from ktrdr.deployment.hosts.lock import Owner
+from ktrdr.deployment.hosts.lock import RECOVERY, Owner
 from ktrdr.deployment.releases import compose_file as stacks
 from ktrdr.deployment.releases.compose_file import Service, Stack
 from ktrdr.deployment.releases.release import Release, Target, compose_file, env_file
-from ktrdr.deployment.scripts.compose import Compose
-from ktrdr.deployment.scripts.lock import RECOVERY
-from ktrdr.deployment.scripts.script import quote
 from ktrdr.errors import UsageError
 
 
@@ -139,20 +136,14 @@ def make(inventory: Inventory, request: Request, release: Release, stamp: Stamp)
     wanted = tuple(_wanted(service, site, inventory, variables) for service in services)
     needs = stack.dependencies_of(request.service) if request.service != ALL else ()
     needed = [service for service in stack.services if service.name in needs]
-    project = Compose(
-        project=site.project,
-        directory=site.workdir,
-        files=quote(site.workdir),
-        file=compose_file(request.target),
-        env_file=env_file(request.target),
-        profiles=profiles,
-        overrides=(release.in_memory(request.target),) if site.in_memory else (),
-    )
+    overrides = (release.in_memory(request.target),) if site.in_memory else ()
     entry = _entry(request, release, site, profiles, stamp)
     builder = StepBuilder(
         site=site,
         release=release,
-        project=project,
+        compose_files=(compose_file(request.target), *overrides),
+        env_file=env_file(request.target),
+        profiles=profiles,
         service=None if request.service == ALL else request.service,
         entry=entry,
         note=(stamp.owner or _owner(entry)).note(),

@@ -9,9 +9,8 @@ from typing import Final
 
 from ktrdr.deployment.deploy import ports
 from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.homelab.secret_steps import CONTAINER_UID, SECRETS_ROOT
 from ktrdr.deployment.hosts.problems import Finding, Point, findings_of
-from ktrdr.deployment.scripts import delivery
-from ktrdr.deployment.scripts.host import CONTAINER_UID
 from ktrdr.errors import HostNotReady
 from ktrdr.tokens import CLOCK_LEEWAY
 
@@ -22,7 +21,7 @@ _KIB_PER_GIB: Final = 1024**2
 
 
 def read_facts(output: str) -> dict[str, str]:
-    """The ``NAME=VALUE`` lines of `commands.host.facts`."""
+    """The ``NAME=VALUE`` lines of ``check.sh``."""
     pairs = (line.partition("=") for line in output.splitlines() if "=" in line)
     return {name: value.strip() for name, _, value in pairs}
 
@@ -53,7 +52,7 @@ def findings(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterator
 def points(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterator[Point]:
     """All that a host was asked about itself, whether well or not.
 
-    What it was not asked, such as the ports that only `commands.ports` asks about, is left out.
+    What it was not asked, such as its ports, is left out.
     """
     workdir, shared = plan.site.workdir, plan.site.shared_directory
     yield Point("Docker", _version(facts.get("docker", "")), tuple(_docker(facts)))
@@ -170,14 +169,14 @@ def _memory(facts: Mapping[str, str]) -> Iterator[Finding]:
     kind, swap = facts.get("memory", "unknown"), facts.get("swap", "none")
     if kind not in ("tmpfs", "ramfs"):
         yield Finding(
-            f"{delivery.ROOT} is on a disk ({kind}), so that secrets would be, too",
-            f"Mount memory there: `mount -t tmpfs -o mode=755 ktrdr {delivery.ROOT}`.",
+            f"{SECRETS_ROOT} is on a disk ({kind}), so that secrets would be, too",
+            f"Mount memory there: `mount -t tmpfs -o mode=755 ktrdr {SECRETS_ROOT}`.",
         )
     elif kind == "tmpfs" and swap != "none":
         yield Finding(
             f"memory is swapped out to {swap}, which is not known to be encrypted, and secrets "
             "with it",
-            f"Turn it off (`swapoff -a`), encrypt it, or `mount -t ramfs ramfs {delivery.ROOT}`, "
+            f"Turn it off (`swapoff -a`), encrypt it, or `mount -t ramfs ramfs {SECRETS_ROOT}`, "
             "which is never swapped out.",
         )
 

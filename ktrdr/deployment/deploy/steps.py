@@ -12,19 +12,26 @@ There are six, and nothing changes before the fourth:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from hashlib import sha256
 from typing import Final
 
 from ktrdr.deployment.homelab.host_config import REGISTRY_LOGIN, Site
-from ktrdr.deployment.homelab.secret_steps import Handover
+from ktrdr.deployment.homelab.secret_steps import (
+    CONTAINER_UID,
+    SECRETS_ROOT,
+    SERVICE_HEALTH,
+    delivery_extension,
+    secret_options,
+    secrets_extension,
+)
 from ktrdr.deployment.hosts.history import Entry
+from ktrdr.deployment.hosts.lock import acquire_lock
+from ktrdr.deployment.releases.archive import pack_files
 from ktrdr.deployment.releases.release import MONITORING, Release
-from ktrdr.deployment.scripts import delivery, docker, history, host, lock, recovery
-from ktrdr.deployment.scripts import release as files
-from ktrdr.deployment.scripts.compose import Compose
-from ktrdr.deployment.scripts.script import Script
-from ktrdr.deployment.scripts.sections import section
+from ktrdr.deployment.scripts.script import Script, repeat
 
 _CHECK_TIMEOUT_S: Final = 30.0
 # A first pull brings gigabytes over a home connection.
@@ -32,15 +39,15 @@ _FETCH_TIMEOUT_S: Final = 1800.0
 # Stopping has its grace periods (60 s for the database), starting waits for dependencies.
 _APPLY_TIMEOUT_S: Final = 600.0
 _VERIFY_TIMEOUT_S: Final = 60.0
-RECORD_TIMEOUT_S: Final = 30.0
+_RECORD_TIMEOUT_S: Final = 30.0
 # A container that was told to stop does so within its grace period (60 s for the database).
 UNDO_TIMEOUT_S: Final = 90.0
 # So many events are read: more releases than anybody goes back, and no file that only grows.
 _REMEMBERED: Final = 200
 
 
-# How a deploy ends is not known before it has; this stands for it where a plan is shown.
-_SOME_OUTCOME: Final = '{"event":"ended", …}'
+# How a deploy ends is not known before it has. Steps that are run by hand leave this reason.
+_RUN_BY_HAND: Final = "its steps were run by hand, and nothing judged its health"
 
 
 class StepKind(StrEnum):
@@ -94,25 +101,29 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class StepBuilder:
-    """Builds the steps of one deploy.
+    """Builder of the steps of one deploy.
 
     Attributes:
-        site: Where to.
-        release: What.
-        project: Its Compose project, with the files in their place.
+        site: The host.
+        release: The release.
+        compose_files: Its compose file, and those that override it.
+        env_file: The file with its settings.
+        profiles: The Compose profiles that are chosen.
         service: The only service that is asked for, or None for all.
-        entry: What is recorded of it.
+        entry: The deploy as it is recorded.
         note: What the lock says of its owner.
-        recovery_note: What it says of what goes on when this was cut off.
-        wanted: What is to run.
+        recovery_note: What the lock says while services are started again after a cut-off.
+        wanted: The services that are to run.
         pinned: The digests of images whose tags may have moved since, by name and tag.
-        needed: What the only service depends on.
-        surplus: What is to be stopped.
+        needed: The services that the only service depends on.
+        surplus: The services that are to be stopped.
     """
 
     site: Site
     release: Release
-    project: Compose
+    compose_files: tuple[str, ...]
+    env_file: str
+    profiles: tuple[str, ...]
     service: str | None
     entry: Entry
     note: str
@@ -123,154 +134,129 @@ class StepBuilder:
     surplus: tuple[str, ...] = ()
 
     def all(self, *, validate: bool) -> tuple[Step, ...]:
-        """The steps in their order; without validation, the host is not checked."""
+        """Return the steps in their order; without validation, the host is not checked."""
         checks = (self._check(),) if validate else ()
+        ended = replace(self.entry, reason=_RUN_BY_HAND).ended()
         return (
             self._lock(),
             *checks,
             self._fetch(),
             self._apply(),
             self._verify(),
-            self.record(_SOME_OUTCOME),
+            self.record(ended),
         )
 
-    def record(self, *lines: str, good: bool = True) -> Step:
-        """Writes events down, and keeps the configuration if it is good."""
-        workdir = self.site.workdir
-        body = [history.append(workdir, *lines)]
+    def record(self, *events: str, good: bool = True) -> Step:
+        """Return the step that appends events to the history, and keeps a good configuration."""
+        arguments = ["--workdir", self.site.workdir, *repeat("--event", events)]
         if good:
-            files_here = self.release.files
-            body.append(history.keep(workdir, files_here, self.entry.configuration))
-        script = Script("\n".join(body))
-        return self._step(StepKind.RECORD, "record", script, RECORD_TIMEOUT_S)
+            arguments += ["--keep", self.entry.configuration, "--", *sorted(self.release.files)]
+        script = Script("scripts/record.sh", tuple(arguments))
+        return self._step(StepKind.RECORD, "record", script, _RECORD_TIMEOUT_S)
+
+    def stack_options(self, profiles: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the options of ``lib/stack.sh``, with these profiles."""
+        site = self.site
+        only = () if self.service is None else (self.service,)
+        # Files in it that are no part of the release are removed.
+        sweep = (MONITORING.rstrip("/"),) if site.target == "core" else ()
+        return (
+            *("--project", site.project),
+            *("--workdir", site.workdir),
+            *repeat("--compose-file", self.compose_files),
+            *("--env-file", self.env_file),
+            *repeat("--profile", profiles),
+            *repeat("--service", (service.name for service in self.wanted)),
+            *repeat("--only", only),
+            *repeat("--needs", (service.name for service in self.needed)),
+            *repeat("--surplus", self.surplus),
+            *repeat("--sweep", sweep),
+            *secret_options(site, self._image_with_shell),
+        )
 
     def _lock(self) -> Step:
-        script = Script(lock.hold(self.site.workdir, self.note, wait_s=0))
+        script = acquire_lock(self.site.workdir, self.note, wait_s=0)
         return self._step(StepKind.LOCK, "lock", script, _CHECK_TIMEOUT_S)
 
     def _check(self) -> Step:
-        site = self.site
-        body = host.facts(
-            site.workdir, site.shared_directory, shared_is_mounted=site.shared_is_mounted
-        )
-        if site.in_memory:
-            body += f"\n{delivery.memory()}"
-        return self._step(StepKind.CHECK, "check the host", Script(body), _CHECK_TIMEOUT_S)
+        script = Script("scripts/check.sh", check_options(self.site))
+        return self._step(StepKind.CHECK, "check the host", script, _CHECK_TIMEOUT_S)
 
     def _fetch(self) -> Step:
-        workdir = self.site.workdir
-        body = [
-            section("stage"),
-            files.stage(workdir, self.release.files),
-            section("pull"),
-            *(docker.pin(self.site.project, *pin) for pin in self.pinned),
-            *self._pulls(),
-            *self.handover.looks(),
-            section("hashes"),
-            self._staged().hashes(),
-            section("images"),
-            docker.images_noted(sorted({service.image for service in self.wanted})),
-            section("files"),
-            files.report_and_keep(workdir, self.release.files, self._swept()),
-            section("history"),
-            history.read(workdir, last=_REMEMBERED),
-            # The others' health checks, which Docker makes anyway, have printed what they say.
-            *self._look(),
-            *self._answers_of_surplus(),
-        ]
+        site, files = self.site, self.release.files
+        digests = [f"{sha256(files[path]).hexdigest()}  {path}" for path in sorted(files)]
         script = Script(
-            "\n".join(body),
-            self.site.settings,
-            (*self.site.secrets, REGISTRY_LOGIN),
-            files.archive(self.release.files),
+            "scripts/fetch.sh",
+            (
+                *self.stack_options(self.profiles),
+                *("--digests", "\n".join(digests)),
+                *repeat("--pin", (f"{image}@{digest}" for image, digest in self.pinned)),
+                *self._image_options(),
+                *("--history", str(_REMEMBERED)),
+            ),
+            extensions=(SERVICE_HEALTH, secrets_extension(site.target)),
+            settings=site.settings,
+            secrets=(*site.secrets, REGISTRY_LOGIN),
+            payload=pack_files(files),
         )
-        undo = Script(files.discard(workdir))
+        undo = Script("scripts/discard.sh", (site.workdir,))
         title = "fetch the release"
         return self._step(StepKind.FETCH, title, script, _FETCH_TIMEOUT_S, undo=undo)
 
     def _apply(self) -> Step:
-        needs = [service.name for service in self.needed]
-        up = self.project.up(self.service, dependencies=needs)
-        project, workdir = self.site.project, self.site.workdir
-        secrets = (*self.site.secrets, *self.site.derived)
-        body = [
-            lock.require(workdir, self.note),
-            history.append(workdir, self.entry.begun()),
-            recovery.when_ended(workdir, project, self.recovery_note, secrets=secrets),
-            files.place(workdir, self.release.files, self._swept()),
-            recovery.finish_recreation(project),
-            recovery.remove_unstartable(project, [*(s.name for s in self.wanted), *needs]),
-            *self.handover.before_up(),
-            up,
-            *self.handover.after_up(),
-        ]
-        if self.surplus:
-            body.append(self.project.remove(self.surplus))
-        script = Script("\n".join(body), self.site.settings, secrets)
-        undo = Script(f"{recovery.defined(workdir, project)}\nrecover {UNDO_TIMEOUT_S - 5:.0f}")
+        site = self.site
+        secrets = (*site.secrets, *site.derived)
+        script = Script(
+            "scripts/apply.sh",
+            (
+                *self.stack_options(self.profiles),
+                *("--note", self.note),
+                *("--recovery-note", self.recovery_note),
+                *("--event", self.entry.begun()),
+                *repeat("--secret", secrets),
+                *("--", *sorted(self.release.files)),
+            ),
+            extensions=(secrets_extension(site.target), delivery_extension(site.target)),
+            settings=site.settings,
+            secrets=secrets,
+        )
+        seconds = f"{UNDO_TIMEOUT_S - 5:.0f}"
+        undo = Script("scripts/recover.sh", (site.workdir, site.project, seconds))
         return self._step(StepKind.APPLY, "apply", script, _APPLY_TIMEOUT_S, undo=undo)
 
     def _verify(self) -> Step:
-        body = [*self._look(), section("answers"), docker.answers(self.site.project, self._ours())]
-        script = Script("\n".join(body))
+        own = [service.name for service in self.wanted if service.says_version]
+        script = look_at_containers(self.site.project, own)
         return self._step(StepKind.VERIFY, "wait until healthy", script, _VERIFY_TIMEOUT_S)
 
-    def _look(self) -> list[str]:
-        """What the health gate judges by, beside what the services say."""
-        project = self.site.project
-        return [section("clock"), host.clock(), section("containers"), docker.containers(project)]
+    def _image_options(self) -> tuple[str, ...]:
+        """Return the options that say which images are wanted, and how each is pulled.
 
-    def _answers_of_surplus(self) -> list[str]:
-        """What is lost with those that are to be stopped, if any of them is there."""
-        if not self.surplus:
-            return []
-        asking = docker.answers(self.site.project, self.surplus)
-        return [section("answers"), docker.where_there(self.surplus, asking)]
-
-    def _ours(self) -> list[str]:
-        return [service.name for service in self.wanted if service.says_version]
-
-    def _pulls(self) -> list[str]:
-        """A tag that never moves is pulled where it is missing; any other, every time.
-
-        One that is pinned to what it meant before is not pulled: that would be what it means now.
+        A tag that never moves is pulled where it is missing; any other, every time. One that is
+        pinned to what it meant before is not pulled: that would be what it means now.
         """
         tag = f":{self.release.tag}"
         concerned = (*self.wanted, *self.needed)
         pinned = dict(self.pinned)
         moving = [
-            service
+            service.name
             for service in concerned
             if service.image.endswith(tag)
             and not self.release.is_immutable
             and service.image not in pinned
         ]
-        resting = [service for service in concerned if service not in moving]
-        staged = self._staged()
-        pulls = []
-        if moving:
-            pulls.append(staged.pull((service.name for service in moving), policy="always"))
-        if resting:
-            names = () if self.service is None and not moving else (s.name for s in resting)
-            images = sorted({service.image for service in concerned})
-            pull = staged.pull(names, policy="missing")
-            pulls.append(docker.unless_images_are_there(images, pull))
-        return pulls
+        resting = [service.name for service in concerned if service.name not in moving]
+        return (
+            *repeat("--image", sorted({service.image for service in concerned})),
+            *repeat("--pull-always", moving),
+            *repeat("--pull-missing", resting),
+        )
 
     @property
-    def handover(self) -> Handover:
-        """The secrets' part of it."""
-        names = tuple(service.name for service in self.wanted)
-        ours = [service.image for service in self.wanted if service.says_version]
-        image = (ours or [service.image for service in self.wanted])[0]
-        return Handover(self.site, self.project, names, self.service is None, image)
-
-    def _staged(self) -> Compose:
-        return self.project.at(files.STAGED)
-
-    def _swept(self) -> str:
-        """Where files that are no part of the release are removed."""
-        return MONITORING if self.site.target == "core" else ""
+    def _image_with_shell(self) -> str:
+        """An image with a shell that the host has once images are pulled."""
+        own = [service.image for service in self.wanted if service.says_version]
+        return (own or [service.image for service in self.wanted])[0]
 
     def _step(
         self,
@@ -281,3 +267,19 @@ class StepBuilder:
         undo: Script | None = None,
     ) -> Step:
         return Step(kind, self.site.host, title, script, timeout_s, undo)
+
+
+def check_options(site: Site) -> tuple[str, ...]:
+    """Return the options with which ``check.sh`` looks at a host."""
+    return (
+        *("--workdir", site.workdir),
+        *("--shared", site.shared_directory),
+        *("--shared-is-mounted", "yes" if site.shared_is_mounted else "no"),
+        *("--container-uid", str(CONTAINER_UID)),
+        *repeat("--memory", [SECRETS_ROOT] if site.in_memory else []),
+    )
+
+
+def look_at_containers(project: str, services: Iterable[str]) -> Script:
+    """Return the script that prints a project's containers, and what its own services say."""
+    return Script("scripts/verify.sh", (project, *services), extensions=(SERVICE_HEALTH,))

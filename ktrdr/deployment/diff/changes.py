@@ -23,10 +23,11 @@ from ktrdr.deployment.homelab.hosts import Place
 from ktrdr.deployment.releases import compose_file as stack
 from ktrdr.deployment.releases.checkout import Between
 from ktrdr.deployment.releases.release import compose_file, env_file, memory_file
-from ktrdr.deployment.scripts.difference import LEFT_OVER, NEW, OTHER
 from ktrdr.errors import KtrdrError
 from ktrdr.secret import REDACTED
 
+# The signs that diff.sh puts before a file.
+NEW, OTHER, LEFT_OVER = "+", "~", "-"
 # Shown as images and files already.
 _DERIVED: Final = re.compile(r"IMAGE_TAG|\w+_CONFIG_HASH")
 _VARIABLE: Final = re.compile(r"\$\{(\w+)")

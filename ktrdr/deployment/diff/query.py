@@ -14,25 +14,25 @@ from ktrdr.deployment.diff import changes as difference
 from ktrdr.deployment.diff.changes import Difference
 from ktrdr.deployment.homelab.host_config import REGISTRY_LOGIN
 from ktrdr.deployment.homelab.hosts import Place
-from ktrdr.deployment.hosts import history
+from ktrdr.deployment.homelab.secret_steps import (
+    FORMER_TOKEN_SECRET,
+    SERVICE_HEALTH,
+    secrets_extension,
+)
+from ktrdr.deployment.hosts import history, registry
 from ktrdr.deployment.hosts import parallel as abreast
 from ktrdr.deployment.releases import compose_file as stack
+from ktrdr.deployment.releases.archive import pack_files
 from ktrdr.deployment.releases.checkout import Between, Checkout
-from ktrdr.deployment.releases.release import MONITORING
-from ktrdr.deployment.scripts import delivery, docker, registry, rotation, sections
-from ktrdr.deployment.scripts import difference as commands
-from ktrdr.deployment.scripts import history as records
-from ktrdr.deployment.scripts import release as archives
-from ktrdr.deployment.scripts.compose import Compose
-from ktrdr.deployment.scripts.difference import Handed
-from ktrdr.deployment.scripts.rotation import CARRIED_OVER
-from ktrdr.deployment.scripts.script import Script, quote, render
-from ktrdr.deployment.scripts.sections import section
+from ktrdr.deployment.scripts import sections
+from ktrdr.deployment.scripts.script import Script, render, repeat
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
 from ktrdr.errors import KtrdrError
 from ktrdr.secret import Secret
 
 _TIMEOUT_S: Final = 60.0
+# The files of the release are put there: no disk sees them.
+_TMPFS: Final = "/dev/shm"  # noqa: S108  # a directory of its own is made in it, or nothing
 # Far enough back to find the release that runs.
 _EVENTS: Final = 40
 
@@ -61,53 +61,35 @@ class Differ:
         )
 
     def script(self, plan: Plan) -> Script:
-        """What is asked of a host."""
-        site, place = plan.site, commands.staging(self.mark)
-        compose = self._compose(plan)
-        swept = MONITORING if site.target == "core" else ""
-        secrets = (*site.secrets, *CARRIED_OVER)
-        handed = [
-            Handed(*pair) for pair in stack.handed(plan.release.compose(site.target), secrets)
-        ]
-        handover = plan.builder.handover
-        kept = _kept(site.project, handed, "\n".join([*handover.kept(), compose.hashes()]))
-        hashes = [*handover.exports(), section("hashes"), compose.hashes()]
-        body = [
-            commands.stage(place),
-            section("files"),
-            commands.files(place, site.workdir, plan.release.files, swept),
-            section("history"),
-            records.read(site.workdir, last=_EVENTS),
-            section("containers"),
-            docker.containers(site.project),
-            section("images"),
-            docker.images(sorted({service.image for service in plan.wanted})),
-            section("delivery"),
-            delivery.presence(site.project),
-            rotation.unfinished(site.workdir),
-            *self._registry(plan),
-            *(hashes if self.values else [section("hashes"), kept]),
-        ]
-        if self.values:
-            body += [section("unchanged"), kept]
-        if plan.surplus:
-            asking = docker.answers(site.project, plan.surplus)
-            body += [section("answers"), docker.where_there(plan.surplus, asking)]
-        names = (*site.secrets, REGISTRY_LOGIN) if self.values else ()
-        archive = archives.archive(plan.release.files)
-        return Script("\n".join(body), site.settings, names, archive)
+        """Return the script that looks at a host."""
+        site, files = plan.site, plan.release.files
+        secrets = (*site.secrets, *FORMER_TOKEN_SECRET)
+        handed = stack.handed(plan.release.compose(site.target), secrets)
+        arguments = (
+            # With all profiles: the hash of a service does not depend on the others.
+            *plan.builder.stack_options(("*",)),
+            *("--staging", f"{_TMPFS}/ktrdr-diff-{self.mark}"),
+            *repeat("--image", sorted({service.image for service in plan.wanted})),
+            *("--history", str(_EVENTS)),
+            *("--secrets", "given" if self.values else "deployed"),
+            *repeat("--deployed-secret", (f"{variable}={name}" for variable, name in handed)),
+            *repeat("--registry", self._movable_images(plan)),
+            *("--", *sorted(files)),
+        )
+        return Script(
+            "scripts/diff.sh",
+            arguments,
+            extensions=(SERVICE_HEALTH, secrets_extension(site.target)),
+            settings=site.settings,
+            secrets=(*site.secrets, REGISTRY_LOGIN) if self.values else (),
+            payload=pack_files(files),
+        )
 
-    def _compose(self, plan: Plan) -> Compose:
-        # With all profiles: the hash of a service does not depend on the others.
-        staged = plan.builder.project.at(quote(commands.staging(self.mark)))
-        return replace(staged, profiles=("*",))
-
-    def _registry(self, plan: Plan) -> list[str]:
-        """Whether a tag that can move has moved only the registry knows, and it wants a login."""
-        own = sorted({service.image for service in plan.wanted if _is_own(service.image, plan)})
+    def _movable_images(self, plan: Plan) -> list[str]:
+        """Return the images whose tag may have moved; asking the registry wants a login."""
         if not self.values or plan.release.is_immutable:
             return []
-        return [section("registry"), registry.digests(own)]
+        return sorted({service.image for service in plan.wanted if _is_own(service.image, plan)})
 
     def _look(self, place: Place, plan: Plan) -> Difference:
         values = (self.values or {}).get(place.host, {})
@@ -175,13 +157,8 @@ class Differ:
             yield f"the containers of {plan.site.name} would be given their secrets as {way}"
 
 
-def _kept(project: str, handed: Sequence[Handed], hashes: str) -> str:
-    """The hashes with the secrets that containers have; if they cannot be had, why."""
-    return f"{commands.with_secrets_of(project, handed, hashes)} || {{ {hashes}\nexit 1; }}"
-
-
 def _failed(plan: Plan, found: Mapping[str, Sequence[str]], result: RemoteResult) -> KtrdrError:
-    phase = list(found)[-1] if found else f"directory {commands.TMPFS}"
+    phase = list(found)[-1] if found else f"directory {_TMPFS}"
     if phase in ("hashes", "unchanged"):
         return faults.fetching_failed(plan, phase, result)
     return faults.looking_failed(plan, phase, result)

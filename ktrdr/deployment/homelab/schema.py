@@ -14,7 +14,6 @@ from ktrdr.deployment.deploy.comparison import Comparison
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.homelab.hosts import Place
 from ktrdr.deployment.hosts.history import Entry, Kind
-from ktrdr.deployment.scripts import schema
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.errors import Conflict, HostNotReady
@@ -36,7 +35,7 @@ def check(core: Place, target: Entry, remembered: Iterable[Entry], transport: Tr
         HostNotReady: The database cannot be asked.
         HostUnreachable: The core host cannot be reached.
     """
-    script = render(Script(schema.applied()), {})
+    script = render(Script("homelab/scripts/applied_migrations.sh", (core.project,)), {})
     result = transport.run(core.host, script, timeout_s=_TIMEOUT_S)
     if result.exit_code:
         reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]

@@ -1,110 +1,82 @@
-"""How a deploy hands secrets to a stack, and makes what has a memory of its own follow the vault.
+"""What KTRDR's own stacks add to the scripts of a deploy, above all about secrets.
 
-`steps` asks for pieces of its scripts here. In the order of a deploy:
+The scripts beside this module extend those of ``ktrdr/deployment/scripts``, which call these hooks:
 
-1. fetch, before Compose hashes the configuration: `looks`, which changes nothing;
-2. apply, before ``up``: `before_up`; files in memory first, then the database's role, right behind
-   which the backend is replaced;
-3. apply, after ``up``: `after_up`; Grafana's password, and what is left of the other delivery.
+1. fetch, before Compose hashes the configuration: ``inspect_secrets`` and
+   ``export_secret_settings``, which change nothing;
+2. apply, before ``up``: ``before_up``; files in memory first, then the role of the database, right
+   behind which the backend is replaced;
+3. apply, after ``up``: ``after_up``; Grafana's password, and what is left of the other delivery.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from ktrdr.deployment.homelab.host_config import Site
-from ktrdr.deployment.scripts import delivery, rotation
-from ktrdr.deployment.scripts.compose import Compose
-from ktrdr.deployment.scripts.delivery import Consumer
-from ktrdr.deployment.scripts.sections import section
+from ktrdr.deployment.releases.release import Target
+from ktrdr.deployment.scripts.script import repeat
 
-# The section of fetch that ends early where the database's role has another name.
+# The section of fetch that ends early where the role of the database has another name.
 ROLE: Final = "role"
+# What core_secrets.sh exports.
+FORMER_TOKEN_SECRET: Final = ("JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_UNTIL")
+# Where secrets are kept in a host's memory; deploy/tmpfs mounts directories below it.
+SECRETS_ROOT: Final = "/run/ktrdr"
+# The user that the image's programs run as.
+CONTAINER_UID: Final = 10001
+# The script with which our own services are asked what they say of themselves.
+SERVICE_HEALTH: Final = "homelab/scripts/service_health.sh"
+_STACKS: Final[Mapping[Target, str]] = {"core": "core", "workers": "worker"}
 _HOUR_S: Final = 3600
 
 
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """The secrets' part of one deploy.
+def secrets_extension(target: Target) -> str:
+    """Return the script that knows what a stack's configuration depends on beside the vault."""
+    return f"homelab/scripts/{_STACKS[target]}_secrets.sh"
 
-    Attributes:
-        site: Where to.
-        project: Its Compose project.
-        services: What is to run.
-        whole: Whether that is the whole stack.
+
+def delivery_extension(target: Target) -> str:
+    """Return the script that gives a stack its secrets."""
+    return f"homelab/scripts/{_STACKS[target]}_delivery.sh"
+
+
+def secrets_directory(project: str) -> str:
+    """Return the directory in a host's memory for the secrets of a project's containers."""
+    return f"{SECRETS_ROOT}/{project}"
+
+
+def secret_options(site: Site, image: str) -> tuple[str, ...]:
+    """Return the options about secrets.
+
+    Args:
+        site: The host.
         image: An image with a shell that the host has once images are pulled.
     """
+    overlap = ("--token-overlap", str(site.overlap_s)) if site.target == "core" else ()
+    return (
+        *("--secrets-delivery", "tmpfs" if site.in_memory else "env"),
+        *("--secrets-directory", secrets_directory(site.project)),
+        *("--secrets-image", image),
+        *overlap,
+    )
 
-    site: Site
-    project: Compose
-    services: Sequence[str]
-    whole: bool
-    image: str
 
-    def looks(self) -> list[str]:
-        """What fetch does before Compose hashes the configuration."""
-        parts = [rotation.unfinished(self.site.workdir)]
-        if self._has("backend"):
-            parts += [section(ROLE), self._recalling(), rotation.same_role(self.site.project)]
-        return [*parts, *self.exports()]
+def secret_removal_options(target: Target, project: str, image: str) -> tuple[str, ...]:
+    """Return the options with which all secrets of a stack are removed.
 
-    def exports(self) -> list[str]:
-        """What Compose's hashes depend on beside the vault; changes nothing."""
-        tokens = [self._recalling(), self._carry_over()] if self._has("backend") else []
-        return [*tokens, *self._fingerprints()]
-
-    def kept(self) -> list[str]:
-        """The same as the containers have it, where the vault is not asked."""
-        if not (self.site.in_memory and self._consumers):
-            return []
-        return [delivery.kept_fingerprints(self.site.project, self._consumers)]
-
-    def before_up(self) -> list[str]:
-        """What apply does once the configuration is in its place."""
-        parts = [rotation.begin(self.site.workdir, self.site.project)]
-        if self._has("backend"):
-            parts += [self._recalling(), self._carry_over()]
-        if self.site.in_memory and self._consumers:
-            parts.append(delivery.write(self._directory, self._consumers, self.image))
-            parts += self._fingerprints()
-        if self._has("backend"):
-            up = self.project.up("db")
-            parts.append(rotation.database(self.site.project, up))
-        return parts
-
-    def after_up(self) -> list[str]:
-        """What apply does once Compose has brought about the difference."""
-        parts = []
-        if self._has("grafana"):
-            parts.append(rotation.grafana(self.site.project))
-        if not self.site.in_memory and self._consumers:
-            parts.append(delivery.remove(self._directory, self._consumers, self.image))
-        return [*parts, rotation.finish(self.site.workdir, whole=self.whole)]
-
-    @property
-    def _directory(self) -> str:
-        return delivery.directory_of(self.site.project)
-
-    @property
-    def _consumers(self) -> tuple[Consumer, ...]:
-        all_of_them = delivery.CORE if self.site.target == "core" else delivery.WORKERS
-        return tuple(c for c in all_of_them if not c.service or c.service in self.services)
-
-    def _has(self, service: str) -> bool:
-        return self.site.target == "core" and service in self.services
-
-    def _recalling(self) -> str:
-        return rotation.recalling(self.site.project, self._directory)
-
-    def _carry_over(self) -> str:
-        return rotation.carry_over(self.site.project, self.site.overlap_s)
-
-    def _fingerprints(self) -> list[str]:
-        if not (self.site.in_memory and self._consumers):
-            return []
-        return [delivery.fingerprints(self._directory, self._consumers)]
+    Args:
+        target: The stack.
+        project: Its Compose project.
+        image: An image with a shell that the host has.
+    """
+    services = ("backend", "grafana") if target == "core" else ()
+    return (
+        *repeat("--service", services),
+        *("--secrets-directory", secrets_directory(project)),
+        *("--secrets-image", image),
+    )
 
 
 def remarks(

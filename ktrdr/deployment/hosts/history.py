@@ -15,6 +15,8 @@ from typing import Any, Final
 
 # Raised when a key disappears or changes its meaning; new keys may come at any time.
 SCHEMA: Final = 1
+# The directory, below the work directory, in which a host keeps its records.
+RECORDS: Final = ".ktrdr"
 # For a service: every one of the stack.
 ALL: Final = "all"
 
@@ -132,7 +134,7 @@ class Entry:
 
 
 def read(lines: Iterable[str]) -> tuple[Entry, ...]:
-    """The entries, oldest first, from the output of `commands.history.read`.
+    """The entries, oldest first, from the lines of the file.
 
     Lines that cannot be read, such as one that a power cut has cut short, are left out.
     """

@@ -12,7 +12,6 @@ from ktrdr.deployment.hosts.history import Entry
 from ktrdr.deployment.hosts.parallel import on_each
 from ktrdr.deployment.releases import release as releases
 from ktrdr.deployment.releases.release import Release
-from ktrdr.deployment.scripts import history as commands
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.errors import ConfigurationError, HostNotReady, KtrdrError, NotFound
@@ -41,14 +40,14 @@ def ask(places: Sequence[Place], transport: Transport) -> list[Remembered]:
 
 
 def _ask(place: Place, transport: Transport) -> Remembered:
-    script = render(Script(commands.read(place.workdir)), {})
+    script = render(Script("scripts/read_history.sh", (place.workdir,)), {})
     try:
         result = transport.run(place.host, script, timeout_s=_TIMEOUT_S)
     except KtrdrError as error:
         return Remembered(place, error=error)
     if result.exit_code:
         reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-        hint = f"See who may read {commands.path(place.workdir)} there."
+        hint = f"See who may read {place.workdir}/{history.RECORDS}/history.jsonl there."
         told = f"the history on {place.host} cannot be read: {reason}"
         return Remembered(place, error=HostNotReady(told, hint=hint))
     return Remembered(place, history.read(result.stdout.splitlines()))
@@ -93,7 +92,8 @@ def kept(place: Place, entry: Entry, transport: Transport) -> Release:
         HostNotReady: It does not keep it (any more), or no longer as it was.
         HostUnreachable: The host cannot be reached.
     """
-    script = render(Script(commands.fetch(place.workdir, entry.configuration)), {})
+    arguments = (place.workdir, entry.configuration)
+    script = render(Script("scripts/read_configuration.sh", arguments), {})
     result = transport.run(place.host, script, timeout_s=_TIMEOUT_S)
     files = releases.unpacked(result.stdout) if result.exit_code == 0 else {}
     release = Release(entry.tag, entry.commit, files)

@@ -12,15 +12,25 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ktrdr.deployment.homelab.hosts import Place
-from ktrdr.deployment.scripts import lock as commands
+from ktrdr.deployment.hosts.history import RECORDS
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import Grip, RemoteResult, Transport
 from ktrdr.errors import HostNotReady, Interrupted, KtrdrError, Locked
-from ktrdr.secret import Secret
+
+# Exit codes of the scripts; Docker, Compose and the shell use none of them.
+BUSY: Final = 75
+LOST: Final = 74
+NO_FLOCK: Final = 69
+# How the reason begins that the lock has while services are started again after a cut-off, and how
+# long that may take (s).
+RECOVERY: Final = "recovery after"
+RECOVERY_S: Final = 180
 
 _LOOK_TIMEOUT_S: Final = 20.0
-# What puts an interrupted deploy's leftovers right is waited for in any case.
-_ANSWER_S: Final = commands.RECOVERY_S + 30.0
+# A recovery is waited for in any case.
+_ANSWER_S: Final = RECOVERY_S + 30.0
+# Whoever looks takes the lock, shared, for a moment: those who come then wait at least so long.
+_LEAST_WAIT_S: Final = 1
 _PIECE_S: Final = 5.0
 
 
@@ -104,14 +114,14 @@ class Held:
             left = max(0.0, deadline - time.monotonic())
             # In pieces: an interruption is not heard by what is sent right after it.
             piece = min(left, _PIECE_S)
-            lines = commands.hold(self._place.workdir, self.owner.note(), wait_s=piece)
+            script = acquire_lock(self._place.workdir, self.owner.note(), wait_s=piece)
             result, grip = self._transport.hold(
-                self._place.host, Secret(lines), timeout_s=piece + _ANSWER_S
+                self._place.host, render(script, {}), timeout_s=piece + _ANSWER_S
             )
             if not result.exit_code:
                 self._grip = grip
                 return
-            if result.exit_code != commands.BUSY or left <= piece:
+            if result.exit_code != BUSY or left <= piece:
                 raise _refused(self._place, result)
 
     def check(self) -> None:
@@ -132,7 +142,7 @@ class Held:
         # Otherwise it ends with the connection.
         with suppress(KtrdrError, KeyboardInterrupt):
             if grip is not None:
-                grip.let_go(Secret(commands.LET_GO), timeout_s=_LOOK_TIMEOUT_S)
+                grip.let_go(render(RELEASE_LOCK, {}), timeout_s=_LOOK_TIMEOUT_S)
 
 
 @contextmanager
@@ -148,9 +158,19 @@ def held(
         lock.give_back()
 
 
-def require(place: Place, owner: Owner) -> str:
-    """The lines that end a script which is about to change something, if the lock was lost."""
-    return commands.require(place.workdir, owner.note())
+def acquire_lock(workdir: str, note: str, *, wait_s: float) -> Script:
+    """Return the script that takes a host's lock for the session's own shell.
+
+    Args:
+        workdir: The work directory, which is made if it is not there.
+        note: One line that says whose lock it is, unique to this owner.
+        wait_s: How long to wait for another owner (s).
+    """
+    seconds = str(max(_LEAST_WAIT_S, round(wait_s)))
+    return Script("scripts/acquire_lock.sh", (workdir, seconds, note), is_inline=True)
+
+
+RELEASE_LOCK: Final = Script("scripts/release_lock.sh", is_inline=True)
 
 
 def look(transport: Transport, place: Place) -> Owner | None:
@@ -159,14 +179,14 @@ def look(transport: Transport, place: Place) -> Owner | None:
     Raises:
         HostUnreachable: The host cannot be reached.
     """
-    script = render(Script(commands.show(place.workdir)), {})
+    script = render(Script("scripts/show_lock.sh", (place.workdir,)), {})
     result = transport.run(place.host, script, timeout_s=_LOOK_TIMEOUT_S)
     return read_shown(result.stdout.splitlines())
 
 
 def read_shown(lines: list[str]) -> Owner | None:
-    """The owner in the output of `commands.lock.show`; one that is illegible is called unknown."""
-    if not lines or lines[0] != commands.HELD:
+    """The owner in the output of ``show_lock.sh``; one that is illegible is called unknown."""
+    if not lines or lines[0] != "held":
         return None
     return read_note("".join(lines[1:2])) or _UNKNOWN
 
@@ -178,13 +198,13 @@ def force(transport: Transport, place: Place) -> Owner | None:
         HostNotReady: It could not be released.
         HostUnreachable: The host cannot be reached.
     """
-    script = f"{commands.show(place.workdir)}\n{commands.release(place.workdir)}"
-    result = transport.run(place.host, render(Script(script), {}), timeout_s=_LOOK_TIMEOUT_S)
+    script = render(Script("scripts/break_lock.sh", (place.workdir,)), {})
+    result = transport.run(place.host, script, timeout_s=_LOOK_TIMEOUT_S)
     owner = read_shown(result.stdout.splitlines())
     if result.exit_code:
         raise HostNotReady(
             f"the lock of {place.name} on {place.host} could not be released",
-            hint=f"See who has it with `fuser -v {commands.path(place.workdir)}` on the host.",
+            hint=f"See who has it with `fuser -v {_file(place)}` on the host.",
         )
     return owner
 
@@ -202,20 +222,24 @@ def lost(place: Place) -> Locked:
 
 
 def _refused(place: Place, result: RemoteResult) -> KtrdrError:
-    if result.exit_code == commands.BUSY:
+    if result.exit_code == BUSY:
         owner = read_note(result.stdout.strip()) or _UNKNOWN
         return Locked(
             f"{place.name} on {place.host} is locked by {owner}",
             hint="Wait with --lock-wait SECONDS; `ktrdr deploy lock release` takes it from whoever "
             "certainly does not work there any more.",
         )
-    if result.exit_code == commands.NO_FLOCK:
+    if result.exit_code == NO_FLOCK:
         return HostNotReady(
             f"{place.host} has no program flock, which its lock needs",
             hint="Install the package util-linux on the host.",
         )
     reason = (result.stderr.strip().splitlines() or ["it gave no reason"])[-1]
     return HostNotReady(
-        f"{place.host} cannot lock {commands.path(place.workdir)}: {reason}",
+        f"{place.host} cannot lock {_file(place)}: {reason}",
         hint="The work directory must be writable, and its disk not full.",
     )
+
+
+def _file(place: Place) -> str:
+    return f"{place.workdir}/{RECORDS}/lock"

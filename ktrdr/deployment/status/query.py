@@ -11,14 +11,15 @@ from typing import Final
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy.steps import Wanted
 from ktrdr.deployment.homelab.hosts import Place
+from ktrdr.deployment.homelab.secret_steps import secrets_directory
 from ktrdr.deployment.hosts import containers as reading
 from ktrdr.deployment.hosts import health, history, lock
 from ktrdr.deployment.hosts.containers import Container
 from ktrdr.deployment.hosts.health import Trouble
 from ktrdr.deployment.hosts.history import Entry
 from ktrdr.deployment.hosts.lock import Owner
+from ktrdr.deployment.releases.release import MONITORING
 from ktrdr.deployment.scripts import sections
-from ktrdr.deployment.scripts import survey as commands
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
 from ktrdr.deployment.status import drift
@@ -26,6 +27,8 @@ from ktrdr.errors import HostNotReady, KtrdrError
 
 TIMEOUT_S: Final = 20.0
 MAX_AT_ONCE: Final = 16
+# Each deploy writes two; what is further back is for `ktrdr deploy history`.
+_EVENTS: Final = 100
 # One that was started so lately is held to how often Docker has restarted it. Docker itself waits
 # for up to a minute before it tries again.
 _LATELY: Final = timedelta(minutes=2)
@@ -107,24 +110,44 @@ def survey(
 
 
 def _look(place: Place, transport: Transport, clock: Clock) -> Surveyed:
-    script = Script(commands.survey(place.target, place.project, place.workdir))
+    directory = secrets_directory(place.project)
+    arguments = (place.workdir, place.project, directory, str(_EVENTS))
+    script = render(Script("scripts/status.sh", arguments), {})
     try:
-        result = transport.run(place.host, render(script, {}), timeout_s=TIMEOUT_S)
+        result = transport.run(place.host, script, timeout_s=TIMEOUT_S)
+        found = sections.split(result.stdout)
+        entries = history.read(found.get("history", ()))
+        fault = not_asked(place, result) if result.exit_code else None
+        # Of containers that cannot be seen nothing is claimed.
+        changed = () if fault else _changed_files(place, entries, transport)
     except KtrdrError as error:
         return Surveyed(place, error=error)
-    fault = not_asked(place, result) if result.exit_code else None
-    return _read(place, sections.split(result.stdout), clock, fault)
+    return _read(place, found, entries, changed, clock, fault)
+
+
+def _changed_files(place: Place, entries: Sequence[Entry], transport: Transport) -> Sequence[str]:
+    """Return the files that differ from those of the last good release."""
+    good = history.running(entries, history.ALL)
+    if good is None:
+        return ()
+    sweep = (MONITORING.rstrip("/"),) if place.target == "core" else ()
+    script = Script("scripts/changed_files.sh", (place.workdir, good.configuration, *sweep))
+    result = transport.run(place.host, render(script, {}), timeout_s=TIMEOUT_S)
+    return sections.split(result.stdout).get("files", ())
 
 
 def _read(
-    place: Place, found: Mapping[str, list[str]], clock: Clock, error: KtrdrError | None
+    place: Place,
+    found: Mapping[str, list[str]],
+    entries: tuple[Entry, ...],
+    changed: Sequence[str],
+    clock: Clock,
+    error: KtrdrError | None,
 ) -> Surveyed:
     there = reading.read_containers(found.get("containers", ()))
     images = reading.read_images(found.get("images", ()))
     digests = {image: name.partition("@")[2] for name, image in images.items() if "@" in name}
-    entries = history.read(found.get("history", ()))
     now = reading.read_clock(found.get("clock", ())) or clock.now()
-    changed = found.get("files", ())
     ours = tuple(there[service] for service in sorted(there))
     return Surveyed(
         place=place,

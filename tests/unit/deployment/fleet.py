@@ -18,7 +18,6 @@ from ktrdr.deployment.deploy.result import DeployResult, HostResult
 from ktrdr.deployment.deploy.rollout import Surroundings
 from ktrdr.deployment.homelab.inventory import HookSettings, Inventory
 from ktrdr.deployment.hosts.history import Outcome
-from ktrdr.deployment.scripts.lock import LET_GO
 from ktrdr.deployment.ssh.interface import RemoteResult
 from ktrdr.errors import (
     KtrdrError,
@@ -28,7 +27,7 @@ from ktrdr.schemas.workers import WorkerStatus, WorkerType
 from ktrdr.secret import Scrubber, Secret
 from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.conftest import NOW, TAG, Host
-from tests.unit.deployment.watched import CHECK, FETCH, VERIFY
+from tests.unit.deployment.watched import CHECK, FETCH, RELEASE, VERIFY
 
 FIELDS = {
     "db_username": Secret("ada"),
@@ -163,7 +162,7 @@ class Fleet:
         return [names[run.host] for run in runs if containing in run.script.reveal()]
 
     def unlocked(self) -> set[str]:
-        return set(self.order(LET_GO))
+        return set(self.order(RELEASE))
 
 
 def worker(plan: Plan, url: str | None, operation: str | None = None) -> Worker:

@@ -14,7 +14,7 @@ from tests.unit.deployment.test_services import Ground
 def node(clock) -> Ground:
     ground = Ground(B, clock)
     there = sections({"containers": ["w-1"], "networks": ["w_net"], "volumes": ["w_data"]})
-    ground.hosts.answer(Answer(stdout=there), containing="docker volume ls --format")
+    ground.hosts.answer(Answer(stdout=there), containing="Usage: list_stack.sh")
     ground.has(described("worker-1"))
     return ground
 
@@ -27,18 +27,19 @@ def test_everything_is_stopped_before_it_is_removed_and_the_data_stays(node: Gro
     gone = removal.remove(node.attendant, volumes=False)
     assert gone.to_json() == {"containers": ["w-1"], "networks": ["w_net"], "volumes": ["w_data"]}
     assert node.done() == [["stop", "id-of-worker-1"]]
-    assert "docker network rm" in last_script(node)
-    assert "docker volume rm" not in last_script(node)
+    assert "Usage: remove_stack.sh" in last_script(node)
+    assert "--volumes no" in last_script(node)
 
 
 def test_the_data_goes_on_an_explicit_word(node: Ground) -> None:
     removal.remove(node.attendant, volumes=True)
-    assert "docker volume rm" in last_script(node)
+    assert "--volumes yes" in last_script(node)
 
 
 def test_secrets_in_the_hosts_memory_go_with_the_containers(node: Ground) -> None:
     removal.remove(node.attendant, volumes=False)
-    assert "/run/ktrdr/ktrdr-workers/worker" in last_script(node)
+    assert "--secrets-directory /run/ktrdr/ktrdr-workers" in last_script(node)
+    assert "remove_secret_files worker" in last_script(node)
     # Who is not root does it by a container of an image that is there.
     assert f"{BACKEND_IMAGE}:{TAG}" in last_script(node)
 

@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ktrdr.deployment import logs
-from ktrdr.deployment.logs import Back, LogLine, Lost, Wanted, read_since
-from ktrdr.deployment.scripts.logs import LIVE
+from ktrdr.deployment.logs import LIVE, Back, LogLine, Lost, Wanted, read_since
 from ktrdr.deployment.ssh.interface import OnLine, RemoteResult
 from ktrdr.errors import HostNotReady, HostUnreachable, Interrupted, UsageError
 from ktrdr.secret import Secret
@@ -171,8 +170,9 @@ def test_a_host_that_was_lost_is_tried_again_from_its_last_line(monkeypatch) -> 
     assert texts(found) == ["one", "two"]
     told = [type(each) for each in found if not isinstance(each, LogLine)]
     assert told == [Lost, Back]
-    assert "--tail 3" in hosts.scripts[0]
-    assert f"--since {stamp(2)} --tail all" in hosts.scripts[2]
+    assert "--lines 3" in hosts.scripts[0]
+    assert "--lines all" in hosts.scripts[2]
+    assert f"--since {stamp(2)}" in hosts.scripts[2]
 
 
 def test_a_host_that_was_never_reached_is_not_tried_again() -> None:

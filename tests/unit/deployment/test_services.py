@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
 from ktrdr.deployment.homelab.hosts import Place
-from ktrdr.deployment.hosts import lock
-from ktrdr.deployment.hosts.lock import Held, Owner
-from ktrdr.deployment.scripts.lock import LOST
+from ktrdr.deployment.hosts.lock import LOST, Held, Owner
+from ktrdr.deployment.scripts.script import quote
 from ktrdr.deployment.services import Attendant
 from ktrdr.errors import DeploymentFailed, Interrupted, Locked, NotFound, UsageError
 from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.day import BACKEND_IMAGE, CORE, NOW, TAG, B, described, sections
 
+RESTART = "Usage: restart.sh"
 OWNER = Owner("x", "ada@laptop", "restart", NOW)
 NEEDS_DB = "db:service_healthy:false"
 BACKEND_ANSWER = json.dumps({"status": "ok", "version": {"image_tag": TAG}, "database": "ok"})
@@ -34,7 +35,7 @@ class Ground:
 
     def has(self, *containers: str, answers: tuple[str, ...] = ()) -> None:
         said = {"clock": [str(int(NOW.timestamp()))], "containers": containers, "answers": answers}
-        self.hosts.answer(Answer(stdout=sections(said)), containing="docker inspect")
+        self.hosts.answer(Answer(stdout=sections(said)), containing="Usage: verify.sh")
 
     def done(self) -> list[list[str]]:
         """What each script lets Docker do, with the ids of the containers."""
@@ -42,9 +43,9 @@ class Ground:
         for run in self.hosts.runs:
             text = run.script.reveal()
             for verb in ("restart", "stop"):
-                if f'docker {verb} "$container"' in text:
-                    ids = text.partition("for container in ")[2].partition(";")[0].split()
-                    found.append([verb, *ids])
+                if f"Usage: {verb}.sh" in text:
+                    call = text.partition("run() {\n")[2].splitlines()[0]
+                    found.append([verb, *(word for word in shlex.split(call) if "id-of" in word)])
         return found
 
 
@@ -117,7 +118,7 @@ def test_our_own_programs_have_to_say_that_they_are_well(clock) -> None:
 
 
 def test_nothing_more_is_done_once_the_lock_is_lost(core: Ground) -> None:
-    core.hosts.answer(Answer(exit_code=LOST), containing="docker restart")
+    core.hosts.answer(Answer(exit_code=LOST), containing=RESTART)
     with pytest.raises(Locked):
         core.attendant.restart(())
     assert len(core.done()) == 1
@@ -127,20 +128,21 @@ def test_every_change_asks_first_whether_the_lock_is_still_ours(core: Ground) ->
     core.attendant.restart(())
     for run in core.hosts.runs:
         text = run.script.reveal()
-        if 'docker restart "$container"' in text:
-            assert text.index(f"exit {LOST}") < text.index("docker restart")
-            assert lock.require(CORE, OWNER) in text
+        if RESTART in text:
+            main = text.partition("\nmain() {")[2]
+            assert main.index("require_lock") < main.index("change_containers restart")
+            assert quote(OWNER.note()) in main.partition("run() {")[2]
 
 
 def test_a_restart_that_is_cut_off_leaves_nothing_stopped(core: Ground) -> None:
     core.attendant.restart(("db",))
-    (changed,) = [run for run in core.hosts.runs if "docker restart" in run.script.reveal()]
+    (changed,) = [run for run in core.hosts.runs if RESTART in run.script.reveal()]
     assert "recovery after a cut-off restart" in changed.script.reveal()
 
 
 def test_what_docker_says_when_it_fails_is_passed_on(core: Ground) -> None:
     failed = Answer(exit_code=1, stderr="noise\nError: no such mount\n")
-    core.hosts.answer(failed, containing="docker restart")
+    core.hosts.answer(failed, containing=RESTART)
     with pytest.raises(DeploymentFailed, match="restart of db on core failed: Error: no such"):
         core.attendant.restart(("db",))
 

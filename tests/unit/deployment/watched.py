@@ -9,7 +9,6 @@ from typing import Any
 
 from ktrdr.deployment.deploy.host_deployment import Runner
 from ktrdr.deployment.hosts.history import Entry, Outcome
-from ktrdr.deployment.scripts.lock import LET_GO
 from ktrdr.secret import Secret
 from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.conftest import Host
@@ -21,15 +20,12 @@ SECRETS = {
         *("WORKER_TOKEN", "DOCKER_AUTH_CONFIG", "DB_PASSWORD_VERIFIER"),
     )
 }
-UNDOES = "main() {\nset -eu\nresting="
-LOCK, CHECK, FETCH, APPLY, VERIFY, RECORD = (
-    "flock -w",
-    "fact clock",
-    "config --hash",
-    "up --detach",
-    "set -eu\necho '== clock'",
-    '"event":"ended"',
+# Each script says how it is used.
+LOCK, RELEASE, CHECK, FETCH, APPLY, VERIFY, UNDO = (
+    f"Usage: {name}.sh"
+    for name in ("acquire_lock", "release_lock", "check", "fetch", "apply", "verify", "recover")
 )
+RECORD = '"event":"ended"'
 
 
 class Watched:
@@ -69,18 +65,18 @@ class Watched:
     def scripts(self) -> list[str]:
         """What the host was sent, but for what takes the lock and gives it back."""
         texts = [run.script.reveal() for run in self.transport.runs]
-        return [text for text in texts if LOCK not in text and text != LET_GO]
+        return [text for text in texts if LOCK not in text and RELEASE not in text]
 
     @property
     def is_unlocked(self) -> bool:
         """Whether the last that the host was sent gave the lock back."""
-        return self.transport.runs[-1].script.reveal() == LET_GO
+        return RELEASE in self.transport.runs[-1].script.reveal()
 
     def ended(self) -> dict[str, Any]:
         """What was recorded last."""
         (script,) = [text for text in self.scripts if RECORD in text][-1:]
         line = next(line for line in script.splitlines() if RECORD in line)
-        *_, text = [word for word in shlex.split(line) if RECORD in word]
+        *_, text = [word for word in shlex.split(line.rstrip("\\")) if RECORD in word]
         found: dict[str, Any] = json.loads(text)
         return found
 

@@ -19,8 +19,8 @@ from ktrdr.cli.deploy.connections import Way
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.hosts.history import Kind, Outcome
 from ktrdr.deployment.hosts.lock import Owner
+from ktrdr.deployment.releases.archive import pack_files
 from ktrdr.deployment.releases.release import Release
-from ktrdr.deployment.scripts import release as files
 from ktrdr.errors import HostUnreachable, KtrdrError, NotFound, UsageError
 from ktrdr.secret import Scrubber
 from tests.recording_transport import Answer, RecordingTransport
@@ -30,7 +30,7 @@ from tests.unit.deployment.day import NOW, entry, recorded
 
 CORE, B = "backend.lab.test", "workers-b.lab.test"
 ADA = Owner("r9", "ada@laptop", "deploy of sha-abc1234", NOW)
-HISTORY, SHOW, RELEASE = "history.jsonl", "echo free", "kill -USR2"
+HISTORY, SHOW, BREAK = (f"Usage: {name}.sh" for name in ("read_history", "show_lock", "break_lock"))
 
 
 class Command:
@@ -148,20 +148,21 @@ def test_nobodys_lock_is_released_unasked(command) -> None:
     command.says(CORE, SHOW, "held", f"7 {ADA.note()}")
     error = error_of(command("lock", "release", "core"), UsageError)
     assert "core is locked by ada@laptop" in error.message
-    assert command.sent(RELEASE) == []
+    assert command.sent(BREAK) == []
 
 
 def test_a_lock_is_released_if_that_is_confirmed(command) -> None:
-    command.says(CORE, SHOW, "held", f"7 {ADA.note()}")
+    for script in (SHOW, BREAK):
+        command.says(CORE, script, "held", f"7 {ADA.note()}")
     ran = command("lock", "release", "core", "--yes")
     assert "released, was held by" in ran.output
-    assert command.sent(RELEASE) == [CORE]
+    assert command.sent(BREAK) == [CORE]
 
 
 def test_a_free_lock_is_left_as_it_is(command) -> None:
     command.says(CORE, SHOW, "free")
     assert "free" in command("lock", "release", "core").output
-    assert command.sent(RELEASE) == []
+    assert command.sent(BREAK) == []
 
 
 # -------------------------------------------------------------------------------- rollback
@@ -186,9 +187,9 @@ def kept(command: Command) -> Callable[..., Command]:
         entries = [first, entry(2, "sha-0000002", **more, **last)]
         for host in (CORE, B):
             command.says(host, HISTORY, *recorded(*entries))
-        archive = base64.b64encode(files.archive(content)).decode()
-        command.says(CORE, "|| base64", archive)
-        command.says(B, "|| base64", archive)
+        archive = base64.b64encode(pack_files(content)).decode()
+        command.says(CORE, "Usage: read_configuration.sh", archive)
+        command.says(B, "Usage: read_configuration.sh", archive)
         return command
 
     return make

@@ -19,7 +19,7 @@ GOOD = {
     name: Secret(hashlib.sha256(name.encode()).hexdigest()[:40])
     for name in ("db_username", "db_password", "jwt_secret", "grafana_password", "ghcr_token")
 }
-REGISTRY = "resolve-image-digests"
+CHECK, REGISTRY = "Usage: check.sh", "Usage: ask_registry.sh"
 
 
 class Vault:
@@ -57,7 +57,7 @@ class Lab:
             known = "".join(f"{name}={value}\n" for name, value in self.facts[host].items())
             own = sorted({service.image for service in plan.wanted if service.says_version})
             heard = "".join(f"{image} {self.registry}\n" for image in own)
-            self.transport.answer(Answer(stdout=known), host=host, containing="fact clock")
+            self.transport.answer(Answer(stdout=known), host=host, containing=CHECK)
             self.transport.answer(Answer(stdout=heard), host=host, containing=REGISTRY)
         for host in self.lost:
             no = HostUnreachable("there is no way to it", hint="Find one.")
@@ -119,7 +119,7 @@ def test_a_vault_that_refuses_is_one_finding_and_the_registry_is_not_asked(lab) 
     report = lab.check()
     assert complaints(report) == {"vault": ["1Password is not signed in"]}
     assert "vault gave no ghcr_token" in report[1].points[0].remark
-    assert not any("asks ghcr.io" in run.script.reveal() for run in lab.transport.runs)
+    assert not any("--ask ghcr.io" in run.script.reveal() for run in lab.transport.runs)
 
 
 def test_an_image_that_the_registry_lacks_is_told_once_for_all_hosts(lab) -> None:
@@ -179,7 +179,7 @@ def test_hosts_are_told_of_no_secret_but_the_login_for_the_registry(lab) -> None
 def test_each_host_tries_what_its_containers_connect_to(lab) -> None:
     lab.check()
     scripts = ((run.host, run.script.reveal()) for run in lab.transport.runs)
-    tried = {host: script for host, script in scripts if "reaches" in script}
+    tried = {host: script for host, script in scripts if CHECK in script}
     for port in (5432, 4317, 8000):
-        assert f"reaches backend.lab.test {port} &" in tried["workers-b.lab.test"]
-    assert "reaches workers-c.lab.test 5004 &" in tried["backend.lab.test"], "C has a scale of 2"
+        assert f"--reach backend.lab.test:{port}" in tried["workers-b.lab.test"]
+    assert "--reach workers-c.lab.test:5004" in tried["backend.lab.test"], "C has a scale of 2"

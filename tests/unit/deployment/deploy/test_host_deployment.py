@@ -29,7 +29,7 @@ from tests.unit.deployment.watched import (
     LOCK,
     RECORD,
     SECRETS,
-    UNDOES,
+    UNDO,
     VERIFY,
     Watched,
     earlier,
@@ -148,7 +148,7 @@ def test_a_pull_that_fails_is_explained_and_what_was_staged_is_removed(
     watch.transport.answer(failure, containing=FETCH)
     with pytest.raises(kind, match=words):
         watch.deploy()
-    assert "rm -rf /opt/ktrdr-core/.ktrdr-staging" in watch.scripts[-1]
+    assert "Usage: discard.sh" in watch.scripts[-1]
     assert watch.is_unlocked
     assert not any(APPLY in script for script in watch.scripts)
 
@@ -219,7 +219,7 @@ def test_a_secret_that_the_end_of_a_log_cuts_in_two_is_not_shown_in_part(watched
     rest_of_secret = [f"secret line {number}" for number in range(60)]
     lines = [*rest_of_secret, *(f"line {number}" for number in range(80))]
     text = "\n".join(["== id-of-backend", *lines, ""])
-    watch.transport.answer(Answer(stdout=text), containing="docker logs --tail 140")
+    watch.transport.answer(Answer(stdout=text), containing="main 140 ")
     with pytest.raises(DeploymentFailed):
         watch.deploy()
     (shown,) = [event for event in watch.events if isinstance(event, events.LogTail)]
@@ -255,7 +255,7 @@ def test_what_would_be_lost_is_known_before_anything_changes(watched) -> None:
     assert "the database is restarted" in watch.runner.losses[0]
     watch.runner.abandon()
     assert not any(APPLY in script for script in watch.scripts)
-    assert "rm -rf" in watch.scripts[-1], "what was staged is removed"
+    assert "Usage: discard.sh" in watch.scripts[-1], "what was staged is removed"
     assert watch.is_unlocked
 
 
@@ -275,7 +275,7 @@ def test_a_step_that_is_interrupted_is_taken_back_and_recorded(watched, containi
     watch.transport.answer(Answer(error=Interrupted("stop")), containing=containing)
     with pytest.raises(Interrupted):
         watch.deploy()
-    undone = [script for script in watch.scripts if script.startswith(UNDOES)]
+    undone = [script for script in watch.scripts if UNDO in script]
     assert len(undone) == (1 if containing == APPLY else 0), "what was applied stays"
     assert watch.ended()["outcome"] == "interrupted"
 

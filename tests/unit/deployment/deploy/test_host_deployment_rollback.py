@@ -12,7 +12,7 @@ import pytest
 from ktrdr.deployment.deploy import events
 from ktrdr.deployment.deploy.plan import Stamp, make
 from ktrdr.deployment.hosts.history import Entry, Kind, Outcome
-from ktrdr.deployment.scripts import release as files
+from ktrdr.deployment.releases.archive import pack_files
 from ktrdr.errors import (
     DeploymentFailed,
     HostNotReady,
@@ -27,7 +27,7 @@ from tests.unit.deployment.watched import (
     earlier,
 )
 
-DOCKER_ANSWERS = "until docker version"
+DOCKER_ANSWERS = "Usage: wait_for_docker.sh"
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def failing(planned, release, inventory, clock) -> Callable[..., Watched]:
         watch.host.containers["backend"]["state"]["Health"]["Status"] = "unhealthy"
         sick = Answer(stdout=watch.host.verify_output())
         watch.transport.answer(sick, Answer(stdout="x"), sick, containing=VERIFY)
-        kept = base64.b64encode(files.archive(release.files)).decode()
-        watch.transport.answer(Answer(stdout=kept), containing="|| base64")
+        kept = base64.b64encode(pack_files(release.files)).decode()
+        watch.transport.answer(Answer(stdout=kept), containing="Usage: read_configuration.sh")
         return watch
 
     return make_failing
@@ -91,10 +91,7 @@ def test_the_way_back_pins_images_to_the_digests_that_ran(failing) -> None:
     watch.runner.prepare()
     watch.runner.carry_out()
     fetched = [script for script in watch.scripts if FETCH in script][-1]
-    pinned = (
-        "docker tag ghcr.io/ktrdr/ktrdr-backend@sha256:old ghcr.io/ktrdr/ktrdr-backend:sha-0000001"
-    )
-    assert pinned in fetched
+    assert "--pin ghcr.io/ktrdr/ktrdr-backend:sha-0000001@sha256:old" in fetched
 
 
 def test_a_host_whose_docker_went_away_is_put_right_when_the_way_back_fails_too(failing) -> None:
@@ -106,7 +103,7 @@ def test_a_host_whose_docker_went_away_is_put_right_when_the_way_back_fails_too(
     result = watch.runner.carry_out()
     assert isinstance(result.error, HostNotReady)
     assert not result.restored.outcome.is_good
-    assert any("\nrecover 8" in script for script in watch.scripts)
+    assert any("main /opt/ktrdr-core ktrdr-core 8" in script for script in watch.scripts)
     assert watch.ended()["outcome"] == "failed"
 
 
@@ -126,8 +123,8 @@ def test_a_docker_that_went_away_is_waited_for_before_the_way_back(failing) -> N
     told = [event.reason for event in watch.events if isinstance(event, events.Waiting)]
     assert told == ["Docker on backend.lab.test does not answer"]
     at_once, patient = [script for script in watch.scripts if DOCKER_ANSWERS in script]
-    assert "+ 0))" in at_once
-    assert "+ 60))" in patient
+    assert "\n    main 0\n" in at_once
+    assert "\n    main 60\n" in patient
 
 
 def test_a_docker_that_answers_is_not_waited_for(failing) -> None:

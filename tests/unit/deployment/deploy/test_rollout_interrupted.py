@@ -14,7 +14,7 @@ import pytest
 
 from ktrdr.deployment.deploy import rollout as module
 from ktrdr.deployment.hosts.history import Outcome
-from ktrdr.deployment.scripts.lock import BUSY
+from ktrdr.deployment.hosts.lock import BUSY
 from ktrdr.errors import (
     Interrupted,
 )
@@ -84,7 +84,7 @@ def test_ctrl_c_while_the_core_is_changed_is_recorded_and_spares_the_workers(
     assert outcomes(result) == {"core": Outcome.INTERRUPTED, "workers B": None, "workers C": None}
     assert recorded(fleet, "core") == ["interrupted"]
     assert fleet.unlocked() == {"core", "workers B", "workers C"}
-    undone = fleet.transport.scripts_on(fleet.plan("core").site.host, "recover 85")
+    undone = fleet.transport.scripts_on(fleet.plan("core").site.host, "ktrdr-core 85\n")
     assert len(undone) == 1, "what Compose was at is brought to an end"
 
 

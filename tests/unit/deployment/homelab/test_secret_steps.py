@@ -22,8 +22,8 @@ from ktrdr.deployment.deploy.plan import Plan, Request, Stamp, make
 from ktrdr.deployment.deploy.steps import StepKind
 from ktrdr.deployment.homelab import secret_steps as handover
 from ktrdr.deployment.homelab.inventory import Inventory, with_defaults
+from ktrdr.deployment.hosts.history import RECORDS
 from ktrdr.deployment.releases.release import Release, Target, shipped_paths
-from ktrdr.deployment.scripts import delivery, lock
 from ktrdr.deployment.scripts.script import render
 from ktrdr.secret import Secret
 
@@ -111,7 +111,7 @@ class Ground:
     @contextmanager
     def _locked(self, plan: Plan) -> Iterator[None]:
         """Has the host's lock, as the deploy that the scripts are of."""
-        file = Path(lock.path(plan.site.workdir))
+        file = Path(plan.site.workdir, RECORDS, "lock")
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("w") as held:
             held.write(plan.builder.note)
@@ -139,7 +139,7 @@ def ground(
     tmp_path: Path, memory: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], Ground]:
     """Makes a host on which nothing was deployed yet."""
-    monkeypatch.setattr(delivery, "ROOT", str(memory / "ktrdr"))
+    monkeypatch.setattr(handover, "SECRETS_ROOT", str(memory / "ktrdr"))
     shipped = [name for target in TARGETS for name in shipped_paths(target) if name[-1] != "/"]
     files = {name: (root / name).read_bytes() for name in shipped}
 
@@ -222,7 +222,7 @@ def test_delivery_by_environment_removes_the_files_of_the_other_one(ground):
 
 def test_secrets_are_not_written_to_what_is_no_memory(ground, tmp_path, monkeypatch):
     host = ground()
-    monkeypatch.setattr(delivery, "ROOT", str(tmp_path / "disk"))
+    monkeypatch.setattr(handover, "SECRETS_ROOT", str(tmp_path / "disk"))
     kind = subprocess.run(
         ["stat", "-f", "-c", "%T", str(tmp_path)], capture_output=True, text=True, check=True
     ).stdout

@@ -10,8 +10,8 @@ import pytest
 from ktrdr.deployment.hosts import history_queries as remembering
 from ktrdr.deployment.hosts.history import Entry, Outcome
 from ktrdr.deployment.hosts.history_queries import Remembered
+from ktrdr.deployment.releases.archive import pack_files
 from ktrdr.deployment.releases.release import Release
-from ktrdr.deployment.scripts import release as files
 from ktrdr.errors import ConfigurationError, HostNotReady, HostUnreachable, NotFound
 from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.day import CORE, B, entry, recorded
@@ -80,7 +80,7 @@ def test_a_host_that_could_not_be_asked_has_no_way_back() -> None:
 
 
 def kept(content: dict[str, bytes]) -> Answer:
-    return Answer(stdout=base64.b64encode(files.archive(content)).decode())
+    return Answer(stdout=base64.b64encode(pack_files(content)).decode())
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def good() -> Entry:
 def test_a_kept_release_is_the_one_that_was_deployed(transport, good) -> None:
     transport.answer(kept(FILES))
     assert remembering.kept(CORE, good, transport) == KEPT
-    assert f"/releases/{KEPT.configuration}.tar.gz" in transport.runs[0].script.reveal()
+    assert f"main /opt/core {KEPT.configuration}\n" in transport.runs[0].script.reveal()
 
 
 @pytest.mark.parametrize(
