@@ -7,9 +7,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 # All shell of the repository: shfmt knows it by name or by its first line.
-SHELL_FILES = $(shell git ls-files -co --exclude-standard | xargs -r ls -d 2>/dev/null | xargs -r $(BIN)/shfmt -f)
+SHELL_FILES = $(shell git ls-files -co --exclude-standard ':!tests/data' | xargs -r ls -d 2>/dev/null | xargs -r $(BIN)/shfmt -f)
 
-.PHONY: help setup demo test check format lint types unit integration e2e chaos chaos-deploy chaos-sigterm fuzz-api bench-runtime bench-deploy bench-data lab-up lab-down lab-status screens lock docs
+.PHONY: help setup demo test check format lint types unit golden integration e2e chaos chaos-deploy chaos-sigterm fuzz-api bench-runtime bench-deploy bench-data lab-up lab-down lab-status screens lock docs
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ types: setup
 
 unit: setup ## run the unit tests alone
 	@$(BIN)/pytest -q -n auto tests/unit
+
+golden: setup ## write tests/data/dry_runs anew; look at what changes
+	@KTRDR_RENEW_GOLDEN=1 $(BIN)/pytest -q tests/unit/deployment/test_dry_runs.py
 
 integration: setup ## run the integration tests alone
 	@scripts/apt-need postgresql openssh-server age

@@ -40,20 +40,33 @@ def bundle(file: str, extensions: tuple[str, ...] = ()) -> str:
     text = _expand(_DEPLOYMENT / file, included)
     if not text.endswith(f"\n{_CALL}\n"):
         raise ValueError(f"{file} does not end with {_CALL}")
-    parts = [text.removesuffix(f"{_CALL}\n")]
-    parts += [_expand(_DEPLOYMENT / extension, included) for extension in extensions]
-    return "\n".join(part.strip("\n") + "\n" for part in parts)
+    parts = [text.removesuffix(f"{_CALL}\n").rstrip("\n")]
+    for extension in extensions:
+        parts += ["", _title(_DEPLOYMENT / extension), _expand(_DEPLOYMENT / extension, included)]
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _title(path: Path) -> str:
+    """Return a comment that tells where the lines behind it stand."""
+    is_ours = path.is_relative_to(_DEPLOYMENT)
+    return f"# ---- {path.relative_to(_DEPLOYMENT) if is_ours else path.name}"
 
 
 def _expand(path: Path, included: set[Path]) -> str:
-    lines = []
+    lines: list[str] = []
+    is_own = True
     for line in path.read_text(encoding="utf-8").split("\n"):
         if library := _LIBRARY.fullmatch(line):
             other = (path.parent / library[1]).resolve()
             if other not in included:
                 included.add(other)
-                lines += ["", _expand(other, included).strip("\n"), ""]
-        elif text := _TEXT.fullmatch(line):
+                lines += ["", _title(other), _expand(other, included).strip("\n"), ""]
+                is_own = False
+            continue
+        if not is_own and line:
+            lines.append(_title(path))
+            is_own = True
+        if text := _TEXT.fullmatch(line):
             lines.append(f"{text[1]}={shlex.quote(_program(path.parent / text[2]))}")
         elif not _LEFT_OUT.match(line):
             lines.append(line)

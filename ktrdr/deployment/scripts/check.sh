@@ -15,6 +15,12 @@ set -eu
 . ./lib/directories.sh
 . ./lib/lock.sh
 
+# Print a fact.
+#   fact NAME VALUE
+fact() {
+    printf '%s=%s\n' "$1" "$2"
+}
+
 # What the scripts of a deploy call besides Docker; a Debian or Ubuntu has all of them.
 PROGRAMS='awk base64 cmp flock sha256sum tar'
 

@@ -9,7 +9,6 @@ set -eu
 . ./lib/output.sh
 . ./lib/project.sh
 . ./lib/containers.sh
-. ./lib/hooks.sh
 
 main() {
     section clock

@@ -27,8 +27,11 @@ any_is_listed() {
     return 1
 }
 
-# Print "SERVICE ANSWER" for each of the services that is healthy; the answer, on one line, is what
-# the hook ask_service prints. They are asked side by side: each takes as long as a program does to
+# Print what a service says of itself, on one line: a hook, which an extension defines anew.
+#   ask_service CONTAINER
+ask_service() { :; }
+
+# Print "SERVICE ANSWER" for each of the services that is healthy. They are asked side by side: each takes as long as a program does to
 # start in a container. A line is written at once, so that none cuts into another.
 #   ask_services PROJECT SERVICE...
 ask_services() {

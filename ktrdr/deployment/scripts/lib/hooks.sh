@@ -25,7 +25,3 @@ report_secrets() { :; }
 
 # Remove what is left of the secrets of a stack that is taken down.
 remove_secrets() { :; }
-
-# Print what a service says of itself, on one line.
-#   ask_service CONTAINER
-ask_service() { :; }

@@ -1,16 +1,10 @@
 # shellcheck shell=sh
-# What a script tells its caller: facts, and sections that each begin with a title.
+# What a script tells its caller.
 
 # Begin a section of the output.
 #   section TITLE
 section() {
     printf '== %s\n' "$1"
-}
-
-# Print a fact.
-#   fact NAME VALUE
-fact() {
-    printf '%s=%s\n' "$1" "$2"
 }
 
 # End the script because of an option that it does not know.
