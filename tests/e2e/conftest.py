@@ -25,8 +25,8 @@ ODD = "'\"$`\\%#=&;|<>(){}*?!~ \t\né日本"
 
 # From what only looks to what breaks things; the README's commands start from a bare lab again.
 ORDER = (
-    *("lab", "deploy", "releases", "check_diff", "stack", "day", "rotation", "memory"),
-    *("replacement", "errors", "failures", "chaos_deploy", "development_stack"),
+    *("lab", "deploy", "break_glass", "releases", "check_diff", "stack", "day", "rotation"),
+    *("memory", "replacement", "errors", "failures", "chaos_deploy", "development_stack"),
     "readme",
 )
 

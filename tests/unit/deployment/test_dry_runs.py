@@ -1,7 +1,7 @@
 """The scripts that a dry run shows: they are kept to the letter, and they run.
 
-After a change of a script, ``make golden`` writes ``tests/data/dry_runs`` anew: look at what changes
-there.
+After a change of a script, ``make golden`` writes ``tests/data/dry_runs`` anew: look at what
+changes there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,9 @@ class BreakGlass:
         request = Request(target, node="B" if target == "workers" else "")
         self.plan = make(inventory, request, release, Stamp("r1", "ada@laptop", NOW))
 
-    def run(self, *, whole: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, env: Mapping[str, str], *, whole: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.shell.program,
             input=shown(self.plan, whole=whole),
@@ -146,7 +148,7 @@ def test_the_steps_that_are_shown_deploy_without_ktrdr(tmp_path, release, progra
     host = BreakGlass(tmp_path, program, release, target)
     host.shell.docker("ps", 'case "$*" in *service=db*) echo id ;; esac')
     host.shell.docker("compose", f'case "$*" in *" up "*) env -0 >{tmp_path}/env ;; esac')
-    done = host.run(**SECRETS)
+    done = host.run(SECRETS)
     assert done.returncode == 0, done.stderr
     for name, content in release.files.items():
         assert (host.workdir / name).read_bytes() == content
@@ -168,7 +170,7 @@ def is_unlocked(host: BreakGlass) -> bool:
 
 def test_nothing_is_changed_where_a_variable_is_missing(tmp_path, release) -> None:
     host = BreakGlass(tmp_path, ["sh"], release, "workers")
-    done = host.run(**{name: text for name, text in SECRETS.items() if name != "WORKER_TOKEN"})
+    done = host.run({name: text for name, text in SECRETS.items() if name != "WORKER_TOKEN"})
     assert done.returncode != 0
     assert "WORKER_TOKEN" in done.stderr
     assert host.history() == ()
@@ -177,7 +179,7 @@ def test_nothing_is_changed_where_a_variable_is_missing(tmp_path, release) -> No
 
 def test_nothing_is_changed_where_the_files_were_left_out(tmp_path, release) -> None:
     host = BreakGlass(tmp_path, ["sh"], release, "workers")
-    done = host.run(whole=False, **SECRETS)
+    done = host.run(SECRETS, whole=False)
     assert done.returncode != 0
     assert "print them with --dry-run -v" in done.stderr
     assert host.history() == ()
@@ -191,7 +193,7 @@ def test_nothing_is_changed_where_another_deploy_has_the_lock(tmp_path, release)
     ) as other:
         assert other.stdout
         assert other.stdout.readline() == b"held\n"
-        done = host.run(**SECRETS)
+        done = host.run(SECRETS)
         other.terminate()
     assert done.returncode == 75
     assert OWNER.who in done.stdout
