@@ -18,7 +18,7 @@ demo: setup ## raise the homelab, deploy to it, run real work on it
 	@$(BIN)/python -m lab demo
 
 test: setup ## every test: unit, integration, end-to-end in the lab
-	@scripts/apt-need postgresql openssh-server age
+	@scripts/apt-need postgresql openssh-server age busybox
 	@$(BIN)/pytest -n auto tests/unit tests/integration
 	@$(BIN)/pytest tests/e2e
 
@@ -52,7 +52,7 @@ golden: setup ## write tests/data/dry_runs anew; look at what changes
 	@KTRDR_RENEW_GOLDEN=1 $(BIN)/pytest -q tests/unit/deployment/test_dry_runs.py
 
 integration: setup ## run the integration tests alone
-	@scripts/apt-need postgresql openssh-server age
+	@scripts/apt-need postgresql openssh-server age busybox
 	@$(BIN)/pytest -q -n auto tests/integration
 
 e2e: setup ## run the end-to-end tests alone, in the lab

@@ -224,7 +224,9 @@ class Runner:
                     self._gate.show_logs_of_unwell(self._step(StepKind.VERIFY))
                 raise error
             found = sections.split(result.stdout)
-            for remark in handover.remarks(self.plan.site, found, following=self.following):
+            for remark in handover.describe_rotation(
+                self.plan.site, found, following=self.following
+            ):
                 self._gate.warn(remark)
         self._sender.settle()
 

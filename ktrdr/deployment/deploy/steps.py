@@ -1,13 +1,13 @@
-"""The remote scripts of a deploy to one host.
+"""Steps of a deploy to one host, each a remote script.
 
 There are six, and nothing changes before the fourth:
 
-1. lock: keep everybody else out, for as long as all the others take;
+1. lock: keep other deploys out, for as long as all steps take;
 2. check: look at the host, and report all that is wrong with it at once;
-3. fetch: bring the configuration beside the old one, pull images, compare with what runs;
-4. apply: put the configuration into place and let Compose bring about the difference;
-5. verify: look, again and again, until all is well or certainly not;
-6. record: write down what has come of it; then the lock is given back.
+3. fetch: put the configuration beside the old one, pull images, compare with what runs;
+4. apply: put the configuration in place, and let Compose bring the stack into its new form;
+5. verify: look, again and again, until every service is healthy or certainly will not be;
+6. record: append the outcome to the history; then the lock is given back.
 """
 
 from __future__ import annotations
@@ -42,16 +42,14 @@ _VERIFY_TIMEOUT_S: Final = 60.0
 _RECORD_TIMEOUT_S: Final = 30.0
 # A container that was told to stop does so within its grace period (60 s for the database).
 UNDO_TIMEOUT_S: Final = 90.0
-# So many events are read: more releases than anybody goes back, and no file that only grows.
-_REMEMBERED: Final = 200
-
-
+# More events than a rollback ever needs, of a file that only grows.
+_HISTORY_LINES: Final = 200
 # How a deploy ends is not known before it has. Steps that are run by hand leave this reason.
 _RUN_BY_HAND: Final = "its steps were run by hand, and nothing judged its health"
 
 
 class StepKind(StrEnum):
-    """The steps of a deploy, in their order."""
+    """Kinds of steps, in the order of a deploy."""
 
     LOCK = "lock"
     CHECK = "check"
@@ -63,15 +61,15 @@ class StepKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One remote script.
+    """Step of a deploy: a script on a host.
 
     Attributes:
-        kind: Which it is; the meaning of its output and of its failure follows from that.
-        host: Where it runs.
-        title: What it does, for people.
-        script: The script; it names the secrets it needs.
-        timeout_s: After so long it is ended.
-        undo: What takes back what it did, if the deploy ends before a later step has used it.
+        kind: Kind of the step; the meaning of its output and of its failure follows from that.
+        host: Name of the host for ssh.
+        title: Title of the step, for people.
+        script: Script, which names the secrets it needs.
+        timeout_s: Maximum time for the script in seconds.
+        undo: Script that takes the step back, if the deploy ends before a later step has used it.
     """
 
     kind: StepKind
@@ -84,13 +82,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A service that is to run.
+    """Service that a deploy is to leave running.
 
     Attributes:
-        name: Its name.
-        image: Its image with its tag.
-        says_version: Whether it is one of our own programs, which say what version they are.
-        worker_url: What it registers at the backend, if it is a worker.
+        name: Name of the service.
+        image: Image with its tag.
+        says_version: True for our own programs, which report their version.
+        worker_url: URL that a worker registers at the backend.
     """
 
     name: str
@@ -104,19 +102,19 @@ class StepBuilder:
     """Builder of the steps of one deploy.
 
     Attributes:
-        site: The host.
-        release: The release.
-        compose_files: Its compose file, and those that override it.
-        env_file: The file with its settings.
-        profiles: The Compose profiles that are chosen.
-        service: The only service that is asked for, or None for all.
-        entry: The deploy as it is recorded.
-        note: What the lock says of its owner.
-        recovery_note: What the lock says while services are started again after a cut-off.
-        wanted: The services that are to run.
-        pinned: The digests of images whose tags may have moved since, by name and tag.
-        needed: The services that the only service depends on.
-        surplus: The services that are to be stopped.
+        site: Host.
+        release: Release.
+        compose_files: Compose file of the release, and those that override it.
+        env_file: File with the settings of the release.
+        profiles: Compose profiles that are chosen.
+        service: Only service that was asked for, or None for all.
+        entry: Deploy as the history records it.
+        note: Note of the owner in the lock.
+        recovery_note: Note in the lock while services are started again after a cut-off.
+        wanted: Services that are to run.
+        pinned: Digests of images whose tags may have moved since, by name and tag.
+        needed: Services that the only service depends on.
+        surplus: Services that are to be removed.
     """
 
     site: Site
@@ -192,7 +190,7 @@ class StepBuilder:
                 *("--digests", "\n".join(digests)),
                 *repeat("--pin", (f"{image}@{digest}" for image, digest in self.pinned)),
                 *self._image_options(),
-                *("--history", str(_REMEMBERED)),
+                *("--history", str(_HISTORY_LINES)),
             ),
             extensions=(SERVICE_HEALTH, secrets_extension(site.target)),
             settings=site.settings,

@@ -1,4 +1,4 @@
-"""What KTRDR's own stacks add to the scripts of a deploy, above all about secrets.
+"""Extensions of a deploy's scripts for KTRDR's own stacks, and their options.
 
 The scripts beside this module extend those of ``ktrdr/deployment/scripts``, which call these hooks:
 
@@ -79,14 +79,14 @@ def secret_removal_options(target: Target, project: str, image: str) -> tuple[st
     )
 
 
-def remarks(
+def describe_rotation(
     site: Site, sections: Mapping[str, Sequence[str]], *, following: Collection[str] = ()
 ) -> Iterator[str]:
-    """What the operator should know after an apply that changed secrets, each in a sentence.
+    """Yield a sentence for each thing that the operator should know after secrets have changed.
 
     Args:
-        site: Where it was.
-        sections: What the script printed.
+        site: The host.
+        sections: The output of the apply, by section.
         following: The worker nodes that the same command deploys, too.
     """
     rotated = {line.partition(" ")[0]: line for line in sections.get("rotated", ())}
@@ -98,7 +98,7 @@ def remarks(
         whose = "the workers" if whole else f"the workers of {', '.join(left)}"
         yield f"{whose} still have the former {' and '.join(theirs)}: run {' and '.join(commands)}"
     if "jwt_secret" in rotated:
-        yield _of_tokens(site.overlap_s)
+        yield _describe_overlap(site.overlap_s)
     if rotated.get("grafana_password", "").endswith("unknown"):
         yield (
             "Grafana's password could not be compared with the vault's, because Grafana or the "
@@ -106,7 +106,7 @@ def remarks(
         )
 
 
-def _of_tokens(overlap_s: int) -> str:
+def _describe_overlap(overlap_s: int) -> str:
     if not overlap_s:
         return "tokens signed with the former jwt_secret are no longer good"
     return (

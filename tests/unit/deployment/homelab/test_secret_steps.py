@@ -340,15 +340,18 @@ def test_an_apply_that_does_not_come_to_its_end_is_gone_through_again(ground):
 def test_the_operator_is_told_what_the_workers_still_have(ground):
     site = replace(ground().plan("core", "env").site, nodes=("B", "C"))
     rotated = {"rotated": ["db_password", "jwt_secret"]}
-    told = list(handover.remarks(site, rotated))
+    told = list(handover.describe_rotation(site, rotated))
     assert told[0] == (
         "the workers still have the former db_password and jwt_secret: "
         "run `ktrdr deploy workers all`"
     )
     assert "are good for 24 h more" in told[1]
-    (one,) = handover.remarks(site, {"rotated": ["db_password"]}, following=("B",))
+    (one,) = handover.describe_rotation(site, {"rotated": ["db_password"]}, following=("B",))
     assert one == (
         "the workers of C still have the former db_password: run `ktrdr deploy workers C`"
     )
-    assert list(handover.remarks(site, {"rotated": ["db_password"]}, following=("B", "C"))) == []
-    assert list(handover.remarks(site, {})) == []
+    assert (
+        list(handover.describe_rotation(site, {"rotated": ["db_password"]}, following=("B", "C")))
+        == []
+    )
+    assert list(handover.describe_rotation(site, {})) == []

@@ -28,7 +28,7 @@ AWKWARD = "'\"$`\\%#=&;|<>(){}*?!~ \t\ninside é 日本 $(id) ${HOME} \\n\r\x01\
 anything = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=200)
 in_every_shell = pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
 few = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
