@@ -27,8 +27,7 @@ Installation:
 """
 _RECENT_COMMITS: Final = 20
 _TARGETS: Final[tuple[Target, ...]] = ("core", "workers")
-_Items = Iterable[CompletionItem]
-_Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+_Items = list[CompletionItem]
 
 
 @click.command(epilog=_INSTALLATION)
@@ -40,72 +39,69 @@ def completion(context: click.Context, shell: str) -> None:
     write_line(_SHELLS[shell](root.command, {}, "ktrdr", "_KTRDR_COMPLETE").source())
 
 
-def _completer(list_items: Callable[[click.Context], _Items]) -> _Completer:
-    """Make a click completer that filters items by prefix and ignores errors."""
-
-    def complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        # An error message would be printed into the line that the user is typing.
-        with contextlib.suppress(Exception):
-            return [item for item in list_items(ctx) if item.value.startswith(incomplete)]
-        return []
-
-    return complete
-
-
-@_completer
-def complete_nodes(ctx: click.Context) -> _Items:
+def complete_nodes(ctx: click.Context, _: click.Parameter, incomplete: str) -> _Items:
     """Complete the nodes of the inventory that the command line does not name yet."""
-    return _unused_nodes(ctx, ctx.params.get("node") or ())
+    return _matching(incomplete, lambda: _unused_nodes(ctx, ctx.params.get("node") or ()))
 
 
-@_completer
-def complete_hosts(ctx: click.Context) -> _Items:
+def complete_hosts(ctx: click.Context, _: click.Parameter, incomplete: str) -> _Items:
     """Complete ``core``, ``workers NODE`` or ``all``."""
     words = ctx.params.get("hosts") or ()
     if not words:
-        return map(CompletionItem, (*_TARGETS, "all"))
-    return _unused_nodes(ctx, words) if words[0] == "workers" else ()
+        return _matching(incomplete, lambda: map(CompletionItem, (*_TARGETS, "all")))
+    return _matching(incomplete, lambda: _unused_nodes(ctx, words) if words[0] == "workers" else ())
 
 
-@_completer
-def complete_services(ctx: click.Context) -> _Items:
+def complete_services(ctx: click.Context, _: click.Parameter, incomplete: str) -> _Items:
     """Complete the services of the hosts on the command line, by default of all hosts."""
     hosts = ctx.params.get("hosts") or _TARGETS
     targets = [target for target in _TARGETS if target in hosts or "all" in hosts]
-    return (item for target in targets for item in _services(target))
+    return _matching(incomplete, lambda: (item for each in targets for item in _services(each)))
 
 
-@_completer
-def complete_core_services(_: click.Context) -> _Items:
+def complete_core_services(_ctx: click.Context, _: click.Parameter, incomplete: str) -> _Items:
     """Complete the services of the core stack, or ``all``."""
-    return (*_services("core"), CompletionItem("all"))
+    return _matching(incomplete, lambda: (*_services("core"), CompletionItem("all")))
 
 
-@_completer
-def complete_exec_words(ctx: click.Context) -> _Items:
+def complete_exec_words(ctx: click.Context, _: click.Parameter, incomplete: str) -> _Items:
     """Complete the host and the service of `ktrdr deploy exec`."""
-    match ctx.params.get("words") or ():
-        case ():
-            return map(CompletionItem, _TARGETS)
-        case ("workers",):
-            return (item for item in _unused_nodes(ctx, ()) if item.value != "all")
-        case ("core",):
-            return _services("core")
-        case ("workers", _):
-            return _services("workers")
-    return ()
+
+    def items() -> Iterable[CompletionItem]:
+        match ctx.params.get("words") or ():
+            case ():
+                return map(CompletionItem, _TARGETS)
+            case ("workers",):
+                return (item for item in _unused_nodes(ctx, ()) if item.value != "all")
+            case ("core",):
+                return _services("core")
+            case ("workers", _):
+                return _services("workers")
+        return ()
+
+    return _matching(incomplete, items)
 
 
-@_completer
-def complete_tags(_: click.Context) -> _Items:
+def complete_tags(_ctx: click.Context, _: click.Parameter, incomplete: str) -> _Items:
     """Complete the tags of recent commits."""
     from ktrdr.deployment.releases.checkout import Checkout
 
-    recent = Checkout.find(Path.cwd()).recent_commits(_RECENT_COMMITS)
-    return (CompletionItem(tag_for_commit(commit), help=subject) for commit, subject in recent)
+    def items() -> Iterable[CompletionItem]:
+        for commit, subject in Checkout.find(Path.cwd()).recent_commits(_RECENT_COMMITS):
+            yield CompletionItem(tag_for_commit(commit), help=subject)
+
+    return _matching(incomplete, items)
 
 
-def _unused_nodes(ctx: click.Context, used: tuple[str, ...]) -> _Items:
+def _matching(incomplete: str, items: Callable[[], Iterable[CompletionItem]]) -> _Items:
+    """Return the items that begin with a text, or none if they cannot be listed."""
+    # An error message would be printed into the line that the user is typing.
+    with contextlib.suppress(Exception):
+        return [item for item in items() if item.value.startswith(incomplete)]
+    return []
+
+
+def _unused_nodes(ctx: click.Context, used: tuple[str, ...]) -> Iterable[CompletionItem]:
     from ktrdr.cli.hosts import read_inventory
 
     file = ctx.params.get("inventory") or os.environ.get("KTRDR_INVENTORY")

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from typing import Final
 
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+_UTC_NOW: Final = partial(datetime.now, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,6 @@ class Clock:
         sleep: Function that waits for some seconds.
     """
 
-    now: Callable[[], datetime] = _now
+    now: Callable[[], datetime] = _UTC_NOW
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep

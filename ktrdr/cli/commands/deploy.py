@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import click
-
-from ktrdr.cli.cli import EXIT_CODES
-from ktrdr.cli.lazy import LazyCommand, LazyGroup
+from ktrdr.cli.cli import EXIT_CODES, LazyCommand, LazyGroup
 
 COMMANDS: Final = {
     "check": LazyCommand(
@@ -47,6 +44,9 @@ COMMANDS: Final = {
 }
 
 
-@click.group(cls=LazyGroup, lazy_commands=COMMANDS, epilog=EXIT_CODES)
-def deploy() -> None:
-    """Deploy the stack, and maintain it on its hosts."""
+deploy: Final = LazyGroup(
+    name="deploy",
+    help="Deploy the stack, and maintain it on its hosts.",
+    lazy_commands=COMMANDS,
+    epilog=EXIT_CODES,
+)

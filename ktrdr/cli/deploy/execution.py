@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from rich.text import Text
 
@@ -29,7 +30,6 @@ from ktrdr.deployment.deploy.options import DeployOptions
 from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.deploy.result import DeployResult, plans_to_json
 from ktrdr.deployment.deploy.rollout import DeployDependencies, deploy
-from ktrdr.deployment.deploy.single_flight import SingleFlight
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.homelab.secret_fields import FIELDS
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 # Longer than the longest deploy.
 _TOKEN_LIFETIME: Final = timedelta(hours=2)
 _BACKEND_CLIENT: Final = "ktrdr.client.backend"
+
+_Result = TypeVar("_Result")
 
 
 def plan_and_run(
@@ -197,6 +199,42 @@ class TerminalUi:
             deploy_summary.show_result(console(), result)
         if result.failed:
             raise deploy_summary.failure(result)
+
+
+class SingleFlight(Generic[_Result]):
+    """Function whose concurrent callers share one call.
+
+    A caller that arrives during a call shares the next one, so no result is older than the call
+    that returns it. Fifty hosts that need the backend's workers do not make it list them fifty
+    times.
+    """
+
+    def __init__(self, function: Callable[[], _Result]) -> None:
+        """Wrap a function.
+
+        Args:
+            function: The function; its errors are raised in all callers that share the call.
+        """
+        self._function = function
+        self._call_lock = threading.Lock()
+        # Guards the result of the next call, if a caller waits for one.
+        self._next_lock = threading.Lock()
+        self._next: Future[_Result] | None = None
+
+    def __call__(self) -> _Result:
+        """Return the function's result."""
+        with self._next_lock:
+            is_first = self._next is None
+            result = self._next = self._next or Future()
+        if is_first:
+            with self._call_lock:
+                with self._next_lock:
+                    self._next = None
+                try:
+                    result.set_result(self._function())
+                except BaseException as error:  # noqa: BLE001  # `result()` raises it, here as well
+                    result.set_exception(error)
+        return result.result()
 
 
 class DeployBackend:

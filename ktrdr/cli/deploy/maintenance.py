@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 from rich.text import Text
 
 from ktrdr.cli import completion
+from ktrdr.cli.cli import with_options
 from ktrdr.cli.deploy.operator import new_deploy_id, signals_as_ctrl_c
 from ktrdr.cli.deploy.options import lock_wait_option
 from ktrdr.cli.hosts import inventory_option, ssh_program
@@ -29,7 +30,6 @@ from ktrdr.deployment.services import ServiceManager
 from ktrdr.deployment.ssh.transport import SshTransport
 
 _Result = TypeVar("_Result")
-_Command = TypeVar("_Command", bound=Callable[..., None])
 
 hosts_argument = click.argument(
     "hosts", nargs=-1, required=True, shell_complete=completion.complete_hosts
@@ -43,13 +43,9 @@ service_option = click.option(
     help="Only this service. Repeatable.",
 )
 yes_option = click.option("--yes", "-y", is_flag=True, help="Skip confirmations.")
-
-
-def maintenance_options(command: _Command) -> _Command:
-    """Add the options of all maintenance commands."""
-    for option in (json_option, inventory_option, lock_wait_option, hosts_argument):
-        command = option(command)
-    return command
+maintenance_options: Final = with_options(
+    hosts_argument, lock_wait_option, inventory_option, json_option
+)
 
 
 class MaintenanceRun:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import click
 
 from ktrdr.cli import completion
+from ktrdr.cli.cli import with_options
 from ktrdr.cli.hosts import inventory_option
 from ktrdr.deployment.deploy.options import (
     DEFAULT_DRAIN_TIMEOUT_S,
@@ -15,8 +15,6 @@ from ktrdr.deployment.deploy.options import (
     DEFAULT_PARALLEL,
 )
 from ktrdr.deployment.homelab.inventory import MAX_SCALE
-
-_Command = TypeVar("_Command", bound=Callable[..., None])
 
 tag_option: Final = click.option(
     "--tag",
@@ -48,15 +46,8 @@ lock_wait_option: Final = click.option(
     metavar="SECONDS",
     help="Maximum wait for another deploy that holds a host's lock.  [default: do not wait]",
 )
-_RELEASE_OPTIONS: Final = (
-    tag_option,
-    click.option(
-        "--dry-run",
-        is_flag=True,
-        help="Print the remote scripts only; contact neither vault nor hosts.",
-    ),
-)
-_CHANGE_OPTIONS: Final = (
+# Of all commands that change what a host runs.
+change_options: Final = with_options(
     click.option("--skip-validation", is_flag=True, help="Skip the check of the host."),
     health_timeout_option,
     click.option(
@@ -103,7 +94,18 @@ _CHANGE_OPTIONS: Final = (
     inventory_option,
     set_option,
 )
-_QUERY_OPTIONS: Final = (
+# Of commands that deploy a new release.
+deploy_options: Final = with_options(
+    tag_option,
+    click.option(
+        "--dry-run",
+        is_flag=True,
+        help="Print the remote scripts only; contact neither vault nor hosts.",
+    ),
+    change_options,
+)
+# Of commands that only show what a deploy would do.
+query_options: Final = with_options(
     click.argument(
         "hosts",
         nargs=-1,
@@ -127,24 +129,3 @@ scale_option: Final = click.option(
     type=click.IntRange(1, MAX_SCALE),
     help="Workers of each type, for this deploy.  [default: the inventory's value]",
 )
-
-
-def deploy_options(command: _Command) -> _Command:
-    """Add the options of commands that deploy a new release."""
-    return _add_options(command, (*_RELEASE_OPTIONS, *_CHANGE_OPTIONS))
-
-
-def change_options(command: _Command) -> _Command:
-    """Add the options of all commands that change what a host runs."""
-    return _add_options(command, _CHANGE_OPTIONS)
-
-
-def query_options(command: _Command) -> _Command:
-    """Add the hosts and options of commands that only show what a deploy would do."""
-    return _add_options(command, _QUERY_OPTIONS)
-
-
-def _add_options(command: _Command, options: tuple[Callable[[Any], Any], ...]) -> _Command:
-    for option in reversed(options):
-        command = option(command)
-    return command

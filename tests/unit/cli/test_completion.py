@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from click.shell_completion import BashComplete
 
-from ktrdr.cli.cli import cli
-from ktrdr.cli.lazy import LazyGroup
+from ktrdr.cli.cli import LazyGroup, cli
 
 PROGRAM = Path(sys.executable).with_name("ktrdr")
 CORE = "services:\n  db: {image: postgres}\n  backend: {image: x}\n"

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from ktrdr.deployment.deploy.single_flight import SingleFlight
+from ktrdr.cli.deploy.execution import SingleFlight
 from ktrdr.errors import HostUnreachable
 from tests.integration.sshd import wait_until
 
