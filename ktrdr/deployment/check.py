@@ -20,8 +20,8 @@ from ktrdr.deployment.hosts.parallel import map_hosts
 from ktrdr.deployment.hosts.problems import CheckResult, Problem, all_problems
 from ktrdr.deployment.hosts.registry import RegistryAnswer, parse_registry_answers
 from ktrdr.deployment.product import REGISTRY_LOGIN, Product
-from ktrdr.deployment.releases import compose_file
 from ktrdr.deployment.releases.checkout import TAG_HINT, Checkout
+from ktrdr.deployment.releases.release import required_variables
 from ktrdr.deployment.scripts.script import Script, render, repeat
 from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh import diagnosis
@@ -261,7 +261,7 @@ def _missing_settings(plan: Plan) -> Iterator[Problem]:
         *plan.config.secrets,
         *plan.product.script_extensions(plan.host).carried_secrets,
     }
-    for name in compose_file.required_variables(release.compose_content(stack)):
+    for name in required_variables(release.compose_content(stack)):
         if name not in known:
             yield Problem(
                 f"{release.source} has no value for the setting {name} of {plan.host.name}",

@@ -17,8 +17,7 @@ from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
 from ktrdr.deployment.hosts.host import Host, HostConfig
 from ktrdr.deployment.hosts.problems import CheckResult
-from ktrdr.deployment.releases.compose_file import Service
-from ktrdr.deployment.releases.release import Release
+from ktrdr.deployment.releases.release import Release, Service
 from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.secret import Secret

@@ -23,7 +23,7 @@ from ktrdr.deployment.hosts.lock import (
     hold_lock,
 )
 from ktrdr.deployment.scripts.script import Script, render
-from ktrdr.deployment.ssh.program import SshProgram
+from ktrdr.deployment.ssh.session import SshProgram
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import Locked
 from tests.integration.sshd import Sshd, wait_until
@@ -133,7 +133,7 @@ def test_a_lock_ends_with_the_program_that_holds_it(
         from pathlib import Path
         from ktrdr.deployment.hosts.host import DeployId, Host
         from ktrdr.deployment.hosts.lock import LockOwner, hold_lock
-        from ktrdr.deployment.ssh.program import SshProgram
+        from ktrdr.deployment.ssh.session import SshProgram
         from ktrdr.deployment.ssh.transport import SshTransport
         host = Host("core", "node", {host.workdir!r}, "core", "ktrdr-core", "/run/ktrdr/core")
         transport = SshTransport(SshProgram(config=Path({str(sshd.client_config())!r})))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.ssh.program import SshProgram
+from ktrdr.deployment.ssh.session import SshProgram
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import HostUnreachable, Interrupted
 from ktrdr.secret import Secret
@@ -142,7 +142,7 @@ CALLER = textwrap.dedent(
     """
     import os, sys
     from pathlib import Path
-    from ktrdr.deployment.ssh.program import SshProgram
+    from ktrdr.deployment.ssh.session import SshProgram
     from ktrdr.deployment.ssh.transport import SshTransport
     from ktrdr.secret import Secret
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ktrdr.deployment.scripts.script import SENTINEL
-from ktrdr.deployment.ssh.program import SshProgram
+from ktrdr.deployment.ssh.session import SshProgram
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import ConfigurationError, HostUnreachable
 from ktrdr.secret import Secret

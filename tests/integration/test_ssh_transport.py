@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ktrdr.deployment.scripts.script import render
-from ktrdr.deployment.ssh.program import SshProgram
+from ktrdr.deployment.ssh.session import SshProgram
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import HostUnreachable
 from ktrdr.secret import Secret

@@ -8,7 +8,7 @@ from typing import Protocol
 import pytest
 
 from ktrdr.deployment.ssh.interface import Transport
-from ktrdr.deployment.ssh.program import SshProgram
+from ktrdr.deployment.ssh.session import SshProgram
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import HostUnreachable, Interrupted
 from ktrdr.secret import Scrubber, Secret

@@ -24,7 +24,7 @@ from ktrdr.deployment.diff.changes import FileChange, HostDiff
 from ktrdr.deployment.diff.query import Differ
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.hosts import select_hosts
-from ktrdr.deployment.homelab.secret_fields import FIELDS
+from ktrdr.deployment.homelab.secret_values import FIELDS
 from ktrdr.deployment.releases.checkout import Checkout, CommitRange
 from ktrdr.deployment.releases.release import validate_tag
 from ktrdr.deployment.secrets.sources import make_source

@@ -12,8 +12,7 @@ from ktrdr.deployment.hosts.history import ALL, DeployKind, HistoryEntry
 from ktrdr.deployment.hosts.host import DeployId, Host, HostConfig, unknown_name_error
 from ktrdr.deployment.hosts.lock import LockOwner
 from ktrdr.deployment.product import Product
-from ktrdr.deployment.releases.compose_file import ComposeFile, Service, interpolate
-from ktrdr.deployment.releases.release import Release
+from ktrdr.deployment.releases.release import ComposeFile, Release, Service, interpolate
 from ktrdr.errors import UsageError
 
 

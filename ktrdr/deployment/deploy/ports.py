@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from ktrdr.deployment.deploy.plan import Plan
-from ktrdr.deployment.releases.compose_file import interpolate
+from ktrdr.deployment.releases.release import interpolate
 
 # The short form of compose files: [ADDRESS:]HOST:CONTAINER[/PROTOCOL].
 _MAPPING: Final = re.compile(r"(?:(\d+\.\d+\.\d+\.\d+):)?(\d+):\d+(?:/tcp)?")

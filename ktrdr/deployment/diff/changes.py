@@ -20,9 +20,13 @@ from ktrdr.deployment.deploy.comparison import (
 )
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.releases import compose_file as stack
 from ktrdr.deployment.releases.checkout import CommitRange
-from ktrdr.deployment.releases.release import compose_file_name, env_file_name, tmpfs_file_name
+from ktrdr.deployment.releases.release import (
+    compose_file_name,
+    env_file_name,
+    parse_env_file,
+    tmpfs_file_name,
+)
 from ktrdr.errors import KtrdrError
 from ktrdr.secret import REDACTED
 
@@ -169,7 +173,7 @@ def setting_changes(
     name = env_file_name(plan.host.stack)
     change = next((change for change in file_changes if change.path == name), None)
     content = plan.release.files.get(name, b"") if change is None else change.old
-    before = stack.parse_env_file((content or b"").decode("utf-8", "replace").encode())
+    before = parse_env_file((content or b"").decode("utf-8", "replace").encode())
     after = plan.release.settings(plan.host.stack)
     if recorded is not None:
         after |= dict(plan.config.settings)

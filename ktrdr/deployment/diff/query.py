@@ -23,9 +23,8 @@ from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.parallel import map_hosts
 from ktrdr.deployment.hosts.registry import parse_registry_answers
 from ktrdr.deployment.product import REGISTRY_LOGIN
-from ktrdr.deployment.releases import compose_file
 from ktrdr.deployment.releases.checkout import Checkout, CommitRange
-from ktrdr.deployment.releases.release import pack_archive
+from ktrdr.deployment.releases.release import pack_archive, secret_env_map
 from ktrdr.deployment.scripts import sections
 from ktrdr.deployment.scripts.script import Script, render, repeat
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
@@ -68,7 +67,7 @@ class Differ:
         extensions = plan.product.script_extensions(host)
         secrets = (*plan.config.secrets, *extensions.carried_secrets)
         content = plan.release.compose_content(host.stack)
-        deployed = compose_file.secret_env_map(content, secrets)
+        deployed = secret_env_map(content, secrets)
         arguments = (
             # With all profiles: the hash of a service does not depend on the others.
             *plan.builder.stack_options(["*"]),

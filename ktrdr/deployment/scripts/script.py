@@ -1,10 +1,18 @@
-"""Remote scripts as data, and their renderings: for a host that runs them, and for a person.
+"""Remote scripts as data, and their rendering for a host that runs them and for a reader.
 
-A script travels to ``sh`` on standard input. Three things can go wrong there, and each part of the
-frame is against one of them: a command that reads standard input would eat the rest of the script
-(hence ``</dev/null``, and a function, of which the shell reads all before it runs any of it), a
-failing command would not stop the script (``set -eu``), and a script that was cut short would seem
-to end well (the sentinel, which is printed last, is missing then).
+A script is a file with functions that ends with ``main "$@"``. It includes
+
+- a library with ``. ./lib/NAME.sh``, which is inserted in that place, once;
+- the text of another program with ``NAME=$(cat ./FILE)``: Python, SQL, or a script that runs
+  elsewhere.
+
+Both also work if the file is run from its own directory. A library includes nothing.
+
+A script travels to ``sh`` on standard input. Its frame prevents three failures. A command that
+reads standard input would consume the rest of the script: hence ``</dev/null``, and a function,
+which the shell reads completely before it runs any of it. A failed command would not stop the
+script: hence ``set -eu``. A truncated script would seem to succeed: hence the sentinel, which is
+printed last.
 """
 
 from __future__ import annotations
@@ -15,30 +23,37 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
-from ktrdr.deployment.scripts.bundle import bundle
 from ktrdr.secret import Secret
 
 SENTINEL: Final = "ktrdr-script-complete"
+_DEPLOYMENT: Final = Path(__file__).parents[1]
+_LIBRARY: Final = re.compile(r"\. (\S+\.sh)")
+_TEXT: Final = re.compile(r"([A-Z_]+)=\$\(cat (\S+)\)")
+# Lines that matter only in the file itself.
+_LEFT_OUT: Final = re.compile(r"#!|\s*# shellcheck ")
+_CALL: Final = 'main "$@"'
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# No line of base64 can be this.
+# No line of base64 is equal to this.
 _END: Final = "-- end of payload --"
-_LINE: Final = 76
+_LINE_LENGTH: Final = 76
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A shell script with its arguments, and without its secrets.
+    """Shell script with its arguments, and without its secrets.
 
     Attributes:
-        file: The script's file, relative to ``ktrdr/deployment``.
-        arguments: Its arguments.
-        extensions: Files with further functions for it.
-        settings: Variables exported to it that are no secret, in the order given.
-        secrets: The names of the variables whose values are secret.
-        payload: Bytes that travel with it; it gets them from a command ``payload``.
-        is_inline: Whether the session's own shell runs it, and keeps what it opens.
+        file: File of the script, relative to ``ktrdr/deployment``.
+        arguments: Arguments of the script.
+        extensions: Files with further functions, which may replace functions of the script.
+        settings: Variables that are exported and not secret, in this order.
+        secrets: Names of the variables that are exported and secret.
+        payload: Bytes that travel with the script, which reads them from the command ``payload``.
+        is_inline: Whether the session's own shell runs it, and keeps the descriptors that it opens.
     """
 
     file: str
@@ -56,92 +71,78 @@ def repeat(option: str, values: Iterable[str]) -> tuple[str, ...]:
 
 
 def render(script: Script, values: Mapping[str, Secret]) -> Secret:
-    """Return the script as a host runs it.
+    """Return the text that a host runs.
 
     Args:
         script: The script.
-        values: The secrets by name; more than the script needs may be given.
+        values: Secrets by name; those that the script does not name are ignored.
 
     Raises:
-        KeyError: A secret that the script needs is not among the values.
-        ValueError: A name is no shell name, or a value holds a NUL character, which no environment
-            can carry.
+        KeyError: A secret of the script is not among the values.
+        ValueError: A name is not that of a shell variable, or a value contains a NUL character,
+            which no environment can contain.
     """
-    exports = [*_settings(script), *(_export(name, values[name]) for name in script.secrets)]
+    exports = [*_export_settings(script), *(_export(name, values[name]) for name in script.secrets)]
     return Secret(_frame(script, exports, _encode_payload(script.payload)))
 
 
 def render_for_display(script: Script, *, whole: bool = False) -> str:
-    """Return the script as a person reads it, with the name of each secret for its value.
+    """Return the text that a person reads. A secret appears as ``"${NAME:?}"``.
 
-    It is a script itself. Those of all steps of a host, one behind the other, can be given to one
-    ``sh`` that has the secrets as variables: the first that fails ends it, and the lock, which the
-    shell itself takes, lasts until its end.
+    The text is a script itself. One ``sh`` with the secrets as variables can run the texts of all
+    steps of a host one after the other: the first that fails ends it, and it holds the lock, which
+    it acquires itself, until its end.
 
     Args:
         script: The script.
-        whole: Whether the payload is a part of it; without, whatever needs the payload fails.
+        whole: Whether the text contains the payload. Without it, the command ``payload`` fails.
     """
-    exports = [*_settings(script), *map(_require_variable, script.secrets)]
+    required = (f'export {_check_name(name)}="${{{name}:?}}"' for name in script.secrets)
     payload = _encode_payload(script.payload) if whole else _describe_payload(script.payload)
-    text = _frame(script, exports, payload)
+    text = _frame(script, [*_export_settings(script), *required], payload)
     if script.is_inline:
         return f"{text.rstrip()} </dev/null || exit\n"
-    # In the condition of `||`, a failing command in the subshell would not end it.
+    # As a condition of `||`, the subshell would not end at a failed command.
     return f'(\n{text}) 9>&-\ncode=$?\n[ "$code" = 0 ] || exit "$code"\n'
 
 
 def render_command(script: Script) -> str:
-    """Return the script as one command line, for ssh to run with the user's terminal."""
-    text = f'{bundle(script.file, script.extensions)}\nmain "$@"'
+    """Return a script as one command line, which ssh runs with the user's terminal."""
+    text = f"{bundle(script.file, script.extensions)}\n{_CALL}"
     return " ".join(["exec sh -c", quote(text), "sh", *map(quote, script.arguments)])
 
 
-def quote(text: str) -> str:
-    """Return the text as one word of a POSIX shell, whatever characters it holds.
+@lru_cache(maxsize=64)
+def bundle(file: str, extensions: tuple[str, ...] = ()) -> str:
+    """Return the text of a script with everything that it includes, without the call of ``main``.
+
+    Args:
+        file: File of the script, relative to ``ktrdr/deployment``.
+        extensions: Files with further functions, which are appended.
 
     Raises:
-        ValueError: It holds a NUL character.
+        ValueError: The script does not end with the call of ``main``.
+    """
+    included: set[Path] = set()
+    text = _expand(_DEPLOYMENT / file, included)
+    if not text.endswith(f"\n{_CALL}\n"):
+        raise ValueError(f"{file} does not end with {_CALL}")
+    parts = [text.removesuffix(f"{_CALL}\n").rstrip("\n")]
+    for extension in extensions:
+        path = _DEPLOYMENT / extension
+        parts += ["", _title(path), _expand(path, included)]
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def quote(text: str) -> str:
+    """Return a text as one word of a POSIX shell.
+
+    Raises:
+        ValueError: The text contains a NUL character.
     """
     if "\0" in text:
-        raise ValueError("a NUL character cannot stand in a shell script")
+        raise ValueError("a shell script cannot contain a NUL character")
     return shlex.quote(text)
-
-
-def _settings(script: Script) -> list[str]:
-    return [_export(name, Secret(text)) for name, text in script.settings]
-
-
-def _export(name: str, value: Secret) -> str:
-    return f"export {_checked(name)}={quote(value.reveal())}"
-
-
-def _require_variable(name: str) -> str:
-    return f'export {_checked(name)}="${{{name}:?}}"'
-
-
-def _checked(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not the name of a shell variable")
-    return name
-
-
-def _encode_payload(payload: bytes) -> str:
-    if not payload:
-        return ""
-    text = base64.b64encode(payload).decode()
-    lines = [text[start : start + _LINE] for start in range(0, len(text), _LINE)]
-    return "\n".join(["payload() {", f"    base64 -d <<'{_END}'", *lines, _END, "}\n"])
-
-
-def _describe_payload(payload: bytes) -> str:
-    if not payload:
-        return ""
-    digest = hashlib.sha256(payload).hexdigest()[:16]
-    sentence = (
-        f"{len(payload)} bytes (sha256 {digest}…) are left out here; print them with --dry-run -v"
-    )
-    return f"payload() {{\n    echo {quote(sentence)} >&2\n    return 1\n}}\n"
 
 
 def _frame(script: Script, exports: list[str], payload: str) -> str:
@@ -155,7 +156,7 @@ def _frame(script: Script, exports: list[str], payload: str) -> str:
 
 
 def _lay_out(arguments: tuple[str, ...]) -> Iterator[str]:
-    """Yield the quoted arguments; each option, and each argument after ``--``, begins a line."""
+    """Yield the quoted arguments. Options, and arguments after ``--``, begin a line."""
     begins_line = False
     for argument in arguments:
         if begins_line or argument.startswith("--"):
@@ -163,3 +164,69 @@ def _lay_out(arguments: tuple[str, ...]) -> Iterator[str]:
         else:
             yield quote(argument)
         begins_line = begins_line or argument == "--"
+
+
+def _export_settings(script: Script) -> list[str]:
+    return [_export(name, Secret(text)) for name, text in script.settings]
+
+
+def _export(name: str, value: Secret) -> str:
+    return f"export {_check_name(name)}={quote(value.reveal())}"
+
+
+def _check_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not the name of a shell variable")
+    return name
+
+
+def _encode_payload(payload: bytes) -> str:
+    if not payload:
+        return ""
+    text = base64.b64encode(payload).decode()
+    lines = [text[start : start + _LINE_LENGTH] for start in range(0, len(text), _LINE_LENGTH)]
+    return "\n".join(["payload() {", f"    base64 -d <<'{_END}'", *lines, _END, "}\n"])
+
+
+def _describe_payload(payload: bytes) -> str:
+    if not payload:
+        return ""
+    digest = hashlib.sha256(payload).hexdigest()[:16]
+    sentence = (
+        f"{len(payload)} bytes (sha256 {digest}…) are left out here; print them with --dry-run -v"
+    )
+    return f"payload() {{\n    echo {quote(sentence)} >&2\n    return 1\n}}\n"
+
+
+def _expand(path: Path, included: set[Path]) -> str:
+    """Return the text of a file with what it includes, and remember the libraries."""
+    lines: list[str] = []
+    is_own = True
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        if library := _LIBRARY.fullmatch(line):
+            other = (path.parent / library[1]).resolve()
+            if other not in included:
+                included.add(other)
+                lines += ["", _title(other), _expand(other, included).strip("\n"), ""]
+                is_own = False
+            continue
+        if not is_own and line:
+            lines.append(_title(path))
+            is_own = True
+        if text := _TEXT.fullmatch(line):
+            lines.append(f"{text[1]}={shlex.quote(_read_program(path.parent / text[2]))}")
+        elif not _LEFT_OUT.match(line):
+            lines.append(line)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n") + "\n"
+
+
+def _read_program(path: Path) -> str:
+    text = _expand(path, set()) if path.suffix == ".sh" else path.read_text(encoding="utf-8")
+    # A command substitution removes the last line ends, too.
+    return text.rstrip("\n")
+
+
+def _title(path: Path) -> str:
+    """Return a comment that names the file of the following lines."""
+    is_packaged = path.is_relative_to(_DEPLOYMENT)
+    return f"# ---- {path.relative_to(_DEPLOYMENT) if is_packaged else path.name}"

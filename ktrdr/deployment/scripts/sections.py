@@ -1,4 +1,4 @@
-"""Reader of output in sections, each under its title: one script answers several questions."""
+"""Parser of output in sections, each with a title: one script answers several questions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _MARK: Final = "== "
 
 
 def split(output: str) -> dict[str, list[str]]:
-    """Return the lines of each section by its title, without those that stand before the first."""
+    """Return the lines of each section by its title, without those before the first section."""
     sections: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in output.splitlines():

@@ -17,8 +17,12 @@ exit code behind it on standard output. No script knows the mark.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+
+OnBytes = Callable[[bytes], None]
 
 HEARTBEAT: Final = b":\n"
 END: Final = b"ktrdr_end\n"
@@ -27,6 +31,9 @@ HEARTBEAT_INTERVAL_S: Final = 10.0
 GRACE_S: Final = 5
 _TICK_S: Final = 5
 _TICKS: Final = 9
+# The only message that ssh writes to the script's own standard error. It is always the last.
+_DISCONNECT: Final = re.compile(rb"^Connection to [^\r\n]*\r?\n?\Z", re.MULTILINE)
+_DISCONNECTED: Final = re.compile(rb"Connection to \S+ closed by remote host\.")
 
 
 def _shell_file(name: str) -> str:
@@ -71,3 +78,50 @@ def _enclose(script: str, frame: str) -> bytes:
     before, _, after = frame.partition("@script@")
     # Without the frame's indentation, which could change a script's first line.
     return START + f"{before.rstrip(' ')}{script}{after}".encode()
+
+
+class MarkedOutput:
+    """Output stream of one script, which ends with the session's mark.
+
+    Attributes:
+        is_complete: True once the mark has come.
+        exit_code: Exit code behind the mark, or 0 if there is none.
+    """
+
+    def __init__(self, mark: str, on_bytes: OnBytes) -> None:
+        self.is_complete = False
+        self.exit_code = 0
+        self._mark = mark.encode()
+        self._pattern = re.compile(re.escape(self._mark) + rb"(?: (\d+))?\n")
+        self._on_bytes = on_bytes
+        self._pending = b""
+
+    def feed(self, data: bytes) -> None:
+        """Pass the next bytes on, except those that may belong to the mark."""
+        data = self._pending + data
+        if match := self._pattern.search(data):
+            self.is_complete, self.exit_code = True, int(match[1] or 0)
+            end, self._pending = match.start(), data[match.end() :]
+        else:
+            end = self._uncertain_from(data)
+            self._pending = data[end:]
+        self._on_bytes(data[:end])
+
+    def finish(self) -> str:
+        """Pass the rest on at the end of the stream, and return ssh's own last message."""
+        rest, self._pending = self._pending, b""
+        if match := _DISCONNECTED.match(rest):
+            return match[0].decode("utf-8", "replace")
+        self._on_bytes(rest)
+        return ""
+
+    def _uncertain_from(self, data: bytes) -> int:
+        """Return where an incomplete mark, or ssh's last message, may begin."""
+        if match := _DISCONNECT.search(data):
+            return match.start()
+        start = data.find(self._mark)
+        if start >= 0:
+            return start
+        lengths = range(min(len(self._mark) - 1, len(data)), 0, -1)
+        partial = (length for length in lengths if self._mark.startswith(data[-length:]))
+        return len(data) - next(partial, 0)

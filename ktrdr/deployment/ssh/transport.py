@@ -17,8 +17,7 @@ from ktrdr.deployment.scripts.script import SENTINEL
 from ktrdr.deployment.ssh import diagnosis, protocol
 from ktrdr.deployment.ssh.interface import OnLine, RemoteResult
 from ktrdr.deployment.ssh.output import OutputCollector
-from ktrdr.deployment.ssh.program import SshProgram
-from ktrdr.deployment.ssh.session import CancelEvent, RemoteSession, SessionEnded
+from ktrdr.deployment.ssh.session import CancelEvent, RemoteSession, SessionEnded, SshProgram
 from ktrdr.errors import Interrupted, KtrdrError
 from ktrdr.secret import Scrubber, Secret
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktrdr.deployment.homelab.secret_fields import (
+from ktrdr.deployment.homelab.secret_values import (
     FIELDS,
     MINIMUM_LENGTHS,
     FieldReport,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ktrdr.deployment.releases.compose_file import (
+from ktrdr.deployment.releases.release import (
     interpolate,
     parse_compose_file,
     parse_env_file,

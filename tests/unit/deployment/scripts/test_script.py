@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ktrdr.deployment.scripts.bundle import bundle
 from ktrdr.deployment.scripts.script import (
     SENTINEL,
     Script,
+    bundle,
     quote,
     render,
     render_command,

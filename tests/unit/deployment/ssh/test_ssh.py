@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ktrdr.deployment.ssh.program import SshProgram
+from ktrdr.deployment.ssh.session import SshProgram
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import HostUnreachable
 from ktrdr.secret import Secret
