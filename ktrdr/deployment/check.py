@@ -13,7 +13,6 @@ from typing import Final
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy import preflight, step_errors
 from ktrdr.deployment.deploy.plan import Plan
-from ktrdr.deployment.deploy.steps import check_options
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.lock import parse_lock_state
 from ktrdr.deployment.hosts.parallel import map_hosts
@@ -174,7 +173,7 @@ class Checker:
     def _fetch_facts(self, plan: Plan) -> dict[str, str]:
         connections = self.product.required_connections(plan, self.plans.values())
         arguments = (
-            *check_options(plan.config),
+            *plan.check_options(),
             *("--ports", "yes"),
             *repeat("--reach", (f"{address}:{port}" for address, port in connections)),
         )

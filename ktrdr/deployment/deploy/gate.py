@@ -9,9 +9,8 @@ from typing import Final
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy import events, step_errors
 from ktrdr.deployment.deploy.events import Observer
-from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.deploy.plan import Plan, Step
 from ktrdr.deployment.deploy.script_runner import ScriptRunner
-from ktrdr.deployment.deploy.steps import Step
 from ktrdr.deployment.hosts import containers
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.health import HealthProblem, find_problems

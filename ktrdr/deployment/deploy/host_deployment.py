@@ -12,10 +12,9 @@ from ktrdr.deployment.deploy import events, preflight, step_errors
 from ktrdr.deployment.deploy.comparison import Action, Comparison, applied_changes, compare
 from ktrdr.deployment.deploy.events import Observer
 from ktrdr.deployment.deploy.gate import HealthGate
-from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.deploy.plan import Plan, Step, StepKind
 from ktrdr.deployment.deploy.result import HostResult, ServiceState, outcome_of
 from ktrdr.deployment.deploy.script_runner import ScriptRunner
-from ktrdr.deployment.deploy.steps import Step, StepKind
 from ktrdr.deployment.hosts import containers
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.history import DeployOutcome, HistoryEntry, last_good, moved_tags
@@ -256,7 +255,7 @@ class HostDeployment:
             contract_migrations=containers.known_contract_migrations(self._gate.sections),
         )
         begun = [] if self._has_begun else [entry.begun_event()]
-        step = self.plan.builder.record(*begun, entry.ended_event(), good=outcome.is_good)
+        step = self.plan.record(*begun, entry.ended_event(), good=outcome.is_good)
         try:
             result = self._runner.run(step.script, step.timeout_s, observed=False, ignore_stop=True)
             is_recorded = result.exit_code == 0
@@ -352,7 +351,7 @@ class HostDeployment:
         finally:
             if self._has_begun:
                 ended = replace(entry, duration_s=self._duration_s).ended_event()
-                step = self.plan.builder.record(ended, good=False)
+                step = self.plan.record(ended, good=False)
                 self._runner.run(step.script, step.timeout_s, observed=False, ignore_stop=True)
         return entry
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy import events
 from ktrdr.deployment.deploy.events import Observer
-from ktrdr.deployment.deploy.steps import UNDO_TIMEOUT_S, Step
+from ktrdr.deployment.deploy.plan import UNDO_TIMEOUT_S, Step
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.lock import HostLock, lock_lost_error
 from ktrdr.deployment.scripts.script import Script, render

@@ -70,7 +70,7 @@ class Differ:
         deployed = secret_env_map(content, secrets)
         arguments = (
             # With all profiles: the hash of a service does not depend on the others.
-            *plan.builder.stack_options(["*"]),
+            *plan.stack_options(["*"]),
             *("--staging", f"{_TMPFS}/ktrdr-diff-{self.mark}"),
             *repeat("--image", sorted({service.image for service in plan.expected})),
             *("--history", str(_HISTORY_EVENTS)),

@@ -19,8 +19,7 @@ from ktrdr.cli.deploy_summary import show_plan
 from ktrdr.deployment import services
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy.options import DeployOptions
-from ktrdr.deployment.deploy.plan import Plan, make_plan
-from ktrdr.deployment.deploy.steps import StepKind
+from ktrdr.deployment.deploy.plan import Plan, StepKind, make_plan
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.hosts import select_hosts
 from ktrdr.deployment.homelab.inventory import Inventory, add_defaults

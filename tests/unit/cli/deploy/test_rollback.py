@@ -55,9 +55,7 @@ def test_without_arguments_the_previous_release_is_planned_for_each_host(with_re
     for plan in command.plans:
         assert plan.entry.kind is DeployKind.ROLLBACK
         assert (plan.release.tag, plan.entry.rolled_back_from) == ("sha-0000001", "r2")
-        assert dict(plan.builder.pinned) == {
-            "ghcr.io/ktrdr/ktrdr-backend:sha-0000001": "sha256:one"
-        }
+        assert dict(plan.pinned) == {"ghcr.io/ktrdr/ktrdr-backend:sha-0000001": "sha256:one"}
 
 
 def test_only_the_service_of_the_last_deploy_is_rolled_back(with_releases) -> None:

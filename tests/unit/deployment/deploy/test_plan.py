@@ -7,8 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from ktrdr.deployment.deploy.plan import Plan
-from ktrdr.deployment.deploy.steps import StepKind
+from ktrdr.deployment.deploy.plan import Plan, StepKind
 from ktrdr.deployment.hosts.history import DeployKind
 from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.hosts.lock import LockOwner
@@ -60,7 +59,7 @@ def test_images_are_complete_and_own_programs_report_their_version(planned: Plan
 def test_one_service_can_be_deployed_without_the_others(planned: Planned) -> None:
     plan = planned("core", service="backend")
     assert service_names(plan) == ["backend"]
-    assert [service.name for service in plan.builder.dependencies] == ["db"]
+    assert [service.name for service in plan.dependencies] == ["db"]
     assert plan.service == "backend"
 
 
@@ -128,7 +127,7 @@ def test_a_redeploy_takes_settings_profiles_and_digests_from_the_history(planned
     assert plan.entry.profiles == ("scale-2",), "the recorded ones that the release still has"
     assert len(plan.expected) == 4
     assert {service.image for service in plan.expected} == {old_image}
-    assert plan.builder.pinned == ((old_image, "sha256:old"),)
+    assert plan.pinned == ((old_image, "sha256:old"),)
     assert (plan.entry.kind, plan.entry.rolled_back_from) == (DeployKind.ROLLBACK, "failed")
 
 

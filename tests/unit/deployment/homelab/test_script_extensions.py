@@ -18,8 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ktrdr.deployment.deploy.options import DeployOptions
-from ktrdr.deployment.deploy.plan import Plan, make_plan
-from ktrdr.deployment.deploy.steps import StepKind
+from ktrdr.deployment.deploy.plan import Plan, StepKind, make_plan
 from ktrdr.deployment.homelab import hosts
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.inventory import Inventory, add_defaults
@@ -123,7 +122,7 @@ class LocalHost:
         file = Path(plan.host.workdir, RECORDS, "lock")
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("w") as lock_file:
-            lock_file.write(plan.builder.lock_note)
+            lock_file.write(plan.lock_owner.to_json())
             lock_file.flush()
             fcntl.flock(lock_file, fcntl.LOCK_EX)
             yield
