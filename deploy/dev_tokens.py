@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ktrdr.secret import Secret
-from ktrdr.tokens import Role, mint
+from ktrdr.tokens import Role, create_token
 
 LIFETIME = timedelta(days=365)
 
@@ -24,7 +24,7 @@ def main() -> None:
     directory, *nodes = sys.argv[1:]
     secret = Secret(os.environ["JWT_SECRET"])
     for node in nodes:
-        token = mint(
+        token = create_token(
             secret,
             subject=node,
             role=Role.WORKER,

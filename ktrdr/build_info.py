@@ -1,4 +1,4 @@
-"""What a result was made by, so that it can be made again, or told that it cannot."""
+"""Versions that a result was computed with, for its reproduction."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Final
 COMMIT_VARIABLE: Final = "KTRDR_COMMIT"
 
 
-def code(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The release, and the commit that the image was built from if it says so."""
+def code_version(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the release, and the commit that the image was built from if it is known."""
     return {"version": version("ktrdr"), "commit": environ.get(COMMIT_VARIABLE) or "unknown"}
 
 
-def libraries(names: Iterable[str]) -> dict[str, str]:
-    """The installed versions of some libraries."""
+def library_versions(names: Iterable[str]) -> dict[str, str]:
+    """Return the installed versions of the given libraries."""
     return {name: version(name) for name in names}

@@ -1,7 +1,7 @@
-"""The runtime's settings: read once at start from the environment, frozen, passed in.
+"""Settings of the runtime: read once at start from the environment, then frozen.
 
-Every variable may come as ``NAME`` or, from a file, as ``NAME_FILE``. The table in
-``docs/environment.md`` is made from these classes.
+Every variable is set as ``NAME``, or as ``NAME_FILE``, the path of a file with its value. The table
+in ``docs/environment.md`` is generated from these classes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SecretText = Annotated[Secret, BeforeValidator(_as_secret)]
 
 
 class Settings(BaseModel):
-    """What backend and workers share."""
+    """Settings that backend and workers share."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -52,27 +52,27 @@ class Settings(BaseModel):
         description="OTLP gRPC collector, such as `http://jaeger:4317`; empty: no traces.",
     )
     shared_mount_path: Path = Field(
-        default=Path("/mnt/shared"), description="Where data, results and models are mounted."
+        default=Path("/mnt/shared"), description="Shared directory with data, results and models."
     )
     environment: str = Field(
-        default="homelab", description="Reported in traces as `deployment.environment.name`."
+        default="homelab", description="Value of `deployment.environment.name` in traces."
     )
-    image_tag: str = Field(default="unknown", description="Tag the image was deployed by.")
+    image_tag: str = Field(default="unknown", description="Tag that the image was deployed by.")
     ktrdr_commit: str = Field(
-        default="unknown", description="Commit the image was built from; set by the image itself."
+        default="unknown", description="Commit that the image was built from; the image sets it."
     )
     log_level: str = Field(
         default="INFO",
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",
-        description="Least level that is logged.",
+        description="Lowest level that is logged.",
     )
 
     @classmethod
     def load(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Reads the settings from ``environment``; an empty value counts as not given.
+        """Read the settings from ``environment``; an empty value counts as unset.
 
         Raises:
-            ConfigurationError: Names every variable that is missing or wrong, without its value.
+            ConfigurationError: Names every missing or invalid variable, without its value.
         """
         values: dict[str, Any] = {}
         problems: list[str] = []
@@ -81,7 +81,7 @@ class Settings(BaseModel):
             file = environment.get(f"{name}_FILE")
             if file:
                 try:
-                    # As it stands there, ends of lines too.
+                    # The exact content, including newlines.
                     text = Path(file).read_bytes().decode()
                     if text:
                         values[field] = text
@@ -92,11 +92,11 @@ class Settings(BaseModel):
         try:
             settings = cls(**values)
         except ValidationError as exc:
-            problems += [_describe(each) for each in exc.errors(include_input=False)]
+            problems += [_describe(error) for error in exc.errors(include_input=False)]
         if problems:
             raise ConfigurationError(
-                "the environment is not usable: " + "; ".join(problems),
-                hint="Set the variables as docs/environment.md describes them and start again.",
+                "invalid environment: " + "; ".join(problems),
+                hint="Set the variables as docs/environment.md describes, then start again.",
             )
         return settings
 
@@ -106,49 +106,53 @@ def _describe(error: Mapping[str, Any]) -> str:
     if not error["loc"]:
         return reason
     name = str(error["loc"][0]).upper()
-    return f"{name} is not set" if error["type"] == "missing" else f"{name} is wrong ({reason})"
+    return f"{name} is not set" if error["type"] == "missing" else f"{name} is invalid ({reason})"
 
 
-def _long_enough(value: Secret) -> Secret:
+def _check_length(value: Secret) -> Secret:
     if len(value.reveal()) < MINIMUM_SECRET_LENGTH:
         raise ValueError(f"shorter than {MINIMUM_SECRET_LENGTH} characters")
     return value
 
 
 class BackendSettings(Settings):
-    """What only the backend reads."""
+    """Settings of the backend."""
 
-    jwt_secret: Annotated[SecretText, AfterValidator(_long_enough)] = Field(
-        description="Signs and checks tokens; at least 32 characters."
+    jwt_secret: Annotated[SecretText, AfterValidator(_check_length)] = Field(
+        description="Secret that signs and verifies tokens; at least 32 characters."
     )
     jwt_secret_previous: SecretText | None = Field(
         default=None,
-        description="The secret before a rotation: tokens it has signed are good until "
+        description="Secret before a rotation; its tokens are valid until "
         "`JWT_SECRET_PREVIOUS_UNTIL`.",
     )
     jwt_secret_previous_until: AwareDatetime | None = Field(
         default=None,
-        description="When the overlap of a rotation ends, such as `2026-12-01T00:00Z`.",
+        description="End of a rotation's overlap, such as `2026-12-01T00:00Z`.",
     )
     bad_tokens_a_minute: int = Field(
-        default=20, ge=1, description="Bad tokens from one address after which it has to wait."
+        default=20, ge=1, description="Bad tokens per minute after which an address is blocked."
     )
     cors_origins: tuple[str, ...] = Field(
         default=(),
         description="Origins whose pages may call the API from a browser, separated by commas; "
-        "by default none.",
+        "none by default.",
     )
     database_deadline_s: float = Field(
-        default=45, gt=0, description="Seconds the backend waits for the database at its start."
+        default=45,
+        gt=0,
+        description="Seconds that the backend waits for the database at its start.",
     )
     health_check_interval_s: float = Field(
         default=10, gt=0, description="Seconds between two health checks of a worker."
     )
     health_check_timeout_s: float = Field(
-        default=5, gt=0, description="Seconds a worker has to answer one."
+        default=5, gt=0, description="Seconds within which a worker must answer a health check."
     )
     health_check_failures: int = Field(
-        default=3, ge=1, description="Failures in a row after which a worker is unavailable."
+        default=3,
+        ge=1,
+        description="Failed health checks in a row after which a worker is unavailable.",
     )
     sweep_every_s: float = Field(
         default=300,
@@ -158,49 +162,53 @@ class BackendSettings(Settings):
     worker_forget_after_s: float = Field(
         default=300,
         gt=0,
-        description="Seconds without a good check after which a worker is forgotten.",
+        description="Seconds without a passed health check after which a worker is removed.",
     )
 
     @field_validator("cors_origins", mode="before")
     @classmethod
-    def _split(cls, value: object) -> object:
+    def _split_origins(cls, value: object) -> object:
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value
 
     @model_validator(mode="after")
-    def _overlap_ends(self) -> Self:
+    def _check_overlap(self) -> Self:
         if (self.jwt_secret_previous is None) != (self.jwt_secret_previous_until is None):
             raise ValueError(
-                "JWT_SECRET_PREVIOUS and JWT_SECRET_PREVIOUS_UNTIL are given together or not at all"
+                "set both JWT_SECRET_PREVIOUS and JWT_SECRET_PREVIOUS_UNTIL, or neither"
             )
         return self
 
 
 class WorkerSettings(Settings):
-    """What only workers read."""
+    """Settings of a worker."""
 
-    ktrdr_api_url: HttpUrl = Field(description="The backend, such as `http://backend:8000`.")
+    ktrdr_api_url: HttpUrl = Field(description="URL of the backend, such as `http://backend:8000`.")
     worker_type: WorkerType = Field(description="`backtesting` or `training`.")
-    worker_port: int = Field(ge=1, le=65535, description="Port the worker listens on.")
+    worker_port: int = Field(ge=1, le=65535, description="Port that the worker listens on.")
     worker_public_base_url: HttpUrl = Field(
-        description="URL under which the backend reaches this worker; never guessed."
+        description="URL at which the backend reaches this worker; it has no default."
     )
     worker_id: str = Field(
         default="",
         pattern=f"{NAME_PATTERN}|^$",
-        description="Stable name; default: type, host and port of the public URL.",
+        description="Stable id; default: type, host and port of the public URL.",
     )
     worker_token: SecretText = Field(description="Token of role `worker` for this node.")
     lease_s: float = Field(
-        default=30, gt=1, description="Seconds an operation stays with a worker that falls silent."
+        default=30,
+        gt=1,
+        description="Seconds until another worker takes over from one that stopped responding.",
     )
     child_memory_mb: int | None = Field(
         default=None,
         ge=128,
-        description="MiB of memory an operation may use; by default what the container's limit "
-        "leaves beside the worker itself.",
+        description="MiB of memory that an operation may use; default: the container's limit "
+        "minus the worker's own share.",
     )
     stop_grace_s: float = Field(
-        default=20, gt=0, description="Seconds a stopping worker gives its operation to checkpoint."
+        default=20,
+        gt=0,
+        description="Seconds that a stopping worker waits for its operation's checkpoint.",
     )

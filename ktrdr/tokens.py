@@ -1,4 +1,4 @@
-"""Tokens: what proves to the backend who is calling.
+"""Tokens that identify callers to the backend.
 
 A token is a JWT (RFC 7519) signed with HMAC-SHA-256 under ``JWT_SECRET``. Roles:
 
@@ -24,16 +24,23 @@ from ktrdr.secret import Secret
 ISSUER: Final = "ktrdr"
 ALGORITHM: Final = "HS256"
 MINIMUM_SECRET_LENGTH: Final = 32
-# Laptop and host clocks differ by a little; more than this is a fault that preflight reports.
+# Clocks differ a little. The check before a deploy reports a larger difference.
 CLOCK_LEEWAY: Final = timedelta(seconds=30)
-# A worker's token must outlive every pause between two deploys; it is good for its node alone.
+# A worker's token must outlast the time between two deploys. It is valid for its node only.
 WORKER_TOKEN_LIFETIME: Final = timedelta(days=400)
-# What a text that is no token, or a token that is not ours, makes of its reading.
-_MALFORMED: Final = (jwt.InvalidTokenError, KeyError, TypeError, ValueError, OverflowError, OSError)
+# Errors of decoding a text that is not a token, or a token of another issuer.
+_DECODE_ERRORS: Final = (
+    jwt.InvalidTokenError,
+    KeyError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    OSError,
+)
 
 
 class Role(StrEnum):
-    """What a token's bearer may do."""
+    """Permissions of a token."""
 
     OPERATOR = "operator"
     WORKER = "worker"
@@ -42,14 +49,14 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who is calling, as a verified token says.
+    """Caller that a token identifies.
 
     Attributes:
-        subject: The operator's name, or the node of a worker.
-        role: What they may do.
-        node: The host name a worker's URL must have; None for other roles.
-        token_id: The ``jti`` claim, which names the token without giving it away.
-        expires_at: When the token stops being valid, in UTC.
+        subject: Operator's name, or a worker's node.
+        role: Permissions.
+        node: Host name that a worker's URL must have; None for other roles.
+        token_id: ``jti`` claim, which identifies the token without revealing it.
+        expires_at: End of the token's validity, in UTC.
     """
 
     subject: str
@@ -59,7 +66,7 @@ class Identity:
     expires_at: datetime
 
 
-def mint(
+def create_token(
     secret: Secret,
     *,
     subject: str,
@@ -69,28 +76,28 @@ def mint(
     node: str | None = None,
     token_id: str | None = None,
 ) -> Secret:
-    """Signs a new token.
+    """Create and sign a token.
 
     Args:
         secret: ``JWT_SECRET``, at least 32 characters.
-        subject: Who the token is for.
-        role: What its bearer may do.
-        lifetime: How long it is valid.
-        now: The present time, aware.
-        node: The host name of a worker's node; required for workers and only for them.
-        token_id: Its ``jti`` claim; by default a new random one.
+        subject: Operator's name, or a worker's node.
+        role: Permissions.
+        lifetime: Time until it expires.
+        now: Current time, aware.
+        node: Host name of a worker's node; required for workers and only for them.
+        token_id: ``jti`` claim; by default a new random one.
 
     Raises:
         SecretsError: The signing secret is too short.
-        ValueError: ``node`` and ``role`` do not fit each other.
+        ValueError: A worker's token has no node, or another token has one.
     """
     if len(secret.reveal()) < MINIMUM_SECRET_LENGTH:
         raise SecretsError(
             f"JWT_SECRET is shorter than {MINIMUM_SECRET_LENGTH} characters",
-            hint="Put a longer random value into the vault's field jwt_secret.",
+            hint="Store a longer random value in the vault's field jwt_secret.",
         )
     if (role is Role.WORKER) != (node is not None):
-        raise ValueError("a worker's token names its node, and no other token does")
+        raise ValueError("a worker's token needs a node, and no other token has one")
     claims: dict[str, object] = {
         "iss": ISSUER,
         "sub": subject,
@@ -104,20 +111,20 @@ def mint(
     return Secret(jwt.encode(claims, secret.reveal(), algorithm=ALGORITHM))
 
 
-def mint_for_node(secret: Secret, node: str, *, now: datetime) -> Secret:
-    """Signs the token of a node's workers: the same one for all of a calendar quarter.
+def create_node_token(secret: Secret, node: str, *, now: datetime) -> Secret:
+    """Create the token of a node's workers, which is the same during a calendar quarter.
 
-    A token that differed from one deploy to the next would change the environment of every worker,
-    and with it make each deploy restart workers that nothing else has changed for. So the time of
-    issue is the quarter's first moment, and the token's id follows from node and quarter. It is
-    valid for `WORKER_TOKEN_LIFETIME` from then: at least 308 days from now.
+    A new token in every deploy would change the environment of every worker, so each deploy would
+    restart workers without need. Therefore the time of issue is the start of the quarter, and the
+    token's id follows from node and quarter. The token is valid for `WORKER_TOKEN_LIFETIME` from
+    then: at least 308 days from now.
 
     Raises:
         SecretsError: The signing secret is too short.
     """
     today = now.astimezone(UTC)
     quarter = datetime(today.year, (today.month - 1) // 3 * 3 + 1, 1, tzinfo=UTC)
-    return mint(
+    return create_token(
         secret,
         subject=node,
         role=Role.WORKER,
@@ -128,14 +135,14 @@ def mint_for_node(secret: Secret, node: str, *, now: datetime) -> Secret:
     )
 
 
-def verify(token: str, secret: Secret) -> Identity:
-    """Checks signature, issuer, expiry and shape of a token.
+def verify_token(token: str, secret: Secret) -> Identity:
+    """Verify signature, issuer, expiry and claims of a token.
 
     Raises:
-        SecretsError: It is missing something, expired, or not signed by this backend's secret.
+        SecretsError: The token is malformed, expired, or not signed with the secret.
     """
     try:
-        return _identity(
+        return _to_identity(
             jwt.decode(
                 token,
                 secret.reveal(),
@@ -147,28 +154,28 @@ def verify(token: str, secret: Secret) -> Identity:
         )
     except jwt.ExpiredSignatureError as exc:
         raise SecretsError(
-            "the token has expired", hint="Make a new one with `ktrdr token create`."
+            "the token has expired", hint="Create a new one with `ktrdr token create`."
         ) from exc
     except jwt.ImmatureSignatureError as exc:
         raise SecretsError(
-            "the token was made in the future",
-            hint="Set the clocks of this machine and of the one that made the token.",
+            "the token was issued in the future",
+            hint="Correct the clocks of this machine and of the one that created the token.",
         ) from exc
-    except _MALFORMED as exc:
+    except _DECODE_ERRORS as exc:
         raise SecretsError(
             "the token is not one of this backend's",
-            hint="Make one with `ktrdr token create` from the vault this backend uses.",
+            hint="Create one with `ktrdr token create` and this backend's vault.",
         ) from exc
 
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The secrets that tokens may be signed with.
+    """Secrets that verify tokens.
 
     Attributes:
-        current: What new tokens are signed with.
-        previous: What they were signed with before a rotation, or None.
-        previous_until: When ``previous`` stops being good; aware.
+        current: Secret that signs new tokens.
+        previous: Secret before a rotation, or None.
+        previous_until: End of the previous secret's validity; aware.
     """
 
     current: Secret
@@ -176,36 +183,36 @@ class Keyring:
     previous_until: datetime | None = None
 
     def verify(self, token: str, now: datetime) -> Identity:
-        """Checks a token against the current secret, then against the previous one while it lasts.
+        """Verify a token with the current secret, then with the previous one while it is valid.
 
         Raises:
-            SecretsError: No secret that is good now has signed it; the reason is the current one's.
+            SecretsError: No valid secret verifies the token; the reason is the current secret's.
         """
         try:
-            return verify(token, self.current)
+            return verify_token(token, self.current)
         except SecretsError:
             if self.previous is None or self.previous_until is None or now >= self.previous_until:
                 raise
             with suppress(SecretsError):
-                return verify(token, self.previous)
+                return verify_token(token, self.previous)
             raise
 
 
-def read_unverified(token: Secret) -> Identity:
-    """What a token says of itself; whether it is genuine, only the backend can tell.
+def decode_unverified(token: Secret) -> Identity:
+    """Return the claims of a token without verifying its signature.
 
     Raises:
-        SecretsError: It is not a token of KTRDR.
+        SecretsError: The text is not a token of KTRDR.
     """
     try:
-        return _identity(jwt.decode(token.reveal(), options={"verify_signature": False}))
-    except _MALFORMED as exc:
+        return _to_identity(jwt.decode(token.reveal(), options={"verify_signature": False}))
+    except _DECODE_ERRORS as exc:
         raise SecretsError(
-            "this is not a token of KTRDR", hint="Make one with `ktrdr token create`."
+            "this is not a token of KTRDR", hint="Create one with `ktrdr token create`."
         ) from exc
 
 
-def _identity(claims: dict[str, Any]) -> Identity:
+def _to_identity(claims: dict[str, Any]) -> Identity:
     role = Role(claims["role"])
     return Identity(
         subject=str(claims["sub"]),

@@ -1,4 +1,4 @@
-"""Reads YAML that people write, and remembers the line of everything in it."""
+"""Reader of YAML that remembers the line of every key and item."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ KeyPath = tuple[str, ...]
 
 
 class YamlFault(Exception):
-    """This is not YAML, or holds what no plain data can be.
+    """Error in a YAML document.
 
     Attributes:
-        line: Where, counted from 1.
-        reason: What is wrong there, as the rest of a sentence.
+        line: Line of the error, counted from 1.
+        reason: Description of the error, as the rest of a sentence.
     """
 
     def __init__(self, line: int, reason: str) -> None:
@@ -26,30 +26,30 @@ class YamlFault(Exception):
 
 
 @dataclass(frozen=True)
-class Written:
-    """Plain data, and the line that each of its keys and items stands on."""
+class YamlDocument:
+    """Plain data, with the line of each key and item."""
 
     data: Any
     lines: Mapping[KeyPath, int]
 
     def line(self, path: KeyPath) -> int:
-        """The line of the value, or of the nearest thing around it that was written."""
+        """Return the line of the value or, if it is missing, of the nearest value around it."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
 
 
-def read_yaml(text: str, name: str, *, aliases: bool = True) -> Written:
-    """Reads one YAML document of plain data; nothing at all is an empty mapping.
+def read_yaml(text: str, name: str, *, aliases: bool = True) -> YamlDocument:
+    """Return the content of one YAML document; an empty text is an empty mapping.
 
     Args:
-        text: What was written.
-        name: What faults call the file.
-        aliases: Whether ``*name`` may repeat what ``&name`` marks. Text of strangers may not: a few
-            lines of it can stand for more than fits into memory.
+        text: Text of the document.
+        name: Name of the document in error messages.
+        aliases: True to allow ``*name`` as a copy of the value marked ``&name``. Reject aliases in
+            untrusted text: a few lines can expand to more than fits into memory.
 
     Raises:
-        YamlFault: It cannot be read.
+        YamlFault: The text is not valid YAML, or contains values that are not plain data.
     """
     lines: dict[KeyPath, int] = {(): 1}
     try:
@@ -62,22 +62,22 @@ def read_yaml(text: str, name: str, *, aliases: bool = True) -> Written:
         line = mark.line + 1 if mark else 1
         raise YamlFault(line, f"this is not YAML: {exc.problem or exc.context}") from exc
     except yaml.YAMLError as exc:
-        raise YamlFault(1, "this is not YAML: it holds a character that is not text") from exc
+        raise YamlFault(1, "this is not YAML: it contains a character that is not text") from exc
     except RecursionError as exc:
         raise YamlFault(1, "this is nested too deeply") from exc
     except (ValueError, ArithmeticError) as exc:
-        # PyYAML hands `\UFFFFFFFF` on to chr(), and a version of 5,000 digits on to int().
-        raise YamlFault(1, "this is not YAML: it holds a number that is too large") from exc
-    return Written(data, lines)
+        # PyYAML passes `\UFFFFFFFF` to chr(), and a version of 5,000 digits to int().
+        raise YamlFault(1, "this is not YAML: it contains a number that is too large") from exc
+    return YamlDocument(data, lines)
 
 
 def dotted(path: KeyPath) -> str:
-    """A path as people write it."""
+    """Return a path in dotted notation."""
     return ".".join(path)
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, for the end of "must be …, not …"."""
+    """Describe the type of a value, for the end of "must be …, not …"."""
     if value is None:
         return "empty"
     names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
@@ -88,17 +88,19 @@ def _refuse_aliases(text: str) -> None:
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             line = event.start_mark.line + 1 if event.start_mark else 1
-            raise YamlFault(line, f"*{event.anchor} repeats what stands elsewhere: write it out")
+            raise YamlFault(
+                line, f"*{event.anchor} is an alias, which is not allowed: write the value out"
+            )
 
 
 def _plain(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], name: str) -> Any:
-    """The node as plain data; notes the line of everything in it."""
+    """Return the node as plain data, and record the lines of its keys and items."""
     if isinstance(node, yaml.SequenceNode):
-        found = []
+        items = []
         for index, item in enumerate(node.value):
             lines[*path, str(index)] = item.start_mark.line + 1
-            found.append(_plain(item, (*path, str(index)), lines, name))
-        return found
+            items.append(_plain(item, (*path, str(index)), lines, name))
+        return items
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, path, lines, name)
     return _scalar(node)
@@ -107,19 +109,21 @@ def _plain(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], name: str)
 def _mapping(
     node: yaml.MappingNode, path: KeyPath, lines: dict[KeyPath, int], name: str
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
         if not isinstance(key_node, yaml.ScalarNode):
             raise YamlFault(line, "a key must be text")
-        # The text itself: YAML would take a key called N for "no".
+        # Use the text itself: YAML would read a key called N as "no".
         key = str(key_node.value)
         inner = (*path, key)
-        if key in found:
-            raise YamlFault(line, f"{dotted(inner)} stands twice (first on {name}:{lines[inner]})")
+        if key in mapping:
+            raise YamlFault(
+                line, f"{dotted(inner)} is defined twice (first on {name}:{lines[inner]})"
+            )
         lines[inner] = line
-        found[key] = _plain(value_node, inner, lines, name)
-    return found
+        mapping[key] = _plain(value_node, inner, lines, name)
+    return mapping
 
 
 def _scalar(node: yaml.Node) -> Any:
@@ -131,7 +135,7 @@ def _scalar(node: yaml.Node) -> Any:
     except ValueError as exc:
         raise YamlFault(node.start_mark.line + 1, str(exc)) from exc
     except (ArithmeticError, LookupError, AttributeError, TypeError) as exc:
-        # PyYAML trips over tags that do not fit, such as `!!int ""`, and over huge 1:30:15.5.
+        # PyYAML fails in many ways on wrong tags, such as `!!int ""`, and on huge 1:30:15.5.
         raise YamlFault(
             node.start_mark.line + 1, f"{node.value!r} does not fit its tag {node.tag}"
         ) from exc

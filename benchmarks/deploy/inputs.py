@@ -23,7 +23,7 @@ from ktrdr.deployment.releases.release import Target, compose_file_name, env_fil
 from ktrdr.deployment.scripts.release import archive
 from ktrdr.deployment.scripts.rotation import CARRIED_OVER
 from ktrdr.secret import Secret
-from ktrdr.tokens import mint_for_node
+from ktrdr.tokens import create_node_token
 from lab import vault
 from lab.config import ITEM, NODES, ROOT, VAULT
 
@@ -69,7 +69,9 @@ def write_vault(path: Path) -> None:
     fields = {name: vault.read_field(name) for name in (*_FIELDS.values(), "ghcr_token")}
     jwt_secret, now = Secret(fields["jwt_secret"]), datetime.now(UTC)
     for node in NODES[1:]:
-        fields[_token_field(node.key)] = mint_for_node(jwt_secret, node.names[0], now=now).reveal()
+        fields[_token_field(node.key)] = create_node_token(
+            jwt_secret, node.names[0], now=now
+        ).reveal()
     vault.write_file(path, fields)
 
 

@@ -1,1 +1,1 @@
-"""`make bench-runtime`: queue, throughput, fleet, full tables and responsiveness of the runtime."""
+"""Benchmarks of the runtime: queue, throughput, fleet, full tables and responsiveness."""

@@ -1,4 +1,4 @@
-"""Benchmark of a backend with up to a thousand workers, checked every ten seconds."""
+"""One backend with up to a thousand workers that it checks every ten seconds."""
 
 from __future__ import annotations
 
@@ -14,31 +14,39 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.runtime.ground import Ground
-from benchmarks.runtime.simulated_workers import HOST, name_of
+from benchmarks.runtime.environment import BenchmarkEnvironment
+from benchmarks.runtime.simulated_workers import HOST, simulated_worker_id
 from benchmarks.samples import Goal, Outcome, Samples
 from ktrdr.tokens import Role
-from tests.integration.processes import Process, token, wait_for
+from tests.integration.processes import ServerProcess, token, wait_for
 
 LIMIT_MS = 100.0
 INTERVAL_S = 10.0
-# As if a thousand workers had restarted within two minutes, while some people watch.
-REGISTRATIONS_A_SECOND = 8.0
-LISTINGS_A_SECOND = 4.0
+# As if a thousand workers had restarted within two minutes while some users list them.
+REGISTRATIONS_PER_S = 8.0
+LISTINGS_PER_S = 4.0
 WORKERS = "/api/v1/workers"
 
 
 @dataclass
-class Load:
-    """Durations of requests, and the number of refused requests, during the health checks."""
+class LoadResult:
+    """Durations of requests while the backend checked its workers.
+
+    Attributes:
+        listing: Seconds of each listing.
+        registering: Seconds of each registration.
+        refused: Number of failed requests.
+    """
 
     listing: list[float]
     registering: list[float]
     refused: int = 0
 
 
-def measure_fleet(ground: Ground, sizes: Sequence[int], seconds: float) -> Outcome:
-    """Measure listing, registering and the backend's memory by number of workers."""
+def measure_growing_fleet(
+    env: BenchmarkEnvironment, sizes: Sequence[int], seconds: float
+) -> Outcome:
+    """Measure listing and registration, and the backend's memory, by fleet size."""
     outcome = Outcome(
         "one backend, many workers",
         (
@@ -53,22 +61,26 @@ def measure_fleet(ground: Ground, sizes: Sequence[int], seconds: float) -> Outco
         ),
     )
     refused = 0
-    with ground.site() as place, _simulated(max(sizes)) as ports:
-        backend = place.backend(HEALTH_CHECK_INTERVAL_S=str(INTERVAL_S), HEALTH_CHECK_TIMEOUT_S="5")
+    with env.open_runtime() as runtime, _run_simulated_workers(max(sizes)) as ports:
+        backend = runtime.backend(
+            HEALTH_CHECK_INTERVAL_S=str(INTERVAL_S), HEALTH_CHECK_TIMEOUT_S="5"
+        )
         for size in sizes:
             asyncio.run(_register(backend, ports[:size]))
-            client = place.client(backend)
+            client = runtime.client(backend)
             _wait_for_a_round(backend, size)
-            cpu, checks = _cpu_s(backend), _passed(backend)
-            began = time.monotonic()
-            load = asyncio.run(_load(backend, ports[:size], seconds))
-            passed = time.monotonic() - began
+            cpu, checks = _cpu_s(backend), _count_passed_checks(backend)
+            start = time.monotonic()
+            load = asyncio.run(_generate_load(backend, ports[:size], seconds))
+            passed = time.monotonic() - start
             cpu = (_cpu_s(backend) - cpu) / passed
-            checks = (_passed(backend) - checks) / passed * INTERVAL_S
+            checks = (_count_passed_checks(backend) - checks) / passed * INTERVAL_S
             refused += load.refused
-            known = client.list_workers()
-            assert len(known) == size
-            assert all(each.health_check_failures == 0 for each in known), "a check was missed"
+            workers = client.list_workers()
+            assert len(workers) == size
+            assert all(worker.health_check_failures == 0 for worker in workers), (
+                "a check was missed"
+            )
             listing, registering = Samples(load.listing), Samples(load.registering)
             outcome.rows.append(
                 [
@@ -86,8 +98,8 @@ def measure_fleet(ground: Ground, sizes: Sequence[int], seconds: float) -> Outco
             Goal("requests refused while the fleet grew", 0, refused, "requests"),
         ]
     outcome.notes = [
-        f"each size for {seconds:.0f} s: {LISTINGS_A_SECOND:.0f} listings and "
-        f"{REGISTRATIONS_A_SECOND:.0f} registrations a second beside the health checks, "
+        f"each size for {seconds:.0f} s: {LISTINGS_PER_S:.0f} listings and "
+        f"{REGISTRATIONS_PER_S:.0f} registrations a second beside the health checks, "
         f"{len(load.listing)} and {len(load.registering)} samples; checks are those of a round of "
         f"{INTERVAL_S:.0f} s, CPU is of one processor",
     ]
@@ -95,8 +107,8 @@ def measure_fleet(ground: Ground, sizes: Sequence[int], seconds: float) -> Outco
 
 
 @contextmanager
-def _simulated(count: int) -> Iterator[list[int]]:
-    """Run ``count`` simulated workers; provide their ports."""
+def _run_simulated_workers(count: int) -> Iterator[list[int]]:
+    """Run simulated workers during the block, and provide their ports."""
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.runtime.simulated_workers", str(count)],
         stdout=subprocess.PIPE,
@@ -113,7 +125,7 @@ def _simulated(count: int) -> Iterator[list[int]]:
 
 def _registration(port: int) -> dict[str, object]:
     return {
-        "worker_id": name_of(port),
+        "worker_id": simulated_worker_id(port),
         "worker_type": "backtesting",
         "endpoint_url": f"http://{HOST}:{port}",
         "capabilities": {"operations": ["backtesting"]},
@@ -121,68 +133,70 @@ def _registration(port: int) -> dict[str, object]:
     }
 
 
-def _client(backend: Process, role: Role) -> httpx.AsyncClient:
+def _client(backend: ServerProcess, role: Role) -> httpx.AsyncClient:
     headers = {"Authorization": f"Bearer {token(role).reveal()}"}
     return httpx.AsyncClient(base_url=backend.url, headers=headers, timeout=30, trust_env=False)
 
 
-async def _register(backend: Process, ports: Sequence[int]) -> None:
+async def _register(backend: ServerProcess, ports: Sequence[int]) -> None:
     async with _client(backend, Role.WORKER) as client:
         for port in ports:
-            answer = await client.post(f"{WORKERS}/register", json=_registration(port))
-            answer.raise_for_status()
+            response = await client.post(f"{WORKERS}/register", json=_registration(port))
+            response.raise_for_status()
 
 
-async def _load(backend: Process, ports: Sequence[int], seconds: float) -> Load:
-    """Send requests at a fixed rate, without waiting for earlier responses."""
-    load = Load([], [])
+async def _generate_load(
+    backend: ServerProcess, ports: Sequence[int], seconds: float
+) -> LoadResult:
+    """Send requests at a fixed pace, without waiting for earlier responses."""
+    load = LoadResult([], [])
     async with _client(backend, Role.READER) as reads, _client(backend, Role.WORKER) as registers:
 
-        async def note(taken: list[float], request: Awaitable[httpx.Response]) -> None:
-            began = time.perf_counter()
-            answer = await request
-            taken.append(time.perf_counter() - began)
-            load.refused += not answer.is_success
+        async def measure(durations: list[float], request: Awaitable[httpx.Response]) -> None:
+            start = time.perf_counter()
+            response = await request
+            durations.append(time.perf_counter() - start)
+            load.refused += not response.is_success
 
-        async def look(number: int) -> None:
-            await asyncio.sleep(number / LISTINGS_A_SECOND)
-            await note(load.listing, reads.get(WORKERS))
+        async def list_workers(number: int) -> None:
+            await asyncio.sleep(number / LISTINGS_PER_S)
+            await measure(load.listing, reads.get(WORKERS))
 
         async def register(number: int) -> None:
-            await asyncio.sleep(number / REGISTRATIONS_A_SECOND)
+            await asyncio.sleep(number / REGISTRATIONS_PER_S)
             body = _registration(ports[number % len(ports)])
-            await note(load.registering, registers.post(f"{WORKERS}/register", json=body))
+            await measure(load.registering, registers.post(f"{WORKERS}/register", json=body))
 
         await asyncio.gather(
-            *(look(number) for number in range(round(seconds * LISTINGS_A_SECOND))),
-            *(register(number) for number in range(round(seconds * REGISTRATIONS_A_SECOND))),
+            *(list_workers(number) for number in range(round(seconds * LISTINGS_PER_S))),
+            *(register(number) for number in range(round(seconds * REGISTRATIONS_PER_S))),
         )
     return load
 
 
-def _passed(backend: Process) -> float:
-    """Return the number of successful health checks since the backend started."""
+def _count_passed_checks(backend: ServerProcess) -> float:
+    """Return the number of health checks that have passed since the backend started."""
     page = httpx.get(f"{backend.url}/metrics", timeout=30, trust_env=False).text
     name = 'ktrdr_worker_health_checks_total{outcome="passed"}'
-    found = [line for line in page.splitlines() if line.startswith(name)]
-    return float(found[0].rpartition(" ")[2]) if found else 0.0
+    lines = [line for line in page.splitlines() if line.startswith(name)]
+    return float(lines[0].rpartition(" ")[2]) if lines else 0.0
 
 
-def _wait_for_a_round(backend: Process, size: int) -> None:
-    before = _passed(backend)
-    wait_for("a round of checks", lambda: _passed(backend) >= before + size, 60)
+def _wait_for_a_round(backend: ServerProcess, size: int) -> None:
+    before = _count_passed_checks(backend)
+    wait_for("a round of checks", lambda: _count_passed_checks(backend) >= before + size, 60)
 
 
-def _status(backend: Process, name: str) -> str:
+def _status(backend: ServerProcess, name: str) -> str:
     lines = Path(f"/proc/{backend.popen.pid}/status").read_text().splitlines()
     return next(line.split()[1] for line in lines if line.startswith(f"{name}:"))
 
 
-def _resident_mb(backend: Process) -> float:
+def _resident_mb(backend: ServerProcess) -> float:
     return int(_status(backend, "VmRSS")) / 1024
 
 
-def _cpu_s(backend: Process) -> float:
-    """Return the processor time of the backend in seconds."""
+def _cpu_s(backend: ServerProcess) -> float:
+    """Return the seconds of processor time that the backend has used."""
     fields = Path(f"/proc/{backend.popen.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,10 +1,10 @@
-"""Benchmark of the time from submit to start: the engine compared with its bare queue.
+"""Latency from submission to start: the engine compared with the bare queue below it.
 
-Both use the same database, each with one worker in this process. They alternate in random order, so
-that other load on the machine affects both. A submission of the engine writes the operation, its
-event, its audit row and its queue entry in one transaction. The operation has started when the
-worker holds its lease. The bare queue only writes its entry, and has started when its task runs. It
-creates its own pools. In another variant it uses the engine's pools, which need fewer round trips.
+Both use one database and one worker in this process each. They run alternately in random order, so
+that other load on the machine affects both. The engine writes the operation, its event, its audit
+row and its queue entry in one transaction, and has started when the worker holds the lease. The
+bare queue writes its entry only, and has started when its task runs. It is measured with its own
+pools, and once more with the engine's pools, which need fewer round trips.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 from procrastinate import App, PsycopgConnector
 from pydantic import HttpUrl
 
-from benchmarks.runtime.ground import SMALLEST_BACKTEST, Ground, bring_bars
+from benchmarks.runtime.environment import SMALLEST_BACKTEST, BenchmarkEnvironment, import_bars
 from benchmarks.samples import ROW_TITLES, Goal, Outcome, Samples, ratio
 from ktrdr.database.pool import connection_arguments, make_pool
-from ktrdr.operations.drains import Drains
-from ktrdr.operations.leases import LeaseBook
-from ktrdr.operations.queue import serve, working_app
+from ktrdr.operations.drain_requests import DrainStore
+from ktrdr.operations.leases import LeaseStore
+from ktrdr.operations.queue import make_worker_app, serve_queue
 from ktrdr.operations.store import OperationStore
 from ktrdr.schemas import OperationRequest, OperationType, WorkerType
 from ktrdr.secret import Secret
@@ -37,18 +37,18 @@ REQUEST = OperationRequest(
 )
 RESULT = {"summary": {}, "directory": "none", "files": [], "report": "none"}
 WARM_UP = 20
-# A worker is still busy after the start of an operation; this must not affect the next sample.
+# A worker still cleans up after the start of an operation, which must not affect the next sample.
 SETTLE_S = 0.03
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 POOL_SIZE = 4
-Shot = Callable[[], Awaitable[float]]
-Opened = Callable[[str], AbstractAsyncContextManager[App]]
+Sample = Callable[[], Awaitable[float]]
+OpenApp = Callable[[str], AbstractAsyncContextManager[App]]
 
 
-def measure_latency(ground: Ground, samples: int) -> Outcome:
-    """Compare the engine with the bare queue, twice for the noise, and on the engine's pools."""
-    with ground.database() as settings:
-        engine, bare, again, tuned = asyncio.run(_compared(settings, samples))
+def submit_to_start(env: BenchmarkEnvironment, samples: int) -> Outcome:
+    """Measure the engine and the bare queue, twice for the noise, then on the engine's pools."""
+    with env.database() as settings:
+        engine, bare, again, tuned = asyncio.run(_compare(settings, samples))
     outcome = Outcome("submit to start, one worker", ("", *ROW_TITLES))
     outcome.rows = [
         ["engine: submitted to leased", *engine.row],
@@ -65,34 +65,34 @@ def measure_latency(ground: Ground, samples: int) -> Outcome:
     return outcome
 
 
-async def _compared(settings: Settings, samples: int) -> list[Samples]:
+async def _compare(settings: Settings, samples: int) -> list[Samples]:
     async with (
         _engine(settings) as engine,
-        _bare("bare", _pool_of_its_own(settings)) as bare,
-        _bare("tuned", _pool_of_the_engine(settings)) as tuned,
+        _bare("bare", _default_pool(settings)) as bare,
+        _bare("tuned", _engine_pool(settings)) as tuned,
     ):
-        shots = (engine, bare, bare, tuned)
-        taken: list[list[float]] = [[] for _ in shots]
-        order, dice = list(range(len(shots))), random.Random(1)
+        samplers = (engine, bare, bare, tuned)
+        durations: list[list[float]] = [[] for _ in samplers]
+        order, dice = list(range(len(samplers))), random.Random(1)
         for number in range(WARM_UP + samples):
             dice.shuffle(order)
             for index in order:
-                seconds = await shots[index]()
+                seconds = await samplers[index]()
                 if number >= WARM_UP:
-                    taken[index].append(seconds)
+                    durations[index].append(seconds)
                 await asyncio.sleep(SETTLE_S)
-    return [Samples(column) for column in taken]
+    return [Samples(column) for column in durations]
 
 
 @asynccontextmanager
-async def _engine(settings: Settings) -> AsyncIterator[Shot]:
+async def _engine(settings: Settings) -> AsyncIterator[Sample]:
     starts: asyncio.Queue[float] = asyncio.Queue()
     async with AsyncExitStack() as stack:
         submitting = await stack.enter_async_context(
             make_pool(settings, "submits", max_size=POOL_SIZE)
         )
         working = await stack.enter_async_context(make_pool(settings, "works", max_size=POOL_SIZE))
-        store, leases = OperationStore(submitting), LeaseBook(working)
+        store, leases = OperationStore(submitting), LeaseStore(working)
 
         async def run(operation_id: str) -> None:
             claim = await leases.claim(operation_id, worker_id="w", lease_s=30)
@@ -100,23 +100,25 @@ async def _engine(settings: Settings) -> AsyncIterator[Shot]:
             starts.put_nowait(time.perf_counter())
             await leases.complete(claim.lease, RESULT)
 
-        async def shot() -> float:
-            began = time.perf_counter()
+        async def sample() -> float:
+            start = time.perf_counter()
             await store.submit([REQUEST], by=ADA)
-            return await asyncio.wait_for(starts.get(), PATIENCE_S) - began
+            return await asyncio.wait_for(starts.get(), TIMEOUT_S) - start
 
-        queue = working_app(working, run)
-        worker = serve(queue, working, worker_id="w", worker_type=WorkerType.BACKTESTING, grace_s=1)
+        queue = make_worker_app(working, run)
+        worker = serve_queue(
+            queue, working, worker_id="w", worker_type=WorkerType.BACKTESTING, grace_s=1
+        )
         await stack.enter_async_context(_running(worker))
-        yield shot
+        yield sample
 
 
 @asynccontextmanager
-async def _bare(name: str, opened: Opened) -> AsyncIterator[Shot]:
+async def _bare(name: str, open_app: OpenApp) -> AsyncIterator[Sample]:
     starts: asyncio.Queue[float] = asyncio.Queue()
     async with AsyncExitStack() as stack:
-        deferring = await stack.enter_async_context(opened(f"{name} defers"))
-        app = await stack.enter_async_context(opened(f"{name} runs"))
+        deferring = await stack.enter_async_context(open_app(f"{name} defers"))
+        app = await stack.enter_async_context(open_app(f"{name} runs"))
 
         async def started(operation_id: str) -> None:  # noqa: ARG001  # the queue's
             starts.put_nowait(time.perf_counter())
@@ -124,10 +126,10 @@ async def _bare(name: str, opened: Opened) -> AsyncIterator[Shot]:
         app.task(name=name, queue=name)(started)
         deferrer = deferring.configure_task(name, queue=name, allow_unknown=True)
 
-        async def shot() -> float:
-            began = time.perf_counter()
+        async def sample() -> float:
+            start = time.perf_counter()
             await deferrer.defer_async(operation_id="x")
-            return await asyncio.wait_for(starts.get(), PATIENCE_S) - began
+            return await asyncio.wait_for(starts.get(), TIMEOUT_S) - start
 
         # As the engine's worker is configured.
         worker = app.run_worker_async(
@@ -138,33 +140,33 @@ async def _bare(name: str, opened: Opened) -> AsyncIterator[Shot]:
             install_signal_handlers=False,
         )
         await stack.enter_async_context(_running(worker))
-        yield shot
+        yield sample
 
 
-def _pool_of_its_own(settings: Settings) -> Opened:
-    """Return procrastinate with its own pool and default settings of the driver."""
+def _default_pool(settings: Settings) -> OpenApp:
+    """Return procrastinate's default: a pool of its own with the driver's default settings."""
 
     @asynccontextmanager
-    async def opened(application: str) -> AsyncIterator[App]:
+    async def open_app(application: str) -> AsyncIterator[App]:
         arguments = connection_arguments(settings, application)
         del arguments["prepare_threshold"]
         connector = PsycopgConnector(kwargs=arguments, min_size=1, max_size=POOL_SIZE)
         async with App(connector=connector).open_async() as app:
             yield app
 
-    return opened
+    return open_app
 
 
-def _pool_of_the_engine(settings: Settings) -> Opened:
+def _engine_pool(settings: Settings) -> OpenApp:
     @asynccontextmanager
-    async def opened(application: str) -> AsyncIterator[App]:
+    async def open_app(application: str) -> AsyncIterator[App]:
         async with (
             make_pool(settings, application, max_size=POOL_SIZE) as pool,
             App(connector=PsycopgConnector()).open_async(pool) as app,
         ):
             yield app
 
-    return opened
+    return open_app
 
 
 @asynccontextmanager
@@ -177,22 +179,26 @@ async def _running(work: Awaitable[None]) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def measure_startup(ground: Ground, samples: int) -> Outcome:
-    """Measure the time until a child process runs, and until its handler's first message."""
-    with ground.site() as place:
-        bring_bars(place.client(place.backend()))
-        children, words = asyncio.run(_until_work(place.settings, place.shared, samples))
-    outcome = Outcome("submit to start of a real child process", ("", *ROW_TITLES))
+def submit_to_work(env: BenchmarkEnvironment, samples: int) -> Outcome:
+    """Measure the time until the child process exists, and until its first progress report."""
+    with env.open_runtime() as runtime:
+        import_bars(runtime.client(runtime.backend()))
+        children, reports = asyncio.run(
+            _measure_start_up(runtime.settings, runtime.shared, samples)
+        )
+    outcome = Outcome("submit to work, with a real child process", ("", *ROW_TITLES))
     outcome.rows = [
         ["submitted to child process started", *children.row],
-        ["submitted to first message of its handler", *words.row],
+        ["submitted to first progress report", *reports.row],
     ]
     outcome.notes = ["most of the second figure is the import of pandas and bt in the child"]
     return outcome
 
 
-async def _until_work(settings: Settings, shared: Path, samples: int) -> tuple[Samples, Samples]:
-    told = WorkerSettings(
+async def _measure_start_up(
+    settings: Settings, shared: Path, samples: int
+) -> tuple[Samples, Samples]:
+    worker_settings = WorkerSettings(
         **{**settings.model_dump(), "shared_mount_path": shared},
         ktrdr_api_url=HttpUrl("http://127.0.0.1:1"),
         worker_type=WorkerType.BACKTESTING,
@@ -200,30 +206,32 @@ async def _until_work(settings: Settings, shared: Path, samples: int) -> tuple[S
         worker_public_base_url=HttpUrl("http://127.0.0.1:1"),
         worker_token=Secret("never used here"),
     )
-    children, words = [], []
+    children, reports = [], []
     async with AsyncExitStack() as stack:
         submitting = await stack.enter_async_context(
             make_pool(settings, "submits", max_size=POOL_SIZE)
         )
         working = await stack.enter_async_context(make_pool(settings, "works", max_size=POOL_SIZE))
-        supervisor = Supervisor(told, "w", LeaseBook(working), Drains(working))
-        store, queue = OperationStore(submitting), working_app(working, supervisor.run)
-        worker = serve(queue, working, worker_id="w", worker_type=WorkerType.BACKTESTING, grace_s=1)
+        supervisor = Supervisor(worker_settings, "w", LeaseStore(working), DrainStore(working))
+        store, queue = OperationStore(submitting), make_worker_app(working, supervisor.run)
+        worker = serve_queue(
+            queue, working, worker_id="w", worker_type=WorkerType.BACKTESTING, grace_s=1
+        )
         await stack.enter_async_context(_running(worker))
         for _ in range(samples):
-            began = time.perf_counter()
+            start = time.perf_counter()
             await store.submit([REQUEST], by=ADA)
-            child = word = None
-            while word is None:
+            child = report = None
+            while report is None:
                 await asyncio.sleep(0.0005)
-                running = supervisor.running
-                if child is None and running is not None and running.child is not None:
-                    child = time.perf_counter() - began
-                if running is not None and running.progress is not None:
-                    word = time.perf_counter() - began
+                current = supervisor.current
+                if child is None and current is not None and current.child is not None:
+                    child = time.perf_counter() - start
+                if current is not None and current.progress is not None:
+                    report = time.perf_counter() - start
             assert child is not None
             children.append(child)
-            words.append(word)
-            while supervisor.running is not None:
+            reports.append(report)
+            while supervisor.current is not None:
                 await asyncio.sleep(0.01)
-    return Samples(children), Samples(words)
+    return Samples(children), Samples(reports)

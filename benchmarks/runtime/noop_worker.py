@@ -1,7 +1,7 @@
-"""A worker without a child process, which claims operations and completes them immediately.
+"""Worker without a child process: it claims operations and completes them immediately.
 
-All code between queue and result is the runtime's own. Only the work is omitted, to measure the
-cost of the engine. Started as ``python -m benchmarks.runtime.noop_worker ID``.
+Queue, leases and results are the runtime's own. Only the computation is left out, so the benchmark
+measures the cost of the runtime. Started as ``python -m benchmarks.runtime.noop_worker ID``.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ import asyncio
 import sys
 
 from ktrdr.database.pool import make_pool
-from ktrdr.operations.leases import LeaseBook
-from ktrdr.operations.queue import serve, working_app
+from ktrdr.operations.leases import LeaseStore
+from ktrdr.operations.queue import make_worker_app, serve_queue
 from ktrdr.schemas import WorkerType
 from ktrdr.settings import Settings
 
 RESULT = {"summary": {}, "directory": "none", "files": [], "report": "none"}
 
 
-async def work(settings: Settings, worker_id: str) -> None:
-    """Serve the queue of backtests until the process is stopped."""
+async def serve(settings: Settings, worker_id: str) -> None:
+    """Serve the queue of backtests until killed."""
     async with make_pool(settings, worker_id, max_size=4) as pool:
-        leases = LeaseBook(pool)
+        leases = LeaseStore(pool)
 
         async def run(operation_id: str) -> None:
             claim = await leases.claim(operation_id, worker_id=worker_id, lease_s=30)
             if claim is not None:
                 await leases.complete(claim.lease, RESULT)
 
-        await serve(
-            working_app(pool, run),
+        await serve_queue(
+            make_worker_app(pool, run),
             pool,
             worker_id=worker_id,
             worker_type=WorkerType.BACKTESTING,
@@ -38,4 +38,4 @@ async def work(settings: Settings, worker_id: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(work(Settings.load(), sys.argv[1]))
+    asyncio.run(serve(Settings.load(), sys.argv[1]))

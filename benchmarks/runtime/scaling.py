@@ -1,4 +1,4 @@
-"""Benchmark of two real workers compared with one, on equal backtests and on a sweep."""
+"""Speed-up by a second worker, for equal backtests and for a sweep."""
 
 from __future__ import annotations
 
@@ -7,46 +7,46 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from benchmarks.runtime.ground import SMALLEST_BACKTEST, Ground, bring_bars
+from benchmarks.runtime.environment import SMALLEST_BACKTEST, BenchmarkEnvironment, import_bars
 from benchmarks.samples import SPREAD_TITLES, Goal, Outcome, spread
 from ktrdr.client.backend import BackendClient
 from ktrdr.schemas import OperationRequest, OperationStatus, OperationType
-from tests.integration.processes import Process, wait_for
+from tests.integration.processes import ServerProcess, wait_for
 
 BACKTEST = OperationRequest(
     operation_type=OperationType.BACKTEST, parameters=dict(SMALLEST_BACKTEST)
 )
-PATIENCE_S = 600.0
-# Minimum share of the ideal speed-up by two; backend and database use the same processors.
-LEAST_EFFICIENCY = 0.7
+TIMEOUT_S = 600.0
+# Share of the ideal speed-up; backend and database use the same processors.
+MIN_EFFICIENCY = 0.7
 
 
-def measure_backtests(ground: Ground, backtests: int, rounds: int) -> Outcome:
-    """Measure equal minimal backtests, submitted together."""
-    seconds = _on_one_and_two(ground, rounds, partial(_run, [BACKTEST] * backtests))
+def scale_backtests(env: BenchmarkEnvironment, backtests: int, rounds: int) -> Outcome:
+    """Measure equal, smallest backtests, submitted together."""
+    seconds = _measure_speed_up(env, rounds, partial(_run, [BACKTEST] * backtests))
     return _outcome(
         "real backtests",
         seconds,
         backtests,
-        f"{backtests} equal backtests per round, of one fold each, each in its own process",
+        f"{backtests} equal backtests a round, with one fold and a process each",
     )
 
 
-def measure_sweep(ground: Ground, parts: int, rounds: int) -> Outcome:
-    """Measure a sweep from its submission to its report."""
-    seconds = _on_one_and_two(ground, rounds, partial(_run, [sweep_request(parts)]))
+def scale_sweep(env: BenchmarkEnvironment, backtests: int, rounds: int) -> Outcome:
+    """Measure one sweep from its submission to its report."""
+    seconds = _measure_speed_up(env, rounds, partial(_run, [make_sweep(backtests)]))
     return _outcome(
-        "children of a sweep",
+        "backtests of a sweep",
         seconds,
-        parts,
-        f"a sweep of {parts} minimal backtests per round; the time includes the report, which one"
-        " worker writes while the other waits",
+        backtests,
+        f"a sweep of {backtests} backtests a round, each as small as possible; the time includes"
+        " the report, which one worker writes while the other waits",
     )
 
 
-def sweep_request(parts: int) -> OperationRequest:
-    """Return a sweep with an even number of children, one for each combination of two averages."""
-    grid = {"fast": [5, 8], "slow": list(range(20, 20 + parts // 2))}
+def make_sweep(backtests: int) -> OperationRequest:
+    """Return a sweep of an even number of backtests, one per combination of two averages."""
+    grid = {"fast": [5, 8], "slow": list(range(20, 20 + backtests // 2))}
     return OperationRequest(
         operation_type=OperationType.SWEEP,
         parameters={"symbol": "SP500", "folds": 1, "train_bars": 400, "strategy_parameters": grid},
@@ -59,18 +59,21 @@ def _outcome(
     efficiency = statistics.median(seconds[1]) / statistics.median(seconds[2]) / 2
     outcome = Outcome(f"{title} per minute", ("", *SPREAD_TITLES))
     outcome.rows = [
-        [f"{count} worker(s)", *spread([60 * backtests / each for each in taken], ".1f")]
-        for count, taken in seconds.items()
+        [
+            f"{count} worker(s)",
+            *spread([60 * backtests / duration for duration in durations], ".1f"),
+        ]
+        for count, durations in seconds.items()
     ]
     outcome.notes = [
         note,
-        f"two workers do {2 * efficiency:.2f} times the work of one, {efficiency:.0%} of the ideal;"
+        f"two workers are {2 * efficiency:.2f} times as fast as one, {efficiency:.0%} of the ideal;"
         " backend and database use the same processors",
     ]
     outcome.goals = [
         Goal(
             f"{title}, from 1 to 2 workers",
-            LEAST_EFFICIENCY,
+            MIN_EFFICIENCY,
             efficiency,
             "of ideal",
             at_least=True,
@@ -79,28 +82,28 @@ def _outcome(
     return outcome
 
 
-def _on_one_and_two(
-    ground: Ground, rounds: int, work: Callable[[BackendClient], None]
+def _measure_speed_up(
+    env: BenchmarkEnvironment, rounds: int, work: Callable[[BackendClient], None]
 ) -> dict[int, list[float]]:
-    """Return the durations in seconds, by number of workers."""
+    """Return the seconds of every round by the number of workers."""
     seconds: dict[int, list[float]] = {1: [], 2: []}
-    with ground.site() as place:
-        backend = place.backend()
-        client = place.client(backend)
-        bring_bars(client)
-        workers: list[Process] = []
+    with env.open_runtime() as runtime:
+        backend = runtime.backend()
+        client = runtime.client(backend)
+        import_bars(client)
+        workers: list[ServerProcess] = []
         for number in range(rounds):
-            # In the order 1, 2, 2, 1, so that no worker is started or stopped during a measurement.
+            # Order 1, 2, then 2, 1: no worker starts or stops during a measurement.
             for count in sorted(seconds, reverse=bool(number % 2)):
                 while len(workers) > count:
                     workers.pop().stop()
                 while len(workers) < count:
-                    workers.append(place.worker("backtest", backend))
+                    workers.append(runtime.worker("backtest", backend))
                 wait_for("registration", partial(_are_registered, client, count))
                 _run([BACKTEST] * count, client)
-                began = time.perf_counter()
+                start = time.perf_counter()
                 work(client)
-                seconds[count].append(time.perf_counter() - began)
+                seconds[count].append(time.perf_counter() - start)
     return seconds
 
 
@@ -109,15 +112,17 @@ def _are_registered(client: BackendClient, count: int) -> bool:
 
 
 def _run(requests: Sequence[OperationRequest], client: BackendClient) -> None:
-    """Submit operations, and wait until all have completed."""
-    names = [
-        client.submit(each, idempotency_key=f"{time.perf_counter_ns()}").operation_id
-        for each in requests
+    """Submit operations and wait until all have completed."""
+    operation_ids = [
+        client.submit(request, idempotency_key=f"{time.perf_counter_ns()}").operation_id
+        for request in requests
     ]
-    deadline = time.monotonic() + PATIENCE_S
-    for name in names:
-        # Polled rarely, so that the responses take no processor time from the operations.
-        while not client.get_operation(name).status.is_final and time.monotonic() < deadline:
+    deadline = time.monotonic() + TIMEOUT_S
+    for operation_id in operation_ids:
+        # Polled rarely, so that the responses take no processor time from the workers.
+        while (
+            not client.get_operation(operation_id).status.is_final and time.monotonic() < deadline
+        ):
             time.sleep(0.1)
-        ended = client.get_operation(name)
+        ended = client.get_operation(operation_id)
         assert ended.status is OperationStatus.COMPLETED, ended

@@ -12,34 +12,36 @@ from itertools import chain
 
 import httpx
 
-from benchmarks.runtime.ground import SMALLEST_BACKTEST, Ground
+from benchmarks.runtime.environment import SMALLEST_BACKTEST, BenchmarkEnvironment
 from benchmarks.samples import ROW_TITLES, SPREAD_TITLES, Outcome, Samples, spread
 from ktrdr.database.pool import make_pool, transaction
 from ktrdr.schemas import OperationRequest, OperationType
 from ktrdr.tokens import Role
-from tests.integration.processes import Process, Site, token
+from tests.integration.processes import Runtime, ServerProcess, token
 
 REQUEST = OperationRequest(
     operation_type=OperationType.BACKTEST, parameters=dict(SMALLEST_BACKTEST)
 )
 CLIENTS = 8
-PATIENCE_S = 600.0
+TIMEOUT_S = 600.0
 
 
-def measure_throughput(ground: Ground, operations: int, rounds: int) -> Outcome:
-    """Submit operations with eight clients, while workers without a child complete them."""
+def measure_throughput(env: BenchmarkEnvironment, operations: int, rounds: int) -> Outcome:
+    """Measure operations that eight clients submit while workers without a child complete them."""
     figures: dict[int, list[float]] = {1: [], 2: []}
     submits: list[float] = []
-    with ground.site() as place:
-        backend = place.backend()
+    with env.open_runtime() as runtime:
+        backend = runtime.backend()
         for _ in range(rounds):
             for workers, rates in figures.items():
-                with _noop_workers(place, workers):
-                    began = time.perf_counter()
+                with _noop_workers(runtime, workers):
+                    start = time.perf_counter()
                     submits += asyncio.run(_submit(backend, operations))
-                    asyncio.run(_until_done(place))
-                    rates.append(operations / (time.perf_counter() - began))
-    outcome = Outcome("operations per second, HTTP to result, without work", ("", *SPREAD_TITLES))
+                    asyncio.run(_wait_until_done(runtime))
+                    rates.append(operations / (time.perf_counter() - start))
+    outcome = Outcome(
+        "operations per second, HTTP to result, without computation", ("", *SPREAD_TITLES)
+    )
     outcome.rows = [
         [f"{workers} worker(s)", *spread(rates, ".0f")] for workers, rates in figures.items()
     ]
@@ -52,30 +54,30 @@ def measure_throughput(ground: Ground, operations: int, rounds: int) -> Outcome:
     return outcome
 
 
-async def _submit(backend: Process, number: int) -> list[float]:
-    """Submit operations; return the duration of each request in seconds."""
-    body, left = REQUEST.model_dump(mode="json"), iter(range(number))
+async def _submit(backend: ServerProcess, number: int) -> list[float]:
+    """Submit operations and return the seconds of each request."""
+    body, remaining = REQUEST.model_dump(mode="json"), iter(range(number))
     headers = {"Authorization": f"Bearer {token(Role.OPERATOR).reveal()}"}
 
-    async def one_client(client: httpx.AsyncClient) -> list[float]:
-        taken = []
-        for _ in left:
-            began = time.perf_counter()
-            answer = await client.post("/api/v1/operations", json=body)
-            answer.raise_for_status()
-            taken.append(time.perf_counter() - began)
-        return taken
+    async def run_client(client: httpx.AsyncClient) -> list[float]:
+        durations = []
+        for _ in remaining:
+            start = time.perf_counter()
+            response = await client.post("/api/v1/operations", json=body)
+            response.raise_for_status()
+            durations.append(time.perf_counter() - start)
+        return durations
 
     async with httpx.AsyncClient(
         base_url=backend.url, headers=headers, timeout=30, trust_env=False
     ) as client:
-        taken = await asyncio.gather(*(one_client(client) for _ in range(CLIENTS)))
-    return list(chain.from_iterable(taken))
+        durations = await asyncio.gather(*(run_client(client) for _ in range(CLIENTS)))
+    return list(chain.from_iterable(durations))
 
 
-async def _until_done(place: Site) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    async with make_pool(place.settings, "looks", max_size=1) as pool:
+async def _wait_until_done(runtime: Runtime) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    async with make_pool(runtime.settings, "observer", max_size=1) as pool:
         while time.monotonic() < deadline:
             async with transaction(pool) as connection:
                 cursor = await connection.execute(
@@ -86,16 +88,16 @@ async def _until_done(place: Site) -> None:
             if row is not None and not row["unfinished"]:
                 return
             await asyncio.sleep(0.01)
-    raise TimeoutError(f"the operations did not end within {PATIENCE_S:.0f} s")
+    raise TimeoutError(f"the operations did not end within {TIMEOUT_S:.0f} s")
 
 
 @contextmanager
-def _noop_workers(place: Site, number: int) -> Iterator[None]:
-    log = (place.logs / "noop.log").open("ab")
+def _noop_workers(runtime: Runtime, number: int) -> Iterator[None]:
+    log = (runtime.logs / "noop.log").open("ab")
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "benchmarks.runtime.noop_worker", f"noop-{index}"],
-            env=place.environment(),
+            env=runtime.environment(),
             stdout=log,
             stderr=log,
         )

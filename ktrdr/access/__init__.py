@@ -1,1 +1,1 @@
-"""Who may do what, and who did it: revoked tokens, failed attempts, the audit trail."""
+"""Access control: revoked tokens, throttling of failed attempts, the audit trail."""

@@ -1,4 +1,4 @@
-"""The audit trail: a row for every change, written in the transaction that makes it."""
+"""Audit trail: a row for every change, written in the transaction that makes the change."""
 
 from __future__ import annotations
 
@@ -8,56 +8,56 @@ from typing import Any, Final
 from psycopg.types.json import Jsonb
 
 from ktrdr.database.pool import Connection, Pool, autocommit
-from ktrdr.database.queries import query
+from ktrdr.database.queries import QuerySet
 from ktrdr.schemas import AuditEntry
 from ktrdr.tokens import Identity
 
+QUERIES: Final = QuerySet("ktrdr.access")
 MAX_PAGE: Final = 500
 
 
-async def record(
+async def record_change(
     connection: Connection,
     by: Identity,
     action: str,
     subject: str,
     detail: Mapping[str, Any] | None = None,
 ) -> None:
-    """Notes within the caller's transaction who changes what.
+    """Record a change within the caller's transaction.
 
     Args:
-        connection: The one the change is made on.
-        by: Whose token it was.
-        action: What is done, such as ``operation.cancel``.
-        subject: What it is done to: an id or a name.
-        detail: What else matters; never a secret.
+        connection: Connection that makes the change.
+        by: Caller that makes the change.
+        action: Kind of change, such as ``operation.cancel``.
+        subject: Id or name of the changed thing.
+        detail: Further details; never a secret.
     """
-    await connection.execute(
-        query("ktrdr.access", "add"),
-        {
-            "actor": by.subject,
-            "role": by.role.value,
-            "token_id": by.token_id,
-            "action": action,
-            "subject": subject,
-            "detail": Jsonb(dict(detail or {})),
-        },
+    await QUERIES.execute(
+        connection,
+        "insert_entry",
+        actor=by.subject,
+        role=by.role.value,
+        token_id=by.token_id,
+        action=action,
+        subject=subject,
+        detail=Jsonb(dict(detail or {})),
     )
 
 
 class AuditTrail:
-    """What was changed by whom; safe to share between tasks."""
+    """Recorded changes; safe to share between tasks."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def note(
+    async def record(
         self, by: Identity, action: str, subject: str, detail: Mapping[str, Any] | None = None
     ) -> None:
-        """Notes a change that is not made in the database, after it was made."""
+        """Record a change that was made outside the database, after it was made."""
         async with autocommit(self._pool) as connection:
-            await record(connection, by, action, subject, detail)
+            await record_change(connection, by, action, subject, detail)
 
-    async def entries(
+    async def list_entries(
         self,
         *,
         subject: str | None = None,
@@ -65,8 +65,9 @@ class AuditTrail:
         before: int | None = None,
         limit: int = 50,
     ) -> Sequence[AuditEntry]:
-        """The newest entries, or those before the entry ``before``."""
-        values = {"subject": subject, "actor": actor, "before": before, "limit": limit}
+        """Return the newest entries, or those before the entry ``before``."""
         async with autocommit(self._pool) as connection:
-            cursor = await connection.execute(query("ktrdr.access", "entries"), values)
-            return [AuditEntry(**row) for row in await cursor.fetchall()]
+            rows = await QUERIES.fetch_all(
+                connection, "list_entries", subject=subject, actor=actor, before=before, limit=limit
+            )
+        return [AuditEntry(**row) for row in rows]

@@ -1,4 +1,4 @@
-"""Holds up those who try tokens until one fits."""
+"""Throttling of addresses that send too many bad tokens."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Final
 from ktrdr.errors import TooManyAttempts
 
 WINDOW_S: Final = 60.0
-# Addresses are remembered up to this number, the oldest forgotten first, so that memory is bounded.
+# Beyond this number the oldest address is forgotten, so that memory is bounded.
 MAX_ADDRESSES: Final = 10_000
 
 
 @dataclass
-class FailedAttempts:
+class AuthenticationThrottle:
     """Failed authentications by address, within a sliding window.
 
     Attributes:
-        max_failures: So many within the window are too many. A node's three workers with an expired
-            token come to six a minute together.
-        window_s: Its length in seconds.
+        max_failures: Number of failures within the window that blocks an address. The three
+            workers of a node with an expired token make six a minute together.
+        window_s: Length of the window in seconds.
     """
 
     max_failures: int
@@ -28,14 +28,14 @@ class FailedAttempts:
     _failures: OrderedDict[str, deque[float]] = field(default_factory=OrderedDict)
 
     def check(self, address: str, now: float) -> None:
-        """Lets an address try.
+        """Reject an address that has failed too often.
 
         Args:
-            address: Whose turn it is.
-            now: A monotonic time, in seconds.
+            address: Address of the caller.
+            now: Monotonic time in seconds.
 
         Raises:
-            TooManyAttempts: It has failed too often of late.
+            TooManyAttempts: The address has failed too often within the window.
         """
         failures = self._failures.get(address)
         if failures is None:
@@ -48,12 +48,12 @@ class FailedAttempts:
             wait_s = failures[0] + self.window_s - now
             raise TooManyAttempts(
                 f"{address} has sent {len(failures)} bad tokens within {self.window_s:.0f} s",
-                hint=f"Wait {wait_s:.0f} s and use a good one; `ktrdr token show` looks at yours.",
+                hint=f"Wait {wait_s:.0f} s and use a valid token; `ktrdr token show` checks yours.",
                 retry_after_s=wait_s,
             )
 
-    def failed(self, address: str, now: float) -> None:
-        """Notes a failure."""
+    def record_failure(self, address: str, now: float) -> None:
+        """Record a failed authentication."""
         failures = self._failures.setdefault(address, deque(maxlen=self.max_failures))
         failures.append(now)
         self._failures.move_to_end(address)

@@ -1,1 +1,1 @@
-"""The backend's HTTP API."""
+"""HTTP API of the backend."""

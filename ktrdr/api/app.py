@@ -1,14 +1,18 @@
-"""The backend: its routes, and the life of everything behind them."""
+"""Application of the backend: its routes, and the life cycle of its services."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from importlib.metadata import version as installed_version
+from pathlib import Path
+from types import FrameType
 from typing import Final
 
 from fastapi import FastAPI
@@ -16,66 +20,68 @@ from fastapi.middleware.cors import CORSMiddleware
 from opentelemetry.sdk.trace import TracerProvider
 
 from ktrdr.access.audit import AuditTrail
-from ktrdr.access.revocations import Revocations
-from ktrdr.access.throttle import FailedAttempts
-from ktrdr.api.division import divide_work
-from ktrdr.api.errors import add_error_handlers, document_truthfully
-from ktrdr.api.limits import LimitRequestSize
-from ktrdr.api.measurement import MeasureRequests
+from ktrdr.access.revocations import RevocationList
+from ktrdr.access.throttle import AuthenticationThrottle
+from ktrdr.api.errors import add_error_handlers, remove_generated_422
+from ktrdr.api.middleware import RequestMetrics, RequestSizeLimit, StartupErrors
 from ktrdr.api.routes import (
-    audit,
+    access,
     data,
-    discovery,
-    drains,
-    health,
-    leftovers,
+    monitoring,
     operations,
-    outcomes,
+    results,
     strategies,
-    tokens,
     workers,
 )
-from ktrdr.api.startup import SayWhyStartupFails
-from ktrdr.api.state import State
-from ktrdr.api.stopping import noticed
+from ktrdr.api.state import BackendState
 from ktrdr.database.migrate import migrate
 from ktrdr.database.pool import make_pool, wait_until_reachable
 from ktrdr.errors import KtrdrError
 from ktrdr.fleet.health import HealthChecker
+from ktrdr.fleet.leader import LeaderTasks
 from ktrdr.fleet.registry import WorkerRegistry
-from ktrdr.fleet.upkeep import Upkeep
-from ktrdr.operations.drains import Drains
-from ktrdr.operations.feed import ChangeFeed
-from ktrdr.operations.leases import LeaseBook
+from ktrdr.operations.change_feed import ChangeFeed
+from ktrdr.operations.drain_requests import DrainStore
+from ktrdr.operations.leases import LeaseStore
 from ktrdr.operations.store import OperationStore
-from ktrdr.schemas import API_PREFIX
+from ktrdr.schemas import (
+    API_PREFIX,
+    BacktestParameters,
+    OperationParameters,
+    SweepParameters,
+)
 from ktrdr.settings import BackendSettings
+from ktrdr.strategies.catalogue import load_feature_set
+from ktrdr.strategies.grid import build_backtests, validate_request
 from ktrdr.telemetry import metrics
 from ktrdr.telemetry.tracing import set_up_tracing, shut_down_tracing, trace_requests
 
 logger = logging.getLogger(__name__)
 
-SERVICE: Final = "ktrdr-backend"
+SERVICE_NAME: Final = "ktrdr-backend"
 POOL_SIZE: Final = 10
 
 
 def create_app(settings: BackendSettings) -> FastAPI:
-    """The backend's application; its lifespan migrates the database and runs the upkeep."""
-    provider = set_up_tracing(settings, SERVICE)
-    metrics.build_info.labels(SERVICE, settings.image_tag, settings.ktrdr_commit).set(1)
-    metrics.watch_shared_directory(settings.shared_mount_path)
+    """Create the application; its lifespan migrates the database and runs the services."""
+    provider = set_up_tracing(settings, SERVICE_NAME)
+    metrics.build_info.labels(SERVICE_NAME, settings.image_tag, settings.ktrdr_commit).set(1)
+    metrics.measure_shared_directory(settings.shared_mount_path)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             try:
-                app.state.ktrdr = await stack.enter_async_context(_running(settings, provider))
-            except KtrdrError as fault:
-                app.state.startup_fault = fault
+                app.state.ktrdr = await stack.enter_async_context(_run_services(settings, provider))
+            except KtrdrError as exc:
+                app.state.startup_error = exc
                 raise
-            _leave_alone_what_stays()
-            # Streams would be waited for, and nobody is answered meanwhile.
-            with noticed(app.state.ktrdr.feed.close):
+            # The garbage collector would otherwise examine all these objects again and again,
+            # which blocks requests for 100 to 200 ms each time.
+            gc.collect()
+            gc.freeze()
+            # Open streams must end first, because the server waits for them.
+            with call_on_shutdown(app.state.ktrdr.change_feed.close):
                 yield
 
     app = FastAPI(
@@ -87,22 +93,12 @@ def create_app(settings: BackendSettings) -> FastAPI:
         docs_url=f"{API_PREFIX}/docs",
         redoc_url=None,
     )
-    for module in (
-        health,
-        workers,
-        drains,
-        operations,
-        outcomes,
-        leftovers,
-        strategies,
-        data,
-        tokens,
-        audit,
-    ):
+    for module in (monitoring, workers, operations, results, strategies, data, access):
         app.include_router(module.router, prefix=API_PREFIX)
-    app.include_router(discovery.router)
+    app.include_router(operations.orphans_router, prefix=API_PREFIX)
+    app.include_router(monitoring.metrics_router)
     add_error_handlers(app)
-    app.add_middleware(LimitRequestSize)
+    app.add_middleware(RequestSizeLimit)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -110,56 +106,100 @@ def create_app(settings: BackendSettings) -> FastAPI:
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
         )
-    document_truthfully(app)
-    app.add_middleware(MeasureRequests)
-    app.add_middleware(SayWhyStartupFails)
+    remove_generated_422(app)
+    app.add_middleware(RequestMetrics)
+    app.add_middleware(StartupErrors)
     trace_requests(app, provider)
     return app
 
 
-def _leave_alone_what_stays() -> None:
-    """Spares the collector all that was loaded at the start and lives as long as the process.
-
-    Otherwise it goes through all of it again and again, 100 to 200 ms each time, and nobody is
-    answered meanwhile; with many workers that comes every few seconds.
-    """
-    gc.collect()
-    gc.freeze()
-
-
 @asynccontextmanager
-async def _running(settings: BackendSettings, provider: TracerProvider) -> AsyncIterator[State]:
-    """Starts what the routes need, and stops it in the reverse order, traces last."""
+async def _run_services(
+    settings: BackendSettings, provider: TracerProvider
+) -> AsyncIterator[BackendState]:
+    """Run the services during the block, and stop them in reverse order, traces last."""
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, shut_down_tracing, provider)
         await wait_until_reachable(settings, deadline_s=settings.database_deadline_s)
         await migrate(settings)
-        pool = await stack.enter_async_context(make_pool(settings, SERVICE, max_size=POOL_SIZE))
-        divide = partial(divide_work, settings.shared_mount_path / "strategies")
-        store, registry = OperationStore(pool, divide=divide), WorkerRegistry(pool)
-        feed, revocations = ChangeFeed(settings), Revocations(pool)
+        pool = await stack.enter_async_context(
+            make_pool(settings, SERVICE_NAME, max_size=POOL_SIZE)
+        )
+        expand = partial(expand_sweep, settings.shared_mount_path / "strategies")
+        store, registry = OperationStore(pool, expand_sweep=expand), WorkerRegistry(pool)
+        change_feed, revocations = ChangeFeed(settings), RevocationList(pool)
         await revocations.load()
-        upkeep = Upkeep(settings, HealthChecker(registry, settings), LeaseBook(pool), store)
-        await stack.enter_async_context(_background(feed.run(), upkeep.run(), revocations.run()))
-        yield State(
+        leader = LeaderTasks(settings, HealthChecker(registry, settings), LeaseStore(pool), store)
+        await stack.enter_async_context(
+            _run_in_background(change_feed.run(), leader.run(), revocations.run())
+        )
+        yield BackendState(
             settings=settings,
             pool=pool,
             operations=store,
             registry=registry,
-            feed=feed,
-            drains=Drains(pool),
+            change_feed=change_feed,
+            drains=DrainStore(pool),
             audit=AuditTrail(pool),
             revocations=revocations,
-            failed_attempts=FailedAttempts(settings.bad_tokens_a_minute),
+            throttle=AuthenticationThrottle(settings.bad_tokens_a_minute),
         )
 
 
 @asynccontextmanager
-async def _background(*work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(each) for each in work]
+async def _run_in_background(*coroutines: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextmanager
+def call_on_shutdown(callback: Callable[[], None]) -> Iterator[None]:
+    """Call ``callback`` in the running loop when the process receives SIGTERM or SIGINT.
+
+    The server's own handlers run afterwards, because without them it would never end. A server
+    outside the main thread receives no signals, so nothing is called.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    server_handlers = {sig: signal.getsignal(sig) for sig in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle_signal(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(callback)
+        handler = server_handlers[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for sig, handler in server_handlers.items():
+        if callable(handler):
+            signal.signal(sig, handle_signal)
+    try:
+        yield
+    finally:
+        for sig, handler in server_handlers.items():
+            signal.signal(sig, handler)
+
+
+def expand_sweep(strategies: Path, parameters: OperationParameters) -> Sequence[BacktestParameters]:
+    """Validate parameters and return the backtests of a sweep; empty for other operations.
+
+    Args:
+        strategies: Directory of the users' own strategies.
+        parameters: Parameters of the operation.
+
+    Raises:
+        InvalidParameters: The strategy does not exist, or its parameters do not fit it.
+    """
+    if isinstance(parameters, SweepParameters):
+        return build_backtests(parameters, validate_request(parameters, strategies))
+    if isinstance(parameters, BacktestParameters):
+        validate_request(parameters, strategies)
+    else:
+        load_feature_set(parameters.features, strategies)
+    return ()

@@ -1,4 +1,4 @@
-"""Who is calling, and what they may do. Every route that is not open asks here."""
+"""Authentication of callers and their permissions; every route that is not open depends on it."""
 
 from __future__ import annotations
 
@@ -10,73 +10,76 @@ from typing import Annotated, Any
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from ktrdr.api.state import BackendState
+from ktrdr.api.state import BackendState, StateDep
 from ktrdr.errors import Forbidden, SecretsError
-from ktrdr.fleet.registry import node_of
+from ktrdr.fleet.registry import node_from_url
 from ktrdr.schemas import WorkerRegistration
 from ktrdr.telemetry import metrics
 from ktrdr.tokens import Identity, Role
 
-_bearer = HTTPBearer(auto_error=False, description="A token made by `ktrdr token create`.")
+_bearer = HTTPBearer(auto_error=False, description="A token created by `ktrdr token create`.")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
-async def identify(request: Request, state: BackendState, credentials: Credentials) -> Identity:
-    """The caller, as their token says.
+async def authenticate(request: Request, state: StateDep, credentials: Credentials) -> Identity:
+    """Identify the caller by its token.
 
     Raises:
-        SecretsError: There is no token, or it is not a good one.
-        TooManyAttempts: There were too many bad ones from there; this one was not looked at.
+        SecretsError: The token is missing, invalid or revoked.
+        TooManyAttempts: The address has sent too many bad tokens, so this one is not verified.
     """
     address, now = request.client.host if request.client else "nowhere", time.monotonic()
-    state.failed_attempts.check(address, now)
+    state.throttle.check(address, now)
     try:
-        return _identity(state, credentials)
+        return _verify(state, credentials)
     except SecretsError:
-        state.failed_attempts.failed(address, now)
+        state.throttle.record_failure(address, now)
         metrics.failed_authentications.inc()
         raise
 
 
-def _identity(state: BackendState, credentials: HTTPAuthorizationCredentials | None) -> Identity:
+def _verify(state: BackendState, credentials: HTTPAuthorizationCredentials | None) -> Identity:
     if credentials is None:
         raise SecretsError(
-            "this needs a token",
-            hint="Send it as `Authorization: Bearer …`; `ktrdr token create` makes one.",
+            "a token is required",
+            hint="Send `Authorization: Bearer …`; create a token with `ktrdr token create`.",
         )
     identity = state.keyring.verify(credentials.credentials, datetime.now(UTC))
     state.revocations.check(identity)
     return identity
 
 
-Caller = Annotated[Identity, Depends(identify)]
+Caller = Annotated[Identity, Depends(authenticate)]
 
 
-def _requires(*roles: Role) -> Callable[[Identity], Coroutine[Any, Any, Identity]]:
+def _require_role(*roles: Role) -> Callable[[Identity], Coroutine[Any, Any, Identity]]:
     async def check(caller: Caller) -> Identity:
         if caller.role not in roles:
             raise Forbidden(
-                f"a token of role {caller.role} may not do this",
-                hint=f"It needs one of role {' or '.join(roles)}.",
+                f"a token of role {caller.role} does not permit this",
+                hint=f"Use a token of role {' or '.join(roles)}.",
             )
         return caller
 
     return check
 
 
-Operator = Annotated[Identity, Depends(_requires(Role.OPERATOR))]
-WorkerCaller = Annotated[Identity, Depends(_requires(Role.WORKER))]
+OperatorCaller = Annotated[Identity, Depends(_require_role(Role.OPERATOR))]
+WorkerCaller = Annotated[Identity, Depends(_require_role(Role.WORKER))]
 
 
 def require_own_node(caller: Identity, registration: WorkerRegistration) -> None:
-    """A worker may only name URLs on the node its token is for: it cannot send us elsewhere.
+    """Reject a registration whose URL is not on the node of the worker's token.
+
+    Otherwise a worker could make the backend send requests to any address.
 
     Raises:
-        Forbidden: The URL's host is another.
+        Forbidden: The URL names another host, or is not a plain base URL.
     """
     url = registration.endpoint_url
-    if node_of(str(url)) != caller.node or url.scheme != "http" or url.path not in (None, "", "/"):
+    node = node_from_url(str(url))
+    if node != caller.node or url.scheme != "http" or url.path not in (None, "", "/"):
         raise Forbidden(
-            f"the worker says it is at {url}, but its token is for {caller.node}",
-            hint="WORKER_PUBLIC_BASE_URL must be http://NODE:PORT of the node it was deployed to.",
+            f"the worker registers {url}, but its token is for {caller.node}",
+            hint="Set WORKER_PUBLIC_BASE_URL to http://NODE:PORT of the worker's own node.",
         )

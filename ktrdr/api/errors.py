@@ -1,4 +1,4 @@
-"""One table from errors to problem documents (RFC 9457)."""
+"""Conversion of errors into problem documents (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from ktrdr.errors import KtrdrError, NotFound, SecretsError, TooLarge, TooManyAttempts, UsageError
-from ktrdr.schemas import Problem
+from ktrdr.schemas import ProblemDocument
 
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE: Final = "application/problem+json"
-TYPE_PREFIX: Final = "urn:ktrdr:problem:"
 
 
 def problem_response(
@@ -28,15 +27,17 @@ def problem_response(
     hint: str | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """A problem document; ``kind`` is what clients turn back into an error."""
-    problem = Problem(
-        type=f"{TYPE_PREFIX}{kind}",
-        title=HTTPStatus(status).phrase,
-        status=status,
-        detail=detail,
-        instance=request.url.path,
-        hint=hint,
-    )
+    """Return a response with a problem document.
+
+    Args:
+        request: Failed request.
+        status: HTTP status.
+        kind: Slug that clients convert back into an error.
+        detail: Sentence that names the thing and the reason.
+        hint: Remedy.
+        headers: Further headers.
+    """
+    problem = ProblemDocument.create(kind, status, detail, instance=request.url.path, hint=hint)
     return Response(
         problem.model_dump_json(exclude_none=True),
         status_code=status,
@@ -45,33 +46,38 @@ def problem_response(
     )
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What a route's documentation says of the errors it answers with.
+def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI description of a route's error responses.
 
-    Whatever asks for a token answers 429 to whoever sent too many bad ones, and 503 comes wherever
-    the database is asked.
+    Every route with a token may return 429 after too many bad tokens, and every route that uses the
+    database 503.
     """
     return {
-        status: {"model": Problem, "content": {CONTENT_TYPE: {}}, "description": _phrase(status)}
+        status: {
+            "model": ProblemDocument,
+            "content": {CONTENT_TYPE: {}},
+            "description": HTTPStatus(status).phrase,
+        }
         for status in sorted({*statuses, *({429} if 401 in statuses else ()), 503})
     }
 
 
-def document_truthfully(app: FastAPI) -> None:
-    """Takes out of the documentation what FastAPI puts into it unasked, and no route answers with.
+def remove_generated_422(app: FastAPI) -> None:
+    """Remove the 422 responses that FastAPI adds to the documentation of every route.
 
-    It gives every route with a parameter a 422 of its own form; ours say themselves which can
-    answer with one, and it is a problem document.
+    The routes that return 422 describe it themselves, as a problem document.
     """
-    written = app.openapi
+    generate = app.openapi
 
     def openapi() -> dict[str, Any]:
-        fresh = app.openapi_schema is None
-        schema = written()
-        if fresh:
+        is_new = app.openapi_schema is None
+        schema = generate()
+        if is_new:
             for methods in schema["paths"].values():
                 for route in methods.values():
-                    _take_out_foreign_422(route["responses"])
+                    unprocessable = route["responses"].get("422", {})
+                    if CONTENT_TYPE not in unprocessable.get("content", {}):
+                        route["responses"].pop("422", None)
             for name in ("HTTPValidationError", "ValidationError"):
                 schema["components"]["schemas"].pop(name, None)
         return schema
@@ -79,69 +85,56 @@ def document_truthfully(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-def _take_out_foreign_422(responses: dict[str, Any]) -> None:
-    unprocessable = responses.get("422", {})
-    if CONTENT_TYPE not in unprocessable.get("content", {}):
-        responses.pop("422", None)
-
-
 def add_error_handlers(app: FastAPI) -> None:
-    """Makes every error of this application a problem document."""
-    app.add_exception_handler(KtrdrError, _known)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, http_problem)
-    app.add_exception_handler(Exception, _unforeseen)
+    """Convert every error of this application into a problem document."""
+    app.add_exception_handler(KtrdrError, _handle_ktrdr_error)
+    app.add_exception_handler(RequestValidationError, _handle_validation_error)
+    app.add_exception_handler(HTTPException, handle_http_exception)
+    app.add_exception_handler(Exception, _handle_unexpected_error)
 
 
-async def _known(request: Request, error: Exception) -> Response:
+async def _handle_ktrdr_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, KtrdrError)  # noqa: S101  # registered for this type
-    return problem_response(
-        request, error.http_status, error.kind, error.message, error.hint, _headers_of(error)
-    )
-
-
-def _headers_of(error: KtrdrError) -> dict[str, str] | None:
+    headers = None
     if isinstance(error, TooManyAttempts):
-        return {"Retry-After": str(math.ceil(error.retry_after_s))}
-    return {"WWW-Authenticate": "Bearer"} if type(error) is SecretsError else None
+        headers = {"Retry-After": str(math.ceil(error.retry_after_s))}
+    elif type(error) is SecretsError:
+        headers = {"WWW-Authenticate": "Bearer"}
+    return problem_response(
+        request, error.http_status, error.kind, error.message, error.hint, headers
+    )
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
+async def _handle_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for this type
-    faults = "; ".join(
-        f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
-        for fault in error.errors()
+    problems = "; ".join(
+        f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+        for problem in error.errors()
     )
     return problem_response(
-        request, 422, "usage", f"the request does not fit: {faults}", "See /api/v1/docs."
+        request, 422, "usage", f"invalid request: {problems}", "See /api/v1/docs."
     )
 
 
-async def http_problem(request: Request, error: Exception) -> Response:
-    """An error of the framework itself as a problem document."""
+async def handle_http_exception(request: Request, error: Exception) -> Response:
+    """Convert an error of the framework into a problem document."""
     assert isinstance(error, HTTPException)  # noqa: S101  # registered for this type
-    kinds = {each.http_status: each.kind for each in (NotFound, TooLarge)}
-    kind = kinds.get(error.status_code, UsageError.kind)
-    headers = dict(error.headers) if error.headers else None
+    kinds = {known.http_status: known.kind for known in (NotFound, TooLarge)}
     return problem_response(
         request,
         error.status_code,
-        kind,
+        kinds.get(error.status_code, UsageError.kind),
         f"{request.method} {request.url.path}: {error.detail}",
-        headers=headers,
+        headers=dict(error.headers) if error.headers else None,
     )
 
 
-async def _unforeseen(request: Request, error: Exception) -> Response:
-    logger.error("unforeseen error", exc_info=error, extra={"path": request.url.path})
+async def _handle_unexpected_error(request: Request, error: Exception) -> Response:
+    logger.error("unexpected error", exc_info=error, extra={"path": request.url.path})
     return problem_response(
         request,
         500,
         "internal",
-        "the backend met an error it did not foresee",
-        "Its log has the details, under the trace of this request.",
+        f"internal error: {type(error).__name__}",
+        "See the backend's log for details, under the trace of this request.",
     )
-
-
-def _phrase(status: int) -> str:
-    return HTTPStatus(status).phrase

@@ -6,22 +6,22 @@ import sys
 
 from fastapi import FastAPI
 
-from ktrdr.api.app import SERVICE, create_app
+from ktrdr.api.app import SERVICE_NAME, create_app
 from ktrdr.errors import ConfigurationError
 from ktrdr.settings import BackendSettings
 from ktrdr.telemetry.logging import set_up_logging
 
 
 def app() -> FastAPI:
-    """The application, with settings from the environment.
+    """Create the application with settings from the environment.
 
     Raises:
-        SystemExit: With code 3 and one sentence, when the settings cannot be used.
+        SystemExit: The settings are invalid. The exit code is 3.
     """
     try:
         settings = BackendSettings.load()
     except ConfigurationError as exc:
         sys.stderr.write(f"{exc.message}\n{exc.hint}\n")
         raise SystemExit(exc.exit_code) from None
-    set_up_logging(settings.log_level, service=SERVICE)
+    set_up_logging(settings.log_level, service=SERVICE_NAME)
     return create_app(settings)

@@ -1,4 +1,4 @@
-"""What routes work with, made once at start and handed to them by FastAPI."""
+"""Services that routes use, created once at start and injected by FastAPI."""
 
 from __future__ import annotations
 
@@ -11,53 +11,53 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from ktrdr.access.audit import AuditTrail
-from ktrdr.access.revocations import Revocations
-from ktrdr.access.throttle import FailedAttempts
+from ktrdr.access.revocations import RevocationList
+from ktrdr.access.throttle import AuthenticationThrottle
 from ktrdr.database.pool import Pool
 from ktrdr.fleet.registry import WorkerRegistry
-from ktrdr.operations.drains import Drains
-from ktrdr.operations.feed import ChangeFeed
+from ktrdr.operations.change_feed import ChangeFeed
+from ktrdr.operations.drain_requests import DrainStore
 from ktrdr.operations.store import OperationStore
-from ktrdr.schemas import Version
+from ktrdr.schemas import BuildVersion
 from ktrdr.settings import BackendSettings
 from ktrdr.tokens import Keyring
 
 
 @dataclass(frozen=True)
-class State:
-    """The backend's parts."""
+class BackendState:
+    """Settings and services of the backend."""
 
     settings: BackendSettings
     pool: Pool
     operations: OperationStore
     registry: WorkerRegistry
-    feed: ChangeFeed
-    drains: Drains
+    change_feed: ChangeFeed
+    drains: DrainStore
     audit: AuditTrail
-    revocations: Revocations
-    failed_attempts: FailedAttempts
-    started: float = field(default_factory=time.monotonic)
+    revocations: RevocationList
+    throttle: AuthenticationThrottle
+    started_at: float = field(default_factory=time.monotonic)
 
     @cached_property
     def keyring(self) -> Keyring:
-        """What tokens may be signed with."""
+        """Secrets that verify tokens."""
         settings = self.settings
         return Keyring(
             settings.jwt_secret, settings.jwt_secret_previous, settings.jwt_secret_previous_until
         )
 
     @property
-    def version(self) -> Version:
-        """What runs here."""
-        return Version(
+    def version(self) -> BuildVersion:
+        """Version of the running backend."""
+        return BuildVersion(
             image_tag=self.settings.image_tag,
             commit=self.settings.ktrdr_commit,
             release=installed_version("ktrdr"),
         )
 
 
-def _state(request: Request) -> State:
-    return cast("State", request.app.state.ktrdr)
+def _get_state(request: Request) -> BackendState:
+    return cast("BackendState", request.app.state.ktrdr)
 
 
-BackendState = Annotated[State, Depends(_state)]
+StateDep = Annotated[BackendState, Depends(_get_state)]

@@ -1,1 +1,1 @@
-"""Backtests: a strategy, walk-forward choice of its windows, an engine with costs, statistics."""
+"""Backtests: walk-forward choice of parameters, a portfolio with costs, and statistics."""

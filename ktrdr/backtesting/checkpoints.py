@@ -1,4 +1,4 @@
-"""What an earlier attempt at a backtest has chosen, as far as it can still be used."""
+"""Checkpoints of backtests: the parameters chosen for the folds so far."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ktrdr.backtesting.walkforward import Choice, Fold
+from ktrdr.backtesting.walkforward import Fold, ParameterChoice
 from ktrdr.strategies.grid import Combination
 from ktrdr.work import Checkpoint
 
@@ -16,8 +16,10 @@ logger = logging.getLogger(__name__)
 _KEYS: Final = {"made_from", "choices"}
 
 
-def state_of(choices: Sequence[Choice], made_from: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint holds."""
+def checkpoint_state(
+    choices: Sequence[ParameterChoice], made_from: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the state of a checkpoint, for JSON."""
     return {
         "made_from": dict(made_from),
         "choices": [
@@ -26,48 +28,46 @@ def state_of(choices: Sequence[Choice], made_from: Mapping[str, Any]) -> dict[st
     }
 
 
-def resumed_choices(
-    point: Checkpoint | None,
+def restore_choices(
+    checkpoint: Checkpoint | None,
     made_from: Mapping[str, Any],
     folds: Sequence[Fold],
     combinations: Sequence[Combination],
-) -> list[Choice]:
-    """The choices of the folds that were done; none if anything about the checkpoint is odd.
+) -> list[ParameterChoice]:
+    """Return the choices of the completed folds, or none if the checkpoint does not fit.
 
-    Starting over costs time and nothing else: a backtest ends the same either way. So whatever was
-    chosen from other data, by another strategy, model, release or library, or cannot be read, is
-    left aside, and the log says why.
+    Starting over costs only time: a backtest ends the same either way. So a checkpoint that cannot
+    be read, or that was made from other data or with another strategy, model, release or library,
+    is ignored, and the log says why.
     """
-    if point is None:
+    if checkpoint is None:
         return []
-    fault = _fault_of(point, made_from, folds, combinations)
-    if fault:
-        logger.warning("starting over: %s", fault)
+    reason = _rejection_reason(checkpoint, made_from, folds, combinations)
+    if reason:
+        logger.warning("starting over: the checkpoint %s", reason)
         return []
-    return [Choice(**choice) for choice in point.state["choices"]]
+    return [ParameterChoice(**choice) for choice in checkpoint.state["choices"]]
 
 
-def _fault_of(
-    point: Checkpoint,
+def _rejection_reason(
+    checkpoint: Checkpoint,
     made_from: Mapping[str, Any],
     folds: Sequence[Fold],
     combinations: Sequence[Combination],
 ) -> str | None:
-    state = point.state
+    state = checkpoint.state
     if set(state) != _KEYS or not isinstance(state["choices"], list):
-        return "the checkpoint is not one of this release"
+        return "was written by another release"
     if state["made_from"] != made_from:
-        return "the checkpoint was made from other data or by other code"
-    if len(state["choices"]) != point.step or point.step > len(folds):
-        return "the checkpoint does not hold as many folds as it says"
-    allowed = [dict(each) for each in combinations]
+        return "was made from other data or by other code"
+    if len(state["choices"]) != checkpoint.step or checkpoint.step > len(folds):
+        return "has another number of folds than it states"
+    allowed = [dict(combination) for combination in combinations]
     for choice in state["choices"]:
         if not isinstance(choice, Mapping) or set(choice) != {"parameters", "sharpe"}:
-            return "the checkpoint holds a choice that cannot be read"
-        if choice["parameters"] not in allowed or not _is_finite(choice["sharpe"]):
-            return "the checkpoint holds a choice that could not have been made"
+            return "contains a choice that cannot be read"
+        sharpe = choice["sharpe"]
+        is_finite = isinstance(sharpe, float) and math.isfinite(sharpe)
+        if choice["parameters"] not in allowed or not is_finite:
+            return "contains an impossible choice"
     return None
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, float) and math.isfinite(value)

@@ -1,4 +1,4 @@
-"""Runs a backtest for a worker: choose fold by fold, trade, describe, write files."""
+"""Handler of backtests: choose parameters, trade, compute statistics, write files."""
 
 from __future__ import annotations
 
@@ -6,83 +6,88 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ktrdr.backtesting.checkpoints import resumed_choices, state_of
-from ktrdr.backtesting.decisions import Decisions
-from ktrdr.backtesting.engine import simulate
-from ktrdr.backtesting.figures import Figures, read_signals
-from ktrdr.backtesting.outcome import Outcome, summary_of
+from ktrdr.backtesting.checkpoints import checkpoint_state, restore_choices
+from ktrdr.backtesting.engine import simulate_portfolio
+from ktrdr.backtesting.indicator_cache import IndicatorCache
+from ktrdr.backtesting.models import check_out_of_sample, load_models
 from ktrdr.backtesting.report import write_report
-from ktrdr.backtesting.result_files import write_files
-from ktrdr.backtesting.signals import refuse_what_they_learnt_from
-from ktrdr.backtesting.statistics import describe
-from ktrdr.backtesting.walkforward import Choice, Fold, choose, plan_folds, traded_targets
-from ktrdr.build_info import code, libraries
+from ktrdr.backtesting.results import BacktestResult, summarise_result, write_data_files
+from ktrdr.backtesting.statistics import compute_statistics
+from ktrdr.backtesting.target_weights import TargetWeights
+from ktrdr.backtesting.walkforward import (
+    Fold,
+    ParameterChoice,
+    choose_parameters,
+    out_of_sample_weights,
+    plan_folds,
+)
+from ktrdr.build_info import code_version, library_versions
 from ktrdr.marketdata.bars import Bars, read_bars
 from ktrdr.schemas import BacktestParameters
-from ktrdr.strategies.catalogue import find
-from ktrdr.strategies.document import Costs, Strategy
-from ktrdr.strategies.grid import Combination, combinations
+from ktrdr.strategies.catalogue import load_strategy
+from ktrdr.strategies.document import Strategy, TradingCosts
+from ktrdr.strategies.grid import Combination, list_combinations
 from ktrdr.work import WorkContext, WorkResult
 
 LIBRARIES: Final = ("bt", "numpy", "pandas")
 
 
 @dataclass(frozen=True)
-class _Task:
-    """What is to be backtested, everything checked."""
+class _Backtest:
+    """A backtest with validated inputs."""
 
     parameters: BacktestParameters
     bars: Bars
     strategy: Strategy
-    costs: Costs
+    costs: TradingCosts
     models: dict[str, str]
     combinations: Sequence[Combination]
     folds: Sequence[Fold]
-    decisions: Decisions
+    target_weights: TargetWeights
 
     @property
-    def cost(self) -> float:
+    def cost_rate(self) -> float:
         """Commission and slippage together, as a fraction of the traded value."""
         return self.costs.commission + self.costs.slippage
 
     @property
     def made_from(self) -> dict[str, Any]:
-        """What the choices follow from, beside the parameters."""
+        """All inputs of the choices besides the parameters."""
         return {
             "data": self.bars.data_hash,
             "strategy": self.strategy.content_hash,
             "models": self.models,
-            "code": code(),
-            "libraries": libraries(LIBRARIES),
+            "code": code_version(),
+            "libraries": library_versions(LIBRARIES),
         }
 
 
 def run(parameters: BacktestParameters, context: WorkContext) -> WorkResult:
-    """Backtests as ``parameters`` say, and writes the report and its data to ``context.output``.
+    """Run a backtest, and write its report and data to ``context.output``.
 
     Raises:
-        InvalidParameters: There is no such data, strategy or model, or they do not go together.
+        InvalidParameters: Data, strategy or a model does not exist, or they do not fit together.
     """
-    task = _prepare(parameters, context)
-    choices = _choose_all(task, context)
+    backtest = _prepare(parameters, context)
+    choices = _choose_for_all_folds(backtest, context)
     context.progress(0.9, "trading")
-    outcome = _trade(task, choices)
-    write_files(outcome, context.output)
-    write_report(outcome, context.output / "report.html")
-    return WorkResult(summary=summary_of(outcome))
+    result = _trade(backtest, choices)
+    write_data_files(result, context.output)
+    write_report(result, context.output / "report.html")
+    return WorkResult(summary=summarise_result(result))
 
 
-def costs_of(parameters: BacktestParameters, strategy: Strategy) -> Costs:
-    """The strategy's costs, but for what the parameters say."""
-    return Costs(
+def trading_costs(parameters: BacktestParameters, strategy: Strategy) -> TradingCosts:
+    """Return the costs of the request or, where it has none, of the strategy."""
+    return TradingCosts(
         strategy.costs.commission if parameters.commission is None else parameters.commission,
         strategy.costs.slippage if parameters.slippage is None else parameters.slippage,
     )
 
 
-def _prepare(parameters: BacktestParameters, context: WorkContext) -> _Task:
-    strategy = find(parameters.strategy, context.shared / "strategies")
-    grid = combinations(strategy, parameters.strategy_parameters)
+def _prepare(parameters: BacktestParameters, context: WorkContext) -> _Backtest:
+    strategy = load_strategy(parameters.strategy, context.shared / "strategies")
+    combinations = list_combinations(strategy, parameters.strategy_parameters)
     bars = read_bars(
         context.shared / "data",
         parameters.symbol,
@@ -91,56 +96,63 @@ def _prepare(parameters: BacktestParameters, context: WorkContext) -> _Task:
         parameters.end,
     )
     folds = plan_folds(len(bars), folds=parameters.folds, train_bars=parameters.train_bars)
-    signals = read_signals(strategy, context.shared / "models")
-    refuse_what_they_learnt_from(signals, bars, folds[0].test_start)
-    return _Task(
+    models = load_models(strategy, context.shared / "models")
+    check_out_of_sample(models, bars, folds[0].test_start)
+    return _Backtest(
         parameters=parameters,
         bars=bars,
         strategy=strategy,
-        costs=costs_of(parameters, strategy),
-        models={name: signal.sha256 for name, signal in signals.items()},
-        combinations=grid,
+        costs=trading_costs(parameters, strategy),
+        models={name: model.sha256 for name, model in models.items()},
+        combinations=combinations,
         folds=folds,
-        decisions=Decisions(strategy, Figures(bars, signals)),
+        target_weights=TargetWeights(strategy, IndicatorCache(bars, models)),
     )
 
 
-def _choose_all(task: _Task, context: WorkContext) -> list[Choice]:
-    folds, made_from = task.folds, task.made_from
-    choices = resumed_choices(context.resume_from, made_from, folds, task.combinations)
+def _choose_for_all_folds(backtest: _Backtest, context: WorkContext) -> list[ParameterChoice]:
+    folds, made_from = backtest.folds, backtest.made_from
+    choices = restore_choices(context.resume_from, made_from, folds, backtest.combinations)
     for fold in folds[len(choices) :]:
-        choice = choose(
-            task.bars.close,
+        choice = choose_parameters(
+            backtest.bars.close,
             fold,
-            task.combinations,
-            task.decisions,
-            cost=task.cost,
-            bars_a_year=task.bars.bars_a_year,
+            backtest.combinations,
+            backtest.target_weights,
+            cost_rate=backtest.cost_rate,
+            bars_per_year=backtest.bars.bars_per_year,
         )
         choices.append(choice)
         context.progress(0.9 * len(choices) / len(folds), f"fold {fold.number} of {len(folds)}")
-        context.checkpoint(len(choices), state_of(choices, made_from))
+        context.checkpoint(len(choices), checkpoint_state(choices, made_from))
     return choices
 
 
-def _trade(task: _Task, choices: Sequence[Choice]) -> Outcome:
-    bars, start, capital = task.bars, task.folds[0].test_start, task.parameters.initial_capital
-    closes, times = bars.close[start:], bars.times[start:]
-    targets = traded_targets(task.folds, choices, task.decisions)
-    simulation = simulate(times, closes, targets, capital=capital, cost=task.cost)
-    held = simulate(times, closes, 0 * targets + 1, capital=capital, cost=task.cost)
-    return Outcome(
+def _trade(backtest: _Backtest, choices: Sequence[ParameterChoice]) -> BacktestResult:
+    bars, start = backtest.bars, backtest.folds[0].test_start
+    capital, cost_rate = backtest.parameters.initial_capital, backtest.cost_rate
+    times, closes = bars.times[start:], bars.close[start:]
+    weights = out_of_sample_weights(backtest.folds, choices, backtest.target_weights)
+    simulation, benchmark = (
+        simulate_portfolio(times, closes, held, capital=capital, cost_rate=cost_rate)
+        for held in (weights, 0 * weights + 1)
+    )
+    statistics, benchmark_statistics = (
+        compute_statistics(account, capital=capital, bars_per_year=bars.bars_per_year)
+        for account in (simulation, benchmark)
+    )
+    return BacktestResult(
         bars=bars,
-        parameters=task.parameters,
-        strategy=task.strategy,
-        costs=task.costs,
-        models=task.models,
-        combinations=task.combinations,
-        folds=task.folds,
+        parameters=backtest.parameters,
+        strategy=backtest.strategy,
+        costs=backtest.costs,
+        models=backtest.models,
+        combinations=backtest.combinations,
+        folds=backtest.folds,
         choices=choices,
         start=start,
         simulation=simulation,
-        held=held,
-        statistics=describe(simulation, capital=capital, bars_a_year=bars.bars_a_year),
-        benchmark_statistics=describe(held, capital=capital, bars_a_year=bars.bars_a_year),
+        benchmark=benchmark,
+        statistics=statistics,
+        benchmark_statistics=benchmark_statistics,
     )

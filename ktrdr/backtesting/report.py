@@ -1,222 +1,215 @@
-"""A backtest's report."""
+"""HTML report of a backtest."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
-from ktrdr.backtesting.outcome import Outcome, shown
+from ktrdr.backtesting.results import BacktestResult, format_combination
 from ktrdr.backtesting.statistics import Statistics, drawdowns
-from ktrdr.build_info import code, libraries
 from ktrdr.reporting.charts import Line, Marker, line_chart
 from ktrdr.reporting.page import (
     Card,
-    cards,
-    definitions,
-    number,
-    page,
+    card_row,
+    definition_list,
+    format_number,
+    format_percent,
+    gain_tone,
     paragraph,
-    percent,
+    render_page,
     section,
+    software_rows,
     table,
-    tone_of,
 )
-from ktrdr.strategies.document import Reference, Template
+from ktrdr.strategies.document import ComponentTemplate, ParameterReference
 
 MAX_TRADES: Final = 200
 MAX_MARKERS: Final = 160
-LIBRARIES: Final = ("bt", "numpy", "pandas")
 
 
-def write_report(outcome: Outcome, path: Path) -> None:
-    """Writes the page; the same outcome gives the same bytes."""
-    parameters, bars = outcome.parameters, outcome.bars
-    times = bars.times[outcome.start :]
+def write_report(result: BacktestResult, path: Path) -> None:
+    """Write the report. Equal results give equal bytes."""
+    parameters, bars, strategy = result.parameters, result.bars, result.strategy
+    times, count = bars.times[result.start :], len(result.folds)
+    folds = "1 fold" if count == 1 else f"{count} folds"
     subtitle = (
-        f"{outcome.strategy.name}, walk-forward over {_folds_in_words(outcome)}, "
+        f"{strategy.name}, walk-forward over {folds}, "
         f"{times[0]:%d %B %Y} to {times[-1]:%d %B %Y}, {len(times):,} {bars.timeframe} bars"
     )
+    description = [paragraph(strategy.description)] if strategy.description else []
     parts = [
-        cards(_headline(outcome.statistics, outcome.benchmark_statistics)),
-        section("Strategy", *_description(outcome), _strategy(outcome)),
-        section("Equity", _equity(outcome), _drawdown(outcome)),
-        section("Trades", _prices(outcome), _trades(outcome)),
-        section("Folds", _folds(outcome)),
-        section("Against buying and holding", _comparison(outcome)),
-        section("Made from", _provenance(outcome)),
+        card_row(_key_figures(result.statistics, result.benchmark_statistics)),
+        section("Strategy", *description, _strategy(result)),
+        section("Equity", _equity(result), _drawdown(result)),
+        section("Trades", _prices(result), _trades(result)),
+        section("Folds", _folds(result)),
+        section("Comparison with buy and hold", _comparison(result)),
+        section("Provenance", _provenance(result)),
     ]
-    path.write_text(page(f"Backtest of {parameters.symbol}", subtitle, parts), encoding="utf-8")
+    html = render_page(f"Backtest of {parameters.symbol}", subtitle, parts)
+    path.write_text(html, encoding="utf-8")
 
 
-def _headline(ours: Statistics, held: Statistics) -> list[Card]:
+def _key_figures(strategy: Statistics, benchmark: Statistics) -> list[Card]:
+    total_return, benchmark_return = strategy.total_return, benchmark.total_return
     return [
-        Card("total return", percent(ours.total_return), tone_of(ours.total_return)),
-        Card("buy and hold", percent(held.total_return), tone_of(held.total_return)),
-        Card("CAGR", percent(ours.cagr), tone_of(ours.cagr)),
-        Card("Sharpe ratio", number(ours.sharpe)),
-        Card("maximum drawdown", percent(ours.max_drawdown), "bad"),
-        Card("time in market", percent(ours.exposure, 1)),
-        Card("trades", f"{ours.trades}"),
-        Card("costs paid", number(ours.total_costs, 0)),
+        Card("total return", format_percent(total_return), gain_tone(total_return)),
+        Card("buy and hold", format_percent(benchmark_return), gain_tone(benchmark_return)),
+        Card("CAGR", format_percent(strategy.cagr), gain_tone(strategy.cagr)),
+        Card("Sharpe ratio", format_number(strategy.sharpe)),
+        Card("maximum drawdown", format_percent(strategy.max_drawdown), "bad"),
+        Card("time in market", format_percent(strategy.exposure, 1)),
+        Card("trades", f"{strategy.trades}"),
+        Card("costs paid", format_number(strategy.total_costs, 0)),
     ]
 
 
-def _folds_in_words(outcome: Outcome) -> str:
-    count = len(outcome.folds)
-    return "1 fold" if count == 1 else f"{count} folds"
-
-
-def _description(outcome: Outcome) -> list[str]:
-    said = outcome.strategy.description
-    return [paragraph(said)] if said else []
-
-
-def _strategy(outcome: Outcome) -> str:
-    strategy, chosen = outcome.strategy, outcome.combinations
-    names = {"entry": "Enters", "exit": "Leaves", "constraint": "With"}
-    rows = [(names[key], strategy.shown[key]) for key in names if key in strategy.shown]
-    for name, template in strategy.indicators.items():
-        rows.append((name, _template(template)))
+def _strategy(result: BacktestResult) -> str:
+    strategy = result.strategy
+    names = {"entry": "Entry", "exit": "Exit", "constraint": "Constraint"}
+    rows = [
+        (name, strategy.source_text[key])
+        for key, name in names.items()
+        if key in strategy.source_text
+    ]
+    rows += [(name, _component(template)) for name, template in strategy.indicators.items()]
     for name in strategy.parameters:
-        values = sorted({each[name] for each in chosen})
-        compete = ", one of which is chosen for each fold" if len(values) > 1 else ""
-        rows.append((name, ", ".join(f"{value:g}" for value in values) + compete))
-    return definitions([*rows, ("Sizing", _template(strategy.sizing))])
+        values = sorted({combination[name] for combination in result.combinations})
+        note = ", one of which is chosen for each fold" if len(values) > 1 else ""
+        rows.append((name, ", ".join(f"{value:g}" for value in values) + note))
+    return definition_list([*rows, ("Sizing", _component(strategy.sizing))])
 
 
-def _template(template: Template) -> str:
-    given = ", ".join(
-        f"{name} {value.parameter if isinstance(value, Reference) else value}"
+def _component(template: ComponentTemplate) -> str:
+    arguments = ", ".join(
+        f"{name} {value.parameter if isinstance(value, ParameterReference) else value}"
         for name, value in template.arguments
     )
     kind = template.kind.replace("_", " ")
-    return f"{kind}: {given}" if given else kind
+    return f"{kind}: {arguments}" if arguments else kind
 
 
-def _labels(outcome: Outcome) -> list[str]:
-    return [f"{time:%b %Y}" for time in outcome.bars.times[outcome.start :]]
+def _month_labels(result: BacktestResult) -> list[str]:
+    return [f"{time:%b %Y}" for time in result.bars.times[result.start :]]
 
 
-def _fold_starts(outcome: Outcome) -> list[int]:
-    return [fold.test_start - outcome.start for fold in outcome.folds]
-
-
-def _equity(outcome: Outcome) -> str:
+def _equity(result: BacktestResult) -> str:
+    note = (
+        " Each band is a fold, whose parameters were chosen on the bars before it."
+        if len(result.combinations) > 1
+        else " Each band is a fold."
+    )
     return line_chart(
         [
-            Line("buy and hold", outcome.held.equity.tolist(), "grey", thin=True),
-            Line("strategy", outcome.simulation.equity.tolist(), "blue"),
+            Line("buy and hold", result.benchmark.equity.tolist(), "grey", is_thin=True),
+            Line("strategy", result.simulation.equity.tolist(), "blue"),
         ],
-        _labels(outcome),
-        form=lambda value: number(value, 0),
-        bands=_fold_starts(outcome),
-        caption="Equity at each close, after costs."
-        + (
-            " Every band is a fold, whose parameters were chosen on the bars before it."
-            if len(outcome.combinations) > 1
-            else " Every band is a fold."
-        ),
+        _month_labels(result),
+        format_value=lambda value: format_number(value, 0),
+        bands=[fold.test_start - result.start for fold in result.folds],
+        caption=f"Equity at each close, after costs.{note}",
     )
 
 
-def _drawdown(outcome: Outcome) -> str:
-    capital = outcome.parameters.initial_capital
+def _drawdown(result: BacktestResult) -> str:
+    values = drawdowns(result.simulation.equity, result.parameters.initial_capital)
     return line_chart(
-        [Line("", drawdowns(outcome.simulation.equity, capital).tolist(), "red", filled=True)],
-        _labels(outcome),
+        [Line("", values.tolist(), "red", is_filled=True)],
+        _month_labels(result),
         height=170,
-        form=lambda value: percent(value, 0),
-        caption=f"Drawdown: how far below the highest equity yet. Longest time below a peak: "
-        f"{outcome.statistics.max_drawdown_bars:,} bars.",
+        format_value=lambda value: format_percent(value, 0),
+        caption="Drawdown: the distance below the highest equity so far. Longest time below a "
+        f"peak: {result.statistics.max_drawdown_bars:,} bars.",
     )
 
 
-def _prices(outcome: Outcome) -> str:
-    trades = outcome.simulation.trades
-    closes = outcome.bars.close[outcome.start :].tolist()
-    markers = [Marker(trade.entry, closes[trade.entry], up=True) for trade in trades]
+def _prices(result: BacktestResult) -> str:
+    trades = result.simulation.trades
+    closes = result.bars.close[result.start :].tolist()
+    markers = [Marker(trade.entry_bar, closes[trade.entry_bar], is_up=True) for trade in trades]
     markers += [
-        Marker(trade.exit, closes[trade.exit], up=False) for trade in trades if trade.closed
+        Marker(trade.exit_bar, closes[trade.exit_bar], is_up=False)
+        for trade in trades
+        if trade.is_closed
     ]
-    shown = markers if len(markers) <= MAX_MARKERS else []
+    note = ", with purchases (green) and sales (red)."
+    if len(markers) > MAX_MARKERS:
+        markers, note = [], ". There are too many trades to mark."
     return line_chart(
-        [Line("", closes, "grey", thin=True)],
-        _labels(outcome),
+        [Line("", closes, "grey", is_thin=True)],
+        _month_labels(result),
         height=240,
-        form=lambda value: number(value, 0),
-        markers=shown,
-        caption=f"{outcome.parameters.symbol}, closes"
-        + (", with purchases (green) and sales (red)." if shown else "; too many trades to mark."),
+        format_value=lambda value: format_number(value, 0),
+        markers=markers,
+        caption=f"{result.parameters.symbol}, closes{note}",
     )
 
 
-def _trades(outcome: Outcome) -> str:
-    times, trades = outcome.bars.times[outcome.start :], outcome.simulation.trades
+def _trades(result: BacktestResult) -> str:
+    times, trades = result.bars.times[result.start :], result.simulation.trades
     rows = [
         (
-            f"{times[trade.entry]:%Y-%m-%d}",
-            f"{times[trade.exit]:%Y-%m-%d}" if trade.closed else "still held",
-            number(trade.entry_price),
-            number(trade.exit_price),
-            number(trade.quantity),
-            number(trade.profit),
-            percent(trade.profit / trade.cost_basis),
+            f"{times[trade.entry_bar]:%Y-%m-%d}",
+            f"{times[trade.exit_bar]:%Y-%m-%d}" if trade.is_closed else "open",
+            format_number(trade.entry_price),
+            format_number(trade.exit_price),
+            format_number(trade.quantity),
+            format_number(trade.profit),
+            format_percent(trade.profit / trade.cost_basis),
         )
         for trade in trades[-MAX_TRADES:]
     ]
-    header = ("bought", "sold", "at", "at", "quantity", "profit", "return")
-    shown = "" if len(trades) <= MAX_TRADES else f" The last {MAX_TRADES} of {len(trades)}."
-    hits = percent(outcome.statistics.hit_rate, 0)
-    note = f"{hits} of the closed trades made a profit after costs.{shown}"
-    return table(header, rows, text=2) + paragraph(note)
+    header = ("bought", "sold", "entry price", "exit price", "quantity", "profit", "return")
+    excerpt = "" if len(trades) <= MAX_TRADES else f" Last {MAX_TRADES} of {len(trades)} trades."
+    hit_rate = format_percent(result.statistics.hit_rate, 0)
+    note = f"{hit_rate} of the closed trades made a profit after costs.{excerpt}"
+    return table(header, rows, text_columns=2) + paragraph(note)
 
 
-def _folds(outcome: Outcome) -> str:
-    times = outcome.bars.times
+def _folds(result: BacktestResult) -> str:
+    times = result.bars.times
     rows = [
         (
             f"{fold.number}",
             f"{times[fold.train_start]:%Y-%m-%d}",
             f"{times[fold.test_start]:%Y-%m-%d}",
             f"{times[fold.test_end - 1]:%Y-%m-%d}",
-            shown(choice.parameters),
-            number(choice.sharpe),
+            format_combination(choice.parameters),
+            format_number(choice.sharpe),
         )
-        for fold, choice in zip(outcome.folds, outcome.choices, strict=True)
+        for fold, choice in zip(result.folds, result.choices, strict=True)
     ]
     header = ("fold", "trained from", "traded from", "to", "parameters", "Sharpe in training")
     return table(header, rows)
 
 
-def _comparison(outcome: Outcome) -> str:
-    ours, held = outcome.statistics, outcome.benchmark_statistics
+def _comparison(result: BacktestResult) -> str:
+    columns = (result.statistics, result.benchmark_statistics)
     rows = [
-        ("CAGR", percent(ours.cagr), percent(held.cagr)),
-        ("volatility", percent(ours.volatility), percent(held.volatility)),
-        ("Sharpe ratio", number(ours.sharpe), number(held.sharpe)),
-        ("Sortino ratio", number(ours.sortino), number(held.sortino)),
-        ("maximum drawdown", percent(ours.max_drawdown), percent(held.max_drawdown)),
-        ("turnover a year", number(ours.turnover), number(held.turnover)),
-        ("final equity", number(ours.final_equity), number(held.final_equity)),
+        ("CAGR", *(format_percent(column.cagr) for column in columns)),
+        ("volatility", *(format_percent(column.volatility) for column in columns)),
+        ("Sharpe ratio", *(format_number(column.sharpe) for column in columns)),
+        ("Sortino ratio", *(format_number(column.sortino) for column in columns)),
+        ("maximum drawdown", *(format_percent(column.max_drawdown) for column in columns)),
+        ("turnover a year", *(format_number(column.turnover) for column in columns)),
+        ("final equity", *(format_number(column.final_equity) for column in columns)),
     ]
     return table(("", "strategy", "buy and hold"), rows)
 
 
-def _provenance(outcome: Outcome) -> str:
-    parameters, made_by = outcome.parameters, code()
-    models = [(f"Model {name}, SHA-256", value) for name, value in outcome.models.items()]
-    used = ", ".join(f"{name} {each}" for name, each in libraries(LIBRARIES).items())
-    return definitions(
+def _provenance(result: BacktestResult) -> str:
+    parameters = result.parameters
+    models = [(f"Model {name}, SHA-256", sha256) for name, sha256 in result.models.items()]
+    return definition_list(
         [
             ("Training bars", f"{parameters.train_bars:,}"),
-            ("Initial capital", number(parameters.initial_capital)),
-            ("Commission", percent(outcome.costs.commission, 3)),
-            ("Slippage", percent(outcome.costs.slippage, 3)),
+            ("Initial capital", format_number(parameters.initial_capital)),
+            ("Commission", format_percent(result.costs.commission, 3)),
+            ("Slippage", format_percent(result.costs.slippage, 3)),
             ("Execution", "decided at a close, traded at the next close"),
-            ("Data, SHA-256", outcome.bars.data_hash),
-            ("Strategy, SHA-256", outcome.strategy.content_hash),
+            ("Data, SHA-256", result.bars.data_hash),
+            ("Strategy, SHA-256", result.strategy.content_hash),
             *models,
-            ("KTRDR", f"{made_by['version']}, commit {made_by['commit']}"),
-            ("Libraries", used),
+            *software_rows("bt", "numpy", "pandas"),
         ]
     )

@@ -1,19 +1,18 @@
-"""Collects the backtests of a sweep into one report, for a worker."""
+"""Handler of sweeps: the comparison of the backtests in one report."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Final
 
-from ktrdr.backtesting.outcome import shown
-from ktrdr.backtesting.result_files import write_csv
+from ktrdr.backtesting.results import format_combination, write_csv
 from ktrdr.backtesting.sweep_report import write_report
-from ktrdr.backtesting.tries import Tries, tries_of
+from ktrdr.backtesting.sweep_results import Trials
 from ktrdr.errors import OperationFailed
 from ktrdr.schemas import SweepParameters
 from ktrdr.work import WorkContext, WorkResult
 
-# What the table has of each backtest; they are figures of its summary.
+# Columns of the table of results, which are keys of a backtest's summary.
 COLUMNS: Final = (
     "sharpe",
     "sortino",
@@ -32,64 +31,61 @@ COLUMNS: Final = (
 
 
 def run(parameters: SweepParameters, context: WorkContext) -> WorkResult:
-    """Compares the sweep's backtests; writes ``report.html`` and ``results.csv``.
+    """Compare the sweep's backtests and write ``report.html`` and ``results.csv``.
 
-    Those that did not complete are listed with their reason.
+    Failed backtests are listed with their errors.
 
     Raises:
-        OperationFailed: None of them completed.
+        OperationFailed: No backtest completed.
     """
-    tries = tries_of(parameters, context.parts)
-    if not tries.completed:
+    trials = Trials.from_parts(parameters, context.children)
+    if not trials.completed:
+        first_error = f"; the first error: {trials.trials[0].error}" if trials.trials else ""
         raise OperationFailed(
-            f"none of the sweep's {len(tries.every)} backtests completed{_first_reason(tries)}",
+            f"none of the sweep's {len(trials.trials)} backtests completed{first_error}",
             hint="Correct the cause, and submit the sweep again.",
         )
-    context.progress(0.5, f"comparing {len(tries.completed)} backtests")
-    _write_results(tries, context.output / "results.csv")
-    write_report(tries, context.output / "report.html")
-    return WorkResult(summary=summary_of(tries))
+    context.progress(0.5, f"comparing {len(trials.completed)} backtests")
+    _write_results(trials, context.output / "results.csv")
+    write_report(trials, context.output / "report.html")
+    return WorkResult(summary=summarise_trials(trials))
 
 
-def summary_of(tries: Tries) -> dict[str, Any]:
-    """The best combination, and what to hold against it.
+def summarise_trials(trials: Trials) -> dict[str, Any]:
+    """Return the best combination, with the benchmark and the expected maximum for comparison.
 
-    ``expected_best_of_luck`` is a Sharpe ratio, whatever the metric is; so is ``best_sharpe``.
+    ``best_sharpe`` and ``expected_best_of_luck`` are Sharpe ratios, independent of the metric.
     """
-    best = tries.ranked()[0]
+    best = trials.ranked()[0]
     return {
-        "metric": tries.parameters.metric,
-        "best": tries.metric_of(best),
-        "best_parameters": shown(best.values),
+        "metric": trials.parameters.metric,
+        "best": trials.metric_of(best),
+        "best_parameters": format_combination(best.values),
         "best_operation": best.operation_id,
-        "best_sharpe": best.figure("sharpe"),
-        "expected_best_of_luck": tries.luck(),
-        "benchmark": tries.benchmark(),
-        "parts": len(tries.every),
-        "completed": len(tries.completed),
-        "failed": len(tries.failed),
+        "best_sharpe": best.number("sharpe"),
+        "expected_best_of_luck": trials.expected_max_sharpe(),
+        "benchmark": trials.benchmark_metric(),
+        "parts": len(trials.trials),
+        "completed": len(trials.completed),
+        "failed": len(trials.failed),
         "data_hash": best.summary.get("data_hash"),
         "strategy": best.summary.get("strategy"),
         "strategy_hash": best.summary.get("strategy_hash"),
     }
 
 
-def _write_results(tries: Tries, path: Path) -> None:
-    names = tries.names()
+def _write_results(trials: Trials, path: Path) -> None:
+    names = trials.parameter_names()
     write_csv(
         path,
         ("operation", *names, *COLUMNS, "error"),
         (
             (
-                each.operation_id,
-                *(each.values[name] for name in names),
-                *(each.summary.get(column) for column in COLUMNS),
-                each.error,
+                trial.operation_id,
+                *(trial.values[name] for name in names),
+                *(trial.summary.get(column) for column in COLUMNS),
+                trial.error,
             )
-            for each in tries.every
+            for trial in trials.trials
         ),
     )
-
-
-def _first_reason(tries: Tries) -> str:
-    return f"; the first says: {tries.every[0].error}" if tries.every else ""

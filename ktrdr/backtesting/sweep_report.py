@@ -1,4 +1,4 @@
-"""A sweep's report."""
+"""HTML report of a sweep."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from itertools import product
 from pathlib import Path
 from typing import Final
 
-from ktrdr.backtesting.outcome import shown
-from ktrdr.backtesting.tries import Tries, Try
-from ktrdr.build_info import code
-from ktrdr.reporting.heatmap import Axis, Cell, Shades, heat_map
+from ktrdr.backtesting.results import format_combination
+from ktrdr.backtesting.sweep_results import Trial, Trials
+from ktrdr.reporting.heatmap import Axis, Cell, ColourScale, heat_map
 from ktrdr.reporting.page import (
     Card,
-    cards,
-    definitions,
-    number,
-    page,
+    card_row,
+    definition_list,
+    format_number,
+    format_percent,
+    gain_tone,
     paragraph,
-    percent,
+    render_page,
     section,
+    software_rows,
     table,
-    tone_of,
 )
 
 MAX_RANKED: Final = 25
 MAX_FAILED: Final = 50
-# So many maps can be compared by eye; beyond that one shows the best of all that is left.
+# A reader can compare so many maps. With more, one map shows the best of the other parameters.
 MAX_MAPS: Final = 6
-IN_WORDS: Final = {
+METRIC_NAMES: Final = {
     "sharpe": "Sharpe ratio",
     "sortino": "Sortino ratio",
     "cagr": "CAGR",
@@ -36,222 +36,208 @@ IN_WORDS: Final = {
     "max_drawdown": "maximum drawdown",
 }
 RATIOS: Final = ("sharpe", "sortino")
+LEGEND: Final = (
+    "Blue is above zero, red below, and a stronger colour is farther from zero. A frame marks the "
+    "best trial. A dot is a combination without a trial."
+)
 
 
-def write_report(tries: Tries, path: Path) -> None:
-    """Writes the page; the same tries give the same bytes."""
-    parameters, best = tries.parameters, tries.ranked()[0]
+def write_report(trials: Trials, path: Path) -> None:
+    """Write the report. Equal trials give equal bytes."""
+    parameters, best = trials.parameters, trials.ranked()[0]
     subtitle = (
-        f"{parameters.strategy}: {len(tries.every):,} combinations of its parameters, each "
+        f"{parameters.strategy}: {len(trials.trials):,} combinations of its parameters, each "
         f"backtested from {best.summary['traded_from']} to {best.summary['traded_to']}"
     )
     parts = [
-        cards(_headline(tries, best)),
-        section("What the best of many is worth", paragraph(_warning(tries, best))),
-        *_maps(tries),
-        section("Ranking", _ranking(tries)),
-        *_failures(tries),
-        section("Made from", _provenance(tries, best)),
+        card_row(_key_figures(trials, best)),
+        section("Selection bias", paragraph(_selection_bias(trials, best))),
+        *_maps(trials),
+        section("Ranking", _ranking(trials)),
+        *_failures(trials),
+        section("Provenance", _provenance(trials, best)),
     ]
     title = f"Sweep of {parameters.strategy} on {parameters.symbol}"
-    path.write_text(page(title, subtitle, parts), encoding="utf-8")
+    path.write_text(render_page(title, subtitle, parts), encoding="utf-8")
 
 
-def _form(tries: Tries) -> Callable[[float | None], str]:
-    if tries.parameters.metric in RATIOS:
-        return number
-    return lambda value: percent(value, 1)
+def _metric_format(trials: Trials) -> Callable[[float | None], str]:
+    if trials.parameters.metric in RATIOS:
+        return format_number
+    return lambda value: format_percent(value, 1)
 
 
-def _headline(tries: Tries, best: Try) -> list[Card]:
-    form, word = _form(tries), IN_WORDS[tries.parameters.metric]
-    value, held = tries.metric_of(best), tries.benchmark()
+def _key_figures(trials: Trials, best: Trial) -> list[Card]:
+    format_metric, name = _metric_format(trials), METRIC_NAMES[trials.parameters.metric]
+    value, benchmark = trials.metric_of(best), trials.benchmark_metric()
     return [
-        Card(f"best {word}", form(value), tone_of(value)),
-        Card("buy and hold", form(held), tone_of(held)),
-        Card("Sharpe ratio by luck alone", number(tries.luck())),
-        Card("backtests completed", f"{len(tries.completed):,} of {len(tries.every):,}"),
+        Card(f"best {name}", format_metric(value), gain_tone(value)),
+        Card("buy and hold", format_metric(benchmark), gain_tone(benchmark)),
+        Card("best Sharpe ratio by chance", format_number(trials.expected_max_sharpe())),
+        Card("completed backtests", f"{len(trials.completed):,} of {len(trials.trials):,}"),
     ]
 
 
-def _warning(tries: Tries, best: Try) -> str:
-    ratios, luck = tries.sharpes(), tries.luck()
-    if luck is None:
-        return "With fewer than two tries there is nothing to be lucky with."
-    top = max(ratios)
+def _selection_bias(trials: Trials, best: Trial) -> str:
+    ratios, expected = trials.sharpe_ratios(), trials.expected_max_sharpe()
+    if expected is None:
+        return "With fewer than two trials there is no selection bias."
+    maximum = max(ratios)
     verdict = (
-        "That is no more than luck alone would be expected to find."
-        if top <= luck
-        else "That is more than luck alone would be expected to find, if no others were tried."
+        "This is no more than chance alone would produce."
+        if maximum <= expected
+        else "This is more than chance alone would produce, if there were no other trials."
     )
-    beaten = ""
-    held = best.figure("benchmark_sharpe")
-    if held is not None and top <= held:
-        beaten = f" Nor does any of them beat buying and holding, with {number(held)}."
+    benchmark = best.number("benchmark_sharpe")
+    if benchmark is not None and maximum <= benchmark:
+        verdict += f" No trial beats buy and hold, which has {format_number(benchmark)}."
     return (
-        f"The best of the {len(ratios):,} tries that traded is partly luck. If none of them had "
-        "any skill and their Sharpe ratios were scattered as these are, the best would still be "
-        f"expected to show {number(luck)} (Bailey and López de Prado, The Deflated Sharpe Ratio, "
-        f"2014). The best here shows {number(top)}. {verdict}{beaten} Trust a region of the map "
-        "that is good throughout more than a single cell, and judge what you choose on bars that "
-        "no sweep has seen."
+        f"The best of the {len(ratios):,} trials with a Sharpe ratio is partly luck. If no trial "
+        "had any skill and the ratios varied as much as these do, the best would still be expected "
+        f"to have {format_number(expected)} (Bailey and López de Prado, The Deflated Sharpe Ratio, "
+        f"2014). The best here has {format_number(maximum)}. {verdict} Prefer a region of the map "
+        "that is good throughout to a single cell, and test your choice on bars that no sweep has "
+        "used."
     )
 
 
-def _maps(tries: Tries) -> list[str]:
-    """The metric over the two parameters with most values, once for all values of the others."""
-    varying = [name for name in tries.names() if len(tries.values_of(name)) > 1]
+def _maps(trials: Trials) -> list[str]:
+    """Return maps of the metric over the two parameters with most values, one for each of the rest.
+
+    With too many maps, one map shows the best over all other parameters.
+    """
+    names = trials.parameter_names()
+    varying = [name for name in names if len(trials.values_of(name)) > 1]
     if not varying:
         return []
-    by_size = sorted(varying, key=lambda name: -len(tries.values_of(name)))
-    axes = sorted(by_size[:2], key=tries.names().index)
-    rest = [name for name in varying if name not in axes]
-    places = list(product(*(tries.values_of(name) for name in rest)))
-    word = IN_WORDS[tries.parameters.metric]
-    shades = Shades.over(
-        [value for value in map(tries.metric_of, tries.completed) if value is not None]
-    )
-    heading = f"{word[0].upper()}{word[1:]}"
-    if len(places) > MAX_MAPS:
-        note = f"{_legend()} Each cell shows the best over {', '.join(rest)}."
-        return [section(heading, paragraph(note), _map(tries, axes, tries.every, shades, ""))]
+    by_size = sorted(varying, key=lambda name: -len(trials.values_of(name)))
+    axes = sorted(by_size[:2], key=names.index)
+    others = [name for name in varying if name not in axes]
+    groups = [
+        dict(zip(others, values, strict=True))
+        for values in product(*(trials.values_of(name) for name in others))
+    ]
+    metrics = [trials.metric_of(trial) for trial in trials.completed]
+    colours = ColourScale.for_values([value for value in metrics if value is not None])
+    name = METRIC_NAMES[trials.parameters.metric]
+    heading = f"{name[0].upper()}{name[1:]}"
+    if len(groups) > MAX_MAPS:
+        note = f"{LEGEND} Each cell shows the best over {', '.join(others)}."
+        return [section(heading, paragraph(note), _map(trials, axes, trials.trials, colours, ""))]
     maps = []
-    for place in places:
-        here = dict(zip(rest, place, strict=True))
-        found = [each for each in tries.every if here.items() <= each.values.items()]
-        if found:
-            maps.append(_map(tries, axes, found, shades, shown(here) if rest else ""))
-    return [section(heading, paragraph(_legend()), *maps)]
-
-
-def _legend() -> str:
-    return (
-        "Blue is above zero, red below, and stronger is farther from it; the frame is the best. "
-        "A dot is a combination that was not tried."
-    )
+    for group in groups:
+        members = [trial for trial in trials.trials if group.items() <= trial.values.items()]
+        if members:
+            title = format_combination(group) if others else ""
+            maps.append(_map(trials, axes, members, colours, title))
+    return [section(heading, paragraph(LEGEND), *maps)]
 
 
 def _map(
-    tries: Tries, axes: Sequence[str], found: Sequence[Try], shades: Shades, title: str
+    trials: Trials,
+    axes: Sequence[str],
+    members: Sequence[Trial],
+    colours: ColourScale,
+    title: str,
 ) -> str:
-    down_name, across_name = axes if len(axes) == 2 else ("", axes[0])
-    best = tries.ranked()[0]
+    down, across = axes if len(axes) == 2 else ("", axes[0])
+    best, format_metric = trials.ranked()[0], _metric_format(trials)
     cells: dict[tuple[float, float], Cell] = {}
-    for each in found:
-        place = (float(each.values[across_name]), float(each.values.get(down_name, 0)))
-        cell = _cell(tries, each, marked=each is best)
-        if place not in cells or _is_better(cell, cells[place]):
-            cells[place] = cell
+    for trial in members:
+        position = (float(trial.values[across]), float(trial.values.get(down, 0)))
+        value, other = trials.metric_of(trial), cells.get(position)
+        is_better = value is not None and (
+            other is None or other.value is None or value > other.value
+        )
+        if other is None or is_better:
+            metric = f"{trials.parameters.metric} {format_metric(value)}"
+            cells[position] = Cell(
+                value,
+                f"{format_combination(trial.values)}: {trial.error or metric}",
+                "failed" if trial.error else "n/a",
+                is_marked=trial is best,
+            )
     return heat_map(
-        Axis(across_name, _values(tries, across_name)),
-        Axis(down_name, _values(tries, down_name) if down_name else [0.0]),
+        Axis(across, list(map(float, trials.values_of(across)))),
+        Axis(down, list(map(float, trials.values_of(down))) if down else [0.0]),
         cells,
-        shades,
-        form=_form(tries),
+        colours,
+        format_value=format_metric,
         title=title,
     )
 
 
-def _values(tries: Tries, name: str) -> list[float]:
-    return [float(value) for value in tries.values_of(name)]
-
-
-def _cell(tries: Tries, each: Try, *, marked: bool) -> Cell:
-    value = tries.metric_of(each)
-    found = each.error or f"{tries.parameters.metric} {_form(tries)(value)}"
-    text = "failed" if each.error else "n/a"
-    return Cell(value, f"{shown(each.values)}: {found}", text, marked)
-
-
-def _is_better(one: Cell, other: Cell) -> bool:
-    if one.value is None or other.value is None:
-        return other.value is None and one.value is not None
-    return one.value > other.value
-
-
-def _ranking(tries: Tries) -> str:
-    names, ranked = tries.names(), tries.ranked()
+def _ranking(trials: Trials) -> str:
+    names, ranked = trials.parameter_names(), trials.ranked()
     rows = [
-        (f"{place}", *_row(each, [f"{each.values[name]:g}" for name in names]))
-        for place, each in enumerate(ranked[:MAX_RANKED], start=1)
+        (f"{rank}", *(f"{trial.values[name]:g}" for name in names), *_statistics(trial))
+        for rank, trial in enumerate(ranked[:MAX_RANKED], start=1)
     ]
-    rows.append(("", *_held(ranked[0], len(names))))
-    header = (
-        "",
-        *names,
-        "Sharpe",
-        "Sortino",
-        "CAGR",
-        "volatility",
-        "drawdown",
-        "in market",
-        "trades",
-    )
-    note = (
-        f"The best {MAX_RANKED} of {len(ranked):,}; results.csv has them all. "
-        if len(ranked) > MAX_RANKED
-        else ""
-    )
-    word = IN_WORDS[tries.parameters.metric]
-    return table(header, rows) + paragraph(f"{note}In the order of the {word}.")
+    label = ["buy and hold", *[""] * (len(names) - 1)] if names else []
+    rows.append(("", *label, *_benchmark_statistics(ranked[0])))
+    statistics = ("Sharpe", "Sortino", "CAGR", "volatility", "drawdown", "in market", "trades")
+    note = f"Ordered by {METRIC_NAMES[trials.parameters.metric]}."
+    if len(ranked) > MAX_RANKED:
+        note = f"The best {MAX_RANKED} of {len(ranked):,} trials. results.csv contains all. {note}"
+    return table(("", *names, *statistics), rows) + paragraph(note)
 
 
-def _row(each: Try, values: Sequence[str]) -> tuple[str, ...]:
-    trades = each.figure("trades")
+def _statistics(trial: Trial) -> tuple[str, ...]:
+    trades = trial.number("trades")
     return (
-        *values,
-        number(each.figure("sharpe")),
-        number(each.figure("sortino")),
-        percent(each.figure("cagr")),
-        percent(each.figure("volatility")),
-        percent(each.figure("max_drawdown"), 1),
-        percent(each.figure("exposure"), 0),
+        format_number(trial.number("sharpe")),
+        format_number(trial.number("sortino")),
+        format_percent(trial.number("cagr")),
+        format_percent(trial.number("volatility")),
+        format_percent(trial.number("max_drawdown"), 1),
+        format_percent(trial.number("exposure"), 0),
         "n/a" if trades is None else f"{trades:,.0f}",
     )
 
 
-def _held(any_try: Try, width: int) -> tuple[str, ...]:
-    names = ["buy and hold", *[""] * (width - 1)] if width else []
+def _benchmark_statistics(trial: Trial) -> tuple[str, ...]:
     return (
-        *names,
-        number(any_try.figure("benchmark_sharpe")),
-        number(any_try.figure("benchmark_sortino")),
-        percent(any_try.figure("benchmark_cagr")),
+        format_number(trial.number("benchmark_sharpe")),
+        format_number(trial.number("benchmark_sortino")),
+        format_percent(trial.number("benchmark_cagr")),
         "",
-        percent(any_try.figure("benchmark_max_drawdown"), 1),
+        format_percent(trial.number("benchmark_max_drawdown"), 1),
         "",
         "",
     )
 
 
-def _failures(tries: Tries) -> list[str]:
-    failed = tries.failed
+def _failures(trials: Trials) -> list[str]:
+    failed = trials.failed
     if not failed:
         return []
     rows = [
-        (shown(each.values), each.error or "", each.operation_id) for each in failed[:MAX_FAILED]
+        (format_combination(trial.values), trial.error or "", trial.operation_id)
+        for trial in failed[:MAX_FAILED]
     ]
-    note = f"{len(failed):,} of {len(tries.every):,} backtests did not complete."
-    return [
-        section("What failed", paragraph(note), table(("with", "why", "operation"), rows, text=3))
-    ]
+    note = f"{len(failed):,} of {len(trials.trials):,} backtests failed."
+    header = ("parameters", "error", "operation")
+    return [section("Failed backtests", paragraph(note), table(header, rows, text_columns=3))]
 
 
-def _provenance(tries: Tries, best: Try) -> str:
-    parameters, made_by = tries.parameters, code()
-    tried = [
-        (name, ", ".join(f"{value:g}" for value in tries.values_of(name))) for name in tries.names()
+def _provenance(trials: Trials, best: Trial) -> str:
+    values = [
+        (name, ", ".join(f"{value:g}" for value in trials.values_of(name)))
+        for name in trials.parameter_names()
     ]
-    mixed = "several: it changed while the sweep ran"
-    data = mixed if tries.differing("data_hash") else str(best.summary.get("data_hash"))
-    document = mixed if tries.differing("strategy_hash") else str(best.summary.get("strategy_hash"))
-    return definitions(
+
+    def shared_hash(key: str) -> str:
+        if trials.has_differing(key):
+            return "several: it changed while the sweep ran"
+        return str(best.summary.get(key))
+
+    return definition_list(
         [
-            *tried,
+            *values,
             ("Best operation", best.operation_id),
-            ("Training bars", f"{parameters.train_bars:,}, not traded"),
-            ("Data, SHA-256", data),
-            ("Strategy, SHA-256", document),
-            ("KTRDR", f"{made_by['version']}, commit {made_by['commit']}"),
+            ("Training bars", f"{trials.parameters.train_bars:,}, not traded"),
+            ("Data, SHA-256", shared_hash("data_hash")),
+            ("Strategy, SHA-256", shared_hash("strategy_hash")),
+            *software_rows(),
         ]
     )

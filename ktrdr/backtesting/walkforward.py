@@ -1,6 +1,6 @@
 """Walk-forward selection: parameters are chosen on past bars and used on the bars that follow.
 
-After R. Pardo, "The Evaluation and Optimization of Trading Strategies", 2nd ed., 2008, chapter 11.
+Source: R. Pardo, "The Evaluation and Optimization of Trading Strategies", 2nd ed., 2008, ch. 11.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Final
 
 import numpy as np
 
-from ktrdr.backtesting.decisions import Decisions
-from ktrdr.backtesting.engine import Positions
+from ktrdr.backtesting.engine import Weights
+from ktrdr.backtesting.statistics import sharpe_ratio
+from ktrdr.backtesting.target_weights import TargetWeights
 from ktrdr.errors import InvalidParameters
 from ktrdr.marketdata.bars import Floats
 from ktrdr.strategies.grid import Combination
@@ -23,9 +24,13 @@ MIN_TEST_BARS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One step of the walk: bars ``train_start`` to ``test_start`` choose, the rest are traded.
+    """A step of the walk: training bars that choose parameters, and test bars that are traded.
 
-    All are indices into the bars; ``test_end`` is one past the last.
+    Attributes:
+        number: Number of the fold, counted from 1.
+        train_start: Index of the first training bar.
+        test_start: Index of the first test bar, one after the last training bar.
+        test_end: Index after the last test bar.
     """
 
     number: int
@@ -35,15 +40,15 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """The parameters chosen for a fold, and their annualised Sharpe ratio in its training bars."""
+class ParameterChoice:
+    """The parameters chosen for a fold, with their Sharpe ratio in the training bars."""
 
     parameters: Combination
     sharpe: float
 
 
 def plan_folds(bars: int, *, folds: int, train_bars: int) -> list[Fold]:
-    """Cuts the bars after the first ``train_bars`` into ``folds`` parts of nearly equal length.
+    """Divide the bars after the first ``train_bars`` into folds of nearly equal length.
 
     Raises:
         InvalidParameters: There are too few bars.
@@ -52,7 +57,7 @@ def plan_folds(bars: int, *, folds: int, train_bars: int) -> list[Fold]:
     if bars < needed:
         raise InvalidParameters(
             f"{bars} bars are too few for {folds} folds after {train_bars} training bars",
-            hint=f"That needs {needed}: take fewer folds, a smaller train_bars, or more data.",
+            hint=f"Use fewer folds, a smaller train_bars or more data; this needs {needed} bars.",
         )
     edges = np.linspace(train_bars, bars, folds + 1).round().astype(int).tolist()
     return [
@@ -61,57 +66,53 @@ def plan_folds(bars: int, *, folds: int, train_bars: int) -> list[Fold]:
     ]
 
 
-def net_returns(closes: Floats, targets: Positions, cost: float) -> Floats:
-    """Returns bar by bar of holding ``targets``, less ``cost`` for every unit of change.
+def net_returns(closes: Floats, weights: Weights, cost_rate: float) -> Floats:
+    """Return the returns of holding ``weights``, less ``cost_rate`` for every unit of change.
 
-    Entry t is earned from close t-1 to close t by what was held at t-1; a change at close t is paid
-    at t. The first entry has no bar before it and is its cost alone. Shares below 1 are taken as
-    if they were restored at every close, which is near enough to choose by.
+    The return at t is that of the weight at t-1, from close t-1 to close t. A change at close t
+    costs at t. The first return is only the cost of the first weight. Weights below 1 are treated
+    as if they were rebalanced at every close, which is accurate enough for a choice.
     """
-    changes = np.abs(np.diff(targets, prepend=0.0))
-    earned = np.concatenate(([0.0], targets[:-1] * (closes[1:] / closes[:-1] - 1)))
-    return earned - changes * cost
+    costs = np.abs(np.diff(weights, prepend=0.0)) * cost_rate
+    return np.concatenate(([0.0], weights[:-1] * (closes[1:] / closes[:-1] - 1))) - costs
 
 
-def sharpe_of(returns: Floats, bars_a_year: float) -> float:
-    """Mean over standard deviation, annualised; 0 when nothing varies."""
-    deviation = float(np.std(returns, ddof=1))
-    return float(np.mean(returns)) / deviation * float(np.sqrt(bars_a_year)) if deviation else 0.0
-
-
-def choose(
+def choose_parameters(
     closes: Floats,
     fold: Fold,
     combinations: Sequence[Combination],
-    decisions: Decisions,
+    target_weights: TargetWeights,
     *,
-    cost: float,
-    bars_a_year: float,
-) -> Choice:
-    """The parameters with the best Sharpe ratio in the fold's training bars; the first of equals.
+    cost_rate: float,
+    bars_per_year: float,
+) -> ParameterChoice:
+    """Return the parameters with the highest Sharpe ratio in the fold's training bars.
 
-    Of the targets, which know no later bar than they are for, those before ``test_start`` count.
+    Among equal ratios the first counts, and an undefined ratio counts as 0. The weights up to
+    ``test_start`` depend on no later bar.
     """
-    best: Choice | None = None
-    seen = slice(fold.train_start, fold.test_start)
+    best: ParameterChoice | None = None
+    training = slice(fold.train_start, fold.test_start)
     for combination in combinations:
-        returns = net_returns(closes[seen], decisions.targets(combination)[seen], cost)
-        candidate = Choice(combination, sharpe_of(returns, bars_a_year))
-        if best is None or candidate.sharpe > best.sharpe:
-            best = candidate
-    assert best is not None  # noqa: S101  # a grid without a combination was refused before
+        weights = target_weights.compute(combination)[training]
+        ratio = sharpe_ratio(net_returns(closes[training], weights, cost_rate), bars_per_year)
+        choice = ParameterChoice(combination, 0.0 if ratio is None else ratio)
+        if best is None or choice.sharpe > best.sharpe:
+            best = choice
+    assert best is not None  # noqa: S101  # a grid without combinations was rejected before
     return best
 
 
-def traded_targets(
-    folds: Sequence[Fold], choices: Sequence[Choice], decisions: Decisions
-) -> Positions:
-    """What is held at each close from the first test bar on, every fold by its own choice.
+def out_of_sample_weights(
+    folds: Sequence[Fold], choices: Sequence[ParameterChoice], target_weights: TargetWeights
+) -> Weights:
+    """Return the weights from the first test bar on, with each fold's own parameters.
 
-    A fold begins with what its parameters would be holding by then, had they been used all along.
+    A fold begins with the weight that its parameters would have by then, had they always been used.
     """
-    parts = [
-        decisions.targets(choice.parameters)[fold.test_start : fold.test_end]
-        for fold, choice in zip(folds, choices, strict=True)
-    ]
-    return np.concatenate(parts)
+    return np.concatenate(
+        [
+            target_weights.compute(choice.parameters)[fold.test_start : fold.test_end]
+            for fold, choice in zip(folds, choices, strict=True)
+        ]
+    )

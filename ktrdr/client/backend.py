@@ -20,12 +20,12 @@ from ktrdr.schemas import (
     BackendHealth,
     Drain,
     DrainMode,
-    LeftoverFile,
     Operation,
     OperationEvent,
     OperationPage,
     OperationRequest,
     OperationResults,
+    OrphanFile,
     RevokedToken,
     StrategyInfo,
     Worker,
@@ -120,13 +120,13 @@ class BackendClient(HttpClient):
             raise_for_problem(response)
             yield from response.iter_bytes()
 
-    def list_orphans(self) -> list[LeftoverFile]:
+    def list_orphans(self) -> list[OrphanFile]:
         """Return the files that killed workers left behind."""
-        return self.request_as(list[LeftoverFile], "GET", "/leftovers")
+        return self.request_as(list[OrphanFile], "GET", "/leftovers")
 
-    def remove_orphans(self) -> list[LeftoverFile]:
+    def remove_orphans(self) -> list[OrphanFile]:
         """Delete the files that killed workers left behind, and return them."""
-        return self.request_as(list[LeftoverFile], "DELETE", "/leftovers")
+        return self.request_as(list[OrphanFile], "DELETE", "/leftovers")
 
     def list_drains(self) -> list[Drain]:
         """Return the workers and nodes that are being drained."""

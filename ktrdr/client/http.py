@@ -13,7 +13,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from ktrdr.errors import HostUnreachable, KtrdrError
-from ktrdr.schemas import API_PREFIX, Problem
+from ktrdr.schemas import API_PREFIX, ProblemDocument
 from ktrdr.secret import Secret
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -153,7 +153,7 @@ def raise_for_problem(response: httpx.Response) -> None:
         return
     response.read()
     try:
-        problem = Problem.model_validate_json(response.content)
+        problem = ProblemDocument.model_validate_json(response.content)
     except (ValidationError, json.JSONDecodeError):
         raise HostUnreachable(
             f"the backend answered {response.status_code} without an explanation",

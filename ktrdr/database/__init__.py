@@ -1,1 +1,1 @@
-"""PostgreSQL: connections, named queries, migrations; no queries of other rooms."""
+"""PostgreSQL: connections, named queries and migrations."""

@@ -1,8 +1,8 @@
-"""Brings the schema up to date: numbered SQL, each file once, one owner at a time.
+"""Migration of the database schema by numbered SQL files, each applied once.
 
-``pre`` migrations only add, so the previous release goes on working beside them; the backend
-applies them when it starts. ``post`` migrations take away what nothing uses any more, once every
-host runs the new release.
+``pre`` migrations only add, so the previous release still works with them. The backend applies them
+when it starts. ``post`` migrations are the contract migrations: they remove what only earlier
+releases use, once every host runs the new release.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from ktrdr.settings import Settings
 logger = logging.getLogger(__name__)
 
 Phase = Literal["pre", "post"]
-# Any number will do as long as nobody else locks the same one.
+# An arbitrary number that nothing else locks.
 ADVISORY_LOCK: Final = 0x6B74_7264_72
-# The queue's own tables come with its package, in the version that is installed.
+# The queue's package brings its own tables, in the installed version.
 QUEUE_SCHEMA: Final = "0000_queue"
 
 LOCK_TIMEOUT_MS: Final = 10_000
 
-_LEDGER: Final = """
+_CREATE_LEDGER: Final = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
     name       text PRIMARY KEY,
     checksum   text NOT NULL,
@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step of the schema."""
+    """Numbered change of the schema."""
 
     name: str
     sql: LiteralString
@@ -55,61 +55,62 @@ class Migration:
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
-def migrations(phase: Phase) -> list[Migration]:
-    """All migrations of a phase, in order."""
-    found = [Migration(QUEUE_SCHEMA, SchemaManager.get_schema())] if phase == "pre" else []
+def load_migrations(phase: Phase) -> list[Migration]:
+    """Return all migrations of a phase in their order."""
+    migrations = [Migration(QUEUE_SCHEMA, SchemaManager.get_schema())] if phase == "pre" else []
     directory = resources.files("ktrdr.database").joinpath("migrations", phase)
     if directory.is_dir():
         for file in sorted(directory.iterdir(), key=lambda f: f.name):
             if file.name.endswith(".sql"):
                 text = file.read_text(encoding="utf-8")
-                found.append(Migration(file.name.removesuffix(".sql"), text))
-    return found
+                migrations.append(Migration(file.name.removesuffix(".sql"), text))
+    return migrations
 
 
 @cache
-def contracting() -> tuple[str, ...]:
-    """The names of the post migrations that this release knows, and so can live with."""
-    return tuple(migration.name for migration in migrations("post"))
+def contract_migrations() -> tuple[str, ...]:
+    """Return the names of the contract migrations that this release can run with."""
+    return tuple(migration.name for migration in load_migrations("post"))
 
 
 async def migrate(settings: Settings, phases: Sequence[Phase] = ("pre",)) -> list[str]:
-    """Applies what is missing and gives the names of what it applied.
+    """Apply the pending migrations and return their names.
 
-    Several callers may come at once: all but one wait, and then find nothing to do.
+    Of several concurrent callers, one applies them and the others wait for it.
 
     Raises:
-        ConfigurationError: An applied migration's text differs from ours.
+        ConfigurationError: The text of an applied migration has changed.
+        DatabaseUnavailable: A table of a migration is in use.
     """
     arguments = connection_arguments(settings, "ktrdr-migrate")
     connection = await AsyncConnection.connect(**arguments, autocommit=True)
     async with connection:
-        # Waiting for the lock may take as long as another's migration does.
+        # Waiting for the lock may take as long as another process's migration.
         await connection.execute("SET statement_timeout = 0")
         await connection.execute("SELECT pg_advisory_lock(%s)", (ADVISORY_LOCK,))
-        # A migration that waits for a table holds up all who come after it: better it gives up.
+        # A migration that waits for a table blocks every later query of it, so it gives up.
         await connection.execute(
             sql.SQL("SET lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT_MS))
         )
-        # The session's end releases the lock, also when this process dies.
-        await connection.execute(_LEDGER)
+        # The end of the session releases the lock, even if this process dies.
+        await connection.execute(_CREATE_LEDGER)
         return [
             migration.name
             for phase in phases
-            for migration in migrations(phase)
+            for migration in load_migrations(phase)
             if await _apply(connection, migration)
         ]
 
 
-async def missing(settings: Settings, phase: Phase) -> list[str]:
-    """The names of a phase's migrations that are not applied yet."""
+async def list_pending(settings: Settings, phase: Phase) -> list[str]:
+    """Return the names of a phase's migrations that are not applied."""
     arguments = connection_arguments(settings, "ktrdr-migrate")
     connection = await AsyncConnection.connect(**arguments, autocommit=True)
     async with connection:
-        await connection.execute(_LEDGER)
+        await connection.execute(_CREATE_LEDGER)
         cursor = await connection.execute("SELECT name FROM schema_migrations")
         applied = {row[0] for row in await cursor.fetchall()}
-    return [each.name for each in migrations(phase) if each.name not in applied]
+    return [new.name for new in load_migrations(phase) if new.name not in applied]
 
 
 async def _apply(connection: psycopg.AsyncConnection, migration: Migration) -> bool:
@@ -118,11 +119,11 @@ async def _apply(connection: psycopg.AsyncConnection, migration: Migration) -> b
     )
     row = await cursor.fetchone()
     if row is not None:
-        # The queue's schema may be newer in a newer package; its own migrations bridge that.
+        # A newer package may bring a newer queue schema; its own migrations bridge that.
         if row[0] != migration.checksum and migration.name != QUEUE_SCHEMA:
             raise ConfigurationError(
-                f"migration {migration.name} was changed after it had been applied",
-                hint="Deploy the release the database was migrated with, or restore a backup.",
+                f"migration {migration.name} has changed since it was applied",
+                hint="Deploy the release that migrated the database, or restore a backup.",
             )
         return False
     try:
@@ -134,8 +135,8 @@ async def _apply(connection: psycopg.AsyncConnection, migration: Migration) -> b
             )
     except psycopg.errors.LockNotAvailable as exc:
         raise DatabaseUnavailable(
-            f"migration {migration.name} found its tables in use for {LOCK_TIMEOUT_MS // 1000} s",
-            hint="Nothing has changed; see what holds them in pg_stat_activity, and start again.",
+            f"the tables of migration {migration.name} were in use for {LOCK_TIMEOUT_MS // 1000} s",
+            hint="Nothing has changed. Find the locking session in pg_stat_activity, then retry.",
         ) from exc
     logger.info("applied migration %s", migration.name)
     return True

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL that notice when the other end is gone."""
+"""Connections to PostgreSQL that detect a lost server."""
 
 from __future__ import annotations
 
@@ -25,24 +25,26 @@ Connection = AsyncConnection[DictRow]
 Pool = AsyncConnectionPool[Connection]
 
 CONNECT_TIMEOUT_S: Final = 5
-# Whoever waits for a connection waits for a database that is away: better to say so soon.
+# Waiting for a connection means that the database is unavailable, so the error comes soon.
 POOL_TIMEOUT_S: Final = 4.0
-# A query of ours takes milliseconds; one that takes this long is stuck.
+# Queries take milliseconds. One that takes this long is stuck.
 STATEMENT_TIMEOUT_MS: Final = 30_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS: Final = 60_000
-# Once prepared, a statement that gives all columns fails after a migration. So none is prepared
-# however often it comes, except where it names its columns and asks for it: ``prepare=True``.
-NOT_BY_ITSELF: Final = sys.maxsize
-# After this long without an acknowledgement the kernel gives a connection up.
+# A prepared statement that returns all columns fails after a migration. So no statement is prepared
+# automatically; those that name their columns ask for it by ``prepare=True``.
+NEVER_PREPARE: Final = sys.maxsize
+# The kernel closes a connection after this time without an acknowledgement.
 TCP_USER_TIMEOUT_MS: Final = 15_000
 
 
 def connection_arguments(settings: Settings, application: str) -> dict[str, Any]:
-    """Arguments for ``psycopg.connect``; by keyword, so that no password is ever part of a string.
+    """Return the arguments for ``psycopg.connect``.
+
+    They are keywords, so that no password becomes part of a string.
 
     Args:
-        settings: Where the database is and who we are to it.
-        application: Shown in ``pg_stat_activity``.
+        settings: Address and credentials of the database.
+        application: Name shown in ``pg_stat_activity``.
     """
     return {
         "host": settings.db_host,
@@ -52,7 +54,7 @@ def connection_arguments(settings: Settings, application: str) -> dict[str, Any]
         "password": settings.db_password.reveal(),
         "application_name": application,
         "connect_timeout": CONNECT_TIMEOUT_S,
-        "prepare_threshold": NOT_BY_ITSELF,
+        "prepare_threshold": NEVER_PREPARE,
         "keepalives": 1,
         "keepalives_idle": 10,
         "keepalives_interval": 5,
@@ -65,19 +67,19 @@ def connection_arguments(settings: Settings, application: str) -> dict[str, Any]
 
 
 def make_pool(settings: Settings, application: str, *, max_size: int) -> Pool:
-    """A closed pool of at most ``max_size`` connections; open it with ``async with``.
+    """Return a closed pool of at most ``max_size`` connections; open it with ``async with``.
 
-    Rows come as dictionaries. A connection is checked before it is handed out, so the first
-    query after a restart of the database succeeds.
+    Rows are dictionaries. A connection is checked before use, so the first query after a restart of
+    the database succeeds.
     """
 
     async def check(connection: Connection) -> None:
-        if _has_something_to_say(connection):
+        if _is_readable(connection):
             try:
                 await pool.check_connection(connection)
             except psycopg.Error:
-                # Where one has ended the others have too. Left to itself the pool finds out about
-                # one after another, and pauses longer after each.
+                # If one connection is lost, the others are too. The pool alone would notice one
+                # after another, and pause longer after each.
                 await pool.check()
                 raise
 
@@ -97,27 +99,27 @@ def make_pool(settings: Settings, application: str, *, max_size: int) -> Pool:
 
 
 async def _commit_each_statement(connection: Connection) -> None:
-    # Not an argument of the connection: the queue adds one of that name to those it finds there.
+    # Not a connection argument, because the queue adds an argument of the same name.
     await connection.set_autocommit(True)
 
 
-def _has_something_to_say(connection: Connection) -> bool:
-    """Whether there is something to be read of a connection that is idle.
+def _is_readable(connection: Connection) -> bool:
+    """Return True if an idle connection has data to read.
 
-    That is how its end shows, and nothing else is ever read of one that is idle. Asking the server
-    every time would cost a round trip and find no more.
+    An idle connection receives nothing but its end. Asking the server every time would cost a round
+    trip and find no more.
     """
-    waiting = select.poll()
-    waiting.register(connection.pgconn.socket, select.POLLIN)
-    return bool(waiting.poll(0))
+    poller = select.poll()
+    poller.register(connection.pgconn.socket, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 @asynccontextmanager
 async def transaction(pool: Pool) -> AsyncIterator[Connection]:
-    """A connection with a transaction that commits at the end of the block.
+    """Provide a connection with a transaction that commits at the end of the block.
 
     Raises:
-        DatabaseUnavailable: The database cannot be reached, or was lost in mid-transaction.
+        DatabaseUnavailable: The database cannot be reached, or was lost during the transaction.
     """
     async with autocommit(pool) as connection, connection.transaction():
         yield connection
@@ -125,52 +127,48 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
 
 @asynccontextmanager
 async def autocommit(pool: Pool) -> AsyncIterator[Connection]:
-    """A connection for a single statement, which commits by itself: one round trip, not three.
+    """Provide a connection whose statements commit by themselves: one round trip, not three.
 
     Raises:
-        DatabaseUnavailable: The database cannot be reached, or was lost in mid-statement.
+        DatabaseUnavailable: The database cannot be reached, or was lost during the statement.
     """
     try:
         async with pool.connection() as connection:
             yield connection
     except (psycopg.OperationalError, PoolTimeout) as exc:
         raise DatabaseUnavailable(
-            f"the database does not answer ({type(exc).__name__})",
-            hint="Look at the db service with `ktrdr status`; the request can be repeated.",
+            f"the database does not respond ({type(exc).__name__})",
+            hint="Check the db service with `ktrdr status`, then repeat the request.",
         ) from exc
 
 
-async def wait_until_reachable(
-    settings: Settings, *, deadline_s: float, application: str = "ktrdr"
-) -> None:
-    """Tries to connect, with growing pauses, until it works.
+async def wait_until_reachable(settings: Settings, *, deadline_s: float) -> None:
+    """Wait until the database accepts a connection; retry with growing delays.
 
     Raises:
-        DatabaseUnavailable: It did not within ``deadline_s`` seconds.
+        DatabaseUnavailable: No connection succeeded within ``deadline_s`` seconds.
     """
-    end = time.monotonic() + deadline_s
-    pause = 0.2
+    deadline = time.monotonic() + deadline_s
+    delay_s = 0.2
     while True:
         try:
-            connection = await AsyncConnection.connect(
-                **connection_arguments(settings, application)
-            )
+            connection = await AsyncConnection.connect(**connection_arguments(settings, "ktrdr"))
         except psycopg.OperationalError as exc:
-            if time.monotonic() + pause > end:
+            if time.monotonic() + delay_s > deadline:
                 raise DatabaseUnavailable(
                     f"the database at {settings.db_host}:{settings.db_port} cannot be used"
                     f" ({_reason(exc)})",
-                    hint="Check that the db service is healthy, and DB_USER and DB_PASSWORD.",
+                    hint="Check that the db service is healthy, and check DB_USER and DB_PASSWORD.",
                 ) from exc
             logger.info("waiting for the database: %s", _reason(exc))
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 3)
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, 3)
         else:
             await connection.close()
             return
 
 
 def _reason(error: psycopg.OperationalError) -> str:
-    """The first line of libpq's message, without the addresses it tried."""
+    """Return the first line of libpq's message, without the addresses that it tried."""
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return first.rpartition("failed: ")[2].removeprefix("FATAL:  ")

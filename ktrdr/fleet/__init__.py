@@ -1,1 +1,1 @@
-"""The workers as the backend knows them: who is registered, and who is well."""
+"""Registered workers: registry, health checks, and the tasks of the leading backend."""

@@ -1,8 +1,8 @@
-"""The schema's second half: ``python -m ktrdr.fleet.schema status|contract``, beside a backend.
+"""Contract migrations by ``python -m ktrdr.fleet.schema status|contract`` in a backend's container.
 
 A release only adds to the schema when it starts (see `ktrdr.database.migrate`), so that workers of
-the release before go on. What those needed is taken away by ``contract``, once none of them is
-left; from then on there is no way back to that release.
+the previous release still work. ``contract`` removes what only those needed, once none of them is
+left. From then on a rollback to that release is impossible.
 """
 
 from __future__ import annotations
@@ -11,48 +11,49 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
-from ktrdr.database.migrate import migrate, missing
+from ktrdr.database.migrate import list_pending, migrate
 from ktrdr.database.pool import make_pool
 from ktrdr.errors import Conflict, KtrdrError, UsageError
 from ktrdr.fleet.registry import WorkerRegistry
 from ktrdr.settings import Settings
 
-_USAGE = "status|contract"
 
-
-async def contract(settings: Settings) -> list[str]:
-    """Takes away what only earlier releases needed; gives the names of what it applied.
+async def apply_contract_migrations(settings: Settings) -> list[str]:
+    """Apply the contract migrations and return their names.
 
     Raises:
         Conflict: A registered worker runs another release than this one.
     """
     async with make_pool(settings, "ktrdr-schema", max_size=1) as pool:
-        workers = await WorkerRegistry(pool).workers()
-    others = [each for each in workers if each.version != settings.image_tag]
+        workers = await WorkerRegistry(pool).list_workers()
+    others = [worker for worker in workers if worker.version != settings.image_tag]
     if others:
-        named = ", ".join(f"{each.worker_id} ({each.version})" for each in others)
+        names = ", ".join(f"{worker.worker_id} ({worker.version})" for worker in others)
         raise Conflict(
-            f"workers of another release than {settings.image_tag} still work: {named}",
-            hint="Deploy this release to them, or remove them, and run this again.",
+            f"some workers run another release than {settings.image_tag}: {names}",
+            hint="Deploy this release to them, or remove them, then run this again.",
         )
     return await migrate(settings, ("post",))
 
 
-async def _answer(words: Sequence[str], settings: Settings) -> list[str]:
-    if list(words) == ["contract"]:
-        return [f"applied {name}" for name in await contract(settings)] or ["nothing to do"]
-    if list(words) == ["status"]:
+async def _run(arguments: Sequence[str], settings: Settings) -> list[str]:
+    if list(arguments) == ["contract"]:
+        names = await apply_contract_migrations(settings)
+        return [f"applied {name}" for name in names] or ["nothing to do"]
+    if list(arguments) == ["status"]:
         return [
-            f"{phase}: {', '.join(await missing(settings, phase)) or 'all applied'}"
+            f"{phase}: {', '.join(await list_pending(settings, phase)) or 'all applied'}"
             for phase in ("pre", "post")
         ]
-    raise UsageError(f"{' '.join(words) or 'nothing'} is not one of {_USAGE}", hint="Name one.")
+    raise UsageError(
+        f"unknown command {' '.join(arguments)!r}", hint="Use one of: status, contract."
+    )
 
 
-def main(words: Sequence[str]) -> int:
-    """Does what ``words`` say; the exit code is that of the error, if there is one."""
+def main(arguments: Sequence[str]) -> int:
+    """Run a command; return 0, or the exit code of its error."""
     try:
-        for line in asyncio.run(_answer(words, Settings.load())):
+        for line in asyncio.run(_run(arguments, Settings.load())):
             sys.stdout.write(f"{line}\n")
     except KtrdrError as exc:
         sys.stderr.write("".join(f"{text}\n" for text in (exc.message, exc.hint) if text))

@@ -1,1 +1,1 @@
-"""Indicators: figures about the bars up to a bar, shared by strategies and models."""
+"""Indicators computed from bars, shared by strategies and models."""

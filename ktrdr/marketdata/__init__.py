@@ -1,1 +1,1 @@
-"""Market data: CSV files of bars under the shared directory."""
+"""Market data: CSV files of bars in the shared directory, with import and validation."""

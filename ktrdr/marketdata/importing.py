@@ -1,6 +1,6 @@
-"""Brings a CSV file in as a dataset, or says why not.
+"""Import of CSV files as datasets.
 
-Memory does not grow with the file, except for the order of its rows if they are to be sorted.
+Memory does not grow with the file, except for the order of the rows when they are sorted.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,75 +16,70 @@ from typing import BinaryIO, Final, Protocol, TextIO, cast
 
 from ktrdr.errors import HostNotReady, UsageError
 from ktrdr.marketdata.catalogue import dataset_path, relative_path
+from ktrdr.marketdata.cleaning import REPAIR_OF, RowCleaner
+from ktrdr.marketdata.csv_rows import read_table
 from ktrdr.marketdata.gaps import GapFinder
-from ktrdr.marketdata.repairs import REPAIR_OF, Mender
-from ktrdr.marketdata.rows import read_table
-from ktrdr.marketdata.store import BarWriter, sweep
+from ktrdr.marketdata.store import BarWriter, remove_abandoned_imports
 from ktrdr.schemas.data import (
     Dataset,
-    Finding,
     GapPolicy,
-    Gaps,
     ImportOptions,
     ImportReport,
     ImportRequest,
     Provenance,
+    RowFaultSummary,
 )
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
-class Readable(Protocol):
+class SeekableReader(Protocol):
     """A binary file that can be read again from its start."""
 
-    def read(self, size: int = ..., /) -> bytes:
-        """At most ``size`` bytes."""
-        ...
+    def read(self, size: int = ..., /) -> bytes: ...
 
-    def seek(self, offset: int, /) -> object:
-        """Goes to a place."""
-        ...
+    def seek(self, offset: int, /) -> object: ...
 
 
 def import_csv(
-    source: Readable,
+    source: SeekableReader,
     root: Path,
     symbol: str,
     timeframe: str,
     request: ImportRequest | None = None,
     *,
-    by: str = "nobody",
+    imported_by: str = "nobody",
     now: datetime | None = None,
 ) -> ImportReport:
-    """Checks every row of a CSV file, plain or gzip, and puts it in place as a dataset.
+    """Validate all rows of a CSV file, plain or gzip, and publish it as a dataset.
 
-    What was there before stays until the new file is complete.
+    An earlier dataset stays until the new file is complete.
 
     Args:
-        source: The file.
-        root: The directory of all datasets.
-        symbol: What the bars are of.
-        timeframe: How long a bar is.
-        request: How to read the file, and what to mend.
-        by: Who imports it.
-        now: When; the present if left out.
+        source: File to import.
+        root: Directory of all datasets.
+        symbol: Symbol of the bars.
+        timeframe: Length of a bar.
+        request: Format of the file and repairs, or None for the defaults.
+        imported_by: Name of the importer.
+        now: Time of the import, or None for the current time.
 
     Raises:
-        UsageError: The names or the file cannot be used; nothing has changed.
+        UsageError: The names or the file are invalid. Nothing has changed.
         HostNotReady: The shared directory cannot be written.
     """
     request = request or ImportRequest()
     target = dataset_path(root, symbol, timeframe)
-    with _translated(target):
+    with _errors_translated(target):
         if request.dry_run:
-            return _read(source, timeframe, request, root)
+            return _read_file(source, timeframe, request, root)
         root.mkdir(exist_ok=True)
-        sweep(root)
+        remove_abandoned_imports(root)
         writer = BarWriter(target)
         try:
-            report = _read(source, timeframe, request, root, writer)
+            report = _read_file(source, timeframe, request, root, writer)
             if not report.accepted:
-                raise UsageError(_refusal(report), hint=_remedy(report))
+                raise _rejection(report)
             data_hash, status = writer.finish()
             dataset = Dataset(
                 symbol=symbol,
@@ -102,7 +97,7 @@ def import_csv(
                 Provenance(
                     source=request.source,
                     imported_at=now or datetime.now(UTC),
-                    imported_by=by,
+                    imported_by=imported_by,
                     report=report,
                 )
             )
@@ -111,86 +106,87 @@ def import_csv(
             writer.close()
 
 
-def _read(
-    source: Readable,
+def _read_file(
+    source: SeekableReader,
     timeframe: str,
     options: ImportOptions,
     root: Path,
     writer: BarWriter | None = None,
 ) -> ImportReport:
-    """Reads a file to its end; what is good goes to ``writer`` as long as all of it is good."""
-    table = read_table(_text(source), options)
-    # What is to be sorted needs room, also when nothing is to be written.
-    mender = Mender(options.repair, scratch=root if root.is_dir() else root.parent)
+    """Read a file to its end, and write its bars until the first fault that is not repaired."""
+    table = read_table(_open_text(source), options)
+    # Sorting needs a directory, even if the dataset is not written.
+    cleaner = RowCleaner(options.repair, scratch=root if root.is_dir() else root.parent)
     finder = GapFinder(timeframe)
     bars = 0
-    for bar in mender.mend(table.rows):
+    for bar in cleaner.clean(table.rows):
         bars += 1
-        finder.observe(bar.line, bar.time)
-        if writer is not None and not mender.has_faults:
+        finder.add_bar(bar.line, bar.time)
+        if writer is not None and not cleaner.has_faults:
             writer.write(bar)
-    gaps = finder.report()
-    refused = mender.has_faults or not bars or (options.gaps is GapPolicy.REFUSE and gaps.count)
+    gaps = finder.build_report()
+    is_rejected = cleaner.has_faults or not bars
+    is_rejected = is_rejected or (options.gaps is GapPolicy.REFUSE and gaps.count > 0)
     return ImportReport(
-        accepted=not refused,
+        accepted=not is_rejected,
         dataset=None,
-        rows_read=mender.rows_read,
+        rows_read=cleaner.rows_read,
         bars=bars,
         delimiter=table.delimiter,
         date_format=table.date_format,
         time_zone=options.time_zone,
-        repairs=mender.findings(mended=True),
-        faults=mender.findings(mended=False),
+        repairs=cleaner.findings(repaired=True),
+        faults=cleaner.findings(repaired=False),
         gaps=gaps,
     )
 
 
-def _refusal(report: ImportReport) -> str:
+def _rejection(report: ImportReport) -> UsageError:
     if report.faults:
-        return f"the file is not usable: {'; '.join(_in_words(each) for each in report.faults)}"
+        options = sorted({f"--repair {REPAIR_OF[finding.kind]}" for finding in report.faults})
+        return UsageError(
+            f"the file is not usable: {'; '.join(map(_describe_finding, report.faults))}",
+            hint=f"Correct these lines, or repair them with {' '.join(options)}.",
+        )
     if not report.bars:
-        return "nothing is left of the file after its repair"
-    return f"the file has gaps: {_first_gaps(report.gaps)}"
+        return UsageError(
+            "the file has no bars left after its repair",
+            hint="Correct its rows, or choose another --date-format.",
+        )
+    gaps = report.gaps
+    first = ", ".join(f"line {gap.line} (after {gap.after:%Y-%m-%d %H:%M})" for gap in gaps.first)
+    more = " and more" if gaps.count > len(gaps.first) else ""
+    return UsageError(
+        f"the file has gaps: {gaps.count:,} with {gaps.missing_bars:,} missing bars, before "
+        f"{first}{more}",
+        hint="Accept the file as it is with --gaps report.",
+    )
 
 
-def _in_words(finding: Finding) -> str:
-    """All rows with a fault, and what is wrong with the first."""
+def _describe_finding(finding: RowFaultSummary) -> str:
+    """Return the count and the lines of a fault, with the first as an example."""
     if finding.count == 1:
         return f"line {finding.lines[0]}: {finding.example}"
     lines = ", ".join(map(str, finding.lines))
     more = " and more" if finding.count > len(finding.lines) else ""
     return (
-        f"{finding.count:,} rows with {finding.kind.words} (line {lines}{more}; the first:"
+        f"{finding.count:,} rows with {finding.kind.description} (line {lines}{more}; the first:"
         f" {finding.example})"
     )
 
 
-def _first_gaps(gaps: Gaps) -> str:
-    first = ", ".join(f"line {gap.line} (after {gap.after:%Y-%m-%d %H:%M})" for gap in gaps.first)
-    more = " and more" if gaps.count > len(gaps.first) else ""
-    return f"{gaps.count:,} with {gaps.missing_bars:,} missing bars, before {first}{more}"
-
-
-def _remedy(report: ImportReport) -> str:
-    if not report.faults:
-        return "Import it with --gaps report to take it as it is."
-    repairs: Sequence[str] = sorted({REPAIR_OF[each.kind] for each in report.faults})
-    options = " ".join(f"--repair {each}" for each in repairs)
-    return f"Correct these lines, or have them mended with {options}."
-
-
-def _text(source: Readable) -> TextIO:
+def _open_text(source: SeekableReader) -> TextIO:
     magic = source.read(len(_GZIP_MAGIC))
     source.seek(0)
     file = cast("BinaryIO", source)
     if magic == _GZIP_MAGIC:
-        # Left to guess, it would take a temporary file, open for both, for one to write to.
+        # GzipFile would derive the mode from the file, and write to a temporary file.
         file = cast("BinaryIO", gzip.GzipFile(fileobj=file, mode="rb"))
     return io.TextIOWrapper(file, encoding="utf-8", newline="")
 
 
 @contextmanager
-def _translated(target: Path) -> Iterator[None]:
+def _errors_translated(target: Path) -> Iterator[None]:
     try:
         yield
     except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as exc:

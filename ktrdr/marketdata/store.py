@@ -1,16 +1,16 @@
-"""How a dataset lies on disk, and how a new one takes the place of an old one.
+"""Files of a dataset, and their atomic replacement.
 
 ::
 
-    data/SYMBOL/TIMEFRAME.csv               the bars: the truth
-    data/SYMBOL/.TIMEFRAME.STAMP.json       where they came from, and their hash
-    data/SYMBOL/.TIMEFRAME.STAMP.bars       the same bars in binary, for reading a part quickly
-    data/SYMBOL/.TIMEFRAME.NAME.part        an import that is under way, or was killed
-    data/.lock                              held while files take their places
+    data/SYMBOL/TIMEFRAME.csv               the bars, which are authoritative
+    data/SYMBOL/.TIMEFRAME.STAMP.json       their provenance and hash
+    data/SYMBOL/.TIMEFRAME.STAMP.bars       the same bars in binary, for fast reads of a range
+    data/SYMBOL/.TIMEFRAME.NAME.part        an import that is running or was killed
+    data/.lock                              held while files are renamed or removed
 
-STAMP is made of the CSV file's inode, size and time of change. Companions are put in place before
-the CSV file, so that the one renaming of that file changes everything at once: whoever opens it
-finds what belongs to it, and what was changed by hand has no companions.
+STAMP consists of the CSV file's inode, size and time of change. Companion files are renamed before
+the CSV file, so that renaming the CSV file replaces everything atomically: a reader always finds
+the companions of the file it opened, and a file that was changed by hand has none.
 """
 
 from __future__ import annotations
@@ -25,13 +25,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 from functools import lru_cache
-from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from pydantic import ValidationError
 
-from ktrdr.marketdata.rows import Bar
+from ktrdr.marketdata.csv_rows import Bar
 from ktrdr.schemas.data import Provenance
 
 HEADER: Final = "timestamp,open,high,low,close,volume"
@@ -39,7 +38,7 @@ SUFFIX: Final = ".csv"
 BINARY: Final = ".bars"
 # Time in seconds since 1970, open, high, low, close, volume; little endian.
 RECORD: Final = struct.Struct("<q5d")
-_HISTORY: Final = ".json"
+_PROVENANCE: Final = ".json"
 _PART: Final = ".part"
 _LOCK: Final = ".lock"
 _BLOCK: Final = 4096
@@ -47,66 +46,62 @@ _DAY: Final = 86_400
 _FIRST_DAY: Final = date(1970, 1, 1).toordinal()
 
 
-def stamp_of(status: os.stat_result) -> str:
-    """What tells a CSV file from any other, and from itself after a change."""
+def file_stamp(status: os.stat_result) -> str:
+    """Return a stamp that identifies a CSV file and changes with its content."""
     return f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"
 
 
-def companion(path: Path, stamp: str, suffix: str) -> Path:
-    """Where what belongs to a CSV file is."""
+def companion_path(path: Path, stamp: str, suffix: str) -> Path:
+    """Return the path of a CSV file's companion."""
     return path.with_name(f".{path.stem}.{stamp}{suffix}")
 
 
-def history_of(path: Path, stamp: str) -> Provenance | None:
-    """What was written down when a CSV file was imported, if it still is that file."""
-    return _read_history(companion(path, stamp, _HISTORY))
+def read_provenance(path: Path, stamp: str) -> Provenance | None:
+    """Return the provenance of a CSV file, or None if the file was not imported or has changed."""
+    return _parse_provenance(companion_path(path, stamp, _PROVENANCE))
 
 
-def history_by_hash(path: Path, data_hash: str) -> tuple[str, Provenance] | None:
-    """The same for a file that was moved or touched, but holds what was imported; its old stamp."""
-    for each in sorted(path.parent.glob(f".{path.stem}.*{_HISTORY}")):
-        found = _read_history(each)
-        if found and found.report.dataset and found.report.dataset.data_hash == data_hash:
-            stamp = each.name.removeprefix(f".{path.stem}.").removesuffix(_HISTORY)
-            return stamp, found
+def find_provenance(path: Path, data_hash: str) -> tuple[str, Provenance] | None:
+    """Return stamp and provenance of an imported file that was copied or touched, by its hash."""
+    for companion in sorted(path.parent.glob(f".{path.stem}.*{_PROVENANCE}")):
+        provenance = _parse_provenance(companion)
+        dataset = provenance.report.dataset if provenance else None
+        if provenance and dataset and dataset.data_hash == data_hash:
+            stamp = companion.name.removeprefix(f".{path.stem}.").removesuffix(_PROVENANCE)
+            return stamp, provenance
     return None
 
 
-def has_history(path: Path) -> bool:
-    """Whether there ever was an import into this place."""
-    return any(path.parent.glob(f".{path.stem}.*{_HISTORY}"))
-
-
-def hash_of(file: BufferedReader) -> str:
-    """The SHA-256 of a file."""
-    return hashlib.file_digest(file, "sha256").hexdigest()
+def has_provenance(path: Path) -> bool:
+    """Return whether this dataset was ever imported."""
+    return any(path.parent.glob(f".{path.stem}.*{_PROVENANCE}"))
 
 
 class BarWriter:
-    """Writes bars as canonical CSV and in binary; both are hidden until they are put in place."""
+    """Writer of bars in canonical CSV and in binary, into hidden files until they are published."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
         self._parts: list[BinaryIO] = []
-        self._csv, self._binary = self._part(target), self._part(target)
+        self._csv, self._binary = self._open_part(), self._open_part()
         self._digest = hashlib.sha256()
         self._lines: list[str] = []
         self._records: list[bytes] = []
         self._date = (0, "")
         self.bars = 0
         self.first = self.last = 0
-        self._put(f"{HEADER}\n".encode(), b"")
+        self._write_content(f"{HEADER}\n".encode(), b"")
 
     def write(self, bar: Bar) -> None:
-        """Adds a bar."""
+        """Write a bar."""
         _, time, first, high, low, last, volume = bar
         day, second = divmod(time, _DAY)
         if not self.bars:
             self.first = time
         if day != self._date[0] or not self.bars:
-            self._date = (day, _date(day))
+            self._date = (day, date.fromordinal(day + _FIRST_DAY).isoformat())
         self._lines.append(
-            f"{self._date[1]}T{_clock(second)}Z,{first!r},{high!r},{low!r},{last!r},{volume!r}\n"
+            f"{self._date[1]}T{_format_clock(second)}Z,{first!r},{high!r},{low!r},{last!r},{volume!r}\n"
         )
         self._records.append(RECORD.pack(time, first, high, low, last, volume))
         self.bars += 1
@@ -115,51 +110,57 @@ class BarWriter:
             self._flush()
 
     def finish(self) -> tuple[str, os.stat_result]:
-        """Gives the content's hash and the file's status, when all of it has reached the disk."""
+        """Flush all bars to the disk, and return the hash and the status of the CSV file."""
         self._flush()
         for file in (self._binary, self._csv):
             file.flush()
             os.fsync(file.fileno())
         return self._digest.hexdigest(), os.fstat(self._csv.fileno())
 
-    def publish(self, history: Provenance) -> None:
-        """Puts all in place of what was there."""
-        path, stamp = self._target, stamp_of(os.fstat(self._csv.fileno()))
-        notes = self._part(path)
-        notes.write(history.model_dump_json(indent=2).encode())
-        notes.flush()
-        os.fsync(notes.fileno())
+    def publish(self, provenance: Provenance) -> None:
+        """Replace the earlier files of the dataset."""
+        path, stamp = self._target, file_stamp(os.fstat(self._csv.fileno()))
+        document = self._open_part()
+        document.write(provenance.model_dump_json(indent=2).encode())
+        document.flush()
+        os.fsync(document.fileno())
         with locked(path.parent.parent):
-            Path(notes.name).rename(companion(path, stamp, _HISTORY))
-            Path(self._binary.name).rename(companion(path, stamp, BINARY))
+            Path(document.name).rename(companion_path(path, stamp, _PROVENANCE))
+            Path(self._binary.name).rename(companion_path(path, stamp, BINARY))
             Path(self._csv.name).rename(path)
-            for old in _companions(path):
-                if f".{stamp}." not in old.name:
-                    old.unlink(missing_ok=True)
-        _sync(path.parent)
+            for companion in _list_companions(path):
+                if f".{stamp}." not in companion.name:
+                    companion.unlink(missing_ok=True)
+        _sync_directory(path.parent)
 
     def close(self) -> None:
-        """Removes what was not put in place."""
+        """Remove files that were not published."""
         for file in self._parts:
-            # Still ours: whoever sweeps up leaves alone what somebody has open.
+            # Unlink before closing: open files are locked against `remove_abandoned_imports`.
             Path(file.name).unlink(missing_ok=True)
-            # What could not be written before cannot be now.
+            # After a failed write, closing fails as well.
             with contextlib.suppress(OSError):
                 file.close()
         with contextlib.suppress(OSError), locked(self._target.parent.parent):
-            # Empty if this would have been the symbol's first dataset.
+            # Empty if this was to be the symbol's first dataset.
             self._target.parent.rmdir()
 
-    def _part(self, target: Path) -> BinaryIO:
-        self._parts.append(_part(target))
-        return self._parts[-1]
+    def _open_part(self) -> BinaryIO:
+        """Open a new hidden file beside the target, locked while it is open."""
+        target = self._target
+        with locked(target.parent.parent):
+            target.parent.mkdir(exist_ok=True)
+            file = target.with_name(f".{target.stem}.{secrets.token_hex(8)}{_PART}").open("xb")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        self._parts.append(file)
+        return file
 
     def _flush(self) -> None:
-        self._put("".join(self._lines).encode("ascii"), b"".join(self._records))
+        self._write_content("".join(self._lines).encode("ascii"), b"".join(self._records))
         self._lines.clear()
         self._records.clear()
 
-    def _put(self, text: bytes, records: bytes) -> None:
+    def _write_content(self, text: bytes, records: bytes) -> None:
         self._digest.update(text)
         self._csv.write(text)
         self._binary.write(records)
@@ -167,53 +168,44 @@ class BarWriter:
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Keeps everybody else from putting files in place or removing them meanwhile."""
+    """Hold the lock under which files are renamed and removed."""
     with (root / _LOCK).open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def remove_files(path: Path) -> None:
-    """Removes a dataset with all that belongs to it; whoever reads it, reads on."""
+def remove_dataset_files(path: Path) -> None:
+    """Remove a dataset with its companions. Readers that have it open can read on."""
     with locked(path.parent.parent):
         path.unlink()
-        for each in _companions(path):
-            each.unlink(missing_ok=True)
-        # Other timeframes, or an import that is under way, may be there.
+        for companion in _list_companions(path):
+            companion.unlink(missing_ok=True)
+        # The directory may contain other timeframes, or a running import.
         with contextlib.suppress(OSError):
             path.parent.rmdir()
 
 
-def sweep(root: Path) -> list[Path]:
-    """Removes what killed imports have left behind; gives the paths."""
+def remove_abandoned_imports(root: Path) -> list[Path]:
+    """Remove the files of killed imports, and return their paths."""
     if not root.is_dir():
         return []
     removed = []
     with locked(root):
         for path in sorted(root.glob(f"*/.*{_PART}")):
             with contextlib.suppress(OSError), path.open("rb") as file:
-                # Whoever is still writing holds a lock that ends with its process.
+                # A running import holds a lock, which ends with its process.
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
                 removed.append(path)
     return removed
 
 
-def _companions(path: Path) -> Iterator[Path]:
-    for suffix in (_HISTORY, BINARY):
+def _list_companions(path: Path) -> Iterator[Path]:
+    for suffix in (_PROVENANCE, BINARY):
         yield from path.parent.glob(f".{path.stem}.*{suffix}")
 
 
-def _part(target: Path) -> BinaryIO:
-    """A new hidden file beside ``target``, locked as long as it is open."""
-    with locked(target.parent.parent):
-        target.parent.mkdir(exist_ok=True)
-        file = target.with_name(f".{target.stem}.{secrets.token_hex(8)}{_PART}").open("xb")
-        fcntl.flock(file, fcntl.LOCK_EX)
-        return file
-
-
-def _read_history(path: Path) -> Provenance | None:
+def _parse_provenance(path: Path) -> Provenance | None:
     try:
         return Provenance.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
@@ -221,15 +213,11 @@ def _read_history(path: Path) -> Provenance | None:
 
 
 @lru_cache(maxsize=1440)
-def _clock(second: int) -> str:
+def _format_clock(second: int) -> str:
     return f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
 
 
-def _date(day: int) -> str:
-    return date.fromordinal(day + _FIRST_DAY).isoformat()
-
-
-def _sync(path: Path) -> None:
+def _sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,1 +1,1 @@
-"""The life of an operation: submitted, queued, leased, checkpointed, finished exactly once."""
+"""Life cycle of operations: submission, leases, checkpoints, retries, results."""

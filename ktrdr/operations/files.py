@@ -1,41 +1,40 @@
-"""Where an operation's files are, relative to the shared directory."""
+"""Paths of an operation's files, and the reading of its log."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
-LOG: Final = "operation.log"
-# What is read of a log at once.
-LOG_PART: Final = 256 * 1024
+LOG_NAME: Final = "operation.log"
+LOG_CHUNK_BYTES: Final = 256 * 1024
 
 
 def results_directory(operation_id: str) -> str:
-    """Where an operation's results go."""
+    """Return the directory of an operation's results, relative to the shared directory."""
     return f"results/{operation_id.removeprefix('op_')}"
 
 
 def model_directory(operation_id: str, name: str) -> str:
-    """Where a training's model goes."""
+    """Return the directory of a training's model, relative to the shared directory."""
     version = operation_id.split("_", 2)[2]
     return f"models/{name}_{version}"
 
 
 def log_path(shared: Path, operation_id: str) -> Path:
-    """The log of an operation that has no result yet; all its attempts write there."""
+    """Return the log of an operation without a result; all its attempts append to it."""
     return shared / "logs" / f"{operation_id}.log"
 
 
 def published_log_path(shared: Path, operation_id: str) -> Path:
-    """The log of a completed operation, kept with its results."""
-    return shared / results_directory(operation_id) / LOG
+    """Return the log of a completed operation, which is kept with its results."""
+    return shared / results_directory(operation_id) / LOG_NAME
 
 
-def read_from(log: Path, offset: int) -> bytes:
-    """The part of a log that begins at ``offset`` bytes, 256 KiB at most; empty without one."""
+def read_log_chunk(log: Path, offset: int) -> bytes:
+    """Return at most 256 KiB of a log from ``offset`` on; empty at its end or without a log."""
     try:
         with log.open("rb") as file:
             file.seek(offset)
-            return file.read(LOG_PART)
+            return file.read(LOG_CHUNK_BYTES)
     except FileNotFoundError:
         return b""

@@ -1,51 +1,54 @@
-"""Operations as workers see them: claim, renew, checkpoint, finish, all under a lease.
+"""Leases: workers claim, renew, checkpoint and finish operations under them.
 
-Every write names the lease's epoch. Once somebody else has claimed the operation, it touches no row
-and says so; there is no other fence, and none is needed.
+Every write names the lease's epoch. Once another worker has claimed the operation, the write
+changes no row and raises `LeaseLost`. No other fence is needed.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, LiteralString
+from typing import Any, Final
 
 from procrastinate import App
 from psycopg.types.json import Json, Jsonb
 
 from ktrdr.database.pool import Connection, Pool, autocommit, transaction
-from ktrdr.database.queries import query
+from ktrdr.database.queries import Row
 from ktrdr.errors import InvalidParameters
-from ktrdr.operations.events import add_event
-from ktrdr.operations.model import Claim, Lease, Renewal, Row, read_parameters
-from ktrdr.operations.parts import part_ended, part_started, parts_of
-from ktrdr.operations.queue import submitting_app, wake
-from ktrdr.operations.settlement import Setback, Settlement, settle, silence_of
-from ktrdr.schemas import DrainMode, OperationFault, OperationStatus, OperationType
-from ktrdr.work import Checkpoint, Part
+from ktrdr.operations.children import list_child_results, mark_parent_running, update_parent
+from ktrdr.operations.model import Claim, Lease, Renewal, parse_parameters
+from ktrdr.operations.queries import QUERIES, add_event
+from ktrdr.operations.queue import enqueue, make_enqueuing_app
+from ktrdr.operations.retry import FailureKind, RetryDecision, decide, lost_lease_error
+from ktrdr.schemas import DrainMode, ErrorDetail, OperationStatus, OperationType
+from ktrdr.work import Checkpoint, ChildResult
 
 logger = logging.getLogger(__name__)
 
-# The reaper takes this many at a time, so that its transaction stays short.
-BATCH: Final = 100
-# An entry of the queue is taken within a second or two when a worker is idle.
-FORGOTTEN_AFTER_S: Final = 60.0
+# The reaper handles this many operations at a time, so that its transaction stays short.
+REAP_BATCH: Final = 100
+# An idle worker takes a queue entry within a second or two.
+UNQUEUED_AFTER_S: Final = 60.0
 
 
 class LeaseLost(Exception):
-    """Somebody else has claimed the operation, or it has ended; whoever gets this must stop."""
+    """Error of a write under a lease that another claim or the operation's end has replaced.
+
+    The worker must stop the operation.
+    """
 
 
-class NotOurs(Exception):
-    """The operation is of a later release; it is left to workers that can read it."""
+class UnsupportedOperation(Exception):
+    """Error of a claim of an operation that only workers of a later release can read."""
 
 
-class LeaseBook:
-    """Claims and the writes made under them; safe to share between tasks."""
+class LeaseStore:
+    """Claims, and the writes made under them; safe to share between tasks."""
 
     def __init__(self, pool: Pool, queue: App | None = None) -> None:
         self._pool = pool
-        self._queue = queue or submitting_app()
+        self._queue = queue or make_enqueuing_app()
 
     async def claim(
         self,
@@ -55,39 +58,41 @@ class LeaseBook:
         lease_s: float,
         drain_targets: Sequence[str] = (),
     ) -> Claim | None:
-        """The right to run an operation, or None if it is not to be had.
+        """Claim an operation under a new lease; return None if it cannot be claimed.
 
         Args:
-            operation_id: Which.
-            worker_id: Who wants it.
-            lease_s: For how long, in seconds.
-            drain_targets: The worker's id and node; while one of them is drained, nothing is had.
+            operation_id: Operation to claim.
+            worker_id: Worker that claims it.
+            lease_s: Duration of the lease in seconds.
+            drain_targets: Worker's id and node. While one of them is drained, every claim fails.
         """
-        values = {
-            "operation_id": operation_id,
-            "worker_id": worker_id,
-            "lease_s": lease_s,
-            "drain_targets": list(drain_targets),
-        }
         try:
             async with transaction(self._pool) as connection:
-                cursor = await connection.execute(_sql("claim"), values, prepare=True)
+                cursor = await QUERIES.execute(
+                    connection,
+                    "claim_operation",
+                    prepare=True,
+                    operation_id=operation_id,
+                    worker_id=worker_id,
+                    lease_s=lease_s,
+                    drain_targets=list(drain_targets),
+                )
                 row = await cursor.fetchone()
                 if row is None:
                     return None
                 claim = _to_claim(row)
-                await part_started(connection, row)
-        except NotOurs as exc:
+                await mark_parent_running(connection, row)
+        except UnsupportedOperation as exc:
             logger.warning("%s", exc)
             return None
         return claim
 
-    async def wake_another(self, operation_id: str) -> None:
-        """Puts an operation that was not claimed back for another worker."""
+    async def wake_another_worker(self, operation_id: str) -> None:
+        """Queue a pending operation again, for a worker that can claim it."""
         async with transaction(self._pool) as connection:
-            row = await self._write(connection, "get", {"operation_id": operation_id})
+            row = await QUERIES.fetch_one(connection, "get_operation", operation_id=operation_id)
             if row is not None and row["status"] == OperationStatus.PENDING:
-                await wake(connection, self._queue, [row])
+                await enqueue(connection, self._queue, [row])
 
     async def renew(
         self,
@@ -98,164 +103,170 @@ class LeaseBook:
         message: str | None,
         drain_targets: Sequence[str] = (),
     ) -> Renewal:
-        """Extends a lease, notes the progress, and asks what is wanted of whoever holds it.
+        """Renew a lease, record the progress, and return the requests to the worker.
 
         Args:
-            lease: What to extend.
-            lease_s: For how long, in seconds from now.
-            progress: How far the work is, or None for no change.
-            message: The same in words.
-            drain_targets: The worker's id and node.
+            lease: Lease to renew.
+            lease_s: Duration in seconds from now.
+            progress: Progress from 0 to 1, or None for no change.
+            message: Progress in words, or None for no change.
+            drain_targets: Worker's id and node.
 
         Raises:
-            LeaseLost: It is no longer ours.
+            LeaseLost: The lease is no longer valid.
         """
-        values = {
-            **_of(lease),
-            "lease_s": lease_s,
-            "progress": progress,
-            "message": message,
-            "drain_targets": list(drain_targets),
-        }
         async with autocommit(self._pool) as connection:
-            row = _held(await self._write(connection, "renew", values), lease)
+            row = await _write_leased(
+                connection,
+                "renew_lease",
+                lease,
+                lease_s=lease_s,
+                progress=progress,
+                message=message,
+                drain_targets=list(drain_targets),
+            )
         return Renewal(
-            cancel=row["cancel_requested_at"] is not None,
-            drain=DrainMode(row["drain"]) if row["drain"] else None,
+            is_cancel_requested=row["cancel_requested_at"] is not None,
+            drain_mode=DrainMode(row["drain"]) if row["drain"] else None,
         )
 
-    async def checkpoint(
+    async def save_checkpoint(
         self, lease: Lease, *, step: int, state: Mapping[str, Any], directory: str | None
     ) -> None:
-        """Points the operation at a checkpoint whose files are already safe.
+        """Record a checkpoint whose files are already safe.
 
         Raises:
-            LeaseLost: It is no longer ours, or the step goes back.
+            LeaseLost: The lease is no longer valid, or the step lies before the last checkpoint.
         """
         async with autocommit(self._pool) as connection:
-            row = await self._write(
+            await _write_leased(
                 connection,
-                "checkpoint",
-                {**_of(lease), "step": step, "state": Jsonb(dict(state)), "directory": directory},
+                "save_checkpoint",
+                lease,
+                step=step,
+                state=Jsonb(dict(state)),
+                directory=directory,
             )
-        _held(row, lease)
 
-    async def last_checkpoint(self, lease: Lease) -> tuple[Checkpoint, str | None] | None:
-        """The newest checkpoint and its directory, relative to the shared directory."""
+    async def get_checkpoint(self, lease: Lease) -> tuple[Checkpoint, str | None] | None:
+        """Return the newest checkpoint and its directory, relative to the shared directory."""
         async with autocommit(self._pool) as connection:
-            row = await self._write(connection, "get_checkpoint", _of(lease))
+            row = await QUERIES.fetch_one(
+                connection, "get_checkpoint", operation_id=lease.operation_id
+            )
         if row is None:
             return None
         return Checkpoint(row["step"], row["state"], None), row["directory"]
 
-    async def parts(self, lease: Lease) -> list[Part]:
-        """What the operation was divided into, as it ended; empty if it was not."""
+    async def list_child_results(self, lease: Lease) -> list[ChildResult]:
+        """Return the results of the operation's children; empty if it has none."""
         async with autocommit(self._pool) as connection:
-            return await parts_of(connection, lease.operation_id)
+            return await list_child_results(connection, lease.operation_id)
 
     async def complete(self, lease: Lease, result: Mapping[str, Any]) -> None:
-        """Ends an operation with its result; its checkpoint is forgotten.
+        """Complete an operation with its result, and delete its checkpoint.
 
         Raises:
-            LeaseLost: It is no longer ours; the result does not count.
+            LeaseLost: The lease is no longer valid; the result is discarded.
         """
         await self._finish(lease, OperationStatus.COMPLETED, result=result)
 
-    async def fail(self, lease: Lease, fault: OperationFault) -> None:
-        """Ends an operation with its error; its checkpoint stays, for a resume.
+    async def fail(self, lease: Lease, error: ErrorDetail) -> None:
+        """Fail an operation with its error, and keep its checkpoint for a resume.
 
         Raises:
-            LeaseLost: It is no longer ours.
+            LeaseLost: The lease is no longer valid.
         """
-        await self._finish(lease, OperationStatus.FAILED, fault=fault)
+        await self._finish(lease, OperationStatus.FAILED, error=error)
 
-    async def cancelled(self, lease: Lease) -> None:
-        """Ends an operation that was to be cancelled; its checkpoint stays, for a resume.
+    async def mark_cancelled(self, lease: Lease) -> None:
+        """Cancel an operation whose child process has stopped, and keep its checkpoint.
 
         Raises:
-            LeaseLost: It is no longer ours.
+            LeaseLost: The lease is no longer valid.
         """
         await self._finish(lease, OperationStatus.CANCELLED)
 
-    async def hand_back(self, lease: Lease) -> OperationStatus:
-        """Gives an operation back to the queue, to go on from its checkpoint elsewhere.
+    async def requeue(self, lease: Lease) -> OperationStatus:
+        """Return an operation to the queue, with its checkpoint, and return its new status.
 
-        One that is to be cancelled is cancelled instead. What has become of it is given.
+        An operation with a cancel request is cancelled instead.
 
         Raises:
-            LeaseLost: It is no longer ours.
+            LeaseLost: The lease is no longer valid.
         """
         async with transaction(self._pool) as connection:
-            row = _held(await self._write(connection, "hand_back", _of(lease)), lease)
+            row = await _write_leased(connection, "requeue_operation", lease)
             if row["status"] == OperationStatus.CANCELLED:
                 await add_event(connection, row, "finished", None)
-                await part_ended(connection, self._queue, row)
+                await update_parent(connection, self._queue, row)
             else:
-                await add_event(connection, row, "requeued", "its worker makes way")
-                await wake(connection, self._queue, [row])
+                await add_event(connection, row, "requeued", "its worker stopped or was drained")
+                await enqueue(connection, self._queue, [row])
         return OperationStatus(row["status"])
 
-    async def set_back(
-        self, lease: Lease, setback: Setback, fault: OperationFault
+    async def retry_or_fail(
+        self, lease: Lease, failure: FailureKind, error: ErrorDetail
     ) -> OperationStatus:
-        """Settles an attempt that had no outcome; gives what has become of the operation.
+        """Apply the retry policy after a failed attempt, and return the operation's new status.
 
         Args:
-            lease: What it ran under.
-            setback: What happened.
-            fault: How, in a sentence.
+            lease: Lease of the attempt.
+            failure: Kind of failure.
+            error: Description of the failure.
 
         Raises:
-            LeaseLost: It is no longer ours.
+            LeaseLost: The lease is no longer valid.
         """
         async with transaction(self._pool) as connection:
-            row = _held(await self._write(connection, "lock_held", _of(lease)), lease)
-            settlement = settle(row, setback, fault)
-            await self._settle(connection, row, settlement, fault.message)
-        return settlement.status
+            row = await _write_leased(connection, "lock_leased_operation", lease)
+            decision = decide(row, failure, error)
+            await self._apply(connection, row, decision, error.message)
+        return decision.status
 
     async def reap(self) -> list[str]:
-        """Settles operations whose lease ran out; gives their ids.
+        """Apply the retry policy to expired leases, and return the ids of their operations.
 
-        Safe to run at several places at once: rows that another has locked are left to it.
+        Operations without a queue entry are queued again. Several processes may reap
+        simultaneously: rows that one has locked are skipped by the others.
         """
         async with transaction(self._pool) as connection:
-            cursor = await connection.execute(_sql("expired"), {"limit": BATCH})
-            expired = await cursor.fetchall()
+            expired = await QUERIES.fetch_all(connection, "find_expired_leases", limit=REAP_BATCH)
             for row in expired:
-                settlement = settle(row, Setback.LOST_LEASE, silence_of(row))
-                await self._settle(connection, row, settlement, f"{row['worker_id']} fell silent")
-            cursor = await connection.execute(
-                _sql("forgotten"), {"limit": BATCH, "older_than_s": FORGOTTEN_AFTER_S}
+                decision = decide(row, FailureKind.LOST_LEASE, lost_lease_error(row))
+                await self._apply(
+                    connection, row, decision, f"worker {row['worker_id']} stopped responding"
+                )
+            unqueued = await QUERIES.fetch_all(
+                connection, "find_unqueued", limit=REAP_BATCH, older_than_s=UNQUEUED_AFTER_S
             )
-            forgotten = await cursor.fetchall()
-            for row in forgotten:
-                await connection.execute(_sql("touch_queued"), row)
-            await wake(connection, self._queue, forgotten)
+            for row in unqueued:
+                await QUERIES.execute(
+                    connection, "reset_queued_at", operation_id=row["operation_id"]
+                )
+            await enqueue(connection, self._queue, unqueued)
         return [row["operation_id"] for row in expired]
 
-    async def _settle(
-        self, connection: Connection, locked: Row, settlement: Settlement, reason: str
+    async def _apply(
+        self, connection: Connection, locked: Row, decision: RetryDecision, reason: str
     ) -> None:
-        row = await self._write(
+        row = await QUERIES.fetch_one(
             connection,
-            "settle",
-            {
-                "operation_id": locked["operation_id"],
-                "status": settlement.status.value,
-                "error": _json(settlement.error),
-                "reason": reason,
-                "pause_s": settlement.pause_s,
-            },
+            "apply_retry_decision",
+            operation_id=locked["operation_id"],
+            status=decision.status.value,
+            error=_to_json(decision.error),
+            reason=reason,
+            delay_s=decision.delay_s,
         )
         assert row is not None  # noqa: S101  # locked by this transaction a moment ago
-        if settlement.status is OperationStatus.PENDING:
-            again = f"{reason}; tried again in {settlement.pause_s:g} s"
-            await add_event(connection, row, "requeued", again)
-            await wake(connection, self._queue, [row])
+        if decision.status is OperationStatus.PENDING:
+            message = f"{reason}; retry in {decision.delay_s:g} s"
+            await add_event(connection, row, "requeued", message)
+            await enqueue(connection, self._queue, [row])
         else:
             await add_event(connection, row, "finished", reason)
-            await part_ended(connection, self._queue, row)
+            await update_parent(connection, self._queue, row)
 
     async def _finish(
         self,
@@ -263,37 +274,36 @@ class LeaseBook:
         status: OperationStatus,
         *,
         result: Mapping[str, Any] | None = None,
-        fault: OperationFault | None = None,
+        error: ErrorDetail | None = None,
     ) -> None:
-        values = {
-            **_of(lease),
-            "status": status.value,
-            "result": Json(dict(result)) if result is not None else None,
-            "error": _json(fault),
-        }
         async with transaction(self._pool) as connection:
-            row = _held(await self._write(connection, "finish", values), lease)
-            await add_event(connection, row, "finished", fault.message if fault else None)
+            row = await _write_leased(
+                connection,
+                "finish_operation",
+                lease,
+                status=status.value,
+                result=Json(dict(result)) if result is not None else None,
+                error=_to_json(error),
+            )
+            await add_event(connection, row, "finished", error.message if error else None)
             if status is OperationStatus.COMPLETED:
-                await connection.execute(_sql("delete_checkpoint"), values)
-            await part_ended(connection, self._queue, row)
-
-    async def _write(
-        self, connection: Connection, name: str, values: Mapping[str, Any]
-    ) -> Row | None:
-        cursor = await connection.execute(_sql(name), values)
-        return await cursor.fetchone()
+                await QUERIES.execute(
+                    connection, "delete_checkpoint", operation_id=lease.operation_id
+                )
+            await update_parent(connection, self._queue, row)
 
 
 def _to_claim(row: Row) -> Claim:
     try:
-        kind = OperationType(row["operation_type"])
-        parameters = read_parameters(kind, row["parameters"])
+        operation_type = OperationType(row["operation_type"])
+        parameters = parse_parameters(operation_type, row["parameters"])
     except (ValueError, InvalidParameters) as exc:
-        raise NotOurs(f"{row['operation_id']} is left to a worker of a later release") from exc
+        raise UnsupportedOperation(
+            f"{row['operation_id']} needs a worker of a later release"
+        ) from exc
     return Claim(
         lease=Lease(row["operation_id"], row["lease_epoch"]),
-        operation_type=kind,
+        operation_type=operation_type,
         parameters=parameters,
         attempt=row["attempt"],
         traceparent=row["traceparent"],
@@ -301,19 +311,15 @@ def _to_claim(row: Row) -> Claim:
     )
 
 
-def _sql(name: str) -> LiteralString:
-    return query("ktrdr.operations", name)
-
-
-def _of(lease: Lease) -> dict[str, Any]:
-    return {"operation_id": lease.operation_id, "lease_epoch": lease.epoch}
-
-
-def _held(row: Row | None, lease: Lease) -> Row:
+async def _write_leased(connection: Connection, name: str, lease: Lease, **values: Any) -> Row:
+    """Execute a query that changes a row only under a valid lease."""
+    row = await QUERIES.fetch_one(
+        connection, name, operation_id=lease.operation_id, lease_epoch=lease.epoch, **values
+    )
     if row is None:
-        raise LeaseLost(f"{lease.operation_id} is no longer held under epoch {lease.epoch}")
+        raise LeaseLost(f"{lease.operation_id} is no longer leased under epoch {lease.epoch}")
     return row
 
 
-def _json(fault: OperationFault | None) -> Jsonb | None:
-    return Jsonb(fault.model_dump()) if fault else None
+def _to_json(error: ErrorDetail | None) -> Jsonb | None:
+    return Jsonb(error.model_dump()) if error else None

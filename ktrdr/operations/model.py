@@ -1,4 +1,4 @@
-"""Operations as rows, and the decisions about them that need no database."""
+"""Leases and claims, and the conversion between rows and schemas."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from ktrdr.database.queries import Row
 from ktrdr.errors import InvalidParameters, KtrdrError
 from ktrdr.schemas import (
     BacktestParameters,
     DrainMode,
+    ErrorDetail,
     Operation,
-    OperationEvent,
-    OperationFault,
     OperationParameters,
     OperationType,
     SweepParameters,
     TrainingParameters,
 )
 
-Row = Mapping[str, Any]
-
-PARAMETERS: Final[Mapping[OperationType, type[OperationParameters]]] = {
+PARAMETER_MODELS: Final[Mapping[OperationType, type[OperationParameters]]] = {
     OperationType.BACKTEST: BacktestParameters,
     OperationType.TRAINING: TrainingParameters,
     OperationType.SWEEP: SweepParameters,
@@ -34,11 +32,11 @@ PARAMETERS: Final[Mapping[OperationType, type[OperationParameters]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to write about an operation, until somebody else has claimed it.
+    """Time-limited right to run an operation and to write about it.
 
     Attributes:
-        operation_id: The operation.
-        epoch: Grows with every claim; a write that names an old one touches nothing.
+        operation_id: Leased operation.
+        epoch: Number that grows with every claim. Writes with an older epoch are rejected.
     """
 
     operation_id: str
@@ -47,7 +45,16 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a worker gets when it claims an operation."""
+    """Operation that a worker has claimed, with its lease.
+
+    Attributes:
+        lease: Lease to run it under.
+        operation_type: Type of the operation.
+        parameters: Validated parameters.
+        attempt: Number of this attempt, counted from 1.
+        traceparent: W3C trace context of the submission, or None.
+        queued_s: Seconds the operation waited in the queue.
+    """
 
     lease: Lease
     operation_type: OperationType
@@ -59,85 +66,57 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What is wanted of whoever renews a lease.
+    """Answer to a lease renewal: requests to the worker that holds the lease.
 
     Attributes:
-        cancel: Somebody wants the operation cancelled.
-        drain: The worker is to make way, and how; None if it is not.
+        is_cancel_requested: True when a caller asked to cancel the operation.
+        drain_mode: Mode in which the worker is drained, or None if it is not.
     """
 
-    cancel: bool
-    drain: DrainMode | None
+    is_cancel_requested: bool
+    drain_mode: DrainMode | None
 
 
 def new_operation_id(operation_type: OperationType, now: datetime) -> str:
-    """A readable id such as ``op_backtest_20261123_164500_1a2b3c4d``."""
+    """Return a readable id such as ``op_backtest_20261123_164500_1a2b3c4d``."""
     return f"op_{operation_type}_{now:%Y%m%d_%H%M%S}_{secrets.token_hex(4)}"
 
 
-def read_parameters(
+def parse_parameters(
     operation_type: OperationType, parameters: Mapping[str, Any]
 ) -> OperationParameters:
-    """Checks parameters against their type and fills in the defaults.
+    """Validate parameters for an operation type and fill in the defaults.
 
     Raises:
-        InvalidParameters: Names every parameter that does not fit, and why.
+        InvalidParameters: Names every invalid parameter, and why.
     """
     try:
-        return PARAMETERS[operation_type].model_validate(parameters)
+        return PARAMETER_MODELS[operation_type].model_validate(parameters)
     except ValidationError as exc:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in e['loc']) or 'parameters'}:"
-            f" {e['msg'].removeprefix('Value error, ')}"
-            for e in exc.errors(include_url=False, include_input=False)
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in error['loc']) or 'parameters'}:"
+            f" {error['msg'].removeprefix('Value error, ')}"
+            for error in exc.errors(include_url=False, include_input=False)
         )
         raise InvalidParameters(
-            f"the parameters do not fit a {operation_type}: {faults}",
+            f"invalid parameters for a {operation_type}: {problems}",
             hint=f"`ktrdr operations submit {operation_type} --help` lists them.",
         ) from exc
 
 
 def to_operation(row: Row) -> Operation:
-    """The contract's view of a row."""
-    error = row["error"]
-    return Operation(
-        operation_id=row["operation_id"],
-        operation_type=row["operation_type"],
-        status=row["status"],
-        parameters=row["parameters"],
-        progress=row["progress"],
-        progress_message=row["progress_message"],
-        worker_id=row["worker_id"],
-        attempt=row["attempt"],
-        submitted_by=row["submitted_by"],
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
-        cancel_requested_at=row["cancel_requested_at"],
-        parent_id=row["parent_id"],
-        retry_at=row["not_before"],
-        retry_reason=row["retry_reason"],
-        error=OperationFault.model_validate(error) if error else None,
-        trace_id=trace_id_of(row["traceparent"]),
-    )
+    """Convert a row into the schema that the API returns."""
+    # A W3C traceparent is version-traceid-spanid-flags.
+    trace_id = row["traceparent"].split("-")[1] if row["traceparent"] else None
+    return Operation.model_validate({**row, "retry_at": row["not_before"], "trace_id": trace_id})
 
 
-def to_event(row: Row) -> OperationEvent:
-    """The contract's view of an event's row."""
-    return OperationEvent.model_validate(dict(row))
-
-
-def trace_id_of(traceparent: str | None) -> str | None:
-    """The trace id within a W3C ``traceparent`` (version-traceid-spanid-flags)."""
-    return traceparent.split("-")[1] if traceparent else None
-
-
-def fault_of(error: BaseException) -> OperationFault:
-    """What a row says of an error: our own sentence, or a foreign error's type and text."""
+def to_error_detail(error: BaseException) -> ErrorDetail:
+    """Convert an exception into an operation's error; a foreign one keeps its type and text."""
     if isinstance(error, KtrdrError):
-        return OperationFault(kind=error.kind, message=error.message, hint=error.hint)
+        return ErrorDetail(kind=error.kind, message=error.message, hint=error.hint)
     text = " ".join(str(error).split())[:500]
-    return OperationFault(
+    return ErrorDetail(
         kind="internal",
         message=f"{type(error).__name__}: {text}" if text else type(error).__name__,
         hint="The operation's log has the traceback.",

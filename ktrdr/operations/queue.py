@@ -1,12 +1,13 @@
-"""The queue that wakes workers: procrastinate, on the database the operations are in.
+"""Queue that wakes workers: procrastinate, in the same database as the operations.
 
-The queue decides nothing. Its entries say "look at this operation"; whether a worker may run it is
-told by the claim (see `leases`). So an entry too many is harmless, and one too few is found by
-the reaper.
+The queue decides nothing. An entry says "try to claim this operation"; the claim decides whether a
+worker may run it (see `leases`). So a superfluous entry is harmless, and the reaper adds a missing
+one.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import Final
@@ -16,70 +17,63 @@ from procrastinate.tasks import configure_task
 from procrastinate.types import JSONDict
 
 from ktrdr.database.pool import Connection, Pool, autocommit
-from ktrdr.database.queries import query
-from ktrdr.operations.model import Row
+from ktrdr.database.queries import Row
+from ktrdr.operations.queries import QUERIES
 from ktrdr.schemas import WorkerType
 
 RUN_TASK: Final = "ktrdr.run"
 TICK_TASK: Final = "ktrdr.tick"
 TICK_QUEUE: Final = "tick"
-# Grows whenever operations get parameters that workers of the release before cannot read: those
-# do not serve the new queue, and during a deploy such work waits for workers that can do it.
+# Grows whenever operations get parameters that workers of the previous release cannot read. Those
+# workers do not serve the new queue, so during a deploy such operations wait for newer workers.
 WORK_VERSION: Final = 2
 
 RunOperation = Callable[[str], Awaitable[None]]
 
 
-def queue_of(worker_type: str, version: int = WORK_VERSION) -> str:
-    """The queue that all workers of a type serve which know this version of the work."""
+def queue_name(worker_type: str, version: int = WORK_VERSION) -> str:
+    """Return the queue of a worker type for operations of one version."""
     return worker_type if version == 1 else f"{worker_type}.{version}"
 
 
-def pinned_queue(worker_id: str) -> str:
-    """The queue that only one worker serves."""
-    return f"worker:{worker_id}"
-
-
-async def wake(connection: Connection, app: App, operations: Iterable[Row]) -> None:
-    """Adds queue entries within the transaction that is open on ``connection``.
+async def enqueue(connection: Connection, app: App, operations: Iterable[Row]) -> None:
+    """Add queue entries within the transaction that is open on ``connection``.
 
     Args:
-        connection: The one whose transaction has just written the operations.
-        app: The queue.
-        operations: Their rows; an entry of one that waits is not seen before its time.
+        connection: Connection whose transaction has just written the operations.
+        app: Queue.
+        operations: Rows of the operations. The entry of a delayed operation becomes visible when
+            its delay ends.
     """
-    together: dict[tuple[str, datetime | None, int], list[str]] = {}
+    groups: dict[tuple[str, datetime | None, int], list[JSONDict]] = defaultdict(list)
     for row in operations:
-        key = (row["worker_type"], row["not_before"], _priority_of(row))
-        together.setdefault(key, []).append(row["operation_id"])
-    for (worker_type, not_before, priority), operation_ids in together.items():
+        # A started operation is finished before a new one starts.
+        priority = int(row["attempt"] > 0 or row["started_at"] is not None)
+        key = (row["worker_type"], row["not_before"], priority)
+        groups[key].append({"operation_id": row["operation_id"]})
+    for (worker_type, not_before, priority), entries in groups.items():
         deferrer = configure_task(
             name=RUN_TASK,
             job_manager=app.job_manager,
-            queue=queue_of(worker_type),
+            queue=queue_name(worker_type),
             schedule_at=not_before,
             priority=priority,
             connection=connection,
         )
-        entries: list[JSONDict] = [{"operation_id": each} for each in operation_ids]
         await deferrer.batch_defer_async(*entries)
 
 
-def _priority_of(row: Row) -> int:
-    """What was begun is finished before anything new is: an attempt, or the parts of a whole."""
-    return int(row["attempt"] > 0 or row["started_at"] is not None)
-
-
-def submitting_app() -> App:
-    """An app that can only defer, on the caller's own connection."""
+def make_enqueuing_app() -> App:
+    """Return an app that only adds entries, on the caller's own connection."""
     return App(connector=PsycopgConnector())
 
 
-def working_app(pool: Pool, run: RunOperation) -> App:
-    """An app that runs operations.
+def make_worker_app(pool: Pool, run: RunOperation) -> App:
+    """Return an app that runs operations.
 
-    Without a periodic task procrastinate's side tasks end at once, and a worker then stays deaf
-    after a restart of the database; the tick is that task, and keeps the queue's table small.
+    Without a periodic task procrastinate's side tasks end immediately, and a worker then receives
+    no notifications after a restart of the database. The tick is that task. It also keeps the
+    queue's table small.
     """
     app = App(connector=PsycopgConnector())
 
@@ -88,7 +82,7 @@ def working_app(pool: Pool, run: RunOperation) -> App:
 
     async def tick(_context: JobContext, timestamp: int) -> None:  # noqa: ARG001  # its signature
         async with autocommit(pool) as connection:
-            await connection.execute(query("ktrdr.operations", "purge_queue"))
+            await QUERIES.execute(connection, "purge_queue")
 
     app.task(name=RUN_TASK)(run_operation)
     app.periodic(cron="* * * * *")(
@@ -97,17 +91,18 @@ def working_app(pool: Pool, run: RunOperation) -> App:
     return app
 
 
-async def serve(
+async def serve_queue(
     app: App, pool: Pool, *, worker_id: str, worker_type: WorkerType, grace_s: float
 ) -> None:
-    """Takes entries of the worker's queues, one at a time, until cancelled.
+    """Process the worker's queue entries, one at a time, until cancelled.
 
-    Retried entries send no notification, so the table is polled every second besides listening.
+    Delayed entries send no notification, so the table is polled every second as well.
     """
-    shared = [queue_of(worker_type.value, version) for version in range(1, WORK_VERSION + 1)]
+    shared = [queue_name(worker_type.value, version) for version in range(1, WORK_VERSION + 1)]
     async with app.open_async(pool):
         await app.run_worker_async(
-            queues=[*shared, pinned_queue(worker_id), TICK_QUEUE],
+            # An entry in the worker's own queue reaches no other worker.
+            queues=[*shared, f"worker:{worker_id}", TICK_QUEUE],
             name=worker_id,
             concurrency=1,
             fetch_job_polling_interval=1.0,

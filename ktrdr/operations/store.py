@@ -1,4 +1,4 @@
-"""Operations as clients see them: submit, look, cancel, resume."""
+"""Operations as clients see them: submit, list, cancel, resume."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Final
 
 from procrastinate import App
 
-from ktrdr.access.audit import record
+from ktrdr.access.audit import record_change
 from ktrdr.database.pool import Connection, Pool, autocommit, transaction
-from ktrdr.database.queries import query
+from ktrdr.database.queries import Row
 from ktrdr.errors import Conflict, NotFound, UsageError
-from ktrdr.operations.events import add_event
-from ktrdr.operations.model import Row, to_event, to_operation
-from ktrdr.operations.parts import cancel_parts, part_ended, resume_parts
-from ktrdr.operations.queue import submitting_app, wake
-from ktrdr.operations.submission import Divide, prepare, undivided, write
+from ktrdr.operations.children import update_parent
+from ktrdr.operations.model import to_operation
+from ktrdr.operations.queries import QUERIES, add_event
+from ktrdr.operations.queue import enqueue, make_enqueuing_app
+from ktrdr.operations.submission import (
+    ExpandSweep,
+    expand_nothing,
+    insert_operations,
+    prepare_operations,
+)
 from ktrdr.schemas import (
     OPERATION_ID_PATTERN,
     Operation,
@@ -34,40 +39,42 @@ from ktrdr.schemas import (
 )
 from ktrdr.tokens import Identity
 
-MAX_PAGE = 500
-# A request is looked at in some 0.1 ms, a sweep of a thousand parts in 50.
-FEW = 10
+MAX_PAGE: Final = 500
+# Preparing a request takes about 0.1 ms, and a sweep of a thousand backtests 50 ms.
+MAX_PREPARED_INLINE: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """Which operations are wanted; None means any.
+class OperationFilter:
+    """Filter of a listing; None matches every value.
 
     Attributes:
-        with_parts: Whether operations that are parts of another are listed.
+        include_children: True lists child operations as well.
     """
 
     status: OperationStatus | None = None
     operation_type: OperationType | None = None
     parent_id: str | None = None
-    with_parts: bool = True
+    include_children: bool = True
     worker_id: str | None = None
     submitted_by: str | None = None
 
 
 class OperationStore:
-    """The operations of one database; safe to share between tasks.
+    """Operations of one database; safe to share between tasks.
 
     Args:
-        pool: Its connections.
-        queue: What workers are woken through.
-        divide: Looks at parameters before they are accepted, and divides what has parts.
+        pool: Connections to the database.
+        queue: Queue that wakes workers.
+        expand_sweep: Function that validates parameters and returns those of the children.
     """
 
-    def __init__(self, pool: Pool, queue: App | None = None, divide: Divide = undivided) -> None:
+    def __init__(
+        self, pool: Pool, queue: App | None = None, expand_sweep: ExpandSweep = expand_nothing
+    ) -> None:
         self._pool = pool
-        self._queue = queue or submitting_app()
-        self._divide = divide
+        self._queue = queue or make_enqueuing_app()
+        self._expand_sweep = expand_sweep
 
     async def submit(
         self,
@@ -77,203 +84,205 @@ class OperationStore:
         idempotency_key: str | None = None,
         traceparent: str | None = None,
     ) -> list[tuple[Operation, bool]]:
-        """Writes operations and their queue entries, all or none.
+        """Submit operations, all or none.
 
         Args:
-            requests: What is to be done; the order is kept.
-            by: Who wants it.
-            idempotency_key: Names the request. Where there are several, each has it with a number.
-            traceparent: The trace that all of them continue.
+            requests: Requests in their order.
+            by: Caller that submits them.
+            idempotency_key: Key of the submission. Several operations get it with a number each.
+            traceparent: W3C trace context that all operations continue.
 
         Returns:
-            The operations, and whether each is new: with a known key the earlier one comes back.
+            The operations, each with True if it is new. A known key returns the earlier operation.
 
         Raises:
-            InvalidParameters: They do not fit the type.
+            InvalidParameters: The parameters do not fit the type.
             Conflict: The key was used for a different request.
         """
-        # Many take a while to look at; meanwhile others are served.
-        if len(requests) > FEW:
-            entries = await asyncio.to_thread(prepare, requests, idempotency_key, self._divide)
+        arguments = (requests, idempotency_key, self._expand_sweep)
+        # Many requests take a while. A thread keeps the event loop free for other callers.
+        if len(requests) > MAX_PREPARED_INLINE:
+            operations = await asyncio.to_thread(prepare_operations, *arguments)
         else:
-            entries = prepare(requests, idempotency_key, self._divide)
-        # One is written by a single statement, or not at all.
-        opened = autocommit if len(entries) == 1 else transaction
-        async with opened(self._pool) as connection:
-            written = await write(connection, entries, by=by, traceparent=traceparent)
-        return [(to_operation(row), new) for row, new in written]
+            operations = prepare_operations(*arguments)
+        # A single statement inserts one operation, so it needs no transaction.
+        begin = autocommit if len(operations) == 1 else transaction
+        async with begin(self._pool) as connection:
+            rows = await insert_operations(connection, operations, by=by, traceparent=traceparent)
+        return [(to_operation(row), is_new) for row, is_new in rows]
 
     async def get(self, operation_id: str) -> Operation:
-        """One operation.
+        """Return an operation.
 
         Raises:
-            NotFound: There is none of that id.
+            NotFound: There is no such operation.
         """
-        return to_operation(await self._row(operation_id))
+        return to_operation(await self._get_row(operation_id))
 
-    async def page(
-        self, wanted: Filter | None = None, *, limit: int = 50, cursor: str | None = None
+    async def list_page(
+        self,
+        operation_filter: OperationFilter | None = None,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> OperationPage:
-        """The newest operations, or those after ``cursor``.
+        """Return the newest operations, or the page that begins at ``cursor``.
 
         Raises:
-            UsageError: The cursor is not one of ours.
+            UsageError: The cursor is invalid.
         """
         limit = max(1, min(limit, MAX_PAGE))
-        before_at, before_id = _read_cursor(cursor) if cursor else (None, None)
-        values = {
-            **asdict(wanted or Filter()),
-            # After a rollback there may be operations of types that a later release has brought.
-            "known_types": [kind.value for kind in OperationType],
-            "before_at": before_at,
-            "before_id": before_id,
-            "limit": limit + 1,
-        }
+        before_at, before_id = _decode_cursor(cursor) if cursor else (None, None)
         async with autocommit(self._pool) as connection:
-            rows = await _all(connection, "list", values)
-        more = len(rows) > limit
+            rows = await QUERIES.fetch_all(
+                connection,
+                "list_operations",
+                **asdict(operation_filter or OperationFilter()),
+                # After a rollback the database may hold types of operations of a later release.
+                known_types=[operation_type.value for operation_type in OperationType],
+                before_at=before_at,
+                before_id=before_id,
+                limit=limit + 1,
+            )
         return OperationPage(
             operations=[to_operation(row) for row in rows[:limit]],
-            next_cursor=_write_cursor(rows[limit - 1]) if more else None,
+            next_cursor=_encode_cursor(rows[limit - 1]) if len(rows) > limit else None,
         )
 
     async def cancel(self, operation_id: str, *, by: Identity) -> Operation:
-        """Cancels at once what nobody works on, and asks the worker of what is running.
+        """Cancel a pending operation immediately, or ask the worker of a running one to stop.
+
+        The children of a parent operation are cancelled too.
 
         Raises:
-            NotFound: There is none of that id.
-            Conflict: It is finished already.
+            NotFound: There is no such operation.
+            Conflict: The operation has already ended.
         """
-        note = f"cancelled by {by.subject}"
         async with transaction(self._pool) as connection:
-            parts = await cancel_parts(connection, operation_id)
-            row = await _one(connection, "cancel", {"operation_id": operation_id})
+            children = await QUERIES.fetch_all(
+                connection, "cancel_children", operation_id=operation_id
+            )
+            row = await QUERIES.fetch_one(connection, "cancel_operation", operation_id=operation_id)
             if row is None:
-                raise await self._refusal(
-                    connection, operation_id, "pending and running", "cancelled"
-                )
-            for each in (*parts, row):
-                if each["status"] == OperationStatus.CANCELLED:
-                    await add_event(connection, each, "finished", note)
-            await part_ended(connection, self._queue, row)
-            await record(connection, by, "operation.cancel", operation_id, {"parts": len(parts)})
+                raise await _refusal(connection, operation_id, "pending and running", "cancelled")
+            for changed in (*children, row):
+                if changed["status"] == OperationStatus.CANCELLED:
+                    await add_event(connection, changed, "finished", f"cancelled by {by.subject}")
+            await update_parent(connection, self._queue, row)
+            detail = {"parts": len(children)}
+            await record_change(connection, by, "operation.cancel", operation_id, detail)
         return to_operation(row)
 
     async def resume(self, operation_id: str, *, by: Identity) -> Operation:
-        """Puts a failed or cancelled operation back into the queue; it goes on from its checkpoint.
+        """Put a failed or cancelled operation back into the queue, with its checkpoint.
 
-        Of one that was divided, the parts that did not complete are put back too.
+        The children of a parent operation that did not complete are resumed too.
 
         Raises:
-            NotFound: There is none of that id.
-            Conflict: It is not failed or cancelled.
+            NotFound: There is no such operation.
+            Conflict: The operation is not failed or cancelled.
         """
         async with transaction(self._pool) as connection:
-            parts = await resume_parts(connection, self._queue, operation_id)
-            row = await _one(connection, "resume", {"operation_id": operation_id})
+            children = await QUERIES.fetch_all(
+                connection, "resume_children", operation_id=operation_id
+            )
+            row = await QUERIES.fetch_one(connection, "resume_operation", operation_id=operation_id)
             if row is None:
-                raise await self._refusal(
-                    connection, operation_id, "failed and cancelled", "resumed"
-                )
-            for each in (*parts, row):
-                await add_event(connection, each, "requeued", f"resumed by {by.subject}")
-            if not parts:
-                await wake(connection, self._queue, [row])
-            await record(connection, by, "operation.resume", operation_id, {"parts": len(parts)})
+                raise await _refusal(connection, operation_id, "failed and cancelled", "resumed")
+            for changed in (*children, row):
+                await add_event(connection, changed, "requeued", f"resumed by {by.subject}")
+            # A parent is queued again by the end of its last child.
+            await enqueue(connection, self._queue, children or [row])
+            detail = {"parts": len(children)}
+            await record_change(connection, by, "operation.resume", operation_id, detail)
         return to_operation(row)
 
-    async def events(self, operation_id: str, *, after: int = 0) -> list[OperationEvent]:
-        """What happened to an operation since the event ``after``, at most 500 events."""
+    async def list_events(self, operation_id: str, *, after: int = 0) -> list[OperationEvent]:
+        """Return at most 500 events of an operation that follow the event ``after``."""
         async with autocommit(self._pool) as connection:
-            rows = await _all(connection, "events", {"operation_id": operation_id, "after": after})
-        return [to_event(row) for row in rows]
+            rows = await QUERIES.fetch_all(
+                connection, "list_events", operation_id=operation_id, after=after
+            )
+        return [OperationEvent(**row) for row in rows]
 
-    async def results(self, operation_id: str) -> OperationResults:
-        """What a completed operation found.
+    async def get_results(self, operation_id: str) -> OperationResults:
+        """Return the results of a completed operation.
 
         Raises:
-            NotFound: There is none of that id.
-            Conflict: It is not completed.
+            NotFound: There is no such operation.
+            Conflict: The operation is not completed.
         """
-        row = await self._row(operation_id)
+        row = await self._get_row(operation_id)
         if row["result"] is None:
-            hint = (row["error"] or {}).get("message") or "Wait with `ktrdr operations watch`."
+            error = (row["error"] or {}).get("message")
             raise Conflict(
-                f"operation {operation_id} is {row['status']} and has no results", hint=hint
+                f"operation {operation_id} is {row['status']} and has no results",
+                hint=error or "Wait for it with `ktrdr operations watch`.",
             )
         return OperationResults(
             operation_id=operation_id, operation_type=row["operation_type"], **row["result"]
         )
 
-    async def backlog(self) -> Sequence[Row]:
-        """Rows of ``status, operation_type, number, oldest_s`` of what is unfinished."""
+    async def count_unfinished(self) -> Sequence[Row]:
+        """Return rows of ``status, operation_type, number, oldest_s`` of unfinished operations."""
         async with autocommit(self._pool) as connection:
-            return await _all(connection, "counts", {})
+            return await QUERIES.fetch_all(connection, "count_unfinished")
 
-    async def epochs(self, operation_ids: Sequence[str]) -> dict[str, tuple[OperationStatus, int]]:
-        """Status and lease epoch of those of the operations that there are."""
+    async def get_lease_epochs(
+        self, operation_ids: Sequence[str]
+    ) -> dict[str, tuple[OperationStatus, int]]:
+        """Return status and lease epoch of the operations that exist."""
         async with autocommit(self._pool) as connection:
-            rows = await _all(connection, "epochs", {"operation_ids": list(operation_ids)})
+            rows = await QUERIES.fetch_all(
+                connection, "get_lease_epochs", operation_ids=list(operation_ids)
+            )
         return {
             row["operation_id"]: (OperationStatus(row["status"]), row["lease_epoch"])
             for row in rows
         }
 
-    async def _row(self, operation_id: str) -> Row:
+    async def _get_row(self, operation_id: str) -> Row:
         async with autocommit(self._pool) as connection:
-            row = await _one(connection, "get", {"operation_id": operation_id})
+            row = await QUERIES.fetch_one(connection, "get_operation", operation_id=operation_id)
         if row is None:
-            raise _unknown(operation_id)
+            raise _not_found(operation_id)
         return row
 
-    async def _refusal(
-        self, connection: Connection, operation_id: str, can: str, what: str
-    ) -> Conflict | NotFound:
-        row = await _one(connection, "get", {"operation_id": operation_id})
-        if row is None:
-            return _unknown(operation_id)
-        return Conflict(
-            f"operation {operation_id} is {row['status']} already",
-            hint=f"Only {can} operations can be {what}.",
-        )
 
-
-async def _one(connection: Connection, name: str, values: dict[str, Any]) -> Row | None:
-    cursor = await connection.execute(query("ktrdr.operations", name), values)
-    return await cursor.fetchone()
-
-
-async def _all(connection: Connection, name: str, values: dict[str, Any]) -> list[Row]:
-    cursor = await connection.execute(query("ktrdr.operations", name), values)
-    return list(await cursor.fetchall())
-
-
-def _unknown(operation_id: str) -> NotFound:
-    return NotFound(
-        f"there is no operation {operation_id!r}",
-        hint="`ktrdr operations list` shows what there is.",
+async def _refusal(
+    connection: Connection, operation_id: str, statuses: str, change: str
+) -> Conflict | NotFound:
+    row = await QUERIES.fetch_one(connection, "get_operation", operation_id=operation_id)
+    if row is None:
+        return _not_found(operation_id)
+    return Conflict(
+        f"operation {operation_id} is already {row['status']}",
+        hint=f"Only {statuses} operations can be {change}.",
     )
 
 
-def _write_cursor(row: Row) -> str:
+def _not_found(operation_id: str) -> NotFound:
+    return NotFound(
+        f"there is no operation {operation_id!r}",
+        hint="List the operations with `ktrdr operations list`.",
+    )
+
+
+def _encode_cursor(row: Row) -> str:
     text = f"{row['created_at'].isoformat()} {row['operation_id']}"
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 
-def _read_cursor(cursor: str) -> tuple[datetime, str]:
+def _decode_cursor(cursor: str) -> tuple[datetime, str]:
+    invalid = UsageError(
+        "the cursor is invalid", hint="Pass next_cursor of the previous page unchanged."
+    )
     try:
         text = base64.urlsafe_b64decode(cursor.encode()).decode()
-        at, operation_id = text.split(" ")
-        moment = datetime.fromisoformat(at).astimezone(UTC)
+        created_at, operation_id = text.split(" ")
+        moment = datetime.fromisoformat(created_at).astimezone(UTC)
     except (ValueError, OverflowError, binascii.Error) as exc:
-        raise _not_ours() from exc
+        raise invalid from exc
     if not re.fullmatch(OPERATION_ID_PATTERN, operation_id):
-        raise _not_ours()
+        raise invalid
     return moment, operation_id
-
-
-def _not_ours() -> UsageError:
-    return UsageError(
-        "the cursor is not one of this backend's",
-        hint="Pass next_cursor of the page before, unchanged.",
-    )

@@ -1,4 +1,4 @@
-"""From requests to rows: what is checked, divided and written when operations are submitted."""
+"""Submission of operations: validation, expansion into children, insertion."""
 
 from __future__ import annotations
 
@@ -10,136 +10,147 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from ktrdr.database.pool import Connection
-from ktrdr.database.queries import query
+from ktrdr.database.queries import Row
 from ktrdr.errors import Conflict
-from ktrdr.operations.model import Row, new_operation_id, read_parameters
-from ktrdr.operations.queue import RUN_TASK, queue_of
+from ktrdr.operations.model import new_operation_id, parse_parameters
+from ktrdr.operations.queries import QUERIES
+from ktrdr.operations.queue import RUN_TASK, queue_name
 from ktrdr.schemas import OperationParameters, OperationRequest, OperationType
 from ktrdr.tokens import Identity
 
-_ROOM = "ktrdr.operations"
-
-Divide = Callable[[OperationParameters], Sequence[OperationParameters]]
-"""Checks parameters against what is in the shared directory, and gives the parts of an operation
-that is divided; raises InvalidParameters."""
+ExpandSweep = Callable[[OperationParameters], Sequence[OperationParameters]]
+"""Function that checks parameters against the shared directory and returns the parameters of the
+children, empty for an operation without children. It raises InvalidParameters."""
 
 
-def undivided(_parameters: OperationParameters) -> Sequence[OperationParameters]:
-    """Leaves everything whole, and checks nothing."""
+def expand_nothing(_parameters: OperationParameters) -> Sequence[OperationParameters]:
+    """Return no children, and check nothing."""
     return ()
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """An operation that is to be written, and the parts it was divided into.
-
-    Attributes:
-        key: The idempotency key, or None.
-    """
+class NewOperation:
+    """Operation that is to be inserted, with its children."""
 
     operation_id: str
-    kind: OperationType
+    operation_type: OperationType
     parameters: dict[str, Any]
-    key: str | None
-    parts: tuple[Entry, ...] = ()
+    idempotency_key: str | None
+    children: tuple[NewOperation, ...] = ()
 
-    def rows(self) -> list[Row]:
-        """What ``submit`` takes: the operation, then its parts in the order of their numbers."""
-        parts = enumerate(self.parts, start=1)
-        return [_row(self), *(_row(part, self.operation_id, n) for n, part in parts)]
+    def to_rows(self) -> list[Row]:
+        """Return the row of the operation, then those of its children in their order."""
+        children = enumerate(self.children, start=1)
+        return [
+            _to_row(self),
+            *(_to_row(child, self.operation_id, number) for number, child in children),
+        ]
 
 
-def _row(entry: Entry, parent_id: str | None = None, number: int | None = None) -> Row:
-    worker_type = entry.kind.worker_type.value
+def _to_row(
+    operation: NewOperation, parent_id: str | None = None, number: int | None = None
+) -> Row:
+    worker_type = operation.operation_type.worker_type.value
     return {
-        "operation_id": entry.operation_id,
-        "operation_type": entry.kind.value,
+        "operation_id": operation.operation_id,
+        "operation_type": operation.operation_type.value,
         "worker_type": worker_type,
-        "parameters": entry.parameters,
-        "idempotency_key": entry.key,
+        "parameters": operation.parameters,
+        "idempotency_key": operation.idempotency_key,
         "parent_id": parent_id,
         "part_number": number,
-        "queue": queue_of(worker_type),
+        "queue": queue_name(worker_type),
     }
 
 
-def prepare(
-    requests: Sequence[OperationRequest], key: str | None, divide: Divide
-) -> Sequence[Entry]:
-    """Checks requests and makes entries of them.
+def prepare_operations(
+    requests: Sequence[OperationRequest], idempotency_key: str | None, expand_sweep: ExpandSweep
+) -> Sequence[NewOperation]:
+    """Validate requests and turn them into new operations.
+
+    Args:
+        requests: Requests in their order.
+        idempotency_key: Key of the submission. Several requests get it with a number each.
+        expand_sweep: Function that returns the children's parameters.
 
     Raises:
-        InvalidParameters: One does not fit its type; which one is said where there are several.
+        InvalidParameters: The parameters of a request do not fit its type.
     """
-    entries = []
+    operations = []
     for number, request in enumerate(requests):
-        own_key = key if key is None or len(requests) == 1 else f"{key}:{number}"
-        parameters = read_parameters(request.operation_type, request.parameters)
-        parts = divide(parameters)
-        entries.append(
-            _entry(
-                request.operation_type,
-                parameters,
-                own_key,
-                tuple(_entry(OperationType.BACKTEST, part, None) for part in parts),
-            )
+        key = idempotency_key
+        if key is not None and len(requests) > 1:
+            key = f"{key}:{number}"
+        parameters = parse_parameters(request.operation_type, request.parameters)
+        children = tuple(
+            _new_operation(OperationType.BACKTEST, child) for child in expand_sweep(parameters)
         )
-    return entries
+        operations.append(_new_operation(request.operation_type, parameters, key, children))
+    return operations
 
 
-async def write(
-    connection: Connection, entries: Sequence[Entry], *, by: Identity, traceparent: str | None
+def _new_operation(
+    operation_type: OperationType,
+    parameters: OperationParameters,
+    key: str | None = None,
+    children: tuple[NewOperation, ...] = (),
+) -> NewOperation:
+    operation_id = new_operation_id(operation_type, datetime.now(UTC))
+    return NewOperation(
+        operation_id, operation_type, parameters.model_dump(mode="json"), key, children
+    )
+
+
+async def insert_operations(
+    connection: Connection,
+    operations: Sequence[NewOperation],
+    *,
+    by: Identity,
+    traceparent: str | None,
 ) -> list[tuple[Row, bool]]:
-    """Writes operations and their queue entries; gives each one's row, and whether it is new.
+    """Insert operations and their queue entries.
 
-    All is written by one statement. Several operations need a transaction around it: when a key of
-    one of them turns out to be used for a different request, the others are to be undone.
+    A single statement writes them. Several operations need a transaction around it: if one key
+    turns out to be used for a different request, the other operations must be undone.
+
+    Returns:
+        The row of each operation, and True if it is new. For a known key, the row is the earlier
+        operation's.
 
     Raises:
         Conflict: A key was used for a different request.
     """
-    values = {
-        "rows": Jsonb([row for entry in entries for row in entry.rows()]),
-        "submitted_by": by.subject,
-        "role": by.role.value,
-        "token_id": by.token_id,
-        "traceparent": traceparent,
-        "task": RUN_TASK,
-    }
-    cursor = await connection.execute(query(_ROOM, "submit"), values, prepare=True)
-    rows = {row["operation_id"]: row for row in await cursor.fetchall()}
-    # What was not written has a key that was there before, or that came in at the same time.
-    earlier = await _earlier(connection, entries) if len(rows) < len(entries) else {}
+    cursor = await QUERIES.execute(
+        connection,
+        "insert_operations",
+        prepare=True,
+        rows=Jsonb([row for operation in operations for row in operation.to_rows()]),
+        submitted_by=by.subject,
+        role=by.role.value,
+        token_id=by.token_id,
+        traceparent=traceparent,
+        task=RUN_TASK,
+    )
+    inserted = {row["operation_id"]: row for row in await cursor.fetchall()}
+    # An operation is not inserted if its key was there before, or came in simultaneously.
+    earlier: dict[str | None, Row] = {}
+    keys = [new.idempotency_key for new in operations if new.idempotency_key is not None]
+    if keys and len(inserted) < len(operations):
+        rows = await QUERIES.fetch_all(connection, "find_by_idempotency_keys", keys=keys)
+        earlier = {row["idempotency_key"]: row for row in rows}
     return [
-        (rows[entry.operation_id], True)
-        if entry.operation_id in rows
-        else (_same(earlier[entry.key], entry), False)
-        for entry in entries
+        (inserted[operation.operation_id], True)
+        if operation.operation_id in inserted
+        else (_require_same_request(earlier[operation.idempotency_key], operation), False)
+        for operation in operations
     ]
 
 
-async def _earlier(connection: Connection, entries: Sequence[Entry]) -> dict[str | None, Row]:
-    keys = [entry.key for entry in entries if entry.key is not None]
-    if not keys:
-        return {}
-    cursor = await connection.execute(query(_ROOM, "by_idempotency_keys"), {"keys": keys})
-    return {row["idempotency_key"]: row for row in await cursor.fetchall()}
-
-
-def _entry(
-    kind: OperationType,
-    parameters: OperationParameters,
-    key: str | None,
-    parts: tuple[Entry, ...] = (),
-) -> Entry:
-    name = new_operation_id(kind, datetime.now(UTC))
-    return Entry(name, kind, parameters.model_dump(mode="json"), key, parts)
-
-
-def _same(row: Row, entry: Entry) -> Row:
-    if (row["operation_type"], row["parameters"]) != (entry.kind.value, entry.parameters):
+def _require_same_request(row: Row, operation: NewOperation) -> Row:
+    request = (operation.operation_type.value, operation.parameters)
+    if (row["operation_type"], row["parameters"]) != request:
         raise Conflict(
-            f"the idempotency key was used for {row['operation_id']} with other parameters",
+            f"the idempotency key was already used for {row['operation_id']} with other parameters",
             hint="Use a new key for a new request.",
         )
     return row

@@ -1,1 +1,1 @@
-"""Reports: one HTML file each, with nothing outside itself and no script."""
+"""Reports as single HTML files without scripts and external resources."""

@@ -22,8 +22,8 @@ class Line:
     name: str
     values: Sequence[float]
     colour: str
-    filled: bool = False
-    thin: bool = False
+    is_filled: bool = False
+    is_thin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,12 @@ class Marker:
 
     x: int
     y: float
-    up: bool
+    is_up: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Maps values to pixels."""
+    """A linear map from values to pixels."""
 
     low: float
     high: float
@@ -45,17 +45,16 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        """The pixel of a value."""
         share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
         return self.start + share * (self.end - self.start)
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round values between two others: multiples of 1, 2 or 5 times a power of ten."""
+def round_ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Return about ``count`` round values in a range: 1, 2 or 5 times a power of ten."""
     span = high - low
     if span <= 0:
         return [low]
-    rough = span / about
+    rough = span / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
     first = math.ceil(low / step - 1e-9)
@@ -68,51 +67,50 @@ def line_chart(
     labels: Sequence[str],
     *,
     height: int = 300,
-    form: Callable[[float], str],
+    format_value: Callable[[float], str],
     bands: Sequence[int] = (),
     markers: Sequence[Marker] = (),
     caption: str = "",
 ) -> str:
-    """Lines over a common axis.
+    """Draw lines over a common axis.
 
     Args:
         lines: The series, all of one length.
-        labels: The x axis' text for every position; a few of them are shown.
-        height: In the units of the drawing, which is 960 wide.
-        form: Writes a value of the y axis.
-        bands: Positions where a new band of background begins, such as folds.
+        labels: Text of the x axis for every position; the chart shows a few.
+        height: Height in the units of the drawing, which is 960 wide.
+        format_value: Function that formats a value of the y axis.
+        bands: Positions where a new background band begins, such as folds.
         markers: Triangles on the chart.
-        caption: Stands under the chart.
+        caption: Text below the chart.
     """
     count = len(labels)
     values = [value for line in lines for value in line.values]
     low, high = min(values), max(values)
-    if any(line.filled for line in lines):
+    is_filled = any(line.is_filled for line in lines)
+    if is_filled:
         low, high = min(low, 0.0), max(high, 0.0)
     pad = (high - low) * 0.04 or 1.0
-    filled = any(line.filled for line in lines)
-    y = Scale(low - pad, high + (0 if filled else pad), height - BOTTOM, TOP)
+    y = Scale(low - pad, high + (0 if is_filled else pad), height - BOTTOM, TOP)
     x = Scale(0, max(count - 1, 1), LEFT, WIDTH - RIGHT)
     parts = [
         *_bands(bands, count, x, height),
-        *_y_axis(ticks(y.low, y.high), y, form),
+        *_y_axis(round_ticks(y.low, y.high), y, format_value),
         *_x_axis(labels, x, height),
         *(_line(line, x, y) for line in lines),
         *(_marker(marker, x, y) for marker in markers),
         _legend([line for line in lines if line.name]),
     ]
-    picture = "".join(parts)
-    named = html.escape(caption or ", ".join(line.name for line in lines))
+    label = html.escape(caption or ", ".join(line.name for line in lines))
     return (
-        f'<figure><svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{named}">'
-        f"{picture}</svg><figcaption>{html.escape(caption)}</figcaption></figure>"
+        f'<figure><svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">'
+        f"{''.join(parts)}</svg><figcaption>{html.escape(caption)}</figcaption></figure>"
     )
 
 
 def matrix_chart(
     cells: Sequence[Sequence[int]], names: Sequence[str], *, across: str, down: str
 ) -> str:
-    """Counts in a square, darker where there are more; rows are ``down``, columns ``across``."""
+    """Draw a square of counts, darker for larger ones; rows are ``down``, columns ``across``."""
     size, left, top = 110, 150, 54
     most = max((max(row) for row in cells), default=0) or 1
     parts = [f'<text x="{left}" y="18">{html.escape(across)}</text>']
@@ -155,66 +153,61 @@ def _bands(starts: Sequence[int], count: int, x: Scale, height: int) -> list[str
     ]
 
 
-def _y_axis(at: Sequence[float], y: Scale, form: Callable[[float], str]) -> list[str]:
+def _y_axis(values: Sequence[float], y: Scale, format_value: Callable[[float], str]) -> list[str]:
     return [
         f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}" '
         f'style="stroke:var(--line)"/><text x="{LEFT - 8}" y="{y(value) + 4:.1f}" '
-        f'text-anchor="end">{html.escape(form(value))}</text>'
-        for value in at
+        f'text-anchor="end">{html.escape(format_value(value))}</text>'
+        for value in values
     ]
 
 
 def _x_axis(labels: Sequence[str], x: Scale, height: int) -> list[str]:
     shown = min(len(labels), 7)
-    at = [round(n * (len(labels) - 1) / max(shown - 1, 1)) for n in range(shown)]
+    positions = [round(n * (len(labels) - 1) / max(shown - 1, 1)) for n in range(shown)]
+    anchors = ["start", *["middle"] * (shown - 2), "end"][:shown]
     return [
-        f'<text x="{x(position):.1f}" y="{height - 8}" text-anchor="{_anchor(n, shown)}">'
+        f'<text x="{x(position):.1f}" y="{height - 8}" text-anchor="{anchor}">'
         f"{html.escape(labels[position])}</text>"
-        for n, position in enumerate(at)
+        for position, anchor in zip(positions, anchors, strict=True)
     ]
 
 
-def _anchor(number: int, count: int) -> str:
-    if number == 0:
-        return "start"
-    return "end" if number == count - 1 else "middle"
-
-
 def _line(line: Line, x: Scale, y: Scale) -> str:
-    at = _worth_drawing(line.values)
-    points = " ".join(f"{x(n):.1f},{y(line.values[n]):.1f}" for n in at)
-    width = 1 if line.thin else 1.6
+    positions = _downsample(line.values)
+    points = " ".join(f"{x(n):.1f},{y(line.values[n]):.1f}" for n in positions)
+    width = 1 if line.is_thin else 1.6
     drawn = (
         f'<polyline points="{points}" style="fill:none;stroke:var(--{line.colour});'
         f'stroke-width:{width};stroke-linejoin:round"/>'
     )
-    if line.filled:
+    if line.is_filled:
         base = y(0.0)
-        area = f"{x(at[0]):.1f},{base:.1f} {points} {x(at[-1]):.1f},{base:.1f}"
+        area = f"{x(positions[0]):.1f},{base:.1f} {points} {x(positions[-1]):.1f},{base:.1f}"
         drawn = f'<polygon points="{area}" style="fill:var(--{line.colour});opacity:.25"/>' + drawn
     return drawn
 
 
-def _worth_drawing(values: Sequence[float]) -> list[int]:
-    """All positions, or where there are too many the lowest and highest of each part, and the ends.
+def _downsample(values: Sequence[float]) -> list[int]:
+    """Return all positions or, above MAX_POINTS, the extremes of equal parts and both ends.
 
-    So a crash of one day is drawn in a chart of twenty years, too.
+    A chart of twenty years thus still shows a crash of one day.
     """
     if len(values) <= MAX_POINTS:
         return list(range(len(values)))
     step = math.ceil(2 * len(values) / MAX_POINTS)
-    chosen = {0, len(values) - 1}
+    positions = {0, len(values) - 1}
     for start in range(0, len(values), step):
         part = range(start, min(start + step, len(values)))
-        chosen |= {min(part, key=values.__getitem__), max(part, key=values.__getitem__)}
-    return sorted(chosen)
+        positions |= {min(part, key=values.__getitem__), max(part, key=values.__getitem__)}
+    return sorted(positions)
 
 
 def _marker(marker: Marker, x: Scale, y: Scale) -> str:
     left, level, side = x(marker.x), y(marker.y), 4.5
-    tip = level - side if marker.up else level + side
-    base = level + side if marker.up else level - side
-    colour = "green" if marker.up else "red"
+    tip = level - side if marker.is_up else level + side
+    base = level + side if marker.is_up else level - side
+    colour = "green" if marker.is_up else "red"
     points = f"{left:.1f},{tip:.1f} {left - side:.1f},{base:.1f} {left + side:.1f},{base:.1f}"
     return f'<polygon points="{points}" style="fill:var(--{colour})"/>'
 

@@ -1,4 +1,4 @@
-"""A heat map as inline SVG: a figure over two axes, blue above zero and red below."""
+"""Heat maps as inline SVG: values over two axes, blue above zero and red below."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ktrdr.reporting.charts import WIDTH
 
 LEFT, TOP, BOTTOM = 116, 34, 12
 CELL_HEIGHT: Final = 40
-WIDEST_CELL: Final = 110
-# Narrower cells have no room for their figure; it is still there when pointed at.
-NARROWEST_WITH_TEXT: Final = 42
-NARROWEST_LABEL: Final = 34
-FAINTEST, STRONGEST = 0.08, 0.62
+MAX_CELL_WIDTH: Final = 110
+# Narrower cells have no room for their value, which the tooltip still shows.
+MIN_WIDTH_WITH_TEXT: Final = 42
+MIN_LABEL_WIDTH: Final = 34
+MIN_OPACITY, MAX_OPACITY = 0.08, 0.62
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A name, and the values along it."""
+    """An axis with a name and values."""
 
     name: str
     values: Sequence[float]
@@ -29,48 +29,48 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A place on the map.
+    """A cell of a heat map.
 
     Attributes:
-        value: The figure, or None where there is none.
-        note: What is shown when somebody points at it.
-        text: What stands in it where there is no figure.
-        marked: Whether it is framed.
+        value: Value of the cell, or None.
+        tooltip: Text shown when the pointer is over the cell.
+        text: Text of a cell without a value.
+        is_marked: True to draw a frame.
     """
 
     value: float | None
-    note: str
+    tooltip: str
     text: str = ""
-    marked: bool = False
+    is_marked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Shades:
-    """Gives each figure its colour; several maps that are compared share one."""
+class ColourScale:
+    """A scale from values to colours. Maps to be compared share one scale."""
 
-    least: float
-    most: float
-    diverges: bool
+    minimum: float
+    maximum: float
+    is_diverging: bool
 
     @classmethod
-    def over(cls, values: Sequence[float]) -> Shades:
-        """Shades that tell these figures apart.
+    def for_values(cls, values: Sequence[float]) -> ColourScale:
+        """Return the scale that best distinguishes the values.
 
-        Where they are on both sides of zero, equal distances from it are equally strong; on one
-        side of it the whole range of strengths is used between the least and the most.
+        For values on both sides of zero, equal distances from zero have equal strength. For values
+        on one side, the scale uses the whole range of strengths.
         """
         sizes = [abs(value) for value in values] or [0.0]
-        diverges = min(values, default=0.0) < 0 < max(values, default=0.0)
-        return cls(0.0 if diverges else min(sizes), max(sizes), diverges)
+        is_diverging = min(values, default=0.0) < 0 < max(values, default=0.0)
+        return cls(0.0 if is_diverging else min(sizes), max(sizes), is_diverging)
 
-    def style(self, value: float) -> str:
-        """The fill of a cell."""
+    def fill_style(self, value: float) -> str:
+        """Return the CSS fill of a cell."""
         if not value:
             return "fill:var(--card)"
-        span = self.most - self.least
-        share = (abs(value) - self.least) / span if span > 0 else 0.5
+        span = self.maximum - self.minimum
+        share = (abs(value) - self.minimum) / span if span > 0 else 0.5
         colour = "red" if value < 0 else "blue"
-        opacity = FAINTEST + (STRONGEST - FAINTEST) * min(max(share, 0.0), 1.0)
+        opacity = MIN_OPACITY + (MAX_OPACITY - MIN_OPACITY) * min(max(share, 0.0), 1.0)
         return f"fill:var(--{colour});fill-opacity:{opacity:.3f}"
 
 
@@ -78,34 +78,31 @@ def heat_map(
     across: Axis,
     down: Axis,
     cells: Mapping[tuple[float, float], Cell],
-    shades: Shades,
+    colours: ColourScale,
     *,
-    form: Callable[[float], str],
+    format_value: Callable[[float], str],
     title: str = "",
 ) -> str:
-    """The map of ``cells`` by their values across and down; places without a cell stay empty."""
-    room = WIDTH - LEFT - 4
-    width = min(room / len(across.values), float(WIDEST_CELL))
-    whole = LEFT + width * len(across.values) + 4
+    """Draw ``cells`` by their values across and down. A missing cell is a dot."""
+    width = min((WIDTH - LEFT - 4) / len(across.values), float(MAX_CELL_WIDTH))
+    total_width = LEFT + width * len(across.values) + 4
     height = TOP + CELL_HEIGHT * len(down.values) + BOTTOM
-    parts = [
-        *_column_names(across, width),
-        *_row_names(down),
-    ]
-    for row, low in enumerate(down.values):
-        for column, high in enumerate(across.values):
-            place = (LEFT + column * width, TOP + row * CELL_HEIGHT)
-            parts.append(_cell(cells.get((high, low)), place, width, shades, form))
-    named = html.escape(title or f"{down.name} by {across.name}")
+    parts = [*_column_names(across, width), *_row_names(down)]
+    for row, y in enumerate(down.values):
+        for column, x in enumerate(across.values):
+            corner = (LEFT + column * width, TOP + row * CELL_HEIGHT)
+            parts.append(_cell(cells.get((x, y)), corner, width, colours, format_value))
+    label = html.escape(title or f"{down.name} by {across.name}")
     caption = f"<figcaption>{html.escape(title)}</figcaption>" if title else ""
     return (
-        f'<figure style="max-width:{whole:.0f}px">{caption}<svg viewBox="0 0 {whole:.0f} {height}" '
-        f'role="img" aria-label="{named}">{"".join(parts)}</svg></figure>'
+        f'<figure style="max-width:{total_width:.0f}px">{caption}'
+        f'<svg viewBox="0 0 {total_width:.0f} {height}" role="img" aria-label="{label}">'
+        f"{''.join(parts)}</svg></figure>"
     )
 
 
 def _column_names(axis: Axis, width: float) -> list[str]:
-    every = math.ceil(NARROWEST_LABEL / width)
+    every = math.ceil(MIN_LABEL_WIDTH / width)
     names = [
         _text(LEFT + (column + 0.5) * width, TOP - 8, f"{value:g}", "middle")
         for column, value in enumerate(axis.values)
@@ -126,25 +123,25 @@ def _row_names(axis: Axis) -> list[str]:
 
 def _cell(
     cell: Cell | None,
-    place: tuple[float, float],
+    corner: tuple[float, float],
     width: float,
-    shades: Shades,
-    form: Callable[[float], str],
+    colours: ColourScale,
+    format_value: Callable[[float], str],
 ) -> str:
-    left, top = place
+    left, top = corner
     if cell is None:
         return _text(left + width / 2, top + CELL_HEIGHT / 2 + 4, "·", "middle")
-    frame = "stroke:var(--ink);stroke-width:2" if cell.marked else "stroke:none"
-    fill = "fill:var(--card)" if cell.value is None else shades.style(cell.value)
-    shown = cell.text if cell.value is None else form(cell.value)
+    frame = "stroke:var(--ink);stroke-width:2" if cell.is_marked else "stroke:none"
+    fill = "fill:var(--card)" if cell.value is None else colours.fill_style(cell.value)
+    shown = cell.text if cell.value is None else format_value(cell.value)
     gap = min(3.0, width / 6)
     drawn = (
-        f'<g><title>{html.escape(cell.note)}</title><rect x="{left + gap / 2:.1f}" '
+        f'<g><title>{html.escape(cell.tooltip)}</title><rect x="{left + gap / 2:.1f}" '
         f'y="{top + 1.5:.1f}" width="{width - gap:.1f}" height="{CELL_HEIGHT - 3}" rx="4" '
         f'style="{fill};{frame}"/>'
     )
-    if width >= NARROWEST_WITH_TEXT:
-        weight = "font-weight:600;" if cell.marked else ""
+    if width >= MIN_WIDTH_WITH_TEXT:
+        weight = "font-weight:600;" if cell.is_marked else ""
         colour = "var(--soft)" if cell.value is None else "var(--ink)"
         drawn += _text(
             left + width / 2,

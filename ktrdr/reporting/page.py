@@ -1,4 +1,4 @@
-"""The page that reports are written on: style, cards, tables. All text is escaped here."""
+"""Building blocks of report pages: style, cards, tables. All text is escaped here."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from ktrdr.build_info import code_version, library_versions
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0;
@@ -39,15 +41,15 @@ dd { margin: 0; overflow-wrap: anywhere; font-variant-numeric: tabular-nums }
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A figure with its name; ``tone`` is "good", "bad" or empty."""
+    """A value with its name. ``tone`` is "good", "bad" or empty."""
 
     name: str
     value: str
     tone: str = ""
 
 
-def page(title: str, subtitle: str, parts: Iterable[str]) -> str:
-    """A whole HTML document."""
+def render_page(title: str, subtitle: str, parts: Iterable[str]) -> str:
+    """Return a complete HTML document."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -58,32 +60,32 @@ def page(title: str, subtitle: str, parts: Iterable[str]) -> str:
     )
 
 
-def cards(items: Iterable[Card]) -> str:
-    """Figures side by side."""
+def card_row(cards: Iterable[Card]) -> str:
+    """Return cards side by side."""
     inner = "".join(
-        f'<div class="card"><b class="{item.tone}">{html.escape(item.value)}</b>'
-        f"<span>{html.escape(item.name)}</span></div>"
-        for item in items
+        f'<div class="card"><b class="{card.tone}">{html.escape(card.value)}</b>'
+        f"<span>{html.escape(card.name)}</span></div>"
+        for card in cards
     )
     return f'<div class="cards">{inner}</div>'
 
 
 def section(title: str, *parts: str) -> str:
-    """A heading and what stands under it."""
+    """Return a heading, followed by the parts."""
     return f"<h2>{html.escape(title)}</h2>\n" + "\n".join(parts)
 
 
 def paragraph(text: str) -> str:
-    """Plain text."""
+    """Return plain text as a paragraph."""
     return f'<p class="soft">{html.escape(text)}</p>'
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, text: int = 1) -> str:
-    """A table whose first ``text`` columns are words and the others figures."""
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 1) -> str:
+    """Return a table whose first columns hold text and whose other columns hold numbers."""
 
     def line(cells: Sequence[str], tag: str) -> str:
         return "".join(
-            f"<{tag}{' class=text' if column < text else ''}>{html.escape(cell)}</{tag}>"
+            f"<{tag}{' class=text' if column < text_columns else ''}>{html.escape(cell)}</{tag}>"
             for column, cell in enumerate(cells)
         )
 
@@ -94,24 +96,34 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, text: int = 1
     )
 
 
-def definitions(items: Iterable[tuple[str, str]]) -> str:
-    """Names with their values."""
+def definition_list(items: Iterable[tuple[str, str]]) -> str:
+    """Return names with their values."""
     inner = "".join(
         f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in items
     )
     return f"<dl>{inner}</dl>"
 
 
-def percent(value: float | None, digits: int = 2) -> str:
-    """A fraction as percent, with its sign spelled by a true minus."""
+def software_rows(*library_names: str) -> list[tuple[str, str]]:
+    """Return the versions of KTRDR and of the given libraries as definitions."""
+    build = code_version()
+    rows = [("KTRDR", f"{build['version']}, commit {build['commit']}")]
+    if library_names:
+        versions = library_versions(library_names)
+        rows.append(("Libraries", ", ".join(f"{name} {versions[name]}" for name in versions)))
+    return rows
+
+
+def format_percent(value: float | None, digits: int = 2) -> str:
+    """Format a fraction as percent, with a typographic minus."""
     return "n/a" if value is None else f"{value * 100:,.{digits}f} %".replace("-", "\u2212")
 
 
-def number(value: float | None, digits: int = 2) -> str:
-    """A figure with thousands separated."""
+def format_number(value: float | None, digits: int = 2) -> str:
+    """Format a number with thousands separators and a typographic minus."""
     return "n/a" if value is None else f"{value:,.{digits}f}".replace("-", "\u2212")
 
 
-def tone_of(value: float | None) -> str:
-    """Green for a gain, red for a loss."""
+def gain_tone(value: float | None) -> str:
+    """Return the tone of a gain or a loss."""
     return "" if not value else ("good" if value > 0 else "bad")

@@ -1,7 +1,7 @@
-"""What travels between backend, workers and clients, as pydantic models.
+"""Messages between backend, workers and clients, as pydantic models.
 
-Importable without FastAPI, database or domain code. Times are aware and in UTC; fractions run
-from 0 to 1. What market data is about stands in `ktrdr.schemas.data`, to be imported from there.
+Importable without FastAPI, database or domain code. Times are aware and in UTC. Fractions run from
+0 to 1. The schemas of market data are in `ktrdr.schemas.data` and imported from there.
 """
 
 from __future__ import annotations
@@ -12,39 +12,32 @@ from ktrdr.schemas.base import (
     MAX_BATCH,
     NAME_PATTERN,
     OPERATION_ID_PATTERN,
-    PLAIN_TEXT,
-    Answer,
-    Contract,
-    Name,
+    PLAIN_TEXT_PATTERN,
+    RequestModel,
+    ResponseModel,
 )
-from ktrdr.schemas.health import BackendHealth, Problem, Version
+from ktrdr.schemas.errors import ErrorDetail, ProblemDocument
+from ktrdr.schemas.health import BackendHealth, BuildVersion, WorkerHealth
 from ktrdr.schemas.operations import (
-    LeftoverFile,
+    BacktestParameters,
     Operation,
     OperationEvent,
-    OperationFault,
     OperationPage,
+    OperationParameters,
     OperationRequest,
     OperationResults,
     OperationStatus,
     OperationType,
-)
-from ktrdr.schemas.strategies import StrategyInfo, StrategyParameter
-from ktrdr.schemas.work import (
-    BacktestParameters,
-    Number,
-    OperationParameters,
-    ParameterName,
+    OrphanFile,
     SweepParameters,
     TrainingParameters,
-    Values,
 )
+from ktrdr.schemas.strategies import StrategyInfo, StrategyParameter
 from ktrdr.schemas.workers import (
     Drain,
     DrainMode,
     DrainRequest,
     Worker,
-    WorkerHealth,
     WorkerRegistration,
     WorkerStatus,
     WorkerType,
@@ -55,37 +48,33 @@ __all__ = [
     "MAX_BATCH",
     "NAME_PATTERN",
     "OPERATION_ID_PATTERN",
-    "PLAIN_TEXT",
-    "Answer",
+    "PLAIN_TEXT_PATTERN",
     "AuditEntry",
     "BackendHealth",
     "BacktestParameters",
-    "Contract",
+    "BuildVersion",
     "Drain",
     "DrainMode",
     "DrainRequest",
-    "LeftoverFile",
-    "Name",
-    "Number",
+    "ErrorDetail",
     "Operation",
     "OperationEvent",
-    "OperationFault",
     "OperationPage",
     "OperationParameters",
     "OperationRequest",
     "OperationResults",
     "OperationStatus",
     "OperationType",
-    "ParameterName",
-    "Problem",
+    "OrphanFile",
+    "ProblemDocument",
+    "RequestModel",
+    "ResponseModel",
     "RevokedToken",
     "StrategyInfo",
     "StrategyParameter",
     "SweepParameters",
     "TokenRevocation",
     "TrainingParameters",
-    "Values",
-    "Version",
     "Worker",
     "WorkerHealth",
     "WorkerRegistration",

@@ -1,4 +1,4 @@
-"""Tokens that were revoked, and who changed what."""
+"""Revoked tokens and the audit trail."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, Field
 
-from ktrdr.schemas.base import Answer, Contract
+from ktrdr.schemas.base import RequestModel, ResponseModel
 
 
-class TokenRevocation(Contract):
-    """The body of ``POST /tokens/revoked``: the token's id, and when it would have expired."""
+class TokenRevocation(RequestModel):
+    """Body of ``POST /tokens/revoked``: the token's id, and when it expires."""
 
     token_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,200}$")]
     expires_at: AwareDatetime
 
 
-class RevokedToken(Answer):
-    """A token that is not believed any more."""
+class RevokedToken(ResponseModel):
+    """Token that the backend no longer accepts."""
 
     token_id: str
     expires_at: datetime
@@ -26,8 +26,8 @@ class RevokedToken(Answer):
     revoked_at: datetime
 
 
-class AuditEntry(Answer):
-    """Who changed what, and when."""
+class AuditEntry(ResponseModel):
+    """Change, with its time and the caller that made it."""
 
     audit_id: int
     at: datetime

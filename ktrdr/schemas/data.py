@@ -1,6 +1,6 @@
-"""What travels about market data: datasets, and what an import is asked and answers.
+"""Market data: datasets and imports.
 
-As light as `ktrdr.schemas`; times are aware and in UTC.
+As light as `ktrdr.schemas`. Times are aware and in UTC.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from ktrdr.schemas.base import Answer, Contract
+from ktrdr.schemas.base import RequestModel, ResponseModel
 
-# A file's name as a person may read it on a terminal: no control characters.
+# A file's name that a terminal can show: no control characters.
 SourceName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,255}$")]
 
 
 class Delimiter(StrEnum):
-    """What separates the fields of a line."""
+    """Separator of the fields of a line."""
 
     COMMA = "comma"
     SEMICOLON = "semicolon"
@@ -26,15 +26,15 @@ class Delimiter(StrEnum):
     PIPE = "pipe"
 
 
-class Decimal(StrEnum):
-    """What separates the whole part of a number from its fraction."""
+class DecimalSeparator(StrEnum):
+    """Separator of a number's integer part and fraction."""
 
     POINT = "point"
     COMMA = "comma"
 
 
 class Repair(StrEnum):
-    """What an import may mend, each only if it is asked to."""
+    """Repair that an import makes only on request."""
 
     SORT = "sort"
     DROP_DUPLICATES = "drop-duplicates"
@@ -43,14 +43,14 @@ class Repair(StrEnum):
 
 
 class GapPolicy(StrEnum):
-    """What becomes of a file with gaps."""
+    """Handling of a file with gaps."""
 
     REPORT = "report"
     REFUSE = "refuse"
 
 
-class FaultKind(StrEnum):
-    """What can be wrong with a row."""
+class RowFaultKind(StrEnum):
+    """Kind of fault of a row."""
 
     UNREADABLE = "unreadable"
     NOT_FINITE = "not-finite"
@@ -63,68 +63,70 @@ class FaultKind(StrEnum):
     CONFLICT = "conflict"
 
     @property
-    def words(self) -> str:
-        """What such a row has."""
-        return _WORDS[self]
+    def description(self) -> str:
+        """Fault in words, such as ``a negative volume``."""
+        return _DESCRIPTIONS[self]
 
 
-_WORDS: Final = {
-    FaultKind.UNREADABLE: "something that cannot be read",
-    FaultKind.NOT_FINITE: "a value that is no finite number",
-    FaultKind.NOT_POSITIVE: "a price that is not positive",
-    FaultKind.NEGATIVE_VOLUME: "a negative volume",
-    FaultKind.CROSSED: "a high below the low",
-    FaultKind.NOT_ENCLOSED: "a high and a low that do not enclose open and close",
-    FaultKind.OUT_OF_ORDER: "a time out of order",
-    FaultKind.DUPLICATE: "a bar that stands twice",
-    FaultKind.CONFLICT: "a time that stands twice with different values",
+_DESCRIPTIONS: Final = {
+    RowFaultKind.UNREADABLE: "an unreadable value",
+    RowFaultKind.NOT_FINITE: "a value that is not a finite number",
+    RowFaultKind.NOT_POSITIVE: "a price that is not positive",
+    RowFaultKind.NEGATIVE_VOLUME: "a negative volume",
+    RowFaultKind.CROSSED: "a high below the low",
+    RowFaultKind.NOT_ENCLOSED: "a high and a low that do not enclose open and close",
+    RowFaultKind.OUT_OF_ORDER: "a time out of order",
+    RowFaultKind.DUPLICATE: "a duplicate bar",
+    RowFaultKind.CONFLICT: "a duplicate time with different values",
 }
 
 
-class ImportOptions(Contract):
-    """How a file is read and what is mended; what is left out is recognised, or not done."""
+class ImportOptions(RequestModel):
+    """Options of an import: the file's format, and the repairs to make."""
 
-    delimiter: Delimiter | None = Field(default=None, description="Recognised if left out.")
-    decimal: Decimal = Decimal.POINT
+    delimiter: Delimiter | None = Field(default=None, description="Detected if omitted.")
+    decimal: DecimalSeparator = DecimalSeparator.POINT
     date_format: str | None = Field(
         default=None,
         max_length=64,
-        description="iso, ymd, mdy, dmy, epoch, epoch-ms, or a strptime format with %; recognised"
-        " if left out.",
+        description="iso, ymd, mdy, dmy, epoch, epoch-ms, or a strptime format with %; detected"
+        " if omitted.",
     )
     time_zone: str = Field(
-        default="UTC", max_length=64, description="IANA zone of times that carry none."
+        default="UTC", max_length=64, description="IANA zone of times without a zone."
     )
-    repair: frozenset[Repair] = Field(default=frozenset(), description="What may be mended.")
+    repair: frozenset[Repair] = Field(default=frozenset(), description="Repairs to make.")
     gaps: GapPolicy = GapPolicy.REPORT
 
 
 class ImportRequest(ImportOptions):
-    """The query of an import."""
+    """Query parameters of an import."""
 
     dry_run: bool = Field(default=False, description="Check and report; write nothing.")
-    source: SourceName | None = Field(default=None, description="The file's name, to remember.")
+    source: SourceName | None = Field(
+        default=None, description="The file's name, for the provenance."
+    )
 
 
-class Finding(Answer):
-    """Rows with the same fault.
+class RowFaultSummary(ResponseModel):
+    """Fault that several rows share.
 
     Attributes:
-        count: How many rows.
-        lines: The first of them, as lines of the file.
-        example: What is wrong with the first, in words.
-        repair: What mended them, or None if nothing did.
+        count: Number of rows.
+        lines: Line numbers of the first rows.
+        example: Fault of the first row, in words.
+        repair: Repair that corrected them, or None.
     """
 
-    kind: FaultKind
+    kind: RowFaultKind
     count: int
     lines: list[int]
     example: str
     repair: Repair | None
 
 
-class Gap(Answer):
-    """Bars that are missing between two neighbours; ``line`` is that of the second."""
+class Gap(ResponseModel):
+    """Missing bars between two neighbours; ``line`` is the second neighbour's line."""
 
     after: datetime
     until: datetime
@@ -132,39 +134,38 @@ class Gap(Answer):
     line: int
 
 
-class Pause(Answer):
-    """A pause that the data keeps regularly, between two times of day in UTC, such as a night."""
+class RecurringPause(ResponseModel):
+    """Regular pause in the data between two times of day in UTC, such as a night."""
 
     start: str
     end: str
     times: int
 
 
-class Gaps(Answer):
-    """The gaps of a dataset.
+class GapSummary(ResponseModel):
+    """Gaps of a dataset.
 
     Attributes:
-        rule: What counts as a gap, in a sentence.
-        count: How many gaps.
-        missing_bars: How many bars they lack together.
-        first: The first of them.
-        pauses: The regular pauses that were therefore not counted, most frequent first.
+        rule: Definition of a gap, in a sentence.
+        count: Number of gaps.
+        missing_bars: Number of missing bars in all gaps.
+        first: First gaps.
+        pauses: Recurring pauses, which are not counted as gaps, most frequent first.
     """
 
     rule: str
     count: int
     missing_bars: int
     first: list[Gap]
-    pauses: list[Pause]
+    pauses: list[RecurringPause]
 
 
-class Dataset(Answer):
-    """A CSV file of bars under the shared directory.
+class Dataset(ResponseModel):
+    """CSV file of bars under the shared directory.
 
     Attributes:
         data_hash: SHA-256 of the file, which results record.
-        state: Whether the file is as an import left it, was changed afterwards, or was put there
-            without an import.
+        state: State of the file: as imported, changed since its import, or put there by hand.
     """
 
     symbol: str
@@ -178,17 +179,19 @@ class Dataset(Answer):
     state: Literal["imported", "changed", "by hand"]
 
 
-class ImportReport(Answer):
-    """What an import found and did.
+class ImportReport(ResponseModel):
+    """Result of an import.
 
     Attributes:
-        accepted: Whether the file is usable as it was asked to be read.
-        dataset: What is there now; None after a dry run.
-        rows_read: Rows in the file, without header and empty lines.
-        bars: Bars that were written, or would be.
-        delimiter: As chosen or recognised, as is the format of the times.
-        repairs: Faults that were mended.
-        faults: Faults that were not.
+        accepted: True if the file is usable with the given options.
+        dataset: Imported dataset; None after a dry run.
+        rows_read: Number of rows in the file, without header and empty lines.
+        bars: Number of bars written, or to be written after a dry run.
+        delimiter: Delimiter, as given or detected.
+        date_format: Format of the times, as given or detected.
+        time_zone: IANA zone of times without a zone.
+        repairs: Faults that were corrected.
+        faults: Faults that were not corrected.
     """
 
     accepted: bool
@@ -198,18 +201,19 @@ class ImportReport(Answer):
     delimiter: Delimiter
     date_format: str
     time_zone: str
-    repairs: list[Finding]
-    faults: list[Finding]
-    gaps: Gaps
+    repairs: list[RowFaultSummary]
+    faults: list[RowFaultSummary]
+    gaps: GapSummary
 
 
-class Provenance(Answer):
-    """Where a dataset came from; kept beside it.
+class Provenance(ResponseModel):
+    """Provenance of a dataset, stored beside it.
 
     Attributes:
-        source: The imported file's name, as the importer gave it.
-        imported_by: The name in the importer's token.
-        report: What the import found and did.
+        source: Name of the imported file, as the caller gave it.
+        imported_at: Time of the import.
+        imported_by: Subject of the caller's token.
+        report: Result of the import.
     """
 
     source: str | None
@@ -218,8 +222,8 @@ class Provenance(Answer):
     report: ImportReport
 
 
-class DatasetDetails(Answer):
-    """A dataset with its history, which one that was put there or changed by hand lacks."""
+class DatasetDetails(ResponseModel):
+    """Dataset with its provenance, which is None if the file was put there or changed by hand."""
 
     dataset: Dataset
     provenance: Provenance | None

@@ -1,43 +1,65 @@
-"""What runs, and what is wrong."""
+"""Health of backend and workers."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from ktrdr.schemas.base import Answer
+from ktrdr.schemas.base import ResponseModel
+from ktrdr.schemas.workers import WorkerType
 
 
-class Version(Answer):
-    """What runs: the tag it was deployed by, the commit it was built from, the release."""
+class BuildVersion(ResponseModel):
+    """Version of a running service.
+
+    Attributes:
+        image_tag: Tag that the image was deployed by.
+        commit: Commit that the image was built from.
+        release: Version of the package.
+    """
 
     image_tag: str
     commit: str
     release: str
 
 
-class BackendHealth(Answer):
-    """The answer to ``GET /health``."""
+ContractMigrations = Annotated[
+    tuple[str, ...],
+    Field(
+        validation_alias="contracts",
+        serialization_alias="contracts",
+        description="Contract migrations that this release knows, and so can run with.",
+    ),
+]
+
+
+class BackendHealth(ResponseModel):
+    """Response of the backend to ``GET /health``."""
+
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
 
     status: Literal["ok", "degraded"]
-    version: Version
+    version: BuildVersion
     database: Literal["ok", "unavailable"]
     uptime_s: float
-    contracts: tuple[str, ...] = Field(
-        default=(),
-        description="The contracting migrations that this release knows, and so can live with.",
+    contract_migrations: ContractMigrations = ()
+
+
+class WorkerHealth(ResponseModel):
+    """Response of a worker to ``GET /health``."""
+
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
+
+    status: Literal["idle", "busy"]
+    worker_id: str
+    worker_type: WorkerType
+    version: str
+    commit: str
+    current_operation_id: str | None
+    registered: bool
+    registration_error: str | None = Field(
+        default=None, description="Why the last registration failed; None once registered."
     )
-
-
-class Problem(BaseModel):
-    """An error as RFC 9457 writes it; ``hint`` is our extension."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str | None = None
-    hint: str | None = None
+    uptime_s: float
+    contract_migrations: ContractMigrations = ()

@@ -1,12 +1,12 @@
-"""Strategies as listings show them."""
+"""Strategies as the API lists them."""
 
 from __future__ import annotations
 
-from ktrdr.schemas.base import Answer
+from ktrdr.schemas.base import ResponseModel
 
 
-class StrategyParameter(Answer):
-    """A parameter of a strategy, with what it may be; several defaults compete with each other."""
+class StrategyParameter(ResponseModel):
+    """Parameter of a strategy, with its limits; a sweep combines several defaults."""
 
     name: str
     defaults: tuple[int | float, ...]
@@ -15,8 +15,8 @@ class StrategyParameter(Answer):
     integer: bool
 
 
-class StrategyInfo(Answer):
-    """A strategy in a listing; ``fault`` says why a file of one's own cannot be used."""
+class StrategyInfo(ResponseModel):
+    """Strategy in a listing; ``fault`` says why a user's own file is invalid."""
 
     name: str
     description: str

@@ -1,25 +1,25 @@
-"""Workers: what they say of themselves, and what the backend says of them."""
+"""Workers: registration, listing and drains."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, HttpUrl
 
-from ktrdr.schemas.base import Answer, Contract, Name
+from ktrdr.schemas.base import RequestModel, ResponseModel, SafeName
 
 
 class WorkerType(StrEnum):
-    """What a worker can do; also the name of the queue it serves."""
+    """Type of operations that a worker runs; also the name of its queue."""
 
     BACKTESTING = "backtesting"
     TRAINING = "training"
 
 
 class WorkerStatus(StrEnum):
-    """What the registry thinks of a worker."""
+    """Status of a registered worker."""
 
     AVAILABLE = "available"
     BUSY = "busy"
@@ -27,14 +27,14 @@ class WorkerStatus(StrEnum):
 
 
 class DrainMode(StrEnum):
-    """What a worker that is to make way does with what it runs."""
+    """Handling of the running operation by a drained worker: finish it, or hand it over."""
 
     FINISH = "finish"
     HAND_OVER = "hand_over"
 
 
-class Drain(Answer):
-    """A worker or node that takes nothing new."""
+class Drain(ResponseModel):
+    """Drain of a worker or node: it gets no new operations."""
 
     target: str
     mode: DrainMode
@@ -42,16 +42,16 @@ class Drain(Answer):
     requested_at: datetime
 
 
-class DrainRequest(Contract):
-    """The body of ``PUT /drains/{target}``."""
+class DrainRequest(RequestModel):
+    """Body of ``PUT /drains/{target}``."""
 
     mode: DrainMode = DrainMode.FINISH
 
 
-class WorkerRegistration(Contract):
-    """What a worker says of itself, at start and whenever the backend has forgotten it."""
+class WorkerRegistration(RequestModel):
+    """Body of ``POST /workers/register``, sent at start and whenever the backend forgot it."""
 
-    worker_id: Name
+    worker_id: SafeName
     worker_type: WorkerType
     endpoint_url: HttpUrl
     capabilities: dict[str, Any] = Field(default_factory=dict)
@@ -59,8 +59,8 @@ class WorkerRegistration(Contract):
     current_operation_id: str | None = None
 
 
-class Worker(Answer):
-    """A registered worker as the backend sees it."""
+class Worker(ResponseModel):
+    """Registered worker as the backend sees it."""
 
     worker_id: str
     worker_type: WorkerType
@@ -74,28 +74,9 @@ class Worker(Answer):
     last_healthy_at: datetime | None
     health_check_failures: int
     drain: DrainMode | None = Field(
-        default=None, description="Set while the worker takes nothing new."
+        default=None, description="Set while the worker gets no new operations."
     )
     clock_skew_s: float | None = Field(
-        default=None, description="How far its clock is ahead of the backend's, to about a second."
-    )
-
-
-class WorkerHealth(Answer):
-    """A worker's own answer to ``GET /health``."""
-
-    status: Literal["idle", "busy"]
-    worker_id: str
-    worker_type: WorkerType
-    version: str
-    commit: str
-    current_operation_id: str | None
-    registered: bool
-    registration_error: str | None = Field(
-        default=None, description="Why the last attempt to register failed; None once registered."
-    )
-    uptime_s: float
-    contracts: tuple[str, ...] = Field(
-        default=(),
-        description="The contracting migrations that this release knows, and so can live with.",
+        default=None,
+        description="Seconds by which its clock is ahead of the backend's, to about a second.",
     )

@@ -1,1 +1,1 @@
-"""Strategies as documents: what they say and whether it makes sense. No bar is looked at here."""
+"""Strategies as documents: reading and validating them, without any market data."""

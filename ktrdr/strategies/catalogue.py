@@ -1,4 +1,4 @@
-"""Where strategies are: some come with KTRDR, the others lie in ``SHARED/strategies/NAME.yml``."""
+"""Catalogue of strategies: the built-in ones and the users' own in ``SHARED/strategies``."""
 
 from __future__ import annotations
 
@@ -21,134 +21,158 @@ SUFFIX: Final = ".yml"
 _BUILT_IN: Final = files("ktrdr.strategies") / "builtin"
 
 
-def names(directory: Path) -> list[str]:
-    """Every strategy there is, those that come with KTRDR first.
+def list_names(directory: Path) -> list[str]:
+    """Return the names of all strategies, built-in ones first.
 
     Raises:
-        HostNotReady: The directory is there and cannot be read.
+        HostNotReady: The directory exists and cannot be read.
     """
-    return [*_names(_BUILT_IN), *(name for name in _own(directory) if not is_built_in(name))]
+    try:
+        own = _names_in(directory) if directory.is_dir() else []
+    except OSError as exc:
+        raise HostNotReady(
+            f"{directory} cannot be read ({exc.strerror})",
+            hint="Check the shared directory's mount and owner (user 10001).",
+        ) from exc
+    built_in = _names_in(_BUILT_IN)
+    valid = (name for name in own if re.fullmatch(NAME_PATTERN, name))
+    return [*built_in, *(name for name in valid if name not in built_in)]
 
 
 def is_built_in(name: str) -> bool:
-    """Whether the strategy comes with KTRDR; no file of one's own can take its place."""
-    return name in _names(_BUILT_IN)
+    """Return whether a strategy is built in. A user's file cannot replace it."""
+    return name in _names_in(_BUILT_IN)
 
 
-def find(name: str, directory: Path) -> Strategy:
-    """The strategy of that name.
+def load_strategy(name: str, directory: Path) -> Strategy:
+    """Return a strategy by name.
 
     Args:
-        name: As its document says, too.
-        directory: Where the users' own are; it need not exist.
+        name: Name of the strategy, in its file name and in its document.
+        directory: Directory of the users' own strategies, which need not exist.
 
     Raises:
-        InvalidParameters: There is none, or its document is wrong.
+        InvalidParameters: The strategy does not exist, or its document is invalid.
     """
-    text = _text(name, directory)
+    text = _find_document(name, directory)
     if text is None:
-        known = names(directory)
+        names = list_names(directory)
         raise InvalidParameters(
-            f"there is no strategy {name}{did_you_mean(name, known)}",
-            hint=f"There is {', '.join(known)}; add one with `ktrdr strategies put FILE`.",
+            f"there is no strategy {name}{did_you_mean(name, names)}",
+            hint=f"Choose {', '.join(names)}, or add a strategy with `ktrdr strategies put FILE`.",
         )
     strategy = read_strategy(text, f"{name}{SUFFIX}")
     if strategy.name != name:
         raise InvalidParameters(
-            f"the file {name}{SUFFIX} says that its strategy is called {strategy.name}",
-            hint="Put it there with `ktrdr strategies put FILE`, which uses the name within.",
+            f"the file {name}{SUFFIX} describes a strategy with the name {strategy.name}",
+            hint="Save it with `ktrdr strategies put FILE`, which uses the name in the document.",
         )
     return strategy
 
 
-def find_features(name: str, directory: Path) -> FeatureSet:
-    """The feature set of that name, or the indicators of the strategy of that name.
+def load_feature_set(name: str, directory: Path) -> FeatureSet:
+    """Return a feature set by name, or the indicators of the strategy with that name.
 
     Parameters of such a strategy have the first of their default values.
 
     Raises:
-        InvalidParameters: There is neither, its document is wrong, or it has no indicators.
+        InvalidParameters: Neither exists, the document is invalid, or it has no indicators.
     """
-    sets = _BUILT_IN / "features"
-    if name in _names(sets):
-        return read_feature_set(_content(sets / f"{name}{SUFFIX}"), f"{name}{SUFFIX}")
-    if _text(name, directory) is None:
-        known = [*_names(sets), *names(directory)]
+    feature_sets = _BUILT_IN / "features"
+    if name in _names_in(feature_sets):
+        return read_feature_set(_read_text(feature_sets / f"{name}{SUFFIX}"), f"{name}{SUFFIX}")
+    if _find_document(name, directory) is None:
+        names = [*_names_in(feature_sets), *list_names(directory)]
         raise InvalidParameters(
-            f"there is no feature set and no strategy {name}{did_you_mean(name, known)}",
-            hint=f"Features can be those of {', '.join(known)}.",
+            f"there is no feature set and no strategy {name}{did_you_mean(name, names)}",
+            hint=f"Choose {', '.join(names)}.",
         )
-    strategy = find(name, directory)
-    values = {each.name: each.defaults[0] for each in strategy.parameters.values()}
-    definitions = {key: each.with_values(values) for key, each in strategy.indicators.items()}
-    models = [key for key, each in definitions.items() if each.kind == "model"]
-    if models or not definitions:
-        reason = f"{models[0]} is a model itself" if models else "it has no indicators"
+    strategy = load_strategy(name, directory)
+    values = {parameter.name: parameter.defaults[0] for parameter in strategy.parameters.values()}
+    features = {key: template.with_values(values) for key, template in strategy.indicators.items()}
+    models = [key for key, component in features.items() if component.kind == "model"]
+    if models or not features:
+        reason = f"{models[0]} is itself a model" if models else "it has no indicators"
         raise InvalidParameters(
-            f"strategy {name} cannot give features: {reason}",
-            hint="Name a strategy whose indicators are all computed from the bars.",
+            f"strategy {name} cannot be used as features: {reason}",
+            hint="Choose a strategy whose indicators are all computed from the bars.",
         )
-    return FeatureSet(name, definitions)
+    return FeatureSet(name, features)
 
 
-def show(name: str, directory: Path) -> str:
-    """The document, as it was written.
+def read_document(name: str, directory: Path) -> str:
+    """Return the YAML of a strategy, as it was written.
 
     Raises:
-        NotFound: There is no such strategy.
+        NotFound: The strategy does not exist.
     """
-    text = _text(name, directory)
+    text = _find_document(name, directory)
     if text is None:
         raise NotFound(
-            f"there is no strategy {name}{did_you_mean(name, names(directory))}",
-            hint="`ktrdr strategies list` shows them.",
+            f"there is no strategy {name}{did_you_mean(name, list_names(directory))}",
+            hint="List the strategies with `ktrdr strategies list`.",
         )
     return text
 
 
-def listing(directory: Path) -> list[StrategyInfo]:
-    """Every strategy; one whose file is wrong says so instead of its parameters."""
-    return [_info_or_fault(name, directory) for name in names(directory)]
+def list_strategies(directory: Path) -> list[StrategyInfo]:
+    """Return all strategies; an invalid file is listed with its error instead of parameters."""
+    strategies = []
+    for name in list_names(directory):
+        try:
+            strategies.append(describe_strategy(load_strategy(name, directory)))
+        except InvalidParameters as exc:
+            strategies.append(
+                StrategyInfo(
+                    name=name,
+                    description="",
+                    built_in=False,
+                    parameters=[],
+                    content_hash="",
+                    fault=exc.message,
+                )
+            )
+    return strategies
 
 
-def info(strategy: Strategy) -> StrategyInfo:
-    """What a listing says of a strategy."""
+def describe_strategy(strategy: Strategy) -> StrategyInfo:
+    """Return a strategy as listings show it."""
     return StrategyInfo(
         name=strategy.name,
         description=strategy.description,
         built_in=is_built_in(strategy.name),
         parameters=[
             StrategyParameter(
-                name=each.name,
-                defaults=each.defaults,
-                minimum=each.minimum,
-                maximum=each.maximum,
-                integer=each.integer,
+                name=parameter.name,
+                defaults=parameter.defaults,
+                minimum=parameter.minimum,
+                maximum=parameter.maximum,
+                integer=parameter.is_integer,
             )
-            for each in strategy.parameters.values()
+            for parameter in strategy.parameters.values()
         ],
         content_hash=strategy.content_hash,
     )
 
 
-def put(name: str, text: str, directory: Path) -> Strategy:
-    """Checks a document and puts it in place of what was there.
+def save_strategy(name: str, text: str, directory: Path) -> Strategy:
+    """Validate a document and save it, replacing an earlier strategy with that name.
 
     Raises:
-        InvalidParameters: It is wrong, or says another name; nothing has changed.
-        Conflict: A strategy of that name comes with KTRDR.
+        InvalidParameters: The document is invalid or has another name. Nothing has changed.
+        Conflict: The strategy is built in.
         HostNotReady: The shared directory cannot be written.
     """
     strategy = read_strategy(text, f"{name}{SUFFIX}")
     if strategy.name != name:
         raise InvalidParameters(
-            f"the document says that the strategy is called {strategy.name}, not {name}",
-            hint="Use the name within the document.",
+            f"the document describes a strategy with the name {strategy.name}, not {name}",
+            hint="Use the name in the document.",
         )
-    _refuse_built_in(name)
-    path = _path(directory, name)
+    _check_not_built_in(name)
+    path = directory / f"{name}{SUFFIX}"
     temporary = path.with_name(f".{name}.{secrets.token_hex(4)}")
-    with _writing(path):
+    with _write_errors_translated(path):
         directory.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("w", encoding="utf-8", newline="\n") as file:
@@ -161,31 +185,31 @@ def put(name: str, text: str, directory: Path) -> Strategy:
     return strategy
 
 
-def delete(name: str, directory: Path) -> None:
-    """Removes a strategy of one's own.
+def delete_strategy(name: str, directory: Path) -> None:
+    """Delete a user's own strategy.
 
     Raises:
-        NotFound: There is no such strategy.
-        Conflict: It comes with KTRDR.
+        NotFound: The strategy does not exist.
+        Conflict: The strategy is built in.
         HostNotReady: The shared directory cannot be written.
     """
-    _refuse_built_in(name)
-    show(name, directory)
-    path = _path(directory, name)
-    with _writing(path):
+    _check_not_built_in(name)
+    read_document(name, directory)
+    path = directory / f"{name}{SUFFIX}"
+    with _write_errors_translated(path):
         path.unlink(missing_ok=True)
 
 
-def _refuse_built_in(name: str) -> None:
+def _check_not_built_in(name: str) -> None:
     if is_built_in(name):
         raise Conflict(
-            f"strategy {name} comes with KTRDR and cannot be changed",
-            hint=f"Give yours another name; `ktrdr strategies show {name}` gives a start.",
+            f"strategy {name} is built in and cannot be changed",
+            hint=f"Save a copy under another name: `ktrdr strategies show {name}` writes its YAML.",
         )
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _write_errors_translated(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
@@ -195,57 +219,28 @@ def _writing(path: Path) -> Iterator[None]:
         ) from exc
 
 
-def _info_or_fault(name: str, directory: Path) -> StrategyInfo:
-    try:
-        return info(find(name, directory))
-    except InvalidParameters as fault:
-        return StrategyInfo(
-            name=name,
-            description="",
-            built_in=False,
-            parameters=[],
-            content_hash="",
-            fault=fault.message,
-        )
-
-
-def _text(name: str, directory: Path) -> str | None:
-    """The document of that name; None if there is none."""
+def _find_document(name: str, directory: Path) -> str | None:
+    """Return the YAML of a strategy, or None if the strategy does not exist."""
     if not re.fullmatch(NAME_PATTERN, name):
         return None
     if is_built_in(name):
-        return _content(_BUILT_IN / f"{name}{SUFFIX}")
-    path = _path(directory, name)
-    return _content(path) if path.is_file() else None
+        return _read_text(_BUILT_IN / f"{name}{SUFFIX}")
+    path = directory / f"{name}{SUFFIX}"
+    return _read_text(path) if path.is_file() else None
 
 
-def _content(path: Traversable) -> str:
+def _read_text(path: Traversable) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         return content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise InvalidParameters(
-            f"the strategy's file {path.name} cannot be read ({type(exc).__name__})",
-            hint="It must be a readable file of UTF-8 text; put it there again.",
+            f"the strategy file {path.name} cannot be read ({type(exc).__name__})",
+            hint="Save it again as a readable file of UTF-8 text.",
         ) from exc
 
 
-def _path(directory: Path, name: str) -> Path:
-    return directory / f"{name}{SUFFIX}"
-
-
-def _names(directory: Traversable) -> list[str]:
-    found = (each.name for each in directory.iterdir() if each.name.endswith(SUFFIX))
-    return sorted(name.removesuffix(SUFFIX) for name in found if not name.startswith("."))
-
-
-def _own(directory: Path) -> list[str]:
-    try:
-        found = _names(directory) if directory.is_dir() else []
-    except OSError as exc:
-        raise HostNotReady(
-            f"{directory} cannot be read ({exc.strerror})",
-            hint="Check the shared directory's mount and owner (user 10001).",
-        ) from exc
-    return [name for name in found if re.fullmatch(NAME_PATTERN, name)]
+def _names_in(directory: Traversable) -> list[str]:
+    names = (file.name for file in directory.iterdir() if file.name.endswith(SUFFIX))
+    return sorted(name.removesuffix(SUFFIX) for name in names if not name.startswith("."))

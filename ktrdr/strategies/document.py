@@ -1,4 +1,4 @@
-"""A strategy as data: read, checked, and the same wherever it is used."""
+"""Strategies and feature sets as validated data."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ktrdr.strategies.rules import Condition, text_of
+from ktrdr.strategies.rules import Condition, format_rule
 
-Value = int | float
+ParameterValue = int | float
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,76 +18,81 @@ class Parameter:
     """A number that a backtest may choose.
 
     Attributes:
-        defaults: Its value if nothing else is said, or several that compete with each other.
-        minimum: The least it may be; ``maximum`` is the most.
-        integer: Whether it is a whole number.
+        defaults: Default value, or several values from which each fold chooses.
+        minimum: Least allowed value.
+        maximum: Greatest allowed value.
+        is_integer: True if the value must be a whole number.
     """
 
     name: str
-    defaults: tuple[Value, ...]
-    minimum: Value
-    maximum: Value
-    integer: bool
+    defaults: tuple[ParameterValue, ...]
+    minimum: ParameterValue
+    maximum: ParameterValue
+    is_integer: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Definition:
-    """An indicator, or a sizing, with every argument a value: what can be computed.
+class Component:
+    """An indicator or a sizing with a value for every argument, ready to be computed.
 
     Attributes:
-        arguments: Names and values, in the order of the kind's.
+        kind: Name of a `ComponentKind`.
+        arguments: Names and values, in the order that the kind declares them.
     """
 
     kind: str
-    arguments: tuple[tuple[str, Value | str], ...] = ()
+    arguments: tuple[tuple[str, ParameterValue | str], ...] = ()
 
     def argument(self, name: str) -> Any:
-        """The value of an argument."""
         return dict(self.arguments)[name]
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """The name of a parameter, in the place of its value."""
+class ParameterReference:
+    """The name of a parameter, used in place of an argument's value."""
 
     parameter: str
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
-    """A definition some of whose arguments are parameters."""
+class ComponentTemplate:
+    """A component whose arguments may refer to parameters."""
 
     kind: str
-    arguments: tuple[tuple[str, Value | str | Reference], ...] = ()
+    arguments: tuple[tuple[str, ParameterValue | str | ParameterReference], ...] = ()
 
     @property
     def parameters(self) -> frozenset[str]:
-        """The names of the parameters that stand in it."""
-        given = (value for _, value in self.arguments)
-        return frozenset(each.parameter for each in given if isinstance(each, Reference))
-
-    def with_values(self, values: Mapping[str, Value]) -> Definition:
-        """The definition for certain values of the parameters."""
-        filled = (
-            (name, values[given.parameter] if isinstance(given, Reference) else given)
-            for name, given in self.arguments
+        """Names of the parameters that the arguments refer to."""
+        values = (value for _, value in self.arguments)
+        return frozenset(
+            value.parameter for value in values if isinstance(value, ParameterReference)
         )
-        return Definition(self.kind, tuple(filled))
+
+    def with_values(self, values: Mapping[str, ParameterValue]) -> Component:
+        """Return the component with the parameters replaced by the given values."""
+        arguments = (
+            (name, values[value.parameter] if isinstance(value, ParameterReference) else value)
+            for name, value in self.arguments
+        )
+        return Component(self.kind, tuple(arguments))
 
     def to_data(self) -> dict[str, Any]:
-        """As plain data, for the hash."""
+        """Return plain data for the strategy's hash."""
         return {
             "kind": self.kind,
             **{
-                name: f"parameter {given.parameter}" if isinstance(given, Reference) else given
-                for name, given in self.arguments
+                name: f"parameter {value.parameter}"
+                if isinstance(value, ParameterReference)
+                else value
+                for name, value in self.arguments
             },
         }
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
-    """Fractions of traded value."""
+class TradingCosts:
+    """Costs as fractions of the traded value."""
 
     commission: float
     slippage: float
@@ -95,43 +100,43 @@ class Costs:
 
 @dataclass(frozen=True)
 class Strategy:
-    """What a strategy's document says.
+    """The content of a strategy document.
 
     Attributes:
-        constraint: What must be true of the parameters together, or None.
-        entry: When a position that is not held is entered.
-        exit: When one that is held is left.
-        shown: The rules and the sizing as they were written, by their keys.
+        constraint: Condition that the parameters must satisfy together, or None.
+        entry: Condition that opens a position.
+        exit: Condition that closes a position.
+        source_text: Rules and constraint as written in the document, by key.
     """
 
     name: str
     description: str
     parameters: Mapping[str, Parameter]
     constraint: Condition | None
-    indicators: Mapping[str, Template]
+    indicators: Mapping[str, ComponentTemplate]
     entry: Condition
     exit: Condition
-    costs: Costs
-    sizing: Template
-    shown: Mapping[str, str]
+    costs: TradingCosts
+    sizing: ComponentTemplate
+    source_text: Mapping[str, str]
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of what it does: another spelling, comment or description changes nothing."""
+        """SHA-256 of the strategy's behaviour, which formatting and description do not change."""
         content = {
             "parameters": {
-                each.name: [
-                    list(map(float, each.defaults)),
-                    float(each.minimum),
-                    float(each.maximum),
-                    each.integer,
+                parameter.name: [
+                    list(map(float, parameter.defaults)),
+                    float(parameter.minimum),
+                    float(parameter.maximum),
+                    parameter.is_integer,
                 ]
-                for each in self.parameters.values()
+                for parameter in self.parameters.values()
             },
-            "constraint": text_of(self.constraint) if self.constraint else None,
-            "indicators": {name: each.to_data() for name, each in self.indicators.items()},
-            "entry": text_of(self.entry),
-            "exit": text_of(self.exit),
+            "constraint": format_rule(self.constraint) if self.constraint else None,
+            "indicators": {name: template.to_data() for name, template in self.indicators.items()},
+            "entry": format_rule(self.entry),
+            "exit": format_rule(self.exit),
             "costs": [self.costs.commission, self.costs.slippage],
             "sizing": self.sizing.to_data(),
         }
@@ -140,7 +145,7 @@ class Strategy:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Named figures that a model learns from."""
+    """Named components that a model learns from."""
 
     name: str
-    definitions: Mapping[str, Definition]
+    features: Mapping[str, Component]

@@ -1,4 +1,4 @@
-"""Reads a strategy's YAML; every fault is named with its line, all of them at once."""
+"""Reader of strategy documents in YAML, which reports all errors with their lines."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from typing import Any, Final
 
 from ktrdr.errors import InvalidParameters, did_you_mean
 from ktrdr.schemas import NAME_PATTERN
+from ktrdr.strategies.component_kinds import SIZINGS
+from ktrdr.strategies.component_parser import parse_component, parse_indicator
 from ktrdr.strategies.document import (
-    Costs,
-    Definition,
+    ComponentTemplate,
     FeatureSet,
     Parameter,
     Strategy,
-    Template,
+    TradingCosts,
 )
-from ktrdr.strategies.faults import HINT, Faults
-from ktrdr.strategies.kinds import SIZINGS
-from ktrdr.strategies.rule_text import PRICES, RESERVED, RuleFault, read_rule
-from ktrdr.strategies.rules import Condition, Constant, names_of
-from ktrdr.strategies.templates import read_indicator, read_template
+from ktrdr.strategies.rule_parser import PRICES, RESERVED, RuleSyntaxError, parse_rule
+from ktrdr.strategies.rules import BooleanConstant, Condition, referenced_names
+from ktrdr.strategies.validation import HINT, DocumentValidator
 from ktrdr.yaml_source import KeyPath, YamlFault, read_yaml
 
 MAX_BYTES: Final = 64 * 1024
@@ -47,32 +46,42 @@ _IDENTIFIER: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 @lru_cache(maxsize=64)
-def read_strategy(text: str, shown_as: str) -> Strategy:
-    """The strategy that a YAML text says.
+def read_strategy(text: str, filename: str) -> Strategy:
+    """Return the strategy that a YAML document describes.
 
     Args:
-        text: The document.
-        shown_as: What faults call it, before the line.
+        text: Content of the document.
+        filename: Name of the document in error messages.
 
     Raises:
-        InvalidParameters: All that is wrong with it.
+        InvalidParameters: The document is invalid; the message lists its errors.
     """
-    faults, data = _opened(text, shown_as)
-    given = faults.keys((), data, KEYS, required=("name", "entry", "exit"))
-    name = _name(faults, given)
-    declared = _parameters(faults, given.get("parameters"))
-    indicators = _indicators(faults, given.get("indicators"), declared)
-    sizing = _sizing(faults, given.get("sizing", "all_in"), declared)
-    constraint = _constraint(faults, given.get("constraint"), declared)
-    known = {*PRICES, *declared, *indicators}
+    validator, data = _open_document(text, filename)
+    keys = validator.read_keys((), data, KEYS, required=("name", "entry", "exit"))
+    name = _read_name(validator, keys)
+    section = _read_section(validator, "parameters", keys.get("parameters"), MAX_PARAMETERS)
+    # An invalid parameter is None, so that its uses are not reported as well.
+    declared = {name: _read_parameter(validator, name, value) for name, value in section.items()}
+    indicators = _read_indicators(validator, keys.get("indicators"), declared)
+    sizing = _read_sizing(validator, keys.get("sizing", "all_in"), declared)
+    constraint = None
+    if keys.get("constraint") is not None:
+        constraint = _read_rule(validator, "constraint", keys["constraint"], declared)
+    names = {*PRICES, *declared, *indicators}
     rules = {
-        key: _rule(faults, key, given[key], known) for key in ("entry", "exit") if key in given
+        key: _read_rule(validator, key, keys[key], names)
+        for key in ("entry", "exit")
+        if key in keys
     }
-    costs = _costs(faults, given.get("costs"))
-    description = faults.text(("description",), given.get("description", ""), MAX_DESCRIPTION)
-    parameters = {name: each for name, each in declared.items() if each is not None}
-    _refuse_unused(faults, parameters, [*indicators.values(), sizing], [*rules.values()])
-    faults.raise_if_any()
+    costs = _read_costs(validator, keys.get("costs"))
+    description = validator.read_text(
+        ("description",), keys.get("description", ""), MAX_DESCRIPTION
+    )
+    parameters = {name: value for name, value in declared.items() if value is not None}
+    _check_parameters_are_used(
+        validator, parameters, [*indicators.values(), sizing], [*rules.values()]
+    )
+    validator.raise_if_invalid()
     return Strategy(
         name=name,
         description=" ".join(description.split()),
@@ -83,173 +92,184 @@ def read_strategy(text: str, shown_as: str) -> Strategy:
         exit=rules["exit"],
         costs=costs,
         sizing=sizing,
-        shown={
-            key: " ".join(str(given[key]).split())
+        source_text={
+            key: " ".join(str(keys[key]).split())
             for key in ("constraint", "entry", "exit")
-            if given.get(key) is not None
+            if keys.get(key) is not None
         },
     )
 
 
 @lru_cache(maxsize=64)
-def read_feature_set(text: str, shown_as: str) -> FeatureSet:
-    """The feature set that a YAML text says.
+def read_feature_set(text: str, filename: str) -> FeatureSet:
+    """Return the feature set that a YAML document describes.
 
     Raises:
-        InvalidParameters: All that is wrong with it.
+        InvalidParameters: The document is invalid; the message lists its errors.
     """
-    faults, data = _opened(text, shown_as)
-    given = faults.keys((), data, ("name", "features"), required=("name", "features"))
-    name = _name(faults, given)
-    templates = _indicators(faults, given.get("features", {}), {}, "features")
-    faults.raise_if_any()
-    definitions: dict[str, Definition] = {
-        key: each.with_values({}) for key, each in templates.items()
-    }
-    return FeatureSet(name, definitions)
+    validator, data = _open_document(text, filename)
+    keys = validator.read_keys((), data, ("name", "features"), required=("name", "features"))
+    name = _read_name(validator, keys)
+    templates = _read_indicators(validator, keys.get("features", {}), {}, "features")
+    validator.raise_if_invalid()
+    return FeatureSet(name, {key: template.with_values({}) for key, template in templates.items()})
 
 
-def _opened(text: str, shown_as: str) -> tuple[Faults, Any]:
+def _open_document(text: str, filename: str) -> tuple[DocumentValidator, Any]:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise InvalidParameters(f"{shown_as} is larger than {MAX_BYTES // 1024} KB", hint=HINT)
+        raise InvalidParameters(f"{filename} is larger than {MAX_BYTES // 1024} KB", hint=HINT)
     try:
-        written = read_yaml(text, shown_as, aliases=False)
+        document = read_yaml(text, filename, aliases=False)
     except YamlFault as exc:
-        raise InvalidParameters(f"{shown_as}:{exc.line}: {exc.reason}", hint=HINT) from exc
-    return Faults(shown_as, written), written.data
+        raise InvalidParameters(f"{filename}:{exc.line}: {exc.reason}", hint=HINT) from exc
+    return DocumentValidator(filename, document), document.data
 
 
-def _name(faults: Faults, given: Mapping[str, Any]) -> str:
-    if "name" not in given:
+def _read_name(validator: DocumentValidator, keys: Mapping[str, Any]) -> str:
+    if "name" not in keys:
         return ""
-    name = faults.text(("name",), given["name"], 64)
-    if isinstance(given["name"], str) and not re.fullmatch(NAME_PATTERN, name):
-        faults.add(("name",), "may have letters, digits, dot, dash and underscore only")
+    name = validator.read_text(("name",), keys["name"], 64)
+    if isinstance(keys["name"], str) and not re.fullmatch(NAME_PATTERN, name):
+        validator.add_error(("name",), "may contain only letters, digits, dot, dash and underscore")
     return name
 
 
-def _section(faults: Faults, key: str, value: Any, most: int) -> dict[str, Any]:
-    """A mapping from identifiers; nothing at all is an empty one."""
-    given = {} if value is None else faults.mapping((key,), value)
-    if len(given) > most:
-        faults.add((key,), f"are {len(given)}, of {most} at most")
-    for name in given:
+def _read_section(
+    validator: DocumentValidator, key: str, value: Any, max_entries: int
+) -> dict[str, Any]:
+    """Return a mapping whose keys are identifiers; a missing section is an empty mapping."""
+    section = {} if value is None else validator.read_mapping((key,), value)
+    if len(section) > max_entries:
+        validator.add_error(
+            (key,), f"has {len(section)} entries, and at most {max_entries} are allowed"
+        )
+    for name in section:
         if not _IDENTIFIER.fullmatch(name):
-            faults.add(
-                (key, name), "must be a small letter and up to 31 more, digits or underscores"
+            validator.add_error(
+                (key, name),
+                "must begin with a lowercase letter and have at most 31 more lowercase letters, "
+                "digits or underscores",
             )
         elif name in RESERVED:
-            faults.add((key, name), "is a word of the rules: choose another")
-    return given
+            validator.add_error((key, name), "is a reserved word: choose another name")
+    return section
 
 
-def _parameters(faults: Faults, value: Any) -> dict[str, Parameter | None]:
-    """The parameters; None for one that is wrong, so that what uses it is not called wrong, too."""
-    given = _section(faults, "parameters", value, MAX_PARAMETERS)
-    return {name: _parameter(faults, name, each) for name, each in given.items()}
-
-
-def _parameter(faults: Faults, name: str, value: Any) -> Parameter | None:
+def _read_parameter(validator: DocumentValidator, name: str, value: Any) -> Parameter | None:
     path = ("parameters", name)
     required = ("default", "minimum", "maximum")
-    given = faults.keys(path, value, (*required, "integer"), required=required)
-    integer = given.get("integer", False)
-    if not isinstance(integer, bool):
-        faults.expect((*path, "integer"), "true or false", integer)
+    keys = validator.read_keys(path, value, (*required, "integer"), required=required)
+    is_integer = keys.get("integer", False)
+    if not isinstance(is_integer, bool):
+        validator.add_type_error((*path, "integer"), "true or false", is_integer)
         return None
-    bounds = [
-        faults.number((*path, key), given[key], -MAX_NUMBER, MAX_NUMBER, whole=integer)
+    minimum, maximum = (
+        validator.read_number(
+            (*path, key), keys[key], -MAX_NUMBER, MAX_NUMBER, is_integer=is_integer
+        )
+        if key in keys
+        else None
         for key in ("minimum", "maximum")
-        if key in given
-    ]
-    low, high = (*bounds, None, None)[:2]
-    if low is None or high is None or "default" not in given:
+    )
+    if minimum is None or maximum is None or "default" not in keys:
         return None
-    if low > high:
-        faults.add((*path, "minimum"), f"{low:g} is above maximum {high:g}")
+    if minimum > maximum:
+        validator.add_error((*path, "minimum"), f"{minimum:g} is above maximum {maximum:g}")
         return None
-    values = _defaults(faults, (*path, "default"), given["default"], (low, high), whole=integer)
-    return Parameter(name, values, low, high, integer) if values else None
+    defaults = _read_defaults(
+        validator, (*path, "default"), keys["default"], (minimum, maximum), is_integer=is_integer
+    )
+    return Parameter(name, defaults, minimum, maximum, is_integer) if defaults else None
 
 
-def _defaults(
-    faults: Faults, path: KeyPath, value: Any, bounds: tuple[float, float], *, whole: bool
+def _read_defaults(
+    validator: DocumentValidator,
+    path: KeyPath,
+    value: Any,
+    bounds: tuple[float, float],
+    *,
+    is_integer: bool,
 ) -> tuple[int | float, ...]:
     if not isinstance(value, list):
-        number = faults.number(path, value, *bounds, whole=whole)
+        number = validator.read_number(path, value, *bounds, is_integer=is_integer)
         return () if number is None else (number,)
     if not 1 <= len(value) <= MAX_DEFAULTS:
-        faults.add(path, f"has {len(value)} values: it needs 1 to {MAX_DEFAULTS}")
+        validator.add_error(path, f"has {len(value)} values, and must have 1 to {MAX_DEFAULTS}")
         return ()
-    found = [
-        faults.number((*path, str(index)), each, *bounds, whole=whole)
-        for index, each in enumerate(value)
+    numbers = [
+        validator.read_number((*path, str(index)), item, *bounds, is_integer=is_integer)
+        for index, item in enumerate(value)
     ]
-    return tuple(number for number in found if number is not None)
+    return tuple(number for number in numbers if number is not None)
 
 
-def _indicators(
-    faults: Faults, value: Any, parameters: Mapping[str, Parameter | None], key: str = "indicators"
-) -> dict[str, Template]:
-    found = {}
-    for name, each in _section(faults, key, value, MAX_INDICATORS).items():
+def _read_indicators(
+    validator: DocumentValidator,
+    value: Any,
+    parameters: Mapping[str, Parameter | None],
+    key: str = "indicators",
+) -> dict[str, ComponentTemplate]:
+    indicators = {}
+    for name, indicator in _read_section(validator, key, value, MAX_INDICATORS).items():
         if name in parameters:
-            faults.add((key, name), "is the name of a parameter, too")
-        found[name] = read_indicator(faults, (key, name), each, parameters)
-    return found
+            validator.add_error((key, name), "is also the name of a parameter")
+        indicators[name] = parse_indicator(validator, (key, name), indicator, parameters)
+    return indicators
 
 
-def _sizing(faults: Faults, value: Any, parameters: Mapping[str, Parameter | None]) -> Template:
-    """``all_in``, ``fraction: SHARE`` or ``volatility_target: {…}``."""
+def _read_sizing(
+    validator: DocumentValidator, value: Any, parameters: Mapping[str, Parameter | None]
+) -> ComponentTemplate:
+    """Read ``all_in``, ``fraction: SHARE`` or ``volatility_target: {…}``."""
     path = ("sizing",)
-    given = {value: {}} if isinstance(value, str) else value
-    if not isinstance(given, dict) or len(given) != 1:
-        faults.add(path, f"must be one of {', '.join(SIZINGS)}")
-        return Template("all_in")
-    word, arguments = next(iter(given.items()))
-    kind = SIZINGS.get(word)
+    sizing = {value: {}} if isinstance(value, str) else value
+    if not isinstance(sizing, dict) or len(sizing) != 1:
+        validator.add_error(path, f"must be one of {', '.join(SIZINGS)}")
+        return ComponentTemplate("all_in")
+    name, arguments = next(iter(sizing.items()))
+    kind = SIZINGS.get(name)
     if kind is None:
-        faults.add(
-            path, f"{word} is unknown{did_you_mean(word, SIZINGS)}; it may be {', '.join(SIZINGS)}"
-        )
-        return Template("all_in")
-    if word == "fraction" and not isinstance(arguments, dict):
-        arguments = {"fraction": arguments}
-        return read_template(faults, path, kind, arguments, parameters)
-    return read_template(faults, (*path, word), kind, arguments, parameters)
+        suggestion = did_you_mean(name, SIZINGS)
+        validator.add_error(path, f"must be one of {', '.join(SIZINGS)}, not {name}{suggestion}")
+        return ComponentTemplate("all_in")
+    if name == "fraction" and not isinstance(arguments, dict):
+        return parse_component(validator, path, kind, {"fraction": arguments}, parameters)
+    return parse_component(validator, (*path, name), kind, arguments, parameters)
 
 
-def _constraint(faults: Faults, value: Any, parameters: Collection[str]) -> Condition | None:
-    return None if value is None else _rule(faults, "constraint", value, parameters)
-
-
-def _rule(faults: Faults, key: str, value: Any, known: Collection[str]) -> Condition:
+def _read_rule(
+    validator: DocumentValidator, key: str, value: Any, names: Collection[str]
+) -> Condition:
     try:
-        return read_rule(faults.text((key,), value, 10_000), known)
-    except RuleFault as fault:
+        return parse_rule(validator.read_text((key,), value, 10_000), names)
+    except RuleSyntaxError as exc:
         if isinstance(value, str):
-            faults.add((key,), f"is not good: {fault}")
-        return Constant(truth=False)
+            validator.add_error((key,), f"is invalid: {exc}")
+        return BooleanConstant(truth=False)
 
 
-def _costs(faults: Faults, value: Any) -> Costs:
-    given = {} if value is None else faults.keys(("costs",), value, ("commission", "slippage"))
-    found = {
-        key: faults.number(("costs", key), each, 0, MAX_COST) or 0.0 for key, each in given.items()
-    }
-    return Costs(found.get("commission", 0.0), found.get("slippage", 0.0))
+def _read_costs(validator: DocumentValidator, value: Any) -> TradingCosts:
+    path, names = ("costs",), ("commission", "slippage")
+    keys = {} if value is None else validator.read_keys(path, value, names)
+    commission, slippage = (
+        validator.read_number((*path, name), keys.get(name, 0.0), 0, MAX_COST) or 0.0
+        for name in names
+    )
+    return TradingCosts(commission, slippage)
 
 
-def _refuse_unused(
-    faults: Faults,
+def _check_parameters_are_used(
+    validator: DocumentValidator,
     parameters: Collection[str],
-    templates: Collection[Template],
+    templates: Collection[ComponentTemplate],
     rules: Collection[Condition],
 ) -> None:
-    """A parameter that changes nothing is a slip of the pen, and a sweep over it a waste."""
-    used = {name for rule in rules for name in names_of(rule)}
+    """Record unused parameters as errors: a sweep over one would run equal backtests."""
+    used = {name for rule in rules for name in referenced_names(rule)}
     for template in templates:
         used |= template.parameters
     for name in parameters:
         if name not in used:
-            faults.add(("parameters", name), "is used by no indicator, no rule and no sizing")
+            validator.add_error(
+                ("parameters", name), "is not used by any indicator, rule or sizing"
+            )

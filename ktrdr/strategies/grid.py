@@ -1,7 +1,8 @@
-"""Which values of a strategy's parameters a request asks for."""
+"""Combinations of parameter values that a backtest or a sweep requests."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -9,131 +10,126 @@ from typing import Any, Final
 
 from ktrdr.errors import InvalidParameters, did_you_mean
 from ktrdr.schemas import BacktestParameters, SweepParameters
-from ktrdr.strategies.catalogue import find
-from ktrdr.strategies.document import Parameter, Strategy, Value
-from ktrdr.strategies.faults import in_short
-from ktrdr.strategies.rules import truth_of
+from ktrdr.strategies.catalogue import load_strategy
+from ktrdr.strategies.document import Parameter, ParameterValue, Strategy
+from ktrdr.strategies.rules import evaluate_condition
+from ktrdr.strategies.validation import shorten_number
 
 MAX_COMBINATIONS: Final = 1000
-# Before the constraint is looked at; the loop over them must end in no time.
+# Limit before the constraint is applied, so that the loop over the candidates stays short.
 MAX_CANDIDATES: Final = 100_000
 
-Combination = Mapping[str, Value]
+Combination = Mapping[str, ParameterValue]
 
 
-def check(parameters: BacktestParameters, strategies: Path) -> Strategy:
-    """The strategy that a backtest or a sweep asks for, if it can be run as asked.
+def validate_request(parameters: BacktestParameters, strategies: Path) -> Strategy:
+    """Return the strategy of a backtest or a sweep if the strategy allows its parameters.
 
     Args:
-        parameters: The request.
-        strategies: The directory of the users' own strategies.
+        parameters: Parameters of the backtest or the sweep.
+        strategies: Directory of the users' own strategies.
 
     Raises:
-        InvalidParameters: There is no such strategy, or its parameters do not allow this.
+        InvalidParameters: The strategy does not exist or does not allow the parameters.
     """
-    strategy = find(parameters.strategy, strategies)
-    combinations(strategy, parameters.strategy_parameters)
+    strategy = load_strategy(parameters.strategy, strategies)
+    list_combinations(strategy, parameters.strategy_parameters)
     return strategy
 
 
-def combinations(strategy: Strategy, given: Mapping[str, Any]) -> list[Combination]:
-    """Every combination of the values asked for that the strategy allows, in ascending order.
+def list_combinations(strategy: Strategy, requested: Mapping[str, Any]) -> list[Combination]:
+    """Return all allowed combinations of the requested values, in ascending order.
 
     Args:
-        strategy: Its defaults stand in for what is not asked for.
-        given: A value, or several, by the parameter's name.
+        strategy: Strategy whose defaults apply to parameters that are not requested.
+        requested: A value or several values by parameter name.
 
     Raises:
-        InvalidParameters: A parameter is unknown or out of bounds, no combination is allowed, or
-            there are more than 1000.
+        InvalidParameters: A parameter is unknown or out of bounds, no combination satisfies the
+            constraint, or there are more than 1000 combinations.
     """
-    faults = [
-        f"{name} is no parameter of {strategy.name}{did_you_mean(name, strategy.parameters)}"
-        for name in given
+    errors = [
+        f"{strategy.name} has no parameter {name}{did_you_mean(name, strategy.parameters)}"
+        for name in requested
         if name not in strategy.parameters
     ]
-    choices: list[list[Value]] = []
+    choices: list[list[ParameterValue]] = []
     for parameter in strategy.parameters.values():
-        values = _values(given.get(parameter.name, parameter.defaults))
-        faults += [_out_of_bounds(parameter, each) for each in values if not _fits(parameter, each)]
-        if not faults:
-            choices.append(sorted({_exact(parameter, each) for each in values}))
-    if faults:
-        raise InvalidParameters("; ".join(faults), hint=_bounds(strategy))
-    return _allowed(strategy, choices)
+        values = requested.get(parameter.name, parameter.defaults)
+        if not isinstance(values, (tuple, list)):
+            values = (values,)
+        errors += filter(None, (_bounds_error(parameter, value) for value in values))
+        if not errors:
+            exact = int if parameter.is_integer else float
+            choices.append(sorted({exact(value) for value in values}))
+    if errors:
+        raise InvalidParameters("; ".join(errors), hint=_parameters_hint(strategy))
+    return _allowed_combinations(strategy, choices)
 
 
-def parts_of(sweep: SweepParameters, strategy: Strategy) -> list[BacktestParameters]:
-    """The backtests that a sweep is made of: one a combination, each with nothing to choose.
+def build_backtests(sweep: SweepParameters, strategy: Strategy) -> list[BacktestParameters]:
+    """Return the backtests of a sweep: one for each combination, with one value a parameter.
 
     Raises:
-        InvalidParameters: As for `combinations`.
+        InvalidParameters: As for `list_combinations`.
     """
     common = sweep.model_dump(exclude={"metric", "strategy_parameters"})
     return [
-        BacktestParameters(**common, strategy_parameters=dict(each))
-        for each in combinations(strategy, sweep.strategy_parameters)
+        BacktestParameters(**common, strategy_parameters=dict(combination))
+        for combination in list_combinations(strategy, sweep.strategy_parameters)
     ]
 
 
-def _allowed(strategy: Strategy, choices: Sequence[Sequence[Value]]) -> list[Combination]:
-    candidates = 1
-    for values in choices:
-        candidates *= len(values)
-    if candidates > MAX_CANDIDATES:
-        raise _too_many(f"{candidates:,} combinations of parameters")
-    every: list[Combination] = [
-        dict(zip(strategy.parameters, each, strict=True)) for each in product(*choices)
+def _allowed_combinations(
+    strategy: Strategy, choices: Sequence[Sequence[ParameterValue]]
+) -> list[Combination]:
+    count = math.prod(map(len, choices))
+    if count > MAX_CANDIDATES:
+        raise _too_many_combinations(count)
+    candidates = (
+        dict(zip(strategy.parameters, values, strict=True)) for values in product(*choices)
+    )
+    constraint = strategy.constraint
+    combinations: list[Combination] = [
+        candidate
+        for candidate in candidates
+        if constraint is None or evaluate_condition(constraint, candidate)
     ]
-    found = [each for each in every if _satisfies(strategy, each)]
-    if not found:
+    if not combinations:
         raise InvalidParameters(
-            f"no combination of the parameters of {strategy.name} has "
-            f"{strategy.shown['constraint']}",
-            hint=_bounds(strategy),
+            f"no combination of the parameters of {strategy.name} satisfies "
+            f"{strategy.source_text['constraint']}",
+            hint=_parameters_hint(strategy),
         )
-    if len(found) > MAX_COMBINATIONS:
-        raise _too_many(f"{len(found):,} combinations of parameters")
-    return found
+    if len(combinations) > MAX_COMBINATIONS:
+        raise _too_many_combinations(len(combinations))
+    return combinations
 
 
-def _too_many(what: str) -> InvalidParameters:
+def _too_many_combinations(count: int) -> InvalidParameters:
     return InvalidParameters(
-        f"{what} are too many, of {MAX_COMBINATIONS:,} at most", hint="Give fewer values."
+        f"{count:,} combinations of parameters are more than the limit of {MAX_COMBINATIONS:,}",
+        hint="Give fewer values.",
     )
 
 
-def _satisfies(strategy: Strategy, values: Combination) -> bool:
-    return strategy.constraint is None or bool(truth_of(strategy.constraint, values))
-
-
-def _values(given: Any) -> Sequence[Value]:
-    return given if isinstance(given, (tuple, list)) else (given,)
-
-
-def _fits(parameter: Parameter, value: Value) -> bool:
-    within = parameter.minimum <= value <= parameter.maximum
-    return within and (not parameter.integer or float(value).is_integer())
-
-
-def _exact(parameter: Parameter, value: Value) -> Value:
-    return int(value) if parameter.integer else float(value)
-
-
-def _out_of_bounds(parameter: Parameter, value: Value) -> str:
-    kind = "a whole number" if parameter.integer else "a number"
+def _bounds_error(parameter: Parameter, value: ParameterValue) -> str | None:
+    is_within = parameter.minimum <= value <= parameter.maximum
+    if is_within and (not parameter.is_integer or float(value).is_integer()):
+        return None
+    expected = "a whole number" if parameter.is_integer else "a number"
     return (
-        f"{parameter.name} must be {kind} from {parameter.minimum:g} to {parameter.maximum:g}, "
-        f"not {in_short(value)}"
+        f"{parameter.name} must be {expected} from {parameter.minimum:g} to "
+        f"{parameter.maximum:g}, not {shorten_number(value)}"
     )
 
 
-def _bounds(strategy: Strategy) -> str:
+def _parameters_hint(strategy: Strategy) -> str:
     if not strategy.parameters:
         return f"{strategy.name} has no parameters."
-    listed = ", ".join(
-        f"{each.name} ({each.minimum:g} to {each.maximum:g})"
-        for each in strategy.parameters.values()
+    bounds = ", ".join(
+        f"{parameter.name} ({parameter.minimum:g} to {parameter.maximum:g})"
+        for parameter in strategy.parameters.values()
     )
-    constraint = strategy.shown.get("constraint")
-    return f"{strategy.name} takes {listed}" + (f", with {constraint}." if constraint else ".")
+    constraint = strategy.source_text.get("constraint")
+    return f"{strategy.name} takes {bounds}" + (f", with {constraint}." if constraint else ".")

@@ -1,7 +1,6 @@
-"""Rules as trees: conditions on figures that have names.
+"""Rules as expression trees, and their evaluation.
 
-What a rule is true of is computed here for plain numbers and for arrays alike: the operators are
-the values' own.
+Numbers and arrays are evaluated by the same code: the operators are those of the values.
 """
 
 from __future__ import annotations
@@ -15,55 +14,55 @@ from typing import Any, Final, Literal, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number, not negative; a minus is a `Negative`."""
+    """A number that is not negative. A minus sign is a `Negation`."""
 
     value: float
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """An indicator, a parameter, or a column of the bars."""
+class Variable:
+    """The name of an indicator, a parameter, or a column of the bars."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Negative:
-    """Minus a figure."""
+class Negation:
+    """The negative of a value."""
 
-    of: Figure
+    operand: NumericExpression
 
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """Two figures made into one."""
+    """An arithmetic operation on two values."""
 
-    sign: str
-    left: Figure
-    right: Figure
+    symbol: str
+    left: NumericExpression
+    right: NumericExpression
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Whether one figure is, for example, above another."""
+    """A comparison of two values."""
 
-    sign: str
-    left: Figure
-    right: Figure
+    symbol: str
+    left: NumericExpression
+    right: NumericExpression
 
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """Whether ``left`` is now beyond ``right``, and at the bar before was not."""
+    """A condition that ``left`` has moved beyond ``right`` since the previous bar."""
 
-    upwards: bool
-    left: Figure
-    right: Figure
+    is_upward: bool
+    left: NumericExpression
+    right: NumericExpression
 
 
 @dataclass(frozen=True, slots=True)
-class Constant:
-    """``always`` or ``never``."""
+class BooleanConstant:
+    """The constant ``always`` or ``never``."""
 
     truth: bool
 
@@ -72,24 +71,24 @@ class Constant:
 class Not:
     """The opposite of a condition."""
 
-    of: Condition
+    operand: Condition
 
 
 @dataclass(frozen=True, slots=True)
-class Combined:
-    """Conditions of which all, or any, must be true."""
+class BooleanOperation:
+    """Several conditions, joined by ``and`` or by ``or``."""
 
-    sign: Literal["and", "or"]
-    parts: tuple[Condition, ...]
+    symbol: Literal["and", "or"]
+    operands: tuple[Condition, ...]
 
 
-Figure: TypeAlias = Number | Named | Negative | Arithmetic
-Condition: TypeAlias = Comparison | Crossing | Constant | Not | Combined
-Rule: TypeAlias = Figure | Condition
+NumericExpression: TypeAlias = Number | Variable | Negation | Arithmetic
+Condition: TypeAlias = Comparison | Crossing | BooleanConstant | Not | BooleanOperation
+Expression: TypeAlias = NumericExpression | Condition
 
 
 def _divide(left: Any, right: Any) -> Any:
-    """Division as IEEE 754 has it, of numbers as well as of arrays: by zero it gives no error."""
+    """Divide numbers or arrays as IEEE 754 does: division by zero is no error."""
     try:
         return left / right
     except ZeroDivisionError:
@@ -116,111 +115,110 @@ CONSTANTS: Final = {"always": True, "never": False}
 CROSSINGS: Final = {"crosses_above": True, "crosses_below": False}
 
 
-def truth_of(
-    rule: Condition, values: Mapping[str, Any], before: Callable[[Any], Any] = lambda value: value
+def evaluate_condition(
+    condition: Condition,
+    values: Mapping[str, Any],
+    previous_bar: Callable[[Any], Any] = lambda value: value,
 ) -> Any:
-    """Whether, or for arrays where, the rule is true.
+    """Return the truth of a condition: a boolean or, for arrays, an array of booleans.
 
-    A rule is false where any figure that it compares is not known (NaN), be it under a ``not``: a
-    strategy does nothing before its indicators have seen enough bars.
+    A condition is false where any compared value is unknown (NaN), even below a ``not``: a
+    strategy does nothing before its indicators have enough bars.
 
     Args:
-        rule: What is asked.
-        values: The figures by name.
-        before: Gives a figure as it was one bar earlier.
-
-    Raises:
-        ZeroDivisionError: Of plain numbers; arrays have infinities instead.
+        condition: Condition to evaluate.
+        values: Values of the variables by name.
+        previous_bar: Function that returns a value as of one bar earlier.
     """
-    reading = _Reading(values, before)
-    truth = reading.condition(rule)
-    return truth & reading.known
+    evaluation = _Evaluation(values, previous_bar)
+    truth = evaluation.condition(condition)
+    return truth & evaluation.is_known
 
 
-def names_of(rule: Rule) -> frozenset[str]:
-    """Every name in the rule."""
-    return frozenset(_names(rule))
+def referenced_names(expression: Expression) -> frozenset[str]:
+    """Return the names of all variables in the expression."""
+    return frozenset(_variables(expression))
 
 
-def text_of(rule: Rule) -> str:
-    """The rule in its one normal form, with every pair of brackets; it reads as the same rule."""
-    match rule:
+def format_rule(expression: Expression) -> str:
+    """Return the expression as text in normal form, with all brackets; parsing reverses it."""
+    match expression:
         case Number(value):
             return repr(value)
-        case Named(name):
+        case Variable(name):
             return name
-        case Negative(of):
-            return f"(-{text_of(of)})"
-        case Arithmetic(sign, left, right) | Comparison(sign, left, right):
-            return f"({text_of(left)} {sign} {text_of(right)})"
-        case Crossing(upwards, left, right):
-            word = next(word for word, up in CROSSINGS.items() if up is upwards)
-            return f"{word}({text_of(left)}, {text_of(right)})"
-        case Constant(truth):
-            return next(word for word, true in CONSTANTS.items() if true is truth)
-        case Not(inner):
-            return f"(not {text_of(inner)})"
-        case Combined(sign, parts):
-            return f"({f' {sign} '.join(map(text_of, parts))})"
+        case Negation(operand):
+            return f"(-{format_rule(operand)})"
+        case Arithmetic(symbol, left, right) | Comparison(symbol, left, right):
+            return f"({format_rule(left)} {symbol} {format_rule(right)})"
+        case Crossing(is_upward, left, right):
+            word = next(word for word, upward in CROSSINGS.items() if upward is is_upward)
+            return f"{word}({format_rule(left)}, {format_rule(right)})"
+        case BooleanConstant(truth):
+            return next(word for word, value in CONSTANTS.items() if value is truth)
+        case Not(operand):
+            return f"(not {format_rule(operand)})"
+        case BooleanOperation(symbol, operands):
+            return f"({f' {symbol} '.join(map(format_rule, operands))})"
 
 
-class _Reading:
-    """One evaluation; ``known`` is whether all figures compared so far had a value."""
+class _Evaluation:
+    """Evaluation of a condition. ``is_known`` is true while every compared value is known."""
 
-    def __init__(self, values: Mapping[str, Any], before: Callable[[Any], Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], previous_bar: Callable[[Any], Any]) -> None:
         self._values = values
-        self._before = before
-        self.known: Any = True
+        self._previous_bar = previous_bar
+        self.is_known: Any = True
 
-    def condition(self, rule: Condition) -> Any:
-        match rule:
-            case Comparison(sign, left, right):
-                return self._compare(sign, self._figure(left), self._figure(right))
-            case Crossing(upwards, left, right):
-                return self._crossing(upwards, self._figure(left), self._figure(right))
-            case Constant(truth):
+    def condition(self, condition: Condition) -> Any:
+        match condition:
+            case Comparison(symbol, left, right):
+                return self._compare(symbol, self._number(left), self._number(right))
+            case Crossing(is_upward, left, right):
+                return self._crossing(is_upward, self._number(left), self._number(right))
+            case BooleanConstant(truth):
                 return truth
-            case Not(inner):
-                # `not` and `~` mean other things for plain truths and for arrays of them.
-                return self.condition(inner) ^ True
-            case Combined(sign, parts):
-                found = self.condition(parts[0])
-                for part in parts[1:]:
-                    more = self.condition(part)
-                    found = found & more if sign == "and" else found | more
-                return found
+            case Not(operand):
+                # `not` and `~` differ between booleans and arrays of booleans.
+                return self.condition(operand) ^ True
+            case BooleanOperation(symbol, operands):
+                result = self.condition(operands[0])
+                for operand in operands[1:]:
+                    truth = self.condition(operand)
+                    result = result & truth if symbol == "and" else result | truth
+                return result
 
-    def _compare(self, sign: str, left: Any, right: Any) -> Any:
-        # What is not a number is not even equal to itself.
-        self.known = self.known & (left == left) & (right == right)
-        return COMPARISONS[sign](left, right)
+    def _compare(self, symbol: str, left: Any, right: Any) -> Any:
+        # NaN does not even equal itself.
+        self.is_known = self.is_known & (left == left) & (right == right)
+        return COMPARISONS[symbol](left, right)
 
-    def _crossing(self, upwards: bool, left: Any, right: Any) -> Any:
-        now, then = (">", "<=") if upwards else ("<", ">=")
-        earlier = self._compare(then, self._before(left), self._before(right))
+    def _crossing(self, is_upward: bool, left: Any, right: Any) -> Any:
+        now, before = (">", "<=") if is_upward else ("<", ">=")
+        earlier = self._compare(before, self._previous_bar(left), self._previous_bar(right))
         return self._compare(now, left, right) & earlier
 
-    def _figure(self, rule: Figure) -> Any:
-        match rule:
+    def _number(self, expression: NumericExpression) -> Any:
+        match expression:
             case Number(value):
                 return value
-            case Named(name):
+            case Variable(name):
                 return self._values[name]
-            case Negative(of):
-                return -self._figure(of)
-            case Arithmetic(sign, left, right):
-                return ARITHMETIC[sign](self._figure(left), self._figure(right))
+            case Negation(operand):
+                return -self._number(operand)
+            case Arithmetic(symbol, left, right):
+                return ARITHMETIC[symbol](self._number(left), self._number(right))
 
 
-def _names(rule: Rule) -> Iterator[str]:
-    match rule:
-        case Named(name):
+def _variables(expression: Expression) -> Iterator[str]:
+    match expression:
+        case Variable(name):
             yield name
-        case Negative(of) | Not(of):
-            yield from _names(of)
+        case Negation(operand) | Not(operand):
+            yield from _variables(operand)
         case Arithmetic(_, left, right) | Comparison(_, left, right) | Crossing(_, left, right):
-            yield from _names(left)
-            yield from _names(right)
-        case Combined(_, parts):
-            for part in parts:
-                yield from _names(part)
+            yield from _variables(left)
+            yield from _variables(right)
+        case BooleanOperation(_, operands):
+            for operand in operands:
+                yield from _variables(operand)

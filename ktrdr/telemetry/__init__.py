@@ -1,1 +1,1 @@
-"""What the runtime tells about itself: logs, traces, metrics. Imported by entry points."""
+"""Logs, traces and metrics of the runtime; imported by entry points."""

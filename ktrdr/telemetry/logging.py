@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on standard error, with the trace they belong to."""
+"""Logs on standard error: one JSON object per line, with its trace id."""
 
 from __future__ import annotations
 
@@ -11,31 +11,30 @@ from typing import Any, Final
 
 from opentelemetry import trace
 
-# What every record has; anything else was passed as ``extra`` and is wanted in the output.
+# Attributes of every record. Any other attribute was passed as ``extra`` and is written too.
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-# Libraries that would log every poll of the database or every health check.
+# Libraries that log every poll of the database or every health check.
 _QUIET: Final = ("procrastinate", "httpx", "httpcore", "psycopg.pool", "uvicorn.access")
 
-
-# How the queue's library says, with a page of traceback, that the database is away.
+# Exception of the queue's library, logged with a traceback, when the database is unavailable.
 _DATABASE_AWAY: Final = "ConnectorException"
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as one line of JSON."""
+    """Formatter that writes a record as one line of JSON."""
 
-    def __init__(self, constant: Mapping[str, str]) -> None:
+    def __init__(self, fields: Mapping[str, str]) -> None:
         super().__init__()
-        self._constant = dict(constant)
+        self._fields = dict(fields)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record's time, level, logger, message, extras and trace id."""
+        """Return time, level, logger, message, extra attributes and trace id as JSON."""
         entry: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, tz=UTC).isoformat(),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
-            **self._constant,
+            **self._fields,
         }
         entry |= {k: v for k, v in vars(record).items() if k not in _STANDARD}
         context = trace.get_current_span().get_span_context()
@@ -46,26 +45,26 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False, default=str)
 
 
-def _in_a_sentence(record: logging.LogRecord) -> bool:
-    """Leaves the traceback out where the fault is a foreseeable one."""
+def _shorten_database_errors(record: logging.LogRecord) -> bool:
+    """Replace the traceback of an unavailable database by a sentence."""
     kind = record.exc_info[0] if record.exc_info else None
     if record.name.startswith("procrastinate") and kind and kind.__name__ == _DATABASE_AWAY:
         record.levelno, record.levelname = logging.WARNING, "WARNING"
-        record.msg, record.args = "the queue lost the database", ()
+        record.msg, record.args = "the queue lost the database connection", ()
         record.exc_info = record.exc_text = None
     return True
 
 
-def set_up_logging(level: str, **constant: str) -> None:
-    """Sends all logging of this process to standard error as JSON lines.
+def set_up_logging(level: str, **fields: str) -> None:
+    """Write all logs of this process to standard error as JSON lines.
 
     Args:
-        level: The least level that is written.
-        constant: Stands in every line, such as ``service``.
+        level: Lowest level that is written.
+        fields: Fields of every line, such as ``service``.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter(constant))
-    handler.addFilter(_in_a_sentence)
+    handler.setFormatter(JsonFormatter(fields))
+    handler.addFilter(_shorten_database_errors)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)

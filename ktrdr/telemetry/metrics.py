@@ -1,9 +1,10 @@
-"""Every metric of the runtime, by name. No label ever holds an operation's id."""
+"""All metrics of the runtime. No label holds an operation's id."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,131 +23,95 @@ WORK_BUCKETS: Final = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 144
 WAIT_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
 REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
-build_info = Gauge(
+_counter = partial(Counter, registry=REGISTRY)
+_gauge = partial(Gauge, registry=REGISTRY)
+_histogram = partial(Histogram, registry=REGISTRY)
+
+build_info = _gauge(
     "ktrdr_build_info",
-    "1, labelled with what runs.",
+    "Always 1; its labels name the running version.",
     ["service", "image_tag", "commit"],
-    registry=REGISTRY,
 )
 
 # ---------------------------------------------------------------- backend
-http_requests = Counter(
-    "ktrdr_http_requests",
-    "Requests answered, by route and status.",
-    ["method", "route", "status"],
-    registry=REGISTRY,
+http_requests = _counter(
+    "ktrdr_http_requests", "Answered requests by route and status.", ["method", "route", "status"]
 )
-http_request_duration = Histogram(
+http_request_duration = _histogram(
     "ktrdr_http_request_duration_seconds",
     "Time to answer a request.",
     ["method", "route"],
     buckets=REQUEST_BUCKETS,
-    registry=REGISTRY,
 )
-operations_submitted = Counter(
-    "ktrdr_operations_submitted",
-    "Operations accepted.",
-    ["operation_type"],
-    registry=REGISTRY,
+operations_submitted = _counter(
+    "ktrdr_operations_submitted", "Operations accepted.", ["operation_type"]
 )
-operations_unfinished = Gauge(
+operations_unfinished = _gauge(
     "ktrdr_operations_unfinished",
     "Operations that are pending or running.",
     ["operation_type", "status"],
-    registry=REGISTRY,
 )
-oldest_pending = Gauge(
+oldest_pending = _gauge(
     "ktrdr_operations_oldest_pending_seconds",
-    "Age of the operation that has waited longest.",
+    "Age of the oldest pending operation.",
     ["operation_type"],
-    registry=REGISTRY,
 )
-workers = Gauge(
-    "ktrdr_workers",
-    "Registered workers, by what the registry thinks of them.",
-    ["worker_type", "status"],
-    registry=REGISTRY,
+workers = _gauge(
+    "ktrdr_workers", "Registered workers by type and status.", ["worker_type", "status"]
 )
-worker_health_checks = Counter(
-    "ktrdr_worker_health_checks",
-    "Health checks made of workers.",
-    ["outcome"],
-    registry=REGISTRY,
+worker_health_checks = _counter(
+    "ktrdr_worker_health_checks", "Health checks of workers by outcome.", ["outcome"]
 )
-leases_expired = Counter(
-    "ktrdr_leases_expired",
-    "Operations taken from workers that fell silent.",
-    registry=REGISTRY,
+leases_expired = _counter(
+    "ktrdr_leases_expired", "Leases that expired because a worker stopped renewing them."
 )
-failed_authentications = Counter(
-    "ktrdr_failed_authentications",
-    "Requests with a token that is missing, bad, expired or revoked.",
-    registry=REGISTRY,
+failed_authentications = _counter(
+    "ktrdr_failed_authentications", "Requests with a missing, invalid, expired or revoked token."
 )
-database_up = Gauge(
-    "ktrdr_database_up", "Whether the last query of the database succeeded.", registry=REGISTRY
-)
-shared_free = Gauge(
-    "ktrdr_shared_free_bytes", "Room left in the shared directory.", registry=REGISTRY
-)
-shared_size = Gauge(
-    "ktrdr_shared_size_bytes", "Size of the file system it is on.", registry=REGISTRY
-)
+database_up = _gauge("ktrdr_database_up", "1 if the last query of the database succeeded.")
+shared_free = _gauge("ktrdr_shared_free_bytes", "Free space in the shared directory.")
+shared_size = _gauge("ktrdr_shared_size_bytes", "Size of the shared directory's file system.")
 
 # ---------------------------------------------------------------- worker
-operations_finished = Counter(
+operations_finished = _counter(
     "ktrdr_operations_finished",
-    "Operations that this worker ended, by how.",
+    "Operations that this worker ended, by status.",
     ["operation_type", "status"],
-    registry=REGISTRY,
 )
-operation_duration = Histogram(
+operation_duration = _histogram(
     "ktrdr_operation_duration_seconds",
     "Time this worker spent on an operation.",
     ["operation_type"],
     buckets=WORK_BUCKETS,
-    registry=REGISTRY,
 )
-queue_wait = Histogram(
+queue_wait = _histogram(
     "ktrdr_queue_wait_seconds",
     "Time between being queued and being claimed.",
     ["operation_type"],
     buckets=WAIT_BUCKETS,
-    registry=REGISTRY,
 )
-checkpoints = Counter(
-    "ktrdr_checkpoints", "Checkpoints saved.", ["operation_type"], registry=REGISTRY
-)
-last_checkpoint = Gauge(
+checkpoints = _counter("ktrdr_checkpoints", "Checkpoints saved.", ["operation_type"])
+last_checkpoint = _gauge(
     "ktrdr_last_checkpoint_timestamp_seconds",
-    "When the running operation was last checkpointed; 0 while idle.",
-    registry=REGISTRY,
+    "Time of the running operation's last checkpoint; 0 while idle.",
 )
-lease_losses = Counter(
-    "ktrdr_lease_losses",
-    "Times this worker found that its operation was no longer its own.",
-    registry=REGISTRY,
-)
-retries = Counter(
+lease_losses = _counter("ktrdr_lease_losses", "Leases that this worker lost.")
+retries = _counter(
     "ktrdr_operation_retries",
     "Operations claimed for a second or later attempt.",
     ["operation_type"],
-    registry=REGISTRY,
 )
-setbacks = Counter(
+attempt_failures = _counter(
     "ktrdr_operation_setbacks",
-    "Attempts that ended here without an outcome, by why.",
+    "Failed attempts that may be retried, by kind of failure.",
     ["operation_type", "setback"],
-    registry=REGISTRY,
 )
-worker_busy = Gauge("ktrdr_worker_busy", "1 while an operation runs here.", registry=REGISTRY)
-worker_registered = Gauge(
-    "ktrdr_worker_registered", "1 while the backend knows this worker.", registry=REGISTRY
-)
+worker_busy = _gauge("ktrdr_worker_busy", "1 while this worker runs an operation.")
+worker_registered = _gauge("ktrdr_worker_registered", "1 while this worker is registered.")
 
 
-def watch_shared_directory(path: Path) -> None:
-    """Lets every scrape look at how much room ``path`` has; 0 where it cannot be looked at."""
+def measure_shared_directory(path: Path) -> None:
+    """Report size and free space of ``path`` at every scrape; 0 if it is unavailable."""
 
     def usage(field: str) -> float:
         try:
@@ -158,12 +123,12 @@ def watch_shared_directory(path: Path) -> None:
     shared_size.set_function(lambda: usage("total"))
 
 
-def expose(accept: str) -> tuple[bytes, str]:
-    """The metrics as text, and its content type.
+def render_metrics(accept: str) -> tuple[bytes, str]:
+    """Return the metrics as text, and its content type.
 
     Args:
-        accept: The request's ``Accept`` header; OpenMetrics is answered when it is asked for,
-            since only that carries exemplars.
+        accept: Request's ``Accept`` header. OpenMetrics is returned on request, because only it
+            carries exemplars.
     """
     if "application/openmetrics-text" in accept:
         render: Callable[[CollectorRegistry], bytes] = openmetrics.generate_latest

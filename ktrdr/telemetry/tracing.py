@@ -1,4 +1,4 @@
-"""Traces: OTLP over gRPC to the collector; a silent collector holds nothing up."""
+"""Traces, sent to the collector by OTLP over gRPC without blocking."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from ktrdr.settings import Settings
 
 EXPORT_TIMEOUT_S: Final = 2
-# Measured: with the collector down, shutting down takes up to 30 s if one lets it.
+# Measured: without a limit, shutdown takes up to 30 s while the collector is down.
 SHUTDOWN_TIMEOUT_S: Final = 3.0
-UNTRACED: Final = "health,metrics,service-discovery,events"
+UNTRACED_URLS: Final = "health,metrics,service-discovery,events"
 
 
 def set_up_tracing(settings: Settings, service: str) -> TracerProvider:
-    """Installs the process's tracer provider; without an endpoint, spans lead nowhere.
+    """Install the process's tracer provider; without an endpoint, spans are discarded.
 
     Args:
         settings: Endpoint, environment and version.
-        service: The stable name of the service, such as ``ktrdr-backend``.
+        service: Stable name of the service, such as ``ktrdr-backend``.
     """
     resource = Resource.create(
         {
@@ -37,7 +37,7 @@ def set_up_tracing(settings: Settings, service: str) -> TracerProvider:
             "deployment.environment.name": settings.environment,
         }
     )
-    # Left to itself, the provider would wait for the collector when the interpreter exits.
+    # By default the provider waits for the collector when the interpreter exits.
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     if settings.otlp_endpoint:
         exporter = OTLPSpanExporter(
@@ -51,17 +51,17 @@ def set_up_tracing(settings: Settings, service: str) -> TracerProvider:
 
 
 def trace_requests(app: FastAPI, provider: TracerProvider) -> None:
-    """Gives every request a span, except those that machines make every few seconds."""
+    """Trace every request, except those that monitoring sends every few seconds."""
     FastAPIInstrumentor.instrument_app(
         app,
         tracer_provider=provider,
-        excluded_urls=UNTRACED,
+        excluded_urls=UNTRACED_URLS,
         exclude_spans=["receive", "send"],
     )
 
 
 def shut_down_tracing(provider: TracerProvider) -> None:
-    """Sends what is left, for a few seconds at most; call it last."""
+    """Send the remaining spans, for a few seconds at most; call this last."""
     thread = threading.Thread(target=provider.shutdown, name="tracing-shutdown", daemon=True)
     thread.start()
     thread.join(SHUTDOWN_TIMEOUT_S)

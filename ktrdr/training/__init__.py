@@ -1,1 +1,1 @@
-"""Trainings: features of past bars, a time-ordered split, a classifier, an honest baseline."""
+"""Training of classifiers on features of past bars, evaluated against a baseline."""

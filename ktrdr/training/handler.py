@@ -1,4 +1,4 @@
-"""Runs a training for a worker: features, split, epochs, judgement, files."""
+"""Handler of trainings: build samples, train, evaluate, write files."""
 
 from __future__ import annotations
 
@@ -9,33 +9,30 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from ktrdr.build_info import code, libraries
-from ktrdr.marketdata.bars import Bars, read_bars
+from ktrdr.build_info import code_version, library_versions
+from ktrdr.marketdata.bars import read_bars
 from ktrdr.schemas import TrainingParameters
-from ktrdr.strategies.catalogue import find_features
-from ktrdr.strategies.document import FeatureSet
-from ktrdr.training.archive import normalised
-from ktrdr.training.checkpoints import Progress, resumed
-from ktrdr.training.features import Samples, make_samples
-from ktrdr.training.judging import judge
-from ktrdr.training.model import Classifier, Epoch
-from ktrdr.training.outcome import Outcome, summary_of
+from ktrdr.strategies.catalogue import load_feature_set
+from ktrdr.training.evaluation import evaluate_holdout
+from ktrdr.training.model import Classifier, EpochMetrics
+from ktrdr.training.model_archive import normalise_archive
+from ktrdr.training.model_store import FORMAT, METADATA_FILE, MODEL_FILE, describe_features
+from ktrdr.training.progress import TrainingProgress, best_epoch, restore_progress, should_stop
 from ktrdr.training.report import write_report
-from ktrdr.training.split import Split, split_in_time
-from ktrdr.training.stopping import best_of, has_ended
-from ktrdr.training.stored import FORMAT, METADATA_FILE, MODEL_FILE, feature_list
+from ktrdr.training.results import TrainingResult, summarise_result
+from ktrdr.training.samples import Samples, Split, build_samples, split_in_time
 from ktrdr.work import WorkContext, WorkResult
 
 LIBRARIES: Final = ("scikit-learn", "skops", "numpy", "pandas")
 
 
 def run(parameters: TrainingParameters, context: WorkContext) -> WorkResult:
-    """Trains as ``parameters`` say; writes model, report and data to ``context.output``.
+    """Train a model, and write it with its report and data to ``context.output``.
 
     Raises:
-        InvalidParameters: There is no such data or feature set, or too little data.
+        InvalidParameters: Data or feature set does not exist, or there is too little data.
     """
-    feature_set = find_features(parameters.features, context.shared / "strategies")
+    feature_set = load_feature_set(parameters.features, context.shared / "strategies")
     bars = read_bars(
         context.shared / "data",
         parameters.symbol,
@@ -43,38 +40,35 @@ def run(parameters: TrainingParameters, context: WorkContext) -> WorkResult:
         parameters.start,
         parameters.end,
     )
-    samples = make_samples(bars, parameters.horizon_bars, feature_set.definitions)
+    samples = build_samples(bars, parameters.horizon_bars, feature_set.features)
     split = split_in_time(
         samples,
         validation_fraction=parameters.validation_fraction,
         test_fraction=parameters.test_fraction,
         horizon=parameters.horizon_bars,
     )
-    progress = _train(parameters, samples, split, context, _made_from(bars, feature_set))
-    outcome = Outcome(
+    made_from = {
+        "data": bars.data_hash,
+        "features": describe_features(feature_set.features),
+        "code": code_version(),
+        "libraries": library_versions(LIBRARIES),
+    }
+    progress = _train(parameters, samples, split, context, made_from)
+    classifier = Classifier.load(progress.best_model)
+    result = TrainingResult(
         bars=bars,
         parameters=parameters,
         feature_set=feature_set,
         samples=samples,
         split=split,
         epochs=progress.epochs,
-        best=best_of(progress.epochs),
-        judgement=judge(Classifier.load(progress.best), samples, split, parameters.horizon_bars),
+        best=best_epoch(progress.epochs),
+        evaluation=evaluate_holdout(classifier, samples, split, parameters.horizon_bars),
     )
-    _write_model(outcome, normalised(progress.best), context)
-    _write_json(context.output / "epochs.json", [asdict(epoch) for epoch in progress.epochs])
-    write_report(outcome, context.output / "report.html")
-    return WorkResult(summary=summary_of(outcome), model=parameters.model_name)
-
-
-def _made_from(bars: Bars, feature_set: FeatureSet) -> dict[str, Any]:
-    """What the weights follow from, beside the parameters."""
-    return {
-        "data": bars.data_hash,
-        "features": feature_list(feature_set.definitions),
-        "code": code(),
-        "libraries": libraries(LIBRARIES),
-    }
+    _write_model(result, normalise_archive(progress.best_model), context)
+    _write_json(context.output / "epochs.json", [asdict(metrics) for metrics in progress.epochs])
+    write_report(result, context.output / "report.html")
+    return WorkResult(summary=summarise_result(result), model=parameters.model_name)
 
 
 def _train(
@@ -83,23 +77,25 @@ def _train(
     split: Split,
     context: WorkContext,
     made_from: Mapping[str, Any],
-) -> Progress:
-    train, labels = samples.features[split.train], samples.labels[split.train]
-    progress = resumed(context.resume_from, made_from)
-    progress = progress or Progress(Classifier.new(parameters, train))
-    while not has_ended(progress.epochs, limit=parameters.epochs, patience=parameters.patience):
-        progress.classifier.learn(train, labels)
-        epoch = _evaluated(progress, samples, split)
-        progress.add(epoch)
+) -> TrainingProgress:
+    """Train until the limit or early stopping; ``made_from`` are all inputs of the weights."""
+    features, labels = samples.features[split.train], samples.labels[split.train]
+    progress = restore_progress(context.resume_from, made_from)
+    progress = progress or TrainingProgress(Classifier.untrained(parameters, features))
+    while not should_stop(progress.epochs, limit=parameters.epochs, patience=parameters.patience):
+        progress.classifier.train_epoch(features, labels)
+        metrics = _evaluate_epoch(progress, samples, split)
+        progress.add_epoch(metrics)
         context.progress(
-            epoch.number / parameters.epochs,
-            f"epoch {epoch.number} of {parameters.epochs}, loss {epoch.validation_loss:.4f}",
+            metrics.number / parameters.epochs,
+            f"epoch {metrics.number} of {parameters.epochs}, loss {metrics.validation_loss:.4f}",
         )
-        context.checkpoint(epoch.number, progress.state(made_from), progress.files())
+        state, files = progress.checkpoint_state(made_from), progress.checkpoint_files()
+        context.checkpoint(metrics.number, state, files)
     return progress
 
 
-def _evaluated(progress: Progress, samples: Samples, split: Split) -> Epoch:
+def _evaluate_epoch(progress: TrainingProgress, samples: Samples, split: Split) -> EpochMetrics:
     losses, accuracies = zip(
         *(
             progress.classifier.evaluate(samples.features[part], samples.labels[part])
@@ -107,12 +103,12 @@ def _evaluated(progress: Progress, samples: Samples, split: Split) -> Epoch:
         ),
         strict=True,
     )
-    return Epoch(len(progress.epochs) + 1, *losses, *accuracies)
+    return EpochMetrics(len(progress.epochs) + 1, *losses, *accuracies)
 
 
-def _write_model(outcome: Outcome, content: bytes, context: WorkContext) -> None:
-    """The model, and what somebody needs to know who finds it in a year."""
-    directory, bars, parameters = context.output / "model", outcome.bars, outcome.parameters
+def _write_model(result: TrainingResult, content: bytes, context: WorkContext) -> None:
+    """Write the model, with metadata that documents it and allows its use later."""
+    directory, bars, parameters = context.output / "model", result.bars, result.parameters
     directory.mkdir()
     (directory / MODEL_FILE).write_bytes(content)
     metadata = {
@@ -125,12 +121,12 @@ def _write_model(outcome: Outcome, content: bytes, context: WorkContext) -> None
         "data_hash": bars.data_hash,
         "first_bar": bars.times[0].isoformat(),
         "last_bar": bars.times[-1].isoformat(),
-        "trained_until": bars.times[outcome.last_bar_learnt_from()].isoformat(),
-        "features": feature_list(outcome.feature_set.definitions),
+        "trained_until": bars.times[result.last_bar_used].isoformat(),
+        "features": describe_features(result.feature_set.features),
         "classes": {"0": "falls or stays", "1": "rises"},
-        "metrics": summary_of(outcome),
-        "code": code(),
-        "libraries": libraries(LIBRARIES),
+        "metrics": summarise_result(result),
+        "code": code_version(),
+        "libraries": library_versions(LIBRARIES),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     _write_json(directory / METADATA_FILE, metadata)

@@ -1,7 +1,7 @@
-"""The classifier: a scaler fitted on the training samples, a neural network trained by epochs.
+"""Classifier: a scaler and a neural network, trained epoch by epoch.
 
-Models and checkpoints are written with skops, which loads nothing but the types named here; a
-pickle could run anything.
+Models and checkpoints are stored with skops, which loads only the types listed here. A pickle could
+execute anything.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ktrdr.marketdata.bars import Floats
 from ktrdr.schemas import TrainingParameters
 
 CLASSES: Final = np.array([0, 1])
-TRUSTED: Final = ("sklearn.neural_network._stochastic_optimizers.AdamOptimizer",)
+TRUSTED_TYPES: Final = ("sklearn.neural_network._stochastic_optimizers.AdamOptimizer",)
 
 
 @dataclass(frozen=True, slots=True)
-class Epoch:
-    """How the model did after an epoch: log loss and share of right answers."""
+class EpochMetrics:
+    """Log loss and accuracy of the model after an epoch."""
 
     number: int
     train_loss: float
@@ -43,8 +43,8 @@ class Classifier:
         self._network = network
 
     @classmethod
-    def new(cls, parameters: TrainingParameters, train: Floats) -> Classifier:
-        """An untrained network, and a scaler that knows the training samples alone."""
+    def untrained(cls, parameters: TrainingParameters, train: Floats) -> Classifier:
+        """Return an untrained network, with a scaler fitted to the training samples."""
         network = MLPClassifier(
             hidden_layer_sizes=parameters.hidden_units,
             learning_rate_init=parameters.learning_rate,
@@ -52,52 +52,48 @@ class Classifier:
         )
         return cls(StandardScaler().fit(train), network)
 
-    def learn(self, features: Floats, labels: NDArray[np.int64]) -> None:
-        """One pass over the samples, in batches shuffled by the network's own generator."""
+    def train_epoch(self, features: Floats, labels: NDArray[np.int64]) -> None:
+        """Train on all samples once, in batches shuffled by the network's own generator."""
         self._network.partial_fit(self._scaler.transform(features), labels, classes=CLASSES)
 
-    def probabilities(self, features: Floats) -> Floats:
-        """For each row, the probability that the price rises."""
-        found: Floats = self._network.predict_proba(self._scaler.transform(features))[:, 1]
-        return found
+    def predict_probabilities(self, features: Floats) -> Floats:
+        """Return each row's probability that the price rises."""
+        scaled = self._scaler.transform(features)
+        probabilities: Floats = self._network.predict_proba(scaled)[:, 1]
+        return probabilities
 
     def evaluate(self, features: Floats, labels: NDArray[np.int64]) -> tuple[float, float]:
-        """Log loss and accuracy."""
-        rises = self.probabilities(features)
+        """Return log loss and accuracy."""
+        probabilities = self.predict_probabilities(features)
         return (
-            float(log_loss(labels, rises, labels=CLASSES)),
-            float(np.mean((rises > 0.5) == labels)),
+            float(log_loss(labels, probabilities, labels=CLASSES)),
+            float(np.mean((probabilities > 0.5) == labels)),
         )
 
     def dump(self) -> bytes:
-        """Everything that is needed to go on learning, or to predict."""
+        """Return the complete state, from which training can continue."""
         content: bytes = skops.io.dumps({"scaler": self._scaler, "network": self._network})
         return content
 
     @property
-    def width(self) -> int:
-        """How many features it looks at."""
+    def feature_count(self) -> int:
         return int(self._scaler.n_features_in_)
 
     @classmethod
     def load(cls, content: bytes) -> Classifier:
-        """The classifier that ``dump`` gave.
+        """Return the classifier from the output of ``dump``.
 
         Raises:
-            InvalidParameters: The file is broken or holds types that are not a classifier's.
+            InvalidParameters: The file is damaged or contains types other than a classifier's.
         """
         try:
-            parts: dict[str, Any] = skops.io.loads(content, trusted=list(TRUSTED))
-            return _checked(cls(parts["scaler"], parts["network"]))
+            parts: dict[str, Any] = skops.io.loads(content, trusted=list(TRUSTED_TYPES))
+            classifier = cls(parts["scaler"], parts["network"])
+            # A file can be readable and still contain a model that cannot predict.
+            classifier.predict_probabilities(np.zeros((1, classifier.feature_count)))
         except Exception as exc:
             raise InvalidParameters(
                 f"the stored model cannot be read ({type(exc).__name__})",
                 hint="Train it again with this release.",
             ) from exc
-
-
-def _checked(classifier: Classifier) -> Classifier:
-    """The classifier, if what a file held is one that can be asked."""
-    rows = np.zeros((1, classifier.width))
-    classifier.probabilities(rows)
-    return classifier
+        return classifier

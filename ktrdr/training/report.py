@@ -1,158 +1,154 @@
-"""A training's report."""
+"""HTML report of a training."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
-from ktrdr.build_info import code, libraries
 from ktrdr.reporting.charts import Line, Marker, line_chart, matrix_chart
 from ktrdr.reporting.page import (
     Card,
-    cards,
-    definitions,
-    number,
-    page,
+    card_row,
+    definition_list,
+    format_number,
+    format_percent,
+    gain_tone,
     paragraph,
-    percent,
+    render_page,
     section,
+    software_rows,
     table,
-    tone_of,
 )
-from ktrdr.training.outcome import Outcome
-from ktrdr.training.split import Positions
-
-LIBRARIES: Final = ("scikit-learn", "numpy")
+from ktrdr.training.results import TrainingResult
+from ktrdr.training.samples import Indexes
 
 
-def write_report(outcome: Outcome, path: Path) -> None:
-    """Writes the page; the same outcome gives the same bytes."""
-    parameters = outcome.parameters
+def write_report(result: TrainingResult, path: Path) -> None:
+    """Write the report. Equal results give equal bytes."""
+    parameters, split = result.parameters, result.split
     subtitle = (
-        f"Will the close {parameters.horizon_bars} bars later be higher? Learnt from "
-        f"{len(outcome.split.train):,} bars, stopped by the {len(outcome.split.validation):,} "
-        f"after them, judged on the last {len(outcome.split.test):,}"
+        f"Prediction whether the close {parameters.horizon_bars} bars later is higher. Trained on "
+        f"{len(split.train):,} bars, validated on the next {len(split.validation):,}, tested on "
+        f"the last {len(split.test):,}"
     )
     parts = [
-        cards(_headline(outcome)),
-        paragraph(_verdict(outcome)),
-        section("Learning", _loss(outcome), _accuracy(outcome)),
-        section("On the test", _confusion(outcome)),
-        section("Against the baseline", _comparison(outcome)),
-        section("Features", _features(outcome)),
-        section("Made from", _provenance(outcome)),
+        card_row(_key_figures(result)),
+        paragraph(_verdict(result)),
+        section("Training", *_learning_curves(result)),
+        section("Test", _confusion(result)),
+        section("Comparison with the baseline", _comparison(result)),
+        section("Features", _features(result)),
+        section("Provenance", _provenance(result)),
     ]
     title = f"Training of {parameters.model_name} on {parameters.symbol}"
-    path.write_text(page(title, subtitle, parts), encoding="utf-8")
+    path.write_text(render_page(title, subtitle, parts), encoding="utf-8")
 
 
-def _headline(outcome: Outcome) -> list[Card]:
-    judged = outcome.judgement
-    tone = tone_of(judged.edge) if judged.is_clear or judged.edge < 0 else ""
+def _key_figures(result: TrainingResult) -> list[Card]:
+    evaluation = result.evaluation
+    edge = evaluation.edge
+    tone = gain_tone(edge) if evaluation.is_significant or edge < 0 else ""
     return [
-        Card("accuracy on the test", percent(judged.accuracy)),
-        Card("baseline", percent(judged.baseline_accuracy)),
-        Card("better than the baseline", percent(judged.edge), tone),
-        Card("standard error of that", percent(judged.edge_error)),
+        Card("test accuracy", format_percent(evaluation.accuracy)),
+        Card("baseline accuracy", format_percent(evaluation.baseline_accuracy)),
+        Card("edge over the baseline", format_percent(edge), tone),
+        Card("standard error of the edge", format_percent(evaluation.edge_stderr)),
     ]
 
 
-def _verdict(outcome: Outcome) -> str:
-    judged = outcome.judgement
-    if judged.is_clear:
-        found = "is right more often by over two standard errors, which is hardly luck"
-    elif judged.edge > 0:
-        found = "is right more often, but by less than two standard errors: luck explains it"
+def _verdict(result: TrainingResult) -> str:
+    evaluation = result.evaluation
+    if evaluation.is_significant:
+        verdict = "is better by more than two standard errors, which is unlikely to be chance"
+    elif evaluation.edge > 0:
+        verdict = "is better by less than two standard errors, which may be chance"
     else:
-        found = "is not right more often: it has found nothing"
+        verdict = "is not better: it has learnt nothing useful"
     return (
-        "The baseline always says what was more frequent among the training bars. "
-        f"The model {found}."
+        "The baseline always predicts the more frequent class of the training bars. "
+        f"The model {verdict}."
     )
 
 
-def _loss(outcome: Outcome) -> str:
-    epochs, best = outcome.epochs, outcome.best
-    return line_chart(
+def _learning_curves(result: TrainingResult) -> tuple[str, str]:
+    epochs, best = result.epochs, result.best
+    labels = [str(metrics.number) for metrics in epochs]
+    loss = line_chart(
         [
-            Line("training", [epoch.train_loss for epoch in epochs], "grey"),
-            Line("validation", [epoch.validation_loss for epoch in epochs], "blue"),
+            Line("training", [metrics.train_loss for metrics in epochs], "grey"),
+            Line("validation", [metrics.validation_loss for metrics in epochs], "blue"),
         ],
-        [str(epoch.number) for epoch in epochs],
+        labels,
         height=240,
-        form=lambda value: number(value, 3),
-        markers=[Marker(best.number - 1, best.validation_loss, up=True)],
-        caption=f"Log loss after each epoch. Epoch {best.number}, marked, has the least on the "
-        "validation, and its model is kept.",
+        format_value=lambda value: format_number(value, 3),
+        markers=[Marker(best.number - 1, best.validation_loss, is_up=True)],
+        caption=f"Log loss after each epoch. Epoch {best.number}, marked, has the lowest "
+        "validation loss, and its model is kept.",
     )
-
-
-def _accuracy(outcome: Outcome) -> str:
-    epochs = outcome.epochs
-    return line_chart(
+    accuracy = line_chart(
         [
-            Line("training", [epoch.train_accuracy for epoch in epochs], "grey"),
-            Line("validation", [epoch.validation_accuracy for epoch in epochs], "blue"),
+            Line("training", [metrics.train_accuracy for metrics in epochs], "grey"),
+            Line("validation", [metrics.validation_accuracy for metrics in epochs], "blue"),
         ],
-        [str(epoch.number) for epoch in epochs],
+        labels,
         height=240,
-        form=lambda value: percent(value, 1),
-        caption="Share of right answers after each epoch.",
+        format_value=lambda value: format_percent(value, 1),
+        caption="Accuracy after each epoch.",
     )
+    return loss, accuracy
 
 
-def _comparison(outcome: Outcome) -> str:
-    judged = outcome.judgement
+def _comparison(result: TrainingResult) -> str:
+    evaluation = result.evaluation
+    accuracies = (evaluation.accuracy, evaluation.baseline_accuracy)
+    losses = (evaluation.loss, evaluation.baseline_loss)
     rows = [
-        ("accuracy", percent(judged.accuracy), percent(judged.baseline_accuracy)),
-        ("log loss", number(judged.loss, 4), number(judged.baseline_loss, 4)),
+        ("accuracy", *map(format_percent, accuracies)),
+        ("log loss", *(format_number(loss, 4) for loss in losses)),
     ]
     return table(("", "model", "baseline"), rows)
 
 
-def _features(outcome: Outcome) -> str:
+def _features(result: TrainingResult) -> str:
     rows = [
-        (name, each.kind, ", ".join(f"{key} {value}" for key, value in each.arguments))
-        for name, each in outcome.feature_set.definitions.items()
+        (name, feature.kind, ", ".join(f"{key} {value}" for key, value in feature.arguments))
+        for name, feature in result.feature_set.features.items()
     ]
-    return table(("feature", "kind", "of"), rows, text=3)
+    return table(("feature", "kind", "arguments"), rows, text_columns=3)
 
 
-def _confusion(outcome: Outcome) -> str:
-    names = ("fell", "rose")
-    cells = outcome.judgement.confusion.tolist()
+def _confusion(result: TrainingResult) -> str:
+    names = ("fall", "rise")
+    counts = result.evaluation.confusion.tolist()
     rows = [
-        (f"it {name}", f"{sum(row):,}", percent(row[index] / sum(row) if sum(row) else None))
-        for index, (name, row) in enumerate(zip(names, cells, strict=True))
+        (name, f"{sum(row):,}", format_percent(row[index] / sum(row) if sum(row) else None))
+        for index, (name, row) in enumerate(zip(names, counts, strict=True))
     ]
-    return matrix_chart(cells, names, across="the model said it", down="it") + table(
-        ("what happened", "bars", "said so"), rows
+    return matrix_chart(counts, names, across="predicted", down="actual") + table(
+        ("actual", "bars", "predicted correctly"), rows
     )
 
 
-def _provenance(outcome: Outcome) -> str:
-    parameters, split, made_by = outcome.parameters, outcome.split, code()
-    used = ", ".join(f"{name} {each}" for name, each in libraries(LIBRARIES).items())
-    return definitions(
+def _provenance(result: TrainingResult) -> str:
+    parameters, split = result.parameters, result.split
+    return definition_list(
         [
-            ("Training bars", _dates(outcome, split.train)),
-            ("Validation bars", _dates(outcome, split.validation)),
-            ("Test bars", _dates(outcome, split.test)),
+            ("Training bars", _dates(result, split.train)),
+            ("Validation bars", _dates(result, split.validation)),
+            ("Test bars", _dates(result, split.test)),
             (
-                "Left out between",
-                f"{parameters.horizon_bars} bars each time, whose labels look into the next part",
+                "Omitted between the parts",
+                f"{parameters.horizon_bars} bars, whose labels depend on the next part",
             ),
             ("Hidden units", ", ".join(map(str, parameters.hidden_units)) or "none"),
             ("Learning rate", f"{parameters.learning_rate:g}"),
-            ("Patience", f"{parameters.patience} epochs, of {parameters.epochs} at most"),
+            ("Patience", f"{parameters.patience} of at most {parameters.epochs} epochs"),
             ("Seed", str(parameters.seed)),
-            ("Data, SHA-256", outcome.bars.data_hash),
-            ("KTRDR", f"{made_by['version']}, commit {made_by['commit']}"),
-            ("Libraries", used),
+            ("Data, SHA-256", result.bars.data_hash),
+            *software_rows("scikit-learn", "numpy"),
         ]
     )
 
 
-def _dates(outcome: Outcome, part: Positions) -> str:
-    times = outcome.bars.times[outcome.samples.index[part]]
+def _dates(result: TrainingResult, part: Indexes) -> str:
+    times = result.bars.times[result.samples.bar_indexes[part]]
     return f"{times[0]:%Y-%m-%d} to {times[-1]:%Y-%m-%d}"

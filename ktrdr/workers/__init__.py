@@ -1,1 +1,1 @@
-"""A worker: a parent process that talks to everybody, and a child that computes."""
+"""Worker: a process that claims operations, and the child process that runs them."""

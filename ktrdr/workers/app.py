@@ -1,4 +1,4 @@
-"""The worker's HTTP server, and the life of everything behind it."""
+"""HTTP server of a worker, and the life cycle of its tasks."""
 
 from __future__ import annotations
 
@@ -12,37 +12,38 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version as installed_version
 from typing import Annotated, Final
 
-from fastapi import FastAPI, Header, Query, Response
+from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from procrastinate.exceptions import ConnectorException
 
-from ktrdr.database.migrate import contracting
+from ktrdr.database.migrate import contract_migrations
 from ktrdr.database.pool import make_pool, wait_until_reachable
-from ktrdr.errors import ConfigurationError, DatabaseUnavailable
-from ktrdr.operations.drains import Drains
-from ktrdr.operations.files import read_from
-from ktrdr.operations.leases import LeaseBook
-from ktrdr.operations.queue import serve, working_app
-from ktrdr.schemas import Problem, WorkerHealth, WorkerRegistration, WorkerType
+from ktrdr.errors import ConfigurationError, DatabaseUnavailable, NotFound
+from ktrdr.operations.drain_requests import DrainStore
+from ktrdr.operations.files import read_log_chunk
+from ktrdr.operations.leases import LeaseStore
+from ktrdr.operations.queue import make_worker_app, serve_queue
+from ktrdr.schemas import ProblemDocument, WorkerHealth, WorkerRegistration, WorkerType
 from ktrdr.settings import WorkerSettings
 from ktrdr.telemetry import metrics
 from ktrdr.telemetry.logging import set_up_logging
 from ktrdr.telemetry.tracing import set_up_tracing, shut_down_tracing, trace_requests
+from ktrdr.workers.process import CurrentOperation
 from ktrdr.workers.registration import Registrar
 from ktrdr.workers.supervision import Supervisor
 
 logger = logging.getLogger(__name__)
 
-SERVICE: Final = {
+SERVICE_NAMES: Final = {
     WorkerType.BACKTESTING: "ktrdr-backtest-worker",
     WorkerType.TRAINING: "ktrdr-training-worker",
 }
-# One connection listens, one serves the queue's own queries, the rest are for leases.
+# One connection listens, one is for the queue's own queries, the others are for leases.
 POOL_SIZE: Final = 4
 
 
-def worker_id_of(settings: WorkerSettings) -> str:
-    """The configured id, or type, host and port of the public URL: stable over restarts."""
+def make_worker_id(settings: WorkerSettings) -> str:
+    """Return the configured id, or type, host and port of the public URL, stable over restarts."""
     if settings.worker_id:
         return settings.worker_id
     url = settings.worker_public_base_url
@@ -50,60 +51,73 @@ def worker_id_of(settings: WorkerSettings) -> str:
     return f"{settings.worker_type}-{host}-{url.port}"
 
 
-class Worker:
-    """Everything a worker consists of, with one start and one stop."""
+class WorkerService:
+    """Tasks of a worker: registration, queue and supervision of its operation."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
-        self.worker_id = worker_id_of(settings)
-        self._started = time.monotonic()
+        self.worker_id = make_worker_id(settings)
+        self._started_at = time.monotonic()
         self._pool = make_pool(settings, self.worker_id, max_size=POOL_SIZE)
         self.supervisor = Supervisor(
-            settings, self.worker_id, LeaseBook(self._pool), Drains(self._pool)
+            settings, self.worker_id, LeaseStore(self._pool), DrainStore(self._pool)
         )
         self.registrar = Registrar(settings, self._registration)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Registers and works inside the block; makes way in an orderly fashion at its end."""
-        registering = asyncio.create_task(self.registrar.keep_registered())
-        serving = asyncio.create_task(self._serve())
+        """Run the tasks during the block; at its end, requeue the operation and deregister."""
+        registering = asyncio.create_task(self.registrar.run())
+        serving = asyncio.create_task(self._serve_queue())
         try:
             yield
         finally:
             self.supervisor.stop()
-            await _cancelled(serving)
-            await _cancelled(registering)
+            for task in (serving, registering):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
             await self.registrar.deregister()
             await self._pool.close()
 
+    def find_current(self, operation_id: str) -> CurrentOperation:
+        """Return the operation that runs here.
+
+        Raises:
+            NotFound: Another operation runs, or none.
+        """
+        current = self.supervisor.current
+        if current is None or current.operation_id != operation_id:
+            raise NotFound(f"operation {operation_id!r} does not run on this worker")
+        return current
+
     def health(self) -> WorkerHealth:
-        """What ``GET /health`` answers."""
-        running = self.supervisor.running
+        """Return the response to ``GET /health``."""
+        current = self.supervisor.current
         return WorkerHealth(
-            status="busy" if running else "idle",
+            status="busy" if current else "idle",
             worker_id=self.worker_id,
             worker_type=self.settings.worker_type,
             version=self.settings.image_tag,
             commit=self.settings.ktrdr_commit,
-            current_operation_id=running.operation_id if running else None,
-            registered=self.registrar.registered,
+            current_operation_id=current.operation_id if current else None,
+            registered=self.registrar.is_registered,
             registration_error=self.registrar.error,
-            uptime_s=round(time.monotonic() - self._started, 3),
-            contracts=contracting(),
+            uptime_s=round(time.monotonic() - self._started_at, 3),
+            contract_migrations=contract_migrations(),
         )
 
-    async def _serve(self) -> None:
-        """Serves the queue, and starts over whenever the database was away."""
-        queue = working_app(self._pool, self.supervisor.run)
-        opened = False
+    async def _serve_queue(self) -> None:
+        """Serve the queue, and start again whenever the database was unavailable."""
+        queue = make_worker_app(self._pool, self.supervisor.run)
+        is_open = False
         while True:
             try:
                 await wait_until_reachable(self.settings, deadline_s=3600)
-                if not opened:
+                if not is_open:
                     await self._pool.open()
-                    opened = True
-                await serve(
+                    is_open = True
+                await serve_queue(
                     queue,
                     self._pool,
                     worker_id=self.worker_id,
@@ -111,31 +125,43 @@ class Worker:
                     grace_s=self.settings.stop_grace_s + 2,
                 )
             except (DatabaseUnavailable, ConnectorException) as exc:
-                # Away, or not migrated yet because the backend is still starting.
-                logger.warning("the queue cannot be served: %s", _reason(exc))
+                # Unavailable, or not migrated yet because the backend is still starting.
+                cause = exc.__cause__ or exc
+                first_line = str(cause).strip().partition("\n")[0]
+                logger.warning("cannot serve the queue: %s: %s", type(cause).__name__, first_line)
             except Exception:
-                # Whatever ends the queue's loop, a worker that does not serve is of no use.
-                logger.exception("the queue's loop ended; it starts again")
+                # A worker that does not serve the queue is of no use, whatever the error.
+                logger.exception("serving the queue failed, trying again")
             await asyncio.sleep(1)
 
     def _registration(self) -> WorkerRegistration:
-        running = self.supervisor.running
+        current = self.supervisor.current
         return WorkerRegistration(
             worker_id=self.worker_id,
             worker_type=self.settings.worker_type,
             endpoint_url=self.settings.worker_public_base_url,
             capabilities={"operations": [self.settings.worker_type.value]},
             version=self.settings.image_tag,
-            current_operation_id=running.operation_id if running else None,
+            current_operation_id=current.operation_id if current else None,
         )
 
 
-def create_app(settings: WorkerSettings) -> FastAPI:
-    """The worker's application; its lifespan runs the worker."""
-    worker = Worker(settings)
-    service = SERVICE[settings.worker_type]
-    provider = set_up_tracing(settings, service)
-    metrics.build_info.labels(service, settings.image_tag, settings.ktrdr_commit).set(1)
+def create_app(worker_type: WorkerType) -> FastAPI:
+    """Create a worker's application with settings from the environment.
+
+    Raises:
+        SystemExit: The settings are invalid. The exit code is 3.
+    """
+    try:
+        settings = _load_settings(worker_type)
+    except ConfigurationError as exc:
+        sys.stderr.write(f"{exc.message}\n{exc.hint}\n")
+        raise SystemExit(exc.exit_code) from None
+    service_name = SERVICE_NAMES[worker_type]
+    set_up_logging(settings.log_level, service=service_name)
+    worker = WorkerService(settings)
+    provider = set_up_tracing(settings, service_name)
+    metrics.build_info.labels(service_name, settings.image_tag, settings.ktrdr_commit).set(1)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -154,84 +180,51 @@ def create_app(settings: WorkerSettings) -> FastAPI:
     return app
 
 
-def app_for(worker_type: WorkerType) -> FastAPI:
-    """The application of a worker of this type, with settings from the environment.
-
-    Raises:
-        SystemExit: With code 3 and one sentence, when the settings cannot be used.
-    """
-    try:
-        settings = _settings_of(worker_type)
-    except ConfigurationError as exc:
-        sys.stderr.write(f"{exc.message}\n{exc.hint}\n")
-        raise SystemExit(exc.exit_code) from None
-    set_up_logging(settings.log_level, service=SERVICE[worker_type])
-    return create_app(settings)
-
-
-def _settings_of(worker_type: WorkerType) -> WorkerSettings:
+def _load_settings(worker_type: WorkerType) -> WorkerSettings:
     settings = WorkerSettings.load()
     if settings.worker_type is not worker_type:
         raise ConfigurationError(
             f"WORKER_TYPE is {settings.worker_type}, but this is the {worker_type} worker",
-            hint="Let the compose file's command and WORKER_TYPE agree.",
+            hint="Set WORKER_TYPE to the worker that the compose file starts.",
         )
     return settings
 
 
-def _add_routes(app: FastAPI, worker: Worker) -> None:
+def _add_routes(app: FastAPI, worker: WorkerService) -> None:
     @app.get("/health")
     async def health(user_agent: Annotated[str, Header()] = "") -> WorkerHealth:
         if user_agent.startswith("ktrdr-backend"):
-            worker.registrar.seen()
+            worker.registrar.record_health_check()
         return worker.health()
 
     @app.get("/metrics")
     async def scrape(accept: Annotated[str, Header()] = "") -> Response:
-        body, content_type = metrics.expose(accept)
+        body, content_type = metrics.render_metrics(accept)
         return Response(body, media_type=content_type)
 
     @app.get("/operations/{operation_id}", response_model=None)
     async def operation(operation_id: str) -> Response:
-        running = worker.supervisor.running
-        if running is None or running.operation_id != operation_id:
-            return _not_here(operation_id)
+        current = worker.find_current(operation_id)
         return JSONResponse(
             {
                 "operation_id": operation_id,
-                "progress": running.progress,
-                "message": running.message,
-                "stopping": running.stop_reason,
+                "progress": current.progress,
+                "message": current.message,
+                "stopping": current.stop_reason,
             }
         )
 
     @app.get("/operations/{operation_id}/logs", response_model=None)
     async def logs(operation_id: str, offset: Annotated[int, Query(ge=0)] = 0) -> Response:
-        running = worker.supervisor.running
-        if running is None or running.operation_id != operation_id:
-            return _not_here(operation_id)
-        part = await asyncio.to_thread(read_from, running.workspace.log, offset)
-        return Response(part, media_type="text/plain; charset=utf-8")
+        log = worker.find_current(operation_id).workspace.log
+        chunk = await asyncio.to_thread(read_log_chunk, log, offset)
+        return Response(chunk, media_type="text/plain; charset=utf-8")
 
-
-def _not_here(operation_id: str) -> Response:
-    problem = Problem(
-        type="https://ktrdr.dev/problems/not-found",
-        title="Not found",
-        status=404,
-        detail=f"operation {operation_id!r} does not run on this worker",
-    )
-    return JSONResponse(
-        problem.model_dump(), status_code=404, media_type="application/problem+json"
-    )
-
-
-def _reason(error: Exception) -> str:
-    cause = error.__cause__ or error
-    return f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    @app.exception_handler(NotFound)
+    async def not_found(_request: Request, error: NotFound) -> Response:
+        problem = ProblemDocument.create(error.kind, error.http_status, error.message)
+        return JSONResponse(
+            problem.model_dump(),
+            status_code=problem.status,
+            media_type="application/problem+json",
+        )

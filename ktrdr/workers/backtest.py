@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from ktrdr.schemas import WorkerType
-from ktrdr.workers.app import app_for
+from ktrdr.workers.app import create_app
 
 
 def app() -> FastAPI:
-    """The application, with settings from the environment."""
-    return app_for(WorkerType.BACKTESTING)
+    """Create the application with settings from the environment."""
+    return create_app(WorkerType.BACKTESTING)

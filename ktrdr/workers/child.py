@@ -1,7 +1,7 @@
-"""The process that computes: ``python -m ktrdr.workers.child``.
+"""Child process that computes an operation: ``python -m ktrdr.workers.child``.
 
-It reads its task from standard input and knows nothing of databases or HTTP. Signals that stop the
-worker are the parent's business; the child ends when it is told to, or when the parent is gone.
+It reads its task from standard input and knows nothing of databases or HTTP. It ignores signals,
+which the worker handles. It ends on the worker's request, or when the worker is gone.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from ktrdr.errors import HostNotReady
-from ktrdr.operations.model import fault_of, read_parameters
-from ktrdr.schemas import OperationFault, OperationType
-from ktrdr.work import Checkpoint, Part, Stopped, WorkContext, WorkResult
-from ktrdr.workers import memory, storage
+from ktrdr.operations.model import parse_parameters, to_error_detail
+from ktrdr.schemas import ErrorDetail, OperationType
+from ktrdr.work import Checkpoint, ChildResult, Stopped, WorkContext, WorkResult
+from ktrdr.workers.memory import limit_memory
 from ktrdr.workers.messages import (
     STOP,
-    Done,
-    Failed,
-    Message,
-    Paused,
-    Progress,
-    Saved,
+    CheckpointSaved,
+    ChildMessage,
+    ProgressReported,
     Task,
+    TaskCompleted,
+    TaskFailed,
+    TaskStopped,
     decode_task,
-    encode,
+    encode_message,
 )
+from ktrdr.workers.storage import TRANSIENT_ERRNOS, shared_directory_error
 
 Handler = Callable[[Any, WorkContext], WorkResult]
 
@@ -44,63 +45,66 @@ HANDLERS: Final = {
 }
 
 
-class Parent:
-    """The other end of the pipes."""
+class WorkerConnection:
+    """Pipes to the worker."""
 
     def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:
         self._outgoing = outgoing
-        self._stopping = threading.Event()
+        self._stop_requested = threading.Event()
         self._answered = threading.Semaphore(0)
         threading.Thread(target=self._listen, args=(incoming,), daemon=True).start()
 
     @property
-    def wants_to_stop(self) -> bool:
-        """Whether the parent has asked to stop."""
-        return self._stopping.is_set()
+    def is_stop_requested(self) -> bool:
+        """True once the worker has asked to stop."""
+        return self._stop_requested.is_set()
 
-    def tell(self, message: Message) -> None:
-        """Sends a message."""
-        self._outgoing.write(encode(message))
+    def send(self, message: ChildMessage) -> None:
+        """Send a message."""
+        self._outgoing.write(encode_message(message))
         self._outgoing.flush()
 
-    def ask(self, message: Saved) -> None:
-        """Sends a checkpoint and waits until the parent says it is safe."""
-        self.tell(message)
+    def send_and_wait(self, message: CheckpointSaved) -> None:
+        """Send a checkpoint and wait until the worker has recorded it."""
+        self.send(message)
         self._answered.acquire()
 
     def _listen(self, incoming: BinaryIO) -> None:
         for line in incoming:
             if line == STOP:
-                self._stopping.set()
+                self._stop_requested.set()
             else:
                 self._answered.release()
-        # The parent is gone, and with it everybody who could want the result.
+        # The worker is gone, so there is no recipient for the result.
         os._exit(1)
 
 
 class PipeContext:
-    """What a handler sees of the worker; see `ktrdr.work.WorkContext`."""
+    """Context of a handler in a worker's child process; see `ktrdr.work.WorkContext`."""
 
-    def __init__(self, task: Task, parent: Parent) -> None:
-        self._parent = parent
+    def __init__(self, task: Task, worker: WorkerConnection) -> None:
+        self._worker = worker
         self._staging = Path(task.staging)
         self.operation_id = task.operation_id
         self.shared = Path(task.shared)
         self.output = Path(task.output)
-        self.parts: Sequence[Part] = [Part(**part) for part in task.parts]
-        self.resume_from = _checkpoint(task)
+        self.children: Sequence[ChildResult] = [ChildResult(**child) for child in task.children]
+        self.resume_from: Checkpoint | None = None
+        if task.checkpoint is not None:
+            step, state, directory = task.checkpoint
+            self.resume_from = Checkpoint(step, state, Path(directory) if directory else None)
 
     def progress(self, fraction: float, message: str) -> None:
-        """Tells the parent how far the work is."""
-        self._parent.tell(Progress(min(max(fraction, 0.0), 1.0), message))
+        """Send the progress to the worker."""
+        self._worker.send(ProgressReported(min(max(fraction, 0.0), 1.0), message))
 
     def checkpoint(
         self, step: int, state: Mapping[str, Any], artifacts: Mapping[str, bytes] | None = None
     ) -> None:
-        """Writes the files, has the parent make them count, and stops if that is wanted."""
+        """Write the files, have the worker record the checkpoint, and stop if it asked to."""
         directory = self._write(step, artifacts) if artifacts else None
-        self._parent.ask(Saved(step, dict(state), directory))
-        if self._parent.wants_to_stop:
+        self._worker.send_and_wait(CheckpointSaved(step, dict(state), directory))
+        if self._worker.is_stop_requested:
             raise Stopped
 
     def _write(self, step: int, artifacts: Mapping[str, bytes]) -> str:
@@ -114,32 +118,42 @@ class PipeContext:
         return str(directory)
 
 
-def run(task: Task, parent: Parent) -> Message:
-    """Does the work and gives the last message about it."""
-    kind = OperationType(task.operation_type)
+def run_task(task: Task, worker: WorkerConnection) -> ChildMessage:
+    """Run the task's handler and return the last message."""
+    operation_type = OperationType(task.operation_type)
     try:
-        handler: Handler = importlib.import_module(HANDLERS[kind]).run
-        result = handler(read_parameters(kind, task.parameters), PipeContext(task, parent))
+        handler: Handler = importlib.import_module(HANDLERS[operation_type]).run
+        parameters = parse_parameters(operation_type, task.parameters)
+        result = handler(parameters, PipeContext(task, worker))
     except Stopped:
-        return Paused()
+        return TaskStopped()
     except MemoryError:
-        return Failed(_out_of_memory(task.memory).model_dump())
+        error = ErrorDetail(
+            kind="out-of-memory",
+            message="the operation needs more than its memory limit of"
+            f" {task.memory_limit // 2**20} MiB",
+            hint="Use fewer bars or a smaller model, or raise the worker's memory limit.",
+        )
+        return TaskFailed(error.model_dump())
     except HostNotReady as exc:
-        return Failed(fault_of(exc).model_dump(), transient=True)
+        return TaskFailed(to_error_detail(exc).model_dump(), is_transient=True)
     except OSError as exc:
         traceback.print_exc()
-        return _failed_io(exc, Path(task.shared))
-    except Exception as exc:  # noqa: BLE001  # whatever a handler raises is the operation's error
+        if exc.errno in TRANSIENT_ERRNOS:
+            error = to_error_detail(shared_directory_error(Path(task.shared), exc))
+            return TaskFailed(error.model_dump(), is_transient=True)
+        return TaskFailed(to_error_detail(exc).model_dump())
+    except Exception as exc:  # noqa: BLE001  # any exception of a handler is the operation's error
         traceback.print_exc()
-        return Failed(fault_of(exc).model_dump())
-    return Done(dict(result.summary), result.report, result.model)
+        return TaskFailed(to_error_detail(exc).model_dump())
+    return TaskCompleted(dict(result.summary), result.report, result.model)
 
 
 def main() -> None:
-    """Runs the one task that standard input names."""
+    """Run the task that standard input describes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # Whatever a library prints must not end up among the messages.
+    # The output of libraries must not mix with the messages.
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     logging.basicConfig(
@@ -148,30 +162,9 @@ def main() -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     task = decode_task(sys.stdin.buffer.readline())
-    memory.limit(task.memory)
-    parent = Parent(sys.stdin.buffer, outgoing)
-    parent.tell(run(task, parent))
-
-
-def _failed_io(error: OSError, shared: Path) -> Failed:
-    if error.errno in storage.TRANSIENT:
-        return Failed(fault_of(storage.fault(shared, error)).model_dump(), transient=True)
-    return Failed(fault_of(error).model_dump())
-
-
-def _out_of_memory(allowed: int) -> OperationFault:
-    return OperationFault(
-        kind="out-of-memory",
-        message=f"the operation needs more than the {allowed // 2**20} MiB of memory it may use",
-        hint="Use fewer bars or a smaller model, or raise the worker's memory limit.",
-    )
-
-
-def _checkpoint(task: Task) -> Checkpoint | None:
-    if task.checkpoint is None:
-        return None
-    step, state, directory = task.checkpoint
-    return Checkpoint(step, state, Path(directory) if directory else None)
+    limit_memory(task.memory_limit)
+    worker = WorkerConnection(sys.stdin.buffer, outgoing)
+    worker.send(run_task(task, worker))
 
 
 if __name__ == "__main__":

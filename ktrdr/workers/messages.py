@@ -1,29 +1,29 @@
-"""What parent and child say to each other: one JSON object a line.
+"""Messages between worker and child process: one JSON object per line.
 
-The child writes to a pipe that was its standard output, the parent to the child's standard input.
-The child waits for an answer after a checkpoint only.
+The child writes to a pipe that replaces its standard output. The worker writes to the child's
+standard input. The child waits for an answer only after a checkpoint.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from ktrdr.schemas import OperationFault
+from ktrdr.schemas import ErrorDetail
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The first line the child reads: what to do, and where.
+    """First line that the child reads: the operation and its directories.
 
     Attributes:
-        shared: The shared directory.
-        output: An empty directory for the results.
-        staging: A directory for the files of checkpoints that are not safe yet.
-        checkpoint: Where an earlier attempt got to: step, state, directory of its files.
-        parts: What the operation was divided into, as `ktrdr.work.Part` has it.
-        memory: Bytes that the process may use; 0 for no limit.
+        shared: Shared directory.
+        output: Empty directory for the results.
+        staging: Directory for the files of checkpoints that are not safe yet.
+        checkpoint: Step, state and directory of the last checkpoint, or None.
+        children: Results of the child operations, as `ktrdr.work.ChildResult` defines them.
+        memory_limit: Bytes that the process may use; 0 for no limit.
     """
 
     operation_id: str
@@ -33,13 +33,13 @@ class Task:
     output: str
     staging: str
     checkpoint: tuple[int, dict[str, Any], str | None] | None
-    parts: list[dict[str, Any]] = field(default_factory=list)
-    memory: int = 0
+    children: list[dict[str, Any]] = field(default_factory=list)
+    memory_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far the work is, from 0 to 1."""
+class ProgressReported:
+    """Message with the progress from 0 to 1."""
 
     fraction: float
     message: str
@@ -47,8 +47,8 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
-    """A checkpoint's state; its files, if it has any, are complete in ``directory``."""
+class CheckpointSaved:
+    """Message with a checkpoint's state; its files are complete in ``directory``."""
 
     step: int
     state: dict[str, Any]
@@ -57,8 +57,8 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """The work is finished and its files are in the output directory."""
+class TaskCompleted:
+    """Last message of a completed task; its files are in the output directory."""
 
     summary: dict[str, Any]
     report: str
@@ -67,57 +67,57 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """The work ended in an error.
+class TaskFailed:
+    """Last message of a failed task.
 
     Attributes:
-        transient: Whether it may well go right at another time.
+        error: `ErrorDetail` as JSON.
+        is_transient: True if a retry may succeed.
     """
 
-    fault: dict[str, Any] = field(default_factory=dict)
-    transient: bool = False
+    error: dict[str, Any] = field(default_factory=dict)
+    is_transient: bool = False
     kind: Literal["failed"] = "failed"
 
-    def to_fault(self) -> OperationFault:
-        """The error as the contract has it."""
-        return OperationFault.model_validate(self.fault)
+    def to_error_detail(self) -> ErrorDetail:
+        return ErrorDetail.model_validate(self.error)
 
 
 @dataclass(frozen=True, slots=True)
-class Paused:
-    """The work stopped after a checkpoint because it was asked to."""
+class TaskStopped:
+    """Last message of a task that stopped after a checkpoint on request."""
 
     kind: Literal["paused"] = "paused"
 
 
-Message = Progress | Saved | Done | Failed | Paused
-_KINDS = {
-    "progress": Progress,
-    "checkpoint": Saved,
-    "done": Done,
-    "failed": Failed,
-    "paused": Paused,
+ChildMessage = ProgressReported | CheckpointSaved | TaskCompleted | TaskFailed | TaskStopped
+_MESSAGE_TYPES: Final = {
+    "progress": ProgressReported,
+    "checkpoint": CheckpointSaved,
+    "done": TaskCompleted,
+    "failed": TaskFailed,
+    "paused": TaskStopped,
 }
 
-# The parent's answers to a checkpoint, and its request to stop, which may come at any time.
-GO_ON = b'"go on"\n'
-STOP = b'"stop"\n'
+# The worker's answer to a checkpoint, and its request to stop, which may come at any time.
+CONTINUE: Final = b'"go on"\n'
+STOP: Final = b'"stop"\n'
 
 
-def encode(message: Message | Task) -> bytes:
-    """A message as one line; NaN is refused, since JSON has none."""
+def encode_message(message: ChildMessage | Task) -> bytes:
+    """Encode a message as one line; NaN is rejected, because JSON has none."""
     return json.dumps(asdict(message), allow_nan=False).encode() + b"\n"
 
 
-def decode(line: bytes) -> Message:
-    """The message that a line of the child is."""
+def decode_message(line: bytes) -> ChildMessage:
+    """Decode a line that the child wrote."""
     value = json.loads(line)
-    message: Message = _KINDS[value["kind"]](**value)
+    message: ChildMessage = _MESSAGE_TYPES[value["kind"]](**value)
     return message
 
 
 def decode_task(line: bytes) -> Task:
-    """The task that the parent's first line is."""
+    """Decode the first line that the worker wrote."""
     value = json.loads(line)
     checkpoint = value.pop("checkpoint")
     return Task(**value, checkpoint=tuple(checkpoint) if checkpoint else None)

@@ -1,7 +1,8 @@
-"""The child process as its parent sees it."""
+"""The operation that a worker runs, and the child process that computes it."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -9,16 +10,18 @@ import sys
 from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from ktrdr.schemas import OperationFault
-from ktrdr.workers.messages import STOP, Message, Task, decode, encode
+from ktrdr.schemas import ErrorDetail, OperationStatus, OperationType
+from ktrdr.workers.messages import STOP, ChildMessage, Task, decode_message, encode_message
+from ktrdr.workers.storage import Workspace
 
-# A checkpoint's state is one line; it has to fit.
-MAX_LINE: Final = 64 * 1024 * 1024
-# The work needs no secret, so the child gets none: what is not named here stays with the parent.
-PASSED_ON: Final = (
+# The state of a checkpoint must fit into one line.
+MAX_LINE_BYTES: Final = 64 * 1024 * 1024
+# The child needs no secret, so it inherits only these variables.
+INHERITED_VARIABLES: Final = (
     "PATH",
     "HOME",
     "LANG",
@@ -28,48 +31,88 @@ PASSED_ON: Final = (
     "VIRTUAL_ENV",
     "KTRDR_COMMIT",
 )
-# Workers are given whole processors, one a child; numerical libraries must not start more threads.
+# Each child has a processor of its own, so numerical libraries must not start more threads.
 ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-LOG_LINES: Final = 5
+QUOTED_LOG_LINES: Final = 5
 
 
-class Child:
-    """A running child."""
+class ChildProcess:
+    """Running child process."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
 
     def send(self, line: bytes) -> None:
-        """Writes a line to the child; a child that is gone does not mind."""
+        """Send a line to the child; nothing happens if the child has ended."""
         assert self._process.stdin is not None  # noqa: S101  # started with a pipe
         with contextlib.suppress(ConnectionError):
             self._process.stdin.write(line)
 
-    def ask_to_stop(self) -> None:
-        """Asks the child to end after its next checkpoint."""
-        self.send(STOP)
-
     def kill(self) -> None:
-        """Ends the child at once; harmless when it has ended already."""
+        """Kill the child immediately; nothing happens if it has ended."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
-    async def messages(self) -> AsyncIterator[Message]:
-        """What the child says, until it ends."""
+    async def messages(self) -> AsyncIterator[ChildMessage]:
+        """Yield the child's messages until it ends."""
         assert self._process.stdout is not None  # noqa: S101  # started with a pipe
         async for line in self._process.stdout:
-            yield decode(line)
+            yield decode_message(line)
 
-    async def exit_code(self) -> int:
-        """Waits for the end; negative for a signal."""
+    async def wait(self) -> int:
+        """Wait for the end, and return the exit code, which is negative for a signal."""
         return await self._process.wait()
 
 
+@dataclass(slots=True)
+class CurrentOperation:
+    """Operation that the worker currently runs.
+
+    Attributes:
+        operation_id: Claimed operation.
+        operation_type: Type of the operation.
+        workspace: Directories of the attempt.
+        child: Child process, or None before it starts.
+        progress: Last reported progress from 0 to 1, or None.
+        message: Last reported progress in words, or None.
+        stop_reason: Status that the operation gets once the child has stopped: pending when it
+            is requeued, cancelled on request. None without a request to stop.
+    """
+
+    operation_id: str
+    operation_type: OperationType
+    workspace: Workspace
+    child: ChildProcess | None = None
+    progress: float | None = None
+    message: str | None = None
+    stop_reason: OperationStatus | None = None
+
+    def stop(self, reason: OperationStatus, timeout_s: float) -> None:
+        """Ask the child to stop after its next checkpoint, and kill it after ``timeout_s``."""
+        if self.stop_reason is None:
+            self.stop_reason = reason
+            if self.child is not None:
+                self.child.send(STOP)
+                asyncio.get_running_loop().call_later(timeout_s, self.child.kill)
+
+    def kill(self) -> None:
+        """Kill the child immediately."""
+        if self.child is not None:
+            self.child.kill()
+
+
 @asynccontextmanager
-async def started(
+async def start_child(
     task: Task, log: BinaryIO, environment: Mapping[str, str] = os.environ
-) -> AsyncIterator[Child]:
-    """A child that works on ``task`` and writes its errors to ``log``; it ends with the block."""
+) -> AsyncIterator[ChildProcess]:
+    """Start a child process for the block, and kill it at the end.
+
+    Args:
+        task: Task that the child works on.
+        log: File for its standard error.
+        environment: Variables, of which the child inherits a few.
+    """
+    inherited = {name: environment[name] for name in INHERITED_VARIABLES if name in environment}
     process = await create_subprocess_exec(
         sys.executable,
         "-m",
@@ -77,33 +120,33 @@ async def started(
         stdin=PIPE,
         stdout=PIPE,
         stderr=log,
-        limit=MAX_LINE,
-        env={**{k: environment[k] for k in PASSED_ON if k in environment}, **ONE_THREAD},
-        # Signals meant for the worker's process group are for the parent to deal with.
+        limit=MAX_LINE_BYTES,
+        env={**inherited, **ONE_THREAD},
+        # The parent alone handles signals to the worker's process group.
         start_new_session=True,
     )
-    child = Child(process)
+    child = ChildProcess(process)
     try:
-        child.send(encode(task))
+        child.send(encode_message(task))
         yield child
     finally:
         child.kill()
         await process.wait()
 
 
-def why_it_died(exit_code: int, log: Path) -> OperationFault:
-    """Explains a child that ended without a last message."""
+def explain_exit(exit_code: int, log: Path) -> ErrorDetail:
+    """Return the error of a child that ended without a last message."""
     if exit_code == -signal.SIGKILL:
-        return OperationFault(
+        return ErrorDetail(
             kind="killed",
-            message="the process doing the work was killed, most likely for want of memory",
+            message="the operation's process was killed, probably for lack of memory",
             hint="Use fewer bars or a smaller model, or raise the worker's memory limit.",
         )
-    how = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
-    return OperationFault(
+    cause = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+    return ErrorDetail(
         kind="died",
-        message=f"the process doing the work ended with {how}: {_last_lines(log)}",
-        hint="The operation's log has the rest.",
+        message=f"the operation's process ended with {cause}: {_last_lines(log)}",
+        hint="See the operation's log for details.",
     )
 
 
@@ -112,4 +155,4 @@ def _last_lines(log: Path) -> str:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:
         return "its log cannot be read"
-    return " | ".join(lines[-LOG_LINES:]) or "it said nothing"
+    return " | ".join(lines[-QUOTED_LOG_LINES:]) or "its log is empty"

@@ -1,4 +1,4 @@
-"""Tells the backend that this worker is there, and where; again whenever it has forgotten."""
+"""Registration of this worker at the backend, repeated whenever the backend has forgotten it."""
 
 from __future__ import annotations
 
@@ -12,116 +12,113 @@ from typing import Final
 import httpx
 from pydantic import ValidationError
 
-from ktrdr.schemas import API_PREFIX, Problem, WorkerRegistration
+from ktrdr.schemas import API_PREFIX, ProblemDocument, WorkerRegistration
 from ktrdr.settings import WorkerSettings
 from ktrdr.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE_S: Final = 1.0
-LONGEST_PAUSE_S: Final = 30.0
-# A backend that checks us every 10 s and has not for this long may have forgotten us.
+FIRST_DELAY_S: Final = 1.0
+MAX_DELAY_S: Final = 30.0
+# The backend checks a worker every 10 s. After this time without a check it may have forgotten it.
 UNCHECKED_S: Final = 30.0
 TIMEOUT_S: Final = 5.0
 
 
-def pause_before(attempt: int, jitter: Callable[[], float] = random.random) -> float:
-    """Seconds to wait before an attempt: doubling from 1 to 30, less up to a half by chance.
+def registration_delay_s(attempt: int, jitter: Callable[[], float] = random.random) -> float:
+    """Return the delay before an attempt: doubling from 1 to 30 s, randomly reduced up to a half.
 
-    Without the chance, all workers would come at once when a backend comes back.
+    Without the randomness, all workers would register simultaneously when a backend returns.
     """
-    longest = min(FIRST_PAUSE_S * 2.0 ** min(attempt, 10), LONGEST_PAUSE_S)
-    return longest * (1 - jitter() / 2)
+    delay_s = min(FIRST_DELAY_S * 2.0 ** min(attempt, 10), MAX_DELAY_S)
+    return delay_s * (1 - jitter() / 2)
 
 
 class Registrar:
-    """Keeps this worker registered.
+    """Task that keeps this worker registered.
 
     Attributes:
-        registered: Whether the backend knows this worker, as far as we know.
-        error: Why the last attempt failed, in the backend's words where it had any; else None.
+        is_registered: True if the backend knows this worker, according to its last answer.
+        error: Reason why the last attempt failed, or None.
     """
 
     def __init__(
         self, settings: WorkerSettings, describe: Callable[[], WorkerRegistration]
     ) -> None:
         self._describe = describe
-        self._workers = f"{str(settings.ktrdr_api_url).rstrip('/')}{API_PREFIX}/workers"
+        self._workers_url = f"{str(settings.ktrdr_api_url).rstrip('/')}{API_PREFIX}/workers"
         self._headers = {"Authorization": f"Bearer {settings.worker_token.reveal()}"}
-        self._last_seen = time.monotonic()
-        self.registered = False
+        self._last_checked = time.monotonic()
+        self.is_registered = False
         self.error: str | None = None
 
-    def seen(self) -> None:
-        """Notes that the backend has just checked this worker."""
-        self._last_seen = time.monotonic()
+    def record_health_check(self) -> None:
+        """Record that the backend has just checked this worker."""
+        self._last_checked = time.monotonic()
 
-    async def keep_registered(self) -> None:
-        """Registers, looks itself up when it has not been checked, and so on until cancelled."""
+    async def run(self) -> None:
+        """Keep this worker registered until cancelled."""
         async with httpx.AsyncClient(headers=self._headers, timeout=TIMEOUT_S) as client:
             attempt = 0
             while True:
                 if await self._register(client):
                     attempt = 0
-                    await self._until_forgotten(client)
+                    await self._wait_until_forgotten(client)
                 else:
-                    await asyncio.sleep(pause_before(attempt))
+                    await asyncio.sleep(registration_delay_s(attempt))
                     attempt += 1
 
     async def deregister(self) -> None:
-        """Says good-bye; a backend that is not there finds out by itself."""
-        if not self.registered:
+        """Remove this worker; an unreachable backend removes it after failed health checks."""
+        if not self.is_registered:
             return
-        url = f"{self._workers}/{self._describe().worker_id}"
+        url = f"{self._workers_url}/{self._describe().worker_id}"
         try:
             async with httpx.AsyncClient(headers=self._headers, timeout=TIMEOUT_S) as client:
                 await client.delete(url)
         except httpx.HTTPError as exc:
             logger.info("could not deregister: %s", type(exc).__name__)
-        self._set(registered=False, error=None)
+        self._set_state(is_registered=False, error=None)
 
     async def _register(self, client: httpx.AsyncClient) -> bool:
         body = self._describe().model_dump(mode="json")
         try:
-            answer = await client.post(f"{self._workers}/register", json=body)
+            response = await client.post(f"{self._workers_url}/register", json=body)
         except httpx.HTTPError as exc:
-            reason = f"the backend at {self._workers} does not answer ({type(exc).__name__})"
-            self._set(registered=False, error=reason)
+            reason = f"the backend at {self._workers_url} does not respond ({type(exc).__name__})"
+            self._set_state(is_registered=False, error=reason)
             return False
-        if answer.is_success:
-            self.seen()
-            self._set(registered=True, error=None)
+        if response.is_success:
+            self.record_health_check()
+            self._set_state(is_registered=True, error=None)
             return True
-        self._set(registered=False, error=_refusal(answer))
+        try:
+            detail = ProblemDocument.model_validate_json(response.content).detail
+        except ValidationError:
+            detail = "no reason given"
+        reason = f"the backend refused with status {response.status_code}: {detail}"
+        self._set_state(is_registered=False, error=reason)
         return False
 
-    async def _until_forgotten(self, client: httpx.AsyncClient) -> None:
-        url = f"{self._workers}/{self._describe().worker_id}"
+    async def _wait_until_forgotten(self, client: httpx.AsyncClient) -> None:
+        url = f"{self._workers_url}/{self._describe().worker_id}"
         while True:
-            silent_s = time.monotonic() - self._last_seen
-            await asyncio.sleep(max(UNCHECKED_S - silent_s, 1))
-            if time.monotonic() - self._last_seen < UNCHECKED_S:
+            unchecked_s = time.monotonic() - self._last_checked
+            await asyncio.sleep(max(UNCHECKED_S - unchecked_s, 1))
+            if time.monotonic() - self._last_checked < UNCHECKED_S:
                 continue
             try:
-                answer = await client.get(url)
+                response = await client.get(url)
             except httpx.HTTPError:
                 continue
-            if answer.status_code != httpx.codes.OK:
+            if response.status_code != httpx.codes.OK:
                 return
-            self.seen()
+            self.record_health_check()
 
-    def _set(self, *, registered: bool, error: str | None) -> None:
+    def _set_state(self, *, is_registered: bool, error: str | None) -> None:
         if error and error != self.error:
             logger.warning("not registered: %s", error)
-        if registered and not self.registered:
-            logger.info("registered at %s", self._workers)
-        self.registered, self.error = registered, error
-        metrics.worker_registered.set(int(registered))
-
-
-def _refusal(answer: httpx.Response) -> str:
-    try:
-        detail = Problem.model_validate_json(answer.content).detail
-    except ValidationError:
-        detail = "no reason given"
-    return f"the backend refused with status {answer.status_code}: {detail}"
+        if is_registered and not self.is_registered:
+            logger.info("registered at %s", self._workers_url)
+        self.is_registered, self.error = is_registered, error
+        metrics.worker_registered.set(int(is_registered))

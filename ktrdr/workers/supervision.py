@@ -1,8 +1,8 @@
-"""Runs one operation at a time: claim, child, lease, checkpoints, result.
+"""Supervision of one operation at a time: claim, child process, lease, checkpoints, result.
 
-The parent holds the lease and the child does the work. Whatever happens to either, the operation's
-row ends up right: the child is killed as soon as the lease is lost, and a lost parent's lease runs
-out by itself.
+The worker holds the lease and its child process computes. If either dies, the operation's row
+still ends up right: the child is killed as soon as the lease is lost, and the lease of a dead
+worker expires.
 """
 
 from __future__ import annotations
@@ -19,59 +19,72 @@ from typing import Any, Final, TypeVar
 from opentelemetry.trace import Status, StatusCode, get_current_span
 
 from ktrdr.errors import DatabaseUnavailable, HostNotReady
-from ktrdr.operations.drains import Drains
-from ktrdr.operations.leases import LeaseBook, LeaseLost
-from ktrdr.operations.model import Claim, Lease, Renewal, fault_of
-from ktrdr.operations.settlement import Setback
-from ktrdr.schemas import DrainMode, OperationFault, OperationStatus
+from ktrdr.operations.drain_requests import DrainStore
+from ktrdr.operations.leases import LeaseLost, LeaseStore
+from ktrdr.operations.model import Claim, Lease, Renewal, to_error_detail
+from ktrdr.operations.retry import FailureKind
+from ktrdr.schemas import DrainMode, ErrorDetail, OperationStatus
 from ktrdr.settings import WorkerSettings
 from ktrdr.telemetry import metrics
-from ktrdr.workers import memory
-from ktrdr.workers.keeping import LeaseKeeper
-from ktrdr.workers.messages import GO_ON, Done, Failed, Message, Paused, Progress, Saved, Task
-from ktrdr.workers.observation import observed
-from ktrdr.workers.process import Child, started, why_it_died
-from ktrdr.workers.running import Running
+from ktrdr.workers.instrumentation import instrumented
+from ktrdr.workers.lease_renewal import LeaseRenewer
+from ktrdr.workers.memory import child_memory_limit
+from ktrdr.workers.messages import (
+    CONTINUE,
+    CheckpointSaved,
+    ChildMessage,
+    ProgressReported,
+    Task,
+    TaskCompleted,
+    TaskFailed,
+    TaskStopped,
+)
+from ktrdr.workers.process import ChildProcess, CurrentOperation, explain_exit, start_child
 from ktrdr.workers.storage import Workspace
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# Cancelling wants an end soon; the last checkpoint is enough to resume from.
-CANCEL_PATIENCE_S: Final = 2.0
-# So soon a worker that was drained goes on after that has ended.
-DRAIN_LOOK_S: Final = 2.0
+# A cancelled operation must end soon; its last checkpoint is enough to resume from.
+CANCEL_TIMEOUT_S: Final = 2.0
+# A drained worker notices the end of its drain after this time.
+DRAIN_POLL_S: Final = 2.0
 
 
 class Supervisor:
-    """Runs the operations of one worker.
+    """Supervisor that runs the operations of one worker.
 
     Args:
-        settings: The worker's.
-        worker_id: Who it is.
-        leases: What it claims operations through.
-        drains: What it is told by that it is to take nothing new.
+        settings: Settings of the worker.
+        worker_id: Id of the worker.
+        leases: Leases in the database.
+        drains: Drain requests in the database.
+
+    Attributes:
+        current: Operation that runs, or None.
     """
 
     def __init__(
-        self, settings: WorkerSettings, worker_id: str, leases: LeaseBook, drains: Drains
+        self, settings: WorkerSettings, worker_id: str, leases: LeaseStore, drains: DrainStore
     ) -> None:
         self._settings = settings
         self._worker_id = worker_id
         self._drain_targets = (worker_id, settings.worker_public_base_url.host or "")
         self._leases = leases
         self._drains = drains
-        self._keeper = LeaseKeeper(leases, settings.lease_s, self._drain_targets, self._heed)
+        self._renewer = LeaseRenewer(
+            leases, settings.lease_s, self._drain_targets, self._handle_renewal
+        )
         self._stopping = asyncio.Event()
-        self.running: Running | None = None
+        self.current: CurrentOperation | None = None
 
     async def run(self, operation_id: str) -> None:
-        """Runs an operation if it can be claimed; returns once it has ended or been handed back.
+        """Run an operation if it can be claimed; return once it has ended or been requeued.
 
         Raises:
-            DatabaseUnavailable: It stayed away for as long as a lease lasts.
+            DatabaseUnavailable: The database was unavailable for the duration of a lease.
         """
-        claim = await self._patiently(
+        claim = await self._retry_while_unavailable(
             lambda: self._leases.claim(
                 operation_id,
                 worker_id=self._worker_id,
@@ -80,83 +93,89 @@ class Supervisor:
             )
         )
         if claim is None:
-            if await self._patiently(self._is_drained):
-                await self._patiently(lambda: self._leases.wake_another(operation_id))
-                await self._until_undrained()
+            if await self._retry_while_unavailable(self._is_drained):
+                await self._retry_while_unavailable(
+                    lambda: self._leases.wake_another_worker(operation_id)
+                )
+                await self._wait_until_undrained()
             return
         if self._stopping.is_set():
-            await self._leases.hand_back(claim.lease)
+            await self._leases.requeue(claim.lease)
             return
-        with observed(claim) as outcome:
-            outcome.status = await self._attempt(claim)
+        with instrumented(claim) as outcome:
+            outcome.status = await self._run_attempt(claim)
 
     def stop(self) -> None:
-        """Takes nothing new, and has the running operation checkpoint and make way."""
+        """Claim nothing new, and have the running operation saved and requeued."""
         self._stopping.set()
-        if self.running is not None:
-            self.running.stop(OperationStatus.PENDING, self._settings.stop_grace_s)
+        if self.current is not None:
+            self.current.stop(OperationStatus.PENDING, self._settings.stop_grace_s)
 
     async def _is_drained(self) -> bool:
-        return await self._drains.of(self._drain_targets) is not None
+        return await self._drains.find_mode(self._drain_targets) is not None
 
-    async def _until_undrained(self) -> None:
-        """Holds this worker's only place, so that it fetches nothing while it is drained."""
-        logger.info("drained: this worker takes nothing new")
+    async def _wait_until_undrained(self) -> None:
+        """Occupy the worker, so that it fetches no queue entry while it is drained."""
+        logger.info("drained: this worker claims no new operations")
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(DRAIN_LOOK_S):
+                async with asyncio.timeout(DRAIN_POLL_S):
                     await self._stopping.wait()
             with contextlib.suppress(DatabaseUnavailable):
                 if not await self._is_drained():
-                    logger.info("not drained any more")
+                    logger.info("no longer drained")
                     return
 
-    async def _attempt(self, claim: Claim) -> OperationStatus | None:
-        """Works on a claimed operation; gives what became of it, None when it is another's now."""
+    async def _run_attempt(self, claim: Claim) -> OperationStatus | None:
+        """Run a claimed operation; return its new status, or None if the lease was lost."""
         workspace = Workspace(self._settings.shared_mount_path, claim.lease)
-        self.running = Running(claim.lease.operation_id, claim.operation_type, workspace)
+        current = CurrentOperation(claim.lease.operation_id, claim.operation_type, workspace)
+        self.current = current
         try:
-            return await self._tried(claim, self.running)
+            try:
+                await asyncio.to_thread(workspace.create_directories)
+                return await self._run_child(claim, current)
+            except HostNotReady as exc:
+                return await self._retry_or_fail(
+                    claim.lease, current, FailureKind.TRANSIENT, to_error_detail(exc)
+                )
         except LeaseLost as exc:
             logger.warning("lease lost: %s", exc)
             metrics.lease_losses.inc()
             return None
         finally:
-            self.running = None
+            self.current = None
             await asyncio.to_thread(workspace.clean_up)
 
-    async def _tried(self, claim: Claim, running: Running) -> OperationStatus:
-        try:
-            await asyncio.to_thread(running.workspace.prepare)
-            return await self._work(claim, running, running.workspace)
-        except HostNotReady as exc:
-            return await self._set_back(claim.lease, Setback.TRANSIENT, fault_of(exc))
-
-    async def _work(self, claim: Claim, running: Running, workspace: Workspace) -> OperationStatus:
-        task = await self._task(claim, workspace)
+    async def _run_child(self, claim: Claim, current: CurrentOperation) -> OperationStatus:
+        workspace = current.workspace
+        task = await self._make_task(claim, workspace)
         heading = f"attempt {claim.attempt} on {self._worker_id}, {datetime.now(UTC):%F %T} UTC"
-        with workspace.opened_log(heading) as log:
-            async with started(task, log) as child, self._keeper.kept(claim.lease, running):
-                running.child = child
+        with workspace.open_log(heading) as log:
+            async with (
+                start_child(task, log) as child,
+                self._renewer.renewing(claim.lease, current),
+            ):
+                current.child = child
                 if self._stopping.is_set():
-                    running.stop(OperationStatus.PENDING, self._settings.stop_grace_s)
-                last = await self._follow(claim, running, child)
-                exit_code = await child.exit_code()
+                    current.stop(OperationStatus.PENDING, self._settings.stop_grace_s)
+                last = await self._process_messages(claim, current, child)
+                exit_code = await child.wait()
                 result = await self._publish(claim.lease, workspace, last)
         if result is not None:
             await self._persist(lambda: self._leases.complete(claim.lease, result))
             await asyncio.to_thread(workspace.finish)
             return OperationStatus.COMPLETED
-        return await self._settle(claim.lease, running, last, exit_code)
+        return await self._end_without_result(claim.lease, current, last, exit_code)
 
-    async def _task(self, claim: Claim, workspace: Workspace) -> Task:
-        found = await self._leases.last_checkpoint(claim.lease)
+    async def _make_task(self, claim: Claim, workspace: Workspace) -> Task:
         checkpoint = None
-        if found is not None:
-            point, directory = found
+        stored = await self._leases.get_checkpoint(claim.lease)
+        if stored is not None:
+            point, directory = stored
             path = str(workspace.shared / directory) if directory else None
             checkpoint = (point.step, dict(point.state), path)
-        parts = await self._leases.parts(claim.lease)
+        children = await self._leases.list_child_results(claim.lease)
         return Task(
             operation_id=claim.lease.operation_id,
             operation_type=claim.operation_type.value,
@@ -165,42 +184,48 @@ class Supervisor:
             output=str(workspace.output),
             staging=str(workspace.staging),
             checkpoint=checkpoint,
-            parts=[asdict(part) for part in parts],
-            memory=memory.allowance(self._settings.child_memory_mb),
+            children=[asdict(child) for child in children],
+            memory_limit=child_memory_limit(self._settings.child_memory_mb),
         )
 
-    async def _follow(self, claim: Claim, running: Running, child: Child) -> Message | None:
-        """Reads the child's messages up to the last; None if it died without one."""
+    async def _process_messages(
+        self, claim: Claim, current: CurrentOperation, child: ChildProcess
+    ) -> ChildMessage | None:
+        """Process the child's messages; return the last one, or None if the child died."""
         async for message in child.messages():
             match message:
-                case Progress():
-                    running.progress, running.message = message.fraction, message.message
-                case Saved():
-                    await self._save(claim, running, message)
-                    child.send(GO_ON)
+                case ProgressReported():
+                    current.progress, current.message = message.fraction, message.message
+                case CheckpointSaved():
+                    await self._save_checkpoint(claim, current.workspace, message)
+                    child.send(CONTINUE)
                 case _:
                     return message
         return None
 
-    async def _save(self, claim: Claim, running: Running, saved: Saved) -> None:
-        """Makes a checkpoint count: first its files, then the row that points at them."""
-        workspace, kept = running.workspace, None
-        if saved.directory is not None:
-            kept = await asyncio.to_thread(workspace.keep_checkpoint, saved.step, saved.directory)
+    async def _save_checkpoint(
+        self, claim: Claim, workspace: Workspace, message: CheckpointSaved
+    ) -> None:
+        """Keep a checkpoint's files, then record it in the row that refers to them."""
+        directory = None
+        if message.directory is not None:
+            directory = await asyncio.to_thread(
+                workspace.keep_checkpoint, message.step, message.directory
+            )
         await self._persist(
-            lambda: self._leases.checkpoint(
-                claim.lease, step=saved.step, state=saved.state, directory=kept
+            lambda: self._leases.save_checkpoint(
+                claim.lease, step=message.step, state=message.state, directory=directory
             )
         )
-        await asyncio.to_thread(workspace.drop_checkpoints, keep=kept)
+        await asyncio.to_thread(workspace.delete_checkpoints, keep=directory)
         metrics.checkpoints.labels(claim.operation_type.value).inc()
         metrics.last_checkpoint.set_to_current_time()
 
     async def _publish(
-        self, lease: Lease, workspace: Workspace, last: Message | None
+        self, lease: Lease, workspace: Workspace, last: ChildMessage | None
     ) -> dict[str, Any] | None:
-        """Gives the files their final names, if the work is done and still ours to publish."""
-        if not isinstance(last, Done):
+        """Publish the result of a completed task under a renewed lease; otherwise return None."""
+        if not isinstance(last, TaskCompleted):
             return None
         await self._persist(
             lambda: self._leases.renew(
@@ -209,58 +234,54 @@ class Supervisor:
         )
         return await asyncio.to_thread(workspace.publish, last.summary, last.report, last.model)
 
-    async def _settle(
-        self, lease: Lease, running: Running, last: Message | None, exit_code: int
+    async def _end_without_result(
+        self, lease: Lease, current: CurrentOperation, last: ChildMessage | None, exit_code: int
     ) -> OperationStatus:
-        """Ends an operation that has no result."""
-        if isinstance(last, Failed) and last.transient:
-            return await self._set_back(lease, Setback.TRANSIENT, last.to_fault())
-        if isinstance(last, Failed):
-            return await self._fail(lease, last.to_fault())
-        if running.stop_reason is OperationStatus.CANCELLED:
-            await self._persist(lambda: self._leases.cancelled(lease))
+        if isinstance(last, TaskFailed):
+            error = last.to_error_detail()
+            if last.is_transient:
+                return await self._retry_or_fail(lease, current, FailureKind.TRANSIENT, error)
+            logger.warning("%s failed: %s", lease.operation_id, error.message)
+            get_current_span().set_status(Status(StatusCode.ERROR, error.message))
+            await self._persist(lambda: self._leases.fail(lease, error))
+            return OperationStatus.FAILED
+        if current.stop_reason is OperationStatus.CANCELLED:
+            await self._persist(lambda: self._leases.mark_cancelled(lease))
             return OperationStatus.CANCELLED
-        if isinstance(last, Paused) or running.stop_reason is OperationStatus.PENDING:
-            return await self._persist(lambda: self._leases.hand_back(lease))
-        fault = why_it_died(exit_code, running.workspace.log)
-        return await self._set_back(lease, Setback.DEATH, fault)
+        if isinstance(last, TaskStopped) or current.stop_reason is OperationStatus.PENDING:
+            return await self._persist(lambda: self._leases.requeue(lease))
+        error = explain_exit(exit_code, current.workspace.log)
+        return await self._retry_or_fail(lease, current, FailureKind.DEATH, error)
 
-    async def _set_back(
-        self, lease: Lease, setback: Setback, fault: OperationFault
+    async def _retry_or_fail(
+        self, lease: Lease, current: CurrentOperation, failure: FailureKind, error: ErrorDetail
     ) -> OperationStatus:
-        logger.warning("%s: %s", lease.operation_id, fault.message)
-        if self.running is not None:
-            metrics.setbacks.labels(self.running.operation_type.value, setback.value).inc()
-        return await self._persist(lambda: self._leases.set_back(lease, setback, fault))
+        logger.warning("%s: %s", lease.operation_id, error.message)
+        metrics.attempt_failures.labels(current.operation_type.value, failure.value).inc()
+        return await self._persist(lambda: self._leases.retry_or_fail(lease, failure, error))
 
-    async def _fail(self, lease: Lease, fault: OperationFault) -> OperationStatus:
-        logger.warning("%s failed: %s", lease.operation_id, fault.message)
-        get_current_span().set_status(Status(StatusCode.ERROR, fault.message))
-        await self._persist(lambda: self._leases.fail(lease, fault))
-        return OperationStatus.FAILED
-
-    def _heed(self, running: Running, wanted: Renewal) -> None:
-        if wanted.cancel:
-            running.stop(OperationStatus.CANCELLED, CANCEL_PATIENCE_S)
-        elif wanted.drain is DrainMode.HAND_OVER:
-            running.stop(OperationStatus.PENDING, self._settings.stop_grace_s)
+    def _handle_renewal(self, current: CurrentOperation, renewal: Renewal) -> None:
+        if renewal.is_cancel_requested:
+            current.stop(OperationStatus.CANCELLED, CANCEL_TIMEOUT_S)
+        elif renewal.drain_mode is DrainMode.HAND_OVER:
+            current.stop(OperationStatus.PENDING, self._settings.stop_grace_s)
 
     async def _persist(self, write: Callable[[], Awaitable[T]]) -> T:
-        """Repeats a write while the database is away, for as long as the lease may last.
+        """Retry a write under a lease while the database is unavailable.
 
         Raises:
-            LeaseLost: It was away for longer.
+            LeaseLost: The database was unavailable for the duration of a lease.
         """
         try:
-            return await self._patiently(write)
+            return await self._retry_while_unavailable(write)
         except DatabaseUnavailable as exc:
-            raise LeaseLost("the database was away too long") from exc
+            raise LeaseLost("the database was unavailable too long") from exc
 
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Repeats a call while the database is away, for as long as a lease lasts.
+    async def _retry_while_unavailable(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Retry a call while the database is unavailable, for the duration of a lease.
 
         Raises:
-            DatabaseUnavailable: It was away for longer.
+            DatabaseUnavailable: The database was unavailable for longer.
         """
         deadline = time.monotonic() + self._settings.lease_s
         while True:

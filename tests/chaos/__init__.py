@@ -1,1 +1,1 @@
-"""Faults on purpose: many operations on real processes while something always breaks."""
+"""Chaos tests: operations on real processes under injected faults."""

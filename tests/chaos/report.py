@@ -1,4 +1,4 @@
-"""How a run of faults is shown: a table by fault, and whatever must not be."""
+"""Table of faults and problems, as chaos runs print it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def show_by_fault(
     *,
     text_at_end: str = "",
 ) -> None:
-    """Prints a row for each fault, and below them the problems.
+    """Print a row for each fault, then the problems.
 
     Args:
-        console: Where to.
-        titles: Of the columns after the fault's name, which hold figures.
-        rows: The fault's name and its figures.
-        problems: What must not be, a sentence each.
-        text_at_end: The title of a last column that holds text.
+        console: Console to print to.
+        titles: Titles of the numeric columns after the fault's name.
+        rows: Name and numbers of every fault.
+        problems: Violations, a sentence each.
+        text_at_end: Title of a last column with text, or empty.
     """
     table = Table(box=None, header_style="bold")
     table.add_column("fault")

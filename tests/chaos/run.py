@@ -1,4 +1,4 @@
-"""One run: operations, faults by a seeded schedule, and the account of what came of it."""
+"""Chaos run: operations, faults by a seeded schedule, and the verification afterwards."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from uuid import UUID
 
 from ktrdr.errors import KtrdrError
 from ktrdr.schemas import Operation, OperationRequest, OperationStatus, OperationType
-from tests.chaos.account import Account
+from tests.chaos.database_checks import DatabaseChecks
 from tests.chaos.faults import FAULTS
-from tests.chaos.fleet import Fleet, wait_until_all_answer
-from tests.chaos.truth import Tables
+from tests.chaos.fleet import Fleet, wait_until_ready
+from tests.chaos.tally import ChaosTally
 from tests.integration.mounts import small_file_system
 from tests.integration.postgres import running_server
-from tests.integration.processes import site, wait_for
+from tests.integration.processes import open_runtime, wait_for
 
 DATA = Path(__file__).parents[1] / "data" / "sp500_2007_2009.csv"
-# Few kinds of work, so that each is known from an undisturbed run.
+# A few variants, so that the result of each is known from an undisturbed run.
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("backtest", {"symbol": "SP500", "train_bars": 200, "folds": 4}),
     (
@@ -54,166 +54,171 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
         },
     ),
 )
-# A sweep is five operations: it comes less often than the others.
+# A sweep is five operations, so it is chosen less often.
 WEIGHTS = (3, 3, 3, 3, 1)
-# These tell of the run, not of its outcome: times of day, and the operation's own name.
-TELLING_OF_THE_RUN = ("operation.log", "result.json", "report.html")
-NAMING_OPERATIONS = ("model", "best_operation")
-# Where faults in a row stop an operation from being tried again; see ktrdr.operations.settlement.
-GIVEN_UP = ("killed", "lease-lost", "not-ready")
-SETTLE_S = 300.0
+# Files that differ in every run, because they contain times or the operation's id.
+VARYING_FILES = ("operation.log", "result.json", "report.html")
+VARYING_FIGURES = ("model", "best_operation")
+# Errors after too many faults in a row; see ktrdr.operations.retry.
+GIVEN_UP_KINDS = ("killed", "lease-lost", "not-ready")
+SETTLE_TIMEOUT_S = 300.0
 SHARED_MB = 512
 
 
-def run(seed: int, operations: int, say: Any = print) -> Account:
-    """Runs so many operations while faults are injected, and looks at everything afterwards.
+def run(seed: int, operations: int, log: Any = print) -> ChaosTally:
+    """Run operations while faults are injected, then verify everything.
 
     Args:
-        seed: Decides which work comes in which order, and which fault strikes when and whom.
-        operations: How many; the parts of a sweep are not counted.
-        say: Is told what happens.
+        seed: Seed of the order of operations and of the faults.
+        operations: Number of operations, without child operations.
+        log: Function that is called with every progress line.
     """
-    began = time.monotonic()
-    place = Path(tempfile.mkdtemp(prefix="ktrdr-chaos-"))
+    start = time.monotonic()
+    directory = Path(tempfile.mkdtemp(prefix="ktrdr-chaos-"))
     with (
         running_server() as server,
         server.database() as settings,
-        site(settings, place) as found,
-        small_file_system(found.shared, SHARED_MB),
+        open_runtime(settings, directory) as runtime,
+        small_file_system(runtime.shared, SHARED_MB),
     ):
-        fleet = Fleet(server, found)
+        fleet = Fleet(server, runtime)
         fleet.start()
         with DATA.open("rb") as file:
             fleet.client.import_dataset(file, "SP500", "1d")
-        expected = [_undisturbed(fleet, index) for index in range(len(VARIANTS))]
-        say(f"{time.monotonic() - began:6.1f} s  undisturbed runs done")
-        account = _disturbed(fleet, seed, operations, began, say)
-        _examine(fleet, expected, account)
-        found.end()
+        expected = [_run_undisturbed(fleet, index) for index in range(len(VARIANTS))]
+        log(f"{time.monotonic() - start:6.1f} s  undisturbed runs done")
+        tally = _run_with_faults(fleet, seed, operations, start, log)
+        _verify(fleet, expected, tally)
+        runtime.stop_all()
         fleet.close()
-    account.seconds = time.monotonic() - began
-    if not account.problems:
-        shutil.rmtree(place)
-    return account
+    tally.seconds = time.monotonic() - start
+    if not tally.problems:
+        shutil.rmtree(directory)
+    return tally
 
 
-def _undisturbed(fleet: Fleet, variant: int) -> dict[str, str]:
+def _run_undisturbed(fleet: Fleet, variant: int) -> dict[str, str]:
     operation_id = _submit(fleet, variant, UUID(int=variant))
     wait_for(
         "an undisturbed run",
         lambda: fleet.client.get_operation(operation_id).status is OperationStatus.COMPLETED,
         120,
     )
-    return _digests(fleet, fleet.client.get_operation(operation_id))
+    return _hash_result(fleet, fleet.client.get_operation(operation_id))
 
 
-def _disturbed(fleet: Fleet, seed: int, operations: int, began: float, say: Any) -> Account:
-    dice, account = random.Random(seed), Account()
-    tables = Tables(fleet.site.settings)
-    variants = dice.choices(range(len(VARIANTS)), WEIGHTS, k=operations)
-    submitted = [_submit(fleet, each, UUID(int=dice.getrandbits(128))) for each in variants]
+def _run_with_faults(
+    fleet: Fleet, seed: int, operations: int, start: float, log: Any
+) -> ChaosTally:
+    rng, tally = random.Random(seed), ChaosTally()
+    checks = DatabaseChecks(fleet.runtime.settings)
+    variants = rng.choices(range(len(VARIANTS)), WEIGHTS, k=operations)
+    submitted = [_submit(fleet, variant, UUID(int=rng.getrandbits(128))) for variant in variants]
     schedule: list[str] = []
     while True:
-        left = sum(not each.status.is_final for each in fleet.all_operations())
-        if left < len(fleet.members):
+        remaining = sum(not each.status.is_final for each in fleet.all_operations())
+        if remaining < len(fleet.workers):
             break
-        # Every fault once before any comes again.
-        schedule = schedule or dice.sample(sorted(FAULTS), len(FAULTS))
+        # Every fault is injected once before any is repeated.
+        schedule = schedule or rng.sample(sorted(FAULTS), len(FAULTS))
         name = schedule.pop()
-        time.sleep(dice.uniform(0.3, 1.5))
-        at = tables.now()
-        hit = FAULTS[name](fleet, dice)
-        account.note(name, hit, at)
-        say(f"{time.monotonic() - began:6.1f} s  {name}: {len(hit)} hit, {left} to go")
-        wait_until_all_answer(fleet)
-    _settle(fleet, account, submitted)
-    return account
+        time.sleep(rng.uniform(0.3, 1.5))
+        at = checks.now()
+        hit = FAULTS[name](fleet, rng)
+        tally.record(name, hit, at)
+        log(f"{time.monotonic() - start:6.1f} s  {name}: {len(hit)} hit, {remaining} remaining")
+        wait_until_ready(fleet)
+    _settle(fleet, tally, submitted)
+    return tally
 
 
-def _settle(fleet: Fleet, account: Account, submitted: list[str]) -> None:
-    """Waits for the end of all, and resumes what was given up because it was hit too often."""
-    deadline = time.monotonic() + SETTLE_S
+def _settle(fleet: Fleet, tally: ChaosTally, submitted: list[str]) -> None:
+    """Wait until all operations have ended, and resume those that failed after too many faults."""
+    deadline = time.monotonic() + SETTLE_TIMEOUT_S
     while time.monotonic() < deadline:
-        found = fleet.all_operations()
-        given_up = [each for each in found if each.error and each.error.kind in GIVEN_UP]
+        operations = fleet.all_operations()
+        given_up = [each for each in operations if each.error and each.error.kind in GIVEN_UP_KINDS]
         for each in given_up:
-            # A part that failed is collected as failed: the whole is done again with it.
-            for name in filter(None, (each.operation_id, each.parent_id)):
+            # A sweep reports a failed child as failed, so it is resumed with the child.
+            for operation_id in filter(None, (each.operation_id, each.parent_id)):
                 with suppress(KtrdrError):
-                    fleet.client.resume(name)
-        account.given_up += len(given_up)
-        if not given_up and all(each.status.is_final for each in found):
+                    fleet.client.resume(operation_id)
+        tally.given_up += len(given_up)
+        if not given_up and all(each.status.is_final for each in operations):
             break
         time.sleep(0.3)
     missing = set(submitted) - {each.operation_id for each in fleet.all_operations()}
-    account.problems += [f"{operation_id}: has vanished" for operation_id in missing]
+    tally.problems += [f"{operation_id}: has vanished" for operation_id in missing]
 
 
-def _examine(fleet: Fleet, expected: list[dict[str, str]], account: Account) -> None:
-    """Every operation ended well, once, with the undisturbed run's result, and nothing is left."""
-    found, tables = fleet.all_operations(), Tables(fleet.site.settings)
-    for each in found:
+def _verify(fleet: Fleet, expected: list[dict[str, str]], tally: ChaosTally) -> None:
+    """Verify that every operation completed once, with the undisturbed result, and left nothing."""
+    operations, checks = fleet.all_operations(), DatabaseChecks(fleet.runtime.settings)
+    for each in operations:
         if each.status is not OperationStatus.COMPLETED:
-            account.problems.append(f"{each.operation_id}: {each.status} ({each.error})")
+            tally.problems.append(f"{each.operation_id}: {each.status} ({each.error})")
             continue
-        account.completed[each.operation_type.value] += 1
+        tally.completed[each.operation_type.value] += 1
         if each.parent_id is None and (others := _differences(fleet, each, expected)):
-            account.problems.append(f"{each.operation_id}: its result is another one in {others}")
+            tally.problems.append(f"{each.operation_id}: its result differs in {others}")
     with suppress(AssertionError):
-        wait_for("the sweep", lambda: not _left_behind(fleet, found), 20)
-    account.problems += _left_behind(fleet, found)
-    account.problems += tables.contradictions()
-    account.problems += _miscounted(fleet, tables)
-    account.started = tables.starts()
+        wait_for("the removal of orphans", lambda: not _find_orphans(fleet, operations), 20)
+    tally.problems += _find_orphans(fleet, operations)
+    tally.problems += checks.contradictions()
+    tally.problems += _counter_problems(fleet, checks)
+    tally.claims = checks.claims()
 
 
-def _miscounted(fleet: Fleet, tables: Tables) -> list[str]:
-    """Where the workers' counters say something else than the tables.
+def _counter_problems(fleet: Fleet, checks: DatabaseChecks) -> list[str]:
+    """Return the differences between the workers' counters and the tables.
 
-    A worker that is killed takes with it what it counted since it was last looked at: it had one
-    operation at a time, so it can be one a kill. A write whose answer was lost with the connection
-    is not counted either, although it was made. Nothing may be counted twice.
+    A killed worker loses what it counted since its counters were last read: at most one operation,
+    because it runs one at a time. A write whose response was lost is not counted either. Nothing
+    may be counted twice.
     """
     counted: Counter[tuple[str, str]] = Counter()
-    for member in fleet.members:
-        counted += member.counted + member.counts()
-    told = tables.ended()
-    unknown = sum((told - counted).values())
-    problems = [f"{key}: counted {n} times too often" for key, n in (counted - told).items()]
-    # Cancelling and giving up are the backend's doing, and no worker's.
-    most = fleet.killed + sum(told[key] for key in told if key[1] != "completed") + LOST_ANSWERS
-    if unknown > most:
-        problems.append(f"counters: {unknown} ends were not counted, of {most} at most")
+    for worker in fleet.workers:
+        counted += worker.saved_counts + worker.read_counts()
+    recorded = checks.ended()
+    uncounted = sum((recorded - counted).values())
+    problems = [f"{key}: counted {n} times too often" for key, n in (counted - recorded).items()]
+    # The backend, not a worker, cancels operations and fails those with too many failures.
+    by_backend = sum(recorded[key] for key in recorded if key[1] != "completed")
+    maximum = fleet.killed + by_backend + MAX_LOST_RESPONSES
+    if uncounted > maximum:
+        problems.append(f"counters: {uncounted} ends were not counted, at most {maximum} may be")
     return problems
 
 
-# Connections are cut in the middle of a commit now and then.
-LOST_ANSWERS = 10
+# Some connections break during a commit.
+MAX_LOST_RESPONSES = 10
 
 
 def _variant_of(operation: Operation) -> int:
-    """Which kind of work an operation is, by those parameters that a variant gives."""
+    """Return the index of the variant whose parameters an operation has."""
     for number, (kind, parameters) in enumerate(VARIANTS):
-        same = all(operation.parameters.get(name) == value for name, value in parameters.items())
-        if operation.operation_type == kind and same:
+        is_match = all(
+            operation.parameters.get(name) == value for name, value in parameters.items()
+        )
+        if operation.operation_type == kind and is_match:
             return number
-    raise ValueError(f"{operation.operation_id} is work that nobody submitted")
+    raise ValueError(f"{operation.operation_id} has the parameters of no variant")
 
 
-def _left_behind(fleet: Fleet, found: list[Operation]) -> list[str]:
-    """What should not be there any more, or is there twice."""
-    shared, problems = fleet.site.shared, []
-    names = {each.operation_id.removeprefix("op_") for each in found}
+def _find_orphans(fleet: Fleet, operations: list[Operation]) -> list[str]:
+    """Return files that should not exist, and missing results."""
+    shared, problems = fleet.runtime.shared, []
+    names = {each.operation_id.removeprefix("op_") for each in operations}
     results = {path.name for path in (shared / "results").iterdir()}
     problems += [f"results/{name}: belongs to no operation" for name in results - names]
     problems += [f"op_{name}: has no result directory" for name in names - results]
-    for place in ("checkpoints", "logs"):
-        kept = shared / place
-        if kept.is_dir():
-            problems += [f"{place}/{path.name}: is left behind" for path in kept.iterdir()]
+    for name in ("checkpoints", "logs"):
+        directory = shared / name
+        if directory.is_dir():
+            problems += [f"{name}/{path.name}: is left behind" for path in directory.iterdir()]
     models = {path.name.partition("_")[2] for path in (shared / "models").iterdir()}
     trained = {name.removeprefix("training_") for name in names if name.startswith("training_")}
-    return problems + [f"models/{name}: is not as it should be" for name in models ^ trained]
+    return problems + [f"models/{name}: is missing or superfluous" for name in models ^ trained]
 
 
 def _submit(fleet: Fleet, variant: int, key: UUID) -> str:
@@ -222,21 +227,21 @@ def _submit(fleet: Fleet, variant: int, key: UUID) -> str:
     return fleet.client.submit(request, idempotency_key=str(key)).operation_id
 
 
-def _digests(fleet: Fleet, operation: Operation) -> dict[str, str]:
-    """The result's files by the hash of what is in them, and its figures."""
+def _hash_result(fleet: Fleet, operation: Operation) -> dict[str, str]:
+    """Return the hashes of the result's files, and its figures."""
     with suppress(KtrdrError):
         results = fleet.client.get_results(operation.operation_id)
-        directory = fleet.site.shared / results.directory
+        directory = fleet.runtime.shared / results.directory
         files = {
             str(path.relative_to(directory)): hashlib.sha256(_content(path)).hexdigest()
             for path in sorted(directory.rglob("*"))
-            if path.is_file() and path.name not in TELLING_OF_THE_RUN
+            if path.is_file() and path.name not in VARYING_FILES
         }
         figures = {
-            name: value for name, value in results.summary.items() if name not in NAMING_OPERATIONS
+            name: value for name, value in results.summary.items() if name not in VARYING_FIGURES
         }
         if "model" in results.summary:
-            model = fleet.site.shared / str(results.summary["model"])
+            model = fleet.runtime.shared / str(results.summary["model"])
             files |= {
                 f"model/{path.name}": hashlib.sha256(_content(path)).hexdigest()
                 for path in sorted(model.iterdir())
@@ -246,19 +251,19 @@ def _digests(fleet: Fleet, operation: Operation) -> dict[str, str]:
 
 
 def _differences(fleet: Fleet, operation: Operation, expected: list[dict[str, str]]) -> str:
-    """Which files or figures are not those of the undisturbed run."""
-    found, wanted = _digests(fleet, operation), expected[_variant_of(operation)]
-    names = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+    """Return the files and figures that differ from the undisturbed run."""
+    actual, wanted = _hash_result(fleet, operation), expected[_variant_of(operation)]
+    names = sorted(name for name in {*actual, *wanted} if actual.get(name) != wanted.get(name))
     return ", ".join(names)
 
 
 def _content(path: Path) -> bytes:
-    """What a file holds, all but the names of operations."""
+    """Return the content of a file without ids of operations."""
     content = path.read_bytes()
     if path.name == "results.csv":
         rows = csv.DictReader(io.StringIO(content.decode()))
-        kept = [{k: v for k, v in row.items() if k != "operation"} for row in rows]
-        return json.dumps(kept).encode()
+        comparable = [{k: v for k, v in row.items() if k != "operation"} for row in rows]
+        return json.dumps(comparable).encode()
     if path.name == "metadata.json":
         return json.dumps({**json.loads(content), "operation_id": None}).encode()
     return content

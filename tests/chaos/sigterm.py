@@ -1,4 +1,4 @@
-"""`make chaos-sigterm`: workers are told to stop at random moments, as a deploy does it."""
+"""`make chaos-sigterm`: stop workers at random moments, as a deploy does."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from rich.table import Table
 
 from ktrdr.client.backend import BackendClient
 from ktrdr.schemas import OperationRequest, OperationStatus, OperationType
-from tests.chaos.truth import Tables
+from tests.chaos.database_checks import DatabaseChecks
 from tests.integration.postgres import running_server
-from tests.integration.processes import Process, Site, site, wait_for
+from tests.integration.processes import Runtime, ServerProcess, open_runtime, wait_for
 
 DATA = Path(__file__).parents[1] / "data" / "sp500_2007_2009.csv"
-# Some seconds of work each, in steps of which none takes long.
+# Some seconds each, in short steps.
 WORK: dict[str, dict[str, Any]] = {
     "training": {"symbol": "SP500", "epochs": 150, "patience": 150, "hidden_units": [48]},
     "backtest": {"symbol": "SP500", "train_bars": 50, "folds": 60},
 }
-LIMIT_S = 30.0
+MAX_STOP_S = 30.0
 
 
 @dataclass
-class Stops:
-    """What came of stopping workers.
+class StopResults:
+    """Results of stopping workers.
 
     Attributes:
-        seconds: How long each took to exit.
-        outcomes: What had become of the operation by then, and how often.
-        problems: What must not be.
+        seconds: Seconds until each worker exited.
+        outcomes: Number of stops by the operation's status afterwards.
+        problems: Violations, each of which fails the run.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -47,44 +47,45 @@ class Stops:
     problems: list[str] = field(default_factory=list)
 
 
-def run(seed: int, times: int, say: Any = print) -> Stops:
-    """Stops a working worker so many times, and looks at what it leaves.
+def run(seed: int, times: int, log: Any = print) -> StopResults:
+    """Stop a busy worker several times, and verify the state that it leaves.
 
     Args:
-        seed: Decides which worker is stopped when.
-        times: How often.
-        say: Is told what happens.
+        seed: Seed of the choice of worker and moment.
+        times: Number of stops.
+        log: Function that is called with every progress line.
     """
-    dice, stops = random.Random(seed), Stops()
+    rng, stops = random.Random(seed), StopResults()
     with (
-        tempfile.TemporaryDirectory(prefix="ktrdr-sigterm-") as place,
+        tempfile.TemporaryDirectory(prefix="ktrdr-sigterm-") as directory,
         running_server() as server,
         server.database() as settings,
-        site(settings, Path(place)) as found,
+        open_runtime(settings, Path(directory)) as runtime,
     ):
-        backend = found.backend()
-        client, tables = found.client(backend), Tables(settings)
+        backend = runtime.backend()
+        client, checks = runtime.client(backend), DatabaseChecks(settings)
         with DATA.open("rb") as file:
             client.import_dataset(file, "SP500", "1d")
-        workers = {kind: found.worker(kind, backend, LEASE_S="10") for kind in WORK}
-        wanted = {kind: _summary(client, _submit(client, kind)) for kind in WORK}
+        workers = {kind: runtime.worker(kind, backend, LEASE_S="10") for kind in WORK}
+        expected = {kind: _summary(client, _submit(client, kind)) for kind in WORK}
         submitted: list[str] = []
         for number in range(1, times + 1):
-            kind = dice.choice(sorted(WORK))
-            operation = _one_running(client, kind, submitted)
-            time.sleep(dice.uniform(0, 2))
-            _stop(number, workers[kind], operation, client, tables, stops, say)
-            workers[kind] = found.worker(kind, backend, LEASE_S="10")
-        for each in submitted:
-            if _summary(client, each) != wanted[client.get_operation(each).operation_type.value]:
-                stops.problems.append(f"{each}: its result is another one")
-        stops.problems += tables.contradictions()
-        stops.problems += _tracebacks(found)
+            kind = rng.choice(sorted(WORK))
+            operation = _running_operation(client, kind, submitted)
+            time.sleep(rng.uniform(0, 2))
+            _stop(number, workers[kind], operation, client, checks, stops, log)
+            workers[kind] = runtime.worker(kind, backend, LEASE_S="10")
+        for operation_id in submitted:
+            kind = client.get_operation(operation_id).operation_type.value
+            if _summary(client, operation_id) != expected[kind]:
+                stops.problems.append(f"{operation_id}: its result differs")
+        stops.problems += checks.contradictions()
+        stops.problems += _tracebacks(runtime)
     return stops
 
 
-def _one_running(client: BackendClient, kind: str, submitted: list[str]) -> str:
-    """An operation of a type that runs now; submitted anew if there is none."""
+def _running_operation(client: BackendClient, kind: str, submitted: list[str]) -> str:
+    """Return a running operation of a type, and submit one if there is none."""
     while True:
         unfinished = [
             each
@@ -101,36 +102,36 @@ def _one_running(client: BackendClient, kind: str, submitted: list[str]) -> str:
 
 def _stop(
     number: int,
-    worker: Process,
+    worker: ServerProcess,
     operation_id: str,
     client: BackendClient,
-    tables: Tables,
-    stops: Stops,
-    say: Any,
+    checks: DatabaseChecks,
+    stops: StopResults,
+    log: Any,
 ) -> None:
-    began = client.get_operation(operation_id)
-    steps = tables.step(operation_id)
+    before = client.get_operation(operation_id)
+    earlier_step = checks.step(operation_id)
     seconds = worker.stop(60)
     after = client.get_operation(operation_id)
     outcome = after.status.value
     if after.status is OperationStatus.PENDING:
-        kept = tables.step(operation_id)
-        outcome = f"handed over after step {'1 or more' if kept else 'none'}"
-        if kept < steps:
+        step = checks.step(operation_id)
+        outcome = f"requeued after step {'1 or more' if step else 'none'}"
+        if step < earlier_step:
             stops.problems.append(
-                f"{operation_id}: its checkpoint went back from {steps} to {kept}"
+                f"{operation_id}: its checkpoint went back from {earlier_step} to {step}"
             )
-        if kept == 0 and after.progress > 0:
-            stops.problems.append(f"{operation_id}: it had begun, and left no checkpoint")
-    if seconds > LIMIT_S:
+        if step == 0 and after.progress > 0:
+            stops.problems.append(f"{operation_id}: it had progress but left no checkpoint")
+    if seconds > MAX_STOP_S:
         stops.problems.append(f"stop {number}: it took {seconds:.1f} s")
     if worker.popen.returncode not in (0, -15):
         stops.problems.append(f"stop {number}: exit code {worker.popen.returncode}")
-    if after.status is OperationStatus.RUNNING and after.worker_id == began.worker_id:
-        stops.problems.append(f"{operation_id}: still runs on a worker that has ended")
+    if after.status is OperationStatus.RUNNING and after.worker_id == before.worker_id:
+        stops.problems.append(f"{operation_id}: still runs on a worker that has exited")
     stops.seconds.append(seconds)
     stops.outcomes[outcome] += 1
-    say(f"{number:4}  {seconds:5.2f} s  {outcome}")
+    log(f"{number:4}  {seconds:5.2f} s  {outcome}")
 
 
 def _submit(client: BackendClient, kind: str) -> str:
@@ -140,29 +141,29 @@ def _submit(client: BackendClient, kind: str) -> str:
 
 def _summary(client: BackendClient, operation_id: str) -> dict[str, Any]:
     wait_for(operation_id, lambda: client.get_operation(operation_id).status.is_final, 120)
-    found = dict(client.get_results(operation_id).summary)
-    found.pop("model", None)
-    return found
+    summary = dict(client.get_results(operation_id).summary)
+    summary.pop("model", None)
+    return summary
 
 
-def _tracebacks(found: Site) -> list[str]:
+def _tracebacks(runtime: Runtime) -> list[str]:
     return [
-        f"{process.log.name}: holds a traceback"
-        for process in found.processes
+        f"{process.log.name}: contains a traceback"
+        for process in runtime.processes
         if "Traceback" in process.output
     ]
 
 
 def main() -> int:
-    """Runs it; the exit code is 0 when every stop was a good one."""
+    """Run the stops; return 0 without problems."""
     parser = argparse.ArgumentParser(prog="chaos-sigterm", description=__doc__)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     parser.add_argument("--times", type=int, default=100)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     console = Console(highlight=False)
-    console.print(f"seed {asked.seed}, {asked.times} times")
-    stops = run(asked.seed, asked.times, say=console.print)
-    table = Table("by its exit the operation was", "times", box=None, header_style="bold")
+    console.print(f"seed {arguments.seed}, {arguments.times} times")
+    stops = run(arguments.seed, arguments.times, log=console.print)
+    table = Table("operation after the exit", "times", box=None, header_style="bold")
     for outcome, number in stops.outcomes.most_common():
         table.add_row(outcome, str(number))
     console.print(table)
@@ -173,8 +174,8 @@ def main() -> int:
         console.print(f"[red]{problem}[/]")
     if stops.problems:
         console.print(
-            f"again with: .venv/bin/python -m tests.chaos.sigterm --seed {asked.seed} "
-            f"--times {asked.times}"
+            f"repeat with: .venv/bin/python -m tests.chaos.sigterm --seed {arguments.seed} "
+            f"--times {arguments.times}"
         )
     return 1 if stops.problems else 0
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from ktrdr.secret import Secret
-from ktrdr.tokens import Role, mint
+from ktrdr.tokens import Role, create_token
 from lab import images
 from lab.config import ROOT
 from lab.engine import docker
@@ -121,7 +121,7 @@ def test_the_stack_and_a_worker_of_each_type_start_without_any_editing(
 ) -> None:
     health = development.get("/api/v1/health")
     assert (health["status"], health["version"]["image_tag"]) == ("ok", "dev")
-    token = mint(
+    token = create_token(
         Secret("development-only-jwt-secret-0123456789"),
         subject="test",
         role=Role.READER,

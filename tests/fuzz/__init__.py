@@ -1,1 +1,1 @@
-"""Requests made from the API's own documentation, by the thousand, and answers held against it."""
+"""Fuzz test: requests generated from the API's documentation, and responses checked against it."""

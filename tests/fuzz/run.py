@@ -1,4 +1,4 @@
-"""One run: requests for every documented route, by every kind of caller, and the account of it."""
+"""Fuzz run: requests for every documented route, by every kind of caller."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from schemathesis.core.result import Err, Result
 from ktrdr.schemas import BacktestParameters, OperationParameters, OperationType, TrainingParameters
 from ktrdr.secret import Secret
 from ktrdr.tokens import Role
-from tests.fuzz.stage import CSV, WORKER_ID, Stage
+from tests.fuzz.target import CSV, WORKER_ID, FuzzTarget
 from tests.integration.processes import NODE, token
 
 Route = APIOperation[Any, Any, Any, Any]
 Request = schemathesis.Case[Any]
 
-# What an answer must be: no fault of the backend's, and just what the documentation says.
+# A response must not be a server error, and must match the documentation.
 CONFORMANCE: Final = (
     "not_a_server_error",
     "status_code_conformance",
@@ -37,20 +37,20 @@ CONFORMANCE: Final = (
     "response_headers_conformance",
     "response_schema_conformance",
 )
-# And a body that does not fit the documentation is refused; one that was mended may fit, and so may
-# a query: parameters that nobody knows are left alone.
+# An invalid body must be rejected. This does not apply to a body that was replaced by a valid one,
+# nor to a query, because unknown parameters are ignored.
 REJECTION: Final = "negative_data_rejection"
 TIMEOUT_S: Final = 20
-NOBODY, FORGER = "nobody", "forger"
-# Those who get further than the door come more often.
+ANONYMOUS, FORGER = "anonymous", "forger"
+# Callers with a valid token are chosen more often.
 CALLERS: Final = (
     *[Role.OPERATOR.value] * 4,
     *[Role.WORKER.value] * 2,
     Role.READER.value,
-    NOBODY,
+    ANONYMOUS,
     FORGER,
 )
-# These end when their operation does.
+# Streams end when their operation ends.
 STREAMS: Final = (
     "/api/v1/operations/{operation_id}/events",
     "/api/v1/operations/{operation_id}/logs",
@@ -63,91 +63,91 @@ FORGED: Final = Secret("a secret that is not the backend's, but long enough")
 
 
 @dataclass
-class Account:
-    """What was asked and answered.
+class FuzzTally:
+    """Counts of requests and responses.
 
     Attributes:
-        answers: How often each route gave each status.
-        problems: What was not as documented: a description by what it is about, each once.
+        responses: Number of responses by route and status.
+        problems: Undocumented responses: a description by route and kind, each once.
     """
 
-    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    responses: Counter[tuple[str, int]] = field(default_factory=Counter)
     problems: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
     def requests(self) -> int:
-        """How many there were."""
-        return self.answers.total()
+        """Number of requests."""
+        return self.responses.total()
 
     @property
     def server_errors(self) -> int:
-        """How many answers were faults of the backend's."""
-        return sum(n for (_, status), n in self.answers.items() if status >= 500)
+        """Number of server errors."""
+        return sum(n for (_, status), n in self.responses.items() if status >= 500)
 
     def table(self) -> list[tuple[str, int, str]]:
-        """Route, requests, and the statuses it answered with."""
-        routes = sorted({route for route, _ in self.answers})
+        """Return route, number of requests, and statuses of every route."""
+        routes = sorted({route for route, _ in self.responses})
         return [
             (
                 route,
-                sum(n for (name, _), n in self.answers.items() if name == route),
+                sum(n for (name, _), n in self.responses.items() if name == route),
                 ", ".join(
-                    f"{s} x {n}" for (name, s), n in sorted(self.answers.items()) if name == route
+                    f"{s} x {n}" for (name, s), n in sorted(self.responses.items()) if name == route
                 ),
             )
             for route in routes
         ]
 
 
-def run(stage: Stage, wanted: int, seed: int) -> Account:
-    """Asks so many times, and a few more, spread evenly over routes, callers and kinds of request.
+def run(target: FuzzTarget, minimum: int, seed: int) -> FuzzTally:
+    """Send requests, spread evenly over routes, callers and kinds of request.
 
     Args:
-        stage: Where to, and what there is.
-        wanted: The least number of requests.
-        seed: Decides all of them.
+        target: Backend with its operations.
+        minimum: Minimum number of requests.
+        seed: Seed of all requests.
     """
-    began, account = time.monotonic(), Account()
-    schema = schemathesis.openapi.from_url(f"{stage.backend.url}/api/v1/openapi.json")
-    operations = [read(found) for found in schema.get_all_operations()]
+    start, tally = time.monotonic(), FuzzTally()
+    schema = schemathesis.openapi.from_url(f"{target.backend.url}/api/v1/openapi.json")
+    routes = [read_route(result) for result in schema.get_all_operations()]
     load_all_checks()
-    asker = Asker(stage, account)
-    share = max(wanted // (2 * len(operations)), 5)
-    while account.requests < wanted:
-        for operation in operations:
+    requester = Requester(target, tally)
+    share = max(minimum // (2 * len(routes)), 5)
+    while tally.requests < minimum:
+        for route in routes:
             for mode in GenerationMode:
-                asker.ask_often(operation, mode, share, seed)
+                requester.send_many(route, mode, share, seed)
         seed += 1
-    account.seconds = time.monotonic() - began
-    return account
+    tally.seconds = time.monotonic() - start
+    return tally
 
 
-def read(found: Result[Route, InvalidSchema]) -> Route:
-    """A route as the tool reads it; a schema that it cannot read is a fault of ours."""
-    if isinstance(found, Err):
-        raise found.err()
-    return found.ok()
+def read_route(result: Result[Route, InvalidSchema]) -> Route:
+    """Return a route, or raise the error of an unreadable schema."""
+    if isinstance(result, Err):
+        raise result.err()
+    return result.ok()
 
 
-class Asker:
-    """Makes requests and holds the answers against the documentation."""
+class Requester:
+    """Client that sends generated requests and checks the responses."""
 
-    def __init__(self, stage: Stage, account: Account) -> None:
-        self._stage = stage
+    def __init__(self, target: FuzzTarget, tally: FuzzTally) -> None:
+        self._target = target
         self._conformance = CHECKS.get_by_names(list(CONFORMANCE))
         self._checks = CHECKS.get_by_names([*CONFORMANCE, REJECTION])
-        self._account = account
+        self._account = tally
         self._session = requests.Session()
         self._session.trust_env = False
         self._callers: dict[str, Secret | None] = {
             **{role.value: token(role, lifetime=36_000) for role in Role},
-            NOBODY: None,
+            ANONYMOUS: None,
             FORGER: token(Role.OPERATOR, secret=FORGED),
         }
 
-    def ask_often(self, operation: Route, mode: GenerationMode, times: int, seed: int) -> None:
-        """So many requests for one route, well-formed or not; fewer where there are not so many."""
+    def send_many(self, route: Route, mode: GenerationMode, times: int, seed: int) -> None:
+        """Send up to ``times`` valid or invalid requests to one route."""
 
         @hypothesis.seed(seed)
         @hypothesis.settings(
@@ -157,28 +157,29 @@ class Asker:
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
-        @hypothesis.given(operation.as_strategy(mode), st.sampled_from(CALLERS), st.data())
-        def ask(case: Request, caller: str, data: st.DataObject) -> None:
-            aimed = data.draw(st.booleans())
-            if aimed:
-                self._aim(case, data)
-            strict = not aimed and (case.method, case.operation.path) in JSON_BODIES
-            self._ask(case, self._callers[caller], self._checks if strict else self._conformance)
+        @hypothesis.given(route.as_strategy(mode), st.sampled_from(CALLERS), st.data())
+        def send(case: Request, caller: str, data: st.DataObject) -> None:
+            has_existing_ids = data.draw(st.booleans())
+            if has_existing_ids:
+                self._insert_existing_ids(case, data)
+            is_strict = not has_existing_ids and (case.method, case.operation.path) in JSON_BODIES
+            checks = self._checks if is_strict else self._conformance
+            self._send(case, self._callers[caller], checks)
 
         with warnings.catch_warnings():
-            # Of the tools among themselves; nothing of the backend's.
+            # Warnings of the tools about each other, not about the backend.
             warnings.simplefilter("ignore")
             try:
-                ask()
+                send()
             except Unsatisfiable:
-                return  # a route that takes nothing cannot be asked wrongly
+                return  # a route without parameters has no invalid request
 
-    def _aim(self, case: Request, data: st.DataObject) -> None:
-        """Lets a request name what there is, so that it gets beyond "there is no such thing"."""
-        stage, path = self._stage, case.operation.path
+    def _insert_existing_ids(self, case: Request, data: st.DataObject) -> None:
+        """Let a request name existing things, so that it gets beyond a 404."""
+        target, path = self._target, case.operation.path
         if "operation_id" in case.path_parameters:
-            names = stage.ended_ids if path in STREAMS else stage.ended_ids + stage.open_ids
-            case.path_parameters["operation_id"] = data.draw(st.sampled_from(names))
+            ids = target.ended_ids if path in STREAMS else target.ended_ids + target.open_ids
+            case.path_parameters["operation_id"] = data.draw(st.sampled_from(ids))
         if "name" in case.path_parameters:
             case.path_parameters["name"] = "report.html"
         if "worker_id" in case.path_parameters:
@@ -189,24 +190,24 @@ class Asker:
         if case.method != "GET" and path in (SUBMIT, REGISTER, IMPORT):
             case.body = data.draw(BODIES[path])
 
-    def _ask(self, case: Request, credential: Secret | None, checks: list[Any]) -> None:
+    def _send(self, case: Request, credential: Secret | None, checks: list[Any]) -> None:
         headers = {"Authorization": f"Bearer {credential.reveal()}"} if credential else {}
         case.headers.pop("Authorization", None)
         route = f"{case.method} {case.operation.path}"
         response = case.call(
-            base_url=self._stage.backend.url,
+            base_url=self._target.backend.url,
             session=self._session,
             headers=headers,
             timeout=TIMEOUT_S,
         )
-        self._account.answers[(route, response.status_code)] += 1
+        self._account.responses[(route, response.status_code)] += 1
         try:
             case.validate_response(response, checks=checks)
         except FailureGroup as group:
             for failure in group.exceptions:
-                self._note(route, failure)
+                self._record(route, failure)
 
-    def _note(self, route: str, failure: BaseException) -> None:
+    def _record(self, route: str, failure: BaseException) -> None:
         title = failure.title if isinstance(failure, Failure) else type(failure).__name__
         self._account.problems.setdefault(f"{route}: {title}", str(failure))
 
@@ -215,7 +216,7 @@ def _submission(
     kind: OperationType, parameters: st.SearchStrategy[OperationParameters]
 ) -> st.SearchStrategy[dict[str, Any]]:
     return parameters.map(
-        lambda found: {"operation_type": kind.value, "parameters": found.model_dump(mode="json")}
+        lambda model: {"operation_type": kind.value, "parameters": model.model_dump(mode="json")}
     )
 
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the session, a fresh database for every test that asks for one."""
+"""Fixtures: a PostgreSQL server for the session, and a fresh database for every test."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from psycopg import sql
 from ktrdr.deployment.ssh.program import SshProgram
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.settings import Settings
-from tests.integration.postgres import Server, running_server
-from tests.integration.processes import Process, Site, site
+from tests.integration.postgres import PostgresServer, running_server
+from tests.integration.processes import Runtime, ServerProcess, open_runtime
 from tests.integration.sshd import Sshd
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Server]:
-    """A server of this session's own, gone at its end."""
+def postgres() -> Iterator[PostgresServer]:
+    """Run a PostgreSQL server during the session."""
     with running_server() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def template(postgres: Server) -> str:
-    """The name of a database whose schema is up to date, to be copied."""
+def template(postgres: PostgresServer) -> str:
+    """Return the name of a template database with the present schema."""
     import asyncio
 
     from ktrdr.database.migrate import migrate
@@ -37,30 +37,30 @@ def template(postgres: Server) -> str:
 
 
 @pytest.fixture
-def database(postgres: Server, template: str) -> Iterator[Settings]:
-    """The settings of a fresh database with the present schema."""
+def database(postgres: PostgresServer, template: str) -> Iterator[Settings]:
+    """Return the settings of a fresh database with the present schema."""
     with postgres.database(template) as settings:
         yield settings
 
 
 @pytest.fixture
-def empty_database(postgres: Server) -> Iterator[Settings]:
-    """The settings of a fresh database with nothing in it."""
+def empty_database(postgres: PostgresServer) -> Iterator[Settings]:
+    """Return the settings of a fresh, empty database."""
     with postgres.database() as settings:
         yield settings
 
 
 @pytest.fixture
-def place(database: Settings, tmp_path: Path) -> Iterator[Site]:
-    """A database and a shared directory, for processes that end with the test."""
-    with site(database, tmp_path) as found:
-        yield found
+def runtime(database: Settings, tmp_path: Path) -> Iterator[Runtime]:
+    """Provide a database and a shared directory for processes that end with the test."""
+    with open_runtime(database, tmp_path) as runtime:
+        yield runtime
 
 
 @pytest.fixture
-def backend(place: Site) -> Process:
-    """A backend that answers."""
-    return place.backend()
+def backend(runtime: Runtime) -> ServerProcess:
+    """Start a backend and wait until it responds."""
+    return runtime.backend()
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Who submits things in tests that go past the API."""
+"""Identities for tests that bypass the API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A shared directory that is really full, or really read-only."""
+"""File systems that are really full or read-only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FILLER = "filler"
 
 @contextmanager
 def small_file_system(where: Path, megabytes: int) -> Iterator[Path]:
-    """A file system of its own at ``where``, in memory, of so many megabytes; needs root."""
+    """Mount a file system in memory during the block; this needs root."""
     options = f"size={megabytes}m,mode=0777"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(where)], check=True)
     try:
@@ -23,7 +23,7 @@ def small_file_system(where: Path, megabytes: int) -> Iterator[Path]:
 
 
 def fill(where: Path) -> None:
-    """Uses up all the room there is."""
+    """Fill the file system completely."""
     with (where / _FILLER).open("ab", buffering=0) as file:
         try:
             while True:
@@ -33,11 +33,11 @@ def fill(where: Path) -> None:
                 raise
 
 
-def make_room(where: Path) -> None:
-    """Gives it back."""
+def free_space(where: Path) -> None:
+    """Free the space that `fill` used."""
     (where / _FILLER).unlink()
 
 
 def remount(where: Path, mode: str) -> None:
-    """Makes it ``ro`` or ``rw``."""
+    """Remount a file system as ``ro`` or ``rw``."""
     subprocess.run(["mount", "-o", f"remount,{mode}", str(where)], check=True)

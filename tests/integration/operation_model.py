@@ -1,7 +1,7 @@
-"""An operation's life as it ought to be, without a database: what the state machine compares with.
+"""Model of an operation's life without a database, which the state machine compares with.
 
-How often an operation is tried again, and after which pause, is not written down here a second
-time: the machine asks the settlement functions themselves and tells the model what they decided.
+The model does not repeat the retry policy: the machine asks the policy itself and tells the model
+the decision.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ FINAL: Final = (OperationStatus.COMPLETED, OperationStatus.FAILED, OperationStat
 
 
 @dataclass
-class Life:
-    """One operation.
+class OperationModel:
+    """Expected state of one operation.
 
     Attributes:
-        epoch: Of the last lease that was given; writes that name another are refused.
-        leased: Whether a lease is out.
-        overdue: Whether that lease has run out, unnoticed so far.
-        checkpoint: Epoch and step of the newest one, or None.
-        result: The number that was handed in as the result.
-        events: Kind and status of all that has happened.
+        epoch: Epoch of the last lease. Writes under another epoch are rejected.
+        is_leased: True while a lease exists.
+        is_overdue: True if that lease has expired and nothing has noticed.
+        is_cancel_requested: True after a cancel request.
+        checkpoint: Epoch and step of the newest checkpoint, or None.
+        result: Number that was reported as the result, or None.
+        events: Kind and status of all events.
     """
 
     status: OperationStatus = OperationStatus.PENDING
     epoch: int = 0
     attempt: int = 0
-    leased: bool = False
-    overdue: bool = False
-    cancel_requested: bool = False
+    is_leased: bool = False
+    is_overdue: bool = False
+    is_cancel_requested: bool = False
     checkpoint: tuple[int, int] | None = None
     result: int | None = None
     error: str | None = None
@@ -40,44 +41,43 @@ class Life:
         default_factory=lambda: [("submitted", OperationStatus.PENDING)]
     )
 
-    def may_be_claimed(self) -> bool:
-        """Whether a worker that asks for it gets it, unless it is to wait before its next try."""
-        free = not self.leased or self.overdue
-        return self.status not in FINAL and free and not self.cancel_requested
+    def is_claimable(self) -> bool:
+        """Return True if a claim succeeds, apart from the delay of a retry."""
+        is_free = not self.is_leased or self.is_overdue
+        return self.status not in FINAL and is_free and not self.is_cancel_requested
 
     def is_held_under(self, epoch: int) -> bool:
-        """Whether a write under this epoch counts."""
+        """Return True if a write under this epoch is accepted."""
         return self.status is OperationStatus.RUNNING and self.epoch == epoch
 
-    def claim(self) -> None:
-        """A worker has got it."""
-        self.epoch += 1
-        self.attempt += 1
-        self.leased, self.overdue = True, False
-        self._become(OperationStatus.RUNNING, "started")
-
-    def takes_checkpoint(self, epoch: int, step: int) -> bool:
-        """Whether a checkpoint counts: the lease is good, and it does not lie before another."""
+    def accepts_checkpoint(self, epoch: int, step: int) -> bool:
+        """Return True for a valid lease and a step that does not lie before the last one."""
         goes_back = self.checkpoint is not None and (epoch, step) < self.checkpoint
         return self.is_held_under(epoch) and not goes_back
 
+    def claim(self) -> None:
+        self.epoch += 1
+        self.attempt += 1
+        self.is_leased, self.is_overdue = True, False
+        self._set_status(OperationStatus.RUNNING, "started")
+
     def finish(self, status: OperationStatus, *, error: str | None = None) -> None:
-        """It has ended, by its worker's word or because nobody works on it."""
-        self.leased = self.overdue = False
+        """End the operation, by its worker or without one."""
+        self.is_leased = self.is_overdue = False
         self.error = error
         if status is OperationStatus.COMPLETED:
             self.checkpoint = None
-        self._become(status, "finished")
+        self._set_status(status, "finished")
 
-    def hand_back(self) -> None:
-        """Its worker makes way: somebody else goes on, unless nobody is to."""
-        if self.cancel_requested:
+    def requeue(self) -> None:
+        """Return the operation to the queue, or cancel it after a cancel request."""
+        if self.is_cancel_requested:
             self.finish(OperationStatus.CANCELLED)
         else:
             self._queue()
 
-    def settle(self, status: OperationStatus, error: str | None) -> None:
-        """Its worker or its process is gone, and this was decided about it."""
+    def apply_retry_decision(self, status: OperationStatus, error: str | None) -> None:
+        """Apply the decision after a lost worker or child process."""
         self.epoch += 1
         if status is OperationStatus.PENDING:
             self._queue()
@@ -85,20 +85,18 @@ class Life:
             self.finish(status, error=error)
 
     def cancel(self) -> None:
-        """Somebody does not want it any more."""
-        self.cancel_requested = True
-        if not self.leased:
+        self.is_cancel_requested = True
+        if not self.is_leased:
             self.finish(OperationStatus.CANCELLED)
 
     def resume(self) -> None:
-        """Somebody wants it after all."""
-        self.cancel_requested, self.error = False, None
+        self.is_cancel_requested, self.error = False, None
         self._queue()
 
     def _queue(self) -> None:
-        self.leased = self.overdue = False
-        self._become(OperationStatus.PENDING, "requeued")
+        self.is_leased = self.is_overdue = False
+        self._set_status(OperationStatus.PENDING, "requeued")
 
-    def _become(self, status: OperationStatus, kind: str) -> None:
+    def _set_status(self, status: OperationStatus, kind: str) -> None:
         self.status = status
         self.events.append((kind, status))

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, on the loopback interface."""
+"""PostgreSQL server for tests, on the loopback interface."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from ktrdr.secret import Secret
 from ktrdr.settings import Settings
 from tests.integration.sshd import free_port
 
-# A name and a password that break whatever pastes them into a string. PostgreSQL itself refuses
-# quotes, dollars and backslashes in the name of a role that owns extensions.
+# A name and a password that break careless quoting. PostgreSQL itself rejects quotes, dollars and
+# backslashes in the name of a role that owns extensions.
 USER = "kt rdr=é"
 PASSWORD = "p w'd\"\\$`é日本%:@/#"
 
 
 @dataclass(frozen=True)
-class Server:
-    """A running PostgreSQL on the loopback interface."""
+class PostgresServer:
+    """Running PostgreSQL server."""
 
     port: int
     directory: Path
     control: Callable[..., None]
 
     def settings(self, database: str) -> Settings:
-        """How the runtime addresses a database of it."""
+        """Return the settings of a database on this server."""
         return Settings(
             db_host="127.0.0.1",
             db_port=self.port,
@@ -44,7 +44,7 @@ class Server:
         )
 
     def execute(self, statement: sql.SQL | sql.Composed, database: str = "postgres") -> None:
-        """Runs one statement as the superuser."""
+        """Execute a statement as the superuser."""
         with psycopg.connect(
             host="127.0.0.1",
             port=self.port,
@@ -57,25 +57,25 @@ class Server:
 
     @contextmanager
     def database(self, template: str = "template1") -> Iterator[Settings]:
-        """A fresh database, gone after the block.
+        """Create a database for the block, and drop it afterwards.
 
         Args:
-            template: The name of the database that it is a copy of.
+            template: Database to copy.
         """
         name = f"test_{secrets.token_hex(6)}"
-        new = sql.Identifier(name)
+        identifier = sql.Identifier(name)
         self.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(new, sql.Identifier(template))
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(identifier, sql.Identifier(template))
         )
         yield self.settings(name)
-        self.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(new))
+        self.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
 
 
 def _binaries() -> Path:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
+    paths = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not paths:
         raise FileNotFoundError("PostgreSQL is not installed: run `scripts/apt-need postgresql`")
-    return found[-1].parent
+    return paths[-1].parent
 
 
 def _as_postgres(command: list[str]) -> list[str]:
@@ -84,11 +84,11 @@ def _as_postgres(command: list[str]) -> list[str]:
 
 
 @contextmanager
-def running_server(*, durable: bool = False) -> Iterator[Server]:
-    """A new server, stopped and removed after the block.
+def running_server(*, durable: bool = False) -> Iterator[PostgresServer]:
+    """Run a new server during the block, and remove it afterwards.
 
     Args:
-        durable: Whether a commit waits for the disk, as it does in production.
+        durable: True lets a commit wait for the disk, as in production.
     """
     binaries, port = _binaries(), free_port()
     root = Path(tempfile.mkdtemp(prefix="ktrdr-pg-"))
@@ -119,7 +119,7 @@ def running_server(*, durable: bool = False) -> Iterator[Server]:
     )
     control("start")
     try:
-        yield Server(port, root, control)
+        yield PostgresServer(port, root, control)
     finally:
         control("stop", "-m", "immediate")
         shutil.rmtree(root, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Who may do what over HTTP: revoked and rotated tokens, limits, the trail of changes."""
+"""Access control over HTTP: revoked and rotated tokens, limits, the audit trail."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ktrdr.client.backend import BackendClient
 from ktrdr.errors import SecretsError
 from ktrdr.schemas import DrainMode, OperationRequest, OperationType
 from ktrdr.secret import Secret
-from ktrdr.tokens import Role, read_unverified
-from tests.integration.processes import JWT_SECRET, Process, Site, ktrdr, token
+from ktrdr.tokens import Role, decode_unverified
+from tests.integration.processes import JWT_SECRET, Runtime, ServerProcess, run_ktrdr, token
 
 OLD = Secret("the secret before the rotation, long enough")
 TRAINING = OperationRequest(operation_type=OperationType.TRAINING, parameters={"symbol": "X"})
 
 
 def get(
-    backend: Process, credential: Secret, path: str = "/workers", **more: Any
+    backend: ServerProcess, credential: Secret, path: str = "/workers", **more: Any
 ) -> httpx.Response:
     return httpx.get(
         f"{backend.url}/api/v1{path}",
@@ -31,27 +31,27 @@ def get(
     )
 
 
-def test_a_revoked_token_is_refused_at_once_and_after_a_restart(place: Site) -> None:
-    backend = place.backend()
-    stolen, mine = token(Role.OPERATOR), place.client(backend)
+def test_a_revoked_token_is_rejected_immediately_and_after_a_restart(runtime: Runtime) -> None:
+    backend = runtime.backend()
+    stolen, mine = token(Role.OPERATOR), runtime.client(backend)
     assert get(backend, stolen).is_success
-    identity = read_unverified(stolen)
+    identity = decode_unverified(stolen)
     mine.revoke_token(identity.token_id, identity.expires_at)
     mine.revoke_token(identity.token_id, identity.expires_at)
     answer = get(backend, stolen)
     assert (answer.status_code, answer.json()["detail"]) == (401, "the token was revoked")
     assert [each.token_id for each in mine.list_revoked_tokens()] == [identity.token_id]
     backend.stop()
-    again = place.backend()
+    again = runtime.backend()
     assert get(again, stolen).status_code == 401
     assert get(again, token(Role.READER)).is_success
 
 
-def test_a_token_of_the_secret_before_a_rotation_is_good_until_the_overlap_ends(
-    place: Site,
+def test_a_token_of_the_previous_secret_is_valid_until_the_overlap_ends(
+    runtime: Runtime,
 ) -> None:
-    def backend(until: datetime) -> Process:
-        return place.backend(
+    def backend(until: datetime) -> ServerProcess:
+        return runtime.backend(
             JWT_SECRET_PREVIOUS=OLD.reveal(), JWT_SECRET_PREVIOUS_UNTIL=until.isoformat()
         )
 
@@ -64,8 +64,8 @@ def test_a_token_of_the_secret_before_a_rotation_is_good_until_the_overlap_ends(
     assert get(after, token(Role.READER)).is_success
 
 
-def test_half_a_rotation_is_refused_at_the_start(place: Site) -> None:
-    process = place.start(
+def test_an_incomplete_rotation_is_rejected_at_the_start(runtime: Runtime) -> None:
+    process = runtime.start(
         "ktrdr.api.main:app",
         1,
         JWT_SECRET=JWT_SECRET.reveal(),
@@ -76,10 +76,10 @@ def test_half_a_rotation_is_refused_at_the_start(place: Site) -> None:
     assert OLD.reveal() not in process.output
 
 
-def test_whoever_tries_tokens_is_told_to_wait_and_the_good_one_is_not_looked_at(
-    place: Site,
+def test_an_address_with_too_many_bad_tokens_must_wait_even_with_a_valid_one(
+    runtime: Runtime,
 ) -> None:
-    backend = place.backend(BAD_TOKENS_A_MINUTE="5")
+    backend = runtime.backend(BAD_TOKENS_A_MINUTE="5")
     bad, good = Secret("not.a.token"), token(Role.OPERATOR)
     assert {get(backend, bad).status_code for _ in range(5)} == {401}
     for credential in (bad, good):
@@ -96,8 +96,8 @@ def test_whoever_tries_tokens_is_told_to_wait_and_the_good_one_is_not_looked_at(
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_that_is_too_large_is_refused_whatever_its_headers_say(
-    backend: Process, *, chunked: bool
+def test_a_body_that_is_too_large_is_rejected_whatever_its_headers_declare(
+    backend: ServerProcess, *, chunked: bool
 ) -> None:
     body = b'{"operation_type": "' + b"x" * (3 * 1024 * 1024) + b'"}'
     answer = httpx.post(
@@ -115,20 +115,22 @@ def test_a_body_that_is_too_large_is_refused_whatever_its_headers_say(
     assert "larger than 2 MiB" in answer.json()["detail"]
 
 
-def test_pages_of_other_origins_may_call_nothing_unless_they_are_named(place: Site) -> None:
-    def allowed(backend: Process) -> str | None:
+def test_only_pages_of_configured_origins_may_call_the_api(runtime: Runtime) -> None:
+    def allowed(backend: ServerProcess) -> str | None:
         headers = {"Origin": "https://notebook.example", "Access-Control-Request-Method": "GET"}
         answer = httpx.options(f"{backend.url}/api/v1/workers", headers=headers, trust_env=False)
         value: str | None = answer.headers.get("access-control-allow-origin")
         return value
 
-    assert allowed(place.backend()) is None
-    named = place.backend(CORS_ORIGINS="https://other.example, https://notebook.example")
+    assert allowed(runtime.backend()) is None
+    named = runtime.backend(CORS_ORIGINS="https://other.example, https://notebook.example")
     assert allowed(named) == "https://notebook.example"
 
 
-def test_every_change_leaves_a_row_of_who_and_when_and_what(place: Site, backend: Process) -> None:
-    client = place.client(backend)
+def test_every_change_is_recorded_in_the_audit_trail(
+    runtime: Runtime, backend: ServerProcess
+) -> None:
+    client = runtime.client(backend)
     one = client.submit(TRAINING, idempotency_key="k").operation_id
     client.submit(TRAINING, idempotency_key="k")
     client.cancel(one)
@@ -138,8 +140,8 @@ def test_every_change_leaves_a_row_of_who_and_when_and_what(place: Site, backend
     client.undrain("workers-b")
     client.remove_orphans()
     client.revoke_token("some-token", datetime.now(UTC) + timedelta(days=1))
-    found = client.list_audit_entries()
-    assert [(each.action, each.subject) for each in reversed(found)] == [
+    entries = client.list_audit_entries()
+    assert [(each.action, each.subject) for each in reversed(entries)] == [
         ("operation.submit", one),
         ("operation.cancel", one),
         ("operation.resume", one),
@@ -149,18 +151,20 @@ def test_every_change_leaves_a_row_of_who_and_when_and_what(place: Site, backend
         ("leftovers.remove", "0 files"),
         ("token.revoke", "some-token"),
     ]
-    assert {each.actor for each in found} == {"test operator"}
-    assert all(each.token_id and each.at for each in found)
-    assert found[4].detail == {"and_more": 2}
+    assert {each.actor for each in entries} == {"test operator"}
+    assert all(each.token_id and each.at for each in entries)
+    assert entries[4].detail == {"and_more": 2}
     assert client.list_audit_entries(subject=one)[0].action == "operation.resume"
     assert client.list_audit_entries(actor="somebody else") == []
 
 
-def test_the_operator_sees_the_trail_and_revokes_by_command(place: Site, backend: Process) -> None:
-    victim = read_unverified(token(Role.READER))
+def test_commands_show_the_audit_trail_and_revoke_a_token(
+    runtime: Runtime, backend: ServerProcess
+) -> None:
+    victim = decode_unverified(token(Role.READER))
 
     def run(*words: str) -> str:
-        return ktrdr(backend, *words)
+        return run_ktrdr(backend, *words)
 
     run("token", "revoke", victim.token_id)
     assert victim.token_id in run("token", "revoked")

@@ -1,4 +1,4 @@
-"""The backend as a process, asked over HTTP."""
+"""HTTP API of a backend process: permissions, errors, workers, operations, strategies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ktrdr.errors import (
 from ktrdr.schemas import OperationRequest, OperationStatus, OperationType
 from ktrdr.secret import Secret
 from ktrdr.tokens import Role
-from tests.integration.processes import JWT_SECRET, Process, Site, token, wait_for
+from tests.integration.processes import JWT_SECRET, Runtime, ServerProcess, token, wait_for
 from tests.integration.sshd import free_port
 
 CSV = b"date,open,high,low,close\n2020-01-01,1,2,0.5,1\n2020-01-02,1,2,0.5,1.5\n"
@@ -35,8 +35,8 @@ REGISTRATION = {
 }
 
 
-def ask(
-    backend: Process, method: str, path: str, credential: Secret | None, **more: Any
+def request(
+    backend: ServerProcess, method: str, path: str, credential: Secret | None, **more: Any
 ) -> httpx.Response:
     headers = {"Authorization": f"Bearer {credential.reveal()}"} if credential else {}
     return httpx.request(
@@ -44,7 +44,7 @@ def ask(
     )
 
 
-# What each role may do; everything else is refused.
+# Roles that each route permits; every other role is rejected.
 ROUTES = [
     ("POST", "/api/v1/workers/register", {Role.WORKER}),
     ("GET", "/api/v1/workers", {Role.WORKER, Role.READER, Role.OPERATOR}),
@@ -107,15 +107,15 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 
 
-def test_every_route_asks_for_a_token_and_lets_only_its_roles_through(place: Site) -> None:
-    backend = place.backend(BAD_TOKENS_A_MINUTE="1000")
+def test_every_route_requires_a_token_of_a_permitted_role(runtime: Runtime) -> None:
+    backend = runtime.backend(BAD_TOKENS_A_MINUTE="1000")
     documented = httpx.get(f"{backend.url}/api/v1/openapi.json", trust_env=False).json()["paths"]
-    opened = {"/api/v1/health", "/api/v1/health/live", "/api/v1/health/ready"}
-    opened.add("/api/v1/service-discovery")
+    open_routes = {"/api/v1/health", "/api/v1/health/live", "/api/v1/health/ready"}
+    open_routes.add("/api/v1/service-discovery")
     guarded = {
         (method.upper(), path)
         for path, methods in documented.items()
-        if path not in opened
+        if path not in open_routes
         for method in methods
     }
     assert len(guarded) == len(ROUTES), "a route is missing from this table"
@@ -128,16 +128,16 @@ def test_every_route_asks_for_a_token_and_lets_only_its_roles_through(place: Sit
     for method, path, allowed in ROUTES:
         body = BODIES.get(path, {}) if method in ("POST", "PUT") else {}
         for name, credential in bad.items():
-            answer = ask(backend, method, path, credential, **body)
+            answer = request(backend, method, path, credential, **body)
             assert answer.status_code == 401, (method, path, name)
             assert answer.headers["content-type"] == "application/problem+json"
         for role in Role:
-            answer = ask(backend, method, path, token(role), **body)
+            answer = request(backend, method, path, token(role), **body)
             let_in = answer.status_code not in (401, 403)
             assert let_in == (role in allowed), (method, path, role, answer.text)
 
 
-def test_a_worker_cannot_register_another_hosts_url(backend: Process) -> None:
+def test_a_worker_cannot_register_the_url_of_another_host(backend: ServerProcess) -> None:
     for url in (
         "http://other.example:5003",
         "http://127.0.0.1:5003/metrics",
@@ -146,55 +146,55 @@ def test_a_worker_cannot_register_another_hosts_url(backend: Process) -> None:
         "http://localhost:5003",
     ):
         body = {**REGISTRATION, "endpoint_url": url}
-        answer = ask(backend, "POST", "/api/v1/workers/register", token(Role.WORKER), json=body)
+        answer = request(backend, "POST", "/api/v1/workers/register", token(Role.WORKER), json=body)
         assert answer.status_code == 403, (url, answer.text)
     other = token(Role.WORKER, node="other.example")
-    answer = ask(backend, "POST", "/api/v1/workers/register", other, json=REGISTRATION)
+    answer = request(backend, "POST", "/api/v1/workers/register", other, json=REGISTRATION)
     assert answer.status_code == 403
-    assert ask(backend, "GET", "/api/v1/workers", token(Role.READER)).json() == []
+    assert request(backend, "GET", "/api/v1/workers", token(Role.READER)).json() == []
 
 
-def test_a_worker_can_remove_itself_but_not_another_nodes_worker(backend: Process) -> None:
+def test_a_worker_can_remove_itself_but_no_worker_of_another_node(backend: ServerProcess) -> None:
     mine = token(Role.WORKER)
-    assert ask(backend, "POST", "/api/v1/workers/register", mine, json=REGISTRATION).is_success
+    assert request(backend, "POST", "/api/v1/workers/register", mine, json=REGISTRATION).is_success
     foreign = token(Role.WORKER, node="other.example")
-    assert ask(backend, "DELETE", "/api/v1/workers/w1", foreign).status_code == 403
-    assert ask(backend, "DELETE", "/api/v1/workers/w1", token(Role.READER)).status_code == 403
-    assert ask(backend, "DELETE", "/api/v1/workers/w1", mine).status_code == 204
-    assert ask(backend, "GET", "/api/v1/workers/w1", mine).status_code == 404
+    assert request(backend, "DELETE", "/api/v1/workers/w1", foreign).status_code == 403
+    assert request(backend, "DELETE", "/api/v1/workers/w1", token(Role.READER)).status_code == 403
+    assert request(backend, "DELETE", "/api/v1/workers/w1", mine).status_code == 204
+    assert request(backend, "GET", "/api/v1/workers/w1", mine).status_code == 404
 
 
-def test_a_restarted_backend_still_knows_its_workers(place: Site) -> None:
-    first = place.backend()
-    ask(first, "POST", "/api/v1/workers/register", token(Role.WORKER), json=REGISTRATION)
+def test_a_restarted_backend_still_knows_its_workers(runtime: Runtime) -> None:
+    first = runtime.backend()
+    request(first, "POST", "/api/v1/workers/register", token(Role.WORKER), json=REGISTRATION)
     assert first.stop() < 10
-    second = place.backend()
-    (worker,) = place.client(second).list_workers()
+    second = runtime.backend()
+    (worker,) = runtime.client(second).list_workers()
     assert worker.worker_id == "w1"
     assert worker.node == "127.0.0.1"
 
 
-def test_a_silent_worker_becomes_unavailable_and_is_forgotten(place: Site) -> None:
-    backend = place.backend(HEALTH_CHECK_INTERVAL_S="0.1", WORKER_FORGET_AFTER_S="3")
+def test_a_silent_worker_becomes_unavailable_and_is_removed(runtime: Runtime) -> None:
+    backend = runtime.backend(HEALTH_CHECK_INTERVAL_S="0.1", WORKER_FORGET_AFTER_S="3")
     body = {**REGISTRATION, "endpoint_url": f"http://127.0.0.1:{free_port()}"}
-    ask(backend, "POST", "/api/v1/workers/register", token(Role.WORKER), json=body)
-    client = place.client(backend)
+    request(backend, "POST", "/api/v1/workers/register", token(Role.WORKER), json=body)
+    client = runtime.client(backend)
     wait_for(
         "three failures",
         lambda: [w.status for w in client.list_workers()] == ["temporarily_unavailable"],
     )
-    wait_for("oblivion", lambda: client.list_workers() == [])
+    wait_for("its removal", lambda: client.list_workers() == [])
 
 
-def test_filters_that_are_none_are_refused(backend: Process) -> None:
+def test_invalid_filters_are_rejected(backend: ServerProcess) -> None:
     for query in ("worker_type=cooking", "status=tired"):
-        answer = ask(backend, "GET", f"/api/v1/workers?{query}", token(Role.READER))
+        answer = request(backend, "GET", f"/api/v1/workers?{query}", token(Role.READER))
         assert answer.status_code == 422
         assert answer.json()["type"] == "urn:ktrdr:problem:usage"
 
 
-def test_service_discovery_names_each_workers_job_after_its_node(backend: Process) -> None:
-    ask(backend, "POST", "/api/v1/workers/register", token(Role.WORKER), json=REGISTRATION)
+def test_service_discovery_names_each_workers_job_after_its_node(backend: ServerProcess) -> None:
+    request(backend, "POST", "/api/v1/workers/register", token(Role.WORKER), json=REGISTRATION)
     answer = httpx.get(f"{backend.url}/api/v1/service-discovery", trust_env=False)
     assert answer.json() == [
         {
@@ -209,10 +209,10 @@ def test_service_discovery_names_each_workers_job_after_its_node(backend: Proces
     ]
 
 
-def test_metrics_come_as_openmetrics_when_asked_and_name_no_operation(
-    place: Site, backend: Process
+def test_metrics_are_openmetrics_on_request_and_contain_no_operation_id(
+    runtime: Runtime, backend: ServerProcess
 ) -> None:
-    operation = place.client(backend).submit(BACKTEST, idempotency_key="k")
+    operation = runtime.client(backend).submit(BACKTEST, idempotency_key="k")
     wanted = {"Accept": "application/openmetrics-text;version=1.0.0"}
     answer = httpx.get(f"{backend.url}/metrics", headers=wanted, trust_env=False)
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
@@ -223,8 +223,8 @@ def test_metrics_come_as_openmetrics_when_asked_and_name_no_operation(
     assert plain.headers["content-type"].startswith("text/plain")
 
 
-def test_an_operation_is_accepted_with_its_place_and_repeating_it_is_harmless(
-    place: Site, backend: Process
+def test_a_repeated_submission_returns_the_same_operation_and_its_location(
+    runtime: Runtime, backend: ServerProcess
 ) -> None:
     answers = [
         httpx.post(
@@ -242,11 +242,13 @@ def test_an_operation_is_accepted_with_its_place_and_repeating_it_is_harmless(
     first, second = (answer.json()["operation_id"] for answer in answers)
     assert first == second
     assert answers[0].headers["location"] == f"/api/v1/operations/{first}"
-    assert len(place.client(backend).list_operations().operations) == 1
+    assert len(runtime.client(backend).list_operations().operations) == 1
 
 
-def test_events_stream_until_the_end_and_go_on_after_a_break(place: Site, backend: Process) -> None:
-    client = place.client(backend)
+def test_events_stream_until_the_end_and_continue_after_a_reconnect(
+    runtime: Runtime, backend: ServerProcess
+) -> None:
+    client = runtime.client(backend)
     operation = client.submit(BACKTEST, idempotency_key="k")
     stream = client.stream_events(operation.operation_id)
     first = next(stream)
@@ -258,8 +260,8 @@ def test_events_stream_until_the_end_and_go_on_after_a_break(place: Site, backen
     assert again == [last]
 
 
-def test_the_clients_errors_carry_the_backends_words(place: Site, backend: Process) -> None:
-    client = place.client(backend)
+def test_the_client_raises_the_backends_errors(runtime: Runtime, backend: ServerProcess) -> None:
+    client = runtime.client(backend)
     with pytest.raises(NotFound, match="op_nothing"):
         client.get_operation("op_nothing")
     with pytest.raises(InvalidParameters, match="symbol"):
@@ -270,26 +272,28 @@ def test_the_clients_errors_carry_the_backends_words(place: Site, backend: Proce
     stranger = BackendClient(backend.url, Secret("x.y.z"))
     with stranger, pytest.raises(SecretsError, match="not one of this backend"):
         stranger.list_workers()
-    nobody = BackendClient(f"http://127.0.0.1:{free_port()}", None, reconnect_timeout_s=0)
-    with nobody, pytest.raises(HostUnreachable, match="refuses connections"):
-        nobody.get_health()
+    unreachable = BackendClient(f"http://127.0.0.1:{free_port()}", None, reconnect_timeout_s=0)
+    with unreachable, pytest.raises(HostUnreachable, match="refuses the connection"):
+        unreachable.get_health()
     unknown = BackendClient("http://no-such-host.invalid:8000", None)
-    with unknown, pytest.raises(HostUnreachable, match="unknown host name"):
+    with unknown, pytest.raises(HostUnreachable, match="name that nobody knows"):
         unknown.get_health()
 
 
-def test_a_lost_database_is_said_in_words_and_comes_back(place: Site, backend: Process) -> None:
-    client = place.client(backend)
+def test_a_lost_database_is_reported_until_it_returns(
+    runtime: Runtime, backend: ServerProcess
+) -> None:
+    client = runtime.client(backend)
     health = client.get_health()
     assert (health.status, health.version.image_tag) == ("ok", "sha-7e57ed0")
-    name = place.settings.db_name
+    name = runtime.settings.db_name
     import psycopg
 
     with psycopg.connect(
-        host=place.settings.db_host,
-        port=place.settings.db_port,
-        user=place.settings.db_user.reveal(),
-        password=place.settings.db_password.reveal(),
+        host=runtime.settings.db_host,
+        port=runtime.settings.db_port,
+        user=runtime.settings.db_user.reveal(),
+        password=runtime.settings.db_password.reveal(),
         dbname="postgres",
         autocommit=True,
     ) as admin:
@@ -300,17 +304,17 @@ def test_a_lost_database_is_said_in_words_and_comes_back(place: Site, backend: P
         answer = httpx.get(f"{backend.url}/api/v1/health", timeout=30, trust_env=False)
         assert answer.status_code == 200
         assert answer.json()["database"] == "unavailable"
-        refused = ask(backend, "GET", "/api/v1/operations", token(Role.READER))
+        refused = request(backend, "GET", "/api/v1/operations", token(Role.READER))
         assert refused.status_code == 503
         assert "database" in refused.json()["detail"]
         admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
     wait_for("the database's return", lambda: client.get_health().status == "ok")
 
 
-def test_a_backend_with_unusable_settings_says_which_and_exits_with_3(
-    place: Site, tmp_path: Path
+def test_a_backend_with_invalid_settings_names_them_and_exits_with_3(
+    runtime: Runtime, tmp_path: Path
 ) -> None:
-    process = place.start("ktrdr.api.main:app", free_port(), JWT_SECRET="short", DB_PORT="x")
+    process = runtime.start("ktrdr.api.main:app", free_port(), JWT_SECRET="short", DB_PORT="x")
     assert process.popen.wait(20) == 3
     assert "JWT_SECRET" in process.output
     assert "DB_PORT" in process.output
@@ -318,10 +322,10 @@ def test_a_backend_with_unusable_settings_says_which_and_exits_with_3(
     assert "short'" not in process.output
 
 
-def test_a_stopping_backend_lets_go_within_seconds_although_somebody_watches(
-    place: Site, backend: Process
+def test_a_backend_stops_within_seconds_despite_an_open_event_stream(
+    runtime: Runtime, backend: ServerProcess
 ) -> None:
-    client = place.client(backend)
+    client = runtime.client(backend)
     operation = client.submit(BACKTEST, idempotency_key="k")
     stream = client.stream_events(operation.operation_id)
     next(stream)
@@ -330,18 +334,18 @@ def test_a_stopping_backend_lets_go_within_seconds_although_somebody_watches(
     del stream
 
 
-def test_nothing_secret_is_logged(place: Site, backend: Process) -> None:
-    place.client(backend).submit(BACKTEST, idempotency_key="k")
-    ask(backend, "GET", "/api/v1/workers", token(Role.READER, lifetime=-60))
+def test_no_secret_is_logged(runtime: Runtime, backend: ServerProcess) -> None:
+    runtime.client(backend).submit(BACKTEST, idempotency_key="k")
+    request(backend, "GET", "/api/v1/workers", token(Role.READER, lifetime=-60))
     backend.stop()
-    secrets = [JWT_SECRET.reveal(), place.settings.db_password.reveal()]
+    secrets = [JWT_SECRET.reveal(), runtime.settings.db_password.reveal()]
     lines = [json.loads(line) for line in backend.output.splitlines() if line.startswith("{")]
     assert lines
     assert not any(secret in backend.output for secret in secrets)
 
 
-def test_a_backend_that_finds_no_database_ends_with_a_sentence(place: Site) -> None:
-    process = place.start(
+def test_a_backend_without_a_database_exits_with_a_reason_and_a_hint(runtime: Runtime) -> None:
+    process = runtime.start(
         "ktrdr.api.main:app",
         free_port(),
         JWT_SECRET=JWT_SECRET.reveal(),
@@ -354,10 +358,10 @@ def test_a_backend_that_finds_no_database_ends_with_a_sentence(place: Site) -> N
     assert "Traceback" not in process.output
 
 
-def test_a_strategy_is_brought_in_shown_listed_replaced_and_removed(
-    place: Site, backend: Process
+def test_a_strategy_is_stored_shown_listed_replaced_and_deleted(
+    runtime: Runtime, backend: ServerProcess
 ) -> None:
-    client = place.client(backend)
+    client = runtime.client(backend)
     built_in = [each.name for each in client.list_strategies()]
     assert "moving_average_cross" in built_in
     text = "name: mine\nentry: close > open\nexit: close < open # ünïcode\n"
@@ -372,25 +376,25 @@ def test_a_strategy_is_brought_in_shown_listed_replaced_and_removed(
         client.delete_strategy("mine")
 
 
-def test_a_strategy_that_is_wrong_too_large_or_not_ones_own_is_refused(
-    place: Site, backend: Process
+def test_an_invalid_too_large_or_built_in_strategy_is_rejected(
+    runtime: Runtime, backend: ServerProcess
 ) -> None:
-    client = place.client(backend)
+    client = runtime.client(backend)
     with pytest.raises(InvalidParameters, match=r"mine.yml:2: entry is not good: clsoe names"):
         client.put_strategy("mine", "name: mine\nentry: clsoe > 1\nexit: never\n")
-    with pytest.raises(InvalidParameters, match="called other, not mine"):
+    with pytest.raises(InvalidParameters, match="with the name other, not mine"):
         client.put_strategy("mine", "name: other\nentry: always\nexit: never\n")
     with pytest.raises(UsageError, match="larger than 64 KiB"):
         client.put_strategy("mine", "#" * 70_000)
-    with pytest.raises(Conflict, match="buy_and_hold comes with KTRDR"):
+    with pytest.raises(Conflict, match="buy_and_hold is built in"):
         client.put_strategy("buy_and_hold", "name: buy_and_hold\nentry: never\nexit: never\n")
     with pytest.raises(Conflict):
         client.delete_strategy("buy_and_hold")
-    binary = ask(
+    binary = request(
         backend, "PUT", "/api/v1/strategies/mine", token(Role.OPERATOR), content=b"\xff\xfe"
     )
     assert (binary.status_code, "not UTF-8" in binary.text) == (422, True)
     for name in ("..%2f..%2fetc%2fpasswd", ".hidden", "a%00b"):
-        answer = ask(backend, "GET", f"/api/v1/strategies/{name}", token(Role.READER))
+        answer = request(backend, "GET", f"/api/v1/strategies/{name}", token(Role.READER))
         assert answer.status_code in (404, 422)
     assert all(each.built_in for each in client.list_strategies())

@@ -1,4 +1,4 @@
-"""Market data through a real backend: brought in, described, refused, removed."""
+"""Market data through a real backend: import, listing, rejection, removal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ktrdr.errors import HostNotReady, InvalidParameters, NotFound, UsageError
 from ktrdr.schemas import OperationRequest, OperationType
 from ktrdr.schemas.data import GapPolicy, ImportRequest, Repair
 from ktrdr.tokens import Role
-from tests.integration.processes import Process, Site, token
+from tests.integration.processes import Runtime, ServerProcess, token
 
 CSV = b"date,open,high,low,close\n2020-01-01,1,2,0.5,1\n2020-01-02,1,2,0.5,1.5\n"
 WORSE = CSV + b"2020-01-03,a,2,3,4\n2020-01-02,1,2,0.5,1.5\n"
@@ -25,15 +25,17 @@ HOSTILE = ["..", ".", "../x", "a/b", "/etc/passwd", "..\\x", ".hidden", "a b", "
 
 
 @pytest.fixture
-def client(place: Site, backend: Process) -> BackendClient:
-    return place.client(backend)
+def client(runtime: Runtime, backend: ServerProcess) -> BackendClient:
+    return runtime.client(backend)
 
 
-def test_imported_data_is_listed_described_and_removed(place: Site, client: BackendClient) -> None:
+def test_imported_data_is_listed_described_and_removed(
+    runtime: Runtime, client: BackendClient
+) -> None:
     report = client.import_dataset(
         io.BytesIO(gzip.compress(CSV)), "X", "1d", ImportRequest(source="x.csv.gz")
     )
-    file = place.shared / "data" / "X" / "1d.csv"
+    file = runtime.shared / "data" / "X" / "1d.csv"
     assert report.dataset is not None
     assert report.dataset.data_hash == hashlib.sha256(file.read_bytes()).hexdigest()
     assert client.list_datasets() == [report.dataset]
@@ -50,7 +52,7 @@ def test_imported_data_is_listed_described_and_removed(place: Site, client: Back
         client.remove_dataset("X", "1d")
 
 
-def test_a_bad_file_is_refused_with_its_lines_and_mended_when_that_is_asked_for(
+def test_an_invalid_file_is_rejected_with_its_lines_and_repaired_on_request(
     client: BackendClient,
 ) -> None:
     before = client.import_dataset(io.BytesIO(CSV), "X", "1d").dataset
@@ -75,14 +77,14 @@ def test_a_bad_file_is_refused_with_its_lines_and_mended_when_that_is_asked_for(
     assert mended.dataset == before
 
 
-def test_an_unknown_symbol_is_answered_with_the_nearest(client: BackendClient) -> None:
+def test_an_unknown_symbol_is_rejected_with_a_suggestion(client: BackendClient) -> None:
     client.import_dataset(io.BytesIO(CSV), "SP500", "1d")
     with pytest.raises(NotFound) as caught:
         client.list_symbol_datasets("SP5000")
     assert caught.value.hint == "Did you mean SP500? There is SP500 1d."
 
 
-def test_an_option_that_is_none_is_refused(backend: Process) -> None:
+def test_an_invalid_option_is_rejected(backend: ServerProcess) -> None:
     for query in ("repair=magic", "gaps=ignore", "delimiter=%2C", "dry_run=perhaps", "sort=yes"):
         answer = put(backend, f"X/1d?{query}")
         assert answer.status_code == 422, query
@@ -91,7 +93,7 @@ def test_an_option_that_is_none_is_refused(backend: Process) -> None:
         assert put(backend, f"X/1d?{query}").status_code == 422, query
 
 
-def put(backend: Process, path: str, content: bytes = CSV) -> httpx.Response:
+def put(backend: ServerProcess, path: str, content: bytes = CSV) -> httpx.Response:
     return httpx.put(
         f"{backend.url}/api/v1/data/{path}",
         headers={"Authorization": f"Bearer {token(Role.OPERATOR).reveal()}"},
@@ -101,8 +103,8 @@ def put(backend: Process, path: str, content: bytes = CSV) -> httpx.Response:
     )
 
 
-def raw(backend: Process, method: str, target: str, body: bytes = b"") -> int:
-    """Sends a request's target as it is: clients tidy up dots before the backend sees them."""
+def raw(backend: ServerProcess, method: str, target: str, body: bytes = b"") -> int:
+    """Send the unchanged target of a request, because clients normalise dots."""
     import http.client
 
     host, _, port = backend.url.removeprefix("http://").partition(":")
@@ -118,11 +120,11 @@ def raw(backend: Process, method: str, target: str, body: bytes = b"") -> int:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_name_leads_out_of_the_data_directory(
-    place: Site, client: BackendClient, backend: Process, name: str
+    runtime: Runtime, client: BackendClient, backend: ServerProcess, name: str
 ) -> None:
     client.import_dataset(io.BytesIO(CSV), "X", "1d")
-    (place.shared / "secret.csv").write_bytes(CSV)
-    before = sorted(place.shared.rglob("*"))
+    (runtime.shared / "secret.csv").write_bytes(CSV)
+    before = sorted(runtime.shared.rglob("*"))
     once, twice = quote(name, safe=""), quote(quote(name, safe=""), safe="")
     dots = name.replace(".", "%2e")
     for spelt in {once, twice, *([dots] if dots.isascii() and dots.isprintable() else [])}:
@@ -141,11 +143,11 @@ def test_no_name_leads_out_of_the_data_directory(
     for call in (client.get_dataset, client.remove_dataset):
         with pytest.raises(UsageError, match="cannot be the name"):
             call(name, "1d")
-    assert sorted(place.shared.rglob("*")) == before
+    assert sorted(runtime.shared.rglob("*")) == before
 
 
-def test_two_imports_at_once_both_succeed_and_one_of_them_is_there(
-    place: Site, backend: Process, client: BackendClient
+def test_simultaneous_imports_succeed_and_one_of_them_is_stored(
+    runtime: Runtime, backend: ServerProcess, client: BackendClient
 ) -> None:
     contents = [CSV.replace(b"1.5", f"1.{price}".encode()) for price in range(1, 9)]
     with ThreadPoolExecutor(8) as pool:
@@ -154,18 +156,18 @@ def test_two_imports_at_once_both_succeed_and_one_of_them_is_there(
     (found,) = client.list_datasets()
     assert found.state == "imported"
     assert found.data_hash in [answer.json()["dataset"]["data_hash"] for answer in answers]
-    assert len(list((place.shared / "data" / "X").iterdir())) == 3
+    assert len(list((runtime.shared / "data" / "X").iterdir())) == 3
 
 
-def test_a_shared_directory_that_cannot_be_written_is_said_so(
-    place: Site, client: BackendClient, backend: Process
+def test_an_unwritable_shared_directory_is_reported(
+    runtime: Runtime, client: BackendClient, backend: ServerProcess
 ) -> None:
-    (place.shared / "data").touch()
+    (runtime.shared / "data").touch()
     with pytest.raises(HostNotReady, match="cannot be written") as caught:
         client.import_dataset(io.BytesIO(CSV), "X", "1d")
     assert "space and owner" in str(caught.value.hint)
-    place.shared.rename(place.shared.with_name("gone"))
-    with pytest.raises(HostNotReady, match="cannot take the upload"):
+    runtime.shared.rename(runtime.shared.with_name("gone"))
+    with pytest.raises(HostNotReady, match="cannot write the upload"):
         client.import_dataset(io.BytesIO(CSV + b"\n" * 20_000_000), "X", "1d")
     assert client.list_datasets() == []
     assert "Traceback" not in backend.output

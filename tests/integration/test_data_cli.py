@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ktrdr.tokens import Role
-from tests.integration.processes import Process, Site, token
+from tests.integration.processes import Runtime, ServerProcess, token
 
 ROWS = "date;open;high;low;close\n2020-01-20;1;2;1;2\n2020-01-21;1;2;1;2\n"
 
@@ -19,7 +19,7 @@ ROWS = "date;open;high;low;close\n2020-01-20;1;2;1;2\n2020-01-21;1;2;1;2\n"
 class Cli:
     """Command line with a token, in a directory."""
 
-    def __init__(self, backend: Process, directory: Path) -> None:
+    def __init__(self, backend: ServerProcess, directory: Path) -> None:
         self._directory = directory
         self._env = {
             **os.environ,
@@ -47,21 +47,21 @@ class Cli:
 
 
 @pytest.fixture
-def cli(backend: Process, tmp_path: Path) -> Cli:
+def cli(backend: ServerProcess, tmp_path: Path) -> Cli:
     return Cli(backend, tmp_path)
 
 
-def test_a_dataset_is_checked_imported_shown_and_removed(place: Site, cli: Cli) -> None:
+def test_a_dataset_is_checked_imported_shown_and_removed(runtime: Runtime, cli: Cli) -> None:
     file = cli.file("x.csv", f"{ROWS}2020-01-21;1;2;1;1.5\n2020-02-10;1;2;1;2\n")
     refused = cli("import", file, "--symbol", "X")
     assert refused.returncode == 2
-    assert "error: the file is not usable: line 4: 2020-01-21T00:00:00Z stands" in refused.stderr
+    assert "error: the file is not usable: line 4: 2020-01-21T00:00:00Z appears" in refused.stderr
     assert "--repair drop-duplicates" in refused.stderr
     checked = cli("import", file, "--symbol", "X", "--check")
     assert checked.returncode == 2
-    assert "line 4: 2020-01-21T00:00:00Z stands twice, with other values" in checked.stdout
+    assert "line 4: 2020-01-21T00:00:00Z appears twice, with other values" in checked.stdout
     assert "x.csv would be refused as X 1d" in checked.stderr
-    assert [path.name for path in (place.shared / "data").iterdir()] == [".lock"]
+    assert [path.name for path in (runtime.shared / "data").iterdir()] == [".lock"]
     arguments = ("import", file, "--symbol", "X", "--repair", "drop-duplicates")
     dry = cli(*arguments, "--check")
     assert (dry.returncode, dry.stderr) == (0, "would import 3 bars; nothing was written\n")
@@ -83,7 +83,7 @@ def test_a_dataset_is_checked_imported_shown_and_removed(place: Site, cli: Cli) 
     assert json.loads(cli("list", "--json").stdout) == []
 
 
-def test_every_option_reaches_the_backend(place: Site, cli: Cli) -> None:
+def test_every_option_reaches_the_backend(runtime: Runtime, cli: Cli) -> None:
     text = "date|time|open|high|low|close\n2/1/2020|9:30|1,5|2|1|2\n3/1/2020|9:30|1,5|2|1|2\n"
     done = cli(
         *("import", cli.file("x.txt", text), "--symbol", "X", "--timeframe", "30m", "--json"),
@@ -92,7 +92,7 @@ def test_every_option_reaches_the_backend(place: Site, cli: Cli) -> None:
     )
     report = json.loads(done.stdout)
     assert report["dataset"]["first"] == "2020-01-02T14:30:00Z"
-    assert (place.shared / "data/X/30m.csv").read_text().splitlines()[1] == (
+    assert (runtime.shared / "data/X/30m.csv").read_text().splitlines()[1] == (
         "2020-01-02T14:30:00Z,1.5,2.0,1.0,2.0,0.0"
     )
     refused = cli("import", "x.txt", "--symbol", "X", "--timeframe", "30m", "--gaps", "refuse")

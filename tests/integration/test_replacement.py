@@ -13,14 +13,14 @@ import pytest
 from ktrdr.client.backend import BackendClient
 from ktrdr.errors import HostUnreachable
 from ktrdr.schemas import OperationRequest, OperationType
-from tests.integration.processes import Process, Site, wait_for
+from tests.integration.processes import Runtime, ServerProcess, wait_for
 
 BACKTEST = OperationRequest(operation_type=OperationType.BACKTEST, parameters={"symbol": "X"})
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]"
 
 
-def test_a_stop_does_not_wait_for_those_who_watch(place: Site, backend: Process) -> None:
-    client = place.client(backend)
+def test_a_stop_does_not_wait_for_those_who_watch(runtime: Runtime, backend: ServerProcess) -> None:
+    client = runtime.client(backend)
     operation = client.submit(BACKTEST, idempotency_key="k")
     seen = threading.Event()
 
@@ -38,18 +38,20 @@ def test_a_stop_does_not_wait_for_those_who_watch(place: Site, backend: Process)
     assert "graceful shutdown exceeded" not in backend.output
 
 
-def test_no_request_fails_while_a_backend_is_replaced(place: Site, backend: Process) -> None:
+def test_no_request_fails_while_a_backend_is_replaced(
+    runtime: Runtime, backend: ServerProcess
+) -> None:
     port = int(backend.url.rpartition(":")[2])
 
     def replace() -> None:
         time.sleep(0.3)
         backend.stop()
         time.sleep(0.5)
-        place.backend(port)
+        runtime.backend(port)
 
     replacing = threading.Thread(target=replace)
     replacing.start()
-    client, done = place.client(backend), 0
+    client, done = runtime.client(backend), 0
     while replacing.is_alive() or done < 20:
         client.submit(BACKTEST, idempotency_key=f"key {done}")
         client.list_operations(limit=1)

@@ -1,4 +1,4 @@
-"""From the first schema to the last, with operations in it and a worker of the release before."""
+"""Upgrade of the schema with operations in it and a worker of the previous release."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from ktrdr.database.migrate import LOCK_TIMEOUT_MS, migrate, missing
+from ktrdr.database.migrate import LOCK_TIMEOUT_MS, list_pending, migrate
 from ktrdr.errors import DatabaseUnavailable
 from ktrdr.fleet import schema
 from ktrdr.schemas import OperationStatus
 from ktrdr.settings import Settings
 from ktrdr.tokens import Role
-from tests.integration.postgres import Server
-from tests.integration.processes import Process, Site, site, token, wait_for
-from tests.integration.releases import release_before
+from tests.integration.postgres import PostgresServer
+from tests.integration.processes import Runtime, ServerProcess, open_runtime, token, wait_for
+from tests.integration.releases import unpack_previous_release
 
 DATA = Path(__file__).parents[1] / "data" / "sp500_2007_2009.csv"
 LONG = {"symbol": "SP500", "epochs": 400, "hidden_units": [64, 64]}
 QUICK = {"symbol": "SP500", "epochs": 2}
-# As the release before wrote it; nobody submits this any more.
+# Parameters of the previous release, which this release still reads.
 CROSS = {
     "symbol": "SP500",
     "train_bars": 200,
@@ -37,10 +37,10 @@ CROSS = {
 }
 
 
-class Caller:
-    """Asks a backend of any release, by HTTP alone."""
+class ApiClient:
+    """Client of a backend of any release, by HTTP alone."""
 
-    def __init__(self, backend: Process) -> None:
+    def __init__(self, backend: ServerProcess) -> None:
         self._http = httpx.Client(
             base_url=f"{backend.url}/api/v1",
             headers={"Authorization": f"Bearer {token(Role.OPERATOR).reveal()}"},
@@ -57,10 +57,10 @@ class Caller:
     def get(self, operation_id: str) -> dict[str, Any]:
         answer = self._http.get(f"/operations/{operation_id}")
         assert answer.is_success, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
+        operation: dict[str, Any] = answer.json()
+        return operation
 
-    def ended(self, operation_id: str, seconds: float = 90) -> dict[str, Any]:
+    def wait_for_end(self, operation_id: str, seconds: float = 90) -> dict[str, Any]:
         wait_for(operation_id, lambda: self.get(operation_id)["finished_at"], seconds)
         return self.get(operation_id)
 
@@ -77,78 +77,76 @@ class Caller:
         return len(self._http.get("/operations", params={"limit": 100}).json()["operations"])
 
     def results(self, operation_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = self._http.get(f"/operations/{operation_id}/results").json()
-        return found
+        results: dict[str, Any] = self._http.get(f"/operations/{operation_id}/results").json()
+        return results
 
     def close(self) -> None:
         self._http.close()
 
 
-def test_operations_live_through_an_upgrade_with_a_worker_of_the_release_before(
+def test_operations_survive_an_upgrade_with_a_worker_of_the_previous_release(
     empty_database: Settings, tmp_path: Path
 ) -> None:
     (tmp_path / "before").mkdir()
     before = {
-        "PYTHONPATH": str(release_before(tmp_path / "before")),
+        "PYTHONPATH": str(unpack_previous_release(tmp_path / "before")),
         "IMAGE_TAG": "sha-before",
     }
-    with site(empty_database, tmp_path) as place:
-        old = place.backend(None, **before)
-        worker = place.worker("training", old, port=None, **before)
-        backtester = place.worker("backtest", old, port=None, **before)
-        ask = Caller(old)
-        ask.put_data()
-        done = ask.ended(ask.submit("training", QUICK))
+    with open_runtime(empty_database, tmp_path) as runtime:
+        old = runtime.backend(None, **before)
+        worker = runtime.worker("training", old, port=None, **before)
+        backtester = runtime.worker("backtest", old, port=None, **before)
+        api = ApiClient(old)
+        api.put_data()
+        done = api.wait_for_end(api.submit("training", QUICK))
         assert done["status"] == "completed"
-        failed = ask.ended(ask.submit("training", {**QUICK, "symbol": "NONE"}))
-        running = ask.submit("training", LONG)
-        wait_for("its start", lambda: ask.get(running)["progress"] > 0.02)
-        waiting = ask.submit("training", QUICK)
-        cancelled = ask.submit("training", QUICK)
-        ask.cancel(cancelled)
+        failed = api.wait_for_end(api.submit("training", {**QUICK, "symbol": "NONE"}))
+        running = api.submit("training", LONG)
+        wait_for("its start", lambda: api.get(running)["progress"] > 0.02)
+        waiting = api.submit("training", QUICK)
+        cancelled = api.submit("training", QUICK)
+        api.cancel(cancelled)
         backtester.stop()
-        crossing = ask.submit("backtest", CROSS)
+        crossing = api.submit("backtest", CROSS)
         port = int(old.url.rpartition(":")[2])
         old.stop()
-        ask.close()
+        api.close()
 
-        new = place.backend(port, IMAGE_TAG="sha-after")
-        ask = Caller(new)
-        assert ask.listed() == 6
-        assert ask.results(done["operation_id"])["summary"]["test_accuracy"] > 0
-        assert ask.get(failed["operation_id"])["error"]["message"] == "there is no data for NONE 1d"
-        # It goes on under the new schema: renews, checkpoints, reports its progress.
-        reached = ask.get(running)["progress"]
-        wait_for("its progress", lambda: ask.get(running)["progress"] > reached + 0.02)
-        assert ask.get(running)["worker_id"].startswith("training-127-")
-        wait_for("its check", lambda: ask.workers() == {"sha-before"})
-        refused = run_schema(place, "contract", IMAGE_TAG="sha-after")
+        new = runtime.backend(port, IMAGE_TAG="sha-after")
+        api = ApiClient(new)
+        assert api.listed() == 6
+        assert api.results(done["operation_id"])["summary"]["test_accuracy"] > 0
+        assert api.get(failed["operation_id"])["error"]["message"] == "there is no data for NONE 1d"
+        # The old worker continues under the new schema: it renews, checkpoints and reports.
+        reached = api.get(running)["progress"]
+        wait_for("its progress", lambda: api.get(running)["progress"] > reached + 0.02)
+        assert api.get(running)["worker_id"].startswith("training-127-")
+        wait_for("its check", lambda: api.workers() == {"sha-before"})
+        refused = run_schema(runtime, "contract", IMAGE_TAG="sha-after")
         assert refused.returncode == 9
-        assert (
-            "workers of another release than sha-after still work: training-127-" in refused.stderr
-        )
+        assert "some workers run another release than sha-after: training-127-" in refused.stderr
 
         worker.stop()
-        place.worker("training", new, IMAGE_TAG="sha-after")
-        place.worker("backtest", new, IMAGE_TAG="sha-after")
-        for each in (running, waiting, crossing, ask.submit("training", QUICK)):
-            ended = ask.ended(each)
+        runtime.worker("training", new, IMAGE_TAG="sha-after")
+        runtime.worker("backtest", new, IMAGE_TAG="sha-after")
+        for operation_id in (running, waiting, crossing, api.submit("training", QUICK)):
+            ended = api.wait_for_end(operation_id)
             assert ended["status"] == "completed", ended["error"]
-        assert ask.get(cancelled)["status"] == "cancelled"
-        wait_for("the new workers", lambda: ask.workers() == {"sha-after"})
-        assert "post: 0003_setbacks" in run_schema(place, "status").stdout
+        assert api.get(cancelled)["status"] == "cancelled"
+        wait_for("the new workers", lambda: api.workers() == {"sha-after"})
+        assert "post: 0003_setbacks" in run_schema(runtime, "status").stdout
         assert (
-            "applied 0003_setbacks" in run_schema(place, "contract", IMAGE_TAG="sha-after").stdout
+            "applied 0003_setbacks" in run_schema(runtime, "contract", IMAGE_TAG="sha-after").stdout
         )
-        assert "nothing to do" in run_schema(place, "contract", IMAGE_TAG="sha-after").stdout
-        assert ask.ended(ask.submit("training", QUICK))["status"] == "completed"
-        ask.close()
+        assert "nothing to do" in run_schema(runtime, "contract", IMAGE_TAG="sha-after").stdout
+        assert api.wait_for_end(api.submit("training", QUICK))["status"] == "completed"
+        api.close()
 
 
-def run_schema(place: Site, word: str, **more: str) -> subprocess.CompletedProcess[str]:
+def run_schema(runtime: Runtime, word: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "ktrdr.fleet.schema", word],
-        env=place.environment(**more),
+        env=runtime.environment(**more),
         capture_output=True,
         text=True,
         check=False,
@@ -156,29 +154,29 @@ def run_schema(place: Site, word: str, **more: str) -> subprocess.CompletedProce
     )
 
 
-def test_what_a_worker_of_the_release_before_cannot_read_waits_for_one_that_can(
+def test_an_operation_that_the_previous_release_cannot_read_waits_for_a_newer_worker(
     empty_database: Settings, tmp_path: Path
 ) -> None:
     (tmp_path / "before").mkdir()
-    before = {"PYTHONPATH": str(release_before(tmp_path / "before"))}
-    with site(empty_database, tmp_path) as place:
-        backend = place.backend()
-        place.worker("backtest", backend, port=None, **before)
-        ask = Caller(backend)
-        ask.put_data()
+    before = {"PYTHONPATH": str(unpack_previous_release(tmp_path / "before"))}
+    with open_runtime(empty_database, tmp_path) as runtime:
+        backend = runtime.backend()
+        runtime.worker("backtest", backend, port=None, **before)
+        api = ApiClient(backend)
+        api.put_data()
         parameters = {"symbol": "SP500", "train_bars": 200, "strategy": "buy_and_hold"}
-        operation = ask.submit("backtest", parameters)
-        new = place.worker("backtest", backend)
-        ended = ask.ended(operation)
+        operation = api.submit("backtest", parameters)
+        new = runtime.worker("backtest", backend)
+        ended = api.wait_for_end(operation)
         assert (ended["status"], ended["attempt"]) == ("completed", 1)
         assert ended["worker_id"].endswith(new.url.rpartition(":")[2])
-        ask.close()
+        api.close()
 
 
-def test_the_schema_is_the_same_whether_it_grew_or_was_made_at_once(
-    postgres: Server, tmp_path: Path
+def test_the_schema_is_the_same_after_migration_in_steps_and_in_one_go(
+    postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    def shape(settings: Settings) -> list[tuple[Any, ...]]:
+    def read_columns(settings: Settings) -> list[tuple[Any, ...]]:
         with psycopg.connect(
             host=settings.db_host,
             port=settings.db_port,
@@ -196,14 +194,14 @@ def test_the_schema_is_the_same_whether_it_grew_or_was_made_at_once(
         asyncio.run(migrate(in_steps))
         asyncio.run(migrate(in_steps))
         asyncio.run(migrate(in_steps, ("post",)))
-        assert shape(at_once) == shape(in_steps)
-        assert not any(row[:2] == ("operations", "lost_leases") for row in shape(in_steps))
-        assert asyncio.run(missing(in_steps, "post")) == []
+        assert read_columns(at_once) == read_columns(in_steps)
+        assert not any(row[:2] == ("operations", "lost_leases") for row in read_columns(in_steps))
+        assert asyncio.run(list_pending(in_steps, "post")) == []
         assert schema.main(["status", "twice"]) in (2, 3)
 
 
-def test_a_migration_that_finds_its_table_in_use_gives_up_and_changes_nothing(
-    postgres: Server, empty_database: Settings, monkeypatch: pytest.MonkeyPatch
+def test_a_migration_whose_table_is_in_use_fails_and_changes_nothing(
+    postgres: PostgresServer, empty_database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asyncio.run(migrate(empty_database))
     monkeypatch.setattr("ktrdr.database.migrate.LOCK_TIMEOUT_MS", 200)
@@ -216,7 +214,9 @@ def test_a_migration_that_finds_its_table_in_use_gives_up_and_changes_nothing(
         password=empty_database.db_password.reveal(),
     ) as holder:
         holder.execute(sql.SQL("LOCK TABLE operations IN ACCESS SHARE MODE"))
-        with pytest.raises(DatabaseUnavailable, match="0003_setbacks found its tables in use"):
+        with pytest.raises(
+            DatabaseUnavailable, match="tables of migration 0003_setbacks were in use"
+        ):
             asyncio.run(migrate(empty_database, ("post",)))
         holder.rollback()
     assert asyncio.run(migrate(empty_database, ("post",))) == ["0003_setbacks"]

@@ -1,4 +1,4 @@
-"""Workers as real processes: work is done, survives what befalls them, and is done once."""
+"""Workers as real processes: operations complete once, whatever happens to the processes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ import pytest
 
 from ktrdr.client.backend import BackendClient
 from ktrdr.schemas import Operation, OperationRequest, OperationStatus, OperationType
-from tests.integration.processes import Process, Site, wait_for
+from tests.integration.processes import Runtime, ServerProcess, child_pids, wait_for
 
 DATA = Path(__file__).parents[1] / "data" / "sp500_2007_2009.csv"
 BACKTEST = {"symbol": "SP500", "train_bars": 200, "folds": 3}
-# Some seconds of work, in many steps.
-# With such patience no training ends before its epochs do.
+# Some seconds in many steps. With this patience no training stops early.
 TRAINING = {
     "symbol": "SP500",
     "epochs": 250,
@@ -31,8 +30,8 @@ TRAINING = {
 
 
 @pytest.fixture
-def client(place: Site, backend: Process) -> BackendClient:
-    client = place.client(backend)
+def client(runtime: Runtime, backend: ServerProcess) -> BackendClient:
+    client = runtime.client(backend)
     with DATA.open("rb") as file:
         client.import_dataset(file, "SP500", "1d")
     return client
@@ -43,7 +42,7 @@ def submit(client: BackendClient, kind: str, parameters: dict[str, Any]) -> str:
     return client.submit(request, idempotency_key=str(uuid4())).operation_id
 
 
-def ended(client: BackendClient, operation_id: str, seconds: float = 60) -> Operation:
+def wait_for_end(client: BackendClient, operation_id: str, seconds: float = 60) -> Operation:
     wait_for(
         f"{operation_id}'s end",
         lambda: client.get_operation(operation_id).status.is_final,
@@ -52,13 +51,13 @@ def ended(client: BackendClient, operation_id: str, seconds: float = 60) -> Oper
     return client.get_operation(operation_id)
 
 
-def has_begun(client: BackendClient, operation_id: str, share: float = 0.05) -> None:
+def wait_for_progress(client: BackendClient, operation_id: str, share: float = 0.05) -> None:
     wait_for("some progress", lambda: client.get_operation(operation_id).progress > share)
 
 
-def files_of(place: Site, client: BackendClient, operation_id: str) -> dict[str, bytes]:
-    """The result files, without the log, whose lines have times."""
-    directory = place.shared / client.get_results(operation_id).directory
+def read_files(runtime: Runtime, client: BackendClient, operation_id: str) -> dict[str, bytes]:
+    """Return the result files, without the log, whose lines contain times."""
+    directory = runtime.shared / client.get_results(operation_id).directory
     return {
         str(path.relative_to(directory)): path.read_bytes()
         for path in sorted(directory.rglob("*"))
@@ -66,144 +65,131 @@ def files_of(place: Site, client: BackendClient, operation_id: str) -> dict[str,
     }
 
 
-def children_of(pid: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-            if parent == pid:
-                found.append(int(entry.name))
-    return found
-
-
-def test_a_backtest_runs_on_a_backtest_worker_and_leaves_its_results(
-    place: Site, backend: Process, client: BackendClient
+def test_a_backtest_runs_on_a_backtest_worker_and_publishes_its_results(
+    runtime: Runtime, backend: ServerProcess, client: BackendClient
 ) -> None:
-    place.worker("backtest", backend)
-    done = ended(client, submit(client, "backtest", BACKTEST))
+    runtime.worker("backtest", backend)
+    done = wait_for_end(client, submit(client, "backtest", BACKTEST))
     assert done.status is OperationStatus.COMPLETED
     assert done.worker_id
     assert done.worker_id.startswith("backtesting-")
     results = client.get_results(done.operation_id)
     assert results.report == "report.html"
     assert results.summary["bars"] == 600
-    assert set(files_of(place, client, done.operation_id)) >= {"report.html", "equity.csv"}
-    assert not list((place.shared / "checkpoints").rglob("*.json"))
+    assert set(read_files(runtime, client, done.operation_id)) >= {"report.html", "equity.csv"}
+    assert not list((runtime.shared / "checkpoints").rglob("*.json"))
 
 
-def test_a_worker_leaves_the_other_kind_of_work_alone(
-    place: Site, backend: Process, client: BackendClient
+def test_a_worker_claims_only_operations_of_its_type(
+    runtime: Runtime, backend: ServerProcess, client: BackendClient
 ) -> None:
-    place.worker("training", backend)
+    runtime.worker("training", backend)
     backtest = submit(client, "backtest", BACKTEST)
     training = submit(client, "training", {**TRAINING, "epochs": 2})
-    assert ended(client, training).status is OperationStatus.COMPLETED
+    assert wait_for_end(client, training).status is OperationStatus.COMPLETED
     assert client.get_operation(backtest).status is OperationStatus.PENDING
 
 
-def test_a_worker_that_is_stopped_hands_its_work_over_and_the_result_is_the_same(
-    place: Site, backend: Process, client: BackendClient
+def test_a_stopped_worker_requeues_its_operation_and_the_result_is_the_same(
+    runtime: Runtime, backend: ServerProcess, client: BackendClient
 ) -> None:
-    first = place.worker("training", backend)
-    undisturbed = ended(client, submit(client, "training", TRAINING))
+    first = runtime.worker("training", backend)
+    undisturbed = wait_for_end(client, submit(client, "training", TRAINING))
     disturbed = submit(client, "training", TRAINING)
-    has_begun(client, disturbed)
+    wait_for_progress(client, disturbed)
     assert first.stop() < 30
     assert client.get_operation(disturbed).status is OperationStatus.PENDING
-    second = place.worker("training", backend)
-    done = ended(client, disturbed)
+    second = runtime.worker("training", backend)
+    done = wait_for_end(client, disturbed)
     assert done.status is OperationStatus.COMPLETED
     assert done.attempt == 2
     assert second.popen.poll() is None
-    expected = files_of(place, client, undisturbed.operation_id)
-    found = files_of(place, client, disturbed)
+    expected = read_files(runtime, client, undisturbed.operation_id)
+    found = read_files(runtime, client, disturbed)
     assert found["epochs.json"] == expected["epochs.json"]
 
 
 @pytest.mark.parametrize("victim", ["worker", "child"])
-def test_work_goes_on_elsewhere_when_a_process_is_killed(
-    place: Site, backend: Process, client: BackendClient, victim: str
+def test_an_operation_is_retried_when_a_process_is_killed(
+    runtime: Runtime, backend: ServerProcess, client: BackendClient, victim: str
 ) -> None:
-    worker = place.worker("training", backend)
+    worker = runtime.worker("training", backend)
     operation = submit(client, "training", TRAINING)
-    has_begun(client, operation)
-    children = children_of(worker.popen.pid)
+    wait_for_progress(client, operation)
+    children = child_pids(worker.popen.pid)
     assert children
     if victim == "worker":
         worker.signal(signal.SIGKILL)
         worker.popen.wait(10)
-        wait_for("its children's end", lambda: not any(map(_lives, children)), 10)
-        place.worker("training", backend)
+        wait_for("the end of its children", lambda: not any(map(_is_alive, children)), 10)
+        runtime.worker("training", backend)
     else:
         for child in children:
             os.kill(child, signal.SIGKILL)
-    done = ended(client, operation)
+    done = wait_for_end(client, operation)
     assert done.status is OperationStatus.COMPLETED
     assert done.attempt == 2
-    left = [*place.shared.glob("results/.*"), *place.shared.glob("checkpoints/.*")]
-    assert left == [], "what the first attempt could not clean up, the second does"
+    left = [*runtime.shared.glob("results/.*"), *runtime.shared.glob("checkpoints/.*")]
+    assert left == [], "the second attempt deletes the files of the first"
 
 
 def test_cancelling_stops_the_child_within_seconds_and_the_worker_goes_on(
-    place: Site, backend: Process, client: BackendClient
+    runtime: Runtime, backend: ServerProcess, client: BackendClient
 ) -> None:
-    worker = place.worker("training", backend)
+    worker = runtime.worker("training", backend)
     operation = submit(client, "training", {**TRAINING, "epochs": 1000, "patience": 1000})
-    has_begun(client, operation, 0.01)
+    wait_for_progress(client, operation, 0.01)
     client.cancel(operation)
-    assert ended(client, operation, 5).status is OperationStatus.CANCELLED
-    after = ended(client, submit(client, "training", {**TRAINING, "epochs": 2}))
+    assert wait_for_end(client, operation, 5).status is OperationStatus.CANCELLED
+    after = wait_for_end(client, submit(client, "training", {**TRAINING, "epochs": 2}))
     assert after.status is OperationStatus.COMPLETED
     assert worker.popen.poll() is None
 
 
-def test_an_operation_on_data_that_is_not_there_fails_with_a_sentence_and_a_remedy(
-    place: Site, backend: Process, client: BackendClient
+def test_an_operation_on_missing_data_fails_with_a_reason_and_a_hint(
+    runtime: Runtime, backend: ServerProcess, client: BackendClient
 ) -> None:
-    place.worker("backtest", backend)
-    done = ended(client, submit(client, "backtest", {**BACKTEST, "symbol": "SP5000"}))
+    runtime.worker("backtest", backend)
+    done = wait_for_end(client, submit(client, "backtest", {**BACKTEST, "symbol": "SP5000"}))
     assert done.status is OperationStatus.FAILED
     assert done.error
     assert done.error.message == "there is no data for SP5000 1d"
     assert "Did you mean SP500?" in str(done.error.hint)
-    assert done.attempt == 1, "what cannot succeed is not tried again"
+    assert done.attempt == 1, "an operation that cannot succeed is not retried"
 
 
-def test_a_worker_answers_at_once_while_its_child_computes(
-    place: Site, backend: Process, client: BackendClient
+def test_a_worker_responds_while_its_child_computes(
+    runtime: Runtime, backend: ServerProcess, client: BackendClient
 ) -> None:
-    worker = place.worker("training", backend)
+    worker = runtime.worker("training", backend)
     operation = submit(client, "training", TRAINING)
-    has_begun(client, operation)
+    wait_for_progress(client, operation)
     health = httpx.get(f"{worker.url}/health", timeout=5, trust_env=False).json()
     assert (health["status"], health["current_operation_id"]) == ("busy", operation)
     wait_for(
-        "the backend's notice",
+        "the backend's health check",
         lambda: client.list_workers()[0].current_operation_id == operation,
         10,
     )
     log = httpx.get(f"{worker.url}/operations/{operation}/logs", timeout=5, trust_env=False)
     assert log.status_code == 200
-    ended(client, operation)
+    wait_for_end(client, operation)
 
 
 def test_neither_the_backend_nor_an_idle_worker_loads_numerical_libraries(
-    place: Site, backend: Process
+    runtime: Runtime, backend: ServerProcess
 ) -> None:
-    worker = place.worker("backtest", backend)
+    worker = runtime.worker("backtest", backend)
     for process in (backend, worker):
         mapped = Path(f"/proc/{process.popen.pid}/maps").read_text()
         for library in ("numpy", "pandas", "sklearn", "scipy", "matplotlib"):
             assert f"/{library}" not in mapped, library
 
 
-def test_a_worker_without_its_public_url_says_so_and_exits_with_3(
-    place: Site, backend: Process
+def test_a_worker_without_its_public_url_exits_with_3_and_names_the_variable(
+    runtime: Runtime, backend: ServerProcess
 ) -> None:
-    process = place.start(
+    process = runtime.start(
         "ktrdr.workers.backtest:app",
         1,
         KTRDR_API_URL=backend.url,
@@ -216,21 +202,21 @@ def test_a_worker_without_its_public_url_says_so_and_exits_with_3(
     assert "Traceback" not in process.output
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 
 
-def test_work_that_kills_its_process_again_and_again_fails_and_takes_no_worker_with_it(
-    place: Site, backend: Process, client: BackendClient
+def test_an_operation_whose_process_dies_again_and_again_fails_and_harms_no_worker(
+    runtime: Runtime, backend: ServerProcess, client: BackendClient
 ) -> None:
-    worker = place.worker("training", backend)
+    worker = runtime.worker("training", backend)
     operation = submit(client, "training", {**TRAINING, "epochs": 1000, "patience": 1000})
     deaths = 0
     while not client.get_operation(operation).status.is_final:
-        for child in children_of(worker.popen.pid):
+        for child in child_pids(worker.popen.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
                 deaths += 1
@@ -240,21 +226,21 @@ def test_work_that_kills_its_process_again_and_again_fails_and_takes_no_worker_w
     assert done.error
     assert done.error.kind == "killed"
     assert (done.attempt, deaths >= 3) == (3, True)
-    after = ended(client, submit(client, "training", {**TRAINING, "epochs": 2}))
+    after = wait_for_end(client, submit(client, "training", {**TRAINING, "epochs": 2}))
     assert after.status is OperationStatus.COMPLETED
 
 
-def test_work_that_wants_too_much_memory_fails_with_a_sentence_and_nobody_is_killed(
-    place: Site, backend: Process, client: BackendClient
+def test_an_operation_that_needs_too_much_memory_fails_with_a_reason_and_no_process_is_killed(
+    runtime: Runtime, backend: ServerProcess, client: BackendClient
 ) -> None:
-    worker = place.worker("training", backend, CHILD_MEMORY_MB="600")
+    worker = runtime.worker("training", backend, CHILD_MEMORY_MB="600")
     greedy = submit(client, "training", {**TRAINING, "hidden_units": [1024] * 60, "epochs": 1})
-    done = ended(client, greedy)
+    done = wait_for_end(client, greedy)
     assert done.status is OperationStatus.FAILED
     assert done.error
     assert done.error.kind == "out-of-memory"
-    assert done.error.message == "the operation needs more than the 600 MiB of memory it may use"
+    assert done.error.message == "the operation needs more than its memory limit of 600 MiB"
     assert done.attempt == 1
-    after = ended(client, submit(client, "training", {**TRAINING, "epochs": 2}))
+    after = wait_for_end(client, submit(client, "training", {**TRAINING, "epochs": 2}))
     assert after.status is OperationStatus.COMPLETED
     assert worker.popen.poll() is None

@@ -139,12 +139,12 @@ def test_every_key_of_the_inventory_is_documented() -> None:
 
 def test_every_option_repair_and_format_of_an_import_is_documented() -> None:
     from ktrdr.cli.commands.data import import_file
-    from ktrdr.marketdata.times import FORMATS
+    from ktrdr.marketdata.timestamps import DATE_FORMATS
     from ktrdr.schemas.data import Delimiter, Repair
 
     page = (ROOT / "docs/market-data.md").read_text()
     options = {name for each in import_file.params for name in each.opts if name.startswith("--")}
-    words = {*options, *FORMATS, *(each.value for each in (*Repair, *Delimiter))}
+    words = {*options, *DATE_FORMATS, *(each.value for each in (*Repair, *Delimiter))}
     assert {word for word in words if f"`{word}" not in page} == set()
 
 
@@ -157,10 +157,10 @@ def test_the_strategies_in_the_documentation_are_good_ones() -> None:
 
 
 def test_every_word_of_the_strategies_language_is_documented() -> None:
-    from ktrdr.strategies.catalogue import names
+    from ktrdr.strategies.catalogue import list_names
+    from ktrdr.strategies.component_kinds import INDICATORS, SIZINGS
     from ktrdr.strategies.document_file import KEYS
-    from ktrdr.strategies.kinds import INDICATORS, SIZINGS
-    from ktrdr.strategies.rule_text import PRICES
+    from ktrdr.strategies.rule_parser import PRICES
     from ktrdr.strategies.rules import CONSTANTS, CROSSINGS
 
     page = (ROOT / "docs/strategies.md").read_text()
@@ -168,17 +168,17 @@ def test_every_word_of_the_strategies_language_is_documented() -> None:
     for kind in INDICATORS.values():
         arguments = rows[f"`{kind.name}`"].split("|")[2]
         assert re.findall(r"`(\w+)`", arguments) == [each.name for each in kind.arguments]
-    words = [*KEYS, *SIZINGS, *PRICES, *CONSTANTS, *CROSSINGS, *names(Path("/nonexistent"))]
+    words = [*KEYS, *SIZINGS, *PRICES, *CONSTANTS, *CROSSINGS, *list_names(Path("/nonexistent"))]
     words += [argument.name for kind in SIZINGS.values() for argument in kind.arguments]
     for word in words:
         assert re.search(rf"`[^`]*\b{word}\b[^`]*`", page), word
 
 
 def test_the_defaults_of_the_built_in_strategies_are_those_documented() -> None:
-    from ktrdr.strategies.catalogue import listing
+    from ktrdr.strategies.catalogue import list_strategies
 
     page = (ROOT / "docs/strategies.md").read_text()
-    for strategy in listing(Path("/nonexistent")):
+    for strategy in list_strategies(Path("/nonexistent")):
         row = next(line for line in page.splitlines() if line.startswith(f"| `{strategy.name}`"))
         for each in strategy.parameters:
             defaults = ", ".join(f"{value:g}" for value in each.defaults)

@@ -1,4 +1,4 @@
-"""Messages that earlier releases wrote are still understood."""
+"""Parameters that earlier releases stored are still read."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from ktrdr.schemas import BacktestParameters, SweepParameters, TrainingParameters
-from ktrdr.strategies.grid import check, combinations
+from ktrdr.strategies.grid import list_combinations, validate_request
 
-# What release 0.1.0 wrote to the database for a backtest of which only the symbol was said.
-OF_0_1_0: dict[str, Any] = {
+# Parameters that release 0.1.0 stored for a backtest submitted with only a symbol.
+RELEASE_0_1_0: dict[str, Any] = {
     "symbol": "SP500",
     "timeframe": "1d",
     "start": None,
@@ -29,13 +29,16 @@ OF_0_1_0: dict[str, Any] = {
 }
 
 
-def test_a_backtest_that_release_0_1_0_queued_is_the_same_backtest() -> None:
-    found = BacktestParameters.model_validate(OF_0_1_0)
-    assert found.strategy_parameters == {"fast": (10, 20, 50), "slow": (50, 100, 200)}
-    strategy = check(found, Path("/nonexistent"))
-    now = check(BacktestParameters(symbol="SP500"), Path("/nonexistent"))
-    assert combinations(strategy, found.strategy_parameters) == combinations(now, {})
-    assert (found.commission, found.slippage) == (now.costs.commission, now.costs.slippage)
+def test_a_backtest_of_release_0_1_0_keeps_its_meaning() -> None:
+    parameters = BacktestParameters.model_validate(RELEASE_0_1_0)
+    assert parameters.strategy_parameters == {"fast": (10, 20, 50), "slow": (50, 100, 200)}
+    strategy = validate_request(parameters, Path("/nonexistent"))
+    now = validate_request(BacktestParameters(symbol="SP500"), Path("/nonexistent"))
+    assert list_combinations(strategy, parameters.strategy_parameters) == list_combinations(now, {})
+    assert (parameters.commission, parameters.slippage) == (
+        now.costs.commission,
+        now.costs.slippage,
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,34 +50,34 @@ def test_a_backtest_that_release_0_1_0_queued_is_the_same_backtest() -> None:
         ({}, {}),
     ],
 )
-def test_windows_become_parameters_and_what_was_allowed_still_is(given, expected) -> None:
-    found = BacktestParameters.model_validate({"symbol": "X", **given})
-    assert found.strategy_parameters == (
+def test_windows_become_strategy_parameters_of_any_allowed_value(given, expected) -> None:
+    parameters = BacktestParameters.model_validate({"symbol": "X", **given})
+    assert parameters.strategy_parameters == (
         {"fast": (1, 500), "slow": (2, 1000)} if expected is None else expected
     )
-    check(found, Path("/nonexistent"))
+    validate_request(parameters, Path("/nonexistent"))
 
 
-def test_windows_are_no_keys_of_anything_else() -> None:
-    for given in (
+def test_windows_are_rejected_for_any_other_strategy() -> None:
+    for values in (
         {"strategy": "buy_and_hold", "fast_windows": [5]},
         {"strategy_parameters": {"fast": 5}, "fast_windows": [5]},
     ):
         with pytest.raises(ValidationError, match="fast_windows"):
-            BacktestParameters.model_validate({"symbol": "X", **given})
+            BacktestParameters.model_validate({"symbol": "X", **values})
     with pytest.raises(ValidationError):
         BacktestParameters.model_validate(["symbol"])
 
 
-def test_what_was_written_reads_as_the_same_again() -> None:
-    for message in (
+def test_parameters_survive_a_round_trip_through_json() -> None:
+    for parameters in (
         BacktestParameters(symbol="X", strategy_parameters={"fast": (1, 2), "slow": 30}),
         SweepParameters(symbol="X", metric="cagr"),
         TrainingParameters(symbol="X", features="rsi_reversion", patience=3),
     ):
-        assert type(message).model_validate(message.model_dump(mode="json")) == message
+        assert type(parameters).model_validate(parameters.model_dump(mode="json")) == parameters
 
 
-def test_a_training_that_release_0_1_0_queued_still_runs() -> None:
+def test_a_training_of_release_0_1_0_gets_the_default_features() -> None:
     old = {"symbol": "X", "model_name": "direction", "epochs": 3, "hidden_units": [8]}
     assert TrainingParameters.model_validate(old).features == "default"

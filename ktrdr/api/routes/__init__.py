@@ -1,1 +1,1 @@
-"""The routes, one noun a file."""
+"""Routes of the API, one module per topic."""

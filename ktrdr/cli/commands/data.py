@@ -23,14 +23,14 @@ from ktrdr.errors import UsageError
 from ktrdr.schemas.data import (
     Dataset,
     DatasetDetails,
-    Decimal,
+    DecimalSeparator,
     Delimiter,
-    Finding,
     GapPolicy,
-    Gaps,
+    GapSummary,
     ImportReport,
     ImportRequest,
     Repair,
+    RowFaultSummary,
 )
 
 _Pairs = Iterator[tuple[str, str]]
@@ -63,10 +63,10 @@ def data() -> None:
 )
 @click.option(
     "--decimal",
-    type=click.Choice([decimal.value for decimal in Decimal]),
-    default=Decimal.POINT.value,
+    type=click.Choice([decimal.value for decimal in DecimalSeparator]),
+    default=DecimalSeparator.POINT.value,
     show_default=True,
-    help="Decimal separator.",
+    help="DecimalSeparator separator.",
 )
 @click.option(
     "--date-format",
@@ -121,7 +121,7 @@ def import_file(
             )
     request = ImportRequest(
         delimiter=Delimiter(delimiter) if delimiter else None,
-        decimal=Decimal(decimal),
+        decimal=DecimalSeparator(decimal),
         date_format=date_format,
         time_zone=time_zone or "UTC",
         repair=frozenset(map(Repair, repair)),
@@ -245,17 +245,17 @@ def _report_pairs(report: ImportReport) -> _Pairs:
     yield from _gap_pairs(report.gaps)
 
 
-def _describe_finding(finding: Finding) -> str:
+def _describe_finding(finding: RowFaultSummary) -> str:
     lines = ", ".join(map(str, finding.lines))
     repair = f" ({finding.repair})" if finding.repair else ""
     if finding.count == 1:
         return f"line {lines}: {finding.example}{repair}"
     more = " …" if finding.count > len(finding.lines) else ""
-    rows = f"{finding.count:,} rows with {finding.kind.words}{repair}"
+    rows = f"{finding.count:,} rows with {finding.kind.description}{repair}"
     return f"{rows}; line {lines}{more}; the first: {finding.example}"
 
 
-def _gap_pairs(gaps: Gaps) -> _Pairs:
+def _gap_pairs(gaps: GapSummary) -> _Pairs:
     yield "gaps", f"{gaps.count:,}, {gaps.missing_bars:,} bars missing" if gaps.count else "none"
     for gap in gaps.first:
         span = f"{_format_minute(gap.after)} to {_format_minute(gap.until)}"

@@ -65,10 +65,10 @@ def check(file: Path, as_json: bool) -> None:
     Reports all errors with their lines. Needs no backend.
     """
     # PyYAML is loaded here, so that listing the commands does not load it.
-    from ktrdr.strategies.catalogue import info
+    from ktrdr.strategies.catalogue import describe_strategy
     from ktrdr.strategies.document_file import read_strategy
 
-    strategy = info(read_strategy(_read_text(file), file.name))
+    strategy = describe_strategy(read_strategy(_read_text(file), file.name))
     if as_json:
         write_json(strategy)
     else:

@@ -18,7 +18,7 @@ from ktrdr.deployment.homelab.secret_fields import FIELDS, require_usable_fields
 from ktrdr.deployment.secrets.sources import make_source
 from ktrdr.errors import SecretsError, UsageError
 from ktrdr.secret import Secret
-from ktrdr.tokens import Role, mint, read_unverified
+from ktrdr.tokens import Role, create_token, decode_unverified
 
 _FIELD: Final = "jwt_secret"
 _ROLES: Final = (Role.OPERATOR, Role.READER)
@@ -67,14 +67,14 @@ def create(
 
     The token is signed with JWT_SECRET from the secret source. Treat it as a password.
     """
-    created = mint(
+    created = create_token(
         _signing_secret(jwt_secret_env, inventory),
         subject=name or _user_name(),
         role=Role(role),
         lifetime=timedelta(days=days),
         now=datetime.now(tz=UTC),
     )
-    identity = read_unverified(created)
+    identity = decode_unverified(created)
     if save:
         path = token_path(os.environ)
         save_token(path, created)
@@ -90,7 +90,7 @@ def create(
 @token.command()
 def show() -> None:
     """Show name, role and expiry of the token in use, but not the token."""
-    identity = read_unverified(read_token(os.environ))
+    identity = decode_unverified(read_token(os.environ))
     remaining = identity.expires_at - datetime.now(tz=UTC)
     state = f"{remaining.days} days left" if remaining > timedelta(0) else "EXPIRED"
     for label, value in (
@@ -126,7 +126,7 @@ def revoke(token_id: str | None, this: bool, days: int) -> None:
         )
     expires_at = datetime.now(tz=UTC) + timedelta(days=days)
     if this:
-        identity = read_unverified(read_token(os.environ))
+        identity = decode_unverified(read_token(os.environ))
         token_id, expires_at = identity.token_id, identity.expires_at
     with open_backend() as api:
         api.revoke_token(str(token_id), expires_at)

@@ -39,7 +39,7 @@ from ktrdr.deployment.releases.release import Release, validate_tag
 from ktrdr.deployment.secrets.sources import make_source
 from ktrdr.errors import NotFound
 from ktrdr.secret import Secret
-from ktrdr.tokens import Role, mint
+from ktrdr.tokens import Role, create_token
 
 if TYPE_CHECKING:
     from ktrdr.client.backend import BackendClient
@@ -240,7 +240,7 @@ class DeployBackend:
         from ktrdr.client.backend import BackendClient
         from ktrdr.client.configuration import read_api_url
 
-        token = mint(
+        token = create_token(
             self._signing_key,
             subject="ktrdr deploy",
             role=role,

@@ -21,7 +21,7 @@ from ktrdr.deployment.releases.registry import REGISTRY_LOGIN, registry_login
 from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.errors import SecretsError
 from ktrdr.secret import Secret
-from ktrdr.tokens import mint_for_node
+from ktrdr.tokens import create_node_token
 
 # Field of the vault for each variable that is passed on unchanged.
 _FIELDS: Final[Mapping[str, str]] = {
@@ -99,7 +99,7 @@ def secret_values(
     known = {name: fields[field] for name, field in _FIELDS.items() if field in fields}
     values = {name: known[name] for name in plan.config.secrets if name in known}
     if "WORKER_TOKEN" in plan.config.secrets:
-        values["WORKER_TOKEN"] = mint_for_node(fields[SIGNING_KEY], plan.host.address, now=now)
+        values["WORKER_TOKEN"] = create_node_token(fields[SIGNING_KEY], plan.host.address, now=now)
     if VERIFIER in plan.config.apply_secrets:
         values[VERIFIER] = make_verifier(
             known["DB_USER"], known["DB_PASSWORD"], key=fields[SIGNING_KEY]

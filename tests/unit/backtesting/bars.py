@@ -1,4 +1,4 @@
-"""Bars for tests: a random walk, the same for the same seed."""
+"""Random walks as bars for tests, equal for equal seeds."""
 
 from __future__ import annotations
 

@@ -1,36 +1,43 @@
-"""A checkpoint is used when it fits, and is otherwise left aside, never trusted."""
+"""Checkpoints are restored if they fit, and ignored otherwise."""
 
 from __future__ import annotations
 
 import json
 import logging
-from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ktrdr.backtesting.checkpoints import resumed_choices, state_of
-from ktrdr.backtesting.walkforward import Choice, plan_folds
+from ktrdr.backtesting.checkpoints import checkpoint_state, restore_choices
+from ktrdr.backtesting.walkforward import ParameterChoice, plan_folds
 from ktrdr.work import Checkpoint
 
 FOLDS = plan_folds(400, folds=4, train_bars=100)
 GRID = [{"fast": 3, "slow": 15}, {"fast": 8, "slow": 15}]
 MADE_FROM = {"data": "abc", "code": {"version": "1", "commit": "x"}}
-CHOICES = [Choice(GRID[0], 0.5), Choice(GRID[1], -1.0)]
-STATE = json.loads(json.dumps(state_of(CHOICES, MADE_FROM)))
+CHOICES = [ParameterChoice(GRID[0], 0.5), ParameterChoice(GRID[1], -1.0)]
+# The format in which checkpoints are stored.
+STATE: dict[str, Any] = {
+    "made_from": MADE_FROM,
+    "choices": [
+        {"parameters": {"fast": 3, "slow": 15}, "sharpe": 0.5},
+        {"parameters": {"fast": 8, "slow": 15}, "sharpe": -1.0},
+    ],
+}
 
 
 def resume(state, step: int = 2):
-    return resumed_choices(Checkpoint(step, state, None), MADE_FROM, FOLDS, GRID)
+    return restore_choices(Checkpoint(step, state, None), MADE_FROM, FOLDS, GRID)
 
 
-def test_what_was_chosen_is_taken_up_again() -> None:
+def test_choices_are_restored() -> None:
     assert resume(STATE) == CHOICES
-    assert resumed_choices(None, MADE_FROM, FOLDS, GRID) == []
+    assert restore_choices(None, MADE_FROM, FOLDS, GRID) == []
 
 
-ODD = {
+UNUSABLE = {
     "of release 0.1.0": {"data_hash": "abc", "choices": [{"fast": 3, "slow": 15, "sharpe": 0.5}]},
     "empty": {},
     "of other data": {**STATE, "made_from": {**MADE_FROM, "data": "other"}},
@@ -49,14 +56,14 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("state", ODD.values(), ids=ODD)
-def test_a_checkpoint_that_does_not_fit_starts_over_and_says_why(state, caplog) -> None:
+@pytest.mark.parametrize("state", UNUSABLE.values(), ids=UNUSABLE)
+def test_a_checkpoint_that_does_not_fit_is_ignored_with_a_warning(state, caplog) -> None:
     with caplog.at_level(logging.WARNING):
         assert resume(state) == []
     assert "starting over: the checkpoint" in caplog.text
 
 
-def test_a_checkpoint_of_more_folds_than_there_are_starts_over() -> None:
+def test_a_checkpoint_with_more_folds_than_planned_is_ignored() -> None:
     many = {**STATE, "choices": STATE["choices"] * 3}
     assert resume(many, step=6) == []
 
@@ -71,9 +78,9 @@ JSON = st.recursive(
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(["made_from", "choices"]), JSON), st.integers(0, 5))
 def test_no_checkpoint_makes_a_resumed_run_fail(changes, step: int) -> None:
-    found = resume({**STATE, **changes}, step)
-    assert found == [] or (found == CHOICES and step == 2)
+    choices = resume({**STATE, **changes}, step)
+    assert choices == [] or (choices == CHOICES and step == 2)
 
 
-def test_the_state_is_json(tmp_path: Path) -> None:
-    assert json.loads(json.dumps(STATE)) == STATE
+def test_the_state_keeps_its_format() -> None:
+    assert json.loads(json.dumps(checkpoint_state(CHOICES, MADE_FROM))) == STATE

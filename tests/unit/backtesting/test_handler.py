@@ -1,4 +1,4 @@
-"""The whole backtest against a computation that shares none of its code."""
+"""Complete backtests agree with an expected_results computation, and resume to the same bytes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ktrdr.backtesting.handler import costs_of, run
+from ktrdr.backtesting.handler import run, trading_costs
 from ktrdr.errors import InvalidParameters
 from ktrdr.schemas import BacktestParameters
-from ktrdr.strategies.catalogue import find
-from ktrdr.strategies.document import Costs
-from ktrdr.work import Checkpoint, LocalContext, Stopped
+from ktrdr.strategies.catalogue import load_strategy
+from ktrdr.strategies.document import TradingCosts
+from ktrdr.work import Checkpoint, Stopped
+from tests.recording_context import RecordingContext
 from tests.unit.backtesting.bars import random_bars, write_csv
 
 PARAMETERS = BacktestParameters(
@@ -31,10 +32,10 @@ PARAMETERS = BacktestParameters(
 COST = 0.0015
 
 
-def context(tmp_path: Path, name: str = "out", **more) -> LocalContext:
+def context(tmp_path: Path, name: str = "out", **more) -> RecordingContext:
     output = tmp_path / name
     output.mkdir()
-    return LocalContext("op_backtest_x", tmp_path, output, **more)
+    return RecordingContext("op_backtest_x", tmp_path, output, **more)
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def mean_of_last(closes, t, window):
     return math.fsum(closes[t - window + 1 : t + 1]) / window if t >= window - 1 else math.nan
 
 
-def independent(closes, folds=4, train=120, capital=50_000.0):
+def expected_results(closes, folds=4, train=120, capital=50_000.0):
     """Walk-forward moving-average cross, written out bar by bar."""
     n = len(closes)
     edges = [round(train + k * (n - train) / folds) for k in range(folds + 1)]
@@ -107,7 +108,7 @@ def test_equity_costs_trades_and_every_statistic_agree_with_an_independent_compu
     work = context(data)
     result = run(PARAMETERS, work)
     closes = pd.read_csv(data / "data" / "TEST" / "1d.csv")["close"].tolist()
-    chosen, targets, equity, costs, profits, still_held, traded = independent(closes)
+    chosen, targets, equity, costs, profits, still_held, traded = expected_results(closes)
 
     written = pd.read_csv(work.output / "equity.csv")
     np.testing.assert_array_equal(written["target"], targets)
@@ -151,7 +152,7 @@ def files_of(directory: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("strategy", ["moving_average_cross", "donchian_breakout"])
-def test_a_run_stopped_at_any_fold_goes_on_to_the_same_bytes(data: Path, strategy: str) -> None:
+def test_a_run_stopped_at_any_fold_resumes_to_the_same_bytes(data: Path, strategy: str) -> None:
     parameters = PARAMETERS
     if strategy != PARAMETERS.strategy:
         parameters = BacktestParameters(symbol="TEST", strategy=strategy, folds=4, train_bars=120)
@@ -168,22 +169,22 @@ def test_a_run_stopped_at_any_fold_goes_on_to_the_same_bytes(data: Path, strateg
         with pytest.raises(Stopped):
             run(parameters, first)
         reached, state, _ = first.checkpoints[-1]
-        point = Checkpoint(reached, json.loads(json.dumps(state)), None)
-        resumed = context(data, f"resumed-{step}", resume_from=point)
+        checkpoint = Checkpoint(reached, json.loads(json.dumps(state)), None)
+        resumed = context(data, f"resumed-{step}", resume_from=checkpoint)
         run(parameters, resumed)
         assert files_of(resumed.output) == files_of(whole.output), step
         assert len(resumed.checkpoints) == 4 - step
 
 
-def test_the_same_parameters_give_the_same_bytes_whatever_the_seed(data: Path) -> None:
-    found = []
+def test_the_same_parameters_give_the_same_bytes_for_any_seed(data: Path) -> None:
+    files = []
     for name, seed in (("a", 0), ("b", 0), ("c", 9)):
         work = context(data, name)
         run(PARAMETERS.model_copy(update={"seed": seed}), work)
-        found.append(files_of(work.output))
-    assert found[0] == found[1]
-    # Nothing in a backtest is drawn by lot; the seed is only repeated among the parameters.
-    assert {name for name in found[0] if found[0][name] != found[2][name]} == {"summary.json"}
+        files.append(files_of(work.output))
+    assert files[0] == files[1]
+    # A backtest uses no random numbers; only the parameters contain the seed.
+    assert {name for name in files[0] if files[0][name] != files[2][name]} == {"summary.json"}
 
 
 def test_a_checkpoint_of_other_data_or_of_release_0_1_0_starts_over(data: Path) -> None:
@@ -197,38 +198,39 @@ def test_a_checkpoint_of_other_data_or_of_release_0_1_0_starts_over(data: Path) 
         assert len(work.checkpoints) == 4
 
 
-def test_buying_and_holding_is_its_own_reference_to_the_last_digit(data: Path) -> None:
+def test_the_strategy_buy_and_hold_equals_the_benchmark_exactly(data: Path) -> None:
     parameters = PARAMETERS.model_copy(
         update={"strategy": "buy_and_hold", "strategy_parameters": {}}
     )
     summary = run(parameters, context(data)).summary
-    for ours, theirs in (
+    for own, benchmark in (
         ("total_return", "benchmark_return"),
         ("cagr", "benchmark_cagr"),
         ("sharpe", "benchmark_sharpe"),
         ("sortino", "benchmark_sortino"),
         ("max_drawdown", "benchmark_max_drawdown"),
     ):
-        assert summary[ours] == summary[theirs]
+        assert summary[own] == summary[benchmark]
     assert (summary["exposure"], summary["trades"]) == (1, 1)
 
 
-def test_costs_are_the_strategys_but_for_what_the_request_says(data: Path) -> None:
-    strategy = find("moving_average_cross", data)
+def test_costs_of_the_request_replace_those_of_the_strategy(data: Path) -> None:
+    strategy = load_strategy("moving_average_cross", data)
     given = BacktestParameters(symbol="TEST", slippage=0.01)
-    assert costs_of(given, strategy) == Costs(0.0005, 0.01)
-    assert costs_of(BacktestParameters(symbol="TEST"), strategy) == Costs(0.0005, 0.0002)
+    assert trading_costs(given, strategy) == TradingCosts(0.0005, 0.01)
+    default = BacktestParameters(symbol="TEST")
+    assert trading_costs(default, strategy) == TradingCosts(0.0005, 0.0002)
     free = given.model_copy(update={"commission": 0.0, "slippage": 0.0})
-    assert costs_of(free, strategy) == Costs(0, 0)
+    assert trading_costs(free, strategy) == TradingCosts(0, 0)
 
 
-def test_the_summary_says_which_strategy_it_was_and_what_it_said(data: Path) -> None:
+def test_the_summary_identifies_the_strategy_by_name_and_hash(data: Path) -> None:
     summary = run(PARAMETERS, context(data)).summary
     assert summary["strategy"] == "moving_average_cross"
-    assert summary["strategy_hash"] == find("moving_average_cross", data).content_hash
+    assert summary["strategy_hash"] == load_strategy("moving_average_cross", data).content_hash
 
 
-def test_changing_the_future_changes_no_decision_of_the_past(tmp_path: Path) -> None:
+def test_changes_of_the_future_change_no_earlier_decision(tmp_path: Path) -> None:
     bars = random_bars(700)
     write_csv(bars, tmp_path / "data" / "TEST" / "1d.csv")
     before = context(tmp_path, "before")
@@ -239,14 +241,14 @@ def test_changing_the_future_changes_no_decision_of_the_past(tmp_path: Path) -> 
     write_csv(changed, tmp_path / "data" / "TEST" / "1d.csv")
     after = context(tmp_path, "after")
     run(PARAMETERS, after)
-    old, new = (pd.read_csv(each.output / "equity.csv") for each in (before, after))
+    old, new = (pd.read_csv(work.output / "equity.csv") for work in (before, after))
     # Bar 500 is the first that differs; what is held at its close was decided at the close before.
     np.testing.assert_array_equal(old["target"][: 501 - 120], new["target"][: 501 - 120])
     np.testing.assert_array_equal(old["equity"][: 500 - 120], new["equity"][: 500 - 120])
     assert not np.array_equal(old["target"], new["target"])
 
 
-def test_costs_never_help(data: Path) -> None:
+def test_costs_reduce_the_final_equity(data: Path) -> None:
     free = PARAMETERS.model_copy(update={"commission": 0.0, "slippage": 0.0})
     one_pair = {"strategy_parameters": {"fast": 3, "slow": 15}}
     with_costs = run(PARAMETERS.model_copy(update=one_pair), context(data, "a"))
@@ -258,7 +260,7 @@ def test_costs_never_help(data: Path) -> None:
     assert without.summary["total_costs"] == 0
 
 
-def test_too_little_data_and_unknown_symbols_are_refused_with_the_remedy(data: Path) -> None:
+def test_invalid_requests_are_rejected_with_a_remedy(data: Path) -> None:
     with pytest.raises(InvalidParameters, match="too few") as few:
         run(PARAMETERS.model_copy(update={"train_bars": 699}), context(data, "a"))
     assert "train_bars" in str(few.value.hint)
@@ -272,7 +274,7 @@ def test_too_little_data_and_unknown_symbols_are_refused_with_the_remedy(data: P
         run(PARAMETERS.model_copy(update=wrong), context(data, "d"))
 
 
-def test_the_report_refers_to_nothing_outside_itself(data: Path) -> None:
+def test_the_report_has_no_external_resources(data: Path) -> None:
     work = context(data)
     run(PARAMETERS, work)
     text = (work.output / "report.html").read_text()

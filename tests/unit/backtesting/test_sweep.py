@@ -1,4 +1,4 @@
-"""A sweep's report: every part is in it, the best is the best, and luck is not left out."""
+"""The report of a sweep contains all trials, ranks them, and states the selection bias."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ktrdr.backtesting import handler
-from ktrdr.backtesting.luck import expected_best
+from ktrdr.backtesting.statistics import expected_max_sharpe
 from ktrdr.backtesting.sweep import COLUMNS, run
 from ktrdr.errors import OperationFailed
 from ktrdr.schemas import SweepParameters
-from ktrdr.strategies.grid import check, parts_of
-from ktrdr.work import LocalContext, Part
+from ktrdr.strategies.grid import build_backtests, validate_request
+from ktrdr.work import ChildResult
+from tests.recording_context import RecordingContext
 from tests.unit.backtesting.bars import random_bars, write_csv
 
 PARAMETERS = SweepParameters(
@@ -31,33 +32,35 @@ PARAMETERS = SweepParameters(
 )
 
 
-def context(shared: Path, name: str, **more) -> LocalContext:
+def context(shared: Path, name: str, **more) -> RecordingContext:
     output = shared / name
     output.mkdir()
-    return LocalContext(f"op_{name}", shared, output, **more)
+    return RecordingContext(f"op_{name}", shared, output, **more)
 
 
-def parts_for(
+def child_results(
     shared: Path, parameters: SweepParameters, *, failing: tuple[int, ...] = ()
-) -> list[Part]:
-    """The sweep's backtests, really run, but for some that are said to have failed."""
-    found = []
-    strategy = check(parameters, shared / "strategies")
-    for index, wanted in enumerate(parts_of(parameters, strategy)):
-        given_parameters = wanted.model_dump(mode="json")
+) -> list[ChildResult]:
+    """Run the sweep's backtests, and mark some as failed."""
+    children = []
+    strategy = validate_request(parameters, shared / "strategies")
+    for index, backtest in enumerate(build_backtests(parameters, strategy)):
+        given_parameters = backtest.model_dump(mode="json")
         if index in failing:
-            found.append(Part(f"op_{index}", given_parameters, None, "the disk is <full>"))
+            children.append(
+                ChildResult(f"op_{index}", given_parameters, None, "the disk is <full>")
+            )
         else:
-            summary = handler.run(wanted, context(shared, f"part-{index}")).summary
-            found.append(Part(f"op_{index}", given_parameters, summary, None))
-    return found
+            summary = handler.run(backtest, context(shared, f"child-{index}")).summary
+            children.append(ChildResult(f"op_{index}", given_parameters, summary, None))
+    return children
 
 
-def of(part: Part, name: str) -> float:
-    assert part.summary is not None
-    found = part.summary[name]
-    assert isinstance(found, float)
-    return found
+def number(child: ChildResult, key: str) -> float:
+    assert child.summary is not None
+    value = child.summary[key]
+    assert isinstance(value, float)
+    return value
 
 
 @pytest.fixture
@@ -66,18 +69,18 @@ def shared(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_best_part_is_named_with_its_figures_and_the_failed_one_with_its_reason(
+def test_the_best_trial_is_named_and_a_failed_one_is_listed_with_its_error(
     shared: Path,
 ) -> None:
-    parts = parts_for(shared, PARAMETERS, failing=(2,))
-    work = context(shared, "out", parts=parts)
+    children = child_results(shared, PARAMETERS, failing=(2,))
+    work = context(shared, "out", children=children)
     summary = run(PARAMETERS, work).summary
-    ratios = {part.operation_id: of(part, "sharpe") for part in parts if part.summary}
+    ratios = {child.operation_id: number(child, "sharpe") for child in children if child.summary}
     best = max(ratios, key=lambda name: ratios[name])
     assert (summary["best_operation"], summary["best"]) == (best, ratios[best])
     assert (summary["parts"], summary["completed"], summary["failed"]) == (5, 4, 1)
-    assert summary["expected_best_of_luck"] == expected_best(list(ratios.values()))
-    assert summary["benchmark"] == of(parts[0], "benchmark_sharpe")
+    assert summary["expected_best_of_luck"] == expected_max_sharpe(list(ratios.values()))
+    assert summary["benchmark"] == number(children[0], "benchmark_sharpe")
     with (work.output / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["fast"], row["slow"]) for row in rows] == [
@@ -88,9 +91,9 @@ def test_the_best_part_is_named_with_its_figures_and_the_failed_one_with_its_rea
         ("15", "30"),
     ]
     assert [row["error"] for row in rows] == ["", "", "the disk is <full>", "", ""]
-    for part, row in zip(parts, rows, strict=True):
-        if part.summary:
-            assert [row[name] for name in COLUMNS] == [str(part.summary[name]) for name in COLUMNS]
+    for child, row in zip(children, rows, strict=True):
+        if child.summary:
+            assert [row[name] for name in COLUMNS] == [str(child.summary[name]) for name in COLUMNS]
     page = (work.output / "report.html").read_text()
     assert "the disk is &lt;full&gt;" in page
     assert "is partly luck" in page
@@ -98,34 +101,34 @@ def test_the_best_part_is_named_with_its_figures_and_the_failed_one_with_its_rea
 
 
 @pytest.mark.parametrize("metric", ["sortino", "cagr", "total_return", "max_drawdown"])
-def test_the_best_is_the_best_by_the_metric_that_was_asked_for(shared: Path, metric: str) -> None:
+def test_the_best_trial_is_chosen_by_the_requested_metric(shared: Path, metric: str) -> None:
     parameters = PARAMETERS.model_copy(update={"metric": metric})
-    parts = parts_for(shared, parameters)
-    summary = run(parameters, context(shared, "out", parts=parts)).summary
-    assert summary["best"] == max(of(part, metric) for part in parts)
+    children = child_results(shared, parameters)
+    summary = run(parameters, context(shared, "out", children=children)).summary
+    assert summary["best"] == max(number(child, metric) for child in children)
 
 
-def test_the_same_parts_give_the_same_bytes(shared: Path) -> None:
-    parts = parts_for(shared, PARAMETERS)
+def test_the_same_trials_give_the_same_bytes(shared: Path) -> None:
+    children = child_results(shared, PARAMETERS)
     pages = []
     for name in ("a", "b"):
-        work = context(shared, name, parts=parts)
+        work = context(shared, name, children=children)
         run(PARAMETERS, work)
         pages.append([(work.output / each).read_bytes() for each in ("report.html", "results.csv")])
     assert pages[0] == pages[1]
 
 
-def test_a_sweep_of_which_nothing_completed_fails_with_the_first_reason(shared: Path) -> None:
-    parts = parts_for(shared, PARAMETERS, failing=tuple(range(5)))
+def test_a_sweep_without_completed_backtests_fails_with_the_first_error(shared: Path) -> None:
+    children = child_results(shared, PARAMETERS, failing=tuple(range(5)))
     with pytest.raises(
-        OperationFailed, match="none of the sweep's 5 backtests completed; the firs"
+        OperationFailed, match="none of the sweep's 5 backtests completed; the first error"
     ):
-        run(PARAMETERS, context(shared, "out", parts=parts))
+        run(PARAMETERS, context(shared, "out", children=children))
     with pytest.raises(OperationFailed, match="none of the sweep's 0 backtests completed"):
         run(PARAMETERS, context(shared, "none"))
 
 
-def figure(value: float | None):
+def summary_with(value: float | None):
     names = ("sharpe", "sortino", "cagr", "total_return", "max_drawdown")
     dates = {"traded_from": "2001-01-01", "traded_to": "2002-01-01"}
     held = {f"benchmark_{name}": 0.1 for name in ("sharpe", "sortino", "cagr", "return")}
@@ -138,15 +141,15 @@ SPANS = st.tuples(*[st.integers(1, 9)] * 4).filter(lambda spans: math.prod(spans
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(SPANS, st.data())
-def test_any_number_of_parameters_and_figures_makes_a_page(spans, data) -> None:
-    parts = []
+def test_any_number_of_parameters_and_any_values_give_a_report(spans, data) -> None:
+    children = []
     for number, values in enumerate(itertools.product(*map(range, spans))):
         named = {f"p{index}": value for index, value in enumerate(values)}
         failed = number and data.draw(st.booleans())
-        summary = None if failed else figure(data.draw(NUMBERS))
-        parts.append(Part(f"op_{number}", {"strategy_parameters": named}, summary, None))
+        summary = None if failed else summary_with(data.draw(NUMBERS))
+        children.append(ChildResult(f"op_{number}", {"strategy_parameters": named}, summary, None))
     with tempfile.TemporaryDirectory() as directory:
-        work = LocalContext("op_x", Path(directory), Path(directory), parts=parts)
+        work = RecordingContext("op_x", Path(directory), Path(directory), children=children)
         run(PARAMETERS, work)
         page = (Path(directory) / "report.html").read_text()
     for picture in page.split("<svg")[1:]:
@@ -155,15 +158,15 @@ def test_any_number_of_parameters_and_figures_makes_a_page(spans, data) -> None:
     assert ("<svg" in page) is any(span > 1 for span in spans)
 
 
-def test_the_best_of_normal_tries_without_skill_is_what_the_formula_expects() -> None:
+def test_the_expected_maximum_agrees_with_simulated_trials_without_skill() -> None:
     generator = np.random.default_rng(3)
     for count in (5, 50, 500):
         drawn = generator.normal(0, 0.7, (4000, count))
-        expected = np.mean([expected_best(row.tolist()) for row in drawn[:300]])
+        expected = np.mean([expected_max_sharpe(row.tolist()) for row in drawn[:300]])
         assert drawn.max(axis=1).mean() == pytest.approx(expected, rel=0.06)
 
 
-def test_luck_needs_two_tries_and_a_spread() -> None:
-    assert expected_best([]) is None
-    assert expected_best([1.0]) is None
-    assert expected_best([1.0, 1.0, 1.0]) == 0
+def test_the_expected_maximum_needs_two_trials_and_their_variance() -> None:
+    assert expected_max_sharpe([]) is None
+    assert expected_max_sharpe([1.0]) is None
+    assert expected_max_sharpe([1.0, 1.0, 1.0]) == 0

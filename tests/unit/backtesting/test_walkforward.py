@@ -1,4 +1,4 @@
-"""Folds follow one another without gap or overlap; choices look at the past alone."""
+"""Folds follow one another without gap or overlap, and choices depend on the past alone."""
 
 from __future__ import annotations
 
@@ -12,29 +12,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktrdr.backtesting.decisions import Decisions
-from ktrdr.backtesting.figures import Figures
+from ktrdr.backtesting.indicator_cache import IndicatorCache
+from ktrdr.backtesting.target_weights import TargetWeights
 from ktrdr.backtesting.walkforward import (
     MIN_TEST_BARS,
-    Choice,
-    choose,
+    Fold,
+    ParameterChoice,
+    choose_parameters,
     net_returns,
+    out_of_sample_weights,
     plan_folds,
-    sharpe_of,
-    traded_targets,
 )
 from ktrdr.errors import InvalidParameters
 from ktrdr.marketdata.bars import Bars
-from ktrdr.strategies.catalogue import find
-from ktrdr.strategies.grid import combinations
+from ktrdr.strategies.catalogue import load_strategy
+from ktrdr.strategies.grid import list_combinations
 from tests.unit.backtesting.bars import random_bars
 
-CROSS = find("moving_average_cross", Path("/nonexistent"))
-PAIRS = combinations(CROSS, {"fast": (3, 5, 10), "slow": (15, 30)})
+CROSS = load_strategy("moving_average_cross", Path("/nonexistent"))
+PAIRS = list_combinations(CROSS, {"fast": (3, 5, 10), "slow": (15, 30)})
 
 
-def decisions_on(bars: Bars) -> Decisions:
-    return Decisions(CROSS, Figures(bars, {}))
+def target_weights_on(bars: Bars) -> TargetWeights:
+    return TargetWeights(CROSS, IndicatorCache(bars, {}))
+
+
+def choose(bars: Bars, fold: Fold, combinations) -> ParameterChoice:
+    return choose_parameters(
+        bars.close,
+        fold,
+        combinations,
+        target_weights_on(bars),
+        cost_rate=0.001,
+        bars_per_year=252,
+    )
 
 
 @given(st.integers(1, 100), st.integers(20, 500), st.integers(0, 3000))
@@ -52,7 +63,7 @@ def test_folds_cover_every_bar_after_the_first_training_once(
     assert max(lengths) - min(lengths) <= 1
 
 
-def test_one_bar_too_few_is_refused_and_enough_is_not() -> None:
+def test_one_bar_too_few_is_rejected() -> None:
     assert len(plan_folds(110, folds=5, train_bars=100)) == 5
     with pytest.raises(InvalidParameters, match="109 bars are too few") as caught:
         plan_folds(109, folds=5, train_bars=100)
@@ -60,56 +71,44 @@ def test_one_bar_too_few_is_refused_and_enough_is_not() -> None:
 
 
 def test_returns_are_earned_from_the_close_after_the_purchase_and_changes_cost() -> None:
-    closes, targets = np.array([100.0, 110, 121, 100]), np.array([0.0, 1, 1, 0])
+    closes, weights = np.array([100.0, 110, 121, 100]), np.array([0.0, 1, 1, 0])
     expected = [0.0, -0.01, 0.1, 100 / 121 - 1 - 0.01]
-    np.testing.assert_allclose(net_returns(closes, targets, 0.01), expected, rtol=1e-12)
-
-
-def test_a_curve_that_never_moves_has_a_sharpe_ratio_of_zero() -> None:
-    assert sharpe_of(np.zeros(10), 252) == 0
+    np.testing.assert_allclose(net_returns(closes, weights, 0.01), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_other_combination_has_a_better_sharpe_ratio_in_training(seed: int) -> None:
     bars = random_bars(400, seed)
     (fold,) = plan_folds(400, folds=1, train_bars=300)
-
-    def choice(among):
-        return choose(bars.close, fold, among, decisions_on(bars), cost=0.001, bars_a_year=252)
-
-    found, alone = choice(PAIRS), [choice([pair]) for pair in PAIRS]
-    assert found in alone
-    assert found.sharpe == max(each.sharpe for each in alone)
-    assert math.isfinite(found.sharpe)
+    chosen, alone = choose(bars, fold, PAIRS), [choose(bars, fold, [pair]) for pair in PAIRS]
+    assert chosen in alone
+    assert chosen.sharpe == max(choice.sharpe for choice in alone)
+    assert math.isfinite(chosen.sharpe)
 
 
-def test_of_equals_the_first_is_chosen() -> None:
+def test_the_first_of_equal_combinations_is_chosen_and_an_undefined_ratio_counts_as_0() -> None:
     flat = np.full(400, 100.0)
     bars = dataclasses.replace(random_bars(400), open=flat, high=flat, low=flat, close=flat)
     (fold,) = plan_folds(400, folds=1, train_bars=300)
-    found = choose(flat, fold, PAIRS, decisions_on(bars), cost=0.001, bars_a_year=252)
-    assert (found.parameters, found.sharpe) == (PAIRS[0], 0)
+    chosen = choose(bars, fold, PAIRS)
+    assert (chosen.parameters, chosen.sharpe) == (PAIRS[0], 0)
 
 
-def test_a_choice_does_not_change_with_the_bars_it_will_be_traded_on() -> None:
+def test_a_choice_does_not_depend_on_the_bars_to_be_traded() -> None:
     bars, changed = random_bars(400), random_bars(400)
     changed.close[300:] = 1 / changed.close[300:]
     (fold,) = plan_folds(400, folds=1, train_bars=300)
-    before, after = (
-        choose(each.close, fold, PAIRS, decisions_on(each), cost=0.001, bars_a_year=252)
-        for each in (bars, changed)
-    )
-    assert before == after
+    assert choose(bars, fold, PAIRS) == choose(changed, fold, PAIRS)
 
 
-def test_every_fold_is_traded_by_its_own_choice() -> None:
+def test_each_fold_uses_its_own_choice() -> None:
     bars = random_bars(500)
-    decisions = decisions_on(bars)
+    target_weights = target_weights_on(bars)
     folds = plan_folds(500, folds=3, train_bars=200)
-    choices = [Choice(pair, 0.0) for pair in PAIRS[:3]]
-    whole = traded_targets(folds, choices, decisions)
+    choices = [ParameterChoice(pair, 0.0) for pair in PAIRS[:3]]
+    whole = out_of_sample_weights(folds, choices, target_weights)
     assert len(whole) == 300
     for fold, choice in zip(folds, choices, strict=True):
         part = slice(fold.test_start - 200, fold.test_end - 200)
-        alone = decisions.targets(choice.parameters)[fold.test_start : fold.test_end]
+        alone = target_weights.compute(choice.parameters)[fold.test_start : fold.test_end]
         np.testing.assert_array_equal(whole[part], alone)

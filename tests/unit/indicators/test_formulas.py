@@ -1,4 +1,4 @@
-"""Each indicator is what its formula says, written out here a second time, and knows no future."""
+"""Indicators agree with formulas written independently here, and never depend on the future."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktrdr.indicators.formulas import FORMULAS, indicator
+from ktrdr.indicators.formulas import FORMULAS, compute_indicator
 from ktrdr.marketdata.bars import Bars
-from ktrdr.strategies.kinds import INDICATORS
+from ktrdr.strategies.component_kinds import INDICATORS
 from tests.unit.backtesting.bars import random_bars
 from tests.unit.strategies.random_documents import templates
 
 BARS = random_bars(120)
-H, L, C, V = (each.tolist() for each in (BARS.high, BARS.low, BARS.close, BARS.volume))
+H, L, C, V = (column.tolist() for column in (BARS.high, BARS.low, BARS.close, BARS.volume))
 N = 7
 
 
 def wilder(values: list[float], weight: float) -> list[float]:
-    """From the mean of the first N on."""
-    found = [math.fsum(values[:N]) / N]
+    """Return Wilder's average, beginning with the mean of the first N values."""
+    averages = [math.fsum(values[:N]) / N]
     for value in values[N:]:
-        found.append(found[-1] + (value - found[-1]) * weight)
-    return found
+        averages.append(averages[-1] + (value - averages[-1]) * weight)
+    return averages
 
 
 def strength(up: float, down: float) -> float:
@@ -69,24 +69,24 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("kind", FORMULAS)
-def test_an_indicator_is_its_formula_at_every_bar_from_the_first_that_has_one(kind: str) -> None:
+def test_indicators_agree_with_their_formulas_at_all_bars(kind: str) -> None:
     arguments, first, formula = EXPECTED[kind]
-    found = FORMULAS[kind](BARS, *arguments)
-    assert np.isnan(found[:first]).all()
+    values = FORMULAS[kind](BARS, *arguments)
+    assert np.isnan(values[:first]).all()
     expected = [formula(t) for t in range(first, len(BARS))]
-    np.testing.assert_allclose(found[first:], expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(values[first:], expected, rtol=1e-9, atol=1e-12)
 
 
-def test_the_catalogue_names_what_there_is_with_the_arguments_it_takes() -> None:
+def test_the_declared_kinds_match_the_formulas_and_their_arguments() -> None:
     assert set(INDICATORS) - {"model"} == set(FORMULAS)
     for kind, formula in FORMULAS.items():
-        taken = list(inspect.signature(formula).parameters)[1:]
-        named = [argument.name for argument in INDICATORS[kind].arguments]
-        assert taken == named, kind
+        parameters = list(inspect.signature(formula).parameters)[1:]
+        arguments = [argument.name for argument in INDICATORS[kind].arguments]
+        assert parameters == arguments, kind
         assert formula.__doc__
 
 
-def test_the_worked_example_of_the_strength_index_that_chart_makers_publish_is_met() -> None:
+def test_the_relative_strength_index_agrees_with_a_published_example() -> None:
     closes = np.array(
         [
             *(44.34, 44.09, 44.15, 43.61, 44.33, 44.83, 45.10, 45.42, 45.84, 46.08),
@@ -94,11 +94,11 @@ def test_the_worked_example_of_the_strength_index_that_chart_makers_publish_is_m
         ]
     )
     bars = dataclasses.replace(random_bars(len(closes)), close=closes)
-    found = indicator(bars, "rsi", {"window": 14})
-    np.testing.assert_allclose(found[14:], [70.46, 66.25, 66.48, 69.35, 66.29, 57.92], atol=0.011)
+    values = compute_indicator(bars, "rsi", {"window": 14})
+    np.testing.assert_allclose(values[14:], [70.46, 66.25, 66.48, 69.35, 66.29, 57.92], atol=0.011)
 
 
-def test_bars_that_do_not_move_have_neutral_figures_and_not_none() -> None:
+def test_constant_bars_have_neutral_values() -> None:
     flat = np.full(60, 50.0)
     bars = dataclasses.replace(
         random_bars(60), open=flat, high=flat, low=flat, close=flat, volume=0 * flat
@@ -110,12 +110,12 @@ def test_bars_that_do_not_move_have_neutral_figures_and_not_none() -> None:
 
 
 @pytest.mark.parametrize("kind", FORMULAS)
-def test_a_window_longer_than_the_bars_knows_nothing_and_does_not_fail(kind: str) -> None:
+def test_a_window_longer_than_the_bars_gives_unknown_values(kind: str) -> None:
     arguments = EXPECTED[kind][0]
     if arguments:
-        found = FORMULAS[kind](random_bars(5), *(50, *arguments[1:]))
-        assert np.isnan(found).all()
-        assert len(found) == 5
+        values = FORMULAS[kind](random_bars(5), *(50, *arguments[1:]))
+        assert np.isnan(values).all()
+        assert len(values) == 5
 
 
 def cut(bars: Bars, end: int) -> Bars:
@@ -127,7 +127,7 @@ def cut(bars: Bars, end: int) -> Bars:
 
 @settings(max_examples=120, deadline=None)
 @given(templates(), st.integers(1, 79), st.integers(0, 2**32 - 1), st.floats(0.01, 100))
-def test_nothing_that_happens_after_a_bar_changes_an_indicator_up_to_it(
+def test_later_bars_do_not_change_an_indicator(
     template, end: int, seed: int, factor: float
 ) -> None:
     bars, changed = random_bars(80, seed), random_bars(80, seed)
@@ -135,7 +135,8 @@ def test_nothing_that_happens_after_a_bar_changes_an_indicator_up_to_it(
         column[end:] *= factor
     arguments = dict(template.with_values({}).arguments)
     whole, other, known = (
-        indicator(each, template.kind, arguments) for each in (bars, changed, cut(bars, end))
+        compute_indicator(each, template.kind, arguments)
+        for each in (bars, changed, cut(bars, end))
     )
     np.testing.assert_array_equal(whole[:end], known)
     np.testing.assert_array_equal(other[:end], known)

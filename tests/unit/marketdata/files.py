@@ -1,4 +1,4 @@
-"""Files of bars for tests, as vendors would write them."""
+"""CSV files of bars for tests."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ HEADER = "date,open,high,low,close,volume"
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 
 
-def bring_in(
+def import_text(
     content: str | bytes, root: Path, symbol: str = "SPX", timeframe: str = "1d", **options: object
 ) -> ImportReport:
-    """Imports a file's content."""
+    """Import the content of a file."""
     raw = content.encode() if isinstance(content, str) else content
     request = ImportRequest.model_validate(options)
-    return import_csv(io.BytesIO(raw), root, symbol, timeframe, request, by="ada", now=NOW)
+    return import_csv(io.BytesIO(raw), root, symbol, timeframe, request, imported_by="ada", now=NOW)
 
 
-def table(*rows: str, header: str = HEADER) -> str:
-    """A file with these rows; the first of them is line 2."""
+def csv_table(*rows: str, header: str = HEADER) -> str:
+    """Return a file with these rows; the first is line 2."""
     return "\n".join((header, *rows, ""))
 
 
-def stored(root: Path, symbol: str = "SPX", timeframe: str = "1d") -> list[str]:
-    """The rows of a dataset's file."""
+def stored_rows(root: Path, symbol: str = "SPX", timeframe: str = "1d") -> list[str]:
+    """Return the rows of a dataset's file."""
     return (root / symbol / f"{timeframe}.csv").read_text().splitlines()[1:]
 
 
-def all_repairs(*but: Repair) -> list[str]:
-    """Everything that can be asked for, except these."""
-    return [each.value for each in Repair if each not in but]
+def all_repairs(*except_for: Repair) -> list[str]:
+    """Return all repairs except the given ones."""
+    return [repair.value for repair in Repair if repair not in except_for]

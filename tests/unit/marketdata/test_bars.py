@@ -1,4 +1,4 @@
-"""Datasets become arrays; whoever asks for what is not there is told what is."""
+"""Datasets are read as arrays, and invalid requests are rejected with the existing data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from ktrdr.errors import InvalidParameters, UsageError
 from ktrdr.marketdata.bars import read_bars
 from tests.unit.backtesting.bars import random_bars, write_csv
-from tests.unit.marketdata.files import bring_in, table
+from tests.unit.marketdata.files import csv_table, import_text
 
 
 @pytest.fixture
@@ -22,37 +22,37 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_column_comes_back_as_it_was_written(root: Path) -> None:
-    found, written = read_bars(root, "TEST", "1d"), random_bars(40)
-    assert found.times.equals(written.times)
+def test_all_columns_are_read_as_they_were_written(root: Path) -> None:
+    bars, written = read_bars(root, "TEST", "1d"), random_bars(40)
+    assert bars.times.equals(written.times)
     for column in ("open", "high", "low", "close", "volume"):
-        np.testing.assert_array_equal(getattr(found, column), getattr(written, column))
+        np.testing.assert_array_equal(getattr(bars, column), getattr(written, column))
 
 
-def test_the_start_belongs_to_the_range_and_the_end_does_not(root: Path) -> None:
-    found = read_bars(root, "TEST", "1d", date(2001, 1, 5), date(2001, 1, 9))
-    assert [time.day for time in found.times] == [5, 6, 7, 8]
+def test_a_range_includes_its_start_and_excludes_its_end(root: Path) -> None:
+    bars = read_bars(root, "TEST", "1d", date(2001, 1, 5), date(2001, 1, 9))
+    assert [time.day for time in bars.times] == [5, 6, 7, 8]
 
 
-def test_the_hash_is_that_of_the_whole_file_whatever_part_of_it_is_read(root: Path) -> None:
+def test_the_hash_is_that_of_the_whole_file_for_any_range(root: Path) -> None:
     content = (root / "TEST" / "1d.csv").read_bytes()
-    found = read_bars(root, "TEST", "1d", date(2001, 1, 5))
-    assert found.data_hash == hashlib.sha256(content).hexdigest()
+    bars = read_bars(root, "TEST", "1d", date(2001, 1, 5))
+    assert bars.data_hash == hashlib.sha256(content).hexdigest()
 
 
-def test_dates_outside_the_data_are_refused_with_what_it_covers(root: Path) -> None:
+def test_dates_outside_the_data_are_rejected_with_the_covered_range(root: Path) -> None:
     with pytest.raises(InvalidParameters, match="no bars between") as caught:
         read_bars(root, "TEST", "1d", date(2030, 1, 1))
     assert caught.value.hint == "It covers 2001-01-01 to 2001-02-09."
 
 
-def test_an_unknown_symbol_is_answered_with_the_nearest_known_one(root: Path) -> None:
+def test_an_unknown_symbol_is_reported_with_the_nearest_known_one(root: Path) -> None:
     with pytest.raises(InvalidParameters, match="no data for TESST 1d") as caught:
         read_bars(root, "TESST", "1d")
     assert str(caught.value.hint).startswith("Did you mean TEST? ")
 
 
-def test_without_any_data_the_remedy_is_to_import_some(tmp_path: Path) -> None:
+def test_without_data_the_hint_is_to_import_some(tmp_path: Path) -> None:
     with pytest.raises(InvalidParameters) as caught:
         read_bars(tmp_path, "TEST", "1d")
     assert "ktrdr data import" in str(caught.value.hint)
@@ -67,7 +67,7 @@ def test_no_name_reads_a_file_outside_the_directory(root: Path, name: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("timeframe", "bars"),
+    ("timeframe", "count"),
     [
         ("1d", 252),
         ("1h", 1638),
@@ -78,82 +78,80 @@ def test_no_name_reads_a_file_outside_the_directory(root: Path, name: str) -> No
         ("1mo", 12),
     ],
 )
-def test_a_year_has_as_many_bars_as_252_sessions_of_390_minutes(
-    timeframe: str, bars: float
-) -> None:
-    assert dataclasses.replace(random_bars(3), timeframe=timeframe).bars_a_year == bars
+def test_a_year_has_252_sessions_of_390_minutes(timeframe: str, count: float) -> None:
+    assert dataclasses.replace(random_bars(3), timeframe=timeframe).bars_per_year == count
 
 
 GOOD = "timestamp,open,high,low,close,volume\n2020-01-01T00:00:00Z,1,2,0.5,1,10\n"
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "damage"),
     [
         ("", "is damaged"),
         ("a,b\n1,2\n", "is damaged"),
         (GOOD.replace("volume", "amount"), "lacks volume"),
         (GOOD.partition("\n")[0] + "\n", "has no bars"),
         (GOOD + "2020-01-02T00:00:00Z,x,2,0.5,1,10\n", "is damaged"),
-        (GOOD + "2020-01-02T00:00:00Z,-1,2,-1,1,10\n", "no positive numbers"),
+        (GOOD + "2020-01-02T00:00:00Z,-1,2,-1,1,10\n", "not positive numbers"),
         (GOOD + "2020-01-02T00:00:00Z,1,0.9,0.5,1,10\n", "do not enclose"),
         (GOOD + "2019-01-02T00:00:00Z,1,2,0.5,1,10\n", "not in the order"),
         (GOOD + "2020-01-01T00:00:00Z,1,2,0.5,1,10\n", "not in the order"),
         (GOOD + ",1,2,0.5,1,10\n", "without a time"),
-        (GOOD + "2020-01-02T00:00:00Z,1,2,0.5,1,-10\n", "volumes that are negative"),
+        (GOOD + "2020-01-02T00:00:00Z,1,2,0.5,1,-10\n", "negative volumes"),
     ],
 )
-def test_a_file_that_was_put_there_by_hand_and_is_no_dataset_is_told_in_a_sentence(
-    tmp_path: Path, content: str, words: str
+def test_an_invalid_file_added_by_hand_is_reported_with_its_damage(
+    tmp_path: Path, content: str, damage: str
 ) -> None:
     (tmp_path / "HAND").mkdir()
     (tmp_path / "HAND/1d.csv").write_text(content)
-    with pytest.raises(InvalidParameters, match=words) as caught:
+    with pytest.raises(InvalidParameters, match=damage) as caught:
         read_bars(tmp_path, "HAND", "1d")
     assert "ktrdr data import" in str(caught.value.hint)
 
 
 @pytest.fixture
 def imported(tmp_path: Path) -> Path:
-    """A thousand bars of a minute that were imported."""
+    """Return a directory with a thousand imported bars."""
     start = datetime(2020, 1, 1, tzinfo=UTC)
     rows = [
         f"{(start + timedelta(minutes=n * 10)).isoformat()},{n + 1},{n + 2},{n + 1},{n + 2},{n}"
         for n in range(1000)
     ]
-    bring_in(table(*rows), tmp_path, "BIG", "10m")
+    import_text(csv_table(*rows), tmp_path, "BIG", "10m")
     return tmp_path
 
 
-class Reads:
-    """Counts the bytes that are read of each kind of file."""
+class ReadCounter:
+    """Counter of the bytes that are read from each kind of file."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.by_suffix: dict[str, int] = {}
         real_open, real_fromfile = Path.open, np.fromfile
 
-        def watched(path: Path, *args, **kwargs):
+        def open_counted(path: Path, *args, **kwargs):
             file = real_open(path, *args, **kwargs)
             read = file.read
 
-            def counted(*size):
-                found = read(*size)
-                self.by_suffix[path.suffix] = self.by_suffix.get(path.suffix, 0) + len(found)
-                return found
+            def read_counted(*size):
+                content = read(*size)
+                self.by_suffix[path.suffix] = self.by_suffix.get(path.suffix, 0) + len(content)
+                return content
 
-            return Watched(file, counted)
+            return CountedFile(file, read_counted)
 
         def fromfile(file, dtype, count):
-            found = real_fromfile(file.file, dtype, count)
-            self.by_suffix[".bars"] += found.nbytes
-            return found
+            records = real_fromfile(file.file, dtype, count)
+            self.by_suffix[".bars"] += records.nbytes
+            return records
 
-        monkeypatch.setattr(Path, "open", watched)
+        monkeypatch.setattr(Path, "open", open_counted)
         monkeypatch.setattr(np, "fromfile", fromfile)
 
 
-class Watched:
-    """A file whose reads are counted."""
+class CountedFile:
+    """A file whose counter are read_counted."""
 
     def __init__(self, file, read) -> None:
         self.file, self.read = file, read
@@ -168,15 +166,15 @@ class Watched:
         self.file.close()
 
 
-def test_a_range_of_an_imported_dataset_reads_that_range_and_little_more(
+def test_reading_a_range_of_an_imported_dataset_reads_little_more_than_the_range(
     imported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reads = Reads(monkeypatch)
+    counter = ReadCounter(monkeypatch)
     bars = read_bars(imported, "BIG", "10m", date(2020, 1, 3), date(2020, 1, 4))
     assert len(bars) == 144
-    assert reads.by_suffix.get(".csv", 0) == 0
-    # The bars, both ends of the file, and two searches by halving.
-    assert 144 * 48 < reads.by_suffix[".bars"] <= (144 + 2 + 2 * 10) * 48
+    assert counter.by_suffix.get(".csv", 0) == 0
+    # The bars, both ends of the file, and two bisections.
+    assert 144 * 48 < counter.by_suffix[".bars"] <= (144 + 2 + 2 * 10) * 48
 
 
 @pytest.mark.parametrize(
@@ -189,7 +187,7 @@ def test_a_range_of_an_imported_dataset_reads_that_range_and_little_more(
         (date(1999, 1, 1), date(2030, 1, 1)),
     ],
 )
-def test_an_imported_dataset_reads_the_same_with_and_without_its_binary_copy(
+def test_an_imported_dataset_is_equal_with_and_without_its_binary_copy(
     imported: Path, start: date | None, end: date | None
 ) -> None:
     fast = read_bars(imported, "BIG", "10m", start, end)
@@ -204,14 +202,16 @@ def test_an_imported_dataset_reads_the_same_with_and_without_its_binary_copy(
         assert getattr(fast, column).flags["C_CONTIGUOUS"]
 
 
-def test_dates_outside_an_imported_dataset_are_refused_with_what_it_covers(imported: Path) -> None:
+def test_dates_outside_an_imported_dataset_are_rejected_with_its_range(
+    imported: Path,
+) -> None:
     for start, end in ((date(2030, 1, 1), None), (None, date(2019, 1, 1))):
         with pytest.raises(InvalidParameters, match="no bars between") as caught:
             read_bars(imported, "BIG", "10m", start, end)
         assert caught.value.hint == "It covers 2020-01-01 to 2020-01-07."
 
 
-def test_what_is_changed_by_hand_after_an_import_is_read_and_hashed_anew(imported: Path) -> None:
+def test_a_file_changed_by_hand_after_its_import_is_read_and_hashed_again(imported: Path) -> None:
     before = read_bars(imported, "BIG", "10m")
     path = imported / "BIG" / "10m.csv"
     path.write_text(path.read_text().replace(",1.0,2.0,1.0,2.0,0.0", ",1.0,2.0,1.0,1.5,0.0"))
@@ -230,10 +230,10 @@ def test_what_is_changed_by_hand_after_an_import_is_read_and_hashed_anew(importe
         lambda raw: raw[:480] + raw[528:576] + raw[480:528] + raw[576:],
     ],
 )
-def test_a_damaged_binary_copy_is_not_believed(imported: Path, damage) -> None:
+def test_a_damaged_binary_copy_is_ignored(imported: Path, damage) -> None:
     expected = read_bars(imported, "BIG", "10m")
     (copy,) = imported.glob("BIG/.*.bars")
     copy.write_bytes(damage(copy.read_bytes()))
-    found = read_bars(imported, "BIG", "10m")
-    np.testing.assert_array_equal(found.close, expected.close)
-    assert found.times.equals(expected.times)
+    bars = read_bars(imported, "BIG", "10m")
+    np.testing.assert_array_equal(bars.close, expected.close)
+    assert bars.times.equals(expected.times)

@@ -1,4 +1,4 @@
-"""What is there is listed without being read, and what was changed by hand is noticed."""
+"""Datasets are listed without being read, and changes by hand are detected."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ktrdr.errors import HostNotReady, NotFound, UsageError
-from ktrdr.marketdata.catalogue import dataset_path, describe, list_datasets, remove
-from tests.unit.marketdata.files import NOW, bring_in, table
+from ktrdr.marketdata.catalogue import (
+    dataset_path,
+    delete_dataset,
+    describe_datasets,
+    list_datasets,
+)
+from tests.unit.marketdata.files import NOW, csv_table, import_text
 
-GOOD = table("2020-01-20,1,2,1,2,3", "2020-01-21,1,2,1,2,3")
+GOOD = csv_table("2020-01-20,1,2,1,2,3", "2020-01-21,1,2,1,2,3")
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    bring_in(GOOD, tmp_path, source="a.csv")
+    import_text(GOOD, tmp_path, source="a.csv")
     return tmp_path
 
 
@@ -41,64 +46,69 @@ def test_no_name_leads_out_of_the_directory(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_names_are_refused_wherever_a_name_is_taken(root: Path, name: str) -> None:
+def test_hostile_names_are_rejected_by_all_functions(root: Path, name: str) -> None:
     for symbol, timeframe in ((name, "1d"), ("SPX", name)):
         with pytest.raises(UsageError, match=r"cannot be the name|is not the length"):
             dataset_path(root, symbol, timeframe)
         with pytest.raises(UsageError):
-            bring_in(GOOD, root, symbol, timeframe)
+            import_text(GOOD, root, symbol, timeframe)
         with pytest.raises(UsageError):
-            remove(root, symbol, timeframe)
+            delete_dataset(root, symbol, timeframe)
     with pytest.raises(UsageError):
-        describe(root, name)
+        describe_datasets(root, name)
 
 
-def test_the_list_tells_what_each_dataset_holds(root: Path) -> None:
-    (found,) = list_datasets(root)
+def test_the_list_describes_the_datasets(root: Path) -> None:
+    (dataset,) = list_datasets(root)
     content = (root / "SPX" / "1d.csv").read_bytes()
-    assert (found.symbol, found.timeframe, found.bars, found.state) == ("SPX", "1d", 2, "imported")
-    assert (found.first.day, found.last.day) == (20, 21)
-    assert found.data_hash == hashlib.sha256(content).hexdigest()
-    assert (found.size_bytes, found.path) == (len(content), "data/SPX/1d.csv")
+    assert (dataset.symbol, dataset.timeframe, dataset.bars, dataset.state) == (
+        "SPX",
+        "1d",
+        2,
+        "imported",
+    )
+    assert (dataset.first.day, dataset.last.day) == (20, 21)
+    assert dataset.data_hash == hashlib.sha256(content).hexdigest()
+    assert (dataset.size_bytes, dataset.path) == (len(content), "data/SPX/1d.csv")
 
 
-def test_to_list_an_imported_dataset_its_file_is_not_opened(
+def test_listing_does_not_open_the_files_of_imported_datasets(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
     real = Path.open
 
-    def watched(path: Path, *args, **kwargs):
+    def open_recorded(path: Path, *args, **kwargs):
         opened.append(path.suffix)
         return real(path, *args, **kwargs)
 
-    monkeypatch.setattr(Path, "open", watched)
+    monkeypatch.setattr(Path, "open", open_recorded)
     assert len(list_datasets(root)) == 1
     assert ".csv" not in opened
     assert ".bars" not in opened
 
 
-def test_a_file_that_was_put_there_by_hand_is_read_once_and_again_when_it_changes(
+def test_a_file_added_by_hand_is_read_again_when_it_changes(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "HAND").mkdir()
     path = tmp_path / "HAND" / "1d.csv"
     path.write_text("timestamp,open,high,low,close,volume\n2020-01-01T00:00:00Z,1,2,1,2,3")
-    (first,) = describe(tmp_path, "HAND")
+    (first,) = describe_datasets(tmp_path, "HAND")
     assert (first.dataset.state, first.dataset.bars, first.provenance) == ("by hand", 1, None)
     path.write_text(path.read_text() + "\n2020-01-02T00:00:00Z,1,2,1,2,3\n")
-    (second,) = describe(tmp_path, "HAND")
+    (second,) = describe_datasets(tmp_path, "HAND")
     assert second.dataset.bars == 2
     assert second.dataset.data_hash == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_change_by_hand_is_noticed_although_neither_size_nor_line_count_differ(
+def test_a_change_by_hand_is_detected_even_if_size_and_line_count_are_equal(
     root: Path,
 ) -> None:
     path = root / "SPX" / "1d.csv"
-    before = describe(root, "SPX", "1d")[0]
+    before = describe_datasets(root, "SPX", "1d")[0]
     path.write_text(path.read_text().replace("1.0,2.0", "1.5,2.0", 1))
-    after = describe(root, "SPX", "1d")[0]
+    after = describe_datasets(root, "SPX", "1d")[0]
     assert (before.dataset.state, after.dataset.state) == ("imported", "changed")
     assert before.dataset.size_bytes == after.dataset.size_bytes
     assert after.dataset.data_hash == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -106,15 +116,15 @@ def test_a_change_by_hand_is_noticed_although_neither_size_nor_line_count_differ
     assert after.provenance is None
 
 
-def test_a_copy_of_the_directory_is_as_it_was_imported(root: Path, tmp_path: Path) -> None:
+def test_a_copy_of_a_dataset_keeps_its_provenance(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "SPX", root / "COPY")
-    (found,) = describe(root, "COPY")
-    assert (found.dataset.symbol, found.dataset.state) == ("COPY", "imported")
-    assert found.provenance is not None
-    assert (found.provenance.imported_by, found.provenance.imported_at) == ("ada", NOW)
+    (details,) = describe_datasets(root, "COPY")
+    assert (details.dataset.symbol, details.dataset.state) == ("COPY", "imported")
+    assert details.provenance is not None
+    assert (details.provenance.imported_by, details.provenance.imported_at) == ("ada", NOW)
 
 
-def test_a_file_that_is_no_dataset_hides_no_other(root: Path) -> None:
+def test_invalid_files_do_not_hide_datasets(root: Path) -> None:
     for name, content in {
         "BAD": "nothing of use",
         "EMPTY": "",
@@ -124,7 +134,7 @@ def test_a_file_that_is_no_dataset_hides_no_other(root: Path) -> None:
         (root / name).mkdir()
         (root / name / "1d.csv").write_text(content)
     (root / "DIRECTORY" / "1d.csv").mkdir(parents=True)
-    assert [each.symbol for each in list_datasets(root)] == ["SPX"]
+    assert [dataset.symbol for dataset in list_datasets(root)] == ["SPX"]
 
 
 @pytest.mark.parametrize(
@@ -136,29 +146,29 @@ def test_a_file_that_is_no_dataset_hides_no_other(root: Path) -> None:
         ("QQQQ", None, "There is SPX 1d."),
     ],
 )
-def test_what_is_not_there_is_answered_with_what_is(
+def test_a_missing_dataset_is_reported_with_the_existing_ones(
     root: Path, symbol: str, timeframe: str | None, hint: str
 ) -> None:
     with pytest.raises(NotFound, match=f"there is no data for {symbol}") as caught:
-        describe(root, symbol, timeframe)
+        describe_datasets(root, symbol, timeframe)
     assert str(caught.value.hint).startswith(hint)
     with pytest.raises(NotFound):
-        remove(root, symbol, timeframe or "1d")
+        delete_dataset(root, symbol, timeframe or "1d")
 
 
-def test_a_removed_dataset_leaves_nothing_and_others_stay(root: Path) -> None:
-    bring_in(GOOD, root, timeframe="1w")
-    remove(root, "SPX", "1d")
-    assert [each.timeframe for each in list_datasets(root)] == ["1w"]
+def test_a_deleted_dataset_leaves_no_files_and_others_stay(root: Path) -> None:
+    import_text(GOOD, root, timeframe="1w")
+    delete_dataset(root, "SPX", "1d")
+    assert [dataset.timeframe for dataset in list_datasets(root)] == ["1w"]
     left = [path.name for path in (root / "SPX").iterdir()]
     assert not [name for name in left if name.lstrip(".").startswith("1d")]
-    remove(root, "SPX", "1w")
+    delete_dataset(root, "SPX", "1w")
     assert [path.name for path in root.iterdir()] == [".lock"]
 
 
-def test_what_cannot_be_removed_is_said_so(root: Path) -> None:
+def test_a_dataset_that_cannot_be_deleted_is_reported(root: Path) -> None:
     (root / ".lock").unlink()
     (root / ".lock").mkdir()
     with pytest.raises(HostNotReady, match="cannot be removed"):
-        remove(root, "SPX", "1d")
+        delete_dataset(root, "SPX", "1d")
     assert len(list_datasets(root)) == 1

@@ -1,4 +1,4 @@
-"""Imports meet each other, readers, and the end of their process; nobody sees half of anything."""
+"""Concurrent and killed imports never leave or show an incomplete dataset."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ import pytest
 
 from ktrdr.errors import HostNotReady
 from ktrdr.marketdata.bars import read_bars
-from ktrdr.marketdata.catalogue import list_datasets, remove
+from ktrdr.marketdata.catalogue import delete_dataset, list_datasets
 from ktrdr.marketdata.importing import import_csv
-from ktrdr.marketdata.store import HEADER, sweep
-from tests.unit.marketdata.files import bring_in, table
+from ktrdr.marketdata.store import HEADER, remove_abandoned_imports
+from tests.unit.marketdata.files import csv_table, import_text
 
 DAYS = [f"2020-01-{day:02}" for day in range(1, 29)]
 
 
 def priced(price: int) -> str:
-    """Bars of one price, so that bars of two imports cannot be mistaken for one's."""
-    return table(*(f"{day},{price},{price},{price},{price},1" for day in DAYS))
+    """Return bars of one price, which identifies the import."""
+    return csv_table(*(f"{day},{price},{price},{price},{price},1" for day in DAYS))
 
 
 def hidden(root: Path) -> list[Path]:
     return list(root.glob("*/.*"))
 
 
-class Stalled(io.BytesIO):
-    """A file whose reading is interrupted by something else."""
+class InterruptedFile(io.BytesIO):
+    """A file that calls a function while it is read."""
 
     def __init__(self, content: str, between) -> None:
         super().__init__(content.encode())
@@ -47,49 +47,52 @@ class Stalled(io.BytesIO):
     read1 = read
 
 
-def test_an_import_that_begins_and_ends_within_another_disturbs_it_not(tmp_path: Path) -> None:
+def test_an_import_during_another_does_not_disturb_it(tmp_path: Path) -> None:
     report = import_csv(
-        Stalled(priced(10), lambda: bring_in(priced(20), tmp_path)), tmp_path, "SPX", "1d"
+        InterruptedFile(priced(10), lambda: import_text(priced(20), tmp_path)),
+        tmp_path,
+        "SPX",
+        "1d",
     )
-    (found,) = list_datasets(tmp_path)
-    assert found == report.dataset
+    (dataset,) = list_datasets(tmp_path)
+    assert dataset == report.dataset
     assert set(read_bars(tmp_path, "SPX", "1d").close) == {10}
     assert len(hidden(tmp_path)) == 2
 
 
-def test_many_imports_at_once_leave_one_of_them_whole(tmp_path: Path) -> None:
+def test_many_simultaneous_imports_leave_one_complete(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        reports = list(pool.map(lambda price: bring_in(priced(price), tmp_path), range(1, 25)))
-    (found,) = list_datasets(tmp_path)
-    assert found.state == "imported"
-    assert found in [report.dataset for report in reports]
+        reports = list(pool.map(lambda price: import_text(priced(price), tmp_path), range(1, 25)))
+    (dataset,) = list_datasets(tmp_path)
+    assert dataset.state == "imported"
+    assert dataset in [report.dataset for report in reports]
     assert len(set(read_bars(tmp_path, "SPX", "1d").close)) == 1
     assert len(hidden(tmp_path)) == 2
 
 
-def test_a_reader_meets_one_import_or_the_other_never_a_mixture(tmp_path: Path) -> None:
+def test_a_reader_gets_one_import_or_the_other_and_never_a_mixture(tmp_path: Path) -> None:
     hashes = {}
     for price in (1, 2):
-        dataset = bring_in(priced(price), tmp_path).dataset
+        dataset = import_text(priced(price), tmp_path).dataset
         assert dataset is not None
         hashes[dataset.data_hash] = price
     with ThreadPoolExecutor(3) as pool:
-        writing = [pool.submit(bring_in, priced(1 + n % 2), tmp_path) for n in range(30)]
+        writing = [pool.submit(import_text, priced(1 + n % 2), tmp_path) for n in range(30)]
         for _ in range(60):
             bars = read_bars(tmp_path, "SPX", "1d")
             assert set(bars.close) == {hashes[bars.data_hash]}
-        for each in writing:
-            each.result()
+        for future in writing:
+            future.result()
 
 
-def test_who_has_opened_a_dataset_reads_on_while_it_is_replaced_and_removed(
+def test_an_open_dataset_stays_readable_while_it_is_replaced_and_deleted(
     tmp_path: Path,
 ) -> None:
-    bring_in(priced(1), tmp_path)
+    import_text(priced(1), tmp_path)
     with (tmp_path / "SPX" / "1d.csv").open() as file:
         assert file.readline() == f"{HEADER}\n"
-        bring_in(priced(2), tmp_path)
-        remove(tmp_path, "SPX", "1d")
+        import_text(priced(2), tmp_path)
+        delete_dataset(tmp_path, "SPX", "1d")
         assert all(line.endswith(",1.0,1.0,1.0,1.0,1.0\n") for line in file)
 
 
@@ -115,8 +118,10 @@ import_csv(Slow(), Path(sys.argv[1]), "SPX", "1d")
 """
 
 
-def test_what_a_killed_import_leaves_is_removed_by_the_next_and_not_before(tmp_path: Path) -> None:
-    before = bring_in(priced(1), tmp_path).dataset
+def test_the_files_of_a_killed_import_are_removed_by_the_next_import(
+    tmp_path: Path,
+) -> None:
+    before = import_text(priced(1), tmp_path).dataset
     killed = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path)],
         stdin=subprocess.PIPE,
@@ -127,38 +132,38 @@ def test_what_a_killed_import_leaves_is_removed_by_the_next_and_not_before(tmp_p
         assert killed.stdout.readline() == b"reading\n"
         parts = list(tmp_path.glob("*/*.part"))
         assert len(parts) == 2
-        # As long as it lives, its files are its own.
-        assert sweep(tmp_path) == []
+        # The import is still running.
+        assert remove_abandoned_imports(tmp_path) == []
         killed.send_signal(signal.SIGKILL)
         killed.wait()
     assert list_datasets(tmp_path) == [before]
     assert all(path.exists() for path in parts)
-    bring_in(priced(2), tmp_path, symbol="OTHER")
+    import_text(priced(2), tmp_path, symbol="OTHER")
     assert not list(tmp_path.glob("*/*.part"))
     assert list_datasets(tmp_path)[1] == before
 
 
-def test_a_directory_that_is_not_there_has_nothing_to_be_swept(tmp_path: Path) -> None:
-    assert sweep(tmp_path / "none") == []
+def test_a_missing_directory_has_no_abandoned_imports(tmp_path: Path) -> None:
+    assert remove_abandoned_imports(tmp_path / "none") == []
 
 
 FULL = """
 import resource, signal, sys
 from pathlib import Path
 from ktrdr.errors import HostNotReady
-from tests.unit.marketdata.files import bring_in
+from tests.unit.marketdata.files import import_text
 from tests.unit.marketdata.test_store import priced
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
 try:
-    bring_in(priced(2), Path(sys.argv[1]))
+    import_text(priced(2), Path(sys.argv[1]))
 except HostNotReady as exc:
     print(exc.message)
 """
 
 
-def test_a_disk_without_room_is_said_so_and_leaves_what_was_there(tmp_path: Path) -> None:
-    before = bring_in(priced(1), tmp_path).dataset
+def test_a_full_disk_is_reported_and_leaves_the_dataset_unchanged(tmp_path: Path) -> None:
+    before = import_text(priced(1), tmp_path).dataset
     files = sorted(tmp_path.rglob("*"))
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path)],
@@ -172,7 +177,7 @@ def test_a_disk_without_room_is_said_so_and_leaves_what_was_there(tmp_path: Path
     assert sorted(tmp_path.rglob("*")) == files
 
 
-def test_a_part_that_cannot_be_made_is_said_so(tmp_path: Path) -> None:
+def test_a_temporary_file_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / ".lock").mkdir()
     with pytest.raises(HostNotReady, match="cannot be written"):
-        bring_in(priced(1), tmp_path)
+        import_text(priced(1), tmp_path)

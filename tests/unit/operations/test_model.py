@@ -1,4 +1,4 @@
-"""Operations as rows, without a database."""
+"""Ids of operations, and the paths made of them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from ktrdr.operations.model import new_operation_id
 from ktrdr.schemas import OperationType
 
 
-def test_an_id_says_what_and_when_and_is_its_own() -> None:
+def test_an_id_names_type_and_time_and_is_unique() -> None:
     now = datetime(2026, 11, 23, 16, 45, tzinfo=UTC)
-    made = {new_operation_id(OperationType.BACKTEST, now) for _ in range(200)}
-    assert len(made) == 200
-    assert all(re.fullmatch(r"op_backtest_20261123_164500_[0-9a-f]{8}", each) for each in made)
-    one = made.pop()
-    assert results_directory(one) == f"results/{one.removeprefix('op_')}"
-    assert model_directory(one, "direction") == f"models/direction_{one.split('_', 2)[2]}"
+    ids = {new_operation_id(OperationType.BACKTEST, now) for _ in range(200)}
+    assert len(ids) == 200
+    assert all(re.fullmatch(r"op_backtest_20261123_164500_[0-9a-f]{8}", name) for name in ids)
+
+
+def test_results_and_model_are_named_after_the_operation() -> None:
+    operation_id = "op_training_20261123_164500_1a2b3c4d"
+    assert results_directory(operation_id) == "results/training_20261123_164500_1a2b3c4d"
+    assert model_directory(operation_id, "direction") == "models/direction_20261123_164500_1a2b3c4d"

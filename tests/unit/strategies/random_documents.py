@@ -1,52 +1,52 @@
-"""Random strategies: rules, indicators and sizing drawn from all that a document may say."""
+"""Random strategies, with rules, indicators and sizing of all kinds that a document allows."""
 
 from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from ktrdr.strategies.document import Costs, Strategy, Template
-from ktrdr.strategies.kinds import INDICATORS, NumberArgument
-from ktrdr.strategies.rule_text import PRICES
+from ktrdr.strategies.component_kinds import INDICATORS, NumberArgument
+from ktrdr.strategies.document import ComponentTemplate, Strategy, TradingCosts
+from ktrdr.strategies.rule_parser import PRICES
 from ktrdr.strategies.rules import (
     Arithmetic,
-    Combined,
+    BooleanConstant,
+    BooleanOperation,
     Comparison,
-    Constant,
     Crossing,
-    Named,
-    Negative,
+    Negation,
     Not,
     Number,
+    Variable,
 )
 
 COMPUTED = [kind for kind in INDICATORS.values() if kind.name != "model"]
 
 
-def templates(longest: int = 12) -> st.SearchStrategy[Template]:
-    def of(kind):
-        given = [
-            st.integers(int(argument.lowest), longest)
+def templates(longest: int = 12) -> st.SearchStrategy[ComponentTemplate]:
+    def of_kind(kind):
+        arguments = [
+            st.integers(int(argument.minimum), longest)
             if isinstance(argument, NumberArgument)
-            else st.sampled_from(argument.words)
+            else st.sampled_from(argument.choices)
             for argument in kind.arguments
         ]
         names = [argument.name for argument in kind.arguments]
-        return st.tuples(*given).map(
-            lambda values: Template(kind.name, tuple(zip(names, values, strict=True)))
+        return st.tuples(*arguments).map(
+            lambda values: ComponentTemplate(kind.name, tuple(zip(names, values, strict=True)))
         )
 
-    return st.sampled_from(COMPUTED).flatmap(of)
+    return st.sampled_from(COMPUTED).flatmap(of_kind)
 
 
-def figures(names):
+def values(names):
     leaves = st.one_of(
-        st.sampled_from(sorted(names)).map(Named),
+        st.sampled_from(sorted(names)).map(Variable),
         st.floats(0, 1e6, allow_nan=False).map(Number),
     )
     return st.recursive(
         leaves,
         lambda inner: st.one_of(
-            inner.map(Negative),
+            inner.map(Negation),
             st.builds(Arithmetic, st.sampled_from("+-*/"), inner, inner),
         ),
         max_leaves=4,
@@ -54,18 +54,18 @@ def figures(names):
 
 
 def conditions(names):
-    figure = figures(names)
+    value = values(names)
     leaves = st.one_of(
-        st.builds(Comparison, st.sampled_from(["<", "<=", ">", ">=", "==", "!="]), figure, figure),
-        st.builds(Crossing, st.booleans(), figure, figure),
-        st.booleans().map(Constant),
+        st.builds(Comparison, st.sampled_from(["<", "<=", ">", ">=", "==", "!="]), value, value),
+        st.builds(Crossing, st.booleans(), value, value),
+        st.booleans().map(BooleanConstant),
     )
     return st.recursive(
         leaves,
         lambda inner: st.one_of(
             inner.map(Not),
             st.builds(
-                Combined,
+                BooleanOperation,
                 st.sampled_from(["and", "or"]),
                 st.lists(inner, min_size=2, max_size=3).map(tuple),
             ),
@@ -75,10 +75,10 @@ def conditions(names):
 
 
 sizings = st.one_of(
-    st.just(Template("all_in")),
-    st.floats(0.001, 1).map(lambda share: Template("fraction", (("fraction", share),))),
+    st.just(ComponentTemplate("all_in")),
+    st.floats(0.001, 1).map(lambda share: ComponentTemplate("fraction", (("fraction", share),))),
     st.builds(
-        lambda annual, window, maximum, band: Template(
+        lambda annual, window, maximum, band: ComponentTemplate(
             "volatility_target",
             (("annual", annual), ("window", window), ("maximum", maximum), ("band", band)),
         ),
@@ -102,7 +102,7 @@ def strategies(draw) -> Strategy:
         indicators=indicators,
         entry=draw(conditions(names)),
         exit=draw(conditions(names)),
-        costs=Costs(0.001, 0.0005),
+        costs=TradingCosts(0.001, 0.0005),
         sizing=draw(sizings),
-        shown={},
+        source_text={},
     )

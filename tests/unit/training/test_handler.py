@@ -1,4 +1,4 @@
-"""The training: honest in time, the same after a stop, judged against a baseline."""
+"""Trainings use no later bars, resume to the same bytes, and are evaluated against a baseline."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pytest
 
 from ktrdr.errors import InvalidParameters
 from ktrdr.schemas import TrainingParameters
-from ktrdr.strategies.catalogue import find_features
-from ktrdr.training.features import Samples, make_samples
+from ktrdr.strategies.catalogue import load_feature_set
 from ktrdr.training.handler import run
 from ktrdr.training.model import Classifier
-from ktrdr.training.split import Split, split_in_time
-from ktrdr.work import Checkpoint, LocalContext, Stopped
+from ktrdr.training.samples import Samples, Split, build_samples, split_in_time
+from ktrdr.work import Checkpoint, Stopped
+from tests.recording_context import RecordingContext
 from tests.unit.backtesting.bars import random_bars, write_csv
 
 PARAMETERS = TrainingParameters(
     symbol="TEST", epochs=12, hidden_units=(8,), seed=7, patience=2, learning_rate=0.008
 )
-FEATURES = find_features("default", Path("/nonexistent")).definitions
+FEATURES = load_feature_set("default", Path("/nonexistent")).features
 MODEL = "model/model.skops"
 PATIENT_UNTIL = 6
 
@@ -35,10 +35,10 @@ def split_of(samples: Samples) -> Split:
     )
 
 
-def context(tmp_path: Path, name: str, **more) -> LocalContext:
+def context(tmp_path: Path, name: str, **more) -> RecordingContext:
     output = tmp_path / name
     output.mkdir()
-    return LocalContext("op_training_x", tmp_path, output, **more)
+    return RecordingContext("op_training_x", tmp_path, output, **more)
 
 
 @pytest.fixture
@@ -47,16 +47,16 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_labels_say_whether_the_close_is_higher_after_the_horizon() -> None:
+def test_labels_state_whether_the_close_is_higher_after_the_horizon() -> None:
     bars = random_bars(200)
-    samples = make_samples(bars, 5, FEATURES)
-    for row, bar in enumerate(samples.index[:20]):
+    samples = build_samples(bars, 5, FEATURES)
+    for row, bar in enumerate(samples.bar_indexes[:20]):
         assert samples.labels[row] == int(bars.close[bar + 5] > bars.close[bar])
 
 
 def files_of(directory: Path) -> dict[str, bytes]:
-    found = (path for path in sorted(directory.rglob("*")) if path.is_file())
-    return {str(path.relative_to(directory)): path.read_bytes() for path in found}
+    files = (path for path in sorted(directory.rglob("*")) if path.is_file())
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
 
 def stopped_after(data: Path, step: int) -> Checkpoint:
@@ -71,29 +71,29 @@ def stopped_after(data: Path, step: int) -> Checkpoint:
     return Checkpoint(reached, json.loads(json.dumps(state)), kept)
 
 
-def test_a_training_stopped_at_any_epoch_goes_on_to_the_same_bytes(data: Path) -> None:
+def test_a_training_stopped_at_any_epoch_resumes_to_the_same_bytes(data: Path) -> None:
     whole = context(data, "whole")
     run(PARAMETERS, whole)
     expected = files_of(whole.output)
     assert set(expected) == {"report.html", "epochs.json", "model/metadata.json", MODEL}
     steps = [step for step, _, _ in whole.checkpoints]
-    # It ends by its patience, and its best epoch is not its last.
+    # The training ends by its patience, and its best epoch is not its last.
     assert len(steps) == PATIENT_UNTIL
     for step in steps:
         resumed = context(data, f"resumed-{step}", resume_from=stopped_after(data, step))
         run(PARAMETERS, resumed)
         assert files_of(resumed.output) == expected, step
-        assert [each for each, _, _ in resumed.checkpoints] == steps[step:]
+        assert [step for step, _, _ in resumed.checkpoints] == steps[step:]
 
 
-def test_the_seed_alone_decides_what_is_learnt(data: Path) -> None:
-    outcomes = []
+def test_equal_seeds_give_equal_models(data: Path) -> None:
+    outputs = []
     for name, seed in (("a", 7), ("b", 7), ("c", 8)):
         work = context(data, name)
         run(PARAMETERS.model_copy(update={"seed": seed}), work)
-        outcomes.append(files_of(work.output))
-    assert outcomes[0] == outcomes[1]
-    assert outcomes[0][MODEL] != outcomes[2][MODEL]
+        outputs.append(files_of(work.output))
+    assert outputs[0] == outputs[1]
+    assert outputs[0][MODEL] != outputs[2][MODEL]
 
 
 def test_the_model_of_the_epoch_with_the_least_validation_loss_is_kept(data: Path) -> None:
@@ -108,13 +108,13 @@ def test_the_model_of_the_epoch_with_the_least_validation_loss_is_kept(data: Pat
     assert files_of(short.output)[MODEL] == files_of(work.output)[MODEL]
 
 
-def test_the_test_has_no_say_in_what_is_learnt_nor_in_when_to_stop(data: Path) -> None:
+def test_the_test_bars_influence_neither_the_model_nor_the_stopping(data: Path) -> None:
     work = context(data, "out")
     run(PARAMETERS, work)
     bars = random_bars(600)
-    samples = make_samples(bars, PARAMETERS.horizon_bars, FEATURES)
+    samples = build_samples(bars, PARAMETERS.horizon_bars, FEATURES)
     split = split_of(samples)
-    first = int(samples.index[split.test[0]])
+    first = int(samples.bar_indexes[split.test[0]])
     bars.close[first:] *= np.linspace(1, 0.5, 600 - first)
     bars.low[first:] *= 0.3
     write_csv(bars, data / "data" / "TEST" / "1d.csv")
@@ -122,16 +122,16 @@ def test_the_test_has_no_say_in_what_is_learnt_nor_in_when_to_stop(data: Path) -
     run(PARAMETERS, other)
     assert files_of(other.output)[MODEL] == files_of(work.output)[MODEL]
     assert files_of(other.output)["epochs.json"] == files_of(work.output)["epochs.json"]
-    judged = [
+    metrics = [
         json.loads(files_of(each.output)["model/metadata.json"])["metrics"]
         for each in (work, other)
     ]
-    assert judged[0]["test_loss"] != judged[1]["test_loss"]
+    assert metrics[0]["test_loss"] != metrics[1]["test_loss"]
 
 
-def damage(point: Checkpoint, how: str) -> Checkpoint:
-    assert point.artifacts is not None
-    state = dict(point.state)
+def damage(checkpoint: Checkpoint, how: str) -> Checkpoint:
+    assert checkpoint.artifacts is not None
+    state = dict(checkpoint.state)
     if how == "other data":
         state["made_from"] = {**state["made_from"], "data": "other"}
     elif how == "of release 0.1.0":
@@ -141,12 +141,12 @@ def damage(point: Checkpoint, how: str) -> Checkpoint:
     elif how == "odd epochs":
         state["epochs"] = [{"number": 1}]
     elif how == "no files":
-        return Checkpoint(point.step, state, None)
+        return Checkpoint(checkpoint.step, state, None)
     else:
         name, kind = how.split()
-        path = point.artifacts / name
+        path = checkpoint.artifacts / name
         path.write_bytes(path.read_bytes()[:200]) if kind == "cut" else path.unlink()
-    return Checkpoint(point.step, state, point.artifacts)
+    return Checkpoint(checkpoint.step, state, checkpoint.artifacts)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def damage(point: Checkpoint, how: str) -> Checkpoint:
         *("model.skops cut", "model.skops gone", "best.skops cut", "best.skops gone"),
     ],
 )
-def test_a_checkpoint_that_cannot_be_used_starts_over_and_ends_the_same(
+def test_a_training_with_an_unusable_checkpoint_starts_over_and_ends_the_same(
     data: Path, how: str, caplog
 ) -> None:
     whole = context(data, "whole")
@@ -168,36 +168,36 @@ def test_a_checkpoint_that_cannot_be_used_starts_over_and_ends_the_same(
     assert "starting over: the checkpoint cannot be used" in caplog.text
 
 
-def test_the_figures_are_those_of_the_stored_model(data: Path) -> None:
+def test_the_metrics_are_those_of_the_stored_model(data: Path) -> None:
     work = context(data, "out")
     summary = run(PARAMETERS, work).summary
-    samples = make_samples(random_bars(600), PARAMETERS.horizon_bars, FEATURES)
+    samples = build_samples(random_bars(600), PARAMETERS.horizon_bars, FEATURES)
     split = split_of(samples)
     model = Classifier.load((work.output / MODEL).read_bytes())
     labels = samples.labels[split.test]
-    said = model.probabilities(samples.features[split.test]) > 0.5
-    assert summary["test_accuracy"] == pytest.approx(np.mean(said == labels), abs=1e-9)
+    predicted = model.predict_probabilities(samples.features[split.test]) > 0.5
+    assert summary["test_accuracy"] == pytest.approx(np.mean(predicted == labels), abs=1e-9)
     majority = samples.labels[split.train].mean() >= 0.5
     assert summary["baseline_accuracy"] == pytest.approx(np.mean(labels == majority), abs=1e-9)
     loss, accuracy = model.evaluate(samples.features[split.train], samples.labels[split.train])
     assert (summary["train_loss"], summary["train_accuracy"]) == (loss, accuracy)
 
 
-def test_a_strategys_indicators_can_be_what_is_learnt_from(data: Path) -> None:
+def test_the_indicators_of_a_strategy_can_be_features(data: Path) -> None:
     work = context(data, "out")
     run(PARAMETERS.model_copy(update={"features": "rsi_reversion"}), work)
-    said = json.loads((work.output / "model/metadata.json").read_text())["features"]
-    assert said == [{"name": "strength", "kind": "rsi", "arguments": {"window": 14}}]
+    described = json.loads((work.output / "model/metadata.json").read_text())["features"]
+    assert described == [{"name": "strength", "kind": "rsi", "arguments": {"window": 14}}]
     with pytest.raises(InvalidParameters, match="no feature set and no strategy nothing"):
         run(PARAMETERS.model_copy(update={"features": "nothing"}), context(data, "b"))
 
 
-def test_a_model_file_that_is_not_one_is_refused_and_runs_nothing() -> None:
+def test_a_file_that_is_not_a_model_is_rejected_and_never_executed() -> None:
     with pytest.raises(InvalidParameters, match="cannot be read"):
         Classifier.load(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
 
 
-def test_too_little_data_is_refused_with_the_remedy(data: Path) -> None:
+def test_too_little_data_is_rejected(data: Path) -> None:
     short = PARAMETERS.model_copy(update={"horizon_bars": 250, "test_fraction": 0.89})
     with pytest.raises(InvalidParameters, match="too few"):
         run(short, context(data, "out"))

@@ -1,4 +1,4 @@
-"""The classifier learns what there is to learn, from the training alone, and repeats itself."""
+"""Classifiers learn, are reproducible, and continue after being stored."""
 
 from __future__ import annotations
 
@@ -14,44 +14,50 @@ FEATURES = np.random.default_rng(1).normal(5, 3, (400, 2))
 LABELS = (FEATURES.sum(axis=1) > 10).astype(np.int64)
 
 
-def trained(epochs: int, parameters: TrainingParameters = PARAMETERS) -> Classifier:
-    model = Classifier.new(parameters, FEATURES)
+def train(epochs: int, parameters: TrainingParameters = PARAMETERS) -> Classifier:
+    model = Classifier.untrained(parameters, FEATURES)
     for _ in range(epochs):
-        model.learn(FEATURES, LABELS)
+        model.train_epoch(FEATURES, LABELS)
     return model
 
 
-def test_it_learns_a_line_and_its_loss_falls() -> None:
-    early, accuracy_before = trained(1).evaluate(FEATURES, LABELS)
-    late, accuracy_after = trained(80).evaluate(FEATURES, LABELS)
+def test_training_learns_a_linear_pattern_and_reduces_the_loss() -> None:
+    early, accuracy_before = train(1).evaluate(FEATURES, LABELS)
+    late, accuracy_after = train(80).evaluate(FEATURES, LABELS)
     assert late < early / 2
     assert accuracy_after > max(accuracy_before, 0.95)
 
 
-def test_loss_and_accuracy_are_those_of_its_probabilities() -> None:
-    model = trained(3)
-    rises = model.probabilities(FEATURES)
+def test_loss_and_accuracy_follow_from_the_probabilities() -> None:
+    model = train(3)
+    probabilities = model.predict_probabilities(FEATURES)
     loss, accuracy = model.evaluate(FEATURES, LABELS)
-    assert loss == pytest.approx(log_loss(LABELS, rises))
-    assert accuracy == np.mean((rises > 0.5) == (LABELS == 1))
+    assert loss == pytest.approx(log_loss(LABELS, probabilities))
+    assert accuracy == np.mean((probabilities > 0.5) == (LABELS == 1))
 
 
-def test_the_same_seed_gives_the_same_model_and_another_seed_another() -> None:
+def test_only_equal_seeds_give_equal_models() -> None:
     other = PARAMETERS.model_copy(update={"seed": 4})
-    first, again, different = trained(2), trained(2), trained(2, other)
-    np.testing.assert_array_equal(first.probabilities(FEATURES), again.probabilities(FEATURES))
-    assert not np.array_equal(first.probabilities(FEATURES), different.probabilities(FEATURES))
+    first, same, different = train(2), train(2), train(2, other)
+    np.testing.assert_array_equal(
+        first.predict_probabilities(FEATURES), same.predict_probabilities(FEATURES)
+    )
+    assert not np.array_equal(
+        first.predict_probabilities(FEATURES), different.predict_probabilities(FEATURES)
+    )
 
 
-def test_a_stored_model_goes_on_learning_where_it_stopped() -> None:
-    whole, resumed = trained(4), Classifier.load(trained(2).dump())
-    resumed.learn(FEATURES, LABELS)
-    resumed.learn(FEATURES, LABELS)
-    np.testing.assert_array_equal(whole.probabilities(FEATURES), resumed.probabilities(FEATURES))
+def test_a_stored_model_continues_its_training() -> None:
+    whole, resumed = train(4), Classifier.load(train(2).dump())
+    resumed.train_epoch(FEATURES, LABELS)
+    resumed.train_epoch(FEATURES, LABELS)
+    np.testing.assert_array_equal(
+        whole.predict_probabilities(FEATURES), resumed.predict_probabilities(FEATURES)
+    )
 
 
 def test_a_training_with_one_class_only_still_gives_two_probabilities() -> None:
-    model = Classifier.new(PARAMETERS, FEATURES)
-    model.learn(FEATURES, np.ones_like(LABELS))
+    model = Classifier.untrained(PARAMETERS, FEATURES)
+    model.train_epoch(FEATURES, np.ones_like(LABELS))
     loss, _ = model.evaluate(FEATURES, np.ones_like(LABELS))
     assert np.isfinite(loss)

@@ -1,4 +1,4 @@
-"""An operation is refused memory before its container is killed for it."""
+"""An operation gets an error for lack of memory before its container is killed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.workers.memory import allowance
+from ktrdr.workers.memory import child_memory_limit
 
 MIB = 1024 * 1024
 
@@ -23,23 +23,23 @@ MIB = 1024 * 1024
         ("other", "", 0),
     ],
 )
-def test_what_the_container_may_less_what_the_worker_needs(
+def test_the_limit_is_the_containers_minus_the_workers_share(
     tmp_path: Path, name: str, content: str, expected: int
 ) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(content)
-    assert allowance(None, control_groups=tmp_path) == expected
+    assert child_memory_limit(None, control_groups=tmp_path) == expected
 
 
-def test_the_settings_come_first(tmp_path: Path) -> None:
+def test_the_configured_limit_takes_precedence(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("1000000000\n")
-    assert allowance(512, control_groups=tmp_path) == 512 * MIB
+    assert child_memory_limit(512, control_groups=tmp_path) == 512 * MIB
 
 
-def test_beyond_the_limit_there_is_an_error_that_can_be_caught() -> None:
+def test_an_allocation_beyond_the_limit_raises_an_error_that_can_be_caught() -> None:
     program = (
-        "from ktrdr.workers.memory import limit\n"
-        "limit(300 * 1024 * 1024)\n"
+        "from ktrdr.workers.memory import limit_memory\n"
+        "limit_memory(300 * 1024 * 1024)\n"
         "bytearray(100 * 1024 * 1024)\n"
         "try:\n    bytearray(400 * 1024 * 1024)\nexcept MemoryError:\n    print('refused')\n"
     )

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from ktrdr.cli.commands.token import token
 from ktrdr.errors import KtrdrError, SecretsError, UsageError
 from ktrdr.secret import Secret
-from ktrdr.tokens import Role, mint, verify
+from ktrdr.tokens import Role, create_token, verify_token
 
 SECRET = "j" * 40
 
@@ -43,7 +43,7 @@ def call(*arguments: str) -> Result:
 
 def test_a_token_is_signed_with_the_vaults_secret_and_printed_alone(tmp_path: Path) -> None:
     result = call("create", "--name", "ann", "--days", "7")
-    identity = verify(result.stdout.strip(), Secret(SECRET))
+    identity = verify_token(result.stdout.strip(), Secret(SECRET))
     assert (identity.subject, identity.role) == ("ann", Role.OPERATOR)
     left = identity.expires_at - datetime.now(tz=UTC)
     assert timedelta(days=6, hours=23) < left <= timedelta(days=7)
@@ -59,13 +59,13 @@ def test_the_secret_comes_from_the_source_that_the_inventory_names(
     monkeypatch.setenv("KTRDR_INVENTORY_SECRETS_SOURCE", "environment")
     monkeypatch.setenv("KTRDR_SECRET_JWT_SECRET", "e" * 40)
     made = call("create", "--name", "ann").stdout.strip()
-    assert verify(made, Secret("e" * 40)).subject == "ann"
+    assert verify_token(made, Secret("e" * 40)).subject == "ann"
     assert not (tmp_path / "asked").exists()
 
 
 def test_a_readers_token_has_the_role_reader() -> None:
     result = call("create", "--role", "reader")
-    assert verify(result.stdout.strip(), Secret(SECRET)).role is Role.READER
+    assert verify_token(result.stdout.strip(), Secret(SECRET)).role is Role.READER
 
 
 def test_a_workers_token_cannot_be_created_by_hand() -> None:
@@ -98,7 +98,7 @@ def test_a_secret_from_the_environment_needs_no_vault(
 ) -> None:
     monkeypatch.setenv("DEV_SECRET", "d" * 32)
     result = call("create", "--jwt-secret-env", "DEV_SECRET")
-    verify(result.stdout.strip(), Secret("d" * 32))
+    verify_token(result.stdout.strip(), Secret("d" * 32))
     assert not (tmp_path / "asked").exists()
 
 
@@ -113,7 +113,7 @@ def test_an_unusable_secret_from_the_environment_is_refused(
 
 def test_an_expired_token_is_shown_as_expired(monkeypatch: pytest.MonkeyPatch) -> None:
     long_ago = datetime.now(tz=UTC) - timedelta(days=9)
-    old = mint(
+    old = create_token(
         Secret(SECRET), subject="ann", role=Role.READER, lifetime=timedelta(days=1), now=long_ago
     )
     monkeypatch.setenv("KTRDR_TOKEN", old.reveal())

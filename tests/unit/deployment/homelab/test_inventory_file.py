@@ -91,7 +91,7 @@ WRONG = [
     (
         "core:\n  host: a\n  host: b\n",
         3,
-        "core.host stands twice (first on deploy/inventory.yml:2)",
+        "core.host is defined twice (first on deploy/inventory.yml:2)",
     ),
     (
         "- core\n",

@@ -1,0 +1,142 @@
+"""Recurring tasks of the leading backend: expired leases, health checks, removal of orphans."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Final
+
+import psycopg
+from psycopg import AsyncConnection
+
+from ktrdr.database.pool import connection_arguments
+from ktrdr.errors import DatabaseUnavailable, HostNotReady
+from ktrdr.fleet.health import HealthChecker
+from ktrdr.marketdata.store import remove_abandoned_imports as remove_import_orphans
+from ktrdr.operations.leases import LeaseStore
+from ktrdr.operations.orphans import remove_orphans
+from ktrdr.operations.store import OperationStore
+from ktrdr.schemas import OperationStatus
+from ktrdr.settings import BackendSettings
+from ktrdr.telemetry import metrics
+
+logger = logging.getLogger(__name__)
+
+LEADER_LOCK: Final = 0x6B74_7264_73
+REAP_EVERY_S: Final = 2.0
+
+
+class LeaderTasks:
+    """Recurring tasks of a backend while it is the leader."""
+
+    def __init__(
+        self,
+        settings: BackendSettings,
+        checker: HealthChecker,
+        leases: LeaseStore,
+        store: OperationStore,
+    ) -> None:
+        self._settings = settings
+        self._checker = checker
+        self._leases = leases
+        self._store = store
+
+    async def run(self) -> None:
+        """Perform the tasks while this backend is the leader, otherwise wait to become it."""
+        while True:
+            try:
+                await self._lead()
+            except (psycopg.OperationalError, DatabaseUnavailable) as exc:
+                metrics.database_up.set(0)
+                logger.warning("leader tasks wait for the database (%s)", type(exc).__name__)
+            except Exception:
+                # An error in one round must not prevent later rounds.
+                logger.exception("a round of leader tasks failed")
+            await asyncio.sleep(REAP_EVERY_S)
+
+    async def _lead(self) -> None:
+        """Perform the tasks as long as the connection holds the leader's lock."""
+        arguments = connection_arguments(self._settings, "ktrdr-upkeep")
+        connection = await AsyncConnection.connect(**arguments, autocommit=True)
+        async with (
+            connection,
+            _background_task() as start_check,
+            _background_task() as start_removal,
+        ):
+            next_check = next_removal = 0.0
+            while await _is_leader(connection):
+                metrics.database_up.set(1)
+                metrics.leases_expired.inc(len(await self._leases.reap()))
+                # Silent workers and a hanging directory take time, so they run in the background:
+                # expired leases must not wait for them.
+                if time.monotonic() >= next_check and start_check(self._check_workers):
+                    next_check = time.monotonic() + self._settings.health_check_interval_s
+                if time.monotonic() >= next_removal and start_removal(self._remove_orphans):
+                    next_removal = time.monotonic() + self._settings.sweep_every_s
+                await self._update_gauges()
+                await asyncio.sleep(min(REAP_EVERY_S, self._settings.health_check_interval_s))
+
+    async def _check_workers(self) -> None:
+        await self._checker.check_all(datetime.now(UTC))
+
+    async def _remove_orphans(self) -> None:
+        shared = self._settings.shared_mount_path
+        try:
+            orphans = await remove_orphans(self._store, shared)
+            await asyncio.to_thread(remove_import_orphans, shared / "data")
+        except (HostNotReady, OSError) as exc:
+            logger.warning("cannot remove orphans, retrying later: %s", exc)
+            return
+        if orphans:
+            logger.info("removed %d orphans of ended attempts", len(orphans))
+
+    async def _update_gauges(self) -> None:
+        metrics.operations_unfinished.clear()
+        metrics.oldest_pending.clear()
+        for row in await self._store.count_unfinished():
+            operation_type, status = row["operation_type"], row["status"]
+            metrics.operations_unfinished.labels(operation_type, status).set(row["number"])
+            if status == OperationStatus.PENDING:
+                metrics.oldest_pending.labels(operation_type).set(float(row["oldest_s"]))
+
+
+@asynccontextmanager
+async def _background_task() -> AsyncIterator[Callable[[Callable[[], Awaitable[None]]], bool]]:
+    """Provide a function that starts work in the background, one task at a time.
+
+    The function returns False while the last task still runs, and raises the error of one that
+    failed. The end of the block cancels a running task.
+    """
+    task: asyncio.Future[None] | None = None
+
+    def start(work: Callable[[], Awaitable[None]]) -> bool:
+        nonlocal task
+        if task is not None:
+            if not task.done():
+                return False
+            task.result()
+        task = asyncio.ensure_future(work())
+        return True
+
+    try:
+        yield start
+    finally:
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _is_leader(connection: AsyncConnection) -> bool:
+    # Taking a lock twice only counts up, so the query checks first whether this session holds it.
+    cursor = await connection.execute(
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+        " AND ((classid::bigint << 32) | objid::bigint) = %(lock)s)"
+        " OR pg_try_advisory_lock(%(lock)s)",
+        {"lock": LEADER_LOCK},
+    )
+    row = await cursor.fetchone()
+    return bool(row and row[0])
