@@ -27,7 +27,7 @@ def declared(root):
 
 
 @pytest.fixture(scope="module")
-def describe_source(root):
+def described(root):
     page = (root / "docs" / "dependencies.md").read_text(encoding="utf-8")
     sections = page.split("\n## ")[1:4]
     found = [set(re.findall(r"^\| ([\w-]+) \|", section, re.MULTILINE)) for section in sections]

@@ -68,7 +68,7 @@ def test_every_variable_that_compose_reads_is_described():
     assert compose_variables() - documented_variables() == set()
 
 
-def test_every_variable_that_the_cli_names_is_describe_source(root):
+def test_every_variable_that_the_cli_names_is_described(root):
     found = set()
     for room in ("cli", "client", "deployment"):
         for file in (root / "ktrdr" / room).rglob("*.py"):
