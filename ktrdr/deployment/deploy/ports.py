@@ -58,7 +58,7 @@ def wanted(plan: Plan) -> tuple[Place, ...]:
 
 
 def taken(plan: Plan, facts: Mapping[str, str]) -> Iterator[Taken]:
-    """The ports that others have, from the output of `commands.ports.facts`."""
+    """The ports that others have, from the output of ``check.sh``."""
     containers = tuple(_containers(facts.get("published", "")))
     listening = tuple(_listening(facts.get("listening", "")))
     ours = [place for each in containers if each.project == plan.site.project

@@ -148,7 +148,7 @@ def images(plan: Plan, comparison: Comparison) -> Iterator[ImageChange]:
 
 
 def files(plan: Plan, lines: Iterable[str]) -> Iterator[FileChange]:
-    """The files that differ, from the output of `commands.difference.files`."""
+    """The files that differ, from the output of ``diff.sh``."""
     for line in lines:
         sign, _, rest = line.partition(" ")
         path, _, encoded = (rest, "", "") if sign == NEW else rest.rpartition(" ")

@@ -13,7 +13,7 @@ from ktrdr.errors import UsageError
 # What reaches Compose as exported environment, by the names that the compose files use.
 CORE_SECRETS = ("DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD")
 WORKER_SECRETS = ("DB_USER", "DB_PASSWORD", "WORKER_TOKEN")
-# What only the script that applies is given, by the name that `commands.rotation` knows: what
+# What only the script that applies is given, by the name that core_delivery.sh knows: what
 # PostgreSQL is to keep of the password.
 VERIFIER = "DB_PASSWORD_VERIFIER"
 CORE_DERIVED = (VERIFIER,)

@@ -79,7 +79,7 @@ Snapshot = Mapping[str, Container]
 
 
 def read_containers(lines: Iterable[str]) -> dict[str, Container]:
-    """The containers by service, from the output of `commands.docker.containers`.
+    """The containers by service, from the output of ``verify.sh``.
 
     Of several for one service, as an interrupted deploy leaves them, the one that runs counts.
     """
@@ -141,7 +141,7 @@ def read_answers(sections: Mapping[str, Iterable[str]]) -> dict[str, Mapping[str
 
 
 def read_clock(lines: Iterable[str]) -> datetime | None:
-    """The host's time, from the output of `commands.host.clock`."""
+    """The host's time, from the output of ``verify.sh``."""
     seconds = next((line for line in lines if line.isdigit()), None)
     return datetime.fromtimestamp(int(seconds), UTC) if seconds else None
 
