@@ -1,4 +1,4 @@
-"""One backend with up to a thousand workers that it checks every ten seconds."""
+"""Backend with up to a thousand workers, which it checks every ten seconds."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def test_every_change_is_recorded_in_the_audit_trail(
     assert all(each.token_id and each.at for each in entries)
     assert entries[4].detail == {"and_more": 2}
     assert client.audit(subject=one)[0].action == "operation.resume"
-    assert client.audit(actor="somebody else") == []
+    assert client.audit(actor="another operator") == []
 
 
 def test_commands_show_the_audit_trail_and_revoke_a_token(

@@ -92,9 +92,9 @@ def test_an_operation_on_a_read_only_shared_directory_shows_reason_and_time_of_i
     remount(small, "ro")
     operation = submit(client, SHORT)
     wait_for("a retry", lambda: client.operation(operation).retry_at)
-    said = run_ktrdr(backend, "operations", "show", operation)
-    assert f"the shared directory {small} cannot be used (Read-only file system)" in said
-    assert "tried again" in said
+    output = run_ktrdr(backend, "operations", "show", operation)
+    assert f"the shared directory {small} cannot be used (Read-only file system)" in output
+    assert "tried again" in output
     remount(small, "rw")
     done = wait_for_end(client, operation)
     assert done.status is OperationStatus.COMPLETED
@@ -170,8 +170,8 @@ def test_a_drained_node_hands_over_its_operation_and_stays_drained_after_a_resta
 def test_only_a_worker_or_a_node_can_be_drained(
     runtime: Runtime, backend: ServerProcess, client: Backend
 ) -> None:
-    said = run_ktrdr(backend, "workers", "drain", "workers-z", exit_code=2)
-    assert "error: there is no worker and no node 'workers-z'" in said
+    output = run_ktrdr(backend, "workers", "drain", "workers-z", exit_code=2)
+    assert "error: there is no worker and no node 'workers-z'" in output
     with pytest.raises(NotFound, match="not drained"):
         client.undrain("workers-z")
 
@@ -240,8 +240,8 @@ def test_a_file_of_operations_is_submitted_and_an_invalid_line_is_named(
     )
     assert {each.status for each in client.operations().operations} == {OperationStatus.COMPLETED}
     file.write_text("\n".join([lines[0], '{"operation_type": "backtset"}']))
-    said = run_ktrdr(backend, "operations", "batch", str(file), exit_code=2)
-    assert f"{file}:2: operation_type" in said
+    output = run_ktrdr(backend, "operations", "batch", str(file), exit_code=2)
+    assert f"{file}:2: operation_type" in output
     assert len(client.operations().operations) == 2
 
 
