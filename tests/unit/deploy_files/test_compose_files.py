@@ -220,13 +220,19 @@ def test_what_is_delivered_in_memory_is_taken_out_of_the_environment(root, core,
 
 
 def test_the_files_in_memory_are_those_that_a_deploy_writes(root):
-    from ktrdr.deployment.scripts import delivery
-
-    for name, consumers in (("core", delivery.CORE), ("workers", delivery.WORKERS)):
+    scripts = root / "ktrdr/deployment/homelab/scripts"
+    for name, script, consumers in (
+        ("core", "core_secrets", ("backend", "grafana")),
+        ("workers", "worker_secrets", ("worker",)),
+    ):
         text = (root / f"deploy/tmpfs/{name}.yml").read_text(encoding="utf-8")
+        written = (scripts / f"{script}.sh").read_text(encoding="utf-8")
         for consumer in consumers:
-            files = {f"/run/secrets/{file}" for file, _ in consumer.files}
+            function = written.partition(f"with_{consumer}_files() {{")[2].partition("\n}")[0]
+            files = {f"/run/secrets/{file}" for file in re.findall(r'(\w+) "\$\{', function)}
+            assert files
             assert files <= set(re.findall(r"_FILE: (\S+)", text))
-            assert f"source: /run/ktrdr/ktrdr-{name}/{consumer.name}" in text
-            assert f"{delivery.LABEL}: {consumer.name}" in text
-            assert f"${{{consumer.fingerprint}:-}}" in text
+            assert f"source: /run/ktrdr/ktrdr-{name}/{consumer}" in text
+            assert f"place.mynerd.ktrdr.secrets: {consumer}" in text
+            assert f"${{{consumer.upper()}_SECRETS:-}}" in text
+            assert f"{consumer.upper()}_SECRETS=$(with_{consumer}_files print_fin" in written

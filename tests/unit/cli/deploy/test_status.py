@@ -50,11 +50,11 @@ def test_the_exit_code_is_that_of_the_worst_status(statuses, code) -> None:
 
 def test_deploy_lock_and_disks_of_a_host_are_shown_and_its_problems_and_drift() -> None:
     assert describe_host(HEALTHY) == [
-        ("last", "sha-abc1234 deployed 2 h 00 min ago by ada@laptop (deploy r1)"),
+        ("last deploy", "sha-abc1234 deployed 2 h 00 min ago by ada@laptop (deploy r1)"),
         ("locked", "by ada@laptop, since 2026-11-24 06:00:00 UTC: deploy of sha-abc1234"),
         ("disk", "2.0 of 8.0 GiB free at /var/lib/docker"),
     ]
-    assert ("unwell", "backtest-worker-1 exited with code 1") in describe_host(UNHEALTHY)
+    assert ("unhealthy", "backtest-worker-1 exited with code 1") in describe_host(UNHEALTHY)
     assert ("drift", "a differs from the release") in describe_host(DRIFTED)
     assert ("secrets", "this host was restarted: run `ktrdr deploy workers B`") in describe_host(
         REBOOTED
