@@ -144,7 +144,7 @@ def test_no_rollback_keeps_the_failed_release(restored: Lab, sick_tag: str) -> N
     deploy = ("deploy", "workers", "B", "--tag", sick_tag, "--health-timeout", "5")
     ran = restored.ktrdr(*deploy, "--no-rollback")
     assert ran.code == 8
-    assert "what was changed stays as it is" in ran.out
+    assert "its changes stay in place" in ran.out
     assert tags(restored, "B") == {sick_tag}
     back = restored.good("deploy", "rollback", "workers", "B", "--json").on_host
     assert back["tag"] == restored.tag
@@ -174,7 +174,7 @@ def test_a_second_deploy_is_refused_with_the_owner_of_the_lock(
         assert free[0]["held"] is False
         output = process.stdout.read().decode()
         assert process.wait(60) in (8, 9), output
-    assert "was lost while this worked" in output, "it may not change anything any more"
+    assert "was lost during the work" in output, "it may not change anything any more"
     assert tags(lab, "C") == {sick_tag}
 
 

@@ -201,7 +201,7 @@ def test_the_next_pull_logs_in_with_a_changed_registry_token(turn: Turn, moving_
     registries.set_token(turn.fields["ghcr_token"])
     refused = turn.lab.ktrdr("deploy", "core", "backend", "--tag", moving_tag)
     assert refused.code == 7
-    assert "the registry refuses the login" in refused.err
+    assert "the registry rejects the login" in refused.err
     turn.deploy("core", "backend", "--tag", moving_tag)
 
 
@@ -210,7 +210,7 @@ def test_a_changed_user_name_is_refused_before_anything_changes(turn: Turn) -> N
     turn.to(db_username="somebody else")
     ran = lab.ktrdr("deploy", "core", "all", env=turn.env)
     assert ran.code == 4
-    assert "db_username was changed in the vault, and the database on" in ran.err
+    assert "db_username was changed in the vault, but the database on" in ran.err
     assert started(lab, "core") == before
     assert ".ktrdr-staging" not in lab.on("core", "ls", "-a", "/opt/ktrdr-core")
 
