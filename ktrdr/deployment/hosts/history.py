@@ -31,7 +31,7 @@ class DeployKind(StrEnum):
 
 
 class DeployOutcome(StrEnum):
-    """How a deploy ended."""
+    """Outcome of a deploy."""
 
     DEPLOYED = "deployed"
     UNCHANGED = "unchanged"
@@ -48,7 +48,7 @@ class DeployOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One deploy or rollback on one host.
+    """Deploy or rollback on one host.
 
     Attributes:
         deploy: Its id, who started it, and when.
