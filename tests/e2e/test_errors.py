@@ -131,7 +131,7 @@ def test_uncommitted_changes_require_confirmation_on_a_terminal(lab: Lab, checko
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 130
     assert b"uncommitted changes (.env.core)" in output
-    assert b"cancelled, nothing was changed" in output
+    assert b"the command was cancelled, nothing was changed" in output
 
 
 # ---- 4: secrets

@@ -149,9 +149,7 @@ def test_a_changed_database_password_is_set_without_restarting_the_database(
     assert {name for name in before if before[name] != after[name]} == {"backend"}
     assert opens(lab, turn.fields["db_password"])
     assert not opens(lab, lab.fields["db_password"])
-    assert (
-        "the workers still have the former db_password: run `ktrdr deploy workers all`" in ran.err
-    )
+    assert "the workers still use the former db_password: run `ktrdr deploy workers all`" in ran.err
     log = lab.on("core", "sh", "-c", "docker logs ktrdr-core-db-1 2>&1")
     assert "pg_stat_activity" in log, "the log does hold statements"
     assert len(seen) > 5
@@ -181,7 +179,7 @@ def test_former_tokens_stay_valid_and_new_ones_are_signed_with_the_new_secret(tu
     ran = turn.deploy("core", "all")
     after = started(lab, "core")
     assert {name for name in before if before[name] != after[name]} == {"backend"}
-    assert "tokens signed with the former jwt_secret are good for 24 h more" in ran.err
+    assert "tokens signed with the former jwt_secret stay valid for another 24 h" in ran.err
     listed = lab.good("workers", "list", "--json").json
     assert {each["status"] for each in listed} == {"available"}, "they too have old tokens"
     new = lab.good("token", "create", "--role", "reader", env=turn.env).out.strip()

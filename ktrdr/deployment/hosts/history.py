@@ -17,6 +17,8 @@ from ktrdr.deployment.hosts.host import DeployId
 
 # Raised when a key disappears or changes its meaning; new keys may come at any time.
 SCHEMA: Final = 1
+# Directory for the records of a host, below its work directory.
+RECORDS: Final = ".ktrdr"
 # In place of a service's name: all services of the stack.
 ALL: Final = "all"
 
