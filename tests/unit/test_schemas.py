@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ktrdr.schemas import BacktestParameters, SweepParameters, TrainingParameters
+from ktrdr.schemas import (
+    BacktestParameters,
+    ProblemDocument,
+    SweepParameters,
+    TrainingParameters,
+    WorkerHealth,
+    WorkerType,
+)
 from ktrdr.strategies.grid import list_combinations, validate_request
 
 # Parameters that release 0.1.0 stored for a backtest submitted with only a symbol.
