@@ -93,7 +93,8 @@ DEVELOPMENT: Final = {
 
 LAPTOP: Final = {
     "KTRDR_API_URL": "URL of the backend, such as `http://backend.ktrdr.home.mynerd.place:8000`.",
-    "KTRDR_CONFIG": "Configuration file of the CLI, instead of `~/.config/ktrdr/config.toml`.",
+    "KTRDR_CONFIG": "Configuration file of the CLI, instead of `~/.config/ktrdr/config.toml`. "
+    "The token file of `DIR/NAME.toml` is `DIR/NAME.token`, instead of `~/.config/ktrdr/token`.",
     "KTRDR_DEBUG": "Set to anything to show the traceback of an internal error.",
     "KTRDR_DEPLOY_TAG": "Image tag to deploy, like `--tag`.",
     "KTRDR_INVENTORY": "Inventory file, like `--inventory`; default `deploy/inventory.yml`.",
@@ -103,7 +104,7 @@ LAPTOP: Final = {
     "KTRDR_SECRET_…": "**Secret.** A field for `secrets.source: environment`, such as "
     "`KTRDR_SECRET_DB_PASSWORD`.",
     "KTRDR_SSH_CONFIG": "Configuration file for ssh, instead of the user's own.",
-    "KTRDR_TOKEN": "**Secret.** Token for the backend's API.",
+    "KTRDR_TOKEN": "**Secret.** Token for the backend's API, instead of the token file.",
     "NO_COLOR": "Set to anything to disable colours.",
     "OP_CONNECT_HOST": "URL of 1Password Connect; read by `op` itself.",
     "OP_CONNECT_TOKEN": "**Secret.** Token of 1Password Connect; read by `op` itself.",
@@ -112,6 +113,7 @@ LAPTOP: Final = {
     "OP_SESSION": "**Secret.** Token of a 1Password session; read by `op` itself.",
     "SOPS_AGE_KEY": "**Secret.** Private key that decrypts the file of secrets.",
     "SOPS_AGE_KEY_FILE": "File with that key, if the inventory names none.",
+    "XDG_CONFIG_HOME": "Directory of the token file `ktrdr/token`, instead of `~/.config`.",
 }
 
 INTRODUCTION: Final = """\

@@ -119,7 +119,7 @@ class BackendSettings(Settings):
     """Settings of the backend."""
 
     jwt_secret: Annotated[SecretText, AfterValidator(_check_length)] = Field(
-        description="Secret that signs and verifies tokens; at least 32 characters."
+        description="Key that signs and verifies tokens; at least 32 characters."
     )
     jwt_secret_previous: SecretText | None = Field(
         default=None,

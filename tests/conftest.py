@@ -1,9 +1,9 @@
-"""What holds for every test."""
+"""Setup of every test run."""
 
 from __future__ import annotations
 
 import signal
 
-# A run that a shell put into the background ignores Ctrl-C, and so would all that it starts, which
-# are given one on purpose.
+# A run in the background of a shell ignores Ctrl-C, and child processes would inherit that.
+# Tests send Ctrl-C to them on purpose.
 signal.signal(signal.SIGINT, signal.default_int_handler)

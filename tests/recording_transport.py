@@ -39,7 +39,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One call of `RecordingTransport.run` or `RecordingTransport.acquire`."""
+    """Record of a call of `RecordingTransport.run` or `RecordingTransport.acquire`."""
 
     host: str
     script: Secret

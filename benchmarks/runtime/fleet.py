@@ -1,4 +1,4 @@
-"""One backend with up to a thousand workers that it checks every ten seconds."""
+"""Benchmark of one backend that checks up to a thousand workers every ten seconds."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class GapFinder:
         self._gaps = _Tally()
         # Steps that may prove to be regular pauses, by their start and end times of day.
         self._pauses: dict[tuple[int, int], _Tally] = {}
-        # GapSummary if there is trading on weekends.
+        # Gaps, if there is trading on weekends.
         self._every_day = _Tally()
         self._bars = self._weekend_bars = self._days = 0
         self._day: int | None = None

@@ -21,7 +21,7 @@ WAIT_TIMEOUT_S: Final = 5.0
 
 
 class ChangeFeed:
-    """One listening connection, shared by all tasks that wait for changes.
+    """Listening connection, shared by all tasks that wait for changes.
 
     Attributes:
         is_closed: True once the backend stops; waiting tasks must then end.

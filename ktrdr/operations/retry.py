@@ -45,7 +45,7 @@ class RetryPolicy:
 _DEFAULT: Final[Mapping[FailureKind, RetryPolicy]] = {
     FailureKind.LOST_LEASE: RetryPolicy(max_failures=5, first_delay_s=0.5, max_delay_s=60),
     FailureKind.DEATH: RetryPolicy(max_failures=3, first_delay_s=0.5, max_delay_s=60),
-    # About 40 minutes in all: enough for an operator to free space, or for a server to return.
+    # About 34 minutes in all: enough for an operator to free space, or for a server to return.
     FailureKind.TRANSIENT: RetryPolicy(max_failures=14, first_delay_s=2, max_delay_s=300),
 }
 RETRY_POLICIES: Final[Mapping[OperationType, Mapping[FailureKind, RetryPolicy]]] = {

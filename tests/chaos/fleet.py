@@ -69,7 +69,7 @@ class FleetWorker:
 
 @dataclass
 class Fleet:
-    """BackendClient, workers and database of a chaos run.
+    """Backend, workers and database of a chaos run.
 
     Attributes:
         server: Database server.

@@ -19,10 +19,15 @@ from lab.engine import docker
 from tests.e2e.conftest import Lab, node
 from tests.e2e.leaks import CommandLineSampler, leaks_in
 
-HEALTH = """
+# Prints null while the program is only starting.
+VERSION = """
 import json, os, urllib.request
 url = f"http://127.0.0.1:{os.environ['WORKER_PORT']}/health"
-print(json.dumps(json.load(urllib.request.urlopen(url, timeout=5))["version"]))
+try:
+    version = json.load(urllib.request.urlopen(url, timeout=5))["version"]
+except OSError:
+    version = None
+print(json.dumps(version))
 """
 
 
@@ -58,7 +63,7 @@ def run_on_host(key: str, text: str) -> subprocess.CompletedProcess[str]:
 def versions(lab: Lab, key: str) -> set[str]:
     """Return the versions that the services of a worker node report."""
     services = ("backtest-worker-1", "training-worker-1")
-    return {str(lab.inside(key, service, HEALTH)) for service in services}
+    return {str(lab.inside(key, service, VERSION)) for service in services}
 
 
 def test_the_script_of_a_dry_run_deploys_a_release(restored: Lab, moving_tag: str) -> None:

@@ -131,7 +131,7 @@ def test_uncommitted_changes_require_confirmation_on_a_terminal(lab: Lab, checko
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 130
     assert b"uncommitted changes (.env.core)" in output
-    assert b"called off, nothing was changed" in output
+    assert b"the command was cancelled, nothing was changed" in output
 
 
 # ---- 4: secrets
@@ -322,7 +322,7 @@ def test_a_stopped_docker_daemon_is_reported(lab: Lab) -> None:
     finally:
         lab.on("C", "rm", "/run/no-docker")
         wait_until("Docker is back", lambda: bool(lab.on("C", "docker", "ps", "-q", check=False)))
-    refused(lab, 6, "the Docker daemon does not run", "systemctl start docker", ran=ran)
+    refused(lab, 6, "the Docker daemon is not running", "systemctl start docker", ran=ran)
     lab.good("deploy", "workers", "C")
 
 
@@ -339,7 +339,7 @@ def test_a_missing_image_is_reported(lab: Lab) -> None:
 def test_a_refused_registry_login_is_reported(lab: Lab, tmp_path: Path) -> None:
     env = lab.write_vault(tmp_path / "vault.json", {"ghcr_token": "ghp_outdated"})
     ran = lab.ktrdr("deploy", "core", "all", "--tag", "sha-0000000", env=env)
-    refused(lab, 7, "refuses the login", "ghcr_token", ran=ran)
+    refused(lab, 7, "rejects the login", "ghcr_token", ran=ran)
 
 
 def test_an_unreachable_registry_is_reported(lab: Lab) -> None:

@@ -137,14 +137,14 @@ def test_a_release_that_never_becomes_healthy_is_rolled_back(restored: Lab, sick
         failed["id"],
     )
     result = lab.good("deploy", "workers", "B", "--json").on_host
-    assert result["outcome"] == "unchanged", "what runs is well"
+    assert result["outcome"] == "unchanged", "the running release is healthy"
 
 
 def test_no_rollback_keeps_the_failed_release(restored: Lab, sick_tag: str) -> None:
     deploy = ("deploy", "workers", "B", "--tag", sick_tag, "--health-timeout", "5")
     ran = restored.ktrdr(*deploy, "--no-rollback")
     assert ran.code == 8
-    assert "what was changed stays as it is" in ran.out
+    assert f"{sick_tag} failed; its changes stay in place." in ran.out
     assert tags(restored, "B") == {sick_tag}
     back = restored.good("deploy", "rollback", "workers", "B", "--json").on_host
     assert back["tag"] == restored.tag
@@ -174,7 +174,7 @@ def test_a_second_deploy_is_refused_with_the_owner_of_the_lock(
         assert free[0]["held"] is False
         output = process.stdout.read().decode()
         assert process.wait(60) in (8, 9), output
-    assert "was lost while this worked" in output, "it may not change anything any more"
+    assert "was lost during the work" in output, "it must not change anything more"
     assert tags(lab, "C") == {sick_tag}
 
 
@@ -228,7 +228,8 @@ def test_a_moved_tag_is_detected_and_rolled_back_by_digest(restored: Lab, tmp_pa
     first, release = running(lab, "B"), history(lab, "workers", "B")[-1]["id"]
     push_derived("moves", "LABEL number=2", tmp_path)
     second = lab.good(*deploy).on_host
-    assert f"is another image than in release {release}: its tag was moved" in second["warnings"][0]
+    warning = f"names another image than in release {release}: its tag was moved"
+    assert warning in second["warnings"][0]
     assert running(lab, "B") != first
     lab.good("deploy", "rollback", "workers", "B", "--to", release)
     assert running(lab, "B") == first

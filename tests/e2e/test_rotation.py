@@ -149,9 +149,7 @@ def test_a_changed_database_password_is_set_without_restarting_the_database(
     assert {name for name in before if before[name] != after[name]} == {"backend"}
     assert opens(lab, turn.fields["db_password"])
     assert not opens(lab, lab.fields["db_password"])
-    assert (
-        "the workers still have the former db_password: run `ktrdr deploy workers all`" in ran.err
-    )
+    assert "the workers still use the former db_password: run `ktrdr deploy workers all`" in ran.err
     log = lab.on("core", "sh", "-c", "docker logs ktrdr-core-db-1 2>&1")
     assert "pg_stat_activity" in log, "the log does hold statements"
     assert len(seen) > 5
@@ -181,7 +179,7 @@ def test_former_tokens_stay_valid_and_new_ones_are_signed_with_the_new_secret(tu
     ran = turn.deploy("core", "all")
     after = started(lab, "core")
     assert {name for name in before if before[name] != after[name]} == {"backend"}
-    assert "tokens signed with the former jwt_secret are good for 24 h more" in ran.err
+    assert "tokens signed with the former jwt_secret stay valid for another 24 h" in ran.err
     listed = lab.good("workers", "list", "--json").json
     assert {each["status"] for each in listed} == {"available"}, "they too have old tokens"
     new = lab.good("token", "create", "--role", "reader", env=turn.env).out.strip()
@@ -201,7 +199,7 @@ def test_the_next_pull_logs_in_with_a_changed_registry_token(turn: Turn, moving_
     registries.set_token(turn.fields["ghcr_token"])
     refused = turn.lab.ktrdr("deploy", "core", "backend", "--tag", moving_tag)
     assert refused.code == 7
-    assert "the registry refuses the login" in refused.err
+    assert "the registry rejects the login" in refused.err
     turn.deploy("core", "backend", "--tag", moving_tag)
 
 
@@ -210,7 +208,7 @@ def test_a_changed_user_name_is_refused_before_anything_changes(turn: Turn) -> N
     turn.to(db_username="somebody else")
     ran = lab.ktrdr("deploy", "core", "all", env=turn.env)
     assert ran.code == 4
-    assert "db_username was changed in the vault, and the database on" in ran.err
+    assert "db_username was changed in the vault, but the database on" in ran.err
     assert started(lab, "core") == before
     assert ".ktrdr-staging" not in lab.on("core", "ls", "-a", "/opt/ktrdr-core")
 

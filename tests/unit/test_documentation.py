@@ -1,8 +1,10 @@
-"""What the documentation quotes is what the code says, and every link leads somewhere."""
+"""Documentation pages agree with the code, and their links have targets."""
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -10,17 +12,33 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Messages that the code joins from several texts.
+COMPOSED_MESSAGES = {
+    "the secrets' file … does not exist",
+    "the private key's file … does not exist",
+    "the content of … is neither YAML nor JSON",
+    "… gets no new operations (…); …",
+    "restart of … failed: …",
+    "the hook … exited with code …, and so refuses this deploy",
+    "…inventory.yml:LINE: …",
+}
 
 
-def in_one_line(source: str) -> str:
-    """Source text with its string literals joined, and what is formatted in as `…`."""
-    joined = re.sub(r"[\"']\s*\n\s*f?r?[\"']", "", source)
-    return re.sub(r"\{[^{}]*\}", "…", joined)
+def texts_of(path: Path) -> Iterator[str]:
+    """Yield the text of each string in a module, with `…` for each formatted value."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.JoinedStr):
+            parts = (part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+            yield "".join(map(str, parts))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield re.sub(r"\{[^{}]*\}", "…", node.value)
 
 
 @pytest.fixture(scope="module")
-def sources() -> str:
-    return "\n".join(in_one_line(path.read_text()) for path in sorted(ROOT.glob("ktrdr/**/*.py")))
+def texts() -> str:
+    paths = sorted(ROOT.glob("ktrdr/**/*.py"))
+    joined = (text.replace("\n", " ") for path in paths for text in texts_of(path))
+    return "\n".join(joined)
 
 
 def quoted_messages() -> list[str]:
@@ -30,21 +48,20 @@ def quoted_messages() -> list[str]:
 
 
 def _targets(page: Path) -> list[str]:
-    found: list[str] = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
-    return found
+    targets: list[str] = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    return targets
 
 
 @pytest.mark.parametrize("message", quoted_messages())
-def test_every_message_in_the_troubleshooting_is_one_that_the_code_says(
-    sources: str, message: str
-) -> None:
-    parts = [part.strip(" :") for part in re.split("…|LINE", message)]
-    for part in filter(None, parts):
-        assert part in sources or part in ("backend", "inventory.yml"), part
+def test_every_message_in_the_troubleshooting_page_is_in_the_code(texts: str, message: str) -> None:
+    parts = [re.escape(part.strip(" :")) for part in re.split("…|LINE", message)]
+    patterns = parts if message in COMPOSED_MESSAGES else [".*".join(parts)]
+    for pattern in patterns:
+        assert re.search(pattern, texts), pattern
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_every_link_within_the_repository_leads_somewhere(page: Path) -> None:
+def test_every_link_within_the_repository_has_a_target(page: Path) -> None:
     for target in _targets(page):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
@@ -100,7 +117,7 @@ def test_every_exit_code_is_documented() -> None:
 
 
 def rows_under(page: str, header: str) -> dict[str, str]:
-    """The rows of a table by their first cell."""
+    """Return the rows of a table by their first cell."""
     table = page.partition(f"| {header} |")[2].partition("\n\n")[0]
     cells = [line.split(" | ") for line in table.splitlines()[2:]]
     return {first.strip("| "): " | ".join(rest) for first, *rest in cells}
@@ -148,12 +165,12 @@ def test_every_option_repair_and_format_of_an_import_is_documented() -> None:
     assert {word for word in words if f"`{word}" not in page} == set()
 
 
-def test_the_strategies_in_the_documentation_are_good_ones() -> None:
+def test_the_strategies_in_the_documentation_are_valid() -> None:
     from ktrdr.strategies.document_file import read_strategy
 
     page = (ROOT / "docs/strategies.md").read_text()
-    found = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    assert [read_strategy(text, "docs").name for text in found] == ["dip_in_a_trend", "by_model"]
+    examples = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert [read_strategy(text, "docs").name for text in examples] == ["dip_in_a_trend", "by_model"]
 
 
 def test_every_word_of_the_strategies_language_is_documented() -> None:
@@ -174,7 +191,7 @@ def test_every_word_of_the_strategies_language_is_documented() -> None:
         assert re.search(rf"`[^`]*\b{word}\b[^`]*`", page), word
 
 
-def test_the_defaults_of_the_built_in_strategies_are_those_documented() -> None:
+def test_the_documented_defaults_of_built_in_strategies_are_correct() -> None:
     from ktrdr.strategies.catalogue import list_strategies
 
     page = (ROOT / "docs/strategies.md").read_text()
@@ -185,7 +202,7 @@ def test_the_defaults_of_the_built_in_strategies_are_those_documented() -> None:
             assert f"`{each.name}` {defaults}" in row, (strategy.name, each.name)
 
 
-def test_every_parameter_and_every_figure_of_the_work_is_documented() -> None:
+def test_every_parameter_and_every_figure_of_an_operation_is_documented() -> None:
     from dataclasses import fields
 
     from ktrdr.backtesting.statistics import Statistics

@@ -17,13 +17,13 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_the_drawing_has_each_error_with_its_codes(kind: type[KtrdrError]) -> None:
+def test_the_drawn_tree_contains_each_error_with_its_codes(kind: type[KtrdrError]) -> None:
     drawn = re.search(rf"{kind.__name__}\s+exit (\d+)\s+HTTP (\d+)", errors.__doc__ or "")
     assert drawn, kind
     assert (int(drawn[1]), int(drawn[2])) == (kind.exit_code, kind.http_status)
 
 
-def test_every_kind_has_a_slug_of_its_own() -> None:
+def test_every_kind_of_error_has_a_unique_slug() -> None:
     assert len({kind.kind for kind in KINDS}) == len(KINDS)
 
 

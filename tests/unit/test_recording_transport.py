@@ -9,7 +9,7 @@ from ktrdr.secret import Secret
 from tests.recording_transport import Answer, RecordingTransport
 
 
-def test_it_records_all_scripts() -> None:
+def test_all_scripts_are_recorded() -> None:
     transport = RecordingTransport()
     transport.run("a", Secret("one"), timeout_s=5)
     transport.run("b", Secret("two"), timeout_s=6)
@@ -25,7 +25,7 @@ def test_a_script_without_a_prepared_answer_succeeds_silently() -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_it_answers_by_host_and_by_text_of_the_script() -> None:
+def test_answers_are_selected_by_host_and_by_text_of_the_script() -> None:
     transport = RecordingTransport()
     transport.answer(Answer(stdout="pulled\n"), containing="pull")
     transport.answer(Answer(exit_code=1), host="b", containing="pull")
@@ -34,7 +34,7 @@ def test_it_answers_by_host_and_by_text_of_the_script() -> None:
     assert transport.run("b", Secret("docker ps"), timeout_s=5).exit_code == 0
 
 
-def test_it_gives_its_answers_in_turn_and_repeats_the_last() -> None:
+def test_answers_are_given_in_turn_and_the_last_is_repeated() -> None:
     transport = RecordingTransport()
     transport.answer(Answer(stdout="starting"), Answer(stdout="healthy"))
     outputs = [transport.run("a", Secret("x"), timeout_s=5).stdout for _ in range(3)]

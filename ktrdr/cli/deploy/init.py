@@ -61,7 +61,14 @@ Next:
     help="Source of the secrets.",
 )
 # Until the release after this one: the command asked questions, which --yes answered.
-@click.option("--yes", "-y", is_flag=True, hidden=True, expose_value=False, help="Ignored.")
+@click.option(
+    "--yes",
+    "-y",
+    is_flag=True,
+    hidden=True,
+    expose_value=False,
+    help="Ignored: no question is asked.",
+)
 @inventory_option
 def init(
     domain: str,

@@ -212,7 +212,7 @@ class Hooks:
         """Run the hooks for the end of a deploy; return a warning for each failure.
 
         Args:
-            facts: HookFacts with the outcome.
+            facts: Facts with the outcome.
         """
         is_good = facts.outcome in (DeployOutcome.DEPLOYED, DeployOutcome.UNCHANGED)
         warnings = []

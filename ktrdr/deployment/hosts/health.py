@@ -90,7 +90,7 @@ def _check_container(
         return HealthProblem(name, "has no container", is_fatal=True)
     restarts = container.restarts - restarts_before.get(container.id, 0)
     if restarts >= _CRASH_LOOP:
-        # CommitRange two attempts there is a last exit code. While it runs, Docker reports 0.
+        # Between two attempts there is a last exit code. While it runs, Docker reports 0.
         last = f" (last exit code {code})" if (code := container.exit_code) else ""
         return HealthProblem(name, f"restarts again and again{last}", is_fatal=True)
     if container.status in ("exited", "dead"):

@@ -33,7 +33,7 @@ class DeployKind(StrEnum):
 
 
 class DeployOutcome(StrEnum):
-    """How a deploy ended."""
+    """Outcome of a deploy."""
 
     DEPLOYED = "deployed"
     UNCHANGED = "unchanged"
@@ -50,7 +50,7 @@ class DeployOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One deploy or rollback on one host.
+    """Deploy or rollback on one host.
 
     Attributes:
         deploy: Its id, who started it, and when.

@@ -7,7 +7,7 @@ tells the host whether the caller is alive:
 - While a script runs, a watcher reads it. `HEARTBEAT` says that the caller is alive. `END`, or the
   end of the input, ends the script: the session's whole process group gets SIGTERM, so that traps
   run, and SIGKILL `GRACE_S` later.
-- CommitRange scripts the shell itself reads it, until `START` announces the next one.
+- Between scripts the shell itself reads it, until `START` announces the next one.
 - A guard ends the session after 45 s without any line: the network was cut silently.
 
 Only the shell's own ``read`` reads there, one byte at a time, so that no other process consumes a

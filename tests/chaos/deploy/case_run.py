@@ -268,7 +268,7 @@ def _history_problems(
     last = entries[-1] if entries else None
     if last and last.outcome.is_good and tags != {last.tag}:
         problems.append(f"the history says that {last.tag} runs, but {tags} runs")
-    not_recorded = fault.cuts_off and "could not be told" in context.command.output
+    not_recorded = fault.cuts_off and "could not be recorded" in context.command.output
     if result.code == 0 and not (context.others or not_recorded or (last and last.outcome.is_good)):
         problems.append(f"the command succeeded, and the history says {last and last.outcome}")
     if result.code == 0 and not context.others and tags != {context.tag}:

@@ -21,7 +21,7 @@ def run(closes: Floats, weights: Floats, cost_rate: float) -> Simulation:
 
 
 @pytest.mark.parametrize("cost_rate", [0.0, 0.002])
-def test_always_holding_is_buying_once_and_following_the_price(cost_rate: float) -> None:
+def test_a_constant_full_weight_buys_once_and_follows_the_price(cost_rate: float) -> None:
     closes = random_bars(300).close
     result = run(closes, np.ones(300), cost_rate)
     np.testing.assert_allclose(
@@ -33,7 +33,7 @@ def test_always_holding_is_buying_once_and_following_the_price(cost_rate: float)
     assert (trade.entry_bar, trade.exit_bar, trade.is_closed) == (0, 299, False)
 
 
-def test_never_holding_keeps_the_capital_and_costs_nothing() -> None:
+def test_a_constant_zero_weight_keeps_the_capital_and_costs_nothing() -> None:
     result = run(random_bars(50).close, np.zeros(50), 0.002)
     np.testing.assert_array_equal(result.equity, np.full(50, CAPITAL))
     assert not result.costs.any()

@@ -1,4 +1,4 @@
-"""Complete backtests agree with an expected_results computation, and resume to the same bytes."""
+"""Complete backtests agree with an independent computation, and resume to the same bytes."""
 
 from __future__ import annotations
 

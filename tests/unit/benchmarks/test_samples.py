@@ -16,7 +16,7 @@ SECONDS = st.lists(st.floats(1e-6, 1e3), min_size=1)
 
 
 @given(SECONDS, st.floats(0, 1))
-def test_a_percentile_is_a_sample_that_so_many_do_not_exceed(
+def test_a_percentile_is_a_sample_that_a_share_of_all_does_not_exceed(
     seconds: list[float], share: float
 ) -> None:
     found = Samples(seconds).percentile(share)
@@ -41,7 +41,7 @@ def test_a_goal_is_met_at_its_limit_and_not_beyond(
     assert Goal("it", 1.5, measured, "times", at_least).met is met
 
 
-def test_what_programs_read_says_of_every_goal_whether_it_is_met() -> None:
+def test_the_json_form_says_whether_each_goal_is_met() -> None:
     outcome = Outcome("t", ("", "n"), goals=[Goal("it", 1, 2, "ms")])
     (goal,) = json.loads(to_json({"one": outcome}))["measurements"]["one"]["goals"]
     assert goal == {

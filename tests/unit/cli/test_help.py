@@ -39,9 +39,6 @@ IDIOMS = (
 )
 CONTROL_CHARACTER = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
-# Help texts that still contain some of the idioms.
-NOT_YET_PLAIN = "deploy"
-
 Words = tuple[str, ...]
 
 
@@ -90,7 +87,7 @@ def test_every_command_and_every_option_has_a_help_text(words: Words) -> None:
     assert [option.name for option in options if not option.help] == []
 
 
-@pytest.mark.parametrize("words", [words for words in COMMANDS if NOT_YET_PLAIN not in words])
+@everywhere
 def test_help_is_plain_english(words: Words) -> None:
     text = " ".join(help_of(words).lower().split())
     assert [idiom for idiom in IDIOMS if re.search(rf"\b{idiom}\b", text)] == []

@@ -41,13 +41,13 @@ def test_as_json_each_line_is_an_object(capsys: pytest.CaptureFixture[str]) -> N
     }
 
 
-def test_only_hosts_that_are_lost_for_good_are_returned() -> None:
+def test_only_hosts_whose_connection_is_lost_for_good_are_returned() -> None:
     away = HostLost(B, HostUnreachable("away"))
     again = HostLost(CORE, HostUnreachable("cut"), is_retried=True)
     assert log_lines.write_log([again, HostBack(CORE), away], as_json=False) == [away]
 
 
 @given(st.text())
-def test_nothing_that_a_program_writes_can_steer_the_terminal(text: str) -> None:
+def test_control_characters_of_a_program_cannot_affect_the_terminal(text: str) -> None:
     shown = log_lines.escape_control_characters(f"\x1b[31m{text}\x1b]0;title\x07")
     assert not {chr(code) for code in (*range(9), *range(11, 32), *range(127, 160))} & set(shown)

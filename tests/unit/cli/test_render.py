@@ -12,7 +12,7 @@ from ktrdr.cli import render
 from ktrdr.errors import NotFound
 
 
-def test_a_name_between_colons_is_printed_and_never_turned_into_a_picture(
+def test_a_name_between_colons_is_printed_and_not_as_an_emoji(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     table = Table("image")
@@ -24,7 +24,7 @@ def test_a_name_between_colons_is_printed_and_never_turned_into_a_picture(
     assert "registry:key:bug:1" in shown
 
 
-def test_a_column_that_is_kept_whole_lets_the_others_be_folded(
+def test_other_columns_are_folded_to_keep_one_in_a_single_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
@@ -43,7 +43,7 @@ def test_an_error_and_its_hint_are_written_to_standard_error(
     assert not captured.out
 
 
-def test_a_terminal_gets_lines_that_end_between_words(
+def test_lines_for_a_terminal_end_between_words(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "20")

@@ -63,7 +63,7 @@ def test_a_token_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         save_token(tmp_path / "file" / "token", TOKEN)
 
 
-def test_the_environment_wins_over_the_token_file_and_that_over_the_configuration_file(
+def test_the_environment_precedes_the_token_file_which_precedes_the_configuration_file(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
     with pytest.raises(SecretsError, match=r"no token in KTRDR_TOKEN or .*/\.config/ktrdr/token$"):
@@ -75,7 +75,7 @@ def test_the_environment_wins_over_the_token_file_and_that_over_the_configuratio
     assert read_token({**environ, "KTRDR_TOKEN": "x"}) == Secret("x")
 
 
-def test_saving_a_token_leaves_the_configuration_file_as_it_is(
+def test_saving_a_token_does_not_change_the_configuration_file(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
     content = '# mine\napi_url = "http://x:1"\ntoken = "old"\n'
@@ -102,7 +102,7 @@ def test_an_empty_token_file_is_no_token(tmp_path: Path, environ: dict[str, str]
         ({"KTRDR_CONFIG": "/srv/lab.toml", "XDG_CONFIG_HOME": "/x"}, "/srv/lab.token"),
     ],
 )
-def test_each_configuration_file_has_a_token_file_of_its_own(
+def test_each_configuration_file_has_its_own_token_file(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: str
 ) -> None:
     monkeypatch.setenv("HOME", "/home/ann")

@@ -1,4 +1,4 @@
-"""The shipped files, read the way their programs read them."""
+"""Fixtures: the parsed compose files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[3]
 
 
 class ComposeLoader(yaml.SafeLoader):
-    """Understands compose's own tags: what they replace or remove is not of interest here."""
+    """Loader that accepts Compose's own tags, and ignores what they replace or remove."""
 
 
 def _plain(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
@@ -28,7 +28,7 @@ ComposeLoader.add_constructor("!reset", _plain)
 
 
 def _load(name: str) -> dict[str, Any]:
-    # A subclass of SafeLoader: it makes plain values and nothing else.
+    # A subclass of SafeLoader, which constructs only plain values.
     loaded = yaml.load((ROOT / name).read_text(encoding="utf-8"), Loader=ComposeLoader)
     assert isinstance(loaded, dict)
     return loaded

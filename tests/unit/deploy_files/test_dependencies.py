@@ -1,4 +1,4 @@
-"""Every dependency is accounted for."""
+"""Tests of the list of dependencies in docs/dependencies.md, and of the locked versions."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def declared(root):
 def described(root):
     page = (root / "docs" / "dependencies.md").read_text(encoding="utf-8")
     sections = page.split("\n## ")[1:4]
-    found = [set(re.findall(r"^\| ([\w-]+) \|", section, re.MULTILINE)) for section in sections]
-    return dict(zip(LISTS, (names - {"package"} for names in found), strict=True))
+    tables = [set(re.findall(r"^\| ([\w-]+) \|", section, re.MULTILINE)) for section in sections]
+    return dict(zip(LISTS, (names - {"package"} for names in tables), strict=True))
 
 
 @pytest.mark.parametrize("which", LISTS)
-def test_every_direct_dependency_is_accounted_for_and_no_other(declared, described, which):
+def test_the_page_lists_every_direct_dependency_and_no_other(declared, described, which):
     assert described[which] == declared[which]
 
 
@@ -48,13 +48,13 @@ def test_every_locked_package_has_hashes_and_no_line_names_an_index(root, name):
     assert "://" not in text
 
 
-def test_a_laptop_gets_nothing_of_the_runtime(root, declared):
+def test_a_laptop_installs_no_dependency_of_the_runtime(root, declared):
     locked = (root / "requirements" / "cli.txt").read_text(encoding="utf-8")
     packages = set(re.findall(r"^([\w-]+)==", locked, re.MULTILINE))
     assert not packages & declared["image"]
 
 
-def test_the_images_of_others_are_described_at_the_version_that_is_used(root, core):
+def test_the_page_lists_the_versions_of_third_party_images(root, core):
     page = (root / "docs" / "dependencies.md").read_text(encoding="utf-8")
     for name in ("db", "prometheus", "grafana", "jaeger"):
         image, tag = core["services"][name]["image"].split(":")

@@ -1,4 +1,4 @@
-"""The images' recipes."""
+"""Dockerfiles of the images."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ DOCKERFILES = ("deploy/Dockerfile", "deploy/nfs-server/Dockerfile")
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_hadolint_has_nothing_to_say(root, name):
+def test_hadolint_finds_no_problem(root, name):
     hadolint = Path(sys.executable).with_name("hadolint")
     done = subprocess.run([hadolint, root / name], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_nothing_has_to_be_downloaded_to_read_the_recipe(root, name):
+def test_no_dockerfile_requires_a_frontend_image(root, name):
     assert "syntax=" not in (root / name).read_text(encoding="utf-8")
 
 
@@ -29,13 +29,13 @@ def test_the_base_image_is_pinned_to_a_full_version(root):
     assert re.search(r"^ARG PYTHON_BASE=python:3\.\d+\.\d+-slim-bookworm$", text, re.MULTILINE)
 
 
-def test_every_stage_stands_on_the_base_image_that_can_be_substituted(root):
+def test_every_stage_uses_the_replaceable_base_image(root):
     text = (root / "deploy/Dockerfile").read_text(encoding="utf-8")
     stages = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
     assert set(stages) == {"${PYTHON_BASE}", "libraries"}
 
 
-def test_the_image_runs_as_a_user_of_its_own(root):
+def test_the_image_runs_as_its_own_user(root):
     text = (root / "deploy/Dockerfile").read_text(encoding="utf-8")
     assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["10001:10001"]
 
@@ -48,7 +48,7 @@ def test_only_locked_packages_are_installed(root):
         assert "--require-hashes" in install or "--no-deps" in install
 
 
-def test_a_release_that_changes_only_code_moves_only_the_last_layers(root):
+def test_a_change_of_code_changes_only_the_last_layers(root):
     text = (root / "deploy/Dockerfile").read_text(encoding="utf-8")
     final = text[text.rindex("FROM ${PYTHON_BASE}") :]
     assert final.index("/opt/ktrdr /opt/ktrdr") < final.index("/app /app")
@@ -58,7 +58,7 @@ def test_a_release_that_changes_only_code_moves_only_the_last_layers(root):
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_everything_that_is_copied_gets_past_the_ignore_file(root, name):
+def test_no_copied_file_is_excluded_by_the_dockerignore_file(root, name):
     allowed = [
         line.removeprefix("!")
         for line in (root / ".dockerignore").read_text(encoding="utf-8").splitlines()

@@ -17,7 +17,7 @@ def variables(path):
 
 
 @pytest.mark.parametrize("name", [".env.core", ".env.workers"])
-def test_a_committed_env_file_names_no_secret(root, name):
+def test_no_committed_env_file_names_a_secret(root, name):
     assert not [variable for variable in variables(root / name) if SECRET.search(variable)]
 
 
@@ -46,14 +46,14 @@ def test_workers_have_the_values_of_the_specification(root):
     assert expected.items() <= variables(root / ".env.workers").items()
 
 
-def test_no_committed_env_file_sets_what_nothing_reads(root):
+def test_every_variable_of_a_committed_env_file_is_used(root):
     for name, compose in ((".env.core", "core"), (".env.workers", "workers")):
         text = (root / f"docker-compose.{compose}.yml").read_text(encoding="utf-8")
         for variable in variables(root / name):
             assert f"${{{variable}" in text, f"{variable} in {name}"
 
 
-def test_the_development_secrets_are_long_enough_and_say_what_they_are(root):
+def test_development_secrets_are_long_enough_and_marked_as_such(root):
     values = variables(root / ".env.dev.example")
     assert len(values["JWT_SECRET"]) >= 32
     for name in ("JWT_SECRET", "DB_PASSWORD", "GF_ADMIN_PASSWORD"):
@@ -64,20 +64,20 @@ def test_a_developers_own_env_file_is_not_committed(root):
     assert ".env.dev" in (root / ".gitignore").read_text(encoding="utf-8").splitlines()
 
 
-def test_every_variable_that_compose_reads_is_described():
+def test_every_variable_that_compose_reads_is_documented():
     assert compose_variables() - documented_variables() == set()
 
 
-def test_every_variable_that_the_cli_names_is_described(root):
-    found = set()
-    for room in ("cli", "client", "deployment"):
-        for file in (root / "ktrdr" / room).rglob("*.py"):
-            # What hooks are told is theirs to read; docs/maintenance.md lists it.
+def test_every_variable_that_the_cli_names_is_documented(root):
+    names = set()
+    for package in ("cli", "client", "deployment"):
+        for file in (root / "ktrdr" / package).rglob("*.py"):
+            # Only hooks read their variables, which docs/maintenance.md lists.
             if file.name == "hooks.py":
                 continue
             text = file.read_text(encoding="utf-8")
-            found |= set(re.findall(r'"((?:KTRDR|OP)_[A-Z_]*[A-Z])"', text))
-    assert found - documented_variables() == set()
+            names |= set(re.findall(r'"((?:KTRDR|OP)_[A-Z_]*[A-Z])"', text))
+    assert names - documented_variables() == set()
 
 
 def test_the_page_of_variables_is_up_to_date(root):

@@ -1,4 +1,4 @@
-"""The image's health check, against real servers."""
+"""Health check of the image, against real servers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BODY = b'{"status": "idle"}'
 
 
 @contextmanager
-def server(answers: dict[str, int]) -> Iterator[int]:
+def server(statuses: dict[str, int]) -> Iterator[int]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(answers.get(self.path, 404))
+            self.send_response(statuses.get(self.path, 404))
             self.end_headers()
             self.wfile.write(BODY)
 
@@ -40,26 +40,26 @@ def server(answers: dict[str, int]) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("status", [200, 204])
-def test_an_answer_that_says_success_is_well(status):
+def test_a_successful_response_is_healthy(status):
     with server({"/health": status}) as port:
         assert fetch(port, "/health") == BODY.decode()
 
 
-def test_any_other_answer_is_not_well_and_is_told(capsys):
+def test_any_other_response_is_unhealthy_and_reported(capsys):
     with server({"/health": 503}) as port:
         assert fetch(port, "/health") is None
     assert "/health answers HTTP/1.0 503" in capsys.readouterr().err
 
 
-def test_a_port_that_nobody_listens_on_is_not_well_and_is_told(capsys):
+def test_a_closed_port_is_unhealthy_and_reported(capsys):
     with server({}) as port:
         pass
     assert fetch(port, "/health") is None
-    told = capsys.readouterr().err
-    assert told == f"/health of port {port} does not answer (ConnectionRefusedError)\n"
+    error = capsys.readouterr().err
+    assert error == f"/health of port {port} does not answer (ConnectionRefusedError)\n"
 
 
-def test_a_worker_is_asked_on_its_own_port_and_its_answer_printed(root):
+def test_the_check_of_a_worker_uses_its_port_and_prints_its_response(root):
     with server({"/health": 200}) as port:
         done = subprocess.run(
             [sys.executable, "-I", "-S", root / "deploy" / "healthcheck.py"],

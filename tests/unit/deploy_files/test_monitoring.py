@@ -1,4 +1,4 @@
-"""Dashboards, rules and scraping: every name in them exists."""
+"""Dashboards, alert rules and scrape jobs: every name in them exists."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from prometheus_client.metrics_core import Metric
 from ktrdr.telemetry.metrics import REGISTRY
 
 DASHBOARDS = ("system-overview", "workers-and-operations")
-# What Prometheus and the client library provide by themselves.
-GIVEN = re.compile(r"^(up|ALERTS|process_\w+|prometheus_tsdb_\w+)$")
+# Metrics that Prometheus and the client library provide.
+BUILT_IN = re.compile(r"^(up|ALERTS|process_\w+|prometheus_tsdb_\w+)$")
 FUNCTIONS_AND_LABELS = re.compile(r"\{[^}]*\}|\[[^\]]*\]|\"[^\"]*\"|\bby \([^)]*\)|\bon \(\)")
 
 
@@ -53,7 +53,7 @@ def series_of(metric: Metric) -> set[str]:
 def metrics_in(expression: str) -> set[str]:
     bare = FUNCTIONS_AND_LABELS.sub(" ", expression)
     names = set(re.findall(r"[A-Za-z_]\w*(?!\w*\s*\()", bare))
-    return {name for name in names if name.startswith("ktrdr_") or GIVEN.match(name)}
+    return {name for name in names if name.startswith("ktrdr_") or BUILT_IN.match(name)}
 
 
 @pytest.fixture(scope="module")
@@ -73,23 +73,23 @@ def expressions(root):
 def test_every_metric_in_dashboards_and_rules_exists(root, known):
     used: dict[str, str] = {}
     for where, expression in expressions(root):
-        found = metrics_in(expression)
-        assert found, f"{where} asks for nothing"
-        used |= dict.fromkeys(found, where)
-    assert {n: where for n, where in used.items() if not GIVEN.match(n) and n not in known} == {}
+        metrics = metrics_in(expression)
+        assert metrics, f"{where} queries no metric"
+        used |= dict.fromkeys(metrics, where)
+    assert {n: where for n, where in used.items() if not BUILT_IN.match(n) and n not in known} == {}
 
 
-def test_a_figure_that_every_process_exposes_is_asked_of_those_whose_it_is(root):
+def test_a_metric_that_every_process_exposes_is_queried_only_for_its_owners(root):
     # Backend and workers share one registry: a worker exposes ktrdr_database_up too, as 0.
     shared = unlabelled_gauges()
     assert "ktrdr_database_up" in shared
     for where, expression in expressions(root):
         for name, selector in re.findall(r"\b(ktrdr_\w+)(\{[^}]*\})?", expression):
-            theirs = re.search(r"job=|worker_id!=|node=", selector)
-            assert name not in shared or theirs, f"{where}: {name}"
+            is_selected = re.search(r"job=|worker_id!=|node=", selector)
+            assert name not in shared or is_selected, f"{where}: {name}"
 
 
-def test_every_metric_of_the_runtime_is_shown_or_watched(root, known):
+def test_every_metric_of_the_runtime_is_in_a_dashboard_or_an_alert(root, known):
     used = set().union(*(metrics_in(expression) for _, expression in expressions(root)))
     names = {re.sub(r"_(bucket|sum|count)$", "", series) for series in known}
     ours = {name for name in names if name.startswith("ktrdr_")}
@@ -97,10 +97,10 @@ def test_every_metric_of_the_runtime_is_shown_or_watched(root, known):
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_a_dashboards_panels_have_ids_of_their_own_and_do_not_overlap(root, name):
-    every = dashboard(root, name)["panels"]
-    assert len({panel["id"] for panel in every}) == len(every)
-    for one, other in combinations((panel["gridPos"] for panel in every), 2):
+def test_the_panels_of_a_dashboard_have_unique_ids_and_do_not_overlap(root, name):
+    all_panels = dashboard(root, name)["panels"]
+    assert len({panel["id"] for panel in all_panels}) == len(all_panels)
+    for one, other in combinations((panel["gridPos"] for panel in all_panels), 2):
         apart = (
             one["x"] + one["w"] <= other["x"]
             or other["x"] + other["w"] <= one["x"]
@@ -112,7 +112,7 @@ def test_a_dashboards_panels_have_ids_of_their_own_and_do_not_overlap(root, name
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_every_panel_says_what_it_shows_and_asks_a_provisioned_source(root, name):
+def test_every_panel_has_a_title_a_description_and_a_provisioned_source(root, name):
     sources = {source["uid"] for source in load(root, "grafana/datasources.yml")["datasources"]}
     for panel in panels(root, name):
         assert panel["title"]
@@ -121,27 +121,27 @@ def test_every_panel_says_what_it_shows_and_asks_a_provisioned_source(root, name
             assert target["datasource"]["uid"] in sources
 
 
-def test_dashboards_have_names_of_their_own(root):
+def test_dashboards_have_unique_ids(root):
     assert len({dashboard(root, name)["uid"] for name in DASHBOARDS}) == len(DASHBOARDS)
-    found = (root / "monitoring" / "grafana" / "dashboards").glob("*.json")
-    assert {path.stem for path in found} == set(DASHBOARDS)
+    files = (root / "monitoring" / "grafana" / "dashboards").glob("*.json")
+    assert {path.stem for path in files} == set(DASHBOARDS)
 
 
-def test_grafana_finds_prometheus_and_jaeger_where_the_stack_runs_them(root, core):
+def test_grafanas_data_sources_are_services_of_the_stack(root, core):
     for source in load(root, "grafana/datasources.yml")["datasources"]:
         host = re.fullmatch(r"http://([\w-]+):\d+", source["url"])
         assert host
         assert host.group(1) in core["services"]
 
 
-def test_grafana_looks_for_dashboards_where_they_are_mounted(root, core):
+def test_grafana_reads_dashboards_from_their_mount_point(root, core):
     (provider,) = load(root, "grafana/dashboards.yml")["providers"]
     path = provider["options"]["path"]
     volumes = core["services"]["grafana"]["volumes"]
     assert f"./monitoring/grafana/dashboards:{path}:ro" in volumes
 
 
-def test_prometheus_scrapes_the_backend_and_what_it_says_is_registered(root):
+def test_prometheus_scrapes_the_backend_and_its_registered_workers(root):
     config = load(root, "prometheus.yml")
     assert config["global"]["scrape_interval"] == "15s"
     jobs = {job["job_name"]: job for job in config["scrape_configs"]}
@@ -150,13 +150,13 @@ def test_prometheus_scrapes_the_backend_and_what_it_says_is_registered(root):
     assert discovery["url"] == "http://backend:8000/api/v1/service-discovery"
 
 
-def test_every_alert_says_what_is_wrong_what_to_do_and_how_bad_it_is(root):
+def test_every_alert_has_a_severity_a_summary_and_a_description(root):
     for rule in rules(root):
         assert rule["labels"]["severity"] in {"warning", "critical"}, rule["alert"]
         assert rule["annotations"]["summary"], rule["alert"]
         assert rule["annotations"]["description"], rule["alert"]
 
 
-def test_alerts_have_names_of_their_own(root):
+def test_alerts_have_unique_names(root):
     names = [rule["alert"] for rule in rules(root)]
     assert len(set(names)) == len(names)

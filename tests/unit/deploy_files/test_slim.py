@@ -1,4 +1,4 @@
-"""What is taken out of the image, and what stays."""
+"""Removal of unused files from the image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def environment(tmp_path, *files):
     return packages
 
 
-def test_tests_headers_and_pip_go_and_programs_stay(tmp_path):
+def test_tests_headers_and_pip_are_removed_and_programs_stay(tmp_path):
     packages = environment(
         tmp_path,
         "numpy/core.py",
@@ -38,17 +38,17 @@ def test_tests_headers_and_pip_go_and_programs_stay(tmp_path):
     assert {p.name for p in (tmp_path / "bin").iterdir()} == {"python3", "uvicorn"}
 
 
-def test_it_says_how_much_was_taken(tmp_path):
+def test_the_removed_size_is_returned(tmp_path):
     environment(tmp_path, "numpy/core.py", "numpy/tests/test_it.py", "pandas/tests/a/b.py")
     assert remove_unused(tmp_path) == 200
 
 
-def test_a_module_that_merely_has_tests_in_its_name_stays(tmp_path):
+def test_a_module_with_tests_in_its_name_stays(tmp_path):
     packages = environment(tmp_path, "scipy/latests/a.py", "scipy/tests.py")
     remove_unused(tmp_path)
     assert (packages / "scipy/latests/a.py").exists()
 
 
-def test_what_is_imported_ahead_exists():
+def test_all_preloaded_modules_exist():
     for module in MODULES:
         assert find_spec(module.partition(".")[0]), module

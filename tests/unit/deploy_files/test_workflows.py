@@ -1,4 +1,4 @@
-"""What runs on GitHub."""
+"""GitHub workflows: permissions, pinned actions, published images, the example deploy."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def workflow(root, name):
 
 @pytest.fixture
 def as_on_github(root, tmp_path):
-    """The workflows, with the example switched on as its first lines say."""
+    """Return the workflows, with the example enabled as its first lines describe."""
     copy = tmp_path / ".github"
     shutil.copytree(root / ".github", copy)
     (copy / "workflows" / EXAMPLE).rename(copy / "workflows" / "deploy.yml")
     return copy
 
 
-def test_zizmor_finds_nothing_even_when_pedantic(as_on_github):
+def test_zizmor_finds_no_problem_in_pedantic_mode(as_on_github):
     done = subprocess.run(
         [
             Path(sys.executable).with_name("zizmor"),
@@ -47,7 +47,7 @@ def test_zizmor_finds_nothing_even_when_pedantic(as_on_github):
 
 
 @pytest.mark.parametrize("name", [*WORKFLOWS, EXAMPLE])
-def test_every_action_is_pinned_by_commit_with_its_version_beside_it(root, name):
+def test_every_action_is_pinned_by_commit_and_names_its_version(root, name):
     text = (root / ".github" / "workflows" / name).read_text(encoding="utf-8")
     used = re.findall(r"uses: (.*)$", text, re.MULTILINE)
     assert used
@@ -56,7 +56,7 @@ def test_every_action_is_pinned_by_commit_with_its_version_beside_it(root, name)
 
 
 @pytest.mark.parametrize("name", [*WORKFLOWS, EXAMPLE])
-def test_jobs_have_no_more_rights_than_they_name(root, name):
+def test_jobs_have_only_the_permissions_that_they_declare(root, name):
     read = workflow(root, name)
     assert read["permissions"] == {}
     for job in read["jobs"].values():
@@ -69,7 +69,7 @@ def test_pull_requests_are_tested_and_only_main_publishes(root):
     assert workflow(root, "image.yml")["on"] == {"push": {"branches": ["main"]}}
 
 
-def test_only_publishing_may_write_and_only_packages(root):
+def test_only_the_publishing_job_has_write_permission_and_only_for_packages(root):
     writing = {
         (name, right)
         for name in (*WORKFLOWS, EXAMPLE)
@@ -103,23 +103,23 @@ def test_both_images_are_published_by_short_commit_and_as_latest(root):
     assert "GIT_COMMIT=${{ github.sha }}" in push["build-args"]
 
 
-def test_a_deploy_waits_for_its_environment_and_for_the_deploy_before(root):
+def test_a_deploy_waits_for_approval_and_for_the_previous_deploy(root):
     read = workflow(root, EXAMPLE)
     assert set(read["on"]) == {"workflow_dispatch"}
     assert read["concurrency"] == {"group": "deploy", "cancel-in-progress": False}
     assert read["jobs"]["deploy"]["environment"] == "homelab"
     *others, deploying = read["jobs"]["deploy"]["steps"]
     assert "secrets." not in str(others)
-    # What somebody typed reaches the script as a variable, never as a part of it.
+    # Input of a user reaches the script as a variable, never as a part of it.
     assert "${{" not in deploying["run"]
 
 
 def run_the_deploy(root, tmp_path, key, **changes):
-    """The example's last step with a stand-in for ktrdr, which notes what it is given."""
+    """Run the last step of the example with a stand-in for ktrdr, which records its input."""
     command = tmp_path / "ktrdr/bin/ktrdr"
     command.parent.mkdir(parents=True)
     command.write_text(
-        f'#!/bin/sh\nexec >{tmp_path}/noted\necho "$@"; ssh-add -l; env; cat "$KTRDR_SSH_CONFIG"\n'
+        f'#!/bin/sh\nexec >{tmp_path}/record\necho "$@"; ssh-add -l; env; cat "$KTRDR_SSH_CONFIG"\n'
     )
     command.chmod(0o755)
     step = workflow(root, EXAMPLE)["jobs"]["deploy"]["steps"][-1]
@@ -144,16 +144,16 @@ def run_the_deploy(root, tmp_path, key, **changes):
 
 
 @pytest.mark.skipif(not shutil.which("ssh-agent"), reason="needs the OpenSSH client")
-def test_the_deploy_key_is_in_an_agent_alone_and_only_pinned_hosts_are_known(root, tmp_path):
+def test_the_deploy_key_is_only_in_an_agent_and_only_pinned_hosts_are_trusted(root, tmp_path):
     new = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")]
     subprocess.run(new, check=True)
     key = (tmp_path / "key").read_text()
     (tmp_path / "key").unlink()
     done = run_the_deploy(root, tmp_path, key)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    noted = (tmp_path / "noted").read_text()
-    assert noted.startswith("deploy core backend\n256 SHA256:")
-    assert "StrictHostKeyChecking yes\n" in noted
+    recorded = (tmp_path / "record").read_text()
+    assert recorded.startswith("deploy core backend\n256 SHA256:")
+    assert "StrictHostKeyChecking yes\n" in recorded
     assert (tmp_path / "known_hosts").read_text().splitlines() == [
         "backend ssh-ed25519 AAAA",
         "workers-b ssh-ed25519 BBBB",
@@ -161,7 +161,7 @@ def test_the_deploy_key_is_in_an_agent_alone_and_only_pinned_hosts_are_known(roo
     assert "PRIVATE KEY" not in "".join(
         path.read_text() for path in tmp_path.rglob("*") if path.is_file()
     )
-    (socket,) = re.findall(r"SSH_AUTH_SOCK=(.+)", noted)
+    (socket,) = re.findall(r"SSH_AUTH_SOCK=(.+)", recorded)
     ended_by = time.monotonic() + 5
     while Path(socket).exists() and time.monotonic() < ended_by:
         time.sleep(0.02)
@@ -169,7 +169,7 @@ def test_the_deploy_key_is_in_an_agent_alone_and_only_pinned_hosts_are_known(roo
 
 
 @pytest.mark.skipif(not shutil.which("ssh-agent"), reason="needs the OpenSSH client")
-def test_what_is_no_key_ends_the_deploy_before_it_begins(root, tmp_path):
+def test_an_invalid_key_ends_the_job_before_the_deploy(root, tmp_path):
     done = run_the_deploy(root, tmp_path, "not a key")
     assert done.returncode != 0
-    assert not (tmp_path / "noted").exists()
+    assert not (tmp_path / "record").exists()

@@ -151,7 +151,7 @@ class ReadCounter:
 
 
 class CountedFile:
-    """A file whose counter are read_counted."""
+    """File whose reads are counted."""
 
     def __init__(self, file, read) -> None:
         self.file, self.read = file, read

@@ -23,7 +23,7 @@ MIB = 1024 * 1024
         ("other", "", 0),
     ],
 )
-def test_the_limit_is_the_containers_minus_the_workers_share(
+def test_the_limit_is_that_of_the_container_minus_the_workers_share(
     tmp_path: Path, name: str, content: str, expected: int
 ) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)

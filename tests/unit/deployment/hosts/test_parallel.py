@@ -131,20 +131,35 @@ def test_a_host_that_another_owner_has_locked_is_left_alone(
 @pytest.fixture
 def press_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     """Return a function that presses Ctrl-C as soon as the main thread waits for the hosts."""
-    waiting = threading.Event()
+    real_wait, waiting = futures.wait, threading.Event()
 
-    def wait(pending: Any) -> Any:
+    def wait(*arguments: Any) -> Any:
         waiting.set()
-        return futures.wait(pending)
+        return real_wait(*arguments)
 
     def press() -> None:
         assert waiting.wait(10)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr("ktrdr.deployment.hosts.parallel.wait", wait)
+    monkeypatch.setattr(futures, "wait", wait)
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield press
     signal.signal(signal.SIGINT, handler)
+
+
+def test_ctrl_c_during_a_query_closes_the_connections(
+    press_ctrl_c: Callable[[], None],
+) -> None:
+    transport = InterruptibleTransport()
+
+    def query(host: Host) -> None:
+        if host is CORE:
+            press_ctrl_c()
+        assert transport.interrupted.wait(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        map_hosts(query, HOSTS, transport)
+    assert transport.closed
 
 
 def test_ctrl_c_ends_running_scripts_and_asks_the_work_to_stop(
