@@ -35,7 +35,7 @@ _Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem
 @click.argument("shell", type=click.Choice(list(_SHELLS)))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print a script that completes commands, nodes, services and tags in SHELL."""
+    """Print a script that completes commands, nodes, services and tags in a shell."""
     root = context.find_root()
     write_line(_SHELLS[shell](root.command, {}, "ktrdr", "_KTRDR_COMPLETE").source())
 
