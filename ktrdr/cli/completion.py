@@ -34,7 +34,7 @@ _Items = list[CompletionItem]
 @click.argument("shell", type=click.Choice(list(_SHELLS)))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print a script that completes commands, nodes, services and tags in SHELL."""
+    """Print a script that completes commands, nodes, services and tags in a shell."""
     root = context.find_root()
     write_line(_SHELLS[shell](root.command, {}, "ktrdr", "_KTRDR_COMPLETE").source())
 

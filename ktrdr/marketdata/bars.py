@@ -226,7 +226,7 @@ def _read_frame(path: Path, file: BinaryIO) -> pd.DataFrame:
     if damage:
         raise InvalidParameters(
             f"the dataset {path.parent.name} {path.stem} is damaged: {damage}",
-            hint="Import the file with `ktrdr data import`, which reports all faults with lines.",
+            hint="Import the file with `ktrdr data import`, which lists each fault with its line.",
         )
     return frame
 

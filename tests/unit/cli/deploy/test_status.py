@@ -48,7 +48,7 @@ def test_the_exit_code_is_that_of_the_worst_status(statuses, code) -> None:
     assert status.exit_code(statuses) == code
 
 
-def test_deploy_lock_and_disks_of_a_host_are_shown_and_its_problems_and_drift() -> None:
+def test_the_last_deploy_lock_disks_problems_and_drift_of_a_host_are_shown() -> None:
     assert describe_host(HEALTHY) == [
         ("last deploy", "sha-abc1234 deployed 2 h 00 min ago by ada@laptop (deploy r1)"),
         ("locked", "by ada@laptop, since 2026-11-24 06:00:00 UTC: deploy of sha-abc1234"),
