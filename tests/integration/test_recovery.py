@@ -121,10 +121,10 @@ class LocalHost:
             f"WATCHDOG_SH=$(cat {SCRIPTS}/watchdog.sh)",
             f"exec 9<>{quote(str(self.lock_file))}",
             "flock 9",
-            'stand_by "$@"',
+            'start_watchdog "$@"',
             *lines,
         ]
-        file = write_script(self.directory, "\n".join(body), "project", "stand_by").file
+        file = write_script(self.directory, "\n".join(body), "project", "start_watchdog").file
         arguments = (str(self.workdir), "p", NOTE, *secrets)
         return render(Script(file, arguments), {}).reveal()
 

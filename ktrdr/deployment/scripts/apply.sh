@@ -1,14 +1,14 @@
 #!/bin/sh
-# Apply the release that fetch.sh has staged: put its files in place, and let Compose bring the stack into
-# its new form.
+# Apply the release that fetch.sh has staged: put its files in their place, and let Compose change the
+# services.
 #
 # Usage: apply.sh OPTION VALUE... -- FILE...
 #   the options of lib/stack.sh and of the stack's extension, and
-#   --note NOTE            what the lock says of its owner
-#   --recovery-note NOTE   what it says while services are started again after this was cut off
-#   --event EVENT          what the history says before anything is changed
-#   --secret NAME          a variable whose value is secret
-# The FILEs are all those of the release. Fails with 74 where the lock was lost.
+#   --note NOTE            note of the lock's owner
+#   --recovery-note NOTE   note of the watchdog, which repairs a deploy that was cut off
+#   --event EVENT          event to append to the history before anything changes
+#   --secret NAME          variable whose value is secret
+# The FILEs are all files of the release. Fails with 74 if the lock was lost.
 set -euf
 
 . ./lib/output.sh
@@ -19,12 +19,11 @@ set -euf
 . ./lib/release_files.sh
 . ./lib/project.sh
 . ./lib/recreation.sh
-. ./lib/stand_by.sh
+. ./lib/start_watchdog.sh
 WATCHDOG_SH=$(cat ./watchdog.sh)
 
-# Move what is staged and differs into place, and remove leftovers. Each file changes at once, and
-# directories stay what they are: containers have them mounted, and would go on seeing one that was
-# replaced.
+# Move the staged files that differ to their place, and remove leftovers. Each file is replaced in one
+# move. Directories are not replaced, because containers mount them and would keep the old ones.
 #   place_files FILE...
 place_files() {
     staging=$workdir/.ktrdr-staging
@@ -45,9 +44,9 @@ remove_leftover() {
     rm -f "$workdir/$1"
 }
 
-# Remove containers that never ran or could not be started last, for Compose to make anew. Where Docker
-# is stopped in the moment in which it starts a container, something stays behind under the container's
-# id that fails every further start ("task ... already exists").
+# Remove containers that never ran or whose last start failed, so that Compose recreates them. If Docker
+# is stopped while it starts a container, it leaves something behind under the container's id that makes
+# each further start fail ("task ... already exists").
 #   remove_unstartable SERVICE...
 remove_unstartable() {
     idle=$(project_ps "$project" --all --quiet --filter status=exited --filter status=created)
@@ -63,9 +62,9 @@ remove_unstartable() {
         done
 }
 
-# Create, recreate or start what differs from the files. A service that is asked for alone leaves the
-# others alone, unless one that it depends on does not run: then it could not start. No image is pulled
-# here: fetch.sh did, and could say why it failed.
+# Create, recreate or start the services that differ from the files. If only one service is deployed, the
+# others stay unchanged, unless one of its dependencies does not run: then it could not start. No image is
+# pulled here, because fetch.sh has pulled them and reports why a pull failed.
 bring_up() {
     if [ -z "$only" ]; then
         compose up --detach --pull never --remove-orphans
@@ -76,7 +75,7 @@ bring_up() {
     fi
 }
 
-# Tell whether each of the services has a container that runs.
+# Return whether each of the services has a running container.
 #   all_run SERVICES
 all_run() {
     for service in $1; do
@@ -105,13 +104,13 @@ main() {
     require_lock "$workdir" "$note"
     append_events "$workdir" "$event"
     # shellcheck disable=SC2086 # names of variables are words
-    stand_by "$workdir" "$project" "$recovery_note" $secrets
+    start_watchdog "$workdir" "$project" "$recovery_note" $secrets
     place_files "$@"
     finish_recreation "$project" start
     # shellcheck disable=SC2086 # names of services are words
     remove_unstartable $services $dependencies
 
-    # The next deploy goes through all of this again if this one does not come to its end.
+    # If this deploy does not reach its end, the next one repeats all of this.
     unfinished=$workdir/.ktrdr-unfinished
     was_unfinished=
     [ ! -e "$unfinished" ] || was_unfinished=yes
@@ -120,14 +119,14 @@ main() {
     before_up
     bring_up
     after_up
-    # With one service alone, an older note stays: the others were not looked at.
+    # If only one service was deployed, keep an older mark, because it may concern the others.
     if [ -z "$incomplete" ] && { [ -z "$only" ] || [ -z "$was_unfinished" ]; }; then
         rm -f "$unfinished"
     fi
     section rotated
     report_secrets
     if [ -n "$surplus" ]; then
-        # Also those of profiles that are not chosen.
+        # They may belong to profiles that are not selected.
         profiles='*'
         # shellcheck disable=SC2086 # names of services are words
         compose rm --stop --force $surplus

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Ask the registry for images, and pull nothing: print "IMAGE 0 DIGEST" or "IMAGE CODE REASON" for each.
-# All are asked at once.
+# Ask the registry for images without pulling them. Print "IMAGE 0 DIGEST" or "IMAGE CODE REASON" for each.
+# The questions run in parallel.
 #
 # Usage: ask_registry.sh OPTION IMAGE...
-#   --ask IMAGE            an image to ask for
-#   --ask-if-missing IMAGE an image to ask for where the host does not have it
+#   --ask IMAGE            image to ask for
+#   --ask-if-missing IMAGE image to ask for if the host does not have it
 set -eu
 
 . ./lib/output.sh

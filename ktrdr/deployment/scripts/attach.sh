@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run a command in the container of a service, with the terminal.
+# Run a command in the container of a service, with a terminal.
 #
 # Usage: attach.sh PROJECT SERVICE COMMAND [ARGUMENT...]
 

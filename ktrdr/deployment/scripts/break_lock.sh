@@ -1,5 +1,5 @@
 #!/bin/sh
-# End the shell that has the lock of a host, and wait until the lock is free. Print who had it, as
+# End the shell that holds the lock of a host, and wait until the lock is free. Print its owner as
 # show_lock.sh does.
 #
 # Usage: break_lock.sh WORKDIR
@@ -12,7 +12,7 @@ main() {
     lock_file=$1/.ktrdr/lock
     if [ -e "$lock_file" ] && ! flock -n -s "$lock_file" true; then
         read -r holder _ <"$lock_file"
-        # Numbers are given anew: another process may have this one by now.
+        # The system reuses process ids: verify that this process holds the lock.
         if [ "$(readlink "/proc/$holder/fd/9")" = "$(readlink -f "$lock_file")" ]; then
             kill -USR2 "$holder"
         fi

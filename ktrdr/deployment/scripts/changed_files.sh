@@ -1,14 +1,14 @@
 #!/bin/sh
-# Print the files of a host that differ from those of a kept configuration: "~ FILE" for another content,
-# "- FILE" for one that is gone, and "+ FILE" for one in the managed directory that the release did not bring.
+# Print the files of a host that differ from a kept configuration: "~ FILE" for another content, "- FILE"
+# for a missing file, and "+ FILE" for a file in the managed directory that is not in the release.
 #
 # Usage: changed_files.sh WORKDIR CONFIGURATION [MANAGED_DIRECTORY]
-# CONFIGURATION is the hash of its files. Outside MANAGED_DIRECTORY the operator may keep what they like.
+# CONFIGURATION is the hash of its files. Outside MANAGED_DIRECTORY the operator may keep other files.
 set -eu
 
 . ./lib/output.sh
 
-# Read what `tar --compare` says.
+# Convert the output of `tar --compare`, which comes on standard input.
 read_differences() {
     sed -n \
         -e 's/^\(.*\): \(Contents differ\|Size differs\)$/~ \1/p' \
@@ -16,7 +16,7 @@ read_differences() {
         sort -u
 }
 
-# Print the files of a directory that an archive does not have.
+# Print the files of a directory that an archive does not contain.
 #   print_new_files ARCHIVE DIRECTORY
 print_new_files() {
     newline='

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Print facts about a host, "NAME=VALUE" a line, and change nothing.
+# Print facts about a host, one "NAME=VALUE" per line, and change nothing.
 #
 # Usage: check.sh OPTION VALUE... [--ports yes] [--reach HOST:PORT...]
-#   --workdir DIRECTORY    where the configuration is to be put
-#   --shared DIRECTORY     what the containers share with other hosts
-#   --shared-is-mounted yes|no   whether that comes from another host
-#   --container-uid UID    the user that the containers run as
-#   --memory DIRECTORY     where secrets are kept in memory, if they are
-#   --ports yes            also tell who listens on the host, and who has its lock
+#   --workdir DIRECTORY    directory for the configuration
+#   --shared DIRECTORY     directory that the containers share with other hosts
+#   --shared-is-mounted yes|no   whether it comes from another host
+#   --container-uid UID    user that the containers run as
+#   --memory DIRECTORY     directory that holds secrets in memory, with this delivery
+#   --ports yes            also print the listening ports, and the owner of the lock
 #   --reach HOST:PORT      also try to connect to a port of another host
 set -eu
 
@@ -21,7 +21,7 @@ fact() {
     printf '%s=%s\n' "$1" "$2"
 }
 
-# What the scripts of a deploy call besides Docker; a Debian or Ubuntu has all of them.
+# Programs that the scripts of a deploy need besides Docker. Debian and Ubuntu have all of them.
 PROGRAMS='awk base64 cmp flock sha256sum tar'
 
 check_programs() {
@@ -32,14 +32,14 @@ check_programs() {
     fact lacks "$lacks"
 }
 
-# Set $docker_root to Docker's own directory.
+# Print the versions of Docker and Compose, and set $docker_root to Docker's directory.
 check_docker() {
     docker_root=
     if ! command -v docker >/dev/null; then
         fact docker missing
         return 0
     fi
-    # One call tells all three: each program of Docker takes as long to start as the rest of the check.
+    # One call for all three: each start of Docker's program takes as long as the rest of the check.
     info=$(docker info --format '{{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}} {{.DockerRootDir}}' 2>&1) || :
     case $info in
         [0-9]*' '*' '/*)
@@ -58,7 +58,7 @@ check_docker() {
     esac
 }
 
-# Set $probe to the file that was made to see whether the directory is writable.
+# Print the state of the work directory, and set $probe to the file that was created to test it.
 check_workdir() {
     nearest_existing "$workdir"
     probe="$existing/.ktrdr-$$"
@@ -86,12 +86,12 @@ $disks
 END
 }
 
-# Tell whether the shared directory is writable for the containers, which write there as a user of their
-# own, whom root can try to be. Remove $probe, too.
+# Print whether the containers can write to the shared directory. They write as a user of their own. Root
+# tests it as that user. Remove $probe, too.
 check_shared() {
     patiently=
     ! command -v timeout >/dev/null || patiently='timeout -s KILL 5'
-    # Root owns the root directory: `id` need not be started for it.
+    # Root owns the root directory, so that `id` need not be started.
     is_root=
     # shellcheck disable=SC3067 # dash, bash and busybox have -O
     [ ! -O / ] || is_root=yes
@@ -120,17 +120,18 @@ check_shared() {
     fi
 }
 
-# An NFS mount that is away leaves an empty directory of the host's own disk behind.
+# Return whether the shared directory is on the host's own disk. Without its NFS mount, an empty directory
+# of that disk is there.
 is_on_root_disk() {
     [ ! -d "$shared/data" ] && [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ]
 }
 
-# Tell what a directory for secrets is on, and whether that is swapped out.
+# Print the file system of a directory for secrets, and the device that memory is swapped out to.
 check_memory() {
     existing=$1
     [ -d "$existing" ] || existing=${existing%/*}
     fact memory "$(stat -f -c %T "$existing" 2>/dev/null || echo unknown)"
-    # Pages of a tmpfs may be written to swap; memory that is compressed, or encrypted, is none.
+    # A tmpfs may be written to swap. Compressed memory and encrypted devices do not count.
     swap=none
     while read -r device _; do
         case $device in
@@ -143,7 +144,7 @@ check_memory() {
     fact swap "$swap"
 }
 
-# The kernel's own list needs no program that a host may lack.
+# Print the listening sockets and the published ports. The kernel's list needs no further program.
 check_ports() {
     fact listening "$(
         cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { printf "%s ", $2 }'
@@ -154,7 +155,7 @@ check_ports() {
     )"
 }
 
-# Try to connect to HOST:PORT. Redirections to /dev/tcp are bash's own, and need no further program.
+# Try to connect to HOST:PORT. Bash itself implements redirections to /dev/tcp.
 check_reach() {
     # shellcheck disable=SC2016 # the variables are those of bash
     if ! command -v bash >/dev/null || ! command -v timeout >/dev/null; then
@@ -184,7 +185,7 @@ main() {
         shift 2
     done
     fact clock "$(date +%s)"
-    # sshd tells the name of the user who logs in: another program that need not be started.
+    # sshd sets the name of the user, so that `id` need not be started.
     fact user "${USER:-$(id -un)}"
     check_programs
     check_docker

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Print the last lines that containers wrote, each container in a section of its id.
+# Print the last log lines of containers, each container in a section named by its id.
 #
 # Usage: container_logs.sh LINES CONTAINER...
 set -eu

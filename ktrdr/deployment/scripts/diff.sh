@@ -1,16 +1,16 @@
 #!/bin/sh
-# Print how a host differs from a release, in sections, and change nothing on it. The files of the release
-# are on the host's tmpfs for as long as this runs, since Compose wants files; no disk sees them.
+# Print how a host differs from a release, in sections, and change nothing on it. Compose needs the files of
+# the release. They are in the host's memory while this script runs, and never on a disk.
 #
 # Usage: diff.sh OPTION VALUE... -- FILE...
 #   the options of lib/stack.sh and of the stack's extension, and
-#   --staging DIRECTORY         a directory to be made for the release's files
-#   --image IMAGE               an image of the release
-#   --history LINES             how many events of the history are printed
-#   --secrets given|deployed    whether the secrets are given, or those of the containers are taken
-#   --deployed-secret VARIABLE=NAME   a secret, and the variable of a container that holds it alone
-#   --registry IMAGE            an image that the registry is asked for
-# The FILEs are all those of the release.
+#   --staging DIRECTORY         directory to create for the release's files
+#   --image IMAGE               image of the release
+#   --history LINES             number of events of the history to print
+#   --secrets given|deployed    whether secrets are exported, or taken from the containers
+#   --deployed-secret VARIABLE=NAME   secret, and the variable of a container that contains it alone
+#   --registry IMAGE            image to ask the registry for
+# The FILEs are all files of the release.
 set -euf
 
 . ./lib/output.sh
@@ -24,19 +24,19 @@ set -euf
 . ./lib/registry.sh
 . ./lib/delivery.sh
 
-# Unpack the release; it goes when the script ends.
+# Unpack the release, and remove it when the script ends.
 stage_on_tmpfs() {
     umask 077
-    # Without a trap of its own for it, dash leaves out the one for EXIT at a signal.
+    # At a signal, dash runs the trap for EXIT only if the signal has a trap of its own.
     trap 'exit 143' TERM
-    # Fails where somebody else made it before.
+    # This fails if another user has created it.
     mkdir "$release"
     trap 'rm -rf "$release"' EXIT
     payload | tar -xzf - -C "$release"
 }
 
-# Print the files that differ, each with what is there now: "+ FILE" for what is not there yet,
-# "~ FILE BASE64" for what is to be replaced, and "- FILE BASE64" for what is to be removed.
+# Print the files that differ, with their present content: "+ FILE" for a new file, "~ FILE BASE64" for a
+# changed one, and "- FILE BASE64" for a removed one.
 #   print_differences FILE...
 print_differences() {
     for file; do
@@ -57,7 +57,7 @@ print_removal() {
     print_content - "$1"
 }
 
-# Print the hashes with the secrets that the containers have; where they cannot be had, fail and say why.
+# Print the hashes with the containers' secrets. If they cannot be computed, fail and print the reason.
 print_hashes_as_deployed() {
     (
         take_deployed_secrets
@@ -69,9 +69,8 @@ print_hashes_as_deployed() {
     }
 }
 
-# Export the secrets that the containers have. They go from Docker into the environment of this subshell,
-# and stand in no argument list, no file and no output. Of several containers that have one, the last
-# counts.
+# Export the containers' secrets. They go from Docker into the environment of this subshell, and into no
+# argument list, no file and no output. If several containers have the same secret, the last one counts.
 take_deployed_secrets() {
     ids=$(docker ps --all --quiet --filter "label=com.docker.compose.project=$project")
     [ -n "$ids" ] || return 0
@@ -79,7 +78,7 @@ take_deployed_secrets() {
     eval "$(docker inspect --format "$(print_export_template)" $ids)"
 }
 
-# Print Docker's template for lines of shell that export the secrets, their quotes made harmless.
+# Print Docker's template for lines of shell that export the secrets, with their quotes escaped.
 print_export_template() {
     printf '{{range .Config.Env}}'
     for pair in $deployed_secrets; do
@@ -125,7 +124,7 @@ main() {
     section unfinished
     [ ! -e "$workdir/.ktrdr-unfinished" ] || echo unfinished
     if [ -n "$registry" ]; then
-        # Only the registry knows whether a tag that can move has moved.
+        # Only the registry knows whether a tag has moved.
         section registry
         for image in $registry; do ask_registry "$image" & done
         wait

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Remove the files of a release that a fetch has staged.
+# Remove the files of a release that fetch.sh has staged.
 #
 # Usage: discard.sh WORKDIR
 set -eu

@@ -2,7 +2,8 @@
 # Run a command in the container of a service.
 #
 # Usage: exec.sh PROJECT SERVICE COMMAND [ARGUMENT...]
-# Prints "== runs" before all that the command prints, or "== not running" and the services that run.
+# Prints "== runs" before the command's output. If the service does not run, prints "== not running" and the
+# services that run.
 set -eu
 
 . ./lib/output.sh

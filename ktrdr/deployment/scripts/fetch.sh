@@ -1,15 +1,15 @@
 #!/bin/sh
-# Fetch a release: stage its files beside the old ones, pull its images, and print how the host differs
-# from it, in sections. Nothing that runs changes.
+# Fetch a release: stage its files beside the current ones, pull its images, and print how the host differs
+# from it, in sections. No service changes.
 #
 # Usage: fetch.sh OPTION VALUE...
 #   the options of lib/stack.sh and of the stack's extension, and
-#   --digests DIGESTS        the release's files, "DIGEST  FILE" a line
-#   --pin NAME:TAG@DIGEST    an image that a tag is to mean, wherever it has moved since
-#   --image IMAGE            an image that is to be on the host
-#   --pull-always SERVICE    a service whose tag can move: its image is pulled every time
-#   --pull-missing SERVICE   a service whose image is pulled where one is missing
-#   --history LINES          how many events of the history are printed
+#   --digests DIGESTS        files of the release, one "DIGEST  FILE" per line
+#   --pin NAME:TAG@DIGEST    image that the tag must name, even if the registry's tag has moved
+#   --image IMAGE            image that the host needs
+#   --pull-always SERVICE    service with a tag that can move; its image is always pulled
+#   --pull-missing SERVICE   service whose image is pulled if any image is missing
+#   --history LINES          number of events of the history to print
 set -euf
 
 . ./lib/output.sh
@@ -21,15 +21,15 @@ set -euf
 . ./lib/containers.sh
 . ./lib/history.sh
 
-# Set $release to the directory in which all files are as the release has them: the work directory
-# where they are so already, or else that of the staged files, into which the payload is unpacked.
-# What is staged goes when the script ends, unless keep_staged is called.
+# Set $release to a directory with all files of the release: the work directory if it has them already, or
+# else the staging directory, into which the payload is unpacked. Staged files are removed when the script
+# ends, unless keep_staged is called.
 #   stage_release DIGESTS
-# DIGESTS is what `sha256sum -c` reads: "DIGEST  FILE" a line.
+# `sha256sum -c` reads DIGESTS: one "DIGEST  FILE" per line.
 stage_release() {
     umask 022
     staging=$workdir/.ktrdr-staging
-    # What an interrupted deploy has left.
+    # An interrupted deploy may have left it behind.
     [ ! -e "$staging" ] || rm -rf "$staging"
     release=$workdir
     if ! (cd "$workdir" && exec sha256sum -c) >/dev/null 2>&1 <<END
@@ -37,7 +37,7 @@ $1
 END
     then
         release=$staging
-        # Without a trap of its own for it, dash leaves out the one for EXIT at a signal.
+        # At a signal, dash runs the trap for EXIT only if the signal has a trap of its own.
         trap 'exit 143' TERM
         trap 'rm -rf "$staging"' EXIT
         mkdir -p "$staging"
@@ -45,13 +45,13 @@ END
     fi
 }
 
-# Leave what is staged for the script that puts it in place.
+# Keep the staged files for apply.sh.
 keep_staged() {
     trap - EXIT
 }
 
-# Make a tag mean the image of a digest, wherever the tag has moved since. Compose pulls it, since
-# not every Docker CLI logs in with DOCKER_AUTH_CONFIG.
+# Let a tag name the image of a digest, even if the registry's tag has moved. Compose pulls the image,
+# because not every Docker CLI logs in with DOCKER_AUTH_CONFIG.
 #   pin_image PROJECT NAME:TAG DIGEST
 pin_image() {
     pinned=${2%:*}@$3
@@ -61,7 +61,7 @@ pin_image() {
     docker tag "$pinned" "$2"
 }
 
-# Pull the images that need it. A tag that never moves is pulled where it is missing.
+# Pull images: those with a tag that can move always, the others only if one is missing.
 pull_images() {
     # shellcheck disable=SC2086 # names of services are words
     [ -z "$pull_always" ] || compose pull --policy always $pull_always
@@ -76,7 +76,7 @@ pull_images() {
     fi
 }
 
-# Print the images of the release; those that pull_images has found need no second look.
+# Print the images of the release. If pull_images has found them all, they are not inspected again.
 print_images() {
     if [ -n "$found_images" ]; then
         printf '%s\n' "$found_images"
@@ -86,7 +86,7 @@ print_images() {
     fi
 }
 
-# Print the files that are to change: "+ FILE" for new content, "- FILE" for one to be removed.
+# Print the files that will change: "+ FILE" for new content, "- FILE" for a removed file.
 #   list_changes FILE...
 list_changes() {
     if [ -d "$workdir/.ktrdr-staging" ]; then
@@ -101,7 +101,7 @@ print_removal() {
     printf -- '- %s\n' "$1"
 }
 
-# Print the files that are to change, and keep what is staged if there are any.
+# Print the files that will change, and keep the staged files if there are any.
 #   print_changes FILE...
 print_changes() {
     if [ "$release" = "$workdir" ] && [ -z "$managed_directory" ]; then
@@ -148,14 +148,14 @@ main() {
     print_changes "$@"
     section history
     read_history "$workdir" "$history_lines"
-    # The services' health checks, which Docker makes anyway, have printed what they say.
+    # Docker's own health checks have printed the health documents of the services.
     section clock
     date +%s
     section containers
     list_containers "$project"
     if [ -n "$surplus" ]; then
         section answers
-        # What is lost with those that are to be stopped, if any of them is there.
+        # The operator should know what the surplus services do, if they exist.
         # shellcheck disable=SC2086 # names of services are words
         ! any_is_listed $surplus || ask_services "$project" $surplus
     fi

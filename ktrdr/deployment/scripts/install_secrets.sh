@@ -1,12 +1,12 @@
 #!/bin/sh
-# Write secrets into memory: on the host as root, or in a container as its root.
+# Write secrets into memory, as root of the host or of a container.
 #
 # Usage: install_secrets.sh DIRECTORY GROUP
-# Standard input has a line "CONSUMER UID FILE VALUE" for each file, its value in base64. GROUP may read
-# the key that fingerprints are made with.
+# Standard input has a line "CONSUMER UID FILE VALUE" for each file, with the value in base64. GROUP may read
+# the key of the fingerprints.
 set -eu
 
-# Put FILE.new in the place of FILE where it has another content.
+# Replace FILE with FILE.new if their contents differ.
 replace() {
     if cmp -s "$1.new" "$1"; then
         rm -f "$1.new"

@@ -7,7 +7,7 @@ set -eu
 . ./lib/output.sh
 
 main() {
-    # Also what Compose made for a single run.
+    # This includes containers that Compose created for a single run.
     filter="label=com.docker.compose.project=$1"
     section containers
     docker ps --all --format '{{.Names}}' --filter "$filter"

@@ -1,8 +1,7 @@
 #!/bin/sh
 # Print what prune.sh may remove, and what is still needed, in sections: the events of the history, a JSON
-# object for each image, the ids of the images that containers were made from, of whatever project,
-# "BYTES NAME" for each file of kept configurations, and the size (KiB) of what an interrupted deploy has
-# left staged.
+# object for each image, the ids of the images of all containers, "BYTES NAME" for each archive of a kept
+# configuration, and the size (KiB) of the files that an interrupted deploy has left staged.
 #
 # Usage: list_unused.sh WORKDIR
 set -eu
@@ -10,7 +9,7 @@ set -eu
 . ./lib/output.sh
 . ./lib/history.sh
 
-# An image or a container may vanish between two commands.
+# Images and containers may disappear between two commands.
 print_images() {
     ids=$(docker image ls --quiet --no-trunc)
     # shellcheck disable=SC2046,SC2086 # ids are words

@@ -1,23 +1,22 @@
 #!/bin/sh
-# Print what the containers of a project have written, and with --follow yes what they write from then on.
+# Print the logs of a project's containers. With --follow yes, also print new lines.
 #
 # Usage: logs.sh --project NAME --lines LINES|all [--since TIME] [--follow yes] [-- SERVICE...]
-# LINES is how many of the last lines of each container are printed; TIME is as `docker logs` takes it. A
-# line is "SERVICE/CONTAINER TIME TEXT". "#SERVICE" names a service that is there, whether or not it is
-# one of the SERVICEs, of which none means all. "## live" says that all older lines have been printed;
-# containers that start afterwards are followed, too, and some lines may come twice.
+# LINES is the number of last lines of each container. `docker logs` reads TIME. Without SERVICEs, all are
+# printed. A line is "SERVICE/CONTAINER TIME TEXT". "#SERVICE" names each service that exists, even if its
+# log is not printed. "## live" means that all older lines have been printed. After that, containers that
+# start are followed, too, and some lines may be repeated.
 set -eu
 
 . ./lib/output.sh
 . ./lib/project.sh
 
-# A follower ends by itself after so many seconds, and is begun anew where it stopped: what it printed is
-# kept in memory.
+# The caller keeps all output in memory. So it restarts this script after this time (s).
 FOLLOW_SECONDS=3600
-# Several containers write into one pipe: what is longer than its 4,096 bytes would be mixed up.
+# Several containers write into one pipe. Pieces of more than 4,096 bytes would be mixed.
 PIECE_BYTES=3500
 
-# Tell whether a service is one of those that were asked for.
+# Return whether a service is one of the wanted ones. Without wanted ones, all are.
 #   is_wanted SERVICE [WANTED...]
 is_wanted() {
     wanted=$1
@@ -29,7 +28,7 @@ is_wanted() {
     return 1
 }
 
-# Print what was written until now, one container after the other.
+# Print all lines until now, one container after the other.
 #   print_logs [SERVICE...]
 print_logs() {
     printf '%s\n' "$containers" | while read -r id name; do
@@ -41,7 +40,7 @@ print_logs() {
     done
 }
 
-# Mark the lines of standard input with where they come from, each piece of a long one.
+# Prefix each line of standard input, or each piece of a long line, with its source.
 #   mark_lines SERVICE/CONTAINER
 mark_lines() {
     if command -v stdbuf >/dev/null; then
@@ -51,18 +50,18 @@ mark_lines() {
     fi
 }
 
-# Print what a container writes from a time on.
+# Print the lines of a container since a time, and new lines.
 #   follow_container CONTAINER TIME SERVICE [WANTED...]
 follow_container() {
     id=$1 from=$2 name=$3
     shift 3
-    # In the script's own process group, so that all of it ends with its connection.
+    # --foreground keeps it in the script's process group, which ends with the connection.
     ! is_wanted "$name" "$@" ||
         timeout --foreground "$FOLLOW_SECONDS" docker logs --timestamps --follow --since "$from" "$id" 2>&1 |
         mark_lines "$name/$(echo "$id" | cut -c 1-12)"
 }
 
-# Print what the present containers write, and those that start meanwhile.
+# Print the new lines of all containers, and of containers that start meanwhile.
 #   follow_logs [SERVICE...]
 follow_logs() {
     printf '%s\n' "$containers" | {

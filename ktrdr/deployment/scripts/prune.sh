@@ -1,15 +1,16 @@
 #!/bin/sh
-# Remove images, kept configurations, and what an interrupted deploy has left staged.
+# Remove images, kept configurations, and files that an interrupted deploy has left staged.
 #
 # Usage: prune.sh --workdir DIRECTORY --note NOTE [--file FILE...] [--image "ID NAME..."...]
-# NOTE is what the lock says of its owner. FILE is the file of a kept configuration. Prints "stays ID" for
-# an image that Docker does not let go. Fails with 74 where the lock was lost.
+# NOTE is the note of the lock's owner. FILE is the archive of a kept configuration. Prints "stays ID" for an
+# image that Docker refuses to remove. Fails with 74 if the lock was lost.
 set -euf
 
 . ./lib/output.sh
 . ./lib/lock.sh
 
-# By its id an image goes only while it has one name; never by force, so that what runs stays.
+# Remove an image by its id, which Docker refuses if it has several names, or else by its names. Never use
+# force, so that images of containers stay.
 #   remove_image ID NAME...
 remove_image() {
     id=$1

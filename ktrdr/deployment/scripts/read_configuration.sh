@@ -1,5 +1,5 @@
 #!/bin/sh
-# Print the archive of a kept configuration in base64; nothing where the host does not keep it.
+# Print the archive of a kept configuration in base64, or nothing if the host does not keep it.
 #
 # Usage: read_configuration.sh WORKDIR CONFIGURATION
 # CONFIGURATION is the hash of its files.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Print the events that a host remembers, oldest first.
+# Print the events of a host's history, oldest first.
 #
 # Usage: read_history.sh WORKDIR
 set -eu

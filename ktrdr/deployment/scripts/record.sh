@@ -1,8 +1,8 @@
 #!/bin/sh
-# Record how a deploy ended, and keep the configuration that is in place.
+# Record the outcome of a deploy, and keep its configuration.
 #
 # Usage: record.sh --workdir DIRECTORY --event EVENT... [--keep CONFIGURATION -- FILE...]
-# EVENT is a line of JSON. CONFIGURATION is the hash of the FILEs; what is kept already is not kept again.
+# EVENT is a line of JSON. CONFIGURATION is the hash of the FILEs. An archive that exists is not replaced.
 set -eu
 
 . ./lib/events.sh
@@ -11,7 +11,7 @@ set -eu
 newline='
 '
 
-# Keep the files that are in place.
+# Write the files of the work directory to the archive of their configuration.
 #   keep_configuration WORKDIR CONFIGURATION FILE...
 keep_configuration() {
     archive=$1/.ktrdr/releases/$2.tar.gz

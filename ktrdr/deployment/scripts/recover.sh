@@ -1,5 +1,6 @@
 #!/bin/sh
-# Start the services again that an apply has stopped half-way; what was stopped before it stays so.
+# Start the services that an interrupted apply.sh has stopped. Services that were stopped before it stay
+# stopped.
 #
 # Usage: recover.sh WORKDIR PROJECT SECONDS
 set -eu

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Give the lock of a host back, for the shell itself that has taken it by acquire_lock.sh.
+# Release the lock of a host, in the shell that has acquired it with acquire_lock.sh.
 #
 # Usage: release_lock.sh
 

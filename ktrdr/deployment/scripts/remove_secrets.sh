@@ -1,6 +1,6 @@
 #!/bin/sh
-# Remove the secrets of consumers from memory, and the directory with the last of them: on the host as
-# root, or in a container as its root.
+# Remove the secrets of consumers from memory, as root of the host or of a container. Remove the directory
+# with the last of them.
 #
 # Usage: remove_secrets.sh DIRECTORY CONSUMER...
 set -eu

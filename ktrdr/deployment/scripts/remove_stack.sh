@@ -1,12 +1,12 @@
 #!/bin/sh
-# Remove the containers and networks of a project, its secrets in the host's memory, and its volumes if
-# asked to.
+# Remove the containers and networks of a project, its secrets in the host's memory, and its volumes on
+# request.
 #
 # Usage: remove_stack.sh OPTION VALUE...
 #   --project, --workdir, --secrets-directory and --secrets-image of lib/stack.sh, and
-#   --note NOTE         what the lock says of its owner
-#   --volumes yes|no    whether the data goes, too
-# Fails with 74 where the lock was lost.
+#   --note NOTE         note of the lock's owner
+#   --volumes yes|no    whether to remove the data, too
+# Fails with 74 if the lock was lost.
 set -euf
 
 . ./lib/output.sh
@@ -25,7 +25,7 @@ main() {
         shift 2
     done
     require_lock "$workdir" "$note"
-    # Also what Compose made for a single run.
+    # This includes containers that Compose created for a single run.
     filter="label=com.docker.compose.project=$project"
     with_volumes=
     [ "$volumes" = no ] || with_volumes=--volumes

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Print who has the lock of a host: "free", or "held" and on the next line "PID NOTE".
+# Print the owner of a host's lock: "free", or "held" and on the next line "PID NOTE".
 #
 # Usage: show_lock.sh WORKDIR
 set -eu

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Print what runs on a host and what was deployed there, in sections: what needs no Docker first, so that
-# it is known where Docker is down.
+# Print what runs on a host and what was deployed there, in sections. The first sections need no Docker, so
+# that they are printed even if Docker does not run.
 #
 # Usage: status.sh WORKDIR PROJECT SECRETS_DIRECTORY LINES
-# LINES is how many events of the history are printed.
+# LINES is the number of events of the history to print.
 set -eu
 
 . ./lib/output.sh
@@ -28,7 +28,7 @@ print_disks() {
     done
 }
 
-# Print a JSON object for each image that a container of a project was made from.
+# Print a JSON object for each image of a project's containers.
 #   print_images_in_use PROJECT
 print_images_in_use() {
     ids=$(project_ps "$1" --all --quiet)

@@ -2,7 +2,7 @@
 # Stop containers.
 #
 # Usage: stop.sh WORKDIR NOTE CONTAINER...
-# NOTE is what the lock says of its owner. Fails with 74 where the lock was lost.
+# NOTE is the note of the lock's owner. Fails with 74 if the lock was lost.
 set -eu
 
 . ./lib/lock.sh

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Print what the health of a stack is judged by, in sections: the host's clock, its containers, and the
-# answers of its own services.
+# Print the state of a stack, in sections: the host's clock, the containers, and the health documents of
+# services.
 #
 # Usage: verify.sh PROJECT [SERVICE...]
-# The SERVICEs are asked what they say of themselves.
+# Asks only the SERVICEs for their health documents.
 set -eu
 
 . ./lib/output.sh

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Wait for a Docker that is away, as while its package is upgraded; fail when it stays away.
+# Wait until Docker responds, for example while its package is upgraded. Fail if it does not respond in time.
 #
 # Usage: wait_for_docker.sh SECONDS
 set -eu

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Start the services of a project again when the lock of its host becomes free: its owner was cut off
+# Start the services of a project again once the lock of the host is free, because its owner was cut off
 # while it changed them.
 #
 # Usage: watchdog.sh WORKDIR PROJECT NOTE
-# Prints its number first, and closes its standard output. NOTE is what the lock says meanwhile.
+# Prints its process id first, and closes standard output. NOTE names the watchdog in the lock file.
 
 . ./lib/project.sh
 . ./lib/recreation.sh
@@ -13,7 +13,7 @@ main() {
     echo "$$"
     exec >/dev/null 9>>"$1/.ktrdr/lock"
     flock 9 || exit
-    # The note makes the lock younger than what was noted under it.
+    # The note makes the lock file newer than the record of stopped containers.
     read_stopped_before "$1"
     printf "%s %s\n" "$$" "$3" >"$1/.ktrdr/lock"
     recover "$2" 180

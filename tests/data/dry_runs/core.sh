@@ -3,23 +3,23 @@
 # To deploy without ktrdr, print this with -v, which adds the files.
 
 # Step 1 of 6: lock (at most 30 s)
-# Take the lock of a host, for the shell itself that runs this: it has the lock until release_lock.sh, or
-# until it ends, however that happens. So there is nothing that could be left behind.
+# Acquire the lock of a host for the shell that runs this script. The shell holds the lock until
+# release_lock.sh, or until the shell ends for any reason. So no lock can become stale.
 #
 # Usage: acquire_lock.sh WORKDIR SECONDS NOTE
-# Waits SECONDS for another owner, and prints the note of one that keeps the lock. NOTE is one line,
-# unique to this owner. Fails with 75 where another owner has it, and with 69 where there is no flock.
+# Waits SECONDS for another owner. NOTE is the line that names this owner, unique to it. Fails with 75 and
+# prints the owner's note if another owner holds the lock. Fails with 69 if the host has no flock.
 
 main() {
     command -v flock >/dev/null || return 69
     lock_file=$1/.ktrdr/lock
-    # Tried apart first: where `exec` cannot redirect, it ends the shell.
+    # Try this in a subshell first, because a failed redirection of `exec` ends the shell.
     (
         umask 022
         { [ -d "$1/.ktrdr" ] || mkdir -p "$1/.ktrdr"; } && exec 9<>"$lock_file"
     ) || return 1
     exec 9<>"$lock_file"
-    # What puts the leftovers of an interrupted deploy right is waited for in any case.
+    # Always wait for a recovery, which repairs what an interrupted deploy left behind.
     flock -w "$2" 9 || { grep -qF 'recovery after' "$lock_file" && flock -w 180 9; } || {
         cat "$lock_file"
         exec 9>&-
@@ -32,20 +32,20 @@ main /opt/ktrdr-core 1 '{"id": "20261123-120000-ab12", "who": "ada@laptop", "rea
 
 # Step 2 of 6: check the host (at most 30 s)
 (
-# Print facts about a host, "NAME=VALUE" a line, and change nothing.
+# Print facts about a host, one "NAME=VALUE" per line, and change nothing.
 #
 # Usage: check.sh OPTION VALUE... [--ports yes] [--reach HOST:PORT...]
-#   --workdir DIRECTORY    where the configuration is to be put
-#   --shared DIRECTORY     what the containers share with other hosts
-#   --shared-is-mounted yes|no   whether that comes from another host
-#   --container-uid UID    the user that the containers run as
-#   --memory DIRECTORY     where secrets are kept in memory, if they are
-#   --ports yes            also tell who listens on the host, and who has its lock
+#   --workdir DIRECTORY    directory for the configuration
+#   --shared DIRECTORY     directory that the containers share with other hosts
+#   --shared-is-mounted yes|no   whether it comes from another host
+#   --container-uid UID    user that the containers run as
+#   --memory DIRECTORY     directory that holds secrets in memory, with this delivery
+#   --ports yes            also print the listening ports, and the owner of the lock
 #   --reach HOST:PORT      also try to connect to a port of another host
 set -eu
 
 # ---- scripts/lib/output.sh
-# What a script tells its caller.
+# Output of scripts.
 
 # Begin a section of the output.
 #   section TITLE
@@ -53,7 +53,7 @@ section() {
     printf '== %s\n' "$1"
 }
 
-# End the script because of an option that it does not know.
+# End the script with code 64 because of an unknown option.
 #   refuse_option OPTION
 refuse_option() {
     printf 'there is no option %s\n' "$1" >&2
@@ -61,9 +61,9 @@ refuse_option() {
 }
 
 # ---- scripts/lib/directories.sh
-# Directories of the host, whether or not they exist.
+# Directories of the host.
 
-# Set $existing to the nearest directory above a path that exists, or to the path itself.
+# Set $existing to a path if it exists, or to the nearest directory above it that exists.
 #   nearest_existing PATH
 nearest_existing() {
     existing=$1
@@ -71,10 +71,10 @@ nearest_existing() {
 }
 
 # ---- scripts/lib/lock.sh
-# The lock of a host: flock(2) on WORKDIR/.ktrdr/lock, for as long as the owner's shell lives there.
-# The file stays, and being there means nothing; what stands in it says whose lock it is.
+# The lock of a host: flock(2) on WORKDIR/.ktrdr/lock, while the owner's shell runs. The file itself always
+# exists. Its content names the owner.
 
-# End the script with code 74 unless the lock is still that of the owner with this note.
+# End the script with code 74 unless the owner with this note holds the lock.
 #   require_lock WORKDIR NOTE
 require_lock() {
     if ! grep -qF -e "$2" "$1/.ktrdr/lock" 2>/dev/null || flock -n -s "$1/.ktrdr/lock" true; then
@@ -100,7 +100,7 @@ fact() {
     printf '%s=%s\n' "$1" "$2"
 }
 
-# What the scripts of a deploy call besides Docker; a Debian or Ubuntu has all of them.
+# Programs that the scripts of a deploy need besides Docker. Debian and Ubuntu have all of them.
 PROGRAMS='awk base64 cmp flock sha256sum tar'
 
 check_programs() {
@@ -111,14 +111,14 @@ check_programs() {
     fact lacks "$lacks"
 }
 
-# Set $docker_root to Docker's own directory.
+# Print the versions of Docker and Compose, and set $docker_root to Docker's directory.
 check_docker() {
     docker_root=
     if ! command -v docker >/dev/null; then
         fact docker missing
         return 0
     fi
-    # One call tells all three: each program of Docker takes as long to start as the rest of the check.
+    # One call for all three: each start of Docker's program takes as long as the rest of the check.
     info=$(docker info --format '{{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}} {{.DockerRootDir}}' 2>&1) || :
     case $info in
         [0-9]*' '*' '/*)
@@ -137,7 +137,7 @@ check_docker() {
     esac
 }
 
-# Set $probe to the file that was made to see whether the directory is writable.
+# Print the state of the work directory, and set $probe to the file that was created to test it.
 check_workdir() {
     nearest_existing "$workdir"
     probe="$existing/.ktrdr-$$"
@@ -165,12 +165,12 @@ $disks
 END
 }
 
-# Tell whether the shared directory is writable for the containers, which write there as a user of their
-# own, whom root can try to be. Remove $probe, too.
+# Print whether the containers can write to the shared directory. They write as a user of their own. Root
+# tests it as that user. Remove $probe, too.
 check_shared() {
     patiently=
     ! command -v timeout >/dev/null || patiently='timeout -s KILL 5'
-    # Root owns the root directory: `id` need not be started for it.
+    # Root owns the root directory, so that `id` need not be started.
     is_root=
     [ ! -O / ] || is_root=yes
     shared_probe='' code=0
@@ -198,17 +198,18 @@ check_shared() {
     fi
 }
 
-# An NFS mount that is away leaves an empty directory of the host's own disk behind.
+# Return whether the shared directory is on the host's own disk. Without its NFS mount, an empty directory
+# of that disk is there.
 is_on_root_disk() {
     [ ! -d "$shared/data" ] && [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ]
 }
 
-# Tell what a directory for secrets is on, and whether that is swapped out.
+# Print the file system of a directory for secrets, and the device that memory is swapped out to.
 check_memory() {
     existing=$1
     [ -d "$existing" ] || existing=${existing%/*}
     fact memory "$(stat -f -c %T "$existing" 2>/dev/null || echo unknown)"
-    # Pages of a tmpfs may be written to swap; memory that is compressed, or encrypted, is none.
+    # A tmpfs may be written to swap. Compressed memory and encrypted devices do not count.
     swap=none
     while read -r device _; do
         case $device in
@@ -221,7 +222,7 @@ check_memory() {
     fact swap "$swap"
 }
 
-# The kernel's own list needs no program that a host may lack.
+# Print the listening sockets and the published ports. The kernel's list needs no further program.
 check_ports() {
     fact listening "$(
         cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { printf "%s ", $2 }'
@@ -232,7 +233,7 @@ check_ports() {
     )"
 }
 
-# Try to connect to HOST:PORT. Redirections to /dev/tcp are bash's own, and need no further program.
+# Try to connect to HOST:PORT. Bash itself implements redirections to /dev/tcp.
 check_reach() {
     if ! command -v bash >/dev/null || ! command -v timeout >/dev/null; then
         fact "reaches $1" unknown
@@ -261,7 +262,7 @@ main() {
         shift 2
     done
     fact clock "$(date +%s)"
-    # sshd tells the name of the user who logs in: another program that need not be started.
+    # sshd sets the name of the user, so that `id` need not be started.
     fact user "${USER:-$(id -un)}"
     check_programs
     check_docker
@@ -292,21 +293,21 @@ code=$?
 
 # Step 3 of 6: fetch the release (at most 1800 s)
 (
-# Fetch a release: stage its files beside the old ones, pull its images, and print how the host differs
-# from it, in sections. Nothing that runs changes.
+# Fetch a release: stage its files beside the current ones, pull its images, and print how the host differs
+# from it, in sections. No service changes.
 #
 # Usage: fetch.sh OPTION VALUE...
 #   the options of lib/stack.sh and of the stack's extension, and
-#   --digests DIGESTS        the release's files, "DIGEST  FILE" a line
-#   --pin NAME:TAG@DIGEST    an image that a tag is to mean, wherever it has moved since
-#   --image IMAGE            an image that is to be on the host
-#   --pull-always SERVICE    a service whose tag can move: its image is pulled every time
-#   --pull-missing SERVICE   a service whose image is pulled where one is missing
-#   --history LINES          how many events of the history are printed
+#   --digests DIGESTS        files of the release, one "DIGEST  FILE" per line
+#   --pin NAME:TAG@DIGEST    image that the tag must name, even if the registry's tag has moved
+#   --image IMAGE            image that the host needs
+#   --pull-always SERVICE    service with a tag that can move; its image is always pulled
+#   --pull-missing SERVICE   service whose image is pulled if any image is missing
+#   --history LINES          number of events of the history to print
 set -euf
 
 # ---- scripts/lib/output.sh
-# What a script tells its caller.
+# Output of scripts.
 
 # Begin a section of the output.
 #   section TITLE
@@ -314,7 +315,7 @@ section() {
     printf '== %s\n' "$1"
 }
 
-# End the script because of an option that it does not know.
+# End the script with code 64 because of an unknown option.
 #   refuse_option OPTION
 refuse_option() {
     printf 'there is no option %s\n' "$1" >&2
@@ -322,51 +323,51 @@ refuse_option() {
 }
 
 # ---- scripts/lib/hooks.sh
-# What a stack adds to the scripts of a deploy. These functions do nothing; an extension, which stands
-# behind them in the script that is sent, defines those anew that it needs.
+# Hooks for the extensions of a stack. These functions do nothing. An extension follows them in the script
+# that is sent, and redefines those that it needs.
 
-# Take an option that only the stack knows.
+# Set an option that only the extension knows.
 #   stack_option OPTION VALUE
 stack_option() { refuse_option "$1"; }
 
-# Fail where the host cannot be given these secrets; change nothing.
+# Fail if the host cannot use the secrets, and change nothing.
 inspect_secrets() { :; }
 
-# Export what Compose's configuration depends on beside the given secrets; change nothing.
+# Export the variables of Compose that depend on the secrets, and change nothing.
 export_secret_settings() { :; }
 
-# Export the same as the present containers have it, where the secrets are not known.
+# Export the same variables with their values in the current containers, if the secrets are unknown.
 export_deployed_secret_settings() { :; }
 
-# Do what comes before Compose brings the stack into its new form, and what comes after it. A hook that
-# could not finish its work sets $incomplete, and the next deploy goes through all of it again.
+# Deliver and rotate secrets, before and after Compose changes the services. A hook that could not finish
+# sets $incomplete, and the next deploy repeats everything.
 before_up() { :; }
 after_up() { :; }
 
-# Print which secrets have changed, a line each.
+# Print the name of each rotated secret on a line.
 report_secrets() { :; }
 
-# Remove what is left of the secrets of a stack that is taken down.
+# Remove the secrets in memory of a stack that is removed.
 remove_secrets() { :; }
 
 # ---- scripts/lib/stack.sh
-# The stack that a script is about, and Compose's command line for it. Needs: output.sh, hooks.sh
+# The stack that a script works on, and Compose's command line for it. Needs: output.sh, hooks.sh
 #
-# Options of every script that deals with a stack:
-#   --project NAME        its Compose project
-#   --workdir DIRECTORY   where its configuration is, and what relative paths in it start from
-#   --compose-file FILE   a compose file of the release; the first, then those that override it
-#   --env-file FILE       the file with its settings
-#   --profile PROFILE     a profile that is chosen
-#   --service SERVICE     a service that the script is about
-#   --only SERVICE        the same, where it is the only one that was asked for
-#   --dependency SERVICE  a service that the only one depends on
-#   --surplus SERVICE     a service that is to be removed
-#   --managed-directory DIRECTORY  a directory in which files that are no part of the release are removed
-#   --secrets-delivery env|tmpfs   how its containers get their secrets
-#   --secrets-directory DIRECTORY  where their secrets are in the host's memory, with tmpfs
-#   --secrets-image IMAGE          an image with a shell that the host has once images are pulled
-# An option is left out where there is nothing to say, and repeated for several values.
+# Options of each script that works on a stack:
+#   --project NAME        Compose project of the stack
+#   --workdir DIRECTORY   directory of its configuration, and base of relative paths in it
+#   --compose-file FILE   compose file of the release; the first, then those that override it
+#   --env-file FILE       file with its settings
+#   --profile PROFILE     selected profile
+#   --service SERVICE     service that the script works on
+#   --only SERVICE        the only service to deploy
+#   --dependency SERVICE  service that the only one depends on
+#   --surplus SERVICE     service to remove
+#   --managed-directory DIRECTORY  directory in which files that are not in the release are removed
+#   --secrets-delivery env|tmpfs   delivery of secrets to its containers
+#   --secrets-directory DIRECTORY  directory of their secrets in the host's memory, with tmpfs
+#   --secrets-image IMAGE          image with a shell, which the host has once images are pulled
+# An option may be left out, and repeated for several values.
 
 newline='
 '
@@ -374,13 +375,13 @@ project='' workdir='' compose_files='' env_file='' profiles=''
 services='' only='' dependencies='' surplus='' managed_directory=''
 secrets_delivery=env secrets_directory='' secrets_image=''
 
-# Take one of these options, or pass it on to the hook stack_option.
+# Set one of these options, or pass it to the hook stack_option.
 #   common_option OPTION VALUE
 common_option() {
     case $1 in
         --project) project=$2 ;;
         --workdir) workdir=$2 ;;
-        # The last one first, since `compose` puts each before all others.
+        # In reverse order, because `compose` puts each before the others.
         --compose-file) compose_files="$2 $compose_files" ;;
         --env-file) env_file=$2 ;;
         --profile) profiles="$2 $profiles" ;;
@@ -396,7 +397,7 @@ common_option() {
     esac
 }
 
-# Tell whether the script is about a service.
+# Return whether the script works on a service.
 #   has_service SERVICE
 has_service() {
     case " $services " in
@@ -405,13 +406,12 @@ has_service() {
     return 1
 }
 
-# Tell whether the stack gets its secrets as files in memory.
+# Return whether containers read secrets from files in memory.
 secrets_are_in_memory() {
     [ "$secrets_delivery" = tmpfs ]
 }
 
-# Run Compose on the stack, as the files in $release describe it: those in place, or staged ones. Its
-# command line names project, files and directory.
+# Run Compose on the stack with the files in $release, which are staged or in their place.
 #   compose COMMAND...
 compose() {
     for profile in $profiles; do set -- --profile "$profile" "$@"; done
@@ -420,19 +420,19 @@ compose() {
     docker compose -p "$project" --project-directory "$workdir" "$@"
 }
 
-# Print "SERVICE HASH" for each service; the hash covers its configuration.
+# Print "SERVICE HASH" for each service, with the hash of its configuration.
 print_hashes() {
     compose config --hash '*'
 }
 
 # ---- scripts/lib/release_files.sh
-# The files of a release. Needs: stack.sh
+# Files of a release. Needs: stack.sh
 
-# Print the archive of the release. The one of a script that is sent stands behind this; where it is run
+# Print the archive of the release. A script that is sent redefines this function. If the script file is run
 # by hand, the archive comes on standard input.
 payload() { cat; }
 
-# Run a command with each file in the managed directory, if there is one, that the release does not have.
+# Run a command with each file in the managed directory that is not in the release.
 #   each_leftover COMMAND FILE...
 each_leftover() {
     leftover_command=$1
@@ -455,16 +455,16 @@ each_leftover() {
 
 IMAGE_FORMAT='{"id":{{json .Id}},"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}}}'
 
-# Print a JSON object for each of the images that the host has; fail where one is missing.
+# Print a JSON object for each of the images that the host has, and fail if one is missing.
 #   inspect_images IMAGE...
 inspect_images() {
     docker image inspect --format "$IMAGE_FORMAT" "$@" 2>/dev/null
 }
 
 # ---- scripts/lib/project.sh
-# The containers of a Compose project.
+# Containers of a Compose project.
 
-# List containers as "docker ps" does, without those that Compose made for a single run.
+# List containers as "docker ps" does, without those that Compose created for a single run.
 #   project_ps PROJECT OPTION...
 project_ps() {
     ps_project=$1
@@ -475,23 +475,23 @@ project_ps() {
 }
 
 # ---- scripts/lib/containers.sh
-# Read-only queries about containers and what they say. Needs: project.sh
+# Queries of containers and of the services in them. Needs: project.sh
 
-# One JSON object a container. Not its configuration as a whole: that holds the environment.
+# One JSON object per container, without the whole configuration, which contains the environment.
 CONTAINER_FORMAT='{"id":{{json .Id}},"image":{{json .Image}},"name":{{json .Config.Image}},"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}},"created":{{json .Created}}}'
 
-# Print a JSON object for each container of a project, running or not, and keep them in $containers.
+# Print a JSON object for each container of a project, and set $containers to them.
 #   list_containers PROJECT
 list_containers() {
     ids=$(project_ps "$1" --all --quiet --no-trunc)
     containers=
-    # A container may vanish between the two commands: the others are shown all the same.
+    # A container may disappear between the two commands. The others are printed all the same.
     [ -z "$ids" ] || containers=$(docker inspect --format "$CONTAINER_FORMAT" $ids 2>/dev/null) || :
     [ -z "$containers" ] || printf '%s\n' "$containers"
 }
 
-# Tell whether list_containers, before it, has found a container of one of the services. To start
-# Docker's program for nothing takes as long as the shell needs for all the rest.
+# Return whether list_containers has found a container of one of the services. Each start of Docker's
+# program takes as long as the rest of the script.
 #   any_is_listed SERVICE...
 any_is_listed() {
     for service; do
@@ -502,12 +502,12 @@ any_is_listed() {
     return 1
 }
 
-# Print what a service says of itself, on one line: a hook, which an extension defines anew.
+# Print the health document of a service on one line. This is a hook, which an extension defines.
 #   ask_service CONTAINER
 ask_service() { :; }
 
-# Print "SERVICE ANSWER" for each of the services that is healthy. They are asked side by side: each takes as long as a program does to
-# start in a container. A line is written at once, so that none cuts into another.
+# Print "SERVICE DOCUMENT" for each of the services that is healthy. The questions run in parallel, because
+# each starts a program in a container. Each line is written by one printf, so that lines do not mix.
 #   ask_services PROJECT SERVICE...
 ask_services() {
     ask_project=$1
@@ -526,9 +526,9 @@ ask_services() {
 }
 
 # ---- scripts/lib/history.sh
-# What a host remembers of its deploys, in WORKDIR/.ktrdr/history.jsonl. Nothing of it is secret.
+# History of a host's deploys, in WORKDIR/.ktrdr/history.jsonl. It contains no secret.
 
-# Print the events, oldest first; with a number, only so many of the last.
+# Print the events, or only the last LINES of them, oldest first.
 #   read_history WORKDIR [LINES]
 read_history() {
     history=$1/.ktrdr/history.jsonl
@@ -542,15 +542,15 @@ read_history() {
 }
 
 # ---- scripts/fetch.sh
-# Set $release to the directory in which all files are as the release has them: the work directory
-# where they are so already, or else that of the staged files, into which the payload is unpacked.
-# What is staged goes when the script ends, unless keep_staged is called.
+# Set $release to a directory with all files of the release: the work directory if it has them already, or
+# else the staging directory, into which the payload is unpacked. Staged files are removed when the script
+# ends, unless keep_staged is called.
 #   stage_release DIGESTS
-# DIGESTS is what `sha256sum -c` reads: "DIGEST  FILE" a line.
+# `sha256sum -c` reads DIGESTS: one "DIGEST  FILE" per line.
 stage_release() {
     umask 022
     staging=$workdir/.ktrdr-staging
-    # What an interrupted deploy has left.
+    # An interrupted deploy may have left it behind.
     [ ! -e "$staging" ] || rm -rf "$staging"
     release=$workdir
     if ! (cd "$workdir" && exec sha256sum -c) >/dev/null 2>&1 <<END
@@ -558,7 +558,7 @@ $1
 END
     then
         release=$staging
-        # Without a trap of its own for it, dash leaves out the one for EXIT at a signal.
+        # At a signal, dash runs the trap for EXIT only if the signal has a trap of its own.
         trap 'exit 143' TERM
         trap 'rm -rf "$staging"' EXIT
         mkdir -p "$staging"
@@ -566,13 +566,13 @@ END
     fi
 }
 
-# Leave what is staged for the script that puts it in place.
+# Keep the staged files for apply.sh.
 keep_staged() {
     trap - EXIT
 }
 
-# Make a tag mean the image of a digest, wherever the tag has moved since. Compose pulls it, since
-# not every Docker CLI logs in with DOCKER_AUTH_CONFIG.
+# Let a tag name the image of a digest, even if the registry's tag has moved. Compose pulls the image,
+# because not every Docker CLI logs in with DOCKER_AUTH_CONFIG.
 #   pin_image PROJECT NAME:TAG DIGEST
 pin_image() {
     pinned=${2%:*}@$3
@@ -582,7 +582,7 @@ pin_image() {
     docker tag "$pinned" "$2"
 }
 
-# Pull the images that need it. A tag that never moves is pulled where it is missing.
+# Pull images: those with a tag that can move always, the others only if one is missing.
 pull_images() {
     [ -z "$pull_always" ] || compose pull --policy always $pull_always
     found_images=
@@ -594,7 +594,7 @@ pull_images() {
     fi
 }
 
-# Print the images of the release; those that pull_images has found need no second look.
+# Print the images of the release. If pull_images has found them all, they are not inspected again.
 print_images() {
     if [ -n "$found_images" ]; then
         printf '%s\n' "$found_images"
@@ -603,7 +603,7 @@ print_images() {
     fi
 }
 
-# Print the files that are to change: "+ FILE" for new content, "- FILE" for one to be removed.
+# Print the files that will change: "+ FILE" for new content, "- FILE" for a removed file.
 #   list_changes FILE...
 list_changes() {
     if [ -d "$workdir/.ktrdr-staging" ]; then
@@ -618,7 +618,7 @@ print_removal() {
     printf -- '- %s\n' "$1"
 }
 
-# Print the files that are to change, and keep what is staged if there are any.
+# Print the files that will change, and keep the staged files if there are any.
 #   print_changes FILE...
 print_changes() {
     if [ "$release" = "$workdir" ] && [ -z "$managed_directory" ]; then
@@ -665,25 +665,25 @@ main() {
     print_changes "$@"
     section history
     read_history "$workdir" "$history_lines"
-    # The services' health checks, which Docker makes anyway, have printed what they say.
+    # Docker's own health checks have printed the health documents of the services.
     section clock
     date +%s
     section containers
     list_containers "$project"
     if [ -n "$surplus" ]; then
         section answers
-        # What is lost with those that are to be stopped, if any of them is there.
+        # The operator should know what the surplus services do, if they exist.
         ! any_is_listed $surplus || ask_services "$project" $surplus
     fi
 }
 
 # ---- homelab/scripts/service_health.sh
-# How the services of KTRDR say how they are: an extension of every script that asks them.
+# Health documents of KTRDR's services: extension of the scripts that ask services.
 
-CONTAINER_HEALTH_PY='"""Print what the server in this container says of its health, on one line.
+CONTAINER_HEALTH_PY='"""Print the health document of the server in this container, on one line.
 
-It is reached there whatever the host publishes, and needs no program of the host. HTTP/1.0, so that
-the answer ends with the connection.
+Asked from inside its container, the server responds whatever ports the host publishes, and the host
+needs no further program. With HTTP/1.0, the response ends with the connection.
 """
 
 import os
@@ -703,27 +703,26 @@ ask_service() {
 
 
 # ---- homelab/scripts/core_secrets.sh
-# What the configuration of the core depends on beside the vault: an extension of fetch.sh, apply.sh and
-# diff.sh. Nothing here changes the host. The former token secret stays in variables of the shell, and stands
-# in no argument list.
+# Secrets of the core: extension of fetch.sh, apply.sh and diff.sh. It changes nothing on the host. The former
+# token secret stays in variables of the shell, and is in no argument list.
 #
-# Takes the option
-#   --token-overlap SECONDS   how long tokens signed with a former JWT_SECRET are good
+# Option:
+#   --token-overlap SECONDS   time that tokens signed with a former JWT_SECRET stay valid
 
 # ---- scripts/lib/fingerprints.sh
-# Fingerprints of secrets that are delivered as files in memory (see memory_secrets.sh). Containers carry
-# that of what they were given as a label, so that those and only those are replaced whose secrets have
-# changed. It is made with a random key, which stands besides the secrets and on no disk: without the key,
-# nothing can be learned from a fingerprint. Needs: stack.sh
+# Fingerprints of secrets that are delivered as files in memory (see memory_secrets.sh). Containers have the
+# fingerprint of their secrets as a label, so that Compose replaces only the containers whose secrets have
+# changed. A fingerprint depends on a random key, which is beside the secrets in memory and on no disk:
+# without the key, a fingerprint reveals nothing. Needs: stack.sh
 
-# Print the fingerprint of what a consumer is to be given; change nothing. Where the key or a file is
-# missing, it is one that no container has.
+# Print the fingerprint of a consumer's secrets, and change nothing. If the key or a file is missing, print
+# "missing", which no container has.
 #   print_fingerprint CONSUMER [FILE VALUE]...
 print_fingerprint() {
     consumer_directory=$secrets_directory/$1
     shift
     values=$#
-    # The values behind the files, in their order.
+    # Replace the pairs with the values in the same order.
     while [ "$values" -gt 0 ]; do
         if [ ! -e "$secrets_directory/key" ] || [ ! -e "$consumer_directory/$1" ]; then
             echo missing
@@ -740,7 +739,7 @@ print_fingerprint() {
     done | sha256sum | cut -c 1-32
 }
 
-# Print the fingerprint that the containers of a consumer carry.
+# Print the fingerprint in the label of a consumer's containers.
 #   print_deployed_fingerprint CONSUMER
 print_deployed_fingerprint() {
     docker ps --all \
@@ -788,7 +787,7 @@ export_deployed_secret_settings() {
     fi
 }
 
-# Run a command with the files that a service is given in memory: pairs of a name and a content.
+# Run a command with the files of a service in memory: pairs of name and content.
 with_backend_files() {
     "$@" \
         db_password "${DB_PASSWORD-}" \
@@ -812,9 +811,9 @@ export_fingerprints() {
     fi
 }
 
-# ------------------------------------------------------------------------- what containers were started with
+# ----------------------------------------------------------------------------- environment of containers
 
-# Set $environment to that of a container: its entries between marks that no value can hold.
+# Set $environment to the variables of a container, between marks that no value contains.
 #   read_environment CONTAINER
 read_environment() {
     [ -n "${mark-}" ] || read -r mark </proc/sys/kernel/random/uuid
@@ -823,8 +822,8 @@ read_environment() {
     )
 }
 
-# Set $value to that of a variable in $environment. What a container has from a file is read from the host's
-# memory or, where only root may do that, by the backend itself.
+# Set $value to the value of a variable in $environment. If the container reads it from a file, read the
+# file in the host's memory or, if only root may do that, in the backend's container.
 #   read_variable NAME
 read_variable() {
     case $environment in
@@ -837,7 +836,7 @@ read_variable() {
             value=$(
                 { cat "$secrets_directory/backend/${value##*/}" ||
                     docker exec "$project-backend-1" cat "$value" || :; } 2>/dev/null
-                # A substitution drops the ends of lines at its end.
+                # Protect line ends at the end, which a substitution removes.
                 echo x
             )
             value=${value%x}
@@ -846,7 +845,7 @@ read_variable() {
     esac
 }
 
-# Fail where the role of the database has another name than DB_USER.
+# Fail if the database's role has another name than DB_USER.
 check_role() {
     read_environment "$project-db-1"
     read_variable POSTGRES_USER
@@ -855,10 +854,10 @@ check_role() {
 
 # ------------------------------------------------------------------------------------------------- tokens
 
-# Export what tokens were signed with before, and until when that is good. Where the running backend signs
-# with another secret than JWT_SECRET, that is the previous one from now on. Otherwise both stay what they
-# are, so that nothing changes; once their time is over they go with the next release, for which the backend
-# is replaced anyway. With an overlap of 0 there is none, and one that still lasts is ended.
+# Export the previous token secret, and the end of its validity. If the running backend signs with another
+# secret than JWT_SECRET, that one becomes the previous secret. Otherwise both stay unchanged, so that
+# nothing restarts. After the end of its validity, the next release removes it, because it replaces the
+# backend anyway. An overlap of 0 also ends a current overlap.
 export_former_token_secret() {
     read_environment "$project-backend-1"
     read_variable JWT_SECRET
@@ -885,7 +884,7 @@ export_former_token_secret() {
     export JWT_SECRET_PREVIOUS JWT_SECRET_PREVIOUS_UNTIL
 }
 
-# Print a time, given in seconds since 1970, as the backend reads it.
+# Print a time, given in seconds since 1970, in the backend's format.
 print_utc() {
     date -u -d "@$1" +%Y-%m-%dT%H:%M:%SZ
 }
@@ -951,20 +950,20 @@ code=$?
 
 # Step 4 of 6: apply (at most 600 s)
 (
-# Apply the release that fetch.sh has staged: put its files in place, and let Compose bring the stack into
-# its new form.
+# Apply the release that fetch.sh has staged: put its files in their place, and let Compose change the
+# services.
 #
 # Usage: apply.sh OPTION VALUE... -- FILE...
 #   the options of lib/stack.sh and of the stack's extension, and
-#   --note NOTE            what the lock says of its owner
-#   --recovery-note NOTE   what it says while services are started again after this was cut off
-#   --event EVENT          what the history says before anything is changed
-#   --secret NAME          a variable whose value is secret
-# The FILEs are all those of the release. Fails with 74 where the lock was lost.
+#   --note NOTE            note of the lock's owner
+#   --recovery-note NOTE   note of the watchdog, which repairs a deploy that was cut off
+#   --event EVENT          event to append to the history before anything changes
+#   --secret NAME          variable whose value is secret
+# The FILEs are all files of the release. Fails with 74 if the lock was lost.
 set -euf
 
 # ---- scripts/lib/output.sh
-# What a script tells its caller.
+# Output of scripts.
 
 # Begin a section of the output.
 #   section TITLE
@@ -972,7 +971,7 @@ section() {
     printf '== %s\n' "$1"
 }
 
-# End the script because of an option that it does not know.
+# End the script with code 64 because of an unknown option.
 #   refuse_option OPTION
 refuse_option() {
     printf 'there is no option %s\n' "$1" >&2
@@ -980,51 +979,51 @@ refuse_option() {
 }
 
 # ---- scripts/lib/hooks.sh
-# What a stack adds to the scripts of a deploy. These functions do nothing; an extension, which stands
-# behind them in the script that is sent, defines those anew that it needs.
+# Hooks for the extensions of a stack. These functions do nothing. An extension follows them in the script
+# that is sent, and redefines those that it needs.
 
-# Take an option that only the stack knows.
+# Set an option that only the extension knows.
 #   stack_option OPTION VALUE
 stack_option() { refuse_option "$1"; }
 
-# Fail where the host cannot be given these secrets; change nothing.
+# Fail if the host cannot use the secrets, and change nothing.
 inspect_secrets() { :; }
 
-# Export what Compose's configuration depends on beside the given secrets; change nothing.
+# Export the variables of Compose that depend on the secrets, and change nothing.
 export_secret_settings() { :; }
 
-# Export the same as the present containers have it, where the secrets are not known.
+# Export the same variables with their values in the current containers, if the secrets are unknown.
 export_deployed_secret_settings() { :; }
 
-# Do what comes before Compose brings the stack into its new form, and what comes after it. A hook that
-# could not finish its work sets $incomplete, and the next deploy goes through all of it again.
+# Deliver and rotate secrets, before and after Compose changes the services. A hook that could not finish
+# sets $incomplete, and the next deploy repeats everything.
 before_up() { :; }
 after_up() { :; }
 
-# Print which secrets have changed, a line each.
+# Print the name of each rotated secret on a line.
 report_secrets() { :; }
 
-# Remove what is left of the secrets of a stack that is taken down.
+# Remove the secrets in memory of a stack that is removed.
 remove_secrets() { :; }
 
 # ---- scripts/lib/stack.sh
-# The stack that a script is about, and Compose's command line for it. Needs: output.sh, hooks.sh
+# The stack that a script works on, and Compose's command line for it. Needs: output.sh, hooks.sh
 #
-# Options of every script that deals with a stack:
-#   --project NAME        its Compose project
-#   --workdir DIRECTORY   where its configuration is, and what relative paths in it start from
-#   --compose-file FILE   a compose file of the release; the first, then those that override it
-#   --env-file FILE       the file with its settings
-#   --profile PROFILE     a profile that is chosen
-#   --service SERVICE     a service that the script is about
-#   --only SERVICE        the same, where it is the only one that was asked for
-#   --dependency SERVICE  a service that the only one depends on
-#   --surplus SERVICE     a service that is to be removed
-#   --managed-directory DIRECTORY  a directory in which files that are no part of the release are removed
-#   --secrets-delivery env|tmpfs   how its containers get their secrets
-#   --secrets-directory DIRECTORY  where their secrets are in the host's memory, with tmpfs
-#   --secrets-image IMAGE          an image with a shell that the host has once images are pulled
-# An option is left out where there is nothing to say, and repeated for several values.
+# Options of each script that works on a stack:
+#   --project NAME        Compose project of the stack
+#   --workdir DIRECTORY   directory of its configuration, and base of relative paths in it
+#   --compose-file FILE   compose file of the release; the first, then those that override it
+#   --env-file FILE       file with its settings
+#   --profile PROFILE     selected profile
+#   --service SERVICE     service that the script works on
+#   --only SERVICE        the only service to deploy
+#   --dependency SERVICE  service that the only one depends on
+#   --surplus SERVICE     service to remove
+#   --managed-directory DIRECTORY  directory in which files that are not in the release are removed
+#   --secrets-delivery env|tmpfs   delivery of secrets to its containers
+#   --secrets-directory DIRECTORY  directory of their secrets in the host's memory, with tmpfs
+#   --secrets-image IMAGE          image with a shell, which the host has once images are pulled
+# An option may be left out, and repeated for several values.
 
 newline='
 '
@@ -1032,13 +1031,13 @@ project='' workdir='' compose_files='' env_file='' profiles=''
 services='' only='' dependencies='' surplus='' managed_directory=''
 secrets_delivery=env secrets_directory='' secrets_image=''
 
-# Take one of these options, or pass it on to the hook stack_option.
+# Set one of these options, or pass it to the hook stack_option.
 #   common_option OPTION VALUE
 common_option() {
     case $1 in
         --project) project=$2 ;;
         --workdir) workdir=$2 ;;
-        # The last one first, since `compose` puts each before all others.
+        # In reverse order, because `compose` puts each before the others.
         --compose-file) compose_files="$2 $compose_files" ;;
         --env-file) env_file=$2 ;;
         --profile) profiles="$2 $profiles" ;;
@@ -1054,7 +1053,7 @@ common_option() {
     esac
 }
 
-# Tell whether the script is about a service.
+# Return whether the script works on a service.
 #   has_service SERVICE
 has_service() {
     case " $services " in
@@ -1063,13 +1062,12 @@ has_service() {
     return 1
 }
 
-# Tell whether the stack gets its secrets as files in memory.
+# Return whether containers read secrets from files in memory.
 secrets_are_in_memory() {
     [ "$secrets_delivery" = tmpfs ]
 }
 
-# Run Compose on the stack, as the files in $release describe it: those in place, or staged ones. Its
-# command line names project, files and directory.
+# Run Compose on the stack with the files in $release, which are staged or in their place.
 #   compose COMMAND...
 compose() {
     for profile in $profiles; do set -- --profile "$profile" "$@"; done
@@ -1078,16 +1076,16 @@ compose() {
     docker compose -p "$project" --project-directory "$workdir" "$@"
 }
 
-# Print "SERVICE HASH" for each service; the hash covers its configuration.
+# Print "SERVICE HASH" for each service, with the hash of its configuration.
 print_hashes() {
     compose config --hash '*'
 }
 
 # ---- scripts/lib/lock.sh
-# The lock of a host: flock(2) on WORKDIR/.ktrdr/lock, for as long as the owner's shell lives there.
-# The file stays, and being there means nothing; what stands in it says whose lock it is.
+# The lock of a host: flock(2) on WORKDIR/.ktrdr/lock, while the owner's shell runs. The file itself always
+# exists. Its content names the owner.
 
-# End the script with code 74 unless the lock is still that of the owner with this note.
+# End the script with code 74 unless the owner with this note holds the lock.
 #   require_lock WORKDIR NOTE
 require_lock() {
     if ! grep -qF -e "$2" "$1/.ktrdr/lock" 2>/dev/null || flock -n -s "$1/.ktrdr/lock" true; then
@@ -1107,8 +1105,8 @@ show_lock() {
 }
 
 # ---- scripts/lib/events.sh
-# Events that a host remembers: a line of JSON each, in WORKDIR/.ktrdr/history.jsonl. Nothing of them is
-# secret, and lines are only ever appended.
+# Events of a host's history: one line of JSON each, in WORKDIR/.ktrdr/history.jsonl. They contain no secret.
+# Lines are only appended.
 
 # Append events, after a line that an interruption may have cut short.
 #   append_events WORKDIR EVENT...
@@ -1117,19 +1115,19 @@ append_events() {
     umask 022
     [ -d "$1/.ktrdr" ] || mkdir -p "$1/.ktrdr"
     shift
-    # Only what ends with a line's end was written whole; what was not stays apart from the new one.
+    # Keep an incomplete last line apart from the new one.
     [ ! -s "$history" ] || [ -z "$(tail -c 1 "$history")" ] || echo >>"$history"
     printf '%s\n' "$@" >>"$history"
 }
 
 # ---- scripts/lib/release_files.sh
-# The files of a release. Needs: stack.sh
+# Files of a release. Needs: stack.sh
 
-# Print the archive of the release. The one of a script that is sent stands behind this; where it is run
+# Print the archive of the release. A script that is sent redefines this function. If the script file is run
 # by hand, the archive comes on standard input.
 payload() { cat; }
 
-# Run a command with each file in the managed directory, if there is one, that the release does not have.
+# Run a command with each file in the managed directory that is not in the release.
 #   each_leftover COMMAND FILE...
 each_leftover() {
     leftover_command=$1
@@ -1148,9 +1146,9 @@ each_leftover() {
 }
 
 # ---- scripts/lib/project.sh
-# The containers of a Compose project.
+# Containers of a Compose project.
 
-# List containers as "docker ps" does, without those that Compose made for a single run.
+# List containers as "docker ps" does, without those that Compose created for a single run.
 #   project_ps PROJECT OPTION...
 project_ps() {
     ps_project=$1
@@ -1161,12 +1159,12 @@ project_ps() {
 }
 
 # ---- scripts/lib/recreation.sh
-# What an interrupted Compose has left half done. Needs: project.sh
+# Repair of a recreation that Compose did not finish. Needs: project.sh
 
-# End it. To recreate a container, Compose makes the new one under the name OLDID_NAME, stops and
-# removes the old one, and renames the new one. Interrupted in between, it leaves a service stopped,
-# and stumbles over its own leftover the next time. So where both are there, the new one goes; where
-# the old one is gone, the new one takes its place. With "start", what is left of the two is started.
+# Finish or undo interrupted recreations. To recreate a container, Compose creates the new one under the name
+# OLDID_NAME, stops and removes the old one, and renames the new one. If it is interrupted in between, the
+# service stays stopped, and the leftover makes the next attempt fail. If both containers exist, remove the
+# new one; if only the new one exists, rename it. With "start", start the remaining one.
 #   finish_recreation PROJECT [start]
 finish_recreation() {
     for name in $(project_ps "$1" --all --format "{{.Names}}"); do
@@ -1180,31 +1178,31 @@ finish_recreation() {
         else
             docker rename "$name" "${name#*_}"
         fi
-        # One that cannot be started does not keep Compose from the others.
+        # A container that cannot be started must not prevent the others from being changed.
         [ "${2-}" != start ] || docker start "${name#*_}" || :
     done
 }
 
-# ---- scripts/lib/stand_by.sh
-# Protection of a script that stops services. Needs: project.sh, and $WATCHDOG_SH
+# ---- scripts/lib/start_watchdog.sh
+# Watchdog of a script that stops services. Needs: project.sh, $WATCHDOG_SH
 
-# Make sure that the services run again when this script is ended in mid-work, however it is: the
-# operator's machine may be gone, and a script that is killed cannot do it. So a process stands by in a
-# session of its own, which outlives the connection. A script that comes to its end by itself sends it
-# away. Else it takes the lock when that becomes free, puts right what it finds, and ends.
-#   stand_by WORKDIR PROJECT NOTE [SECRET...]
-# NOTE is what the lock says meanwhile. The SECRETs are names of variables which that process is not
-# given, since it may outlive all that needs them.
-stand_by() {
+# Make sure that the services run again if this script is ended early. The operator's machine may be gone, and
+# a killed script cannot do it. So start the watchdog in a session of its own, which outlives the connection.
+# If the script reaches its end, it ends the watchdog. Otherwise the watchdog acquires the lock once it is
+# free, starts the services, and ends.
+#   start_watchdog WORKDIR PROJECT NOTE [SECRET...]
+# NOTE names the watchdog in the lock file. The SECRETs are names of variables that the watchdog does not
+# receive, because it may outlive the scripts that need them.
+start_watchdog() {
     guarded_workdir=$1 guarded_project=$2 recovery_note=$3
     shift 3
-    # What was stopped on purpose is noted once under one lock: what the first script has stopped was
-    # not. A container that was made and never started is left of something else that was cut off.
+    # Record the stopped containers only once under one lock: later scripts would record what the first one
+    # has stopped. A container that was created and never started is a leftover, and not recorded.
     [ "$guarded_workdir/.ktrdr/stopped" -nt "$guarded_workdir/.ktrdr/lock" ] ||
         project_ps "$guarded_project" --all --quiet --filter status=exited \
             >"$guarded_workdir/.ktrdr/stopped" || :
-    # The process closes its standard output, and with it this substitution, when it has printed its
-    # number: by then it is out of reach of what ends the connection's session.
+    # The watchdog prints its process id and closes standard output, which ends this substitution. From then
+    # on, the end of the connection does not end it.
     watchdog=$(
         [ "$#" = 0 ] || unset "$@"
         setsid sh -c "$WATCHDOG_SH" watchdog "$guarded_workdir" "$guarded_project" "$recovery_note" \
@@ -1215,16 +1213,16 @@ stand_by() {
 }
 
 # ---- scripts/apply.sh
-WATCHDOG_SH='# Start the services of a project again when the lock of its host becomes free: its owner was cut off
+WATCHDOG_SH='# Start the services of a project again once the lock of the host is free, because its owner was cut off
 # while it changed them.
 #
 # Usage: watchdog.sh WORKDIR PROJECT NOTE
-# Prints its number first, and closes its standard output. NOTE is what the lock says meanwhile.
+# Prints its process id first, and closes standard output. NOTE names the watchdog in the lock file.
 
 # ---- scripts/lib/project.sh
-# The containers of a Compose project.
+# Containers of a Compose project.
 
-# List containers as "docker ps" does, without those that Compose made for a single run.
+# List containers as "docker ps" does, without those that Compose created for a single run.
 #   project_ps PROJECT OPTION...
 project_ps() {
     ps_project=$1
@@ -1235,12 +1233,12 @@ project_ps() {
 }
 
 # ---- scripts/lib/recreation.sh
-# What an interrupted Compose has left half done. Needs: project.sh
+# Repair of a recreation that Compose did not finish. Needs: project.sh
 
-# End it. To recreate a container, Compose makes the new one under the name OLDID_NAME, stops and
-# removes the old one, and renames the new one. Interrupted in between, it leaves a service stopped,
-# and stumbles over its own leftover the next time. So where both are there, the new one goes; where
-# the old one is gone, the new one takes its place. With "start", what is left of the two is started.
+# Finish or undo interrupted recreations. To recreate a container, Compose creates the new one under the name
+# OLDID_NAME, stops and removes the old one, and renames the new one. If it is interrupted in between, the
+# service stays stopped, and the leftover makes the next attempt fail. If both containers exist, remove the
+# new one; if only the new one exists, rename it. With "start", start the remaining one.
 #   finish_recreation PROJECT [start]
 finish_recreation() {
     for name in $(project_ps "$1" --all --format "{{.Names}}"); do
@@ -1254,26 +1252,24 @@ finish_recreation() {
         else
             docker rename "$name" "${name#*_}"
         fi
-        # One that cannot be started does not keep Compose from the others.
+        # A container that cannot be started must not prevent the others from being changed.
         [ "${2-}" != start ] || docker start "${name#*_}" || :
     done
 }
 
 # ---- scripts/lib/recovery.sh
-# How the services of a project run again after they were stopped half-way. Needs: project.sh,
-# recreation.sh
+# Recovery of the services that an interrupted script has stopped. Needs: project.sh, recreation.sh
 
-# Set $stopped_before to the containers that were stopped on purpose before anything was changed. They
-# were noted under the present lock, and stay stopped.
+# Set $stopped_before to the containers that were stopped before anything changed, and that stay stopped. Only
+# a record under the current lock counts.
 #   read_stopped_before WORKDIR
 read_stopped_before() {
     stopped_before=
     [ ! "$1/.ktrdr/stopped" -nt "$1/.ktrdr/lock" ] || stopped_before=$(cat "$1/.ktrdr/stopped") || :
 }
 
-# Start what was stopped half-way, until everything has run for some moments on end: a container that
-# was told to stop may do so only at the end of its grace. A Docker that is away is waited for. Fail
-# when the time is up before.
+# Start stopped containers until all have run in three queries in a row, because a container may stop only at
+# the end of its grace period. Wait for Docker if it does not respond. Fail after SECONDS.
 #   recover PROJECT SECONDS
 recover() {
     end=$(($(date +%s) + $2))
@@ -1308,7 +1304,7 @@ main() {
     echo "$$"
     exec >/dev/null 9>>"$1/.ktrdr/lock"
     flock 9 || exit
-    # The note makes the lock younger than what was noted under it.
+    # The note makes the lock file newer than the record of stopped containers.
     read_stopped_before "$1"
     printf "%s %s\n" "$$" "$3" >"$1/.ktrdr/lock"
     recover "$2" 180
@@ -1316,9 +1312,8 @@ main() {
 
 main "$@"'
 
-# Move what is staged and differs into place, and remove leftovers. Each file changes at once, and
-# directories stay what they are: containers have them mounted, and would go on seeing one that was
-# replaced.
+# Move the staged files that differ to their place, and remove leftovers. Each file is replaced in one
+# move. Directories are not replaced, because containers mount them and would keep the old ones.
 #   place_files FILE...
 place_files() {
     staging=$workdir/.ktrdr-staging
@@ -1339,9 +1334,9 @@ remove_leftover() {
     rm -f "$workdir/$1"
 }
 
-# Remove containers that never ran or could not be started last, for Compose to make anew. Where Docker
-# is stopped in the moment in which it starts a container, something stays behind under the container's
-# id that fails every further start ("task ... already exists").
+# Remove containers that never ran or whose last start failed, so that Compose recreates them. If Docker
+# is stopped while it starts a container, it leaves something behind under the container's id that makes
+# each further start fail ("task ... already exists").
 #   remove_unstartable SERVICE...
 remove_unstartable() {
     idle=$(project_ps "$project" --all --quiet --filter status=exited --filter status=created)
@@ -1356,9 +1351,9 @@ remove_unstartable() {
         done
 }
 
-# Create, recreate or start what differs from the files. A service that is asked for alone leaves the
-# others alone, unless one that it depends on does not run: then it could not start. No image is pulled
-# here: fetch.sh did, and could say why it failed.
+# Create, recreate or start the services that differ from the files. If only one service is deployed, the
+# others stay unchanged, unless one of its dependencies does not run: then it could not start. No image is
+# pulled here, because fetch.sh has pulled them and reports why a pull failed.
 bring_up() {
     if [ -z "$only" ]; then
         compose up --detach --pull never --remove-orphans
@@ -1369,7 +1364,7 @@ bring_up() {
     fi
 }
 
-# Tell whether each of the services has a container that runs.
+# Return whether each of the services has a running container.
 #   all_run SERVICES
 all_run() {
     for service in $1; do
@@ -1397,12 +1392,12 @@ main() {
     release=$workdir
     require_lock "$workdir" "$note"
     append_events "$workdir" "$event"
-    stand_by "$workdir" "$project" "$recovery_note" $secrets
+    start_watchdog "$workdir" "$project" "$recovery_note" $secrets
     place_files "$@"
     finish_recreation "$project" start
     remove_unstartable $services $dependencies
 
-    # The next deploy goes through all of this again if this one does not come to its end.
+    # If this deploy does not reach its end, the next one repeats all of this.
     unfinished=$workdir/.ktrdr-unfinished
     was_unfinished=
     [ ! -e "$unfinished" ] || was_unfinished=yes
@@ -1411,41 +1406,40 @@ main() {
     before_up
     bring_up
     after_up
-    # With one service alone, an older note stays: the others were not looked at.
+    # If only one service was deployed, keep an older mark, because it may concern the others.
     if [ -z "$incomplete" ] && { [ -z "$only" ] || [ -z "$was_unfinished" ]; }; then
         rm -f "$unfinished"
     fi
     section rotated
     report_secrets
     if [ -n "$surplus" ]; then
-        # Also those of profiles that are not chosen.
+        # They may belong to profiles that are not selected.
         profiles='*'
         compose rm --stop --force $surplus
     fi
 }
 
 # ---- homelab/scripts/core_secrets.sh
-# What the configuration of the core depends on beside the vault: an extension of fetch.sh, apply.sh and
-# diff.sh. Nothing here changes the host. The former token secret stays in variables of the shell, and stands
-# in no argument list.
+# Secrets of the core: extension of fetch.sh, apply.sh and diff.sh. It changes nothing on the host. The former
+# token secret stays in variables of the shell, and is in no argument list.
 #
-# Takes the option
-#   --token-overlap SECONDS   how long tokens signed with a former JWT_SECRET are good
+# Option:
+#   --token-overlap SECONDS   time that tokens signed with a former JWT_SECRET stay valid
 
 # ---- scripts/lib/fingerprints.sh
-# Fingerprints of secrets that are delivered as files in memory (see memory_secrets.sh). Containers carry
-# that of what they were given as a label, so that those and only those are replaced whose secrets have
-# changed. It is made with a random key, which stands besides the secrets and on no disk: without the key,
-# nothing can be learned from a fingerprint. Needs: stack.sh
+# Fingerprints of secrets that are delivered as files in memory (see memory_secrets.sh). Containers have the
+# fingerprint of their secrets as a label, so that Compose replaces only the containers whose secrets have
+# changed. A fingerprint depends on a random key, which is beside the secrets in memory and on no disk:
+# without the key, a fingerprint reveals nothing. Needs: stack.sh
 
-# Print the fingerprint of what a consumer is to be given; change nothing. Where the key or a file is
-# missing, it is one that no container has.
+# Print the fingerprint of a consumer's secrets, and change nothing. If the key or a file is missing, print
+# "missing", which no container has.
 #   print_fingerprint CONSUMER [FILE VALUE]...
 print_fingerprint() {
     consumer_directory=$secrets_directory/$1
     shift
     values=$#
-    # The values behind the files, in their order.
+    # Replace the pairs with the values in the same order.
     while [ "$values" -gt 0 ]; do
         if [ ! -e "$secrets_directory/key" ] || [ ! -e "$consumer_directory/$1" ]; then
             echo missing
@@ -1462,7 +1456,7 @@ print_fingerprint() {
     done | sha256sum | cut -c 1-32
 }
 
-# Print the fingerprint that the containers of a consumer carry.
+# Print the fingerprint in the label of a consumer's containers.
 #   print_deployed_fingerprint CONSUMER
 print_deployed_fingerprint() {
     docker ps --all \
@@ -1510,7 +1504,7 @@ export_deployed_secret_settings() {
     fi
 }
 
-# Run a command with the files that a service is given in memory: pairs of a name and a content.
+# Run a command with the files of a service in memory: pairs of name and content.
 with_backend_files() {
     "$@" \
         db_password "${DB_PASSWORD-}" \
@@ -1534,9 +1528,9 @@ export_fingerprints() {
     fi
 }
 
-# ------------------------------------------------------------------------- what containers were started with
+# ----------------------------------------------------------------------------- environment of containers
 
-# Set $environment to that of a container: its entries between marks that no value can hold.
+# Set $environment to the variables of a container, between marks that no value contains.
 #   read_environment CONTAINER
 read_environment() {
     [ -n "${mark-}" ] || read -r mark </proc/sys/kernel/random/uuid
@@ -1545,8 +1539,8 @@ read_environment() {
     )
 }
 
-# Set $value to that of a variable in $environment. What a container has from a file is read from the host's
-# memory or, where only root may do that, by the backend itself.
+# Set $value to the value of a variable in $environment. If the container reads it from a file, read the
+# file in the host's memory or, if only root may do that, in the backend's container.
 #   read_variable NAME
 read_variable() {
     case $environment in
@@ -1559,7 +1553,7 @@ read_variable() {
             value=$(
                 { cat "$secrets_directory/backend/${value##*/}" ||
                     docker exec "$project-backend-1" cat "$value" || :; } 2>/dev/null
-                # A substitution drops the ends of lines at its end.
+                # Protect line ends at the end, which a substitution removes.
                 echo x
             )
             value=${value%x}
@@ -1568,7 +1562,7 @@ read_variable() {
     esac
 }
 
-# Fail where the role of the database has another name than DB_USER.
+# Fail if the database's role has another name than DB_USER.
 check_role() {
     read_environment "$project-db-1"
     read_variable POSTGRES_USER
@@ -1577,10 +1571,10 @@ check_role() {
 
 # ------------------------------------------------------------------------------------------------- tokens
 
-# Export what tokens were signed with before, and until when that is good. Where the running backend signs
-# with another secret than JWT_SECRET, that is the previous one from now on. Otherwise both stay what they
-# are, so that nothing changes; once their time is over they go with the next release, for which the backend
-# is replaced anyway. With an overlap of 0 there is none, and one that still lasts is ended.
+# Export the previous token secret, and the end of its validity. If the running backend signs with another
+# secret than JWT_SECRET, that one becomes the previous secret. Otherwise both stay unchanged, so that
+# nothing restarts. After the end of its validity, the next release removes it, because it replaces the
+# backend anyway. An overlap of 0 also ends a current overlap.
 export_former_token_secret() {
     read_environment "$project-backend-1"
     read_variable JWT_SECRET
@@ -1607,28 +1601,27 @@ export_former_token_secret() {
     export JWT_SECRET_PREVIOUS JWT_SECRET_PREVIOUS_UNTIL
 }
 
-# Print a time, given in seconds since 1970, as the backend reads it.
+# Print a time, given in seconds since 1970, in the backend's format.
 print_utc() {
     date -u -d "@$1" +%Y-%m-%dT%H:%M:%SZ
 }
 
 
 # ---- homelab/scripts/core_delivery.sh
-# How the core is given its secrets: an extension of apply.sh and remove_stack.sh, behind core_secrets.sh. What
-# has a memory of its own follows the vault: the database, and Grafana.
+# Delivery of the core's secrets: extension of apply.sh, after core_secrets.sh, and of remove_stack.sh. It
+# also rotates the passwords that the database and Grafana store.
 #
-# Each part does nothing where nothing has changed and may be run again at any time, so that a deploy that
-# was interrupted is finished by the next one. No secret stands in an argument list: they travel on
-# standard input.
+# Each function does nothing if nothing has changed, and can be repeated at any time, so that the next deploy
+# finishes an interrupted one. Secrets travel on standard input, and are in no argument list.
 
 # ---- scripts/lib/memory_secrets.sh
-# Secrets as files in a host's memory, which its containers have mounted: delivery "tmpfs". Needs: stack.sh,
+# Secrets as files in a host's memory, which containers mount: delivery "tmpfs". Needs: stack.sh,
 # $INSTALL_SECRETS_SH and $REMOVE_SECRETS_SH
 #
-# Each consumer, such as a service, has a directory of its own below $secrets_directory, which everybody
-# may list, with files that its user alone may read.
+# Each consumer, such as a service, has a directory of its own below $secrets_directory. All users may list
+# it, and only the consumer's user may read its files.
 
-# Print the files of a consumer as install_secrets.sh reads them.
+# Print the files of a consumer in the format of install_secrets.sh.
 #   encode_secrets CONSUMER UID [FILE VALUE]...
 encode_secrets() {
     consumer="$1 $2"
@@ -1639,14 +1632,14 @@ encode_secrets() {
     done
 }
 
-# Write the files whose content has changed, each whole or not at all. They come on standard input, as
-# encode_secrets prints them.
+# Write the files whose contents have changed, each in one move. They come on standard input in the format
+# of encode_secrets.
 install_secrets() {
     as_root "$INSTALL_SECRETS_SH" install_secrets "$secrets_directory" \
         "$(stat -c %g "${DOCKER_SOCKET:-/var/run/docker.sock}" 2>/dev/null || echo 0)"
 }
 
-# Remove the files of consumers, if any of them is there.
+# Remove the files of consumers, if any of them exists.
 #   remove_secret_files CONSUMER...
 remove_secret_files() {
     for consumer; do
@@ -1657,7 +1650,7 @@ remove_secret_files() {
     done
 }
 
-# Run a program of sh as root. A member of the group docker is as good as root, by a container.
+# Run a shell program as root. A member of the group docker can be root in a container.
 #   as_root PROGRAM NAME ARGUMENT...
 as_root() {
     if [ "$(id -u)" = 0 ]; then
@@ -1672,14 +1665,14 @@ as_root() {
 }
 
 # ---- homelab/scripts/core_delivery.sh
-INSTALL_SECRETS_SH='# Write secrets into memory: on the host as root, or in a container as its root.
+INSTALL_SECRETS_SH='# Write secrets into memory, as root of the host or of a container.
 #
 # Usage: install_secrets.sh DIRECTORY GROUP
-# Standard input has a line "CONSUMER UID FILE VALUE" for each file, its value in base64. GROUP may read
-# the key that fingerprints are made with.
+# Standard input has a line "CONSUMER UID FILE VALUE" for each file, with the value in base64. GROUP may read
+# the key of the fingerprints.
 set -eu
 
-# Put FILE.new in the place of FILE where it has another content.
+# Replace FILE with FILE.new if their contents differ.
 replace() {
     if cmp -s "$1.new" "$1"; then
         rm -f "$1.new"
@@ -1721,8 +1714,8 @@ main() {
 }
 
 main "$@"'
-REMOVE_SECRETS_SH='# Remove the secrets of consumers from memory, and the directory with the last of them: on the host as
-# root, or in a container as its root.
+REMOVE_SECRETS_SH='# Remove the secrets of consumers from memory, as root of the host or of a container. Remove the directory
+# with the last of them.
 #
 # Usage: remove_secrets.sh DIRECTORY CONSUMER...
 set -eu
@@ -1738,11 +1731,11 @@ main() {
 }
 
 main "$@"'
-DATABASE_SH='# Run statements of SQL, which come on standard input, in the container of the database. Its own socket
-# trusts its own user. The server logs none of them, since they may hold a verifier.
+DATABASE_SH='# Run SQL statements from standard input in the container of the database. Its socket trusts its own user. The
+# server does not log them, because they may contain a verifier.
 #
 # Usage: database.sh SECONDS
-# Waits SECONDS for the database to accept connections.
+# Waits at most SECONDS until the database accepts connections.
 
 main() {
     waited=0
@@ -1761,8 +1754,8 @@ main() {
 }
 
 main "$@"'
-ROLE_PASSWORD_SQL='-- Give the role the password that the variable verifier is of, unless it has it. PostgreSQL is given what
--- it would make of the password itself, never the password.
+ROLE_PASSWORD_SQL='-- Set the password of the role from the variable verifier, unless it is set already. The verifier is what
+-- PostgreSQL stores of a password. PostgreSQL never receives the password itself.
 SELECT rolpassword IS DISTINCT FROM :'"'"'verifier'"'"' AS differs
 FROM pg_catalog.pg_authid WHERE rolname = CURRENT_USER \gset
 \if :differs
@@ -1773,9 +1766,9 @@ GRAFANA_PASSWORD_PY='"""Check or set the password of the administrator of Grafan
 
 Usage: python3 grafana_password.py check|set SECONDS
 
-That container is in the network of Grafana and has a Python. The password is all of standard input;
-with "set" a line with another one that is valid now stands before it. Exits with 3 where Grafana
-refuses the password, and with 4 where it does not answer within SECONDS.
+That container is in the network of Grafana and has Python. Standard input contains the password.
+With "set", a line with a currently valid password is before it. Exits with 3 if Grafana
+rejects the password, and with 4 if it does not respond within SECONDS.
 """
 
 import base64
@@ -1785,7 +1778,7 @@ import sys
 import time
 
 def ask(method: str, path: str, password: str, body: dict[str, str] | None = None) -> int:
-    """Send a request as the administrator, and return the status of the answer."""
+    """Send a request as the administrator; return the status of the response."""
     login = base64.b64encode(f"admin:{password}".encode()).decode()
     headers = {"Authorization": f"Basic {login}", "Content-Type": "application/json"}
     server = http.client.HTTPConnection("grafana", 3000, timeout=10)
@@ -1811,7 +1804,7 @@ while True:
 
 role_change='' grafana_change=''
 
-# Files in memory come first, then the role of the database, right behind which the backend is replaced.
+# Write files in memory first, then set the role's password, right before Compose replaces the backend.
 before_up() {
     grafana_before=$(find_grafana)
     if has_service backend; then
@@ -1839,7 +1832,7 @@ after_up() {
     fi
 }
 
-# What a new database is given for the first time has not changed.
+# The first password of a new database is not a rotation.
 report_secrets() {
     [ -z "$role_change" ] || [ -z "$signed_with" ] || echo db_password
     [ -z "$tokens_change" ] || echo jwt_secret
@@ -1852,8 +1845,8 @@ remove_secrets() {
 
 # --------------------------------------------------------------------------------------------- the database
 
-# Give the role of the database the password that DB_PASSWORD_VERIFIER is of. The statements go over the
-# server's own socket, which trusts whoever is in its container.
+# Set the password of the database's role, from DB_PASSWORD_VERIFIER. The statements use the server's socket,
+# which trusts all users in its container.
 set_role_password() {
     if [ -z "$(find_database)" ]; then
         compose up --detach --pull never --no-deps db
@@ -1871,9 +1864,9 @@ find_database() {
 
 # ---------------------------------------------------------------------------------------------------- Grafana
 
-# Give Grafana's administrator the password GF_ADMIN_PASSWORD. Its container is looked at where it is new, as
-# it is with every other password, or a deploy was not finished. Without a backend that runs, it cannot be,
-# and the next deploy tries again.
+# Set the password of Grafana's administrator to GF_ADMIN_PASSWORD. Another password recreates the
+# container, so check only a new container, or after an unfinished deploy. The check needs a running backend.
+# Without one, the next deploy tries again.
 set_grafana_password() {
     if [ -z "$was_unfinished" ] && [ "$grafana_before" = "$(find_grafana)" ]; then
         return 0
@@ -1881,8 +1874,8 @@ set_grafana_password() {
     answer=0
     printf %s "$GF_ADMIN_PASSWORD" | ask_grafana check || answer=$?
     if [ "$answer" = 3 ]; then
-        # Grafana's own program takes one line, and a password may have several: so it sets a temporary
-        # one, with which the API then sets the real one.
+        # Grafana's program reads one line, but a password may have several. So it sets a temporary
+        # password, with which the API then sets the real one.
         temporary=$(head -c 24 /dev/urandom | base64)
         printf '%s\n' "$temporary" | docker exec -i -e GF_LOG_MODE=console "$project-grafana-1" \
             grafana cli admin reset-admin-password --password-from-stdin >/dev/null
@@ -1909,7 +1902,7 @@ ask_grafana() {
     docker exec -i "$project-backend-1" python3 -I -S -c "$GRAFANA_PASSWORD_PY" "$1" 60
 }
 
-# Print the id of Grafana's container, if there is one.
+# Print the id of Grafana's container, if it exists.
 find_grafana() {
     docker container inspect --format '{{.Id}}' "$project-grafana-1" 2>/dev/null || :
 }
@@ -1972,15 +1965,15 @@ code=$?
 
 # Step 5 of 6: wait until healthy (at most 60 s)
 (
-# Print what the health of a stack is judged by, in sections: the host's clock, its containers, and the
-# answers of its own services.
+# Print the state of a stack, in sections: the host's clock, the containers, and the health documents of
+# services.
 #
 # Usage: verify.sh PROJECT [SERVICE...]
-# The SERVICEs are asked what they say of themselves.
+# Asks only the SERVICEs for their health documents.
 set -eu
 
 # ---- scripts/lib/output.sh
-# What a script tells its caller.
+# Output of scripts.
 
 # Begin a section of the output.
 #   section TITLE
@@ -1988,7 +1981,7 @@ section() {
     printf '== %s\n' "$1"
 }
 
-# End the script because of an option that it does not know.
+# End the script with code 64 because of an unknown option.
 #   refuse_option OPTION
 refuse_option() {
     printf 'there is no option %s\n' "$1" >&2
@@ -1996,9 +1989,9 @@ refuse_option() {
 }
 
 # ---- scripts/lib/project.sh
-# The containers of a Compose project.
+# Containers of a Compose project.
 
-# List containers as "docker ps" does, without those that Compose made for a single run.
+# List containers as "docker ps" does, without those that Compose created for a single run.
 #   project_ps PROJECT OPTION...
 project_ps() {
     ps_project=$1
@@ -2009,23 +2002,23 @@ project_ps() {
 }
 
 # ---- scripts/lib/containers.sh
-# Read-only queries about containers and what they say. Needs: project.sh
+# Queries of containers and of the services in them. Needs: project.sh
 
-# One JSON object a container. Not its configuration as a whole: that holds the environment.
+# One JSON object per container, without the whole configuration, which contains the environment.
 CONTAINER_FORMAT='{"id":{{json .Id}},"image":{{json .Image}},"name":{{json .Config.Image}},"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}},"created":{{json .Created}}}'
 
-# Print a JSON object for each container of a project, running or not, and keep them in $containers.
+# Print a JSON object for each container of a project, and set $containers to them.
 #   list_containers PROJECT
 list_containers() {
     ids=$(project_ps "$1" --all --quiet --no-trunc)
     containers=
-    # A container may vanish between the two commands: the others are shown all the same.
+    # A container may disappear between the two commands. The others are printed all the same.
     [ -z "$ids" ] || containers=$(docker inspect --format "$CONTAINER_FORMAT" $ids 2>/dev/null) || :
     [ -z "$containers" ] || printf '%s\n' "$containers"
 }
 
-# Tell whether list_containers, before it, has found a container of one of the services. To start
-# Docker's program for nothing takes as long as the shell needs for all the rest.
+# Return whether list_containers has found a container of one of the services. Each start of Docker's
+# program takes as long as the rest of the script.
 #   any_is_listed SERVICE...
 any_is_listed() {
     for service; do
@@ -2036,12 +2029,12 @@ any_is_listed() {
     return 1
 }
 
-# Print what a service says of itself, on one line: a hook, which an extension defines anew.
+# Print the health document of a service on one line. This is a hook, which an extension defines.
 #   ask_service CONTAINER
 ask_service() { :; }
 
-# Print "SERVICE ANSWER" for each of the services that is healthy. They are asked side by side: each takes as long as a program does to
-# start in a container. A line is written at once, so that none cuts into another.
+# Print "SERVICE DOCUMENT" for each of the services that is healthy. The questions run in parallel, because
+# each starts a program in a container. Each line is written by one printf, so that lines do not mix.
 #   ask_services PROJECT SERVICE...
 ask_services() {
     ask_project=$1
@@ -2070,12 +2063,12 @@ main() {
 }
 
 # ---- homelab/scripts/service_health.sh
-# How the services of KTRDR say how they are: an extension of every script that asks them.
+# Health documents of KTRDR's services: extension of the scripts that ask services.
 
-CONTAINER_HEALTH_PY='"""Print what the server in this container says of its health, on one line.
+CONTAINER_HEALTH_PY='"""Print the health document of the server in this container, on one line.
 
-It is reached there whatever the host publishes, and needs no program of the host. HTTP/1.0, so that
-the answer ends with the connection.
+Asked from inside its container, the server responds whatever ports the host publishes, and the host
+needs no further program. With HTTP/1.0, the response ends with the connection.
 """
 
 import os
@@ -2104,15 +2097,15 @@ code=$?
 
 # Step 6 of 6: record (at most 30 s)
 (
-# Record how a deploy ended, and keep the configuration that is in place.
+# Record the outcome of a deploy, and keep its configuration.
 #
 # Usage: record.sh --workdir DIRECTORY --event EVENT... [--keep CONFIGURATION -- FILE...]
-# EVENT is a line of JSON. CONFIGURATION is the hash of the FILEs; what is kept already is not kept again.
+# EVENT is a line of JSON. CONFIGURATION is the hash of the FILEs. An archive that exists is not replaced.
 set -eu
 
 # ---- scripts/lib/events.sh
-# Events that a host remembers: a line of JSON each, in WORKDIR/.ktrdr/history.jsonl. Nothing of them is
-# secret, and lines are only ever appended.
+# Events of a host's history: one line of JSON each, in WORKDIR/.ktrdr/history.jsonl. They contain no secret.
+# Lines are only appended.
 
 # Append events, after a line that an interruption may have cut short.
 #   append_events WORKDIR EVENT...
@@ -2121,13 +2114,13 @@ append_events() {
     umask 022
     [ -d "$1/.ktrdr" ] || mkdir -p "$1/.ktrdr"
     shift
-    # Only what ends with a line's end was written whole; what was not stays apart from the new one.
+    # Keep an incomplete last line apart from the new one.
     [ ! -s "$history" ] || [ -z "$(tail -c 1 "$history")" ] || echo >>"$history"
     printf '%s\n' "$@" >>"$history"
 }
 
 # ---- scripts/lib/output.sh
-# What a script tells its caller.
+# Output of scripts.
 
 # Begin a section of the output.
 #   section TITLE
@@ -2135,7 +2128,7 @@ section() {
     printf '== %s\n' "$1"
 }
 
-# End the script because of an option that it does not know.
+# End the script with code 64 because of an unknown option.
 #   refuse_option OPTION
 refuse_option() {
     printf 'there is no option %s\n' "$1" >&2
@@ -2146,7 +2139,7 @@ refuse_option() {
 newline='
 '
 
-# Keep the files that are in place.
+# Write the files of the work directory to the archive of their configuration.
 #   keep_configuration WORKDIR CONFIGURATION FILE...
 keep_configuration() {
     archive=$1/.ktrdr/releases/$2.tar.gz

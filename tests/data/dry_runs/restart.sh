@@ -1,20 +1,20 @@
-# Take the lock of a host, for the shell itself that runs this: it has the lock until release_lock.sh, or
-# until it ends, however that happens. So there is nothing that could be left behind.
+# Acquire the lock of a host for the shell that runs this script. The shell holds the lock until
+# release_lock.sh, or until the shell ends for any reason. So no lock can become stale.
 #
 # Usage: acquire_lock.sh WORKDIR SECONDS NOTE
-# Waits SECONDS for another owner, and prints the note of one that keeps the lock. NOTE is one line,
-# unique to this owner. Fails with 75 where another owner has it, and with 69 where there is no flock.
+# Waits SECONDS for another owner. NOTE is the line that names this owner, unique to it. Fails with 75 and
+# prints the owner's note if another owner holds the lock. Fails with 69 if the host has no flock.
 
 main() {
     command -v flock >/dev/null || return 69
     lock_file=$1/.ktrdr/lock
-    # Tried apart first: where `exec` cannot redirect, it ends the shell.
+    # Try this in a subshell first, because a failed redirection of `exec` ends the shell.
     (
         umask 022
         { [ -d "$1/.ktrdr" ] || mkdir -p "$1/.ktrdr"; } && exec 9<>"$lock_file"
     ) || return 1
     exec 9<>"$lock_file"
-    # What puts the leftovers of an interrupted deploy right is waited for in any case.
+    # Always wait for a recovery, which repairs what an interrupted deploy left behind.
     flock -w "$2" 9 || { grep -qF 'recovery after' "$lock_file" && flock -w 180 9; } || {
         cat "$lock_file"
         exec 9>&-
@@ -26,15 +26,15 @@ main() {
 main /opt/core 1 '{"id": "x", "who": "ada@laptop", "reason": "restart", "since": "2026-11-24T06:00:00+00:00"}' </dev/null || exit
 
 (
-# Print what the health of a stack is judged by, in sections: the host's clock, its containers, and the
-# answers of its own services.
+# Print the state of a stack, in sections: the host's clock, the containers, and the health documents of
+# services.
 #
 # Usage: verify.sh PROJECT [SERVICE...]
-# The SERVICEs are asked what they say of themselves.
+# Asks only the SERVICEs for their health documents.
 set -eu
 
 # ---- scripts/lib/output.sh
-# What a script tells its caller.
+# Output of scripts.
 
 # Begin a section of the output.
 #   section TITLE
@@ -42,7 +42,7 @@ section() {
     printf '== %s\n' "$1"
 }
 
-# End the script because of an option that it does not know.
+# End the script with code 64 because of an unknown option.
 #   refuse_option OPTION
 refuse_option() {
     printf 'there is no option %s\n' "$1" >&2
@@ -50,9 +50,9 @@ refuse_option() {
 }
 
 # ---- scripts/lib/project.sh
-# The containers of a Compose project.
+# Containers of a Compose project.
 
-# List containers as "docker ps" does, without those that Compose made for a single run.
+# List containers as "docker ps" does, without those that Compose created for a single run.
 #   project_ps PROJECT OPTION...
 project_ps() {
     ps_project=$1
@@ -63,23 +63,23 @@ project_ps() {
 }
 
 # ---- scripts/lib/containers.sh
-# Read-only queries about containers and what they say. Needs: project.sh
+# Queries of containers and of the services in them. Needs: project.sh
 
-# One JSON object a container. Not its configuration as a whole: that holds the environment.
+# One JSON object per container, without the whole configuration, which contains the environment.
 CONTAINER_FORMAT='{"id":{{json .Id}},"image":{{json .Image}},"name":{{json .Config.Image}},"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}},"created":{{json .Created}}}'
 
-# Print a JSON object for each container of a project, running or not, and keep them in $containers.
+# Print a JSON object for each container of a project, and set $containers to them.
 #   list_containers PROJECT
 list_containers() {
     ids=$(project_ps "$1" --all --quiet --no-trunc)
     containers=
-    # A container may vanish between the two commands: the others are shown all the same.
+    # A container may disappear between the two commands. The others are printed all the same.
     [ -z "$ids" ] || containers=$(docker inspect --format "$CONTAINER_FORMAT" $ids 2>/dev/null) || :
     [ -z "$containers" ] || printf '%s\n' "$containers"
 }
 
-# Tell whether list_containers, before it, has found a container of one of the services. To start
-# Docker's program for nothing takes as long as the shell needs for all the rest.
+# Return whether list_containers has found a container of one of the services. Each start of Docker's
+# program takes as long as the rest of the script.
 #   any_is_listed SERVICE...
 any_is_listed() {
     for service; do
@@ -90,12 +90,12 @@ any_is_listed() {
     return 1
 }
 
-# Print what a service says of itself, on one line: a hook, which an extension defines anew.
+# Print the health document of a service on one line. This is a hook, which an extension defines.
 #   ask_service CONTAINER
 ask_service() { :; }
 
-# Print "SERVICE ANSWER" for each of the services that is healthy. They are asked side by side: each takes as long as a program does to
-# start in a container. A line is written at once, so that none cuts into another.
+# Print "SERVICE DOCUMENT" for each of the services that is healthy. The questions run in parallel, because
+# each starts a program in a container. Each line is written by one printf, so that lines do not mix.
 #   ask_services PROJECT SERVICE...
 ask_services() {
     ask_project=$1
@@ -124,12 +124,12 @@ main() {
 }
 
 # ---- homelab/scripts/service_health.sh
-# How the services of KTRDR say how they are: an extension of every script that asks them.
+# Health documents of KTRDR's services: extension of the scripts that ask services.
 
-CONTAINER_HEALTH_PY='"""Print what the server in this container says of its health, on one line.
+CONTAINER_HEALTH_PY='"""Print the health document of the server in this container, on one line.
 
-It is reached there whatever the host publishes, and needs no program of the host. HTTP/1.0, so that
-the answer ends with the connection.
+Asked from inside its container, the server responds whatever ports the host publishes, and the host
+needs no further program. With HTTP/1.0, the response ends with the connection.
 """
 
 import os
@@ -157,18 +157,18 @@ code=$?
 [ "$code" = 0 ] || exit "$code"
 
 (
-# Restart containers. When this is cut off, they are started again: it does not leave a service stopped.
+# Restart containers. If this script is cut off, the watchdog starts them again.
 #
 # Usage: restart.sh WORKDIR PROJECT NOTE RECOVERY_NOTE CONTAINER...
-# NOTE is what the lock says of its owner, RECOVERY_NOTE what it says while containers are started again.
-# Fails with 74 where the lock was lost.
+# NOTE is the note of the lock's owner, RECOVERY_NOTE that of the watchdog. Fails with 74 if the lock was
+# lost.
 set -eu
 
 # ---- scripts/lib/lock.sh
-# The lock of a host: flock(2) on WORKDIR/.ktrdr/lock, for as long as the owner's shell lives there.
-# The file stays, and being there means nothing; what stands in it says whose lock it is.
+# The lock of a host: flock(2) on WORKDIR/.ktrdr/lock, while the owner's shell runs. The file itself always
+# exists. Its content names the owner.
 
-# End the script with code 74 unless the lock is still that of the owner with this note.
+# End the script with code 74 unless the owner with this note holds the lock.
 #   require_lock WORKDIR NOTE
 require_lock() {
     if ! grep -qF -e "$2" "$1/.ktrdr/lock" 2>/dev/null || flock -n -s "$1/.ktrdr/lock" true; then
@@ -188,9 +188,9 @@ show_lock() {
 }
 
 # ---- scripts/lib/project.sh
-# The containers of a Compose project.
+# Containers of a Compose project.
 
-# List containers as "docker ps" does, without those that Compose made for a single run.
+# List containers as "docker ps" does, without those that Compose created for a single run.
 #   project_ps PROJECT OPTION...
 project_ps() {
     ps_project=$1
@@ -200,26 +200,26 @@ project_ps() {
         --filter "label=com.docker.compose.oneoff=False"
 }
 
-# ---- scripts/lib/stand_by.sh
-# Protection of a script that stops services. Needs: project.sh, and $WATCHDOG_SH
+# ---- scripts/lib/start_watchdog.sh
+# Watchdog of a script that stops services. Needs: project.sh, $WATCHDOG_SH
 
-# Make sure that the services run again when this script is ended in mid-work, however it is: the
-# operator's machine may be gone, and a script that is killed cannot do it. So a process stands by in a
-# session of its own, which outlives the connection. A script that comes to its end by itself sends it
-# away. Else it takes the lock when that becomes free, puts right what it finds, and ends.
-#   stand_by WORKDIR PROJECT NOTE [SECRET...]
-# NOTE is what the lock says meanwhile. The SECRETs are names of variables which that process is not
-# given, since it may outlive all that needs them.
-stand_by() {
+# Make sure that the services run again if this script is ended early. The operator's machine may be gone, and
+# a killed script cannot do it. So start the watchdog in a session of its own, which outlives the connection.
+# If the script reaches its end, it ends the watchdog. Otherwise the watchdog acquires the lock once it is
+# free, starts the services, and ends.
+#   start_watchdog WORKDIR PROJECT NOTE [SECRET...]
+# NOTE names the watchdog in the lock file. The SECRETs are names of variables that the watchdog does not
+# receive, because it may outlive the scripts that need them.
+start_watchdog() {
     guarded_workdir=$1 guarded_project=$2 recovery_note=$3
     shift 3
-    # What was stopped on purpose is noted once under one lock: what the first script has stopped was
-    # not. A container that was made and never started is left of something else that was cut off.
+    # Record the stopped containers only once under one lock: later scripts would record what the first one
+    # has stopped. A container that was created and never started is a leftover, and not recorded.
     [ "$guarded_workdir/.ktrdr/stopped" -nt "$guarded_workdir/.ktrdr/lock" ] ||
         project_ps "$guarded_project" --all --quiet --filter status=exited \
             >"$guarded_workdir/.ktrdr/stopped" || :
-    # The process closes its standard output, and with it this substitution, when it has printed its
-    # number: by then it is out of reach of what ends the connection's session.
+    # The watchdog prints its process id and closes standard output, which ends this substitution. From then
+    # on, the end of the connection does not end it.
     watchdog=$(
         [ "$#" = 0 ] || unset "$@"
         setsid sh -c "$WATCHDOG_SH" watchdog "$guarded_workdir" "$guarded_project" "$recovery_note" \
@@ -232,8 +232,7 @@ stand_by() {
 # ---- scripts/lib/change.sh
 # Changes to several containers at the same time.
 
-# Have Docker do something with containers; fail if one of them fails. Each has the grace period that it
-# was made with.
+# Restart or stop containers, and fail if one of them fails. Each has its own grace period.
 #   change_containers restart|stop CONTAINER...
 change_containers() {
     verb=$1 code=0 pids=
@@ -249,16 +248,16 @@ change_containers() {
 }
 
 # ---- scripts/restart.sh
-WATCHDOG_SH='# Start the services of a project again when the lock of its host becomes free: its owner was cut off
+WATCHDOG_SH='# Start the services of a project again once the lock of the host is free, because its owner was cut off
 # while it changed them.
 #
 # Usage: watchdog.sh WORKDIR PROJECT NOTE
-# Prints its number first, and closes its standard output. NOTE is what the lock says meanwhile.
+# Prints its process id first, and closes standard output. NOTE names the watchdog in the lock file.
 
 # ---- scripts/lib/project.sh
-# The containers of a Compose project.
+# Containers of a Compose project.
 
-# List containers as "docker ps" does, without those that Compose made for a single run.
+# List containers as "docker ps" does, without those that Compose created for a single run.
 #   project_ps PROJECT OPTION...
 project_ps() {
     ps_project=$1
@@ -269,12 +268,12 @@ project_ps() {
 }
 
 # ---- scripts/lib/recreation.sh
-# What an interrupted Compose has left half done. Needs: project.sh
+# Repair of a recreation that Compose did not finish. Needs: project.sh
 
-# End it. To recreate a container, Compose makes the new one under the name OLDID_NAME, stops and
-# removes the old one, and renames the new one. Interrupted in between, it leaves a service stopped,
-# and stumbles over its own leftover the next time. So where both are there, the new one goes; where
-# the old one is gone, the new one takes its place. With "start", what is left of the two is started.
+# Finish or undo interrupted recreations. To recreate a container, Compose creates the new one under the name
+# OLDID_NAME, stops and removes the old one, and renames the new one. If it is interrupted in between, the
+# service stays stopped, and the leftover makes the next attempt fail. If both containers exist, remove the
+# new one; if only the new one exists, rename it. With "start", start the remaining one.
 #   finish_recreation PROJECT [start]
 finish_recreation() {
     for name in $(project_ps "$1" --all --format "{{.Names}}"); do
@@ -288,26 +287,24 @@ finish_recreation() {
         else
             docker rename "$name" "${name#*_}"
         fi
-        # One that cannot be started does not keep Compose from the others.
+        # A container that cannot be started must not prevent the others from being changed.
         [ "${2-}" != start ] || docker start "${name#*_}" || :
     done
 }
 
 # ---- scripts/lib/recovery.sh
-# How the services of a project run again after they were stopped half-way. Needs: project.sh,
-# recreation.sh
+# Recovery of the services that an interrupted script has stopped. Needs: project.sh, recreation.sh
 
-# Set $stopped_before to the containers that were stopped on purpose before anything was changed. They
-# were noted under the present lock, and stay stopped.
+# Set $stopped_before to the containers that were stopped before anything changed, and that stay stopped. Only
+# a record under the current lock counts.
 #   read_stopped_before WORKDIR
 read_stopped_before() {
     stopped_before=
     [ ! "$1/.ktrdr/stopped" -nt "$1/.ktrdr/lock" ] || stopped_before=$(cat "$1/.ktrdr/stopped") || :
 }
 
-# Start what was stopped half-way, until everything has run for some moments on end: a container that
-# was told to stop may do so only at the end of its grace. A Docker that is away is waited for. Fail
-# when the time is up before.
+# Start stopped containers until all have run in three queries in a row, because a container may stop only at
+# the end of its grace period. Wait for Docker if it does not respond. Fail after SECONDS.
 #   recover PROJECT SECONDS
 recover() {
     end=$(($(date +%s) + $2))
@@ -342,7 +339,7 @@ main() {
     echo "$$"
     exec >/dev/null 9>>"$1/.ktrdr/lock"
     flock 9 || exit
-    # The note makes the lock younger than what was noted under it.
+    # The note makes the lock file newer than the record of stopped containers.
     read_stopped_before "$1"
     printf "%s %s\n" "$$" "$3" >"$1/.ktrdr/lock"
     recover "$2" 180
@@ -352,7 +349,7 @@ main "$@"'
 
 main() {
     require_lock "$1" "$3"
-    stand_by "$1" "$2" "$4"
+    start_watchdog "$1" "$2" "$4"
     shift 4
     change_containers restart "$@"
 }
@@ -366,7 +363,7 @@ run </dev/null
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
-# Give the lock of a host back, for the shell itself that has taken it by acquire_lock.sh.
+# Release the lock of a host, in the shell that has acquired it with acquire_lock.sh.
 #
 # Usage: release_lock.sh
 

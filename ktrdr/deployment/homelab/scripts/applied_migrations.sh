@@ -1,5 +1,5 @@
 #!/bin/sh
-# Print the names of the migrations that the database of the core has seen; fail where it does not run.
+# Print the names of the migrations that were applied to the database. Fail if the database does not run.
 #
 # Usage: applied_migrations.sh PROJECT
 set -eu
@@ -14,7 +14,7 @@ main() {
         echo 'the database does not run' >&2
         exit 1
     fi
-    # Through the socket in its own container, where the server trusts its own user: without a secret.
+    # Over the socket in its container, where the server trusts its own user, so that no secret is needed.
     # shellcheck disable=SC2016 # the variables are those of the container
     docker exec "$database" sh -c 'exec psql -AtqX -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "$1"' \
         psql "$APPLIED_MIGRATIONS_SQL"

@@ -1,7 +1,7 @@
-"""Print what the server in this container says of its health, on one line.
+"""Print the health document of the server in this container, on one line.
 
-It is reached there whatever the host publishes, and needs no program of the host. HTTP/1.0, so that
-the answer ends with the connection.
+Asked from inside its container, the server responds whatever ports the host publishes, and the host
+needs no further program. With HTTP/1.0, the response ends with the connection.
 """
 
 import os

@@ -1,10 +1,9 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # shares variables with the scripts that it extends
-# How the core is given its secrets: an extension of apply.sh and remove_stack.sh, behind core_secrets.sh. What
-# has a memory of its own follows the vault: the database, and Grafana.
+# Delivery of the core's secrets: extension of apply.sh, after core_secrets.sh, and of remove_stack.sh. It
+# also rotates the passwords that the database and Grafana store.
 #
-# Each part does nothing where nothing has changed and may be run again at any time, so that a deploy that
-# was interrupted is finished by the next one. No secret stands in an argument list: they travel on
-# standard input.
+# Each function does nothing if nothing has changed, and can be repeated at any time, so that the next deploy
+# finishes an interrupted one. Secrets travel on standard input, and are in no argument list.
 
 . ../../scripts/lib/memory_secrets.sh
 INSTALL_SECRETS_SH=$(cat ../../scripts/install_secrets.sh)
@@ -15,7 +14,7 @@ GRAFANA_PASSWORD_PY=$(cat ./grafana_password.py)
 
 role_change='' grafana_change=''
 
-# Files in memory come first, then the role of the database, right behind which the backend is replaced.
+# Write files in memory first, then set the role's password, right before Compose replaces the backend.
 before_up() {
     grafana_before=$(find_grafana)
     if has_service backend; then
@@ -43,7 +42,7 @@ after_up() {
     fi
 }
 
-# What a new database is given for the first time has not changed.
+# The first password of a new database is not a rotation.
 report_secrets() {
     [ -z "$role_change" ] || [ -z "$signed_with" ] || echo db_password
     [ -z "$tokens_change" ] || echo jwt_secret
@@ -56,8 +55,8 @@ remove_secrets() {
 
 # --------------------------------------------------------------------------------------------- the database
 
-# Give the role of the database the password that DB_PASSWORD_VERIFIER is of. The statements go over the
-# server's own socket, which trusts whoever is in its container.
+# Set the password of the database's role, from DB_PASSWORD_VERIFIER. The statements use the server's socket,
+# which trusts all users in its container.
 set_role_password() {
     if [ -z "$(find_database)" ]; then
         compose up --detach --pull never --no-deps db
@@ -75,9 +74,9 @@ find_database() {
 
 # ---------------------------------------------------------------------------------------------------- Grafana
 
-# Give Grafana's administrator the password GF_ADMIN_PASSWORD. Its container is looked at where it is new, as
-# it is with every other password, or a deploy was not finished. Without a backend that runs, it cannot be,
-# and the next deploy tries again.
+# Set the password of Grafana's administrator to GF_ADMIN_PASSWORD. Another password recreates the
+# container, so check only a new container, or after an unfinished deploy. The check needs a running backend.
+# Without one, the next deploy tries again.
 set_grafana_password() {
     if [ -z "$was_unfinished" ] && [ "$grafana_before" = "$(find_grafana)" ]; then
         return 0
@@ -85,8 +84,8 @@ set_grafana_password() {
     answer=0
     printf %s "$GF_ADMIN_PASSWORD" | ask_grafana check || answer=$?
     if [ "$answer" = 3 ]; then
-        # Grafana's own program takes one line, and a password may have several: so it sets a temporary
-        # one, with which the API then sets the real one.
+        # Grafana's program reads one line, but a password may have several. So it sets a temporary
+        # password, with which the API then sets the real one.
         temporary=$(head -c 24 /dev/urandom | base64)
         printf '%s\n' "$temporary" | docker exec -i -e GF_LOG_MODE=console "$project-grafana-1" \
             grafana cli admin reset-admin-password --password-from-stdin >/dev/null
@@ -113,7 +112,7 @@ ask_grafana() {
     docker exec -i "$project-backend-1" python3 -I -S -c "$GRAFANA_PASSWORD_PY" "$1" 60
 }
 
-# Print the id of Grafana's container, if there is one.
+# Print the id of Grafana's container, if it exists.
 find_grafana() {
     docker container inspect --format '{{.Id}}' "$project-grafana-1" 2>/dev/null || :
 }

@@ -1,10 +1,9 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # shares variables with the scripts that it extends
-# What the configuration of the core depends on beside the vault: an extension of fetch.sh, apply.sh and
-# diff.sh. Nothing here changes the host. The former token secret stays in variables of the shell, and stands
-# in no argument list.
+# Secrets of the core: extension of fetch.sh, apply.sh and diff.sh. It changes nothing on the host. The former
+# token secret stays in variables of the shell, and is in no argument list.
 #
-# Takes the option
-#   --token-overlap SECONDS   how long tokens signed with a former JWT_SECRET are good
+# Option:
+#   --token-overlap SECONDS   time that tokens signed with a former JWT_SECRET stay valid
 
 . ../../scripts/lib/fingerprints.sh
 
@@ -46,7 +45,7 @@ export_deployed_secret_settings() {
     fi
 }
 
-# Run a command with the files that a service is given in memory: pairs of a name and a content.
+# Run a command with the files of a service in memory: pairs of name and content.
 with_backend_files() {
     "$@" \
         db_password "${DB_PASSWORD-}" \
@@ -70,9 +69,9 @@ export_fingerprints() {
     fi
 }
 
-# ------------------------------------------------------------------------- what containers were started with
+# ----------------------------------------------------------------------------- environment of containers
 
-# Set $environment to that of a container: its entries between marks that no value can hold.
+# Set $environment to the variables of a container, between marks that no value contains.
 #   read_environment CONTAINER
 read_environment() {
     [ -n "${mark-}" ] || read -r mark </proc/sys/kernel/random/uuid
@@ -81,8 +80,8 @@ read_environment() {
     )
 }
 
-# Set $value to that of a variable in $environment. What a container has from a file is read from the host's
-# memory or, where only root may do that, by the backend itself.
+# Set $value to the value of a variable in $environment. If the container reads it from a file, read the
+# file in the host's memory or, if only root may do that, in the backend's container.
 #   read_variable NAME
 read_variable() {
     case $environment in
@@ -95,7 +94,7 @@ read_variable() {
             value=$(
                 { cat "$secrets_directory/backend/${value##*/}" ||
                     docker exec "$project-backend-1" cat "$value" || :; } 2>/dev/null
-                # A substitution drops the ends of lines at its end.
+                # Protect line ends at the end, which a substitution removes.
                 echo x
             )
             value=${value%x}
@@ -104,7 +103,7 @@ read_variable() {
     esac
 }
 
-# Fail where the role of the database has another name than DB_USER.
+# Fail if the database's role has another name than DB_USER.
 check_role() {
     read_environment "$project-db-1"
     read_variable POSTGRES_USER
@@ -113,10 +112,10 @@ check_role() {
 
 # ------------------------------------------------------------------------------------------------- tokens
 
-# Export what tokens were signed with before, and until when that is good. Where the running backend signs
-# with another secret than JWT_SECRET, that is the previous one from now on. Otherwise both stay what they
-# are, so that nothing changes; once their time is over they go with the next release, for which the backend
-# is replaced anyway. With an overlap of 0 there is none, and one that still lasts is ended.
+# Export the previous token secret, and the end of its validity. If the running backend signs with another
+# secret than JWT_SECRET, that one becomes the previous secret. Otherwise both stay unchanged, so that
+# nothing restarts. After the end of its validity, the next release removes it, because it replaces the
+# backend anyway. An overlap of 0 also ends a current overlap.
 export_former_token_secret() {
     read_environment "$project-backend-1"
     read_variable JWT_SECRET
@@ -143,7 +142,7 @@ export_former_token_secret() {
     export JWT_SECRET_PREVIOUS JWT_SECRET_PREVIOUS_UNTIL
 }
 
-# Print a time, given in seconds since 1970, as the backend reads it.
+# Print a time, given in seconds since 1970, in the backend's format.
 print_utc() {
     date -u -d "@$1" +%Y-%m-%dT%H:%M:%SZ
 }

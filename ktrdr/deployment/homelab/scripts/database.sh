@@ -1,9 +1,9 @@
 #!/bin/sh
-# Run statements of SQL, which come on standard input, in the container of the database. Its own socket
-# trusts its own user. The server logs none of them, since they may hold a verifier.
+# Run SQL statements from standard input in the container of the database. Its socket trusts its own user. The
+# server does not log them, because they may contain a verifier.
 #
 # Usage: database.sh SECONDS
-# Waits SECONDS for the database to accept connections.
+# Waits at most SECONDS until the database accepts connections.
 
 main() {
     waited=0

@@ -2,9 +2,9 @@
 
 Usage: python3 grafana_password.py check|set SECONDS
 
-That container is in the network of Grafana and has a Python. The password is all of standard input;
-with "set" a line with another one that is valid now stands before it. Exits with 3 where Grafana
-refuses the password, and with 4 where it does not answer within SECONDS.
+That container is in the network of Grafana and has Python. Standard input contains the password.
+With "set", a line with a currently valid password is before it. Exits with 3 if Grafana
+rejects the password, and with 4 if it does not respond within SECONDS.
 """
 
 import base64
@@ -15,7 +15,7 @@ import time
 
 
 def ask(method: str, path: str, password: str, body: dict[str, str] | None = None) -> int:
-    """Send a request as the administrator, and return the status of the answer."""
+    """Send a request as the administrator; return the status of the response."""
     login = base64.b64encode(f"admin:{password}".encode()).decode()
     headers = {"Authorization": f"Basic {login}", "Content-Type": "application/json"}
     server = http.client.HTTPConnection("grafana", 3000, timeout=10)

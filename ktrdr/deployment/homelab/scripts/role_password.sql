@@ -1,5 +1,5 @@
--- Give the role the password that the variable verifier is of, unless it has it. PostgreSQL is given what
--- it would make of the password itself, never the password.
+-- Set the password of the role from the variable verifier, unless it is set already. The verifier is what
+-- PostgreSQL stores of a password. PostgreSQL never receives the password itself.
 SELECT rolpassword IS DISTINCT FROM :'verifier' AS differs
 FROM pg_catalog.pg_authid WHERE rolname = CURRENT_USER \gset
 \if :differs

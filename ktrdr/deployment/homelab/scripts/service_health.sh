@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# How the services of KTRDR say how they are: an extension of every script that asks them.
+# Health documents of KTRDR's services: extension of the scripts that ask services.
 
 CONTAINER_HEALTH_PY=$(cat ./container_health.py)
 

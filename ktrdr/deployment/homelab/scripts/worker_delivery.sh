@@ -1,6 +1,5 @@
 # shellcheck shell=sh disable=SC2034 # shares variables with the scripts that it extends
-# How the workers are given their secrets: an extension of apply.sh and remove_stack.sh, behind
-# worker_secrets.sh.
+# Delivery of the workers' secrets: extension of apply.sh, after worker_secrets.sh, and of remove_stack.sh.
 
 . ../../scripts/lib/memory_secrets.sh
 INSTALL_SECRETS_SH=$(cat ../../scripts/install_secrets.sh)

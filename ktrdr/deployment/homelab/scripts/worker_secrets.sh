@@ -1,10 +1,9 @@
 # shellcheck shell=sh disable=SC2154 # shares variables with the scripts that it extends
-# What the configuration of the workers depends on beside the vault: an extension of fetch.sh, apply.sh and
-# diff.sh. Nothing here changes the host.
+# Secrets of the workers: extension of fetch.sh, apply.sh and diff.sh. It changes nothing on the host.
 
 . ../../scripts/lib/fingerprints.sh
 
-# Run a command with the files that a worker is given in memory: pairs of a name and a content.
+# Run a command with the files of a worker in memory: pairs of name and content.
 with_worker_files() {
     "$@" db_password "${DB_PASSWORD-}" worker_token "${WORKER_TOKEN-}"
 }

@@ -1,8 +1,7 @@
 # shellcheck shell=sh
 # Changes to several containers at the same time.
 
-# Have Docker do something with containers; fail if one of them fails. Each has the grace period that it
-# was made with.
+# Restart or stop containers, and fail if one of them fails. Each has its own grace period.
 #   change_containers restart|stop CONTAINER...
 change_containers() {
     verb=$1 code=0 pids=

@@ -1,22 +1,22 @@
 # shellcheck shell=sh
-# Read-only queries about containers and what they say. Needs: project.sh
+# Queries of containers and of the services in them. Needs: project.sh
 
-# One JSON object a container. Not its configuration as a whole: that holds the environment.
+# One JSON object per container, without the whole configuration, which contains the environment.
 CONTAINER_FORMAT='{"id":{{json .Id}},"image":{{json .Image}},"name":{{json .Config.Image}},"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}},"created":{{json .Created}}}'
 
-# Print a JSON object for each container of a project, running or not, and keep them in $containers.
+# Print a JSON object for each container of a project, and set $containers to them.
 #   list_containers PROJECT
 list_containers() {
     ids=$(project_ps "$1" --all --quiet --no-trunc)
     containers=
-    # A container may vanish between the two commands: the others are shown all the same.
+    # A container may disappear between the two commands. The others are printed all the same.
     # shellcheck disable=SC2086 # ids are words
     [ -z "$ids" ] || containers=$(docker inspect --format "$CONTAINER_FORMAT" $ids 2>/dev/null) || :
     [ -z "$containers" ] || printf '%s\n' "$containers"
 }
 
-# Tell whether list_containers, before it, has found a container of one of the services. To start
-# Docker's program for nothing takes as long as the shell needs for all the rest.
+# Return whether list_containers has found a container of one of the services. Each start of Docker's
+# program takes as long as the rest of the script.
 #   any_is_listed SERVICE...
 any_is_listed() {
     for service; do
@@ -27,12 +27,12 @@ any_is_listed() {
     return 1
 }
 
-# Print what a service says of itself, on one line: a hook, which an extension defines anew.
+# Print the health document of a service on one line. This is a hook, which an extension defines.
 #   ask_service CONTAINER
 ask_service() { :; }
 
-# Print "SERVICE ANSWER" for each of the services that is healthy. They are asked side by side: each takes as long as a program does to
-# start in a container. A line is written at once, so that none cuts into another.
+# Print "SERVICE DOCUMENT" for each of the services that is healthy. The questions run in parallel, because
+# each starts a program in a container. Each line is written by one printf, so that lines do not mix.
 #   ask_services PROJECT SERVICE...
 ask_services() {
     ask_project=$1

@@ -1,8 +1,8 @@
 # shellcheck shell=sh
-# How the present containers of a stack get their secrets.
+# Delivery of secrets to the current containers of a stack.
 
-# Print whether the files in memory that containers have mounted are there: a line for each consumer,
-# "present NAME" or "absent NAME"; none where secrets are delivered another way.
+# Print "present NAME" or "absent NAME" for each consumer whose containers mount files in memory. With
+# another delivery of secrets, print nothing.
 #   print_delivery PROJECT SECRETS_DIRECTORY
 print_delivery() {
     for consumer in $(

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
-# Directories of the host, whether or not they exist.
+# Directories of the host.
 
-# Set $existing to the nearest directory above a path that exists, or to the path itself.
+# Set $existing to a path if it exists, or to the nearest directory above it that exists.
 #   nearest_existing PATH
 nearest_existing() {
     existing=$1

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# Events that a host remembers: a line of JSON each, in WORKDIR/.ktrdr/history.jsonl. Nothing of them is
-# secret, and lines are only ever appended.
+# Events of a host's history: one line of JSON each, in WORKDIR/.ktrdr/history.jsonl. They contain no secret.
+# Lines are only appended.
 
 # Append events, after a line that an interruption may have cut short.
 #   append_events WORKDIR EVENT...
@@ -9,7 +9,7 @@ append_events() {
     umask 022
     [ -d "$1/.ktrdr" ] || mkdir -p "$1/.ktrdr"
     shift
-    # Only what ends with a line's end was written whole; what was not stays apart from the new one.
+    # Keep an incomplete last line apart from the new one.
     [ ! -s "$history" ] || [ -z "$(tail -c 1 "$history")" ] || echo >>"$history"
     printf '%s\n' "$@" >>"$history"
 }

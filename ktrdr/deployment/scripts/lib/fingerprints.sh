@@ -1,17 +1,17 @@
 # shellcheck shell=sh disable=SC2154 # shares variables with the scripts that it extends
-# Fingerprints of secrets that are delivered as files in memory (see memory_secrets.sh). Containers carry
-# that of what they were given as a label, so that those and only those are replaced whose secrets have
-# changed. It is made with a random key, which stands besides the secrets and on no disk: without the key,
-# nothing can be learned from a fingerprint. Needs: stack.sh
+# Fingerprints of secrets that are delivered as files in memory (see memory_secrets.sh). Containers have the
+# fingerprint of their secrets as a label, so that Compose replaces only the containers whose secrets have
+# changed. A fingerprint depends on a random key, which is beside the secrets in memory and on no disk:
+# without the key, a fingerprint reveals nothing. Needs: stack.sh
 
-# Print the fingerprint of what a consumer is to be given; change nothing. Where the key or a file is
-# missing, it is one that no container has.
+# Print the fingerprint of a consumer's secrets, and change nothing. If the key or a file is missing, print
+# "missing", which no container has.
 #   print_fingerprint CONSUMER [FILE VALUE]...
 print_fingerprint() {
     consumer_directory=$secrets_directory/$1
     shift
     values=$#
-    # The values behind the files, in their order.
+    # Replace the pairs with the values in the same order.
     while [ "$values" -gt 0 ]; do
         if [ ! -e "$secrets_directory/key" ] || [ ! -e "$consumer_directory/$1" ]; then
             echo missing
@@ -28,7 +28,7 @@ print_fingerprint() {
     done | sha256sum | cut -c 1-32
 }
 
-# Print the fingerprint that the containers of a consumer carry.
+# Print the fingerprint in the label of a consumer's containers.
 #   print_deployed_fingerprint CONSUMER
 print_deployed_fingerprint() {
     docker ps --all \

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
-# What a host remembers of its deploys, in WORKDIR/.ktrdr/history.jsonl. Nothing of it is secret.
+# History of a host's deploys, in WORKDIR/.ktrdr/history.jsonl. It contains no secret.
 
-# Print the events, oldest first; with a number, only so many of the last.
+# Print the events, or only the last LINES of them, oldest first.
 #   read_history WORKDIR [LINES]
 read_history() {
     history=$1/.ktrdr/history.jsonl

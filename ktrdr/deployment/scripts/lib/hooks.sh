@@ -1,27 +1,27 @@
 # shellcheck shell=sh
-# What a stack adds to the scripts of a deploy. These functions do nothing; an extension, which stands
-# behind them in the script that is sent, defines those anew that it needs.
+# Hooks for the extensions of a stack. These functions do nothing. An extension follows them in the script
+# that is sent, and redefines those that it needs.
 
-# Take an option that only the stack knows.
+# Set an option that only the extension knows.
 #   stack_option OPTION VALUE
 stack_option() { refuse_option "$1"; }
 
-# Fail where the host cannot be given these secrets; change nothing.
+# Fail if the host cannot use the secrets, and change nothing.
 inspect_secrets() { :; }
 
-# Export what Compose's configuration depends on beside the given secrets; change nothing.
+# Export the variables of Compose that depend on the secrets, and change nothing.
 export_secret_settings() { :; }
 
-# Export the same as the present containers have it, where the secrets are not known.
+# Export the same variables with their values in the current containers, if the secrets are unknown.
 export_deployed_secret_settings() { :; }
 
-# Do what comes before Compose brings the stack into its new form, and what comes after it. A hook that
-# could not finish its work sets $incomplete, and the next deploy goes through all of it again.
+# Deliver and rotate secrets, before and after Compose changes the services. A hook that could not finish
+# sets $incomplete, and the next deploy repeats everything.
 before_up() { :; }
 after_up() { :; }
 
-# Print which secrets have changed, a line each.
+# Print the name of each rotated secret on a line.
 report_secrets() { :; }
 
-# Remove what is left of the secrets of a stack that is taken down.
+# Remove the secrets in memory of a stack that is removed.
 remove_secrets() { :; }

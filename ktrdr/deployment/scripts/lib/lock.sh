@@ -1,8 +1,8 @@
 # shellcheck shell=sh
-# The lock of a host: flock(2) on WORKDIR/.ktrdr/lock, for as long as the owner's shell lives there.
-# The file stays, and being there means nothing; what stands in it says whose lock it is.
+# The lock of a host: flock(2) on WORKDIR/.ktrdr/lock, while the owner's shell runs. The file itself always
+# exists. Its content names the owner.
 
-# End the script with code 74 unless the lock is still that of the owner with this note.
+# End the script with code 74 unless the owner with this note holds the lock.
 #   require_lock WORKDIR NOTE
 require_lock() {
     if ! grep -qF -e "$2" "$1/.ktrdr/lock" 2>/dev/null || flock -n -s "$1/.ktrdr/lock" true; then

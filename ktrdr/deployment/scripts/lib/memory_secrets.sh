@@ -1,11 +1,11 @@
 # shellcheck shell=sh disable=SC2154 # shares variables with the scripts that it extends
-# Secrets as files in a host's memory, which its containers have mounted: delivery "tmpfs". Needs: stack.sh,
+# Secrets as files in a host's memory, which containers mount: delivery "tmpfs". Needs: stack.sh,
 # $INSTALL_SECRETS_SH and $REMOVE_SECRETS_SH
 #
-# Each consumer, such as a service, has a directory of its own below $secrets_directory, which everybody
-# may list, with files that its user alone may read.
+# Each consumer, such as a service, has a directory of its own below $secrets_directory. All users may list
+# it, and only the consumer's user may read its files.
 
-# Print the files of a consumer as install_secrets.sh reads them.
+# Print the files of a consumer in the format of install_secrets.sh.
 #   encode_secrets CONSUMER UID [FILE VALUE]...
 encode_secrets() {
     consumer="$1 $2"
@@ -16,14 +16,14 @@ encode_secrets() {
     done
 }
 
-# Write the files whose content has changed, each whole or not at all. They come on standard input, as
-# encode_secrets prints them.
+# Write the files whose contents have changed, each in one move. They come on standard input in the format
+# of encode_secrets.
 install_secrets() {
     as_root "$INSTALL_SECRETS_SH" install_secrets "$secrets_directory" \
         "$(stat -c %g "${DOCKER_SOCKET:-/var/run/docker.sock}" 2>/dev/null || echo 0)"
 }
 
-# Remove the files of consumers, if any of them is there.
+# Remove the files of consumers, if any of them exists.
 #   remove_secret_files CONSUMER...
 remove_secret_files() {
     for consumer; do
@@ -34,7 +34,7 @@ remove_secret_files() {
     done
 }
 
-# Run a program of sh as root. A member of the group docker is as good as root, by a container.
+# Run a shell program as root. A member of the group docker can be root in a container.
 #   as_root PROGRAM NAME ARGUMENT...
 as_root() {
     if [ "$(id -u)" = 0 ]; then

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# What a script tells its caller.
+# Output of scripts.
 
 # Begin a section of the output.
 #   section TITLE
@@ -7,7 +7,7 @@ section() {
     printf '== %s\n' "$1"
 }
 
-# End the script because of an option that it does not know.
+# End the script with code 64 because of an unknown option.
 #   refuse_option OPTION
 refuse_option() {
     printf 'there is no option %s\n' "$1" >&2

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
-# The containers of a Compose project.
+# Containers of a Compose project.
 
-# List containers as "docker ps" does, without those that Compose made for a single run.
+# List containers as "docker ps" does, without those that Compose created for a single run.
 #   project_ps PROJECT OPTION...
 project_ps() {
     ps_project=$1

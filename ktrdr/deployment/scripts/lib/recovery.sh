@@ -1,9 +1,8 @@
 # shellcheck shell=sh
-# How the services of a project run again after they were stopped half-way. Needs: project.sh,
-# recreation.sh
+# Recovery of the services that an interrupted script has stopped. Needs: project.sh, recreation.sh
 
-# Set $stopped_before to the containers that were stopped on purpose before anything was changed. They
-# were noted under the present lock, and stay stopped.
+# Set $stopped_before to the containers that were stopped before anything changed, and that stay stopped. Only
+# a record under the current lock counts.
 #   read_stopped_before WORKDIR
 read_stopped_before() {
     stopped_before=
@@ -11,9 +10,8 @@ read_stopped_before() {
     [ ! "$1/.ktrdr/stopped" -nt "$1/.ktrdr/lock" ] || stopped_before=$(cat "$1/.ktrdr/stopped") || :
 }
 
-# Start what was stopped half-way, until everything has run for some moments on end: a container that
-# was told to stop may do so only at the end of its grace. A Docker that is away is waited for. Fail
-# when the time is up before.
+# Start stopped containers until all have run in three queries in a row, because a container may stop only at
+# the end of its grace period. Wait for Docker if it does not respond. Fail after SECONDS.
 #   recover PROJECT SECONDS
 recover() {
     end=$(($(date +%s) + $2))

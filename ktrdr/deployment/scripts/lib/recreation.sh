@@ -1,10 +1,10 @@
 # shellcheck shell=sh
-# What an interrupted Compose has left half done. Needs: project.sh
+# Repair of a recreation that Compose did not finish. Needs: project.sh
 
-# End it. To recreate a container, Compose makes the new one under the name OLDID_NAME, stops and
-# removes the old one, and renames the new one. Interrupted in between, it leaves a service stopped,
-# and stumbles over its own leftover the next time. So where both are there, the new one goes; where
-# the old one is gone, the new one takes its place. With "start", what is left of the two is started.
+# Finish or undo interrupted recreations. To recreate a container, Compose creates the new one under the name
+# OLDID_NAME, stops and removes the old one, and renames the new one. If it is interrupted in between, the
+# service stays stopped, and the leftover makes the next attempt fail. If both containers exist, remove the
+# new one; if only the new one exists, rename it. With "start", start the remaining one.
 #   finish_recreation PROJECT [start]
 finish_recreation() {
     for name in $(project_ps "$1" --all --format "{{.Names}}"); do
@@ -18,7 +18,7 @@ finish_recreation() {
         else
             docker rename "$name" "${name#*_}"
         fi
-        # One that cannot be started does not keep Compose from the others.
+        # A container that cannot be started must not prevent the others from being changed.
         [ "${2-}" != start ] || docker start "${name#*_}" || :
     done
 }

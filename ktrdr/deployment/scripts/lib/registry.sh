@@ -1,9 +1,9 @@
 # shellcheck shell=sh
-# Questions to the registry, asked through the host's own Docker daemon.
+# Queries of the registry through the host's own Docker daemon.
 
-# Print "IMAGE 0 DIGEST" or "IMAGE CODE REASON", and pull nothing. Compose asks the daemon, which has
-# the host's mirrors, proxy and certificates, and passes on DOCKER_AUTH_CONFIG, as in a pull. One
-# printf a line, so that the lines of several that run at once do not mix.
+# Print "IMAGE 0 DIGEST" or "IMAGE CODE REASON", and pull nothing. Compose asks the daemon, which has the
+# mirrors, proxy and certificates of the host, and passes DOCKER_AUTH_CONFIG on as in a pull. One printf
+# writes each line, so that the lines of parallel queries do not mix.
 #   ask_registry IMAGE
 ask_registry() {
     answer=$(

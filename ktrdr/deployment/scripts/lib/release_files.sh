@@ -1,11 +1,11 @@
 # shellcheck shell=sh disable=SC2154 # shares variables with the scripts that include it
-# The files of a release. Needs: stack.sh
+# Files of a release. Needs: stack.sh
 
-# Print the archive of the release. The one of a script that is sent stands behind this; where it is run
+# Print the archive of the release. A script that is sent redefines this function. If the script file is run
 # by hand, the archive comes on standard input.
 payload() { cat; }
 
-# Run a command with each file in the managed directory, if there is one, that the release does not have.
+# Run a command with each file in the managed directory that is not in the release.
 #   each_leftover COMMAND FILE...
 each_leftover() {
     leftover_command=$1

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# The container of a service. Needs: project.sh
+# Container of a service. Needs: project.sh
 
 # Print the id of the service's container, if it runs.
 #   find_container PROJECT SERVICE

@@ -1,21 +1,21 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # shares variables with the scripts that include it
-# The stack that a script is about, and Compose's command line for it. Needs: output.sh, hooks.sh
+# The stack that a script works on, and Compose's command line for it. Needs: output.sh, hooks.sh
 #
-# Options of every script that deals with a stack:
-#   --project NAME        its Compose project
-#   --workdir DIRECTORY   where its configuration is, and what relative paths in it start from
-#   --compose-file FILE   a compose file of the release; the first, then those that override it
-#   --env-file FILE       the file with its settings
-#   --profile PROFILE     a profile that is chosen
-#   --service SERVICE     a service that the script is about
-#   --only SERVICE        the same, where it is the only one that was asked for
-#   --dependency SERVICE  a service that the only one depends on
-#   --surplus SERVICE     a service that is to be removed
-#   --managed-directory DIRECTORY  a directory in which files that are no part of the release are removed
-#   --secrets-delivery env|tmpfs   how its containers get their secrets
-#   --secrets-directory DIRECTORY  where their secrets are in the host's memory, with tmpfs
-#   --secrets-image IMAGE          an image with a shell that the host has once images are pulled
-# An option is left out where there is nothing to say, and repeated for several values.
+# Options of each script that works on a stack:
+#   --project NAME        Compose project of the stack
+#   --workdir DIRECTORY   directory of its configuration, and base of relative paths in it
+#   --compose-file FILE   compose file of the release; the first, then those that override it
+#   --env-file FILE       file with its settings
+#   --profile PROFILE     selected profile
+#   --service SERVICE     service that the script works on
+#   --only SERVICE        the only service to deploy
+#   --dependency SERVICE  service that the only one depends on
+#   --surplus SERVICE     service to remove
+#   --managed-directory DIRECTORY  directory in which files that are not in the release are removed
+#   --secrets-delivery env|tmpfs   delivery of secrets to its containers
+#   --secrets-directory DIRECTORY  directory of their secrets in the host's memory, with tmpfs
+#   --secrets-image IMAGE          image with a shell, which the host has once images are pulled
+# An option may be left out, and repeated for several values.
 
 newline='
 '
@@ -23,13 +23,13 @@ project='' workdir='' compose_files='' env_file='' profiles=''
 services='' only='' dependencies='' surplus='' managed_directory=''
 secrets_delivery=env secrets_directory='' secrets_image=''
 
-# Take one of these options, or pass it on to the hook stack_option.
+# Set one of these options, or pass it to the hook stack_option.
 #   common_option OPTION VALUE
 common_option() {
     case $1 in
         --project) project=$2 ;;
         --workdir) workdir=$2 ;;
-        # The last one first, since `compose` puts each before all others.
+        # In reverse order, because `compose` puts each before the others.
         --compose-file) compose_files="$2 $compose_files" ;;
         --env-file) env_file=$2 ;;
         --profile) profiles="$2 $profiles" ;;
@@ -45,7 +45,7 @@ common_option() {
     esac
 }
 
-# Tell whether the script is about a service.
+# Return whether the script works on a service.
 #   has_service SERVICE
 has_service() {
     case " $services " in
@@ -54,13 +54,12 @@ has_service() {
     return 1
 }
 
-# Tell whether the stack gets its secrets as files in memory.
+# Return whether containers read secrets from files in memory.
 secrets_are_in_memory() {
     [ "$secrets_delivery" = tmpfs ]
 }
 
-# Run Compose on the stack, as the files in $release describe it: those in place, or staged ones. Its
-# command line names project, files and directory.
+# Run Compose on the stack with the files in $release, which are staged or in their place.
 #   compose COMMAND...
 compose() {
     for profile in $profiles; do set -- --profile "$profile" "$@"; done
@@ -69,7 +68,7 @@ compose() {
     docker compose -p "$project" --project-directory "$workdir" "$@"
 }
 
-# Print "SERVICE HASH" for each service; the hash covers its configuration.
+# Print "SERVICE HASH" for each service, with the hash of its configuration.
 print_hashes() {
     compose config --hash '*'
 }
