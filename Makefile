@@ -6,8 +6,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# All shell scripts of the repository; shfmt recognises them by their names or first lines.
+SHELL_FILES = $(shell git ls-files -co --exclude-standard ':!tests/data' | xargs -r ls -d 2>/dev/null | xargs -r $(BIN)/shfmt -f)
 
-.PHONY: help setup demo test check format lint types unit integration e2e chaos chaos-deploy chaos-sigterm fuzz-api bench-runtime bench-deploy bench-data lab-up lab-down lab-status screens lock docs
+.PHONY: help setup demo test check format lint types unit golden integration e2e chaos chaos-deploy chaos-sigterm fuzz-api bench-runtime bench-deploy bench-data lab-up lab-down lab-status screens lock docs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,7 +18,7 @@ demo: setup ## start the lab, deploy to it, run a backtest, a sweep and a traini
 	@$(BIN)/python -m lab demo
 
 test: setup ## run all tests: unit, integration, end-to-end in the lab
-	@scripts/apt-need postgresql openssh-server age
+	@scripts/apt-need postgresql openssh-server age busybox
 	@$(BIN)/pytest -n auto tests/unit tests/integration
 	@$(BIN)/pytest tests/e2e
 
@@ -31,10 +33,13 @@ $(STAMP): requirements/dev.txt pyproject.toml
 format: setup ## format the code and fix lint errors
 	@$(BIN)/ruff format --quiet
 	@$(BIN)/ruff check --quiet --fix
+	@$(BIN)/shfmt -i 4 -ci -w $(SHELL_FILES)
 
 lint: setup
 	@$(BIN)/ruff format --check --quiet || { echo "some files are not formatted: run make format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet
+	@$(BIN)/shfmt -i 4 -ci -d $(SHELL_FILES) || { echo "some scripts are not formatted: run make format" >&2; exit 1; }
+	@$(BIN)/shellcheck -x -P SCRIPTDIR $(SHELL_FILES)
 	@$(BIN)/lint-imports --no-logo | tail -n 3
 
 types: setup
@@ -43,8 +48,11 @@ types: setup
 unit: setup ## run only the unit tests
 	@$(BIN)/pytest -q -n auto tests/unit
 
+golden: setup ## write tests/data/dry_runs again, to review changes of scripts
+	@KTRDR_RENEW_GOLDEN=1 $(BIN)/pytest -q tests/unit/deployment/test_dry_runs.py
+
 integration: setup ## run only the integration tests
-	@scripts/apt-need postgresql openssh-server age
+	@scripts/apt-need postgresql openssh-server age busybox
 	@$(BIN)/pytest -q -n auto tests/integration
 
 e2e: setup ## run only the end-to-end tests, in the lab

@@ -69,8 +69,9 @@ def start(progress: Progress) -> None:
 
 
 def stop() -> None:
-    """Stop the engine if the lab started it."""
-    if not PID_FILE.exists():
+    """Stop the engine if the lab started it and no container uses it any more."""
+    # Containers that are left belong to other labs.
+    if not PID_FILE.exists() or run(docker(), "ps", "--quiet", check=False).stdout.strip():
         return
     pid = int(PID_FILE.read_text())
     PID_FILE.unlink()

@@ -55,7 +55,7 @@ def up(progress: Progress) -> None:
         hosts.result()
     nodes.pull_changed_images(changed)
     _write_environment(version)
-    progress.write("the lab is up. Run `. .lab/env` to let ktrdr commands address it")
+    progress.write(f"the lab is up. Run `. {STATE.name}/env` to let ktrdr commands address it")
 
 
 def down(progress: Progress, *, purge: bool) -> None:

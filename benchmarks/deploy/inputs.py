@@ -19,9 +19,12 @@ from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.homelab.inventory_file import load_inventory
 from ktrdr.deployment.hosts.host import HostConfig
 from ktrdr.deployment.releases.checkout import Checkout
-from ktrdr.deployment.releases.release import Target, compose_file_name, env_file_name
-from ktrdr.deployment.scripts.release import archive
-from ktrdr.deployment.scripts.rotation import CARRIED_OVER
+from ktrdr.deployment.releases.release import (
+    Target,
+    compose_file_name,
+    env_file_name,
+    pack_archive,
+)
 from ktrdr.secret import Secret
 from ktrdr.tokens import create_node_token
 from lab import vault
@@ -87,11 +90,11 @@ def _write_hosts(
         host_directory = directory / node.key
         host_directory.mkdir(parents=True)
         # Empty without a rotation; Compose treats empty and unset variables differently.
-        carried = [(name, "") for name in CARRIED_OVER if target == "core"]
+        carried = [(name, "") for name in product.script_extensions(config.host).carried_secrets]
         settings = dict([*config.settings, *carried])
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in settings.items()]
         (host_directory / "settings").write_text("".join(exports))
-        (host_directory / "files.tgz").write_bytes(archive(release.files))
+        (host_directory / "files.tgz").write_bytes(pack_archive(release.files))
         yield (
             node.key,
             {

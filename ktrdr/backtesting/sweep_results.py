@@ -50,18 +50,18 @@ class Trials:
     trials: Sequence[Trial]
 
     @classmethod
-    def from_parts(cls, parameters: SweepParameters, parts: Iterable[ChildResult]) -> Trials:
+    def from_children(cls, parameters: SweepParameters, children: Iterable[ChildResult]) -> Trials:
         """Return the child operations of a sweep as trials."""
         return cls(
             parameters,
             [
                 Trial(
-                    part.operation_id,
-                    dict(part.parameters["strategy_parameters"]),
-                    part.summary or {},
-                    None if part.summary is not None else part.error or "it has no results",
+                    child.operation_id,
+                    dict(child.parameters["strategy_parameters"]),
+                    child.summary or {},
+                    None if child.summary is not None else child.error or "it has no results",
                 )
-                for part in parts
+                for child in children
             ],
         )
 

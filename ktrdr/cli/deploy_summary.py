@@ -76,20 +76,26 @@ def _rolled_back_error(host: HostResult) -> KtrdrError | None:
 
 
 def show_plan(console: Console, plan: Plan, *, whole: bool) -> None:
-    """Print the scripts of a plan; secrets appear by name."""
-    release = plan.release
-    console.print(
-        f"# {plan.host.name} on {plan.host.address}: {release.tag}, "
-        f"with the configuration of {release.source}",
-        soft_wrap=True,
-    )
+    """Print the steps of a plan as one script; secrets appear by name.
+
+    Args:
+        console: The console.
+        plan: The plan.
+        whole: Whether the script contains the files of the release.
+    """
+    title = f"{plan.host.name} on {plan.host.address}: {plan.release.tag}"
+    lines = [f"# {title}, with the configuration of {plan.release.source}", "#"]
+    if whole:
+        names = dict.fromkeys(name for step in plan.steps for name in step.script.secrets)
+        lines.append("# To deploy without ktrdr, pass all of this to `sh` on the host, with these")
+        lines.append(f"# variables exported: {', '.join(names)}")
+    else:
+        lines.append("# To deploy without ktrdr, print this with -v, which adds the files.")
     for number, step in enumerate(plan.steps, start=1):
-        console.print(
-            f"\n# {number}. {step.title}: ssh {step.host} sh -s (at most {step.timeout_s:g} s)",
-            soft_wrap=True,
-        )
-        script = render_for_display(step.script, whole=whole)
-        console.print(script.rstrip("\n"), soft_wrap=True, markup=False)
+        script = render_for_display(step.script, whole=whole).rstrip("\n")
+        heading = f"# Step {number} of {len(plan.steps)}: {step.title}"
+        lines += ["", f"{heading} (at most {step.timeout_s:g} s)", script]
+    console.out("\n".join(lines), highlight=False)
 
 
 def _show_services(console: Console, host: HostResult) -> None:

@@ -13,18 +13,16 @@ from typing import Final
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy import preflight, step_errors
 from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.deploy.steps import check_options
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.lock import parse_lock_state
 from ktrdr.deployment.hosts.parallel import map_hosts
 from ktrdr.deployment.hosts.problems import CheckResult, Problem, all_problems
-from ktrdr.deployment.product import Product
+from ktrdr.deployment.hosts.registry import RegistryAnswer, parse_registry_answers
+from ktrdr.deployment.product import REGISTRY_LOGIN, Product
 from ktrdr.deployment.releases import compose_file
 from ktrdr.deployment.releases.checkout import TAG_HINT, Checkout
-from ktrdr.deployment.releases.registry import REGISTRY_LOGIN
-from ktrdr.deployment.scripts import delivery, host, ports, registry
-from ktrdr.deployment.scripts import lock as locking
-from ktrdr.deployment.scripts.registry import Answer
-from ktrdr.deployment.scripts.script import Script, render
+from ktrdr.deployment.scripts.script import Script, render, repeat
 from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh import diagnosis
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
@@ -34,7 +32,6 @@ from ktrdr.secret import Scrubber, Secret
 _TIMEOUT_S: Final = 30.0
 _LOCAL_TIMEOUT_S: Final = 10
 _MINIMUM_PYTHON: Final = (3, 11)
-_LOCK: Final = "fact lock \"$({{ {show}\n}} 2>/dev/null | tr '\\n' ' ' || :)\""
 _REFUSED: Final = re.compile("refused", re.IGNORECASE)
 _TIMED_OUT: Final = 124
 
@@ -134,7 +131,7 @@ class Checker:
     transport: Transport
     scrubber: Scrubber
     clock: Clock = field(default_factory=Clock)
-    _answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
+    _answers: dict[str, dict[str, RegistryAnswer]] = field(default_factory=dict)
 
     def check_all(self) -> list[CheckedSubject]:
         """Check vault, registry and hosts; the vault is read while the hosts are checked."""
@@ -175,16 +172,13 @@ class Checker:
         return CheckedSubject(host.name, host.address, (CheckResult("SSH"), *results))
 
     def _fetch_facts(self, plan: Plan) -> dict[str, str]:
-        config, workdir = plan.config, plan.host.workdir
         connections = self.product.required_connections(plan, self.plans.values())
-        body = [
-            host.facts(workdir, config.shared_directory, shared_is_mounted=config.is_share_mounted),
-            ports.facts(),
-            _LOCK.format(show=locking.show(workdir)),
-            *([delivery.memory()] if config.secrets_in_memory else []),
-            ports.reaches(connections),
-        ]
-        result = self._run(plan, Script("\n".join(body)))
+        arguments = (
+            *check_options(plan.config),
+            *("--ports", "yes"),
+            *repeat("--reach", (f"{address}:{port}" for address, port in connections)),
+        )
+        result = self._run(plan, Script("scripts/check.sh", arguments))
         if result.exit_code:
             raise step_errors.query_error(plan, "readiness", result)
         return preflight.parse_facts(result.stdout)
@@ -194,13 +188,16 @@ class Checker:
         images = sorted({service.image for service in plan.expected})
         own = [image for image in images if image.endswith(f":{plan.release.tag}")]
         others = [image for image in images if image not in own]
-        body = registry.digests(own if login else (), unless_there=others)
-        script = Script(body, secrets=(REGISTRY_LOGIN,) if login else ())
+        script = Script(
+            "scripts/ask_registry.sh",
+            (*repeat("--ask", own if login else ()), *repeat("--ask-if-missing", others)),
+            secrets=(REGISTRY_LOGIN,) if login else (),
+        )
         try:
             result = self._run(plan, script, {REGISTRY_LOGIN: login} if login else {})
         except KtrdrError as error:
             result = RemoteResult(1, "", error.message, 0.0)
-        self._answers[plan.host.address] = registry.read_digests(result.stdout.splitlines())
+        self._answers[plan.host.address] = parse_registry_answers(result.stdout.splitlines())
 
     def _check_registry(self, *, can_log_in: bool) -> CheckedSubject:
         """Combine what all hosts learned from the registry: each image and each problem once."""
@@ -262,7 +259,7 @@ def _missing_settings(plan: Plan) -> Iterator[Problem]:
         *release.settings(stack),
         *(name for name, _ in plan.config.settings),
         *plan.config.secrets,
-        *plan.product.carried_secrets,
+        *plan.product.script_extensions(plan.host).carried_secrets,
     }
     for name in compose_file.required_variables(release.compose_content(stack)):
         if name not in known:

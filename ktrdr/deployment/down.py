@@ -9,7 +9,7 @@ from typing import Any, Final
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.parallel import map_hosts
 from ktrdr.deployment.hosts.queries import query_docker
-from ktrdr.deployment.scripts import removal as commands
+from ktrdr.deployment.scripts.script import Script
 from ktrdr.deployment.services import ServiceManager
 from ktrdr.deployment.ssh.interface import Transport
 
@@ -68,17 +68,25 @@ def remove_stack(manager: ServiceManager, *, volumes: bool) -> ProjectResources:
     if containers:
         manager.stop(())
     manager.show_progress("remove containers and networks" + (" and volumes" if volumes else ""))
-    images = [each.image for each in containers.values() if product.is_own_image(each.image)]
-    body = [
-        commands.remove(host.project, volumes=volumes),
-        product.delete_secrets(host, images[0] if images else ""),
-    ]
-    manager.run_locked("\n".join(body), "removal")
+    images = (each.image for each in containers.values() if product.is_own_image(each.image))
+    script = Script(
+        "scripts/remove_stack.sh",
+        (
+            *("--project", host.project),
+            *("--workdir", host.workdir),
+            *("--secrets-directory", host.secrets_directory),
+            *("--secrets-image", next(images, "")),
+            *("--note", manager.lock.owner.to_json()),
+            *("--volumes", "yes" if volumes else "no"),
+        ),
+        extensions=(product.script_extensions(host).delivery,),
+    )
+    manager.run_locked(script, "removal")
     return resources
 
 
 def _fetch_resources(host: Host, transport: Transport) -> ProjectResources:
-    script = commands.belongings(host.project)
+    script = Script("scripts/list_stack.sh", (host.project,))
     output = query_docker(host, script, transport, timeout_s=_QUERY_TIMEOUT_S)
     return ProjectResources(
         *(tuple(sorted(output.get(title, ()))) for title in ("containers", "networks", "volumes"))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ktrdr.deployment.hosts.host import Host, unknown_name_error
 from ktrdr.deployment.hosts.queries import docker_unavailable
-from ktrdr.deployment.scripts import execute as commands
-from ktrdr.deployment.scripts.script import Script, render
+from ktrdr.deployment.scripts.script import Script, render, render_command
 from ktrdr.deployment.ssh.interface import OnLine, RemoteResult, Stream, Transport
 from ktrdr.errors import UsageError
 from ktrdr.secret import redact_assignments
+
+# First line of the output if the service runs. All further output is the command's.
+RUNS: Final = "== runs"
 
 
 def execute_command(
@@ -37,7 +41,7 @@ def execute_command(
         HostUnreachable: The host cannot be reached, or the command took too long.
         HostNotReady: Docker there does not answer.
     """
-    script = render(Script(commands.execute(host.project, service, command)), {})
+    script = render(Script("scripts/exec.sh", (host.project, service, *command)), {})
     is_running = False
 
     def pass_on(stream: Stream, line: str) -> None:
@@ -45,7 +49,7 @@ def execute_command(
         nonlocal is_running
         if is_running:
             on_line(stream, redact_assignments(line))
-        elif stream == "stdout" and line == commands.RUNS:
+        elif stream == "stdout" and line == RUNS:
             is_running = True
 
     result = transport.run(host.address, script, timeout_s=timeout_s, on_line=pass_on)
@@ -63,3 +67,8 @@ def execute_command(
             hint=f"Deploy it first: `ktrdr deploy {host.name}`.",
         )
     raise unknown_name_error("running service", service, running)
+
+
+def attach_command(host: Host, service: str, command: tuple[str, ...]) -> str:
+    """Return the command line with which ssh runs a command in a container, with a terminal."""
+    return render_command(Script("scripts/attach.sh", (host.project, service, *command)))

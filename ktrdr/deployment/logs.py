@@ -16,15 +16,18 @@ from typing import Final
 from ktrdr.deployment.hosts.host import Host, unknown_name_error
 from ktrdr.deployment.hosts.parallel import map_hosts
 from ktrdr.deployment.hosts.queries import docker_unavailable
-from ktrdr.deployment.scripts import logs as commands
-from ktrdr.deployment.scripts.script import Script, render
+from ktrdr.deployment.scripts.script import Script, render, repeat
 from ktrdr.deployment.ssh.interface import Stream, Transport
 from ktrdr.errors import Interrupted, KtrdrError, UsageError
 from ktrdr.secret import redact_assignments
 
 # Reading a whole history may take long.
 _READ_TIMEOUT_S: Final = 600.0
-_FOLLOW_TIMEOUT_S: Final = commands.FOLLOW_S + 300.0
+# ``logs.sh`` ends by itself after an hour, and is then started again.
+_FOLLOW_TIMEOUT_S: Final = 3600.0 + 300.0
+# What ``logs.sh`` prints before the name of a service, and when all older lines are printed.
+NAMED: Final = "#"
+LIVE: Final = "## live"
 # A line waits this long, in case an older one arrives from another host.
 _MERGE_WINDOW_S: Final = 0.3
 _RETRY_DELAYS_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
@@ -205,7 +208,7 @@ class _Source:
     def read(self) -> None:
         """Send all lines until now."""
         try:
-            self._run(commands.read, self._query, _READ_TIMEOUT_S)
+            self._run(self._query, _READ_TIMEOUT_S, follow=False)
         except KtrdrError as error:
             self._send(HostLost(self.host, error))
 
@@ -221,7 +224,7 @@ class _Source:
         if self._parser.latest:
             query = replace(query, since=self._parser.latest, lines=None)
         try:
-            self._run(commands.follow, query, _FOLLOW_TIMEOUT_S)
+            self._run(query, _FOLLOW_TIMEOUT_S, follow=True)
         except Interrupted:
             return False
         except KtrdrError as error:
@@ -232,13 +235,17 @@ class _Source:
                 time.sleep(next(self._delays, _RETRY_DELAYS_S[-1]))
         return self.is_caught_up
 
-    def _run(self, build: Callable[..., str], query: LogQuery, timeout_s: float) -> None:
-        body = build(self.host.project, query.services, since=query.since, lines=query.lines)
+    def _run(self, query: LogQuery, timeout_s: float, *, follow: bool) -> None:
+        arguments = (
+            *("--project", self.host.project),
+            *("--lines", str(query.lines or "all")),
+            *repeat("--since", [query.since] if query.since else []),
+            *("--follow", "yes" if follow else "no"),
+            *("--", *query.services),
+        )
+        script = render(Script("scripts/logs.sh", arguments), {})
         result = self._transport.run(
-            self.host.address,
-            render(Script(body), {}),
-            timeout_s=timeout_s,
-            on_line=self._receive,
+            self.host.address, script, timeout_s=timeout_s, on_line=self._receive
         )
         if result.exit_code:
             raise docker_unavailable(self.host, result)
@@ -246,10 +253,10 @@ class _Source:
     def _receive(self, stream: Stream, text: str) -> None:
         if stream == "stderr":
             return
-        if text == commands.LIVE:
+        if text == LIVE:
             self._note_caught_up()
-        elif text.startswith(commands.NAMED):
-            self.services.add(text.removeprefix(commands.NAMED))
+        elif text.startswith(NAMED):
+            self.services.add(text.removeprefix(NAMED))
         elif (line := self._parser.parse(redact_assignments(text))) and self._query.matches(line):
             self._send(line)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
@@ -18,7 +19,6 @@ from ktrdr.deployment.hosts.host import Host, HostConfig
 from ktrdr.deployment.hosts.problems import CheckResult
 from ktrdr.deployment.releases.compose_file import Service
 from ktrdr.deployment.releases.release import Release
-from ktrdr.deployment.scripts.compose import Compose
 from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.secret import Secret
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from ktrdr.deployment.deploy.plan import Plan
     from ktrdr.deployment.deploy.step_errors import ErrorPattern
     from ktrdr.schemas import Worker
+
+# Variable that holds the login at the registry in scripts, so that no file holds it.
+REGISTRY_LOGIN: Final = "DOCKER_AUTH_CONFIG"
 
 
 class Backend(Protocol):
@@ -51,38 +54,27 @@ class Backend(Protocol):
         """Give a node new operations again; ignore a node that is not drained."""
 
 
-class SecretSteps(Protocol):
-    """Parts of a plan's scripts that deliver and rotate secrets."""
+@dataclass(frozen=True, slots=True)
+class ScriptExtensions:
+    """Extensions of the scripts for one host, which define the hooks of ``scripts/lib/hooks.sh``.
 
-    def fetch_steps(self) -> list[str]:
-        """Return what fetch does before Compose hashes the configuration."""
+    Attributes:
+        health: Script that asks a service of our own for its health document.
+        secrets: Script that checks secrets, and exports what Compose's hashes depend on.
+        delivery: Script that delivers secrets to the containers, rotates them, and removes them.
+        options: Options of `secrets`.
+        carried_secrets: Secret variables that `secrets` takes over from the running containers.
+    """
 
-    def exports(self) -> list[str]:
-        """Return what exports the variables that Compose's hashes depend on."""
-
-    def current_fingerprints(self) -> list[str]:
-        """Return what exports the same as the containers have it."""
-
-    def before_up(self) -> list[str]:
-        """Return what apply does before Compose brings the services up."""
-
-    def after_up(self) -> list[str]:
-        """Return what apply does after that."""
+    health: str
+    secrets: str
+    delivery: str
+    options: tuple[str, ...] = ()
+    carried_secrets: tuple[str, ...] = ()
 
 
 class Product(Protocol):
     """Knowledge of the deployed software."""
-
-    def secret_steps(
-        self,
-        config: HostConfig,
-        project: Compose,
-        services: Sequence[str],
-        *,
-        whole: bool,
-        image: str,
-    ) -> SecretSteps:
-        """Return the secrets' part of a plan's scripts."""
 
     @property
     def hosts(self) -> Sequence[Host]:
@@ -94,6 +86,9 @@ class Product(Protocol):
 
     def configure(self, host: Host, release: Release) -> HostConfig:
         """Return the configuration of a host for a release."""
+
+    def script_extensions(self, host: Host) -> ScriptExtensions:
+        """Return the extensions of the scripts for a host."""
 
     @property
     def registry(self) -> str:
@@ -129,18 +124,6 @@ class Product(Protocol):
 
     def registry_login(self, fields: Mapping[str, Secret]) -> Secret | None:
         """Return the login at the registry, or None if the fields hold no usable token."""
-
-    @property
-    def carried_secrets(self) -> Sequence[str]:
-        """Return the secret variables that a deploy takes over from the running containers."""
-
-    def delete_secrets(self, host: Host, image: str) -> str:
-        """Return the script that deletes the secrets that a host keeps in memory.
-
-        Args:
-            host: The host.
-            image: An image with a shell that the host has; may be empty.
-        """
 
     def secret_values(
         self, fields: Mapping[str, Secret], plan: Plan, *, now: datetime

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ktrdr.deployment.hosts.history import HistoryEntry, parse_history
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.queries import query_docker
-from ktrdr.deployment.scripts import prune as commands
+from ktrdr.deployment.scripts.script import Script, repeat
 from ktrdr.deployment.services import ServiceManager
 from ktrdr.deployment.ssh.interface import Transport
 
@@ -112,7 +112,7 @@ def plan_prune(
         HostNotReady: Docker there does not answer.
         HostUnreachable: The host cannot be reached.
     """
-    script = commands.look(host.workdir)
+    script = Script("scripts/list_unused.sh", (host.workdir,))
     output = query_docker(host, script, transport, timeout_s=_QUERY_TIMEOUT_S)
     return make_prune_plan(output, repositories, keep)
 
@@ -130,9 +130,14 @@ def prune(manager: ServiceManager, repositories: Iterable[str], keep: int) -> Pr
     plan = plan_prune(host, manager.transport, repositories, keep)
     if plan.is_empty:
         return plan
-    images = [(image.id, (*image.tags, *image.digests)) for image in plan.images]
-    archives = [name for name, _ in plan.configurations]
-    result = manager.run_locked(commands.remove(host.workdir, images, archives), "pruning")
+    images = (" ".join([image.id, *image.tags, *image.digests]) for image in plan.images)
+    arguments = (
+        *("--workdir", host.workdir),
+        *("--note", manager.lock.owner.to_json()),
+        *repeat("--file", (name for name, _ in plan.configurations)),
+        *repeat("--image", images),
+    )
+    result = manager.run_locked(Script("scripts/prune.sh", arguments), "pruning")
     lines = [line.partition(" ") for line in result.stdout.splitlines()]
     return replace(plan, kept_in_use=tuple(image for word, _, image in lines if word == "stays"))
 
@@ -140,7 +145,7 @@ def prune(manager: ServiceManager, repositories: Iterable[str], keep: int) -> Pr
 def make_prune_plan(
     output: Mapping[str, Sequence[str]], repositories: Iterable[str], keep: int
 ) -> PrunePlan:
-    """Decide what can be removed, from the sections that `scripts.prune.look` prints."""
+    """Decide what can be removed, from the sections that ``list_unused.sh`` prints."""
     entries = parse_history(output.get("history", ()))
     needed = needed_releases(entries, keep)
     released = {image for entry in entries for image in entry.images}

@@ -12,13 +12,10 @@ from ktrdr.deployment.hosts import containers as docker_output
 from ktrdr.deployment.hosts.containers import Container, Snapshot
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem, find_problems
 from ktrdr.deployment.hosts.host import Host, unknown_name_error
-from ktrdr.deployment.hosts.lock import HostLock, lock_lost_error
+from ktrdr.deployment.hosts.lock import LOCK_LOST, HostLock, lock_lost_error
 from ktrdr.deployment.hosts.queries import query_docker
 from ktrdr.deployment.product import Product
-from ktrdr.deployment.scripts import docker, host, recovery
-from ktrdr.deployment.scripts import lock as locking
 from ktrdr.deployment.scripts.script import Script, render
-from ktrdr.deployment.scripts.sections import section
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
 from ktrdr.errors import DeploymentFailed, Interrupted, NotFound
 
@@ -72,7 +69,7 @@ class ServiceManager:
         before = self.fetch_containers()
         after = before
         for level in dependency_levels(select_containers(self.host, before, services)):
-            self._change_level("restart", level)
+            self._restart(level)
             after = self._wait_until_healthy(level, before)
         return after
 
@@ -90,18 +87,18 @@ class ServiceManager:
         """
         selected = select_containers(self.host, self.fetch_containers(), services)
         for level in reversed(dependency_levels(selected)):
-            self._change_level("stop", level)
+            self._stop(level)
         return self.fetch_containers()
 
     def fetch_containers(self) -> Snapshot:
         """Return the containers that exist."""
         return docker_output.parse_containers(self._query([]).get("containers", ()))
 
-    def run_locked(self, body: str, task: str) -> RemoteResult:
+    def run_locked(self, script: Script, task: str) -> RemoteResult:
         """Run a script that changes something, if the lock is still held.
 
         Args:
-            body: The script.
+            script: The script, which exits with `LOCK_LOST` if the lock is not held.
             task: Description of the change, such as ``stop of db``.
 
         Raises:
@@ -110,10 +107,9 @@ class ServiceManager:
         """
         self._raise_if_stopping()
         self.lock.ensure_held()
-        require_lock = locking.require(self.host.workdir, self.lock.owner.to_json())
-        script = render(Script(f"{require_lock}\n{body}"), {})
-        result = self.transport.run(self.host.address, script, timeout_s=_CHANGE_TIMEOUT_S)
-        if result.exit_code == locking.LOST:
+        rendered = render(script, {})
+        result = self.transport.run(self.host.address, rendered, timeout_s=_CHANGE_TIMEOUT_S)
+        if result.exit_code == LOCK_LOST:
             raise lock_lost_error(self.host)
         if result.exit_code:
             raise DeploymentFailed(
@@ -122,15 +118,23 @@ class ServiceManager:
             )
         return result
 
-    def _change_level(self, verb: str, level: Sequence[Container]) -> None:
+    def _restart(self, level: Sequence[Container]) -> None:
+        host, owner = self.host, self.lock.owner
+        # If the restart is cut off, the watchdog starts what it stopped.
+        notes = (owner.to_json(), owner.for_recovery().to_json())
+        ids = (container.id for container in level)
+        script = Script("scripts/restart.sh", (host.workdir, host.project, *notes, *ids))
+        self._run_on_level("restart", script, level)
+
+    def _stop(self, level: Sequence[Container]) -> None:
+        ids = (container.id for container in level)
+        script = Script("scripts/stop.sh", (self.host.workdir, self.lock.owner.to_json(), *ids))
+        self._run_on_level("stop", script, level)
+
+    def _run_on_level(self, verb: str, script: Script, level: Sequence[Container]) -> None:
         names = ", ".join(container.service for container in level)
         self.show_progress(f"{verb} {names}")
-        body = docker.each(verb, [container.id for container in level])
-        if verb == "restart":
-            # If the restart is cut off, the watchdog starts what it stopped.
-            note = self.lock.owner.for_recovery().to_json()
-            body = f"{recovery.when_ended(self.host.workdir, self.host.project, note)}\n{body}"
-        self.run_locked(body, f"{verb} of {names}")
+        self.run_locked(script, f"{verb} of {names}")
 
     def _wait_until_healthy(self, level: Sequence[Container], before: Snapshot) -> Snapshot:
         restarts = {container.id: container.restarts for container in before.values()}
@@ -180,11 +184,10 @@ class ServiceManager:
     def _query(self, reporting: Sequence[str]) -> Mapping[str, list[str]]:
         """Return the clock, the containers, and the health reports of the given services."""
         self._raise_if_stopping()
-        project = self.host.project
-        body = [section("clock"), host.clock(), section("containers"), docker.containers(project)]
-        if reporting:
-            body += [section("answers"), docker.answers(project, reporting)]
-        return query_docker(self.host, "\n".join(body), self.transport, timeout_s=_QUERY_TIMEOUT_S)
+        health = self.product.script_extensions(self.host).health
+        arguments = (self.host.project, *reporting)
+        script = Script("scripts/verify.sh", arguments, extensions=(health,))
+        return query_docker(self.host, script, self.transport, timeout_s=_QUERY_TIMEOUT_S)
 
     def _raise_if_stopping(self) -> None:
         if self.stopping.is_set():

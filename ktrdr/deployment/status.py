@@ -17,12 +17,13 @@ from ktrdr.deployment.hosts.lock import LockOwner, parse_lock_state
 from ktrdr.deployment.hosts.parallel import map_hosts
 from ktrdr.deployment.hosts.queries import docker_unavailable
 from ktrdr.deployment.scripts import sections
-from ktrdr.deployment.scripts import survey as commands
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.errors import KtrdrError
 
 _TIMEOUT_S: Final = 20.0
+# A deploy records two events. `ktrdr deploy history` shows older ones.
+_HISTORY_EVENTS: Final = 100
 # All restarts of a container that was started so recently count as a crash loop's. Docker waits up
 # to a minute before it restarts a container again.
 _RECENT_START: Final = timedelta(minutes=2)
@@ -125,21 +126,23 @@ def find_drift(
 
 
 def _fetch_status(host: Host, transport: Transport, clock: Clock) -> HostStatus:
-    script = render(Script(commands.survey(host.stack, host.project, host.workdir)), {})
+    arguments = (host.workdir, host.project, host.secrets_directory, str(_HISTORY_EVENTS))
+    script = render(Script("scripts/status.sh", arguments), {})
     try:
         result = transport.run(host.address, script, timeout_s=_TIMEOUT_S)
+        # The script prints the parts that need no Docker first.
+        docker_error = docker_unavailable(host, result) if result.exit_code else None
+        output = sections.split(result.stdout)
+        history = parse_history(output.get("history", ()))
+        # Without the containers, no drift is reported.
+        files = () if docker_error else _fetch_changed_files(host, history, transport)
     except KtrdrError as error:
         return HostStatus(host, error=error)
-    # The script prints the parts that need no Docker first.
-    docker_error = docker_unavailable(host, result) if result.exit_code else None
-    output = sections.split(result.stdout)
     by_service = docker_output.parse_containers(output.get("containers", ()))
     containers = tuple(by_service[service] for service in sorted(by_service))
     images = docker_output.parse_image_ids(output.get("images", ()))
     digests = {image: name.partition("@")[2] for name, image in images.items() if "@" in name}
-    history = parse_history(output.get("history", ()))
     now = docker_output.parse_clock(output.get("clock", ())) or clock.now()
-    files = output.get("files", ())
     return HostStatus(
         host=host,
         now=now,
@@ -153,6 +156,20 @@ def _fetch_status(host: Host, transport: Transport, clock: Clock) -> HostStatus:
         delivered_secrets=_parse_delivery(output.get("delivery", ())),
         error=docker_error,
     )
+
+
+def _fetch_changed_files(
+    host: Host, history: Sequence[HistoryEntry], transport: Transport
+) -> Sequence[str]:
+    """Return the files that differ from those of the last good release."""
+    release = last_good(history, ALL)
+    if release is None:
+        return ()
+    managed = [host.managed_directory] if host.managed_directory else []
+    arguments = (host.workdir, release.configuration, *managed)
+    script = render(Script("scripts/changed_files.sh", arguments), {})
+    result = transport.run(host.address, script, timeout_s=_TIMEOUT_S)
+    return sections.split(result.stdout).get("files", ())
 
 
 def _find_problems(containers: Sequence[Container], now: datetime) -> tuple[HealthProblem, ...]:

@@ -16,7 +16,7 @@ from psycopg import AsyncConnection
 from ktrdr.database.pool import connection_arguments
 from ktrdr.errors import DatabaseUnavailable, HostNotReady
 from ktrdr.fleet.health import HealthChecker
-from ktrdr.marketdata.store import remove_abandoned_imports as remove_import_orphans
+from ktrdr.marketdata.store import remove_import_orphans
 from ktrdr.operations.leases import LeaseStore
 from ktrdr.operations.orphans import remove_orphans
 from ktrdr.operations.store import OperationStore

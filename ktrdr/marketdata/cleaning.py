@@ -55,7 +55,7 @@ class RowCleaner:
         ordered = self._sort(bars) if Repair.SORT in self._repairs else self._drop_unordered(bars)
         return self._drop_duplicates(ordered)
 
-    def findings(self, *, repaired: bool) -> list[RowFaultSummary]:
+    def summarise_faults(self, *, repaired: bool) -> list[RowFaultSummary]:
         """Return the faults that were repaired, or those that were not, by kind."""
         order = list(RowFaultKind)
         return [

@@ -19,7 +19,7 @@ from ktrdr.marketdata.catalogue import dataset_path, relative_path
 from ktrdr.marketdata.cleaning import REPAIR_OF, RowCleaner
 from ktrdr.marketdata.csv_rows import read_table
 from ktrdr.marketdata.gaps import GapFinder
-from ktrdr.marketdata.store import BarWriter, remove_abandoned_imports
+from ktrdr.marketdata.store import BarWriter, remove_import_orphans
 from ktrdr.schemas.data import (
     Dataset,
     GapPolicy,
@@ -74,7 +74,7 @@ def import_csv(
         if request.dry_run:
             return _read_file(source, timeframe, request, root)
         root.mkdir(exist_ok=True)
-        remove_abandoned_imports(root)
+        remove_import_orphans(root)
         writer = BarWriter(target)
         try:
             report = _read_file(source, timeframe, request, root, writer)
@@ -135,17 +135,17 @@ def _read_file(
         delimiter=table.delimiter,
         date_format=table.date_format,
         time_zone=options.time_zone,
-        repairs=cleaner.findings(repaired=True),
-        faults=cleaner.findings(repaired=False),
+        repairs=cleaner.summarise_faults(repaired=True),
+        faults=cleaner.summarise_faults(repaired=False),
         gaps=gaps,
     )
 
 
 def _rejection(report: ImportReport) -> UsageError:
     if report.faults:
-        options = sorted({f"--repair {REPAIR_OF[finding.kind]}" for finding in report.faults})
+        options = sorted({f"--repair {REPAIR_OF[fault.kind]}" for fault in report.faults})
         return UsageError(
-            f"the file is not usable: {'; '.join(map(_describe_finding, report.faults))}",
+            f"the file is not usable: {'; '.join(map(_describe_fault, report.faults))}",
             hint=f"Correct these lines, or repair them with {' '.join(options)}.",
         )
     if not report.bars:
@@ -163,15 +163,15 @@ def _rejection(report: ImportReport) -> UsageError:
     )
 
 
-def _describe_finding(finding: RowFaultSummary) -> str:
+def _describe_fault(fault: RowFaultSummary) -> str:
     """Return the count and the lines of a fault, with the first as an example."""
-    if finding.count == 1:
-        return f"line {finding.lines[0]}: {finding.example}"
-    lines = ", ".join(map(str, finding.lines))
-    more = " and more" if finding.count > len(finding.lines) else ""
+    if fault.count == 1:
+        return f"line {fault.lines[0]}: {fault.example}"
+    lines = ", ".join(map(str, fault.lines))
+    more = " and more" if fault.count > len(fault.lines) else ""
     return (
-        f"{finding.count:,} rows with {finding.kind.description} (line {lines}{more}; the first:"
-        f" {finding.example})"
+        f"{fault.count:,} rows with {fault.kind.description} (line {lines}{more}; the first:"
+        f" {fault.example})"
     )
 
 

@@ -136,7 +136,7 @@ class BarWriter:
     def close(self) -> None:
         """Remove files that were not published."""
         for file in self._parts:
-            # Unlink before closing: open files are locked against `remove_abandoned_imports`.
+            # Unlink before closing: open files are locked against `remove_import_orphans`.
             Path(file.name).unlink(missing_ok=True)
             # After a failed write, closing fails as well.
             with contextlib.suppress(OSError):
@@ -185,7 +185,7 @@ def remove_dataset_files(path: Path) -> None:
             path.parent.rmdir()
 
 
-def remove_abandoned_imports(root: Path) -> list[Path]:
+def remove_import_orphans(root: Path) -> list[Path]:
     """Remove the files of killed imports, and return their paths."""
     if not root.is_dir():
         return []

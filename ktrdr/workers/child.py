@@ -26,8 +26,8 @@ from ktrdr.workers.messages import (
     STOP,
     CheckpointSaved,
     ChildMessage,
+    ChildTask,
     ProgressReported,
-    Task,
     TaskCompleted,
     TaskFailed,
     TaskStopped,
@@ -79,10 +79,10 @@ class WorkerConnection:
         os._exit(1)
 
 
-class PipeContext:
+class ChildContext:
     """Context of a handler in a worker's child process; see `ktrdr.work.WorkContext`."""
 
-    def __init__(self, task: Task, worker: WorkerConnection) -> None:
+    def __init__(self, task: ChildTask, worker: WorkerConnection) -> None:
         self._worker = worker
         self._staging = Path(task.staging)
         self.operation_id = task.operation_id
@@ -118,13 +118,13 @@ class PipeContext:
         return str(directory)
 
 
-def run_task(task: Task, worker: WorkerConnection) -> ChildMessage:
+def run_task(task: ChildTask, worker: WorkerConnection) -> ChildMessage:
     """Run the task's handler and return the last message."""
     operation_type = OperationType(task.operation_type)
     try:
         handler: Handler = importlib.import_module(HANDLERS[operation_type]).run
         parameters = parse_parameters(operation_type, task.parameters)
-        result = handler(parameters, PipeContext(task, worker))
+        result = handler(parameters, ChildContext(task, worker))
     except Stopped:
         return TaskStopped()
     except MemoryError:

@@ -14,7 +14,7 @@ from ktrdr.schemas import ErrorDetail
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ChildTask:
     """First line that the child reads: the operation and its directories.
 
     Attributes:
@@ -104,7 +104,7 @@ CONTINUE: Final = b'"go on"\n'
 STOP: Final = b'"stop"\n'
 
 
-def encode_message(message: ChildMessage | Task) -> bytes:
+def encode_message(message: ChildMessage | ChildTask) -> bytes:
     """Encode a message as one line; NaN is rejected, because JSON has none."""
     return json.dumps(asdict(message), allow_nan=False).encode() + b"\n"
 
@@ -116,8 +116,8 @@ def decode_message(line: bytes) -> ChildMessage:
     return message
 
 
-def decode_task(line: bytes) -> Task:
+def decode_task(line: bytes) -> ChildTask:
     """Decode the first line that the worker wrote."""
     value = json.loads(line)
     checkpoint = value.pop("checkpoint")
-    return Task(**value, checkpoint=tuple(checkpoint) if checkpoint else None)
+    return ChildTask(**value, checkpoint=tuple(checkpoint) if checkpoint else None)

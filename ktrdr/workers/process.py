@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ktrdr.schemas import ErrorDetail, OperationStatus, OperationType
-from ktrdr.workers.messages import STOP, ChildMessage, Task, decode_message, encode_message
+from ktrdr.workers.messages import STOP, ChildMessage, ChildTask, decode_message, encode_message
 from ktrdr.workers.storage import Workspace
 
 # The state of a checkpoint must fit into one line.
@@ -103,7 +103,7 @@ class CurrentOperation:
 
 @asynccontextmanager
 async def start_child(
-    task: Task, log: BinaryIO, environment: Mapping[str, str] = os.environ
+    task: ChildTask, log: BinaryIO, environment: Mapping[str, str] = os.environ
 ) -> AsyncIterator[ChildProcess]:
     """Start a child process for the block, and kill it at the end.
 

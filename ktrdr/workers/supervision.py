@@ -33,8 +33,8 @@ from ktrdr.workers.messages import (
     CONTINUE,
     CheckpointSaved,
     ChildMessage,
+    ChildTask,
     ProgressReported,
-    Task,
     TaskCompleted,
     TaskFailed,
     TaskStopped,
@@ -168,7 +168,7 @@ class Supervisor:
             return OperationStatus.COMPLETED
         return await self._end_without_result(claim.lease, current, last, exit_code)
 
-    async def _make_task(self, claim: Claim, workspace: Workspace) -> Task:
+    async def _make_task(self, claim: Claim, workspace: Workspace) -> ChildTask:
         checkpoint = None
         stored = await self._leases.get_checkpoint(claim.lease)
         if stored is not None:
@@ -176,7 +176,7 @@ class Supervisor:
             path = str(workspace.shared / directory) if directory else None
             checkpoint = (point.step, dict(point.state), path)
         children = await self._leases.list_child_results(claim.lease)
-        return Task(
+        return ChildTask(
             operation_id=claim.lease.operation_id,
             operation_type=claim.operation_type.value,
             parameters=claim.parameters.model_dump(mode="json"),

@@ -234,8 +234,8 @@ def test_a_dry_run_opens_no_connection_and_does_not_read_the_vault(
     (tmp_path / "git").symlink_to(shutil.which("git") or "git")
     env = {"PATH": str(tmp_path), "KTRDR_SSH_CONFIG": "/nowhere", "KTRDR_LAB_VAULT": "/nowhere"}
     ran = lab.good("deploy", "core", "all", "--dry-run", env=env)
-    assert "docker compose -p ktrdr-core" in ran.out
-    assert "export DB_PASSWORD=<DB_PASSWORD>" in ran.out
+    assert "--project ktrdr-core" in ran.out
+    assert 'export DB_PASSWORD="${DB_PASSWORD:?}"' in ran.out
     document = lab.good("deploy", "workers", "B", "--dry-run", "--json", env=env).on_host
     kinds = [step["kind"] for step in document["steps"]]
     assert kinds == ["lock", "check", "fetch", "apply", "verify", "record"]

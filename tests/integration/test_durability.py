@@ -170,8 +170,8 @@ def test_a_drained_node_hands_over_its_operation_and_stays_drained_after_a_resta
 def test_only_a_worker_or_a_node_can_be_drained(
     runtime: Runtime, backend: ServerProcess, client: BackendClient
 ) -> None:
-    said = run_ktrdr(backend, "workers", "drain", "workers-z", exit_code=2)
-    assert "error: there is no worker and no node 'workers-z'" in said
+    output = run_ktrdr(backend, "workers", "drain", "workers-z", exit_code=2)
+    assert "error: there is no worker and no node 'workers-z'" in output
     with pytest.raises(NotFound, match="not drained"):
         client.undrain("workers-z")
 

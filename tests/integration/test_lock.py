@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ktrdr.deployment.hosts.history import RECORDS
 from ktrdr.deployment.hosts.host import DeployId, Host
 from ktrdr.deployment.hosts.lock import (
     HostLock,
@@ -21,12 +22,12 @@ from ktrdr.deployment.hosts.lock import (
     fetch_lock_owner,
     hold_lock,
 )
-from ktrdr.deployment.scripts import lock as lock_scripts
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.program import SshProgram
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import Locked
 from tests.integration.sshd import Sshd, wait_until
+from tests.unit.deployment.shell import write_script
 
 SINCE = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 Connect = Callable[[], SshTransport]
@@ -39,7 +40,8 @@ def owner(number: int = 1) -> LockOwner:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    return Host("core", "node", str(tmp_path / "work dir's"), "core", "ktrdr-core")
+    workdir = str(tmp_path / "work dir's")
+    return Host("core", "node", workdir, "core", "ktrdr-core", "/run/ktrdr/ktrdr-core")
 
 
 @pytest.fixture
@@ -91,11 +93,11 @@ def test_a_waiting_owner_acquires_the_lock_when_it_becomes_free(
 
 
 def test_a_script_that_requires_the_lock_runs_only_while_its_owner_holds_it(
-    connect: Connect, host: Host
+    connect: Connect, host: Host, tmp_path: Path
 ) -> None:
     transport = connect()
-    required = lock_scripts.require(host.workdir, owner().to_json())
-    script = render(Script(f"{required}\necho changed"), {})
+    file = write_script(tmp_path, 'require_lock "$@"\necho changed', "lock").file
+    script = render(Script(file, (host.workdir, owner().to_json())), {})
 
     def run_script() -> int:
         return transport.run(host.address, script, timeout_s=10).exit_code
@@ -133,7 +135,7 @@ def test_a_lock_ends_with_the_program_that_holds_it(
         from ktrdr.deployment.hosts.lock import LockOwner, hold_lock
         from ktrdr.deployment.ssh.program import SshProgram
         from ktrdr.deployment.ssh.transport import SshTransport
-        host = Host("core", "node", {host.workdir!r}, "core", "ktrdr-core")
+        host = Host("core", "node", {host.workdir!r}, "core", "ktrdr-core", "/run/ktrdr/core")
         transport = SshTransport(SshProgram(config=Path({str(sshd.client_config())!r})))
         owner = LockOwner(DeployId("x", "me", datetime.now(UTC)), "test")
         with hold_lock(transport, host, owner):
@@ -153,7 +155,7 @@ def test_a_lock_ends_with_the_program_that_holds_it(
 
 def test_a_lock_ends_with_the_shell_that_holds_it(connect: Connect, host: Host) -> None:
     with hold_lock(connect(), host, owner()):
-        file = Path(lock_scripts.path(host.workdir))
+        file = Path(host.workdir, RECORDS, "lock")
         os.kill(int(file.read_text().split()[0]), signal.SIGKILL)
         wait_until(lambda: is_free(connect, host), "the lock is free")
 
@@ -161,6 +163,6 @@ def test_a_lock_ends_with_the_shell_that_holds_it(connect: Connect, host: Host) 
 def test_a_leftover_lock_file_is_not_a_lock(connect: Connect, host: Host) -> None:
     with hold_lock(connect(), host, owner()):
         pass
-    assert Path(lock_scripts.path(host.workdir)).exists()
+    assert Path(host.workdir, RECORDS, "lock").exists()
     with hold_lock(connect(), host, owner(2)):
         assert fetch_lock_owner(connect(), host) == owner(2)

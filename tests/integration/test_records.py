@@ -6,7 +6,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,17 +17,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ktrdr.deployment.hosts.history import (
+    RECORDS,
     DeployKind,
     DeployOutcome,
     HistoryEntry,
     parse_history,
 )
 from ktrdr.deployment.hosts.host import DeployId
-from ktrdr.deployment.hosts.lock import LockOwner, parse_lock_file, parse_lock_state
+from ktrdr.deployment.hosts.lock import (
+    LOCK_BUSY,
+    LOCK_LOST,
+    NO_FLOCK,
+    RECOVERY,
+    LockOwner,
+    acquire_script,
+    parse_lock_file,
+    parse_lock_state,
+)
 from ktrdr.deployment.releases import release as releases
 from ktrdr.deployment.releases.release import Release
-from ktrdr.deployment.scripts import history, lock
-from ktrdr.deployment.scripts.script import Script, render
+from ktrdr.deployment.scripts.script import Script, render, repeat
+from tests.unit.deployment.shell import write_script
 
 BEGAN = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 ENTRY = HistoryEntry(
@@ -50,16 +60,50 @@ def with_id(entry: HistoryEntry, deploy_id: str) -> HistoryEntry:
 LATER = replace(with_id(ENTRY, "r2"), outcome=DeployOutcome.DEPLOYED, reason="")
 
 
-def run_script(body: str, *, check: bool = True) -> subprocess.CompletedProcess[bytes]:
-    script = render(Script(body), {}).reveal()
+def run_text(text: str, *, check: bool = True) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        ["sh", "-s"], input=script.encode(), capture_output=True, timeout=30, check=check
+        ["sh", "-s"], input=text.encode(), capture_output=True, timeout=30, check=check
     )
+
+
+def run_script(
+    file: str, *arguments: str, check: bool = True
+) -> subprocess.CompletedProcess[bytes]:
+    return run_text(render(Script(file, arguments), {}).reveal(), check=check)
+
+
+def append_events(workdir: str, *events: str) -> None:
+    run_script("scripts/record.sh", "--workdir", workdir, *repeat("--event", events))
+
+
+def keep_configuration(
+    workdir: str, files: Iterable[str], configuration: str, *, check: bool = True
+) -> subprocess.CompletedProcess[bytes]:
+    options = ("--workdir", workdir, "--event", "{}", "--keep", configuration)
+    return run_script("scripts/record.sh", *options, "--", *files, check=check)
+
+
+def fetch_configuration(workdir: str, configuration: str) -> str:
+    """Return the archive as base64, and the line that ends the script's output."""
+    return run_script("scripts/read_configuration.sh", workdir, configuration).stdout.decode()
+
+
+def history_file(workdir: str) -> Path:
+    return Path(workdir, RECORDS, "history.jsonl")
+
+
+def lock_file(workdir: str) -> Path:
+    return Path(workdir, RECORDS, "lock")
+
+
+def archive_file(workdir: str, configuration: str) -> Path:
+    return Path(workdir, RECORDS, "releases", f"{configuration}.tar.gz")
 
 
 def read_history(workdir: str) -> tuple[HistoryEntry, ...]:
     """Return the history as the transport returns it, without what is not text."""
-    output = run_script(history.read(workdir)).stdout.decode("utf-8", "replace")
+    process = run_script("scripts/read_history.sh", workdir)
+    output = process.stdout.decode("utf-8", "replace")
     return parse_history(output.splitlines()[:-1])
 
 
@@ -74,9 +118,10 @@ def test_events_are_read_as_they_were_appended(tmp_path) -> None:
         LATER.begun_event(),
         LATER.ended_event(),
     ):
-        run_script(history.append(workdir, line))
+        append_events(workdir, line)
     assert read_history(workdir) == (ENTRY, LATER)
-    last = run_script(history.read(workdir, last=2)).stdout.decode().splitlines()
+    file = write_script(tmp_path, 'read_history "$@"', "history").file
+    last = run_script(file, workdir, "2").stdout.decode().splitlines()
     assert last[:-1] == [LATER.begun_event(), LATER.ended_event()]
 
 
@@ -89,10 +134,10 @@ def complete(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, int]:
     """Return a history as the scripts write it, and the offset of its last event."""
     workdir = str(tmp_path_factory.mktemp("complete"))
     for line in (LATER.begun_event(), LATER.ended_event(), ENTRY.begun_event()):
-        run_script(history.append(workdir, line))
-    before = Path(history.path(workdir)).stat().st_size
-    run_script(history.append(workdir, ENTRY.ended_event()))
-    return Path(history.path(workdir)).read_bytes(), before
+        append_events(workdir, line)
+    before = history_file(workdir).stat().st_size
+    append_events(workdir, ENTRY.ended_event())
+    return history_file(workdir).read_bytes(), before
 
 
 @settings(deadline=None, max_examples=40)
@@ -102,12 +147,11 @@ def test_a_history_whose_last_event_is_cut_off_at_any_byte_remains_usable(comple
     content, before = complete
     cut = data.draw(st.integers(before, len(content)), label="written bytes")
     with tempfile.TemporaryDirectory() as workdir:
-        file = Path(history.path(workdir))
+        file = history_file(workdir)
         file.parent.mkdir()
         file.write_bytes(content[:cut])
         third = with_id(LATER, "r3")
-        events = (third.begun_event(), third.ended_event())
-        run_script("\n".join(history.append(workdir, event) for event in events))
+        append_events(workdir, third.begun_event(), third.ended_event())
         # An event counts even if only the end of its line is missing.
         ended = cut >= len(content) - 1
         cut_off = replace(ENTRY, outcome=DeployOutcome.CUT_OFF, duration_s=None, reason="")
@@ -119,23 +163,22 @@ def test_a_history_whose_last_event_is_cut_off_at_any_byte_remains_usable(comple
 @given(st.integers(0, len(ENTRY.begun_event().encode())))
 def test_a_history_whose_first_event_is_cut_off_at_any_byte_remains_usable(cut: int) -> None:
     with tempfile.TemporaryDirectory() as workdir:
-        file = Path(history.path(workdir))
+        file = history_file(workdir)
         file.parent.mkdir()
         file.write_bytes(ENTRY.begun_event().encode()[:cut])
-        run_script(history.append(workdir, LATER.begun_event()))
-        run_script(history.append(workdir, LATER.ended_event()))
+        append_events(workdir, LATER.begun_event())
+        append_events(workdir, LATER.ended_event())
         assert read_history(workdir)[-1] == LATER
 
 
 def test_a_full_disk_fails_the_script_before_it_changes_anything() -> None:
     """Writing to ``/dev/full`` fails as on a full disk."""
     with tempfile.TemporaryDirectory() as workdir:
-        file = Path(history.path(workdir))
+        file = history_file(workdir)
         file.parent.mkdir()
         file.symlink_to("/dev/full")
-        process = run_script(
-            f"{history.append(workdir, ENTRY.begun_event())}\necho changed", check=False
-        )
+        appending = write_script(Path(workdir), 'append_events "$@"\necho changed', "events").file
+        process = run_script(appending, workdir, ENTRY.begun_event(), check=False)
     assert process.returncode != 0
     assert b"changed" not in process.stdout
 
@@ -159,29 +202,29 @@ def workdir(tmp_path: Path) -> str:
 
 def test_a_kept_configuration_is_fetched_unchanged(workdir) -> None:
     kept = Release("a", None, FILES)
-    run_script(history.keep(workdir, FILES, kept.configuration_hash))
+    keep_configuration(workdir, FILES, kept.configuration_hash)
     Path(workdir, "docker-compose.core.yml").write_bytes(b"something else")
-    run_script(history.keep(workdir, FILES, kept.configuration_hash))
-    fetched = run_script(history.fetch(workdir, kept.configuration_hash)).stdout.decode()
+    keep_configuration(workdir, FILES, kept.configuration_hash)
+    fetched = fetch_configuration(workdir, kept.configuration_hash)
     files = releases.unpack_archive(fetched.rpartition("ktrdr-script-complete")[0])
     assert files == FILES
     assert Release("a", None, files).configuration_hash == kept.configuration_hash
 
 
 def test_a_partially_written_configuration_does_not_count(workdir) -> None:
-    archive = Path(history.kept(workdir, "c1"))
+    archive = archive_file(workdir, "c1")
     archive.parent.mkdir(parents=True)
     archive.with_name("c1.tar.gz.partial").write_bytes(b"cut off")
-    assert run_script(history.fetch(workdir, "c1")).stdout == b"ktrdr-script-complete\n"
-    run_script(history.keep(workdir, FILES, "c1"))
+    assert fetch_configuration(workdir, "c1") == "ktrdr-script-complete\n"
+    keep_configuration(workdir, FILES, "c1")
     assert archive.exists()
     assert not archive.with_name("c1.tar.gz.partial").exists()
 
 
 def test_a_configuration_with_missing_files_is_an_error_and_not_kept(workdir) -> None:
-    process = run_script(history.keep(workdir, ["missing.yml"], "c1"), check=False)
+    process = keep_configuration(workdir, ["missing.yml"], "c1", check=False)
     assert process.returncode != 0
-    assert not Path(history.kept(workdir, "c1")).exists()
+    assert not archive_file(workdir, "c1").exists()
 
 
 @given(st.text())
@@ -190,8 +233,8 @@ def test_a_text_that_is_not_an_archive_contains_no_files(text: str) -> None:
 
 
 def test_a_truncated_archive_contains_no_files(workdir) -> None:
-    run_script(history.keep(workdir, FILES, "c1"))
-    text = run_script(history.fetch(workdir, "c1")).stdout.decode().rpartition("ktrdr")[0]
+    keep_configuration(workdir, FILES, "c1")
+    text = fetch_configuration(workdir, "c1").rpartition("ktrdr")[0]
     for part in range(0, len(text) - 80, 97):
         assert releases.unpack_archive(text[:part]) in ({}, FILES)
 
@@ -206,20 +249,21 @@ ADA, EVE = (
 
 def hold(workdir: str, owner: LockOwner) -> str:
     """Return a script whose shell acquires the lock, or exits."""
-    return f"hold() {{\n{lock.hold(workdir, owner.to_json(), wait_s=0)}\n}}\nhold || exit $?"
+    script = render(acquire_script(workdir, owner.to_json(), wait_s=0), {}).reveal()
+    return f"{script.rstrip()} || exit $?"
 
 
 @contextmanager
 def held(workdir: str, owner: LockOwner) -> Iterator[subprocess.Popen[str]]:
     """Hold the lock in a process without children that could hold it any longer."""
     with subprocess.Popen(
-        ["sh", "-c", f"{hold(workdir, owner)}\necho {lock.HELD}\nexec sleep 300"],
+        ["sh", "-c", f"{hold(workdir, owner)}\necho held\nexec sleep 300"],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
     ) as process:
         assert process.stdout
-        assert process.stdout.readline().startswith(lock.HELD)
+        assert process.stdout.readline().startswith("held")
         try:
             yield process
         finally:
@@ -227,7 +271,8 @@ def held(workdir: str, owner: LockOwner) -> Iterator[subprocess.Popen[str]]:
 
 
 def lock_owner(workdir: str) -> LockOwner | None:
-    return parse_lock_state(run_script(lock.show(workdir)).stdout.decode().splitlines())
+    process = run_script("scripts/show_lock.sh", workdir)
+    return parse_lock_state(process.stdout.decode().splitlines())
 
 
 def test_a_lock_is_held_until_its_process_ends(tmp_path) -> None:
@@ -240,14 +285,14 @@ def test_a_lock_is_held_until_its_process_ends(tmp_path) -> None:
 
 def test_a_second_owner_learns_who_holds_the_lock(tmp_path) -> None:
     with held(str(tmp_path), ADA):
-        process = run_script(hold(str(tmp_path), EVE), check=False)
-    assert process.returncode == lock.BUSY
+        process = run_text(hold(str(tmp_path), EVE), check=False)
+    assert process.returncode == LOCK_BUSY
     assert parse_lock_file(process.stdout.decode().strip()) == ADA
 
 
 def test_every_deploy_waits_for_a_recovery(tmp_path) -> None:
     """The recovery takes longer than the second that a deploy waits for another owner."""
-    recovery = replace(ADA, reason=f"{lock.RECOVERY} a cut-off deploy of a")
+    recovery = replace(ADA, reason=f"{RECOVERY} a cut-off deploy of a")
     with held(str(tmp_path), recovery) as process:
         began = time.monotonic()
         ender = subprocess.Popen(["sh", "-c", f"sleep 2; kill {process.pid}"])
@@ -259,23 +304,24 @@ def test_every_deploy_waits_for_a_recovery(tmp_path) -> None:
 
 def test_only_a_script_of_the_owner_passes_the_check_of_the_lock(tmp_path) -> None:
     workdir = str(tmp_path)
-    script = f"{lock.require(workdir, ADA.to_json())}\necho changed"
-    assert run_script(script, check=False).returncode == lock.LOST, "no process holds the lock"
+    file = write_script(tmp_path, 'require_lock "$@"\necho changed', "lock").file
+
+    def change() -> subprocess.CompletedProcess[bytes]:
+        return run_script(file, workdir, ADA.to_json(), check=False)
+
+    assert change().returncode == LOCK_LOST, "no process holds the lock"
     with held(workdir, ADA):
-        assert b"changed" in run_script(script).stdout
-    assert run_script(script, check=False).returncode == lock.LOST, "the lock was released"
+        assert b"changed" in change().stdout
+    assert change().returncode == LOCK_LOST, "the lock was released"
     with held(workdir, EVE):
-        assert run_script(script, check=False).returncode == lock.LOST, (
-            "another owner holds the lock"
-        )
+        assert change().returncode == LOCK_LOST, "another owner holds the lock"
 
 
-def test_a_release_for_a_named_owner_keeps_the_lock_of_another(tmp_path) -> None:
+def test_a_lock_can_be_broken_for_any_owner_who_is_named(tmp_path) -> None:
     workdir = str(tmp_path)
     with held(workdir, EVE) as process:
-        run_script(lock.release(workdir, ADA.to_json()))
-        assert lock_owner(workdir) == EVE
-        run_script(lock.release(workdir))
+        output = run_script("scripts/break_lock.sh", workdir).stdout.decode()
+        assert parse_lock_state(output.splitlines()) == EVE
         process.wait(10)
         assert lock_owner(workdir) is None
 
@@ -284,8 +330,9 @@ def test_a_release_does_not_end_a_process_that_only_has_the_recorded_pid(tmp_pat
     """The system may have reused the number."""
     workdir = str(tmp_path)
     with held(workdir, ADA), subprocess.Popen(["sleep", "30"]) as unrelated:
-        Path(lock.path(workdir)).write_text(f"{unrelated.pid} {ADA.to_json()}\n")
-        run_script(lock.release(workdir).replace("flock -w 10", "flock -w 1"), check=False)
+        lock_file(workdir).write_text(f"{unrelated.pid} {ADA.to_json()}\n")
+        script = render(Script("scripts/break_lock.sh", (workdir,)), {}).reveal()
+        run_text(script.replace("flock -w 10", "flock -w 1"), check=False)
         assert unrelated.poll() is None
         unrelated.terminate()
 
@@ -293,7 +340,7 @@ def test_a_release_does_not_end_a_process_that_only_has_the_recorded_pid(tmp_pat
 def test_an_unreadable_lock_file_names_an_unknown_owner(tmp_path) -> None:
     workdir = str(tmp_path)
     with held(workdir, ADA):
-        Path(lock.path(workdir)).write_text("???")
+        lock_file(workdir).write_text("???")
         owner = lock_owner(workdir)
     assert owner is not None
     assert owner.deploy.who == "unknown"
@@ -302,8 +349,8 @@ def test_an_unreadable_lock_file_names_an_unknown_owner(tmp_path) -> None:
 def test_a_host_without_flock_has_an_exit_code_of_its_own(tmp_path) -> None:
     for name in ("sh", "mkdir"):
         (tmp_path / name).symlink_to(f"/bin/{name}")
-    script = lock.hold(str(tmp_path), ADA.to_json(), wait_s=0)
+    script = hold(str(tmp_path), ADA)
     process = subprocess.run(
         ["/bin/sh", "-c", script], env={**os.environ, "PATH": str(tmp_path)}, check=False
     )
-    assert process.returncode == lock.NO_FLOCK
+    assert process.returncode == NO_FLOCK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -12,13 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.scripts import docker, lock, recovery
-from ktrdr.deployment.scripts.script import quote
+from ktrdr.deployment.hosts.history import RECORDS
+from ktrdr.deployment.scripts.script import Script, quote, render, repeat
 from ktrdr.deployment.ssh.protocol import session_setup, subshell_frame
+from tests.unit.deployment.shell import SCRIPTS, SHELLS, write_script
 
-SHELLS = [
-    shell for shell in (["sh"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])
-]
+NOTE = '{"note"}'
 
 # Stand-in for Docker. Each container is a file that holds its state: `running`, `created`,
 # `exited`, `stops N` (stops after N further queries), or `failed` (exited, and cannot be started).
@@ -78,15 +78,19 @@ class LocalHost:
         (directory / "sleep").write_text("#!/bin/sh\nexec /bin/sleep 0.05\n")
         (directory / "sleep").chmod(0o755)
         self.workdir = directory / "work dir"
-        (self.workdir / lock.RECORDS).mkdir(parents=True)
+        (self.workdir / RECORDS).mkdir(parents=True)
         self.lock()
         self.env = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"}
 
     def lock(self) -> None:
         """Acquire the lock, later than all files so far by the clock of any file system."""
         time.sleep(0.02)
-        Path(lock.path(str(self.workdir))).write_text("1 note\n")
+        self.lock_file.write_text(f"1 {NOTE}\n")
         time.sleep(0.02)
+
+    @property
+    def lock_file(self) -> Path:
+        return self.workdir / RECORDS / "lock"
 
     def set_containers(self, **containers: str) -> None:
         """Set the states of containers."""
@@ -104,14 +108,25 @@ class LocalHost:
         return (self.directory / "calls").read_text().splitlines()
 
     def recover(self, seconds: int = 20) -> int:
-        script = f"set -eu\n{recovery.defined(str(self.workdir), 'p')}\nrecover {seconds}"
+        return self.run("scripts/recover.sh", str(self.workdir), "p", str(seconds))
+
+    def run(self, file: str, *arguments: str) -> int:
+        """Run a script; return its exit code."""
+        script = render(Script(file, arguments), {}).reveal()
         return subprocess.run(["sh", "-c", script], env=self.env, check=False).returncode
 
     def changing_script(self, *lines: str, secrets: Sequence[str] = ()) -> str:
         """Return a script that holds the lock and installs the watchdog."""
-        file = quote(lock.path(str(self.workdir)))
-        watchdog = recovery.when_ended(str(self.workdir), "p", '{"note"}', secrets=secrets)
-        return "\n".join(["set -eu", f"exec 9<>{file}", "flock 9", watchdog, *lines])
+        body = [
+            f"WATCHDOG_SH=$(cat {SCRIPTS}/watchdog.sh)",
+            f"exec 9<>{quote(str(self.lock_file))}",
+            "flock 9",
+            'stand_by "$@"',
+            *lines,
+        ]
+        file = write_script(self.directory, "\n".join(body), "project", "stand_by").file
+        arguments = (str(self.workdir), "p", NOTE, *secrets)
+        return render(Script(file, arguments), {}).reveal()
 
     def stopping_script(self) -> str:
         """Return such a script that stops the database, prints a dot, and goes on for long."""
@@ -195,27 +210,34 @@ def test_a_replacement_of_a_removed_container_is_finished(host) -> None:
     assert host.containers == {"db": "running"}
 
 
-def remove_unstartable(host: LocalHost, *services: str) -> None:
-    script = recovery.remove_unstartable("p", services)
-    subprocess.run(["sh", "-c", f"set -eu\n{script}"], env=host.env, check=True)
+def apply(host: LocalHost, *services: str) -> None:
+    """Apply a release that changes nothing, for some services."""
+    options = (
+        *("--project", "p", "--workdir", str(host.workdir), "--compose-file", "c.yml"),
+        *("--env-file", ".env", "--note", NOTE, "--recovery-note", "{}", "--event", "{}"),
+        *repeat("--service", services),
+    )
+    with host.lock_file.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert host.run("scripts/apply.sh", *options) == 0
 
 
 def test_containers_that_cannot_be_started_are_removed_so_that_compose_recreates_them(host) -> None:
     host.set_containers(db="created", backend="failed", grafana="exited", jaeger="running")
-    remove_unstartable(host, "db", "backend", "grafana", "jaeger")
+    apply(host, "db", "backend", "grafana", "jaeger")
     assert host.containers == {"grafana": "exited", "jaeger": "running"}
 
 
 def test_only_containers_of_the_deployed_services_are_removed(host) -> None:
     host.set_containers(db="created", backend="created")
-    remove_unstartable(host, "backend")
+    apply(host, "backend")
     assert host.containers == {"db": "created"}
 
 
 def test_running_containers_are_neither_inspected_nor_removed(host) -> None:
     host.set_containers(db="running")
-    remove_unstartable(host, "db")
-    assert [call.split()[0] for call in host.calls] == ["ps"]
+    apply(host, "db")
+    assert {call.split()[0] for call in host.calls} == {"ps", "compose"}
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
@@ -234,7 +256,7 @@ def test_the_watchdog_starts_the_services_of_a_script_that_was_ended(host, by) -
         os.killpg(process.pid, by)
         assert process.wait(10) == (143 if by != signal.SIGKILL else -by)
     host.wait_for_watchdog()
-    assert Path(lock.path(str(host.workdir))).read_text().split(" ", 1)[1] == '{"note"}\n'
+    assert host.lock_file.read_text().split(" ", 1)[1] == f"{NOTE}\n"
     assert host.containers == {"db": "running", "grafana": "exited"}, "as before"
 
 
@@ -348,52 +370,12 @@ def test_the_record_of_an_earlier_lock_does_not_count(host) -> None:
 # ------------------------------------------------------------------------- Docker that stopped
 
 
-def wait_for_docker(host: LocalHost, seconds: int) -> int:
-    script = f"set -eu\n{recovery.until_docker_answers(seconds)}"
-    return subprocess.run(["sh", "-c", script], env=host.env, check=False).returncode
-
-
 def test_a_script_waits_until_docker_responds(host) -> None:
     (host.directory / "away").touch()
     with subprocess.Popen(["sh", "-c", f"/bin/sleep 0.3; rm {host.directory}/away"]):
-        assert wait_for_docker(host, 20) == 0
+        assert host.run("scripts/wait_for_docker.sh", "20") == 0
 
 
 def test_a_script_gives_up_on_docker_after_its_timeout(host) -> None:
     (host.directory / "away").touch()
-    assert wait_for_docker(host, 1) == 1
-
-
-# --------------------------------------------------------------------------------- pinning
-
-PIN = docker.pin("p", "ghcr.io/a/b:tag", "sha256:0123")
-
-
-def pin_image(host: LocalHost, answer: str) -> tuple[int, list[str]]:
-    """Pin an image on a host whose `docker image` answers so; return exit code and calls."""
-    (host.directory / "docker").write_text(
-        f'#!/bin/sh\necho "$*" >>{host.directory}/calls\n'
-        f'case "$1" in image) {answer} ;; compose) cat >{host.directory}/file ;; esac\n'
-    )
-    process = subprocess.run(["sh", "-c", f"set -eu\n{PIN}"], env=host.env, check=False)
-    return process.returncode, host.calls
-
-
-def test_a_present_image_is_only_tagged(host) -> None:
-    code, calls = pin_image(host, "exit 0")
-    assert code == 0
-    assert calls == [
-        "image inspect ghcr.io/a/b@sha256:0123",
-        "tag ghcr.io/a/b@sha256:0123 ghcr.io/a/b:tag",
-    ]
-
-
-def test_a_missing_image_is_pulled_by_its_digest(host) -> None:
-    code, calls = pin_image(host, "exit 1")
-    assert code == 0
-    assert calls[1:] == [
-        "compose -p p-pin -f - pull --quiet",
-        "tag ghcr.io/a/b@sha256:0123 ghcr.io/a/b:tag",
-    ]
-    file = (host.directory / "file").read_text()
-    assert file == 'services: {pinned: {image: "ghcr.io/a/b@sha256:0123"}}\n'
+    assert host.run("scripts/wait_for_docker.sh", "1") == 1

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.scripts.script import Script, render
+from ktrdr.deployment.scripts.script import render
 from ktrdr.deployment.ssh.program import SshProgram
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import HostUnreachable
 from ktrdr.secret import Secret
 from tests.integration.remote import END, is_running, run, wait_until_ended
 from tests.integration.sshd import Sshd
+from tests.unit.deployment.shell import write_script
 
 
 def test_a_large_script_and_a_large_output_pass_whole(ssh: SshTransport) -> None:
@@ -28,10 +29,14 @@ def test_every_byte_of_a_script_arrives(ssh: SshTransport) -> None:
     assert run(ssh, f"cat <<'END'\n{nasty}END\n") == nasty
 
 
-def test_secret_settings_of_a_rendered_script_arrive_byte_for_byte(ssh: SshTransport) -> None:
+def test_secret_settings_of_a_rendered_script_arrive_byte_for_byte(
+    ssh: SshTransport, tmp_path: Path
+) -> None:
     value = "'\"$`\\%#=&;|<>(){}*?!~ \té日本\n\n"
     script = render(
-        Script('printf %s "$DB_PASSWORD" | od -An -v -tx1', secrets=("DB_PASSWORD",)),
+        write_script(
+            tmp_path, 'printf %s "$DB_PASSWORD" | od -An -v -tx1', secrets=("DB_PASSWORD",)
+        ),
         {"DB_PASSWORD": Secret(value)},
     )
     result = ssh.run("node", script, timeout_s=20)
@@ -81,7 +86,7 @@ def test_a_script_that_comes_while_its_host_is_being_connected_uses_that_connect
     program.write_text("#!/bin/sh\nexec sh -s\n")
     program.chmod(0o755)
     hosts = [f"node-{number}" for number in range(60)]
-    script = render(Script("true"), {})
+    script = Secret(END)
     for _ in range(4):
         with (
             SshTransport(SshProgram(executable=str(program))) as transport,

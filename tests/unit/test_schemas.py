@@ -1,4 +1,4 @@
-"""Parameters that earlier releases stored are still read."""
+"""Schemas keep the names and values that other releases read and wrote."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ktrdr.schemas import BacktestParameters, SweepParameters, TrainingParameters
+from ktrdr.schemas import (
+    BacktestParameters,
+    ProblemDocument,
+    SweepParameters,
+    TrainingParameters,
+    WorkerHealth,
+    WorkerType,
+)
 from ktrdr.strategies.grid import list_combinations, validate_request
 
 # Parameters that release 0.1.0 stored for a backtest submitted with only a symbol.
@@ -81,3 +88,25 @@ def test_parameters_survive_a_round_trip_through_json() -> None:
 def test_a_training_of_release_0_1_0_gets_the_default_features() -> None:
     old = {"symbol": "X", "model_name": "direction", "epochs": 3, "hidden_units": [8]}
     assert TrainingParameters.model_validate(old).features == "default"
+
+
+def test_health_keeps_the_field_that_earlier_releases_read() -> None:
+    health = WorkerHealth(
+        status="idle",
+        worker_id="w",
+        worker_type=WorkerType.TRAINING,
+        version="sha-7e57ed0",
+        commit="7e57ed0",
+        current_operation_id=None,
+        registered=True,
+        uptime_s=1.0,
+        contract_migrations=("0003_setbacks",),
+    )
+    assert health.model_dump(mode="json")["contracts"] == ["0003_setbacks"]
+    assert WorkerHealth.model_validate_json(health.model_dump_json()) == health
+
+
+def test_a_problem_document_names_the_kind_of_error_in_its_type() -> None:
+    problem = ProblemDocument.create("not-found", 404, "there is no such thing")
+    assert (problem.type, problem.title) == ("urn:ktrdr:problem:not-found", "Not Found")
+    assert problem.kind == "not-found"

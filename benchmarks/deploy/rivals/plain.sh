@@ -22,6 +22,7 @@ eval "$(op item get "$BENCH_ITEM" --vault "$BENCH_VAULT" --format json | jq -r '
     "C=\($all + {WORKER_TOKEN: .worker_token_c} | exports)"')"
 
 # Set the role's password over the socket, which needs no login, with the statement on standard input.
+# shellcheck disable=SC2016 # the host's shell expands these variables
 password='password() {
     quoted=$(printf %s "$DB_PASSWORD" | sed "s/'"'/''"'/g")
     printf "ALTER ROLE CURRENT_USER PASSWORD '"'%s'"';\n" "$quoted"

@@ -13,9 +13,8 @@ from ktrdr.cli.deploy.operator import signals_as_ctrl_c
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import json_option, write_json
 from ktrdr.deployment.deploy.result import SCHEMA
-from ktrdr.deployment.execute import execute_command
+from ktrdr.deployment.execute import attach_command, execute_command
 from ktrdr.deployment.homelab.hosts import select_hosts
-from ktrdr.deployment.scripts import execute as commands
 from ktrdr.deployment.ssh.interface import Stream
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import UsageError
@@ -72,8 +71,8 @@ def execute(
             raise UsageError(
                 "-it needs a terminal", hint="Omit -it in scripts and where output is redirected."
             )
-        script = commands.attach(host.project, service, command)
-        raise SystemExit(program.attach(host.address, script))
+        command_line = attach_command(host, service, command)
+        raise SystemExit(program.attach(host.address, command_line))
 
     def print_line(stream: Stream, line: str) -> None:
         if not as_json:

@@ -16,7 +16,7 @@ from ktrdr.deployment.hosts import containers
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.health import HealthProblem, find_problems
 from ktrdr.deployment.product import Backend
-from ktrdr.deployment.scripts import docker, sections
+from ktrdr.deployment.scripts import sections
 from ktrdr.deployment.scripts.script import Script
 from ktrdr.errors import KtrdrError
 from ktrdr.secret import redact_assignments
@@ -128,7 +128,7 @@ class HealthGate:
         names = {found[service].id: service for service in services if service in found}
         if not names:
             return
-        script = Script(docker.logs(names, lines=_LOG_LINES + _MARGIN_LINES))
+        script = Script("scripts/container_logs.sh", (str(_LOG_LINES + _MARGIN_LINES), *names))
         result = self.runner.query(script, _LOGS_TIMEOUT_S, observed=False)
         for container_id, lines in sections.split(result.stdout).items():
             if container_id in names:

@@ -15,17 +15,15 @@ from ktrdr.deployment.deploy.gate import HealthGate
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import HostResult, ServiceState, outcome_of
 from ktrdr.deployment.deploy.script_runner import ScriptRunner
-from ktrdr.deployment.deploy.steps import RECORD_TIMEOUT_S, Step, StepKind
+from ktrdr.deployment.deploy.steps import Step, StepKind
 from ktrdr.deployment.hosts import containers
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.history import DeployOutcome, HistoryEntry, last_good, moved_tags
 from ktrdr.deployment.hosts.history_queries import fetch_release
-from ktrdr.deployment.hosts.lock import HostLock, lock_lost_error
+from ktrdr.deployment.hosts.lock import LOCK_LOST, HostLock, lock_lost_error
 from ktrdr.deployment.product import Backend
 from ktrdr.deployment.releases.release import Release
-from ktrdr.deployment.scripts import history as records
-from ktrdr.deployment.scripts import lock as locking
-from ktrdr.deployment.scripts import recovery, sections
+from ktrdr.deployment.scripts import sections
 from ktrdr.deployment.scripts.script import Script
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.errors import (
@@ -217,7 +215,7 @@ class HostDeployment:
             self._runner.push_undo(step)
             self._has_begun = True
             result = self._runner.run(step.script, step.timeout_s)
-            if result.exit_code == locking.LOST:
+            if result.exit_code == LOCK_LOST:
                 self._has_begun = False
                 raise lock_lost_error(self.plan.host)
             if result.exit_code:
@@ -317,7 +315,7 @@ class HostDeployment:
         """Wait for Docker; an upgrade of its package, for example, stops it for a while."""
 
         def responds(within_s: int) -> bool:
-            script = Script(recovery.until_docker_answers(within_s))
+            script = Script("scripts/wait_for_docker.sh", (str(within_s),))
             timeout_s = within_s + _DOCKER_QUERY_TIMEOUT_S
             return self._runner.run(script, timeout_s, observed=False).exit_code == 0
 
@@ -354,8 +352,8 @@ class HostDeployment:
         finally:
             if self._has_begun:
                 ended = replace(entry, duration_s=self._duration_s).ended_event()
-                script = Script(records.append(self.plan.host.workdir, ended))
-                self._runner.run(script, RECORD_TIMEOUT_S, observed=False, ignore_stop=True)
+                step = self.plan.builder.record(ended, good=False)
+                self._runner.run(step.script, step.timeout_s, observed=False, ignore_stop=True)
         return entry
 
     @property

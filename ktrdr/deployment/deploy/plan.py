@@ -13,9 +13,7 @@ from ktrdr.deployment.hosts.host import DeployId, Host, HostConfig, unknown_name
 from ktrdr.deployment.hosts.lock import LockOwner
 from ktrdr.deployment.product import Product
 from ktrdr.deployment.releases.compose_file import ComposeFile, Service, interpolate
-from ktrdr.deployment.releases.release import Release, compose_file_name, env_file_name
-from ktrdr.deployment.scripts.compose import Compose
-from ktrdr.deployment.scripts.script import quote
+from ktrdr.deployment.releases.release import Release
 from ktrdr.errors import UsageError
 
 
@@ -120,21 +118,10 @@ def make_plan(
     )
     own_lock = LockOwner(deploy_id, f"{kind} of {release.tag}")
     surplus = _find_surplus(config, stack, service, profiles)
-    project = Compose(
-        project=host.project,
-        directory=host.workdir,
-        files=quote(host.workdir),
-        file=compose_file_name(host.stack),
-        env_file=env_file_name(host.stack),
-        profiles=profiles,
-        overrides=(release.require_tmpfs_file(host.stack),) if config.secrets_in_memory else (),
-    )
     builder = StepBuilder(
         product=product,
         config=config,
         release=release,
-        project=project,
-        service=None if service == ALL else service,
         entry=entry,
         lock_note=(lock_owner or own_lock).to_json(),
         recovery_note=own_lock.for_recovery().to_json(),

@@ -10,7 +10,6 @@ from typing import Final
 from ktrdr.deployment.deploy import ports
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.hosts.problems import CheckResult, Problem, all_problems
-from ktrdr.deployment.scripts import delivery
 from ktrdr.errors import HostNotReady
 
 # First version of Compose that reads a registry login from DOCKER_AUTH_CONFIG.
@@ -20,7 +19,7 @@ _KIB_PER_GIB: Final = 1024**2
 
 
 def parse_facts(output: str) -> dict[str, str]:
-    """Parse the ``NAME=VALUE`` lines that a host prints about itself."""
+    """Parse the ``NAME=VALUE`` lines that ``check.sh`` prints about a host."""
     pairs = (line.partition("=") for line in output.splitlines() if "=" in line)
     return {name: value.strip() for name, _, value in pairs}
 
@@ -63,7 +62,7 @@ def check_host(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterat
         "clock", _format_clock_skew(facts, now), tuple(_check_clock(plan, facts, now))
     )
     if "memory" in facts:
-        yield CheckResult("memory", facts["memory"], tuple(_check_memory(facts)))
+        yield CheckResult("memory", facts["memory"], tuple(_check_memory(facts, plan)))
     if "listening" in facts:
         yield CheckResult("ports", "free", tuple(_check_ports(plan, facts)))
 
@@ -163,19 +162,20 @@ def _check_share(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
         )
 
 
-def _check_memory(facts: Mapping[str, str]) -> Iterator[Problem]:
+def _check_memory(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
     """Check that secrets stay in memory, if they are delivered as files there."""
+    root = plan.host.secrets_root
     kind, swap = facts.get("memory", "unknown"), facts.get("swap", "none")
     if kind not in ("tmpfs", "ramfs"):
         yield Problem(
-            f"{delivery.ROOT} is on a disk ({kind}), so that secrets would be as well",
-            f"Mount a tmpfs there: `mount -t tmpfs -o mode=755 ktrdr {delivery.ROOT}`.",
+            f"{root} is on a disk ({kind}), so that secrets would be as well",
+            f"Mount a tmpfs there: `mount -t tmpfs -o mode=755 ktrdr {root}`.",
         )
     elif kind == "tmpfs" and swap != "none":
         yield Problem(
             f"memory is swapped out to {swap}, which is not known to be encrypted, and secrets "
             "with it",
-            f"Turn it off (`swapoff -a`), encrypt it, or `mount -t ramfs ramfs {delivery.ROOT}`, "
+            f"Turn it off (`swapoff -a`), encrypt it, or `mount -t ramfs ramfs {root}`, "
             "which is never swapped out.",
         )
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy import events
@@ -20,15 +20,13 @@ from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.deploy.result import DeployResult, HostResult
 from ktrdr.deployment.hosts.history import DeployKind, HistoryEntry
 from ktrdr.deployment.hosts.host import DeployId
+from ktrdr.deployment.hosts.parallel import SIGNAL_INTERVAL_S
 from ktrdr.deployment.product import Backend
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.errors import Interrupted, KtrdrError, NotStarted
 from ktrdr.secret import Scrubber, Secret
-
-# The system may deliver a signal to any thread, while the main thread, which handles it, sleeps.
-_SIGNAL_INTERVAL_S: Final = 0.2
 
 
 class HostConnections(Protocol):
@@ -282,7 +280,7 @@ class Rollout:
         pending = set(started)
         while pending:
             try:
-                _, pending = futures.wait(pending, _SIGNAL_INTERVAL_S)
+                _, pending = futures.wait(pending, SIGNAL_INTERVAL_S)
             except KeyboardInterrupt:
                 if self._stopping.is_set():
                     self._deps.hosts.transport.close()

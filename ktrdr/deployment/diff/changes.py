@@ -23,10 +23,11 @@ from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.releases import compose_file as stack
 from ktrdr.deployment.releases.checkout import CommitRange
 from ktrdr.deployment.releases.release import compose_file_name, env_file_name, tmpfs_file_name
-from ktrdr.deployment.scripts.difference import LEFT_OVER, NEW, OTHER
 from ktrdr.errors import KtrdrError
 from ktrdr.secret import REDACTED
 
+# Signs that ``diff.sh`` prints before a file: new, changed, removed.
+NEW, CHANGED, REMOVED = "+", "~", "-"
 # These change with the images and files, which are shown anyway.
 _DERIVED: Final = re.compile(r"IMAGE_TAG|\w+_CONFIG_HASH")
 _VARIABLE: Final = re.compile(r"\$\{(\w+)")
@@ -82,7 +83,7 @@ class FileChange:
         """Return ``+`` for a new file, ``-`` for a removed one, ``~`` for another content."""
         if self.old is None:
             return NEW
-        return LEFT_OVER if self.new is None else OTHER
+        return REMOVED if self.new is None else CHANGED
 
     def unified_diff(self) -> tuple[str, ...]:
         """Return the lines of a unified diff without its heading; none for a binary file."""
@@ -145,11 +146,11 @@ def image_changes(plan: Plan, comparison: Comparison) -> Iterator[ImageChange]:
 
 
 def parse_file_changes(plan: Plan, lines: Iterable[str]) -> Iterator[FileChange]:
-    """Parse the files that differ, from the output of `scripts.difference.files`."""
+    """Parse the files that differ, from the output of ``diff.sh``."""
     for line in lines:
         sign, _, rest = line.partition(" ")
         path, _, encoded = (rest, "", "") if sign == NEW else rest.rpartition(" ")
-        if sign in (NEW, OTHER, LEFT_OVER) and path:
+        if sign in (NEW, CHANGED, REMOVED) and path:
             old = None if sign == NEW else _decode_base64(encoded)
             yield FileChange(path, old, plan.release.files.get(path))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from ktrdr.deployment.deploy import step_errors
@@ -21,21 +21,20 @@ from ktrdr.deployment.diff.changes import HostDiff
 from ktrdr.deployment.hosts.history import last_good, parse_history
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.parallel import map_hosts
+from ktrdr.deployment.hosts.registry import parse_registry_answers
+from ktrdr.deployment.product import REGISTRY_LOGIN
 from ktrdr.deployment.releases import compose_file
 from ktrdr.deployment.releases.checkout import Checkout, CommitRange
-from ktrdr.deployment.releases.registry import REGISTRY_LOGIN
-from ktrdr.deployment.scripts import delivery, docker, registry, rotation, sections
-from ktrdr.deployment.scripts import difference as commands
-from ktrdr.deployment.scripts import history as records
-from ktrdr.deployment.scripts import release as archives
-from ktrdr.deployment.scripts.difference import Handed
-from ktrdr.deployment.scripts.script import Script, quote, render
-from ktrdr.deployment.scripts.sections import section
+from ktrdr.deployment.releases.release import pack_archive
+from ktrdr.deployment.scripts import sections
+from ktrdr.deployment.scripts.script import Script, render, repeat
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
 from ktrdr.errors import KtrdrError
 from ktrdr.secret import Secret
 
 _TIMEOUT_S: Final = 60.0
+# File system in memory for the files of the release, so that they are on no disk.
+_TMPFS: Final = "/dev/shm"  # noqa: S108  # the script creates a directory of its own in it
 # Enough to contain the last good release.
 _HISTORY_EVENTS: Final = 40
 
@@ -65,49 +64,37 @@ class Differ:
 
     def build_script(self, plan: Plan) -> Script:
         """Build the script that queries a host."""
-        config, host, directory = plan.config, plan.host, commands.staging(self.mark)
-        # With all profiles: the hash of a service does not depend on the others.
-        project = replace(plan.builder.project.at(quote(directory)), profiles=("*",))
-        secrets = (*config.secrets, *plan.product.carried_secrets)
-        handed = compose_file.secret_env_map(plan.release.compose_content(host.stack), secrets)
-        hashes = project.hashes()
-        secret_steps = plan.builder.secret_steps
-        current = "\n".join([*secret_steps.current_fingerprints(), hashes])
-        with_secrets = commands.with_secrets_of(
-            host.project, [Handed(*pair) for pair in handed], current
+        host, files = plan.host, plan.release.files
+        extensions = plan.product.script_extensions(host)
+        secrets = (*plan.config.secrets, *extensions.carried_secrets)
+        content = plan.release.compose_content(host.stack)
+        deployed = compose_file.secret_env_map(content, secrets)
+        arguments = (
+            # With all profiles: the hash of a service does not depend on the others.
+            *plan.builder.stack_options(["*"]),
+            *("--staging", f"{_TMPFS}/ktrdr-diff-{self.mark}"),
+            *repeat("--image", sorted({service.image for service in plan.expected})),
+            *("--history", str(_HISTORY_EVENTS)),
+            *("--secrets", "deployed" if self.values is None else "given"),
+            *repeat("--deployed-secret", (f"{variable}={name}" for variable, name in deployed)),
+            *repeat("--registry", self._movable_images(plan)),
+            *("--", *sorted(files)),
         )
-        # If the hashes cannot be computed with the containers' secrets, the errors show why.
-        current_hashes = f"{with_secrets} || {{ {current}\nexit 1; }}"
-        body = [
-            commands.stage(directory),
-            section("files"),
-            commands.files(directory, host.workdir, plan.release.files, config.managed_directory),
-            section("history"),
-            records.read(host.workdir, last=_HISTORY_EVENTS),
-            section("containers"),
-            docker.containers(host.project),
-            section("images"),
-            docker.images(sorted({service.image for service in plan.expected})),
-            section("delivery"),
-            delivery.presence(host.project),
-            rotation.unfinished(host.workdir),
-        ]
-        if self.values is None:
-            body += [section("hashes"), current_hashes]
-        else:
-            # Only the registry knows whether a tag has moved, and it requires a login.
-            if not plan.release.is_immutable:
-                images = {service.image for service in plan.expected}
-                own = sorted(each for each in images if each.endswith(f":{plan.release.tag}"))
-                body += [section("registry"), registry.digests(own)]
-            body += [*secret_steps.exports(), section("hashes"), hashes]
-            body += [section("unchanged"), current_hashes]
-        if plan.surplus:
-            asking = docker.answers(host.project, plan.surplus)
-            body += [section("answers"), docker.where_there(plan.surplus, asking)]
-        names = () if self.values is None else (*config.secrets, REGISTRY_LOGIN)
-        archive = archives.archive(plan.release.files)
-        return Script("\n".join(body), config.settings, names, archive)
+        return Script(
+            "scripts/diff.sh",
+            arguments,
+            extensions=(extensions.health, extensions.secrets),
+            settings=plan.config.settings,
+            secrets=() if self.values is None else (*plan.config.secrets, REGISTRY_LOGIN),
+            payload=pack_archive(files),
+        )
+
+    def _movable_images(self, plan: Plan) -> list[str]:
+        """Return the images whose tag may have moved; a query of the registry needs a login."""
+        if self.values is None or plan.release.is_immutable:
+            return []
+        images = {service.image for service in plan.expected}
+        return sorted(image for image in images if image.endswith(f":{plan.release.tag}"))
 
     def _diff_host(self, host: Host, plan: Plan) -> HostDiff:
         values = (self.values or {}).get(host.address, {})
@@ -188,7 +175,7 @@ def _query_error(
     plan: Plan, output: Mapping[str, Sequence[str]], result: RemoteResult
 ) -> KtrdrError:
     """Return the error of a failed script, by the section in which it failed."""
-    phase = list(output)[-1] if output else f"directory {commands.TMPFS}"
+    phase = list(output)[-1] if output else f"directory {_TMPFS}"
     if phase in ("hashes", "unchanged"):
         return step_errors.fetch_error(plan, phase, result)
     return step_errors.query_error(plan, phase, result)
@@ -202,7 +189,7 @@ def _rotated(output: Mapping[str, Sequence[str]]) -> set[str]:
 
 def _moved_images(output: Mapping[str, Sequence[str]]) -> frozenset[str]:
     """Return the images whose tag names another image in the registry than on the host."""
-    answers = registry.read_digests(output.get("registry", ()))
+    answers = parse_registry_answers(output.get("registry", ()))
     text = "\n".join(output.get("images", ()))
     return frozenset(
         image for image, answer in answers.items() if answer.code == 0 and answer.text not in text

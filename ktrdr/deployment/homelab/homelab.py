@@ -16,30 +16,27 @@ from ktrdr.deployment.homelab import health, hosts, schema, secret_values
 from ktrdr.deployment.homelab.drain import drained
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.homelab.rotation import rotation_warnings
-from ktrdr.deployment.homelab.secret_steps import ROLE, HomelabSecretSteps
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
 from ktrdr.deployment.hosts.host import Host, HostConfig
 from ktrdr.deployment.hosts.problems import CheckResult
-from ktrdr.deployment.product import Backend
+from ktrdr.deployment.product import Backend, ScriptExtensions
 from ktrdr.deployment.releases.compose_file import Service
-from ktrdr.deployment.releases.registry import registry_login
 from ktrdr.deployment.releases.release import Release
-from ktrdr.deployment.scripts import delivery
-from ktrdr.deployment.scripts.compose import Compose
-from ktrdr.deployment.scripts.rotation import CARRIED_OVER
 from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.errors import DeploymentFailed, SecretsError
 from ktrdr.secret import Secret
 
+_SCRIPTS: Final = "homelab/scripts"
 _HOUR_S: Final = 3600
 _RENAME_HINT: Final = (
     "Put the former name back into the vault; docs/secrets.md describes how to rename a role."
 )
 _FETCH_ERRORS: Final = (
     ErrorPattern(
-        ROLE,
+        # The section in which the core's extension compares the names.
+        "role",
         SecretsError,
         "db_username was changed in the vault, but the database on {host} belongs to the role "
         "of the former name",
@@ -106,17 +103,21 @@ class Homelab:
     def scale_profiles(self, scale: int) -> Sequence[str]:
         return hosts.scale_profiles(scale)
 
-    def secret_steps(
-        self,
-        config: HostConfig,
-        project: Compose,
-        services: Sequence[str],
-        *,
-        whole: bool,
-        image: str,
-    ) -> HomelabSecretSteps:
-        overlap_s = self.inventory.secrets.overlap_hours * _HOUR_S
-        return HomelabSecretSteps(config, overlap_s, project, services, whole, image)
+    def script_extensions(self, host: Host) -> ScriptExtensions:
+        health = f"{_SCRIPTS}/service_health.sh"
+        if host.node:
+            return ScriptExtensions(
+                health=health,
+                secrets=f"{_SCRIPTS}/worker_secrets.sh",
+                delivery=f"{_SCRIPTS}/worker_delivery.sh",
+            )
+        return ScriptExtensions(
+            health=health,
+            secrets=f"{_SCRIPTS}/core_secrets.sh",
+            delivery=f"{_SCRIPTS}/core_delivery.sh",
+            options=("--token-overlap", str(self._token_overlap_s)),
+            carried_secrets=("JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_UNTIL"),
+        )
 
     def read_secrets(self, source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
         return secret_values.read_secrets(source, plans)
@@ -129,15 +130,7 @@ class Homelab:
     def registry_login(self, fields: Mapping[str, Secret]) -> Secret | None:
         token = secret_values.usable_registry_token(fields)
         user = self.inventory.registry_user
-        return registry_login(self.registry, user, token) if token else None
-
-    @property
-    def carried_secrets(self) -> Sequence[str]:
-        return CARRIED_OVER
-
-    def delete_secrets(self, host: Host, image: str) -> str:
-        consumers = delivery.WORKERS if host.node else delivery.CORE
-        return delivery.remove(delivery.directory_of(host.project), consumers, image)
+        return secret_values.registry_login(self.registry, user, token) if token else None
 
     def secret_values(
         self, fields: Mapping[str, Secret], plan: Plan, *, now: datetime
@@ -201,7 +194,7 @@ class Homelab:
             # Only the core rotates what worker nodes use.
             nodes=() if plan.host.node else tuple(self.inventory.workers),
             later_nodes=later_nodes,
-            overlap_s=self.inventory.secrets.overlap_hours * _HOUR_S,
+            overlap_s=self._token_overlap_s,
         )
 
     @property
@@ -211,6 +204,10 @@ class Homelab:
     @property
     def apply_error_patterns(self) -> Sequence[ErrorPattern]:
         return _APPLY_ERRORS
+
+    @property
+    def _token_overlap_s(self) -> int:
+        return self.inventory.secrets.overlap_hours * _HOUR_S
 
 
 def _destructive_effects(

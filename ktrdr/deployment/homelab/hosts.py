@@ -20,16 +20,34 @@ WORKER_SECRETS: Final = ("DB_USER", "DB_PASSWORD", "WORKER_TOKEN")
 VERIFIER: Final = "DB_PASSWORD_VERIFIER"
 # User that the programs of our image run as.
 CONTAINER_UID: Final = 10001
+# Directory for secrets in the memory of hosts; deploy/tmpfs mounts directories below it.
+SECRETS_ROOT: Final = "/run/ktrdr"
 
 
 def all_hosts(inventory: Inventory) -> tuple[Host, ...]:
     """Return all hosts: the core, then the worker nodes in the inventory's order."""
-    core = inventory.core
+    core = Host(
+        name="core",
+        address=inventory.core.host,
+        workdir=inventory.core.workdir,
+        stack="core",
+        project=CORE_PROJECT,
+        secrets_directory=f"{SECRETS_ROOT}/{CORE_PROJECT}",
+        managed_directory=MONITORING.rstrip("/"),
+    )
     nodes = (
-        Host(f"workers {name}", node.host, node.workdir, "workers", WORKERS_PROJECT, name)
+        Host(
+            name=f"workers {name}",
+            address=node.host,
+            workdir=node.workdir,
+            stack="workers",
+            project=WORKERS_PROJECT,
+            secrets_directory=f"{SECRETS_ROOT}/{WORKERS_PROJECT}",
+            node=name,
+        )
         for name, node in inventory.workers.items()
     )
-    return (Host("core", core.host, core.workdir, "core", CORE_PROJECT), *nodes)
+    return (core, *nodes)
 
 
 def select_hosts(inventory: Inventory, words: Sequence[str]) -> tuple[Host, ...]:
@@ -92,7 +110,6 @@ def configure_core(inventory: Inventory, host: Host, release: Release) -> HostCo
         container_uid=CONTAINER_UID,
         secrets_in_memory=inventory.secrets.in_memory,
         scale_profiles=(),
-        managed_directory=MONITORING,
         max_clock_skew_s=CLOCK_LEEWAY.total_seconds(),
         rank=0,
     )
@@ -125,7 +142,6 @@ def configure_workers(inventory: Inventory, host: Host, release: Release) -> Hos
         container_uid=CONTAINER_UID,
         secrets_in_memory=inventory.secrets.in_memory,
         scale_profiles=scale_profiles(node.scale),
-        managed_directory="",
         max_clock_skew_s=CLOCK_LEEWAY.total_seconds(),
         rank=1,
     )

@@ -14,7 +14,6 @@ from ktrdr.deployment.deploy.comparison import Comparison
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.hosts.history import DeployKind, HistoryEntry
 from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.scripts import schema
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.errors import Conflict, HostNotReady
@@ -38,7 +37,7 @@ def require_compatible(
         HostNotReady: The database cannot be queried.
         HostUnreachable: The core host cannot be reached.
     """
-    script = render(Script(schema.applied(core.project)), {})
+    script = render(Script("homelab/scripts/applied_migrations.sh", (core.project,)), {})
     result = transport.run(core.address, script, timeout_s=_TIMEOUT_S)
     if result.exit_code:
         raise HostNotReady(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
@@ -17,7 +19,7 @@ from ktrdr.deployment.homelab.secret_fields import (
     require_usable_fields,
 )
 from ktrdr.deployment.hosts.problems import CheckResult, Problem
-from ktrdr.deployment.releases.registry import REGISTRY_LOGIN, registry_login
+from ktrdr.deployment.product import REGISTRY_LOGIN
 from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.errors import SecretsError
 from ktrdr.secret import Secret
@@ -83,6 +85,13 @@ def usable_registry_token(fields: Mapping[str, Secret]) -> Secret | None:
     """Return the token for the registry, or None if it is missing or cannot be used."""
     token = fields.get(REGISTRY_TOKEN)
     return None if find_field_problems(fields, [REGISTRY_TOKEN])[REGISTRY_TOKEN] else token
+
+
+def registry_login(registry: str, user: str, token: Secret) -> Secret:
+    """Return the value of ``DOCKER_AUTH_CONFIG`` for one registry."""
+    login = f"{user}:{token.reveal()}".encode()
+    auths = {registry: {"auth": base64.b64encode(login).decode()}}
+    return Secret(json.dumps({"auths": auths}))
 
 
 def secret_values(

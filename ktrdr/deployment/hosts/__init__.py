@@ -1,1 +1,1 @@
-"""What a host is, what it remembers, and what runs on it."""
+"""Hosts: their identity, lock, history and containers."""

@@ -17,6 +17,8 @@ from ktrdr.deployment.hosts.host import DeployId
 
 # Raised when a key disappears or changes its meaning; new keys may come at any time.
 SCHEMA: Final = 1
+# Directory for the records of a host, below its work directory.
+RECORDS: Final = ".ktrdr"
 # In place of a service's name: all services of the stack.
 ALL: Final = "all"
 
@@ -31,7 +33,7 @@ class DeployKind(StrEnum):
 
 
 class DeployOutcome(StrEnum):
-    """How a deploy ended."""
+    """Outcome of a deploy."""
 
     DEPLOYED = "deployed"
     UNCHANGED = "unchanged"
@@ -48,7 +50,7 @@ class DeployOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One deploy or rollback on one host.
+    """Deploy or rollback on one host.
 
     Attributes:
         deploy: Its id, who started it, and when.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ktrdr.deployment.hosts.history import (
+    RECORDS,
     HistoryEntry,
     find_release,
     parse_history,
@@ -16,7 +17,6 @@ from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.parallel import map_hosts
 from ktrdr.deployment.releases import release as releases
 from ktrdr.deployment.releases.release import Release
-from ktrdr.deployment.scripts import history as commands
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.errors import ConfigurationError, HostNotReady, KtrdrError, NotFound
@@ -47,7 +47,7 @@ def fetch_histories(hosts: Sequence[Host], transport: Transport) -> list[HostHis
 
 
 def _fetch_history(host: Host, transport: Transport) -> HostHistory:
-    script = render(Script(commands.read(host.workdir)), {})
+    script = render(Script("scripts/read_history.sh", (host.workdir,)), {})
     try:
         result = transport.run(host.address, script, timeout_s=_TIMEOUT_S)
     except KtrdrError as error:
@@ -55,7 +55,7 @@ def _fetch_history(host: Host, transport: Transport) -> HostHistory:
     if result.exit_code:
         not_readable = HostNotReady(
             f"the history on {host.address} cannot be read: {result.reason()}",
-            hint=f"Check the permissions of {commands.path(host.workdir)} on the host.",
+            hint=f"Check the permissions of {host.workdir}/{RECORDS}/history.jsonl on the host.",
         )
         return HostHistory(host, error=not_readable)
     return HostHistory(host, parse_history(result.stdout.splitlines()))
@@ -100,7 +100,8 @@ def fetch_release(host: Host, entry: HistoryEntry, transport: Transport) -> Rele
         HostNotReady: The host does not keep it, or it was changed there.
         HostUnreachable: The host cannot be reached.
     """
-    script = render(Script(commands.fetch(host.workdir, entry.configuration)), {})
+    arguments = (host.workdir, entry.configuration)
+    script = render(Script("scripts/read_configuration.sh", arguments), {})
     result = transport.run(host.address, script, timeout_s=_TIMEOUT_S)
     files = releases.unpack_archive(result.stdout) if result.exit_code == 0 else {}
     release = Release(entry.tag, entry.commit, files)

@@ -20,6 +20,8 @@ class Host:
         workdir: Directory that holds the stack's configuration.
         stack: Stack that runs there, such as ``core``.
         project: Compose project of that stack.
+        secrets_directory: Directory in its memory for the secrets of its containers.
+        managed_directory: Directory in which a deploy removes files of no release; may be empty.
         node: Name of the worker node; empty for a host that is not one of several.
     """
 
@@ -28,12 +30,19 @@ class Host:
     workdir: str
     stack: str
     project: str
+    secrets_directory: str
+    managed_directory: str = ""
     node: str = ""
 
     @property
     def short_name(self) -> str:
         """Return the name without its stack, as log lines show it."""
         return self.node or self.name
+
+    @property
+    def secrets_root(self) -> str:
+        """Return the directory above the secrets of all stacks, which must be in memory."""
+        return self.secrets_directory.rpartition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +74,6 @@ class HostConfig:
         container_uid: User that the containers run as.
         secrets_in_memory: Whether containers read secrets from files in the host's memory.
         scale_profiles: Compose profiles that the inventory's scale selects.
-        managed_directory: Directory in which a deploy removes files of no release; may be empty.
         max_clock_skew_s: Largest difference between the clocks of host and operator (s).
         rank: Position in a rollout: hosts of a lower rank are deployed first.
     """
@@ -79,7 +87,6 @@ class HostConfig:
     container_uid: int
     secrets_in_memory: bool
     scale_profiles: tuple[str, ...]
-    managed_directory: str
     max_clock_skew_s: float
     rank: int
 

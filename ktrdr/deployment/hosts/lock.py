@@ -11,16 +11,27 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from ktrdr.deployment.hosts.history import RECORDS
 from ktrdr.deployment.hosts.host import DeployId, Host
-from ktrdr.deployment.scripts import lock as commands
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import HeldSession, RemoteResult, Transport
 from ktrdr.errors import HostNotReady, Interrupted, KtrdrError, Locked
-from ktrdr.secret import Secret
+
+# Exit codes of the scripts. Docker, Compose and the shell use none of them.
+LOCK_BUSY: Final = 75
+LOCK_LOST: Final = 74
+NO_FLOCK: Final = 69
+# Beginning of the reason of an owner that repairs what an interrupted deploy left behind, and the
+# maximum duration of that (s).
+RECOVERY: Final = "recovery after"
+RECOVERY_S: Final = 180
+RELEASE_SCRIPT: Final = Script("scripts/release_lock.sh", is_inline=True)
 
 _QUERY_TIMEOUT_S: Final = 20.0
-# A recovery is always waited for: it repairs what an interrupted deploy left behind.
-_ACQUIRE_MARGIN_S: Final = commands.RECOVERY_S + 30.0
+# A recovery is always waited for.
+_ACQUIRE_MARGIN_S: Final = RECOVERY_S + 30.0
+# A query of the lock holds a shared lock for a moment, which is waited for in any case.
+_MINIMUM_WAIT_S: Final = 1
 # Waits are cut into pieces, because an interruption does not reach a script sent right after it.
 _WAIT_PIECE_S: Final = 5.0
 
@@ -50,7 +61,7 @@ class LockOwner:
     def for_recovery(self) -> LockOwner:
         """Return the owner that the watchdog records while it repairs this owner's work."""
         deploy = DeployId(f"{self.deploy.id}-recovery", self.deploy.who, self.deploy.at)
-        return LockOwner(deploy, f"{commands.RECOVERY} a cut-off {self.reason}")
+        return LockOwner(deploy, f"{RECOVERY} a cut-off {self.reason}")
 
     def __str__(self) -> str:
         return f"{self.deploy.who}, since {self.deploy.at:%Y-%m-%d %H:%M:%S} UTC: {self.reason}"
@@ -73,8 +84,8 @@ def parse_lock_file(line: str) -> LockOwner | None:
 
 
 def parse_lock_state(lines: list[str]) -> LockOwner | None:
-    """Parse the output of `scripts.lock.show`; return None if the lock is free."""
-    if not lines or lines[0] != commands.HELD:
+    """Parse the output of ``show_lock.sh``; return None if the lock is free."""
+    if not lines or lines[0] != "held":
         return None
     return parse_lock_file("".join(lines[1:2])) or _UNKNOWN_OWNER
 
@@ -118,14 +129,14 @@ class HostLock:
                 raise Interrupted(f"the wait for the lock of {self._host.name} was interrupted")
             remaining_s = max(0.0, deadline - time.monotonic())
             piece_s = min(remaining_s, _WAIT_PIECE_S)
-            lines = commands.hold(self._host.workdir, self.owner.to_json(), wait_s=piece_s)
+            script = acquire_script(self._host.workdir, self.owner.to_json(), wait_s=piece_s)
             result, session = self._transport.acquire(
-                self._host.address, Secret(lines), timeout_s=piece_s + _ACQUIRE_MARGIN_S
+                self._host.address, render(script, {}), timeout_s=piece_s + _ACQUIRE_MARGIN_S
             )
             if not result.exit_code:
                 self._session = session
                 return
-            if result.exit_code != commands.BUSY or remaining_s <= piece_s:
+            if result.exit_code != LOCK_BUSY or remaining_s <= piece_s:
                 raise _acquire_error(self._host, result)
 
     def ensure_held(self) -> None:
@@ -146,7 +157,19 @@ class HostLock:
         # Otherwise it ends with the connection.
         with suppress(KtrdrError, KeyboardInterrupt):
             if session is not None:
-                session.release(Secret(commands.LET_GO), timeout_s=_QUERY_TIMEOUT_S)
+                session.release(render(RELEASE_SCRIPT, {}), timeout_s=_QUERY_TIMEOUT_S)
+
+
+def acquire_script(workdir: str, note: str, *, wait_s: float) -> Script:
+    """Build the script that acquires a host's lock for the shell of the connection.
+
+    Args:
+        workdir: Work directory of the stack; it is created if it does not exist.
+        note: Line that names the owner in the lock file, unique to this owner.
+        wait_s: Maximum wait for another owner (s).
+    """
+    seconds = str(max(_MINIMUM_WAIT_S, round(wait_s)))
+    return Script("scripts/acquire_lock.sh", (workdir, seconds, note), is_inline=True)
 
 
 @contextmanager
@@ -168,7 +191,7 @@ def fetch_lock_owner(transport: Transport, host: Host) -> LockOwner | None:
     Raises:
         HostUnreachable: The host cannot be reached.
     """
-    script = render(Script(commands.show(host.workdir)), {})
+    script = render(Script("scripts/show_lock.sh", (host.workdir,)), {})
     result = transport.run(host.address, script, timeout_s=_QUERY_TIMEOUT_S)
     return parse_lock_state(result.stdout.splitlines())
 
@@ -180,13 +203,13 @@ def break_lock(transport: Transport, host: Host) -> LockOwner | None:
         HostNotReady: The lock could not be released.
         HostUnreachable: The host cannot be reached.
     """
-    script = f"{commands.show(host.workdir)}\n{commands.release(host.workdir)}"
-    result = transport.run(host.address, render(Script(script), {}), timeout_s=_QUERY_TIMEOUT_S)
+    script = render(Script("scripts/break_lock.sh", (host.workdir,)), {})
+    result = transport.run(host.address, script, timeout_s=_QUERY_TIMEOUT_S)
     owner = parse_lock_state(result.stdout.splitlines())
     if result.exit_code:
         raise HostNotReady(
             f"the lock of {host.name} on {host.address} could not be released",
-            hint=f"Find the process with `fuser -v {commands.path(host.workdir)}` on the host.",
+            hint=f"Find the process with `fuser -v {_lock_file(host)}` on the host.",
         )
     return owner
 
@@ -201,19 +224,23 @@ def lock_lost_error(host: Host) -> Locked:
 
 
 def _acquire_error(host: Host, result: RemoteResult) -> KtrdrError:
-    if result.exit_code == commands.BUSY:
+    if result.exit_code == LOCK_BUSY:
         owner = parse_lock_file(result.stdout.strip()) or _UNKNOWN_OWNER
         return Locked(
             f"{host.name} on {host.address} is locked by {owner}",
             hint="Wait with --lock-wait SECONDS, or release the lock with `ktrdr deploy lock "
             "release` if its owner no longer works there.",
         )
-    if result.exit_code == commands.NO_FLOCK:
+    if result.exit_code == NO_FLOCK:
         return HostNotReady(
             f"{host.address} has no program flock, which its lock needs",
             hint="Install the package util-linux on the host.",
         )
     return HostNotReady(
-        f"{host.address} cannot lock {commands.path(host.workdir)}: {result.reason()}",
+        f"{host.address} cannot lock {_lock_file(host)}: {result.reason()}",
         hint="The work directory must be writable, and its disk not full.",
     )
+
+
+def _lock_file(host: Host) -> str:
+    return f"{host.workdir}/{RECORDS}/lock"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Sequence
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.lock import HostLock, LockOwner, hold_lock
@@ -15,6 +16,8 @@ from ktrdr.errors import Interrupted, KtrdrError
 
 # Each host costs the operator's machine a connection and its processes.
 MAX_PARALLEL: Final = 16
+# The system may deliver a signal to any thread, while the main thread, which handles it, sleeps.
+SIGNAL_INTERVAL_S: Final = 0.2
 _Result = TypeVar("_Result")
 
 
@@ -56,7 +59,9 @@ def map_hosts(
     """
     with ThreadPoolExecutor(max_workers=MAX_PARALLEL) as pool:
         try:
-            return list(pool.map(function, hosts))
+            calls = [pool.submit(function, host) for host in hosts]
+            _wait(calls)
+            return [call.result() for call in calls]
         except BaseException:
             transport.close()
             raise
@@ -78,9 +83,9 @@ def for_each_host(
             return HostOutcome(host, error=error)
 
     with ThreadPoolExecutor(max_workers=MAX_PARALLEL) as pool:
-        futures = [pool.submit(attempt, host) for host in hosts]
         try:
-            wait(futures)
+            calls = [pool.submit(attempt, host) for host in hosts]
+            _wait(calls)
         except KeyboardInterrupt as exc:
             task.stopping.set()
             task.transport.interrupt()
@@ -88,7 +93,7 @@ def for_each_host(
                 f"{task.owner.reason} was interrupted",
                 hint="The running scripts were ended; run the same command again to finish.",
             ) from exc
-    return [future.result() for future in futures]
+    return [call.result() for call in calls]
 
 
 def for_each_locked_host(
@@ -101,3 +106,12 @@ def for_each_locked_host(
             return function(host, lock)
 
     return for_each_host(hosts, call_locked, task)
+
+
+def _wait(calls: Iterable[Future[Any]]) -> None:
+    """Wait until all calls have returned, or raise the first exception of one; notice Ctrl-C."""
+    pending = set(calls)
+    while pending:
+        done, pending = futures.wait(pending, SIGNAL_INTERVAL_S, futures.FIRST_EXCEPTION)
+        for call in done:
+            call.result()

@@ -10,7 +10,7 @@ from ktrdr.errors import HostNotReady
 
 
 def query_docker(
-    host: Host, body: str, transport: Transport, *, timeout_s: float
+    host: Host, script: Script, transport: Transport, *, timeout_s: float
 ) -> dict[str, list[str]]:
     """Run a script that asks Docker and changes nothing; return its output by section.
 
@@ -18,7 +18,7 @@ def query_docker(
         HostNotReady: Docker there does not answer.
         HostUnreachable: The host cannot be reached.
     """
-    result = transport.run(host.address, render(Script(body), {}), timeout_s=timeout_s)
+    result = transport.run(host.address, render(script, {}), timeout_s=timeout_s)
     if result.exit_code:
         raise docker_unavailable(host, result)
     return sections.split(result.stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import io
 import re
@@ -10,6 +11,7 @@ import tarfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from ktrdr.deployment.releases.compose_file import ComposeFile, parse_compose_file, parse_env_file
@@ -117,6 +119,25 @@ def shipped_paths(target: Target) -> tuple[str, ...]:
     """Return the paths that belong on hosts of a target. Directories end in a slash."""
     files = (compose_file_name(target), env_file_name(target), tmpfs_file_name(target))
     return (*files, DATABASE, MONITORING) if target == "core" else files
+
+
+def pack_archive(files: Mapping[str, bytes]) -> bytes:
+    """Return a compressed tar archive of files; the same files result in the same bytes."""
+    return _pack_archive(tuple(sorted(files.items())))
+
+
+# All worker nodes receive the same files.
+@lru_cache(maxsize=8)
+def _pack_archive(files: tuple[tuple[str, bytes], ...]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for path, content in files:
+            member = tarfile.TarInfo(path)
+            member.size = len(content)
+            # Prometheus and Grafana read them as users of their own.
+            member.mode = 0o644
+            tar.addfile(member, io.BytesIO(content))
+    return gzip.compress(buffer.getvalue(), mtime=0)
 
 
 def unpack_archive(text: str) -> dict[str, bytes]:

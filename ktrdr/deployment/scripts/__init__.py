@@ -1,1 +1,1 @@
-"""Scripts that run on hosts, and readers of their output."""
+"""Shell scripts that run on hosts, and their rendering."""

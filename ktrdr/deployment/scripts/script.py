@@ -1,10 +1,10 @@
-"""Remote scripts as data, and their two renderings: to run, and to show.
+"""Remote scripts as data, and their renderings: for a host that runs them, and for a person.
 
-A script travels to ``sh`` on standard input. Three things can go wrong there, and each line of the
+A script travels to ``sh`` on standard input. Three things can go wrong there, and each part of the
 frame is against one of them: a command that reads standard input would eat the rest of the script
-(hence ``main </dev/null``, which also makes the shell read all of it before it runs any of it), a
-failing command would not stop the script (``set -eu``), and a script that was cut short would end
-well (the sentinel, printed last, is missing then).
+(hence ``</dev/null``, and a function, of which the shell reads all before it runs any of it), a
+failing command would not stop the script (``set -eu``), and a script that was cut short would seem
+to end well (the sentinel, which is printed last, is missing then).
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import base64
 import hashlib
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from ktrdr.deployment.scripts.bundle import bundle
 from ktrdr.secret import Secret
 
 SENTINEL: Final = "ktrdr-script-complete"
@@ -28,26 +29,37 @@ _LINE: Final = 76
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A shell script without its secrets.
+    """A shell script with its arguments, and without its secrets.
 
     Attributes:
-        body: POSIX shell, run under ``set -eu``; it reads secrets as environment variables.
+        file: The script's file, relative to ``ktrdr/deployment``.
+        arguments: Its arguments.
+        extensions: Files with further functions for it.
         settings: Variables exported to it that are no secret, in the order given.
         secrets: The names of the variables whose values are secret.
-        payload: Bytes that travel with it; the body gets them from a command ``payload``.
+        payload: Bytes that travel with it; it gets them from a command ``payload``.
+        is_inline: Whether the session's own shell runs it, and keeps what it opens.
     """
 
-    body: str
+    file: str
+    arguments: tuple[str, ...] = ()
+    extensions: tuple[str, ...] = ()
     settings: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
     payload: bytes = b""
+    is_inline: bool = False
+
+
+def repeat(option: str, values: Iterable[str]) -> tuple[str, ...]:
+    """Return the option before each of the values."""
+    return tuple(word for value in values for word in (option, value))
 
 
 def render(script: Script, values: Mapping[str, Secret]) -> Secret:
-    """The script as a host runs it.
+    """Return the script as a host runs it.
 
     Args:
-        script: What to run.
+        script: The script.
         values: The secrets by name; more than the script needs may be given.
 
     Raises:
@@ -55,26 +67,38 @@ def render(script: Script, values: Mapping[str, Secret]) -> Secret:
         ValueError: A name is no shell name, or a value holds a NUL character, which no environment
             can carry.
     """
-    exports = [_export(name, text) for name, text in script.settings]
-    exports += [_export(name, values[name].reveal()) for name in script.secrets]
-    return Secret(_framed(exports, _encoded(script.payload), script.body))
+    exports = [*_settings(script), *(_export(name, values[name]) for name in script.secrets)]
+    return Secret(_frame(script, exports, _encode_payload(script.payload)))
 
 
 def render_for_display(script: Script, *, whole: bool = False) -> str:
-    """The script as a person reads it: in place of each secret stands its name.
+    """Return the script as a person reads it, with the name of each secret for its value.
+
+    It is a script itself. Those of all steps of a host, one behind the other, can be given to one
+    ``sh`` that has the secrets as variables: the first that fails ends it, and the lock, which the
+    shell itself takes, lasts until its end.
 
     Args:
-        script: What to show.
-        whole: Whether the payload is shown too, rather than its size and hash.
+        script: The script.
+        whole: Whether the payload is a part of it; without, whatever needs the payload fails.
     """
-    exports = [_export(name, text) for name, text in script.settings]
-    exports += [f"export {_checked(name)}=<{name}>" for name in script.secrets]
-    payload = _encoded(script.payload) if whole else _describe_source(script.payload)
-    return _framed(exports, payload, script.body)
+    exports = [*_settings(script), *map(_require_variable, script.secrets)]
+    payload = _encode_payload(script.payload) if whole else _describe_payload(script.payload)
+    text = _frame(script, exports, payload)
+    if script.is_inline:
+        return f"{text.rstrip()} </dev/null || exit\n"
+    # In the condition of `||`, a failing command in the subshell would not end it.
+    return f'(\n{text}) 9>&-\ncode=$?\n[ "$code" = 0 ] || exit "$code"\n'
+
+
+def render_command(script: Script) -> str:
+    """Return the script as one command line, for ssh to run with the user's terminal."""
+    text = f'{bundle(script.file, script.extensions)}\nmain "$@"'
+    return " ".join(["exec sh -c", quote(text), "sh", *map(quote, script.arguments)])
 
 
 def quote(text: str) -> str:
-    """The text as one word of a POSIX shell, whatever characters it holds.
+    """Return the text as one word of a POSIX shell, whatever characters it holds.
 
     Raises:
         ValueError: It holds a NUL character.
@@ -84,18 +108,16 @@ def quote(text: str) -> str:
     return shlex.quote(text)
 
 
-def words(*arguments: str) -> str:
-    """A command line of which every argument arrives as it is given here."""
-    return " ".join(quote(argument) for argument in arguments)
+def _settings(script: Script) -> list[str]:
+    return [_export(name, Secret(text)) for name, text in script.settings]
 
 
-def made(directory: str) -> str:
-    """Makes a directory that is not there; one that is costs the host no program."""
-    return f"[ -d {quote(directory)} ] || {words('mkdir', '-p', directory)}"
+def _export(name: str, value: Secret) -> str:
+    return f"export {_checked(name)}={quote(value.reveal())}"
 
 
-def _export(name: str, text: str) -> str:
-    return f"export {_checked(name)}={quote(text)}"
+def _require_variable(name: str) -> str:
+    return f'export {_checked(name)}="${{{name}:?}}"'
 
 
 def _checked(name: str) -> str:
@@ -104,22 +126,40 @@ def _checked(name: str) -> str:
     return name
 
 
-def _encoded(payload: bytes) -> list[str]:
+def _encode_payload(payload: bytes) -> str:
     if not payload:
-        return []
+        return ""
     text = base64.b64encode(payload).decode()
     lines = [text[start : start + _LINE] for start in range(0, len(text), _LINE)]
-    return ["payload() {", f"base64 -d <<'{_END}'", *lines, _END, "}"]
+    return "\n".join(["payload() {", f"    base64 -d <<'{_END}'", *lines, _END, "}\n"])
 
 
-def _describe_source(payload: bytes) -> list[str]:
+def _describe_payload(payload: bytes) -> str:
     if not payload:
-        return []
+        return ""
     digest = hashlib.sha256(payload).hexdigest()[:16]
-    summary = f"({len(payload)} bytes, sha256 {digest}…; -v shows them)"
-    return ["payload() {", f"base64 -d <<'{_END}'", summary, _END, "}"]
+    sentence = (
+        f"{len(payload)} bytes (sha256 {digest}…) are left out here; print them with --dry-run -v"
+    )
+    return f"payload() {{\n    echo {quote(sentence)} >&2\n    return 1\n}}\n"
 
 
-def _framed(exports: list[str], payload: list[str], body: str) -> str:
-    lines = ["main() {", "set -eu", *exports, *payload, body.strip("\n"), f"echo {SENTINEL}", "}"]
-    return "\n".join([*lines, "main </dev/null", ""])
+def _frame(script: Script, exports: list[str], payload: str) -> str:
+    call = " ".join(["main", *_lay_out(script.arguments)])
+    text = bundle(script.file, script.extensions)
+    if script.is_inline:
+        return f"{text}\n{call}\n"
+    body = [*exports, call, f"echo {SENTINEL}"]
+    run = "\n".join(["run() {", *(f"    {line}" for line in body), "}", "run </dev/null\n"])
+    return "\n".join([text, *([payload] if payload else []), run])
+
+
+def _lay_out(arguments: tuple[str, ...]) -> Iterator[str]:
+    """Yield the quoted arguments; each option, and each argument after ``--``, begins a line."""
+    begins_line = False
+    for argument in arguments:
+        if begins_line or argument.startswith("--"):
+            yield "\\\n        " + quote(argument)
+        else:
+            yield quote(argument)
+        begins_line = begins_line or argument == "--"

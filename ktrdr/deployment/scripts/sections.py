@@ -1,4 +1,4 @@
-"""Lets one script answer several questions: its output comes in sections, each under its title."""
+"""Reader of output in sections, each under its title: one script answers several questions."""
 
 from __future__ import annotations
 
@@ -7,23 +7,13 @@ from typing import Final
 _MARK: Final = "== "
 
 
-def section(title: str) -> str:
-    """The command that begins a section of the output."""
-    return f"echo '{_MARK}{title}'"
-
-
 def split(output: str) -> dict[str, list[str]]:
-    """The lines of each section by its title; what stands before the first is left out."""
-    found: dict[str, list[str]] = {}
+    """Return the lines of each section by its title, without those that stand before the first."""
+    sections: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in output.splitlines():
         if line.startswith(_MARK):
-            lines = found.setdefault(line.removeprefix(_MARK), [])
+            lines = sections.setdefault(line.removeprefix(_MARK), [])
         else:
             lines.append(line)
-    return found
-
-
-def title_in(line: str) -> str | None:
-    """The title of the section that a line begins, or None if it begins none."""
-    return line.removeprefix(_MARK) if line.startswith(_MARK) else None
+    return sections

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ktrdr.deployment.scripts.lock import RECORDS
+from ktrdr.deployment.hosts.history import RECORDS
 from lab import containers
 from lab.config import NETWORK, NODES, Node
 
@@ -35,7 +35,7 @@ _DEPLOY_COMMANDS = (
     ("docker", "compose"),
     ("docker-compose",),
     ("setsid",),
-    ("sh", "-c", "exec 9>>"),
+    ("sh", "-c", "# Start the services of a project again"),
     ("sleep", "5"),
     ("flock",),
     ("timeout", "-s", "KILL"),

@@ -18,7 +18,6 @@ from ktrdr.deployment.deploy.result import DeployResult, HostResult
 from ktrdr.deployment.deploy.rollout import DeployDependencies, deploy
 from ktrdr.deployment.homelab.inventory import HookSettings
 from ktrdr.deployment.hosts.history import DeployOutcome
-from ktrdr.deployment.scripts.lock import LET_GO
 from ktrdr.deployment.ssh.interface import RemoteResult
 from ktrdr.errors import KtrdrError
 from ktrdr.schemas import Worker
@@ -26,7 +25,7 @@ from ktrdr.schemas.workers import WorkerStatus, WorkerType
 from ktrdr.secret import Scrubber, Secret
 from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.conftest import NOW, TAG, SimulatedHost
-from tests.unit.deployment.harness import CHECK, FETCH, VERIFY, SimulatedBackend
+from tests.unit.deployment.harness import CHECK, FETCH, RELEASE, VERIFY, SimulatedBackend
 
 FIELDS = {
     "db_username": Secret("ada"),
@@ -176,7 +175,7 @@ class Fleet:
         return [names[run.host] for run in runs if containing in run.script.reveal()]
 
     def unlocked_hosts(self) -> set[str]:
-        return set(self.receivers_of(LET_GO))
+        return set(self.receivers_of(RELEASE))
 
 
 def registered_worker(plan: Plan, url: str | None, operation: str | None = None) -> Worker:

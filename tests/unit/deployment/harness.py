@@ -13,7 +13,6 @@ from ktrdr.deployment.deploy.host_deployment import HostDeployment, PlanRollback
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import HostResult
 from ktrdr.deployment.hosts.history import DeployOutcome, HistoryEntry
-from ktrdr.deployment.scripts.lock import LET_GO
 from ktrdr.errors import KtrdrError
 from ktrdr.schemas import Worker
 from ktrdr.secret import Secret
@@ -27,16 +26,15 @@ SECRETS = {
         *("WORKER_TOKEN", "DOCKER_AUTH_CONFIG", "DB_PASSWORD_VERIFIER"),
     )
 }
-# Texts by which the scripts of a deploy are told apart.
-UNDO = "main() {\nset -eu\nresting="
-LOCK, CHECK, FETCH, APPLY, VERIFY, RECORD = (
-    "flock -w",
-    "fact clock",
-    "config --hash",
-    "up --detach",
-    "set -eu\necho '== clock'",
-    '"event":"ended"',
+# Texts by which the scripts of a deploy are told apart: each has a line with its usage.
+LOCK, RELEASE, CHECK, FETCH, APPLY, VERIFY, UNDO, DISCARD = (
+    f"Usage: {name}.sh"
+    for name in (
+        *("acquire_lock", "release_lock", "check", "fetch", "apply", "verify"),
+        *("recover", "discard"),
+    )
 )
+RECORD = '"event":"ended"'
 
 
 class SimulatedBackend:
@@ -126,7 +124,7 @@ class DeploymentHarness:
     def scripts(self) -> list[str]:
         """Return the scripts that the host received, without those of the lock."""
         texts = [run.script.reveal() for run in self.transport.runs]
-        return [text for text in texts if LOCK not in text and text != LET_GO]
+        return [text for text in texts if LOCK not in text and RELEASE not in text]
 
     def scripts_with(self, text: str) -> list[str]:
         """Return the scripts that contain a text."""
@@ -135,13 +133,13 @@ class DeploymentHarness:
     @property
     def is_unlocked(self) -> bool:
         """Return whether the last script released the lock."""
-        return self.transport.runs[-1].script.reveal() == LET_GO
+        return RELEASE in self.transport.runs[-1].script.reveal()
 
     def ended_event(self) -> dict[str, Any]:
         """Return the last event ``ended`` that was recorded on the host."""
         script = self.scripts_with(RECORD)[-1]
         line = next(line for line in script.splitlines() if RECORD in line)
-        *_, text = [word for word in shlex.split(line) if RECORD in word]
+        *_, text = [word for word in shlex.split(line.rstrip("\\")) if RECORD in word]
         event: dict[str, Any] = json.loads(text)
         return event
 

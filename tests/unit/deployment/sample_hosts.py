@@ -11,8 +11,24 @@ from ktrdr.deployment.hosts.containers import Container, parse_containers
 from ktrdr.deployment.hosts.host import Host
 
 NOW = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
-CORE = Host("core", "backend.lab.test", "/opt/core", "core", "ktrdr-core")
-B = Host("workers B", "workers-b.lab.test", "/opt/b", "workers", "ktrdr-workers", "B")
+CORE = Host(
+    name="core",
+    address="backend.lab.test",
+    workdir="/opt/core",
+    stack="core",
+    project="ktrdr-core",
+    secrets_directory="/run/ktrdr/ktrdr-core",
+    managed_directory="monitoring",
+)
+B = Host(
+    name="workers B",
+    address="workers-b.lab.test",
+    workdir="/opt/b",
+    stack="workers",
+    project="ktrdr-workers",
+    secrets_directory="/run/ktrdr/ktrdr-workers",
+    node="B",
+)
 BACKEND_IMAGE = "ghcr.io/ktrdr/ktrdr-backend"
 TAG = "sha-abc1234"
 

@@ -24,7 +24,7 @@ GOOD = {
     name: Secret(hashlib.sha256(name.encode()).hexdigest()[:40])
     for name in ("db_username", "db_password", "jwt_secret", "grafana_password", "ghcr_token")
 }
-REGISTRY = "resolve-image-digests"
+CHECK, REGISTRY = "Usage: check.sh", "Usage: ask_registry.sh"
 
 
 class Vault:
@@ -61,7 +61,7 @@ class Lab:
             facts_output = "".join(f"{name}={value}\n" for name, value in facts.items())
             own = sorted({service.image for service in plan.expected if service.reports_version})
             digests = "".join(f"{image} {self.registry}\n" for image in own)
-            for containing, output in (("fact clock", facts_output), (REGISTRY, digests)):
+            for containing, output in ((CHECK, facts_output), (REGISTRY, digests)):
                 self.transport.answer(
                     Answer(stdout=output), host=host.address, containing=containing
                 )
@@ -135,7 +135,7 @@ def test_an_unreadable_vault_is_one_problem_and_the_registry_is_not_queried(lab)
     report = lab.check()
     assert messages(report) == {"vault": ["1Password is not signed in"]}
     assert "the vault has no usable token" in report[1].results[0].note
-    assert not any("asks ghcr.io" in run.script.reveal() for run in lab.transport.runs)
+    assert not any("--ask ghcr.io" in run.script.reveal() for run in lab.transport.runs)
 
 
 def test_an_unusable_registry_token_is_no_reason_to_query_the_registry(lab) -> None:
@@ -143,7 +143,7 @@ def test_an_unusable_registry_token_is_no_reason_to_query_the_registry(lab) -> N
     report = lab.check()
     assert messages(report) == {"vault": ["ghcr_token is empty"]}
     assert "the vault has no usable token" in report[1].results[0].note
-    assert not any("asks ghcr.io" in run.script.reveal() for run in lab.transport.runs)
+    assert not any("--ask ghcr.io" in run.script.reveal() for run in lab.transport.runs)
 
 
 def test_an_image_that_the_registry_lacks_is_reported_once_for_all_hosts(lab) -> None:
@@ -207,10 +207,10 @@ def test_hosts_receive_no_secret_but_the_login_at_the_registry(lab) -> None:
 def test_each_host_tests_the_connections_that_its_containers_need(lab) -> None:
     lab.check()
     scripts = ((run.host, run.script.reveal()) for run in lab.transport.runs)
-    tested = {host: script for host, script in scripts if "reaches" in script}
+    tested = {host: script for host, script in scripts if CHECK in script}
     for port in (5432, 4317, 8000):
-        assert f"reaches backend.lab.test {port} &" in tested["workers-b.lab.test"]
-    assert "reaches workers-c.lab.test 5004 &" in tested["backend.lab.test"], "C has a scale of 2"
+        assert f"--reach backend.lab.test:{port}" in tested["workers-b.lab.test"]
+    assert "--reach workers-c.lab.test:5004" in tested["backend.lab.test"], "C has a scale of 2"
 
 
 # --------------------------------------------------------------------------- local checks

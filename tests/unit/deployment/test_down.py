@@ -14,7 +14,7 @@ from tests.unit.deployment.test_services import ManagedHost
 def node(product, clock) -> ManagedHost:
     host = ManagedHost(B, product, clock)
     resources = script_output({"containers": ["w-1"], "networks": ["w_net"], "volumes": ["w_data"]})
-    host.transport.answer(Answer(stdout=resources), containing="docker volume ls --format")
+    host.transport.answer(Answer(stdout=resources), containing="Usage: list_stack.sh")
     host.set_containers(container_json("worker-1"))
     return host
 
@@ -31,18 +31,19 @@ def test_services_are_stopped_before_they_are_removed_and_the_data_stays(node) -
         "volumes": ["w_data"],
     }
     assert node.changes() == [["stop", "id-of-worker-1"]]
-    assert "docker network rm" in last_script(node)
-    assert "docker volume rm" not in last_script(node)
+    assert "Usage: remove_stack.sh" in last_script(node)
+    assert "--volumes no" in last_script(node)
 
 
 def test_the_data_is_removed_on_request(node) -> None:
     remove_stack(node.manager, volumes=True)
-    assert "docker volume rm" in last_script(node)
+    assert "--volumes yes" in last_script(node)
 
 
 def test_secrets_in_the_hosts_memory_are_removed_with_the_containers(node) -> None:
     remove_stack(node.manager, volumes=False)
-    assert "/run/ktrdr/ktrdr-workers/worker" in last_script(node)
+    assert "--secrets-directory /run/ktrdr/ktrdr-workers" in last_script(node)
+    assert "remove_secret_files worker" in last_script(node)
     # A user who is not root removes them in a container of an image that the host has.
     assert f"{BACKEND_IMAGE}:{TAG}" in last_script(node)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from ktrdr.deployment.execute import execute_command
-from ktrdr.deployment.scripts.execute import NOT_RUNNING, RUNS
+from ktrdr.deployment.execute import RUNS, execute_command
 from ktrdr.deployment.ssh.interface import RemoteResult
 from ktrdr.errors import HostNotReady, UsageError
 from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.sample_hosts import CORE
 
+NOT_RUNNING = "== not running"
 Lines = list[tuple[str, str]]
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ktrdr.deployment import logs
 from ktrdr.deployment.logs import (
+    LIVE,
     HostBack,
     HostLost,
     LogLine,
@@ -23,7 +24,6 @@ from ktrdr.deployment.logs import (
     parse_since,
     read_logs,
 )
-from ktrdr.deployment.scripts.logs import LIVE
 from ktrdr.deployment.ssh.interface import OnLine, RemoteResult
 from ktrdr.errors import HostNotReady, HostUnreachable, Interrupted, UsageError
 from ktrdr.secret import Secret
@@ -178,8 +178,9 @@ def test_a_lost_host_is_queried_again_from_its_last_line(monkeypatch) -> None:
     assert texts(events) == ["one", "two"]
     others = [type(each) for each in events if not isinstance(each, LogLine)]
     assert others == [HostLost, HostBack]
-    assert "--tail 3" in hosts.scripts[0]
-    assert f"--since {timestamp(2)} --tail all" in hosts.scripts[2]
+    assert "--lines 3" in hosts.scripts[0]
+    assert "--lines all" in hosts.scripts[2]
+    assert f"--since {timestamp(2)}" in hosts.scripts[2]
 
 
 def test_a_host_that_was_never_reached_is_not_queried_again() -> None:

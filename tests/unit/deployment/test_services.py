@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 from hypothesis import given
@@ -10,9 +11,9 @@ from hypothesis import strategies as st
 
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.hosts.host import DeployId, Host
-from ktrdr.deployment.hosts.lock import HostLock, LockOwner
+from ktrdr.deployment.hosts.lock import LOCK_LOST, HostLock, LockOwner
 from ktrdr.deployment.product import Product
-from ktrdr.deployment.scripts import lock as locking
+from ktrdr.deployment.scripts.script import quote
 from ktrdr.deployment.services import ServiceManager, dependency_levels
 from ktrdr.errors import DeploymentFailed, Interrupted, Locked, NotFound, UsageError
 from tests.recording_transport import Answer, RecordingTransport
@@ -26,6 +27,7 @@ from tests.unit.deployment.sample_hosts import (
     script_output,
 )
 
+RESTART = "Usage: restart.sh"
 OWNER = LockOwner(DeployId("x", "ada@laptop", NOW), "restart")
 NEEDS_DB = "db:service_healthy:false"
 BACKEND_REPORT = json.dumps({"status": "ok", "version": {"image_tag": TAG}, "database": "ok"})
@@ -47,7 +49,7 @@ class ManagedHost:
         output = script_output(
             {"clock": [str(int(NOW.timestamp()))], "containers": containers, "answers": reports}
         )
-        self.transport.answer(Answer(stdout=output), containing="docker inspect")
+        self.transport.answer(Answer(stdout=output), containing="Usage: verify.sh")
 
     def changes(self) -> list[list[str]]:
         """Return the verb of each script that changes services, with the containers' ids."""
@@ -55,9 +57,9 @@ class ManagedHost:
         for run in self.transport.runs:
             text = run.script.reveal()
             for verb in ("restart", "stop"):
-                if f'docker {verb} "$container"' in text:
-                    ids = text.partition("for container in ")[2].partition(";")[0].split()
-                    changes.append([verb, *ids])
+                if f"Usage: {verb}.sh" in text:
+                    call = shlex.split(text.partition("run() {\n")[2].splitlines()[0])
+                    changes.append([verb, *(word for word in call if "id-of" in word)])
         return changes
 
 
@@ -135,7 +137,7 @@ def test_our_own_programs_must_report_that_they_are_healthy(product, clock) -> N
 
 
 def test_nothing_changes_after_the_lock_was_lost(core: ManagedHost) -> None:
-    core.transport.answer(Answer(exit_code=locking.LOST), containing="docker restart")
+    core.transport.answer(Answer(exit_code=LOCK_LOST), containing=RESTART)
     with pytest.raises(Locked):
         core.manager.restart(())
     assert len(core.changes()) == 1
@@ -145,20 +147,21 @@ def test_each_change_checks_first_that_the_lock_is_held(core: ManagedHost) -> No
     core.manager.restart(())
     for run in core.transport.runs:
         text = run.script.reveal()
-        if 'docker restart "$container"' in text:
-            assert text.index(f"exit {locking.LOST}") < text.index("docker restart")
-            assert locking.require(CORE.workdir, OWNER.to_json()) in text
+        if RESTART in text:
+            main = text.partition("\nmain() {")[2]
+            assert main.index("require_lock") < main.index("change_containers restart")
+            assert quote(OWNER.to_json()) in main.partition("run() {")[2]
 
 
 def test_a_restart_that_is_cut_off_leaves_no_service_stopped(core: ManagedHost) -> None:
     core.manager.restart(("db",))
-    (change,) = [run for run in core.transport.runs if "docker restart" in run.script.reveal()]
+    (change,) = [run for run in core.transport.runs if RESTART in run.script.reveal()]
     assert "recovery after a cut-off restart" in change.script.reveal()
 
 
 def test_the_error_of_docker_is_reported(core: ManagedHost) -> None:
     failure = Answer(exit_code=1, stderr="noise\nError: no such mount\n")
-    core.transport.answer(failure, containing="docker restart")
+    core.transport.answer(failure, containing=RESTART)
     with pytest.raises(DeploymentFailed, match="restart of db on core failed: Error: no such"):
         core.manager.restart(("db",))
 

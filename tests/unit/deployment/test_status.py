@@ -41,7 +41,6 @@ def survey_output(**changes: list[str]) -> str:
         "clock": [str(int(NOW.timestamp()))],
         "lock": ["free"],
         "history": history_lines(history_entry(1, TAG)),
-        "files": [],
         "disk": ["1000 250 /var/lib/docker", "1000 250 /opt/core"],
         "containers": [container_json("backend"), container_json("db", "postgres:17")],
         "images": [
@@ -55,13 +54,13 @@ def survey_output(**changes: list[str]) -> str:
 
 def status_from(answer: Answer) -> HostStatus:
     transport = RecordingTransport()
-    transport.answer(answer)
+    transport.answer(answer, containing="Usage: status.sh")
     (status,) = collect_status([CORE], transport)
-    assert transport.scripts == len(transport.runs) <= 1
+    assert transport.scripts == len(transport.runs) <= 2
     return status
 
 
-def test_one_script_per_host_returns_everything() -> None:
+def test_two_scripts_per_host_return_everything() -> None:
     lock = ["held", f"77 {OWNER.to_json()}"]
     status = status_from(Answer(stdout=survey_output(lock=lock)))
     assert [each.service for each in status.containers] == ["backend", "db"]
@@ -128,8 +127,29 @@ def test_an_unreachable_host_does_not_hide_the_others() -> None:
     assert not b.containers
 
 
+def test_files_are_compared_with_those_of_the_last_good_release() -> None:
+    transport = RecordingTransport()
+    failed = history_entry(2, outcome=DeployOutcome.FAILED)
+    history = history_lines(history_entry(1, TAG), failed)
+    transport.answer(Answer(stdout=survey_output(history=history)), containing="Usage: status.sh")
+    changes = Answer(stdout="== files\n~ .env.core\n")
+    transport.answer(changes, containing="Usage: changed_files.sh")
+    (status,) = collect_status([CORE], transport)
+    assert ".env.core differs from the release" in status.drift
+    assert "main /opt/core conf-1 monitoring\n" in transport.runs[1].script.reveal()
+
+
+def test_a_failed_comparison_of_files_is_an_error() -> None:
+    transport = RecordingTransport()
+    transport.answer(Answer(stdout=survey_output()), containing="Usage: status.sh")
+    lost = Answer(error=HostUnreachable("away"))
+    transport.answer(lost, containing="Usage: changed_files.sh")
+    (status,) = collect_status([CORE], transport)
+    assert status.error
+
+
 def test_without_docker_history_and_lock_are_still_known() -> None:
-    output = survey_output(lock=["held", f"77 {OWNER.to_json()}"], files=["~ .env.core"])
+    output = survey_output(lock=["held", f"77 {OWNER.to_json()}"])
     until_docker = output[: output.index("== containers")] + "== containers\n"
     status = status_from(Answer(exit_code=1, stdout=until_docker, stderr="no\ndaemon is down\n"))
     assert status.error

@@ -183,9 +183,7 @@ def test_all_kinds_of_faults_are_counted_and_reported_with_their_first_lines(
     rows = [GOOD_ROW, *["2020-01-21,1,2,0.5,x,1"] * 50, "2020-01-01,1,2,0.5,1,1"]
     with pytest.raises(UsageError) as caught:
         import_text(csv_table(*rows), tmp_path)
-    assert "50 rows with something that cannot be read (line 3, 4, 5, 6, 7 and more" in str(
-        caught.value
-    )
+    assert "50 rows with an unreadable value (line 3, 4, 5, 6, 7 and more" in str(caught.value)
     assert "line 53: 2020-01-01T00:00:00Z is earlier" in caught.value.message
     assert caught.value.hint is not None
     assert "--repair drop-bad --repair sort" in caught.value.hint

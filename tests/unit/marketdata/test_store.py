@@ -16,7 +16,7 @@ from ktrdr.errors import HostNotReady
 from ktrdr.marketdata.bars import read_bars
 from ktrdr.marketdata.catalogue import delete_dataset, list_datasets
 from ktrdr.marketdata.importing import import_csv
-from ktrdr.marketdata.store import HEADER, remove_abandoned_imports
+from ktrdr.marketdata.store import HEADER, remove_import_orphans
 from tests.unit.marketdata.files import csv_table, import_text
 
 DAYS = [f"2020-01-{day:02}" for day in range(1, 29)]
@@ -133,7 +133,7 @@ def test_the_files_of_a_killed_import_are_removed_by_the_next_import(
         parts = list(tmp_path.glob("*/*.part"))
         assert len(parts) == 2
         # The import is still running.
-        assert remove_abandoned_imports(tmp_path) == []
+        assert remove_import_orphans(tmp_path) == []
         killed.send_signal(signal.SIGKILL)
         killed.wait()
     assert list_datasets(tmp_path) == [before]
@@ -144,7 +144,7 @@ def test_the_files_of_a_killed_import_are_removed_by_the_next_import(
 
 
 def test_a_missing_directory_has_no_abandoned_imports(tmp_path: Path) -> None:
-    assert remove_abandoned_imports(tmp_path / "none") == []
+    assert remove_import_orphans(tmp_path / "none") == []
 
 
 FULL = """

@@ -21,7 +21,7 @@ def with_history(command: DeployCommand) -> DeployCommand:
         history_entry(2, "sha-0000002", outcome=DeployOutcome.FAILED, reason="[not] healthy"),
         history_entry(3, "sha-0000001", kind=kind, service="backend", rolled_back_from="r2"),
     )
-    command.answer(CORE, "history.jsonl", *history_lines(*entries))
+    command.answer(CORE, "Usage: read_history.sh", *history_lines(*entries))
     return command
 
 

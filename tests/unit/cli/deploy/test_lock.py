@@ -12,7 +12,7 @@ from tests.unit.deployment.sample_hosts import NOW
 
 ADA = LockOwner(DeployId("r9", "ada@laptop", NOW), "deploy of sha-abc1234")
 HELD = ("held", f"7 {ADA.to_json()}")
-SHOW, RELEASE = "echo free", "kill -USR2"
+SHOW, BREAK = "Usage: show_lock.sh", "Usage: break_lock.sh"
 
 
 def test_a_lock_is_shown_with_its_owner_since_when_and_why(command) -> None:
@@ -45,17 +45,18 @@ def test_a_held_lock_is_not_released_without_confirmation(command) -> None:
     command.answer(CORE, SHOW, *HELD)
     error = command.error_of(UsageError, "lock", "release", "core")
     assert "confirmation required: core is locked by ada@laptop" in error.message
-    assert command.hosts_sent(RELEASE) == []
+    assert command.hosts_sent(BREAK) == []
 
 
 def test_a_held_lock_is_released_after_confirmation(command) -> None:
-    command.answer(CORE, SHOW, *HELD)
+    for script in (SHOW, BREAK):
+        command.answer(CORE, script, *HELD)
     (core,) = command.run("lock", "release", "core", "--yes").output.splitlines()[1:]
     assert core.split()[:3] == ["core", "released", "ada@laptop"]
-    assert command.hosts_sent(RELEASE) == [CORE]
+    assert command.hosts_sent(BREAK) == [CORE]
 
 
 def test_a_free_lock_is_left_unchanged(command) -> None:
     command.answer(CORE, SHOW, "free")
     assert "free" in command.run("lock", "release", "core").output
-    assert command.hosts_sent(RELEASE) == []
+    assert command.hosts_sent(BREAK) == []

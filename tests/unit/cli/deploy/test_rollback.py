@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from ktrdr.deployment.hosts.history import DeployKind
-from ktrdr.deployment.releases.release import Release
-from ktrdr.deployment.scripts import release as files
+from ktrdr.deployment.releases.release import Release, pack_archive
 from ktrdr.errors import NotFound
 from tests.unit.cli.deploy.conftest import CORE, B, DeployCommand
 from tests.unit.deployment.conftest import CORE as CORE_FILE
@@ -39,10 +38,10 @@ def with_releases(command: DeployCommand) -> Callable[..., DeployCommand]:
             ),
             history_entry(2, "sha-0000002", configuration=configuration, **changes),
         ]
-        archive = base64.b64encode(files.archive(content)).decode()
+        archive = base64.b64encode(pack_archive(content)).decode()
         for host in (CORE, B):
-            command.answer(host, "history.jsonl", *history_lines(*entries))
-            command.answer(host, "|| base64", archive)
+            command.answer(host, "Usage: read_history.sh", *history_lines(*entries))
+            command.answer(host, "Usage: read_configuration.sh", archive)
         return command
 
     return keep_releases

@@ -12,8 +12,7 @@ from ktrdr.deployment.deploy import events
 from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome, HistoryEntry
 from ktrdr.deployment.hosts.host import DeployId
-from ktrdr.deployment.releases.release import Release
-from ktrdr.deployment.scripts import release as files
+from ktrdr.deployment.releases.release import Release, pack_archive
 from ktrdr.errors import DeploymentFailed, HostNotReady
 from tests.recording_transport import Answer
 from tests.unit.deployment.conftest import NOW, TAG
@@ -26,7 +25,7 @@ from tests.unit.deployment.harness import (
 )
 from tests.unit.deployment.histories import history_lines
 
-DOCKER_QUERY = "until docker version"
+DOCKER_QUERY = "Usage: wait_for_docker.sh"
 DOCKER_STOPPED = Answer(1, stderr="Cannot connect to the Docker daemon. Is it running?")
 OWN_IMAGE = {"IMAGE_NAME": "ghcr.io/ktrdr/ktrdr-backend"}
 
@@ -57,8 +56,8 @@ def failing(planned, release, clock) -> Callable[..., DeploymentHarness]:
         set_backend_health(harness, "unhealthy")
         unhealthy = verified(harness)
         harness.transport.answer(unhealthy, Answer(stdout="x"), unhealthy, containing=VERIFY)
-        kept = base64.b64encode(files.archive(release.files)).decode()
-        harness.transport.answer(Answer(stdout=kept), containing="|| base64")
+        kept = base64.b64encode(pack_archive(release.files)).decode()
+        harness.transport.answer(Answer(stdout=kept), containing="Usage: read_configuration.sh")
         harness.deployment.prepare()
         return harness
 
@@ -101,9 +100,7 @@ def test_a_rollback_records_the_containers_that_run_at_its_end(failing) -> None:
 def test_a_rollback_pins_images_to_the_recorded_digests(failing) -> None:
     harness = failing(settings={**OWN_IMAGE, "IMAGE_TAG": "sha-0000001"})
     harness.deployment.apply()
-    pinned = (
-        "docker tag ghcr.io/ktrdr/ktrdr-backend@sha256:old ghcr.io/ktrdr/ktrdr-backend:sha-0000001"
-    )
+    pinned = "--pin ghcr.io/ktrdr/ktrdr-backend:sha-0000001@sha256:old"
     assert pinned in harness.scripts_with(FETCH)[-1]
 
 
@@ -118,7 +115,7 @@ def test_a_host_whose_docker_stopped_is_recovered_if_the_rollback_fails_too(fail
         "the rollback to sha-0000001 failed, too: "
         "the Docker daemon of backend.lab.test stopped running"
     )
-    assert any("\nrecover 8" in script for script in harness.scripts)
+    assert any("main /opt/ktrdr-core ktrdr-core 8" in script for script in harness.scripts)
     assert harness.ended_event()["outcome"] == "failed"
 
 
@@ -134,8 +131,8 @@ def test_a_rollback_waits_for_docker_if_it_stopped(failing) -> None:
     reasons = [event.reason for event in harness.events if isinstance(event, events.Waiting)]
     assert reasons == ["Docker on backend.lab.test does not respond"]
     first, second = harness.scripts_with(DOCKER_QUERY)
-    assert "+ 0))" in first
-    assert "+ 60))" in second
+    assert "\n    main 0\n" in first
+    assert "\n    main 60\n" in second
 
 
 def test_a_rollback_does_not_wait_for_docker_that_responds(failing) -> None:

@@ -27,7 +27,7 @@ def service_names(plan: Plan) -> list[str]:
 def script(plan: Plan, kind: StepKind) -> str:
     step = plan.step(kind)
     assert step
-    return step.script.body
+    return " ".join(step.script.arguments)
 
 
 def test_a_plan_has_all_steps_in_order(planned: Planned) -> None:

@@ -15,7 +15,7 @@ import pytest
 from ktrdr.deployment.deploy import events, rollout
 from ktrdr.deployment.homelab import secret_values
 from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome
-from ktrdr.deployment.scripts import release as files
+from ktrdr.deployment.releases.release import pack_archive
 from ktrdr.errors import (
     Conflict,
     DeploymentFailed,
@@ -204,7 +204,7 @@ def test_a_release_that_fails_on_one_host_is_rolled_back_there_only(fleet, relea
     settings = {"IMAGE_NAME": "ghcr.io/ktrdr/ktrdr-backend", "IMAGE_TAG": TAG}
     good = earlier_entry(host.plan, tag=TAG, settings=settings)
     host.history = history_lines(good)
-    kept = base64.b64encode(files.archive(release.files)).decode()
+    kept = base64.b64encode(pack_archive(release.files)).decode()
     fleet.respond(host.plan, "|| base64", kept)
     host.containers.clear()
     fleet.respond(host.plan, FETCH, host.fetch_output())

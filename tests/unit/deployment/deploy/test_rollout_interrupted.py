@@ -14,7 +14,7 @@ import pytest
 
 from ktrdr.deployment.deploy import rollout
 from ktrdr.deployment.hosts.history import DeployOutcome
-from ktrdr.deployment.scripts.lock import BUSY
+from ktrdr.deployment.hosts.lock import LOCK_BUSY
 from ktrdr.errors import Interrupted
 from tests.recording_transport import Answer
 from tests.unit.deployment.conftest import SimulatedHost
@@ -90,7 +90,7 @@ def test_ctrl_c_while_the_core_changes_is_recorded_and_leaves_the_workers_unchan
     }
     assert recorded_outcomes(fleet, "core") == ["interrupted"]
     assert fleet.unlocked_hosts() == {"core", "workers B", "workers C"}
-    undone = fleet.transport.scripts_on(fleet.plan("core").host.address, "recover 85")
+    undone = fleet.transport.scripts_on(fleet.plan("core").host.address, "ktrdr-core 85\n")
     assert len(undone) == 1, "the interrupted work of Compose is finished or undone"
 
 
@@ -147,7 +147,7 @@ def test_ctrl_c_while_the_rollout_does_not_wait_is_an_interruption_too(fleet, mo
 
 
 def test_ctrl_c_ends_the_wait_for_the_lock_of_another_owner(fleet, ctrl_c_at) -> None:
-    held = Answer(BUSY, stdout="7 {}")
+    held = Answer(LOCK_BUSY, stdout="7 {}")
     fleet.transport.answer(held, host=fleet.plan("core").host.address, containing=LOCK)
     ctrl_c_at("workers B", FETCH)
     result = fleet.deploy(lock_wait=3600)

@@ -12,7 +12,7 @@ from ktrdr.deployment.deploy.step_errors import apply_error, fetch_error
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.hosts.containers import Snapshot
-from ktrdr.deployment.product import Backend, Product, SecretSteps
+from ktrdr.deployment.product import Backend, Product
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.ssh.interface import RemoteResult
 from ktrdr.errors import DeploymentFailed, KtrdrError, SecretsError
@@ -27,9 +27,7 @@ def test_a_homelab_implements_the_product_of_the_engine(inventory: Inventory, pl
     product: Product = Homelab(inventory)
     backend: Backend = SimulatedBackend()
     plan: Plan = planned()
-    steps: SecretSteps = plan.builder.secret_steps
     assert product.unregistered(plan, backend) == ()
-    assert steps.fetch_steps()
 
 
 def test_the_core_is_deployed_before_the_worker_nodes(product: Homelab, release: Release) -> None:
@@ -44,7 +42,15 @@ def test_only_worker_nodes_mount_the_shared_directory_and_mint_no_tokens(product
     assert "JWT_SECRET" in core.secrets
     assert "JWT_SECRET" not in node.secrets
     assert (core.apply_secrets, node.apply_secrets) == (("DB_PASSWORD_VERIFIER",), ())
-    assert (core.managed_directory, node.managed_directory) == ("monitoring/", "")
+    assert (core.host.managed_directory, node.host.managed_directory) == ("monitoring", "")
+
+
+def test_only_the_core_has_tokens_that_overlap(product: Homelab) -> None:
+    core, node, _ = (product.script_extensions(host) for host in product.hosts)
+    assert core.options == ("--token-overlap", "86400")
+    assert core.carried_secrets == ("JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_UNTIL")
+    assert (node.options, node.carried_secrets) == ((), ())
+    assert core.health == node.health
 
 
 def test_the_scale_of_a_node_selects_profiles(product, release) -> None:

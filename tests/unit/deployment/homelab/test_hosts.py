@@ -39,13 +39,26 @@ def test_a_misspelt_node_is_answered_with_the_closest_name(inventory) -> None:
 
 
 def test_a_host_has_the_address_directory_and_project_of_its_stack(inventory) -> None:
-    assert select_hosts(inventory, ["core"]) == (
-        Host("core", "backend.lab.test", "/opt/ktrdr-core", "core", "ktrdr-core"),
+    (core,) = select_hosts(inventory, ["core"])
+    assert core == Host(
+        name="core",
+        address="backend.lab.test",
+        workdir="/opt/ktrdr-core",
+        stack="core",
+        project="ktrdr-core",
+        secrets_directory="/run/ktrdr/ktrdr-core",
+        managed_directory="monitoring",
     )
+    assert core.secrets_root == "/run/ktrdr"
     (node,) = select_hosts(inventory, ["workers", "B"])
     assert node == Host(
-        *("workers B", "workers-b.lab.test", "/opt/ktrdr-workers-b", "workers"),
-        *("ktrdr-workers", "B"),
+        name="workers B",
+        address="workers-b.lab.test",
+        workdir="/opt/ktrdr-workers-b",
+        stack="workers",
+        project="ktrdr-workers",
+        secrets_directory="/run/ktrdr/ktrdr-workers",
+        node="B",
     )
     assert node.short_name == "B"
 

@@ -14,7 +14,7 @@ from ktrdr.errors import Conflict, HostNotReady
 from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.histories import history_entry
 
-CORE = Host("core", "core.test", "/opt/ktrdr-core", "core", "ktrdr-core")
+CORE = Host("core", "core.test", "/opt/ktrdr-core", "core", "ktrdr-core", "/run/ktrdr/ktrdr-core")
 OLD = history_entry(1, contract_migrations=())
 NEW = history_entry(2, contract_migrations=("0003_setbacks", "0007_leases"))
 

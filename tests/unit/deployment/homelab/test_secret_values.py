@@ -12,7 +12,7 @@ import pytest
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.secret_values import required_fields
-from ktrdr.deployment.releases.registry import REGISTRY_LOGIN
+from ktrdr.deployment.product import REGISTRY_LOGIN
 from ktrdr.errors import SecretsError
 from ktrdr.secret import Secret
 from tests.unit.deployment.conftest import NOW

@@ -13,15 +13,12 @@ from ktrdr.deployment.hosts.history_queries import (
     fetch_release,
     rollback_target,
 )
-from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.releases.release import Release
-from ktrdr.deployment.scripts import release as files
+from ktrdr.deployment.releases.release import Release, pack_archive
 from ktrdr.errors import ConfigurationError, HostNotReady, HostUnreachable, NotFound
 from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.histories import history_entry, history_lines
+from tests.unit.deployment.sample_hosts import CORE, B
 
-CORE = Host("core", "backend.lab.test", "/opt/core", "core", "ktrdr-core")
-B = Host("workers B", "workers-b.lab.test", "/opt/b", "workers", "ktrdr-workers", "B")
 FILES = {"docker-compose.core.yml": b"services: {}\n"}
 KEPT = Release("sha-abc1234", None, FILES)
 FAILED = history_entry(3, "sha-bad0000", outcome=DeployOutcome.FAILED, reason="unhealthy")
@@ -89,7 +86,7 @@ def test_a_host_that_could_not_be_queried_has_no_rollback_target() -> None:
 
 def kept(content: dict[str, bytes]) -> Answer:
     """Return the answer of a host that keeps these files."""
-    return Answer(stdout=base64.b64encode(files.archive(content)).decode())
+    return Answer(stdout=base64.b64encode(pack_archive(content)).decode())
 
 
 @pytest.fixture
@@ -100,7 +97,7 @@ def good() -> HistoryEntry:
 def test_a_host_returns_the_release_that_it_keeps(transport, good) -> None:
     transport.answer(kept(FILES))
     assert fetch_release(CORE, good, transport) == KEPT
-    assert f"/releases/{KEPT.configuration_hash}.tar.gz" in transport.runs[0].script.reveal()
+    assert f"main /opt/core {KEPT.configuration_hash}\n" in transport.runs[0].script.reveal()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ktrdr.deployment.hosts.host import DeployId, Host
-from ktrdr.deployment.hosts.lock import HostLock, LockOwner
+from ktrdr.deployment.hosts.lock import LOCK_BUSY, HostLock, LockOwner
 from ktrdr.deployment.hosts.parallel import (
     HostOutcome,
     HostTask,
@@ -20,14 +20,14 @@ from ktrdr.deployment.hosts.parallel import (
     for_each_locked_host,
     map_hosts,
 )
-from ktrdr.deployment.scripts.lock import BUSY, LET_GO
 from ktrdr.errors import HostUnreachable, Interrupted, Locked
 from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.conftest import NOW
 from tests.unit.deployment.fleet import InterruptibleTransport
+from tests.unit.deployment.harness import RELEASE
 
 CORE, B, C = (
-    Host(name, f"{name}.lab.test", f"/opt/{name}", stack="stack", project="project")
+    Host(name, f"{name}.lab.test", f"/opt/{name}", "stack", "project", "/run/x/project")
     for name in ("core", "b", "c")
 )
 HOSTS = [CORE, B, C]
@@ -110,14 +110,14 @@ def test_each_host_is_locked_during_its_work_and_unlocked_afterwards(
         scripts = [run.script.reveal() for run in transport.runs if run.host == host.address]
         assert len(scripts) == 2
         assert OWNER.to_json() in scripts[0]
-        assert scripts[1] == LET_GO
+        assert RELEASE in scripts[1]
 
 
 def test_a_host_that_another_owner_has_locked_is_left_alone(
     task: HostTask, transport: RecordingTransport
 ) -> None:
     other = LockOwner(DeployId("other", "eve@pc", NOW), "deploy of b")
-    locked = Answer(BUSY, stdout=f"7 {other.to_json()}")
+    locked = Answer(LOCK_BUSY, stdout=f"7 {other.to_json()}")
     transport.answer(locked, host=B.address)
     outcomes = for_each_locked_host(HOSTS, lambda host, _: host.name, task)
     assert [outcome.result for outcome in outcomes] == ["core", None, "c"]
@@ -131,20 +131,35 @@ def test_a_host_that_another_owner_has_locked_is_left_alone(
 @pytest.fixture
 def press_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     """Return a function that presses Ctrl-C as soon as the main thread waits for the hosts."""
-    waiting = threading.Event()
+    real_wait, waiting = futures.wait, threading.Event()
 
-    def wait(pending: Any) -> Any:
+    def wait(*arguments: Any) -> Any:
         waiting.set()
-        return futures.wait(pending)
+        return real_wait(*arguments)
 
     def press() -> None:
         assert waiting.wait(10)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr("ktrdr.deployment.hosts.parallel.wait", wait)
+    monkeypatch.setattr(futures, "wait", wait)
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield press
     signal.signal(signal.SIGINT, handler)
+
+
+def test_ctrl_c_during_a_query_closes_the_connections(
+    press_ctrl_c: Callable[[], None],
+) -> None:
+    transport = InterruptibleTransport()
+
+    def query(host: Host) -> None:
+        if host is CORE:
+            press_ctrl_c()
+        assert transport.interrupted.wait(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        map_hosts(query, HOSTS, transport)
+    assert transport.closed
 
 
 def test_ctrl_c_ends_running_scripts_and_asks_the_work_to_stop(
@@ -164,4 +179,4 @@ def test_ctrl_c_ends_running_scripts_and_asks_the_work_to_stop(
     with pytest.raises(Interrupted, match="restart was interrupted"):
         for_each_locked_host(HOSTS, work, task)
     assert sorted(finished, key=HOSTS.index) == HOSTS
-    assert [run.script.reveal() for run in transport.runs].count(LET_GO) == len(HOSTS)
+    assert sum(RELEASE in run.script.reveal() for run in transport.runs) == len(HOSTS)

@@ -11,19 +11,42 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktrdr.deployment.scripts import difference
-from ktrdr.deployment.scripts import release as archives
-from ktrdr.deployment.scripts.difference import Handed
-from ktrdr.deployment.scripts.script import Script, render
+from ktrdr.deployment.releases.release import pack_archive
+from ktrdr.deployment.scripts.script import Script
+from tests.unit.deployment.shell import SCRIPTS, Shell
 
 TEMPLATE = """{{join (split (slice . 5) "'") "'\\\\''" """.rstrip()
 FILES = {"same.yml": b"1\n", "other.yml": b"new\n", "new.yml": b"", "monitoring/kept": b"x"}
 
 
-def run(script: Script) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["sh"], input=render(script, {}).reveal(), capture_output=True, text=True, check=False
+def diff(staging: str, workdir: Path, *more: str) -> Script:
+    options = (
+        *("--project", "p", "--workdir", str(workdir), "--staging", staging),
+        *(
+            "--compose-file",
+            "c.yml",
+            "--env-file",
+            ".env",
+            "--managed-directory",
+            "monitoring",
+            *more,
+        ),
     )
+    return Script("scripts/diff.sh", (*options, "--", *sorted(FILES)), payload=pack_archive(FILES))
+
+
+@pytest.fixture
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    return Shell(tmp_path_factory.mktemp("host"))
+
+
+@pytest.fixture
+def staging() -> str:
+    return f"/dev/shm/ktrdr-diff-{uuid.uuid4().hex}"
+
+
+def files_in(printed: list[str]) -> list[str]:
+    return printed[printed.index("== files") + 1 : printed.index("== history")]
 
 
 @pytest.fixture
@@ -42,38 +65,57 @@ def workdir(tmp_path: Path) -> Path:
     return place
 
 
-def test_files_that_differ_are_named_with_what_is_there_and_nothing_is_left(workdir) -> None:
+def test_files_that_differ_are_named_with_what_is_there_and_nothing_is_left(
+    shell, staging, workdir
+) -> None:
     before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
-    place = difference.staging(uuid.uuid4().hex)
-    body = [difference.stage(place), difference.files(place, str(workdir), FILES, "monitoring/")]
-    ran = run(Script("\n".join(body), payload=archives.archive(FILES)))
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout.splitlines()[:-1] == [
+    assert files_in(shell.run(diff(staging, workdir))) == [
         "+ new.yml",
         f"~ other.yml {base64.b64encode(b'old' + bytes([255, 10])).decode()}",
         f"- monitoring/left over {base64.b64encode(b'gone' + bytes([10])).decode()}",
     ]
-    assert not Path(place).exists()
+    assert not Path(staging).exists()
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
 
 
-def test_a_host_without_a_work_directory_has_everything_before_it(tmp_path) -> None:
-    place = difference.staging(uuid.uuid4().hex)
-    files = difference.files(place, str(tmp_path / "none"), FILES, "monitoring/")
-    ran = run(Script(f"{difference.stage(place)}\n{files}", payload=archives.archive(FILES)))
-    assert ran.stdout.splitlines()[:-1] == [f"+ {name}" for name in sorted(FILES)]
+def test_a_host_without_a_work_directory_has_everything_before_it(shell, staging, tmp_path) -> None:
+    printed = shell.run(diff(staging, tmp_path / "none"))
+    assert files_in(printed) == [f"+ {name}" for name in sorted(FILES)]
 
 
-def test_a_directory_that_somebody_else_made_is_not_used(tmp_path) -> None:
-    place = difference.staging(uuid.uuid4().hex)
-    Path(place).mkdir()
+def test_a_directory_that_somebody_else_made_is_not_used(shell, staging, tmp_path) -> None:
+    Path(staging).mkdir()
     try:
-        ran = run(Script(difference.stage(place), payload=archives.archive(FILES)))
-        assert ran.returncode != 0
-        assert Path(place).is_dir()
-        assert list(Path(place).iterdir()) == []
+        assert shell.start(diff(staging, tmp_path)).returncode != 0
+        assert list(Path(staging).iterdir()) == []
     finally:
-        Path(place).rmdir()
+        Path(staging).rmdir()
+
+
+def test_compose_reads_the_release_with_all_profiles(shell, staging, tmp_path) -> None:
+    shell.run(diff(staging, tmp_path, "--profile", "*"))
+    (hashes,) = [call for call in shell.calls if call.startswith("compose")]
+    assert hashes == (
+        f"compose -p p --project-directory {tmp_path} -f {staging}/c.yml "
+        f"--env-file {staging}/.env --profile * config --hash *"
+    )
+
+
+def test_the_registry_is_asked_for_tags_that_can_move(shell, staging, tmp_path) -> None:
+    shell.docker("compose", "echo '    image: x@sha256:1'")
+    printed = shell.run(diff(staging, tmp_path, "--registry", "x:latest"))
+    assert "x:latest 0 sha256:1" in printed
+
+
+# ------------------------------------------------------------------- secrets that containers have
+
+
+def export_template(*pairs: str) -> str:
+    """The template that the script gives to Docker for these pairs of variables."""
+    text = (SCRIPTS / "diff.sh").read_text()
+    function = text[text.index("print_export_template() {") : text.index("\nmain() {")]
+    program = f"deployed_secrets='{' '.join(pairs)}'\n{function}\nprint_export_template"
+    return subprocess.run(["sh", "-c", program], capture_output=True, text=True, check=True).stdout
 
 
 @settings(max_examples=60, deadline=None)
@@ -82,21 +124,46 @@ def test_a_directory_that_somebody_else_made_is_not_used(tmp_path) -> None:
 )
 def test_a_shell_reads_back_whatever_the_template_makes_of_a_value(value: str) -> None:
     """Python plays the part of Docker's `split` and `join`, to the template's own letters."""
-    line = difference._export(Handed("WANTED", "NAME"))
+    line = export_template("WANTED=NAME")
+    assert line.startswith('{{range .Config.Env}}{{if eq (index (split . "=") 0) "NAME"}}export ')
     begin, end = line.index("{{join"), line.rindex("}}'")
     assert line[begin:end] == TEMPLATE
-    shell = line[line.index("export") : begin] + "'\\''".join(value.split("'")) + "'"
+    quoted = line[line.index("export") : begin] + "'\\''".join(value.split("'")) + "'"
     ran = subprocess.run(
         ["sh", "-c", 'eval "$(cat)"; printf %s "$WANTED"'],
-        input=shell.encode(),
+        input=quoted.encode(),
         capture_output=True,
         check=True,
     )
     assert ran.stdout == value.encode()
 
 
-def test_secrets_of_containers_are_known_to_nothing_but_the_command_that_needs_them() -> None:
-    script = difference.with_secrets_of("p", [Handed("A", "B")], "compose")
-    assert script.startswith("(\n")
-    assert script.endswith("\ncompose\n) 2>/dev/null")
-    assert "json .Config.Env" not in script
+def test_each_secret_of_a_container_has_a_line_of_its_own() -> None:
+    template = export_template("A=B", "LONG=LONGER_NAME")
+    lines = (
+        """{{if eq (index (split . "=") 0) "%s"}}export %s='{{join (split (slice . %s) "'")"""
+        """ "'\\\\''"}}'\n{{end}}"""
+    )
+    first, second = (lines % each for each in (("B", "A", 2), ("LONGER_NAME", "LONG", 12)))
+    assert template == f"{{{{range .Config.Env}}}}{first}{second}{{{{end}}}}"
+
+
+def test_secrets_of_containers_are_known_to_nothing_but_compose(shell, staging, tmp_path) -> None:
+    shell.docker("ps", "echo c1")
+    shell.docker("inspect", """case "$3" in *export*) echo "export SECRET='it is'" ;; esac""")
+    shell.docker("compose", 'echo "service ${SECRET-unset}"; echo "$SECRET" >&2')
+    done = shell.start(diff(staging, tmp_path, "--deployed-secret", "SECRET=NAME"))
+    assert "== hashes\nservice it is\n" in done.stdout
+    assert (done.returncode, done.stderr) == (0, ""), "what complains of them is not heard"
+    # Then there are none to be had, and it is said why.
+    shell.docker("compose", 'echo "no SECRET" >&2; exit 1')
+    done = shell.start(diff(staging, tmp_path, "--deployed-secret", "SECRET=NAME"))
+    assert (done.returncode, done.stderr) == (1, "no SECRET\n")
+
+
+def test_given_secrets_are_compared_with_those_that_containers_have(
+    shell, staging, tmp_path
+) -> None:
+    shell.docker("compose", "echo 'a hash'")
+    printed = shell.run(diff(staging, tmp_path, "--secrets", "given"))
+    assert printed[-4:] == ["== hashes", "a hash", "== unchanged", "a hash"]

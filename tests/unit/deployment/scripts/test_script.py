@@ -2,106 +2,132 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ktrdr.deployment.scripts.bundle import bundle
 from ktrdr.deployment.scripts.script import (
     SENTINEL,
     Script,
     quote,
     render,
+    render_command,
     render_for_display,
-    words,
 )
 from ktrdr.secret import Secret
+from tests.unit.deployment.shell import SCRIPTS, SHELLS, write_script
 
-SHELLS = ["dash", "bash"]
 AWKWARD = "'\"$`\\%#=&;|<>(){}*?!~ \t\ninside é 日本 $(id) ${HOME} \\n\r\x01\x7f"
 anything = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=200)
+in_every_shell = pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
+few = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
-def run(shell: str, script: Secret) -> subprocess.CompletedProcess[bytes]:
+def run(shell: list[str], script: str, **env: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [shell, "-s"], input=script.reveal().encode(), capture_output=True, check=False
+        [*shell, "-s"],
+        input=script.encode(),
+        env={**os.environ, **env},
+        capture_output=True,
+        check=False,
     )
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+def rendered(script: Script, **values: str) -> str:
+    return render(script, {name: Secret(value) for name, value in values.items()}).reveal()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scripts")
+
+
+def script(place: Path, body: str, **more: Any) -> Script:
+    return write_script(place, body, **more)
+
+
+# ----------------------------------------------------------------------------------- the frame
+
+
+@in_every_shell
 @pytest.mark.parametrize("value", [AWKWARD, "", "'", "\n", "a\n", "\\", "-n", "é" * 4096])
-def test_a_secret_arrives_byte_for_byte(shell, value):
-    script = render(
-        Script('printf %s "$PASSWORD"', secrets=("PASSWORD",)), {"PASSWORD": Secret(value)}
-    )
-
-    assert run(shell, script).stdout == value.encode() + f"{SENTINEL}\n".encode()
+def test_a_secret_arrives_byte_for_byte(place, shell, value):
+    prints = script(place, 'printf %s "$PASSWORD"', secrets=("PASSWORD",))
+    printed = run(shell, rendered(prints, PASSWORD=value)).stdout
+    assert printed == value.encode() + f"{SENTINEL}\n".encode()
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-@settings(max_examples=60, deadline=None)
+@in_every_shell
+@few
 @given(secret=anything, setting=anything)
-def test_every_text_arrives_byte_for_byte_in_a_child_process(shell, secret, setting):
-    body = "env -0"
-    script = render(Script(body, (("PLAIN", setting),), ("HIDDEN",)), {"HIDDEN": Secret(secret)})
-
-    entries = run(shell, script).stdout.split(b"\0")
-
+def test_every_text_arrives_byte_for_byte_in_a_child_process(place, shell, secret, setting):
+    file = write_script(place, "env -0").file
+    prints = Script(file, settings=(("PLAIN", setting),), secrets=("HIDDEN",))
+    entries = run(shell, rendered(prints, HIDDEN=secret)).stdout.split(b"\0")
     assert f"PLAIN={setting}".encode() in entries
     assert f"HIDDEN={secret}".encode() in entries
 
 
-@settings(max_examples=60, deadline=None)
-@given(arguments=st.lists(anything, min_size=1, max_size=4))
-def test_a_command_line_keeps_its_arguments_apart(arguments):
-    script = render(Script(f"printf '%s\\0' {words(*arguments)}"), {})
-
-    *shown, last = run("dash", script).stdout.split(b"\0")
-
-    assert shown == [argument.encode() for argument in arguments]
-    assert last == f"{SENTINEL}\n".encode()
+words = st.lists(st.one_of(anything, st.sampled_from(["--", "--option", "-n"])), max_size=6)
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-def test_a_failing_command_ends_the_script_without_its_sentinel(shell):
-    done = run(shell, render(Script("echo before\n(exit 3)\necho after"), {}))
+@in_every_shell
+@few
+@given(arguments=words)
+def test_arguments_arrive_word_for_word(place, shell, arguments):
+    prints = Script(
+        write_script(place, 'for word; do printf "%s\\0" "$word"; done').file, tuple(arguments)
+    )
+    for text in (rendered(prints), render_for_display(prints)):
+        *shown, last = run(shell, text).stdout.split(b"\0")
+        assert shown == [argument.encode() for argument in arguments]
+        assert last == f"{SENTINEL}\n".encode()
 
+
+@in_every_shell
+def test_a_failing_command_ends_the_script_without_its_sentinel(place, shell):
+    done = run(shell, rendered(script(place, "echo before\n(exit 3)\necho after")))
     assert done.returncode == 3
     assert done.stdout == b"before\n"
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-def test_an_unset_variable_ends_the_script(shell):
-    done = run(shell, render(Script('echo "$NOT_THERE"'), {}))
-
+@in_every_shell
+def test_an_unset_variable_ends_the_script(place, shell):
+    done = run(shell, rendered(script(place, 'echo "$NOT_THERE"')))
     assert done.returncode != 0
     assert SENTINEL.encode() not in done.stdout
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-def test_a_command_that_reads_its_input_does_not_eat_the_script(shell):
-    done = run(shell, render(Script("cat\necho still here"), {}))
-
+@in_every_shell
+def test_a_command_that_reads_its_input_does_not_eat_the_script(place, shell):
+    done = run(shell, rendered(script(place, "cat\necho still here")))
     assert done.stdout == f"still here\n{SENTINEL}\n".encode()
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-def test_half_a_script_does_nothing(shell):
-    whole = render(Script("echo one\necho two"), {}).reveal()
+@in_every_shell
+def test_a_part_of_a_script_does_nothing(place, shell):
+    """Least of all with a part of its arguments."""
+    file = write_script(place, 'printf "%s " "$@"').file
+    whole = rendered(Script(file, ("--workdir", "/opt/there"), payload=b"x" * 100))
+    for length in range(0, len(whole) - len("run </dev/null\n"), 23):
+        assert run(shell, whole[:length]).stdout == b""
+    assert run(shell, whole[: -len(" </dev/null\n")]).stdout.startswith(b"--workdir /opt/there ")
 
-    done = run(shell, Secret(whole[: whole.index("echo two")]))
 
-    assert done.stdout == b""
-
-
-def test_a_shown_script_has_names_in_place_of_values():
-    shown = render_for_display(Script("true", (("TAG", "sha-1"),), ("DB_PASSWORD",)))
-
-    assert shown == (
-        "main() {\nset -eu\nexport TAG=sha-1\nexport DB_PASSWORD=<DB_PASSWORD>\n"
-        f"true\necho {SENTINEL}\n}}\nmain </dev/null\n"
-    )
+@in_every_shell
+def test_the_payload_arrives_byte_for_byte(place, shell):
+    content = bytes(range(256)) * 50
+    done = run(shell, rendered(script(place, "payload", payload=content)))
+    assert done.stdout == content + f"{SENTINEL}\n".encode()
 
 
 def test_a_nul_character_is_refused():
@@ -110,11 +136,125 @@ def test_a_nul_character_is_refused():
 
 
 @pytest.mark.parametrize("name", ["", "A B", "1A", "A=B", "A;id", "A\n"])
-def test_what_is_no_name_of_a_variable_is_refused(name):
+def test_what_is_no_name_of_a_variable_is_refused(place, name):
     with pytest.raises(ValueError, match="name of a shell variable"):
-        render(Script("true", ((name, "x"),)), {})
+        render(script(place, "true", settings=((name, "x"),)), {})
 
 
-def test_a_missing_secret_is_refused():
+def test_a_missing_secret_is_refused(place):
     with pytest.raises(KeyError, match="DB_PASSWORD"):
-        render(Script("true", secrets=("DB_PASSWORD",)), {})
+        render(script(place, "true", secrets=("DB_PASSWORD",)), {})
+
+
+# --------------------------------------------------------------------- what is shown to a person
+
+
+def test_a_shown_script_reads_secrets_from_variables(place):
+    prints = script(
+        place, 'printf %s "$DB_PASSWORD"', settings=(("TAG", "sha-1"),), secrets=("DB_PASSWORD",)
+    )
+    shown = render_for_display(prints)
+    assert "    export TAG=sha-1\n" in shown
+    assert '    export DB_PASSWORD="${DB_PASSWORD:?}"\n' in shown
+    assert run(["sh"], shown, DB_PASSWORD=AWKWARD).stdout.startswith(AWKWARD.encode())
+    without = run(["sh"], shown)
+    assert without.returncode != 0
+    assert without.stdout == b""
+
+
+@in_every_shell
+def test_shown_scripts_run_one_after_the_other_up_to_the_first_that_fails(place, shell):
+    steps = [
+        script(place, "echo one; false | true"),
+        script(place, "echo two; (exit 7); echo not this"),
+        script(place, "echo nor that"),
+    ]
+    done = run(shell, "".join(map(render_for_display, steps)))
+    assert done.stdout.decode() == f"one\n{SENTINEL}\ntwo\n"
+    assert done.returncode == 7
+
+
+@in_every_shell
+def test_what_an_inline_script_opens_stays_open_in_the_shell_and_nowhere_else(
+    place, shell, tmp_path
+):
+    opens = script(place, f"exec 9>{tmp_path}/file", is_inline=True)
+    looks = script(place, "[ ! -e /proc/self/fd/9 ]")
+    shown = render_for_display(opens) + render_for_display(looks) + "echo said >&9\n"
+    assert run(shell, shown).returncode == 0
+    assert (tmp_path / "file").read_text() == "said\n"
+
+
+def test_a_shown_script_without_the_payload_fails_and_says_how_to_get_it(place):
+    unpacks = script(place, "payload | tar -xzf -", payload=b"a release")
+    done = run(["sh"], render_for_display(unpacks))
+    assert done.returncode != 0
+    assert done.stdout == b""
+    assert re.match(rb"9 bytes \(sha256 .*\) are left out here; .* --dry-run -v\n", done.stderr)
+    shown = render_for_display(script(place, "payload", payload=b"a release"), whole=True)
+    assert run(["sh"], shown).stdout.startswith(b"a release")
+
+
+@few
+@given(arguments=st.lists(anything, max_size=4))
+def test_a_script_as_one_command_line_keeps_its_arguments_apart(place, arguments):
+    file = write_script(place, 'for word; do printf "%s\\0" "$word"; done').file
+    command = render_command(Script(file, tuple(arguments)))
+    done = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
+    assert done.stdout.split(b"\0")[:-1] == [argument.encode() for argument in arguments]
+
+
+# ------------------------------------------------------------------------------- all our scripts
+
+FILES = [
+    file
+    for directory in (SCRIPTS, SCRIPTS.parent / "homelab/scripts")
+    for file in sorted(directory.glob("*.sh"))
+    if file.read_text().startswith("#!")
+]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_each_library_is_in_a_script_once_and_the_whole_of_it(file):
+    text = bundle(str(file))
+    own = re.sub(r"^[A-Z_]+='[^']*'$", "", text, flags=re.MULTILINE)
+    functions = re.findall(r"^(\w+)\(\) [{(]", own, re.MULTILINE)
+    assert len(functions) == len(set(functions)), "nothing is defined twice"
+    assert "run" not in functions, "the frame has this name"
+    assert not re.search(r"^\. |\$\(cat \./", text, re.MULTILINE)
+    assert f"# Usage: {file.name}" in text
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+@in_every_shell
+def test_every_shell_understands_every_script(shell, file):
+    subprocess.run([*shell, "-n"], input=bundle(str(file)).encode(), check=True)
+
+
+def test_a_program_that_is_sent_as_a_text_needs_no_quotes_within_quotes():
+    """Else it could not be read in the script that is shown."""
+    texts = {
+        file.parent / name
+        for file in [*SCRIPTS.glob("*.sh"), *(SCRIPTS.parent / "homelab/scripts").glob("*.sh")]
+        for name in re.findall(r"^[A-Z_]+=\$\(cat (\S+)\)$", file.read_text(), re.MULTILINE)
+    }
+    assert len(texts) >= 7
+    for file in texts:
+        text = bundle(str(file)) if file.suffix == ".sh" else file.read_text()
+        # The variables of psql have quotes.
+        assert "'" not in text.replace(":'verifier'", ""), file
+
+
+@pytest.mark.parametrize("name", ["show_lock", "status", "read_history"])
+def test_a_script_runs_from_its_own_directory_too(tmp_path, name):
+    (tmp_path / "docker").write_text("#!/bin/sh\n")
+    (tmp_path / "docker").chmod(0o755)
+    done = subprocess.run(
+        ["sh", f"./{name}.sh", str(tmp_path), "p", "/run/x", "10"],
+        cwd=SCRIPTS,
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

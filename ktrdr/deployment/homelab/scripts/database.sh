@@ -1,0 +1,24 @@
+#!/bin/sh
+# Run statements of SQL, which come on standard input, in the container of the database. Its own socket
+# trusts its own user. The server logs none of them, since they may hold a verifier.
+#
+# Usage: database.sh SECONDS
+# Waits SECONDS for the database to accept connections.
+
+main() {
+    waited=0
+    until pg_isready -q -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" </dev/null; do
+        waited=$((waited + 1))
+        if [ "$waited" -gt "$(($1 * 5))" ]; then
+            echo "the database does not accept connections" >&2
+            exit 1
+        fi
+        sleep 0.2
+    done
+    PGOPTIONS="-c log_statement=none -c log_duration=off -c log_min_duration_statement=-1"
+    PGOPTIONS="$PGOPTIONS -c log_min_error_statement=panic"
+    export PGOPTIONS
+    exec psql -qAtX -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d "$POSTGRES_DB"
+}
+
+main "$@"

@@ -1,0 +1,22 @@
+# shellcheck shell=sh disable=SC2154 # shares variables with the scripts that it extends
+# What the configuration of the workers depends on beside the vault: an extension of fetch.sh, apply.sh and
+# diff.sh. Nothing here changes the host.
+
+. ../../scripts/lib/fingerprints.sh
+
+# Run a command with the files that a worker is given in memory: pairs of a name and a content.
+with_worker_files() {
+    "$@" db_password "${DB_PASSWORD-}" worker_token "${WORKER_TOKEN-}"
+}
+
+export_secret_settings() {
+    secrets_are_in_memory || return 0
+    WORKER_SECRETS=$(with_worker_files print_fingerprint worker)
+    export WORKER_SECRETS
+}
+
+export_deployed_secret_settings() {
+    secrets_are_in_memory || return 0
+    WORKER_SECRETS=$(print_deployed_fingerprint worker)
+    export WORKER_SECRETS
+}

@@ -1,0 +1,2198 @@
+# core on backend.lab.test: sha-abc1234, with the configuration of commit abc1234
+#
+# To deploy without ktrdr, print this with -v, which adds the files.
+
+# Step 1 of 6: lock (at most 30 s)
+# Take the lock of a host, for the shell itself that runs this: it has the lock until release_lock.sh, or
+# until it ends, however that happens. So there is nothing that could be left behind.
+#
+# Usage: acquire_lock.sh WORKDIR SECONDS NOTE
+# Waits SECONDS for another owner, and prints the note of one that keeps the lock. NOTE is one line,
+# unique to this owner. Fails with 75 where another owner has it, and with 69 where there is no flock.
+
+main() {
+    command -v flock >/dev/null || return 69
+    lock_file=$1/.ktrdr/lock
+    # Tried apart first: where `exec` cannot redirect, it ends the shell.
+    (
+        umask 022
+        { [ -d "$1/.ktrdr" ] || mkdir -p "$1/.ktrdr"; } && exec 9<>"$lock_file"
+    ) || return 1
+    exec 9<>"$lock_file"
+    # What puts the leftovers of an interrupted deploy right is waited for in any case.
+    flock -w "$2" 9 || { grep -qF 'recovery after' "$lock_file" && flock -w 180 9; } || {
+        cat "$lock_file"
+        exec 9>&-
+        return 75
+    }
+    printf '%s %s\n' "$$" "$3" >"$lock_file" || :
+}
+
+main /opt/ktrdr-core 1 '{"id": "20261123-120000-ab12", "who": "ada@laptop", "reason": "deploy of sha-abc1234", "since": "2026-11-23T12:00:00+00:00"}' </dev/null || exit
+
+# Step 2 of 6: check the host (at most 30 s)
+(
+# Print facts about a host, "NAME=VALUE" a line, and change nothing.
+#
+# Usage: check.sh OPTION VALUE... [--ports yes] [--reach HOST:PORT...]
+#   --workdir DIRECTORY    where the configuration is to be put
+#   --shared DIRECTORY     what the containers share with other hosts
+#   --shared-is-mounted yes|no   whether that comes from another host
+#   --container-uid UID    the user that the containers run as
+#   --memory DIRECTORY     where secrets are kept in memory, if they are
+#   --ports yes            also tell who listens on the host, and who has its lock
+#   --reach HOST:PORT      also try to connect to a port of another host
+set -eu
+
+# ---- scripts/lib/output.sh
+# What a script tells its caller.
+
+# Begin a section of the output.
+#   section TITLE
+section() {
+    printf '== %s\n' "$1"
+}
+
+# End the script because of an option that it does not know.
+#   refuse_option OPTION
+refuse_option() {
+    printf 'there is no option %s\n' "$1" >&2
+    exit 64
+}
+
+# ---- scripts/lib/directories.sh
+# Directories of the host, whether or not they exist.
+
+# Set $existing to the nearest directory above a path that exists, or to the path itself.
+#   nearest_existing PATH
+nearest_existing() {
+    existing=$1
+    while [ ! -e "$existing" ]; do existing=$(dirname "$existing"); done
+}
+
+# ---- scripts/lib/lock.sh
+# The lock of a host: flock(2) on WORKDIR/.ktrdr/lock, for as long as the owner's shell lives there.
+# The file stays, and being there means nothing; what stands in it says whose lock it is.
+
+# End the script with code 74 unless the lock is still that of the owner with this note.
+#   require_lock WORKDIR NOTE
+require_lock() {
+    if ! grep -qF -e "$2" "$1/.ktrdr/lock" 2>/dev/null || flock -n -s "$1/.ktrdr/lock" true; then
+        exit 74
+    fi
+}
+
+# Print "free", or "held" and on the next line "PID NOTE".
+#   show_lock WORKDIR
+show_lock() {
+    if [ ! -e "$1/.ktrdr/lock" ] || flock -n -s "$1/.ktrdr/lock" true; then
+        echo free
+    else
+        echo held
+        cat "$1/.ktrdr/lock"
+    fi
+}
+
+# ---- scripts/check.sh
+# Print a fact.
+#   fact NAME VALUE
+fact() {
+    printf '%s=%s\n' "$1" "$2"
+}
+
+# What the scripts of a deploy call besides Docker; a Debian or Ubuntu has all of them.
+PROGRAMS='awk base64 cmp flock sha256sum tar'
+
+check_programs() {
+    lacks=
+    for program in $PROGRAMS; do
+        command -v "$program" >/dev/null || lacks="$lacks$program "
+    done
+    fact lacks "$lacks"
+}
+
+# Set $docker_root to Docker's own directory.
+check_docker() {
+    docker_root=
+    if ! command -v docker >/dev/null; then
+        fact docker missing
+        return 0
+    fi
+    # One call tells all three: each program of Docker takes as long to start as the rest of the check.
+    info=$(docker info --format '{{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}} {{.DockerRootDir}}' 2>&1) || :
+    case $info in
+        [0-9]*' '*' '/*)
+            fact docker "${info%% *}"
+            info=${info#* }
+            fact compose "${info%% *}"
+            docker_root=${info#* }
+            ;;
+        *)
+            case $info in
+                *'permission denied'*) fact docker forbidden ;;
+                *) fact docker down ;;
+            esac
+            fact compose "$(docker compose version --short 2>/dev/null || :)"
+            ;;
+    esac
+}
+
+# Set $probe to the file that was made to see whether the directory is writable.
+check_workdir() {
+    nearest_existing "$workdir"
+    probe="$existing/.ktrdr-$$"
+    if [ ! -d "$existing" ]; then
+        fact workdir not-a-directory
+    elif (set -C && : >"$probe") 2>/dev/null; then
+        fact workdir writable
+        return 0
+    else
+        fact workdir not-writable
+    fi
+    probe=
+}
+
+check_disks() {
+    set -- "$existing"
+    [ ! -e "$docker_root" ] || set -- "$docker_root" "$existing"
+    disks=$(df -Pk "$@" 2>/dev/null) || :
+    {
+        read -r _ || :
+        [ "$#" = 1 ] || { read -r _ _ _ free _ && fact docker_free_kb "$free"; } || :
+        read -r _ _ _ free _ && fact workdir_free_kb "$free" || :
+    } <<END
+$disks
+END
+}
+
+# Tell whether the shared directory is writable for the containers, which write there as a user of their
+# own, whom root can try to be. Remove $probe, too.
+check_shared() {
+    patiently=
+    ! command -v timeout >/dev/null || patiently='timeout -s KILL 5'
+    # Root owns the root directory: `id` need not be started for it.
+    is_root=
+    [ ! -O / ] || is_root=yes
+    shared_probe='' code=0
+    if [ -n "$is_root" ] && command -v setpriv >/dev/null; then
+        shared_probe=$(
+            $patiently setpriv --reuid "$container_uid" --regid "$container_uid" --clear-groups \
+                mktemp "$shared/.ktrdr-XXXXXX" 2>/dev/null
+        ) || code=$?
+    else
+        $patiently test -w "$shared" 2>/dev/null || code=$?
+    fi
+    rm -f ${probe:+"$probe"} ${shared_probe:+"$shared_probe"} || :
+    if [ "$code" -gt 128 ]; then
+        fact shared stale
+    elif [ ! -d "$shared" ]; then
+        fact shared missing
+    elif [ "$shared_is_mounted" = yes ] && is_on_root_disk; then
+        fact shared not-mounted
+    elif [ "$code" = 0 ]; then
+        fact shared writable
+    elif [ -z "$is_root" ] && [ "$(stat -c %u "$shared")" = "$container_uid" ]; then
+        fact shared writable
+    else
+        fact shared not-writable
+    fi
+}
+
+# An NFS mount that is away leaves an empty directory of the host's own disk behind.
+is_on_root_disk() {
+    [ ! -d "$shared/data" ] && [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ]
+}
+
+# Tell what a directory for secrets is on, and whether that is swapped out.
+check_memory() {
+    existing=$1
+    [ -d "$existing" ] || existing=${existing%/*}
+    fact memory "$(stat -f -c %T "$existing" 2>/dev/null || echo unknown)"
+    # Pages of a tmpfs may be written to swap; memory that is compressed, or encrypted, is none.
+    swap=none
+    while read -r device _; do
+        case $device in
+            Filename | /dev/zram*) ;;
+            /dev/dm-*) grep -q ^CRYPT- "/sys/block/${device#/dev/}/dm/uuid" 2>/dev/null || swap=$device ;;
+            *) swap=$device ;;
+        esac
+    done </proc/swaps
+    ! grep -q " $existing tmpfs [^ ]*noswap" /proc/mounts || swap=none
+    fact swap "$swap"
+}
+
+# The kernel's own list needs no program that a host may lack.
+check_ports() {
+    fact listening "$(
+        cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { printf "%s ", $2 }'
+    )"
+    fact published "$(
+        docker ps --format '{{.Label "com.docker.compose.project"}};{{.Names}};{{.Ports}}' 2>/dev/null |
+            tr '\n' '|' || :
+    )"
+}
+
+# Try to connect to HOST:PORT. Redirections to /dev/tcp are bash's own, and need no further program.
+check_reach() {
+    if ! command -v bash >/dev/null || ! command -v timeout >/dev/null; then
+        fact "reaches $1" unknown
+    elif answer=$(
+        LC_ALL=C timeout 3 bash -c ': <"/dev/tcp/$0/$1"' "${1%:*}" "${1##*:}" 2>&1
+    ); then
+        fact "reaches $1" open
+    else
+        fact "reaches $1" "$? $(printf %s "$answer" | head -n 1)"
+    fi
+}
+
+main() {
+    workdir='' shared='' shared_is_mounted=no container_uid='' memory='' ports=no reach=''
+    while [ "$#" -gt 0 ]; do
+        case $1 in
+            --workdir) workdir=$2 ;;
+            --shared) shared=$2 ;;
+            --shared-is-mounted) shared_is_mounted=$2 ;;
+            --container-uid) container_uid=$2 ;;
+            --memory) memory=$2 ;;
+            --ports) ports=$2 ;;
+            --reach) reach="$reach $2" ;;
+            *) refuse_option "$1" ;;
+        esac
+        shift 2
+    done
+    fact clock "$(date +%s)"
+    # sshd tells the name of the user who logs in: another program that need not be started.
+    fact user "${USER:-$(id -un)}"
+    check_programs
+    check_docker
+    check_workdir
+    check_disks
+    check_shared
+    [ -z "$memory" ] || check_memory "$memory"
+    if [ "$ports" = yes ]; then
+        check_ports
+        fact lock "$(show_lock "$workdir" 2>/dev/null | tr '\n' ' ' || :)"
+    fi
+    for address in $reach; do check_reach "$address" & done
+    wait
+}
+
+run() {
+    main \
+        --workdir /opt/ktrdr-core \
+        --shared /srv/ktrdr-shared \
+        --shared-is-mounted no \
+        --container-uid 10001
+    echo ktrdr-script-complete
+}
+run </dev/null
+) 9>&-
+code=$?
+[ "$code" = 0 ] || exit "$code"
+
+# Step 3 of 6: fetch the release (at most 1800 s)
+(
+# Fetch a release: stage its files beside the old ones, pull its images, and print how the host differs
+# from it, in sections. Nothing that runs changes.
+#
+# Usage: fetch.sh OPTION VALUE...
+#   the options of lib/stack.sh and of the stack's extension, and
+#   --digests DIGESTS        the release's files, "DIGEST  FILE" a line
+#   --pin NAME:TAG@DIGEST    an image that a tag is to mean, wherever it has moved since
+#   --image IMAGE            an image that is to be on the host
+#   --pull-always SERVICE    a service whose tag can move: its image is pulled every time
+#   --pull-missing SERVICE   a service whose image is pulled where one is missing
+#   --history LINES          how many events of the history are printed
+set -euf
+
+# ---- scripts/lib/output.sh
+# What a script tells its caller.
+
+# Begin a section of the output.
+#   section TITLE
+section() {
+    printf '== %s\n' "$1"
+}
+
+# End the script because of an option that it does not know.
+#   refuse_option OPTION
+refuse_option() {
+    printf 'there is no option %s\n' "$1" >&2
+    exit 64
+}
+
+# ---- scripts/lib/hooks.sh
+# What a stack adds to the scripts of a deploy. These functions do nothing; an extension, which stands
+# behind them in the script that is sent, defines those anew that it needs.
+
+# Take an option that only the stack knows.
+#   stack_option OPTION VALUE
+stack_option() { refuse_option "$1"; }
+
+# Fail where the host cannot be given these secrets; change nothing.
+inspect_secrets() { :; }
+
+# Export what Compose's configuration depends on beside the given secrets; change nothing.
+export_secret_settings() { :; }
+
+# Export the same as the present containers have it, where the secrets are not known.
+export_deployed_secret_settings() { :; }
+
+# Do what comes before Compose brings the stack into its new form, and what comes after it. A hook that
+# could not finish its work sets $incomplete, and the next deploy goes through all of it again.
+before_up() { :; }
+after_up() { :; }
+
+# Print which secrets have changed, a line each.
+report_secrets() { :; }
+
+# Remove what is left of the secrets of a stack that is taken down.
+remove_secrets() { :; }
+
+# ---- scripts/lib/stack.sh
+# The stack that a script is about, and Compose's command line for it. Needs: output.sh, hooks.sh
+#
+# Options of every script that deals with a stack:
+#   --project NAME        its Compose project
+#   --workdir DIRECTORY   where its configuration is, and what relative paths in it start from
+#   --compose-file FILE   a compose file of the release; the first, then those that override it
+#   --env-file FILE       the file with its settings
+#   --profile PROFILE     a profile that is chosen
+#   --service SERVICE     a service that the script is about
+#   --only SERVICE        the same, where it is the only one that was asked for
+#   --dependency SERVICE  a service that the only one depends on
+#   --surplus SERVICE     a service that is to be removed
+#   --managed-directory DIRECTORY  a directory in which files that are no part of the release are removed
+#   --secrets-delivery env|tmpfs   how its containers get their secrets
+#   --secrets-directory DIRECTORY  where their secrets are in the host's memory, with tmpfs
+#   --secrets-image IMAGE          an image with a shell that the host has once images are pulled
+# An option is left out where there is nothing to say, and repeated for several values.
+
+newline='
+'
+project='' workdir='' compose_files='' env_file='' profiles=''
+services='' only='' dependencies='' surplus='' managed_directory=''
+secrets_delivery=env secrets_directory='' secrets_image=''
+
+# Take one of these options, or pass it on to the hook stack_option.
+#   common_option OPTION VALUE
+common_option() {
+    case $1 in
+        --project) project=$2 ;;
+        --workdir) workdir=$2 ;;
+        # The last one first, since `compose` puts each before all others.
+        --compose-file) compose_files="$2 $compose_files" ;;
+        --env-file) env_file=$2 ;;
+        --profile) profiles="$2 $profiles" ;;
+        --service) services="$services $2" ;;
+        --only) only=$2 ;;
+        --dependency) dependencies="$dependencies $2" ;;
+        --surplus) surplus="$surplus $2" ;;
+        --managed-directory) managed_directory=$2 ;;
+        --secrets-delivery) secrets_delivery=$2 ;;
+        --secrets-directory) secrets_directory=$2 ;;
+        --secrets-image) secrets_image=$2 ;;
+        *) stack_option "$1" "$2" ;;
+    esac
+}
+
+# Tell whether the script is about a service.
+#   has_service SERVICE
+has_service() {
+    case " $services " in
+        *" $1 "*) return 0 ;;
+    esac
+    return 1
+}
+
+# Tell whether the stack gets its secrets as files in memory.
+secrets_are_in_memory() {
+    [ "$secrets_delivery" = tmpfs ]
+}
+
+# Run Compose on the stack, as the files in $release describe it: those in place, or staged ones. Its
+# command line names project, files and directory.
+#   compose COMMAND...
+compose() {
+    for profile in $profiles; do set -- --profile "$profile" "$@"; done
+    set -- --env-file "$release/$env_file" "$@"
+    for file in $compose_files; do set -- -f "$release/$file" "$@"; done
+    docker compose -p "$project" --project-directory "$workdir" "$@"
+}
+
+# Print "SERVICE HASH" for each service; the hash covers its configuration.
+print_hashes() {
+    compose config --hash '*'
+}
+
+# ---- scripts/lib/release_files.sh
+# The files of a release. Needs: stack.sh
+
+# Print the archive of the release. The one of a script that is sent stands behind this; where it is run
+# by hand, the archive comes on standard input.
+payload() { cat; }
+
+# Run a command with each file in the managed directory, if there is one, that the release does not have.
+#   each_leftover COMMAND FILE...
+each_leftover() {
+    leftover_command=$1
+    shift
+    if [ -z "$managed_directory" ] || [ ! -d "$workdir/$managed_directory" ]; then
+        return 0
+    fi
+    released=$newline
+    for file; do released=$released$file$newline; done
+    (cd "$workdir" && find "$managed_directory" -type f) | while IFS= read -r file; do
+        case $released in
+            *"$newline$file$newline"*) ;;
+            *) "$leftover_command" "$file" ;;
+        esac
+    done
+}
+
+# ---- scripts/lib/images.sh
+# Images of a host.
+
+IMAGE_FORMAT='{"id":{{json .Id}},"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}}}'
+
+# Print a JSON object for each of the images that the host has; fail where one is missing.
+#   inspect_images IMAGE...
+inspect_images() {
+    docker image inspect --format "$IMAGE_FORMAT" "$@" 2>/dev/null
+}
+
+# ---- scripts/lib/project.sh
+# The containers of a Compose project.
+
+# List containers as "docker ps" does, without those that Compose made for a single run.
+#   project_ps PROJECT OPTION...
+project_ps() {
+    ps_project=$1
+    shift
+    docker ps "$@" \
+        --filter "label=com.docker.compose.project=$ps_project" \
+        --filter "label=com.docker.compose.oneoff=False"
+}
+
+# ---- scripts/lib/containers.sh
+# Read-only queries about containers and what they say. Needs: project.sh
+
+# One JSON object a container. Not its configuration as a whole: that holds the environment.
+CONTAINER_FORMAT='{"id":{{json .Id}},"image":{{json .Image}},"name":{{json .Config.Image}},"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}},"created":{{json .Created}}}'
+
+# Print a JSON object for each container of a project, running or not, and keep them in $containers.
+#   list_containers PROJECT
+list_containers() {
+    ids=$(project_ps "$1" --all --quiet --no-trunc)
+    containers=
+    # A container may vanish between the two commands: the others are shown all the same.
+    [ -z "$ids" ] || containers=$(docker inspect --format "$CONTAINER_FORMAT" $ids 2>/dev/null) || :
+    [ -z "$containers" ] || printf '%s\n' "$containers"
+}
+
+# Tell whether list_containers, before it, has found a container of one of the services. To start
+# Docker's program for nothing takes as long as the shell needs for all the rest.
+#   any_is_listed SERVICE...
+any_is_listed() {
+    for service; do
+        case $containers in
+            *"\"com.docker.compose.service\":\"$service\""*) return 0 ;;
+        esac
+    done
+    return 1
+}
+
+# Print what a service says of itself, on one line: a hook, which an extension defines anew.
+#   ask_service CONTAINER
+ask_service() { :; }
+
+# Print "SERVICE ANSWER" for each of the services that is healthy. They are asked side by side: each takes as long as a program does to
+# start in a container. A line is written at once, so that none cuts into another.
+#   ask_services PROJECT SERVICE...
+ask_services() {
+    ask_project=$1
+    shift
+    [ "$#" -gt 0 ] || return 0
+    project_ps "$ask_project" --format '{{.ID}} {{.Label "com.docker.compose.service"}}' \
+        --filter health=healthy | {
+        while read -r container service; do
+            for asked; do
+                [ "$service" != "$asked" ] ||
+                    printf '%s %s\n' "$service" "$(ask_service "$container" || :)" &
+            done
+        done
+        wait
+    }
+}
+
+# ---- scripts/lib/history.sh
+# What a host remembers of its deploys, in WORKDIR/.ktrdr/history.jsonl. Nothing of it is secret.
+
+# Print the events, oldest first; with a number, only so many of the last.
+#   read_history WORKDIR [LINES]
+read_history() {
+    history=$1/.ktrdr/history.jsonl
+    if [ ! -e "$history" ]; then
+        return 0
+    elif [ -n "${2-}" ]; then
+        tail -n "$2" "$history"
+    else
+        cat "$history"
+    fi
+}
+
+# ---- scripts/fetch.sh
+# Set $release to the directory in which all files are as the release has them: the work directory
+# where they are so already, or else that of the staged files, into which the payload is unpacked.
+# What is staged goes when the script ends, unless keep_staged is called.
+#   stage_release DIGESTS
+# DIGESTS is what `sha256sum -c` reads: "DIGEST  FILE" a line.
+stage_release() {
+    umask 022
+    staging=$workdir/.ktrdr-staging
+    # What an interrupted deploy has left.
+    [ ! -e "$staging" ] || rm -rf "$staging"
+    release=$workdir
+    if ! (cd "$workdir" && exec sha256sum -c) >/dev/null 2>&1 <<END
+$1
+END
+    then
+        release=$staging
+        # Without a trap of its own for it, dash leaves out the one for EXIT at a signal.
+        trap 'exit 143' TERM
+        trap 'rm -rf "$staging"' EXIT
+        mkdir -p "$staging"
+        payload | tar -xzf - -C "$staging"
+    fi
+}
+
+# Leave what is staged for the script that puts it in place.
+keep_staged() {
+    trap - EXIT
+}
+
+# Make a tag mean the image of a digest, wherever the tag has moved since. Compose pulls it, since
+# not every Docker CLI logs in with DOCKER_AUTH_CONFIG.
+#   pin_image PROJECT NAME:TAG DIGEST
+pin_image() {
+    pinned=${2%:*}@$3
+    docker image inspect "$pinned" >/dev/null 2>&1 ||
+        printf 'services: {pinned: {image: "%s"}}\n' "$pinned" |
+        docker compose -p "$1-pin" -f - pull --quiet
+    docker tag "$pinned" "$2"
+}
+
+# Pull the images that need it. A tag that never moves is pulled where it is missing.
+pull_images() {
+    [ -z "$pull_always" ] || compose pull --policy always $pull_always
+    found_images=
+    if [ -n "$pull_missing" ]; then
+        found_images=$(docker image inspect --format "$IMAGE_FORMAT" $images 2>/dev/null) || {
+            found_images=
+            compose pull --policy missing $pull_missing
+        }
+    fi
+}
+
+# Print the images of the release; those that pull_images has found need no second look.
+print_images() {
+    if [ -n "$found_images" ]; then
+        printf '%s\n' "$found_images"
+    else
+        inspect_images $images || :
+    fi
+}
+
+# Print the files that are to change: "+ FILE" for new content, "- FILE" for one to be removed.
+#   list_changes FILE...
+list_changes() {
+    if [ -d "$workdir/.ktrdr-staging" ]; then
+        for file; do
+            cmp -s "$workdir/.ktrdr-staging/$file" "$workdir/$file" || printf '+ %s\n' "$file"
+        done
+    fi
+    each_leftover print_removal "$@"
+}
+
+print_removal() {
+    printf -- '- %s\n' "$1"
+}
+
+# Print the files that are to change, and keep what is staged if there are any.
+#   print_changes FILE...
+print_changes() {
+    if [ "$release" = "$workdir" ] && [ -z "$managed_directory" ]; then
+        return 0
+    fi
+    changes=$(list_changes "$@")
+    if [ -n "$changes" ]; then
+        printf '%s\n' "$changes"
+        keep_staged
+    fi
+}
+
+main() {
+    digests='' pins='' images='' pull_always='' pull_missing='' history_lines=''
+    while [ "$#" -gt 0 ]; do
+        case $1 in
+            --digests) digests=$2 ;;
+            --pin) pins="$pins $2" ;;
+            --image) images="$images $2" ;;
+            --pull-always) pull_always="$pull_always $2" ;;
+            --pull-missing) pull_missing="$pull_missing $2" ;;
+            --history) history_lines=$2 ;;
+            *) common_option "$1" "$2" ;;
+        esac
+        shift 2
+    done
+    section stage
+    stage_release "$digests"
+    section pull
+    for pin in $pins; do pin_image "$project" "${pin%@*}" "${pin#*@}"; done
+    pull_images
+    section unfinished
+    [ ! -e "$workdir/.ktrdr-unfinished" ] || echo unfinished
+    inspect_secrets
+    export_secret_settings
+    section hashes
+    print_hashes
+    section images
+    print_images
+    section files
+    IFS=$newline
+    for line in $digests; do set -- "$@" "${line#*  }"; done
+    unset IFS
+    print_changes "$@"
+    section history
+    read_history "$workdir" "$history_lines"
+    # The services' health checks, which Docker makes anyway, have printed what they say.
+    section clock
+    date +%s
+    section containers
+    list_containers "$project"
+    if [ -n "$surplus" ]; then
+        section answers
+        # What is lost with those that are to be stopped, if any of them is there.
+        ! any_is_listed $surplus || ask_services "$project" $surplus
+    fi
+}
+
+# ---- homelab/scripts/service_health.sh
+# How the services of KTRDR say how they are: an extension of every script that asks them.
+
+CONTAINER_HEALTH_PY='"""Print what the server in this container says of its health, on one line.
+
+It is reached there whatever the host publishes, and needs no program of the host. HTTP/1.0, so that
+the answer ends with the connection.
+"""
+
+import os
+import socket
+import sys
+
+worker = os.environ.get("WORKER_PORT")
+path = "/health" if worker else "/api/v1/health"
+with socket.create_connection(("127.0.0.1", int(worker or 8000)), 5) as server:
+    server.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+    answer = server.makefile("rb").read().decode("utf-8", "replace")
+sys.stdout.write(" ".join(answer.partition("\r\n\r\n")[2].split()) + "\n")'
+
+ask_service() {
+    docker exec "$1" python3 -I -S -c "$CONTAINER_HEALTH_PY" 2>/dev/null </dev/null
+}
+
+
+# ---- homelab/scripts/core_secrets.sh
+# What the configuration of the core depends on beside the vault: an extension of fetch.sh, apply.sh and
+# diff.sh. Nothing here changes the host. The former token secret stays in variables of the shell, and stands
+# in no argument list.
+#
+# Takes the option
+#   --token-overlap SECONDS   how long tokens signed with a former JWT_SECRET are good
+
+# ---- scripts/lib/fingerprints.sh
+# Fingerprints of secrets that are delivered as files in memory (see memory_secrets.sh). Containers carry
+# that of what they were given as a label, so that those and only those are replaced whose secrets have
+# changed. It is made with a random key, which stands besides the secrets and on no disk: without the key,
+# nothing can be learned from a fingerprint. Needs: stack.sh
+
+# Print the fingerprint of what a consumer is to be given; change nothing. Where the key or a file is
+# missing, it is one that no container has.
+#   print_fingerprint CONSUMER [FILE VALUE]...
+print_fingerprint() {
+    consumer_directory=$secrets_directory/$1
+    shift
+    values=$#
+    # The values behind the files, in their order.
+    while [ "$values" -gt 0 ]; do
+        if [ ! -e "$secrets_directory/key" ] || [ ! -e "$consumer_directory/$1" ]; then
+            echo missing
+            return 0
+        fi
+        set -- "$@" "$2"
+        shift 2
+        values=$((values - 2))
+    done
+    secrets_key=
+    read -r secrets_key 2>/dev/null <"$secrets_directory/key" || :
+    for value; do
+        printf '%s' "$secrets_key$value" | sha256sum
+    done | sha256sum | cut -c 1-32
+}
+
+# Print the fingerprint that the containers of a consumer carry.
+#   print_deployed_fingerprint CONSUMER
+print_deployed_fingerprint() {
+    docker ps --all \
+        --filter "label=com.docker.compose.project=$project" \
+        --filter "label=place.mynerd.ktrdr.secrets=$1" \
+        --format '{{.Label "place.mynerd.ktrdr.secrets-fingerprint"}}' | tail -n 1
+}
+
+# ---- homelab/scripts/core_secrets.sh
+token_overlap=0
+tokens_change='' signed_with=''
+
+stack_option() {
+    case $1 in
+        --token-overlap) token_overlap=$2 ;;
+        *) refuse_option "$1" ;;
+    esac
+}
+
+inspect_secrets() {
+    if has_service backend; then
+        section role
+        check_role
+    fi
+}
+
+export_secret_settings() {
+    if has_service backend; then
+        export_former_token_secret
+    fi
+    if secrets_are_in_memory; then
+        export_fingerprints
+    fi
+}
+
+export_deployed_secret_settings() {
+    secrets_are_in_memory || return 0
+    if has_service backend; then
+        BACKEND_SECRETS=$(print_deployed_fingerprint backend)
+        export BACKEND_SECRETS
+    fi
+    if has_service grafana; then
+        GRAFANA_SECRETS=$(print_deployed_fingerprint grafana)
+        export GRAFANA_SECRETS
+    fi
+}
+
+# Run a command with the files that a service is given in memory: pairs of a name and a content.
+with_backend_files() {
+    "$@" \
+        db_password "${DB_PASSWORD-}" \
+        jwt_secret "${JWT_SECRET-}" \
+        jwt_secret_previous "${JWT_SECRET_PREVIOUS-}" \
+        jwt_secret_previous_until "${JWT_SECRET_PREVIOUS_UNTIL-}"
+}
+
+with_grafana_files() {
+    "$@" admin_password "${GF_ADMIN_PASSWORD-}"
+}
+
+export_fingerprints() {
+    if has_service backend; then
+        BACKEND_SECRETS=$(with_backend_files print_fingerprint backend)
+        export BACKEND_SECRETS
+    fi
+    if has_service grafana; then
+        GRAFANA_SECRETS=$(with_grafana_files print_fingerprint grafana)
+        export GRAFANA_SECRETS
+    fi
+}
+
+# ------------------------------------------------------------------------- what containers were started with
+
+# Set $environment to that of a container: its entries between marks that no value can hold.
+#   read_environment CONTAINER
+read_environment() {
+    [ -n "${mark-}" ] || read -r mark </proc/sys/kernel/random/uuid
+    environment=$(
+        docker container inspect --format "{{range .Config.Env}}$mark{{.}}{{end}}$mark" "$1" 2>/dev/null || :
+    )
+}
+
+# Set $value to that of a variable in $environment. What a container has from a file is read from the host's
+# memory or, where only root may do that, by the backend itself.
+#   read_variable NAME
+read_variable() {
+    case $environment in
+        *"$mark$1="*)
+            value=${environment#*"$mark$1="}
+            value=${value%%"$mark"*}
+            ;;
+        *"$mark$1_FILE="*)
+            read_variable "$1_FILE"
+            value=$(
+                { cat "$secrets_directory/backend/${value##*/}" ||
+                    docker exec "$project-backend-1" cat "$value" || :; } 2>/dev/null
+                # A substitution drops the ends of lines at its end.
+                echo x
+            )
+            value=${value%x}
+            ;;
+        *) value= ;;
+    esac
+}
+
+# Fail where the role of the database has another name than DB_USER.
+check_role() {
+    read_environment "$project-db-1"
+    read_variable POSTGRES_USER
+    [ -z "$value" ] || [ "$value" = "$DB_USER" ]
+}
+
+# ------------------------------------------------------------------------------------------------- tokens
+
+# Export what tokens were signed with before, and until when that is good. Where the running backend signs
+# with another secret than JWT_SECRET, that is the previous one from now on. Otherwise both stay what they
+# are, so that nothing changes; once their time is over they go with the next release, for which the backend
+# is replaced anyway. With an overlap of 0 there is none, and one that still lasts is ended.
+export_former_token_secret() {
+    read_environment "$project-backend-1"
+    read_variable JWT_SECRET
+    signed_with=$value
+    read_variable JWT_SECRET_PREVIOUS
+    JWT_SECRET_PREVIOUS=$value
+    read_variable JWT_SECRET_PREVIOUS_UNTIL
+    JWT_SECRET_PREVIOUS_UNTIL=$value
+    read_variable IMAGE_TAG
+    now=$(date +%s)
+    if [ -n "$signed_with" ] && [ "$signed_with" != "$JWT_SECRET" ]; then
+        tokens_change=yes
+        JWT_SECRET_PREVIOUS=$signed_with
+        JWT_SECRET_PREVIOUS_UNTIL=$(print_utc $((now + token_overlap)))
+    elif [ "$value" != "$IMAGE_TAG" ] &&
+        expr "x$JWT_SECRET_PREVIOUS_UNTIL" '<' "x$(print_utc "$now")" >/dev/null; then
+        JWT_SECRET_PREVIOUS=
+        JWT_SECRET_PREVIOUS_UNTIL=
+    fi
+    if [ "$token_overlap" = 0 ]; then
+        JWT_SECRET_PREVIOUS=
+        JWT_SECRET_PREVIOUS_UNTIL=
+    fi
+    export JWT_SECRET_PREVIOUS JWT_SECRET_PREVIOUS_UNTIL
+}
+
+# Print a time, given in seconds since 1970, as the backend reads it.
+print_utc() {
+    date -u -d "@$1" +%Y-%m-%dT%H:%M:%SZ
+}
+
+payload() {
+    echo '540 bytes (sha256 4bdb4da6c19d8958…) are left out here; print them with --dry-run -v' >&2
+    return 1
+}
+
+run() {
+    export IMAGE_TAG=sha-abc1234
+    export IMAGE_NAME=ghcr.io/ktrdr/ktrdr-backend
+    export NFS_IMAGE_NAME=ghcr.io/ktrdr/ktrdr-nfs-server
+    export SHARED_HOST_PATH=/srv/ktrdr-shared
+    export CORE_BIND_ADDRESS=0.0.0.0
+    export CORE_PUBLIC_ADDRESS=0.0.0.0
+    export BACKEND_PORT=8000
+    export GRAFANA_PORT=3000
+    export JAEGER_PORT=16686
+    export OTLP_PORT=4317
+    export PROMETHEUS_PORT=9090
+    export POSTGRES_PORT=5432
+    export NFS_PORT=2049
+    export PROMETHEUS_CONFIG_HASH=4487ec69eac7aa4a3d7ddd03bcb18d0e3b365823a0ad6b459cd020d30924d8d2
+    export GRAFANA_CONFIG_HASH=b9c15dbda14380ab01feecc370fa70a84ddf20560c114b6e78ab31b6e1ee107d
+    export DB_USER="${DB_USER:?}"
+    export DB_PASSWORD="${DB_PASSWORD:?}"
+    export JWT_SECRET="${JWT_SECRET:?}"
+    export GF_ADMIN_PASSWORD="${GF_ADMIN_PASSWORD:?}"
+    export DOCKER_AUTH_CONFIG="${DOCKER_AUTH_CONFIG:?}"
+    main \
+        --project ktrdr-core \
+        --workdir /opt/ktrdr-core \
+        --compose-file docker-compose.core.yml \
+        --env-file .env.core \
+        --service db \
+        --service backend \
+        --service prometheus \
+        --managed-directory monitoring \
+        --secrets-delivery env \
+        --secrets-directory /run/ktrdr/ktrdr-core \
+        --secrets-image ghcr.io/ktrdr/ktrdr-backend:sha-abc1234 \
+        --token-overlap 86400 \
+        --digests 'ec9c994ecec30d13f5b663fc204143d76d92d4e99ae74c1200ff13aa7934f260  .env.core
+87ff8c60b2aeeba2403f78466f44615c143c55fa616afac198be713b32164fd0  .env.workers
+46fd0db324fa106d843ad30ce68562a18c3d9d8e18818b3b40557d71406cdb13  docker-compose.core.yml
+ba231a090401686dd30382125f1fd46345191295dc1571d2d005f6b58a6e8456  docker-compose.workers.yml
+52c419c59ae0d599bddc0ce4ddd24577e63d049bd4e003d31da19cdce1ac190b  monitoring/grafana/datasources.yml
+95043f40c52ac1899b3e3da37a5c0facd1095a5a84161d02a47f158a6f44e633  monitoring/prometheus.yml' \
+        --image ghcr.io/ktrdr/ktrdr-backend:sha-abc1234 \
+        --image prom/prometheus:v3 \
+        --image timescale/timescaledb:2 \
+        --pull-missing db \
+        --pull-missing backend \
+        --pull-missing prometheus \
+        --history 200
+    echo ktrdr-script-complete
+}
+run </dev/null
+) 9>&-
+code=$?
+[ "$code" = 0 ] || exit "$code"
+
+# Step 4 of 6: apply (at most 600 s)
+(
+# Apply the release that fetch.sh has staged: put its files in place, and let Compose bring the stack into
+# its new form.
+#
+# Usage: apply.sh OPTION VALUE... -- FILE...
+#   the options of lib/stack.sh and of the stack's extension, and
+#   --note NOTE            what the lock says of its owner
+#   --recovery-note NOTE   what it says while services are started again after this was cut off
+#   --event EVENT          what the history says before anything is changed
+#   --secret NAME          a variable whose value is secret
+# The FILEs are all those of the release. Fails with 74 where the lock was lost.
+set -euf
+
+# ---- scripts/lib/output.sh
+# What a script tells its caller.
+
+# Begin a section of the output.
+#   section TITLE
+section() {
+    printf '== %s\n' "$1"
+}
+
+# End the script because of an option that it does not know.
+#   refuse_option OPTION
+refuse_option() {
+    printf 'there is no option %s\n' "$1" >&2
+    exit 64
+}
+
+# ---- scripts/lib/hooks.sh
+# What a stack adds to the scripts of a deploy. These functions do nothing; an extension, which stands
+# behind them in the script that is sent, defines those anew that it needs.
+
+# Take an option that only the stack knows.
+#   stack_option OPTION VALUE
+stack_option() { refuse_option "$1"; }
+
+# Fail where the host cannot be given these secrets; change nothing.
+inspect_secrets() { :; }
+
+# Export what Compose's configuration depends on beside the given secrets; change nothing.
+export_secret_settings() { :; }
+
+# Export the same as the present containers have it, where the secrets are not known.
+export_deployed_secret_settings() { :; }
+
+# Do what comes before Compose brings the stack into its new form, and what comes after it. A hook that
+# could not finish its work sets $incomplete, and the next deploy goes through all of it again.
+before_up() { :; }
+after_up() { :; }
+
+# Print which secrets have changed, a line each.
+report_secrets() { :; }
+
+# Remove what is left of the secrets of a stack that is taken down.
+remove_secrets() { :; }
+
+# ---- scripts/lib/stack.sh
+# The stack that a script is about, and Compose's command line for it. Needs: output.sh, hooks.sh
+#
+# Options of every script that deals with a stack:
+#   --project NAME        its Compose project
+#   --workdir DIRECTORY   where its configuration is, and what relative paths in it start from
+#   --compose-file FILE   a compose file of the release; the first, then those that override it
+#   --env-file FILE       the file with its settings
+#   --profile PROFILE     a profile that is chosen
+#   --service SERVICE     a service that the script is about
+#   --only SERVICE        the same, where it is the only one that was asked for
+#   --dependency SERVICE  a service that the only one depends on
+#   --surplus SERVICE     a service that is to be removed
+#   --managed-directory DIRECTORY  a directory in which files that are no part of the release are removed
+#   --secrets-delivery env|tmpfs   how its containers get their secrets
+#   --secrets-directory DIRECTORY  where their secrets are in the host's memory, with tmpfs
+#   --secrets-image IMAGE          an image with a shell that the host has once images are pulled
+# An option is left out where there is nothing to say, and repeated for several values.
+
+newline='
+'
+project='' workdir='' compose_files='' env_file='' profiles=''
+services='' only='' dependencies='' surplus='' managed_directory=''
+secrets_delivery=env secrets_directory='' secrets_image=''
+
+# Take one of these options, or pass it on to the hook stack_option.
+#   common_option OPTION VALUE
+common_option() {
+    case $1 in
+        --project) project=$2 ;;
+        --workdir) workdir=$2 ;;
+        # The last one first, since `compose` puts each before all others.
+        --compose-file) compose_files="$2 $compose_files" ;;
+        --env-file) env_file=$2 ;;
+        --profile) profiles="$2 $profiles" ;;
+        --service) services="$services $2" ;;
+        --only) only=$2 ;;
+        --dependency) dependencies="$dependencies $2" ;;
+        --surplus) surplus="$surplus $2" ;;
+        --managed-directory) managed_directory=$2 ;;
+        --secrets-delivery) secrets_delivery=$2 ;;
+        --secrets-directory) secrets_directory=$2 ;;
+        --secrets-image) secrets_image=$2 ;;
+        *) stack_option "$1" "$2" ;;
+    esac
+}
+
+# Tell whether the script is about a service.
+#   has_service SERVICE
+has_service() {
+    case " $services " in
+        *" $1 "*) return 0 ;;
+    esac
+    return 1
+}
+
+# Tell whether the stack gets its secrets as files in memory.
+secrets_are_in_memory() {
+    [ "$secrets_delivery" = tmpfs ]
+}
+
+# Run Compose on the stack, as the files in $release describe it: those in place, or staged ones. Its
+# command line names project, files and directory.
+#   compose COMMAND...
+compose() {
+    for profile in $profiles; do set -- --profile "$profile" "$@"; done
+    set -- --env-file "$release/$env_file" "$@"
+    for file in $compose_files; do set -- -f "$release/$file" "$@"; done
+    docker compose -p "$project" --project-directory "$workdir" "$@"
+}
+
+# Print "SERVICE HASH" for each service; the hash covers its configuration.
+print_hashes() {
+    compose config --hash '*'
+}
+
+# ---- scripts/lib/lock.sh
+# The lock of a host: flock(2) on WORKDIR/.ktrdr/lock, for as long as the owner's shell lives there.
+# The file stays, and being there means nothing; what stands in it says whose lock it is.
+
+# End the script with code 74 unless the lock is still that of the owner with this note.
+#   require_lock WORKDIR NOTE
+require_lock() {
+    if ! grep -qF -e "$2" "$1/.ktrdr/lock" 2>/dev/null || flock -n -s "$1/.ktrdr/lock" true; then
+        exit 74
+    fi
+}
+
+# Print "free", or "held" and on the next line "PID NOTE".
+#   show_lock WORKDIR
+show_lock() {
+    if [ ! -e "$1/.ktrdr/lock" ] || flock -n -s "$1/.ktrdr/lock" true; then
+        echo free
+    else
+        echo held
+        cat "$1/.ktrdr/lock"
+    fi
+}
+
+# ---- scripts/lib/events.sh
+# Events that a host remembers: a line of JSON each, in WORKDIR/.ktrdr/history.jsonl. Nothing of them is
+# secret, and lines are only ever appended.
+
+# Append events, after a line that an interruption may have cut short.
+#   append_events WORKDIR EVENT...
+append_events() {
+    history=$1/.ktrdr/history.jsonl
+    umask 022
+    [ -d "$1/.ktrdr" ] || mkdir -p "$1/.ktrdr"
+    shift
+    # Only what ends with a line's end was written whole; what was not stays apart from the new one.
+    [ ! -s "$history" ] || [ -z "$(tail -c 1 "$history")" ] || echo >>"$history"
+    printf '%s\n' "$@" >>"$history"
+}
+
+# ---- scripts/lib/release_files.sh
+# The files of a release. Needs: stack.sh
+
+# Print the archive of the release. The one of a script that is sent stands behind this; where it is run
+# by hand, the archive comes on standard input.
+payload() { cat; }
+
+# Run a command with each file in the managed directory, if there is one, that the release does not have.
+#   each_leftover COMMAND FILE...
+each_leftover() {
+    leftover_command=$1
+    shift
+    if [ -z "$managed_directory" ] || [ ! -d "$workdir/$managed_directory" ]; then
+        return 0
+    fi
+    released=$newline
+    for file; do released=$released$file$newline; done
+    (cd "$workdir" && find "$managed_directory" -type f) | while IFS= read -r file; do
+        case $released in
+            *"$newline$file$newline"*) ;;
+            *) "$leftover_command" "$file" ;;
+        esac
+    done
+}
+
+# ---- scripts/lib/project.sh
+# The containers of a Compose project.
+
+# List containers as "docker ps" does, without those that Compose made for a single run.
+#   project_ps PROJECT OPTION...
+project_ps() {
+    ps_project=$1
+    shift
+    docker ps "$@" \
+        --filter "label=com.docker.compose.project=$ps_project" \
+        --filter "label=com.docker.compose.oneoff=False"
+}
+
+# ---- scripts/lib/recreation.sh
+# What an interrupted Compose has left half done. Needs: project.sh
+
+# End it. To recreate a container, Compose makes the new one under the name OLDID_NAME, stops and
+# removes the old one, and renames the new one. Interrupted in between, it leaves a service stopped,
+# and stumbles over its own leftover the next time. So where both are there, the new one goes; where
+# the old one is gone, the new one takes its place. With "start", what is left of the two is started.
+#   finish_recreation PROJECT [start]
+finish_recreation() {
+    for name in $(project_ps "$1" --all --format "{{.Names}}"); do
+        case $name in
+            # Twelve characters of an id and an underscore stand before the name.
+            [0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]_*) ;;
+            *) continue ;;
+        esac
+        if docker inspect "${name#*_}" >/dev/null 2>&1; then
+            docker rm --force "$name"
+        else
+            docker rename "$name" "${name#*_}"
+        fi
+        # One that cannot be started does not keep Compose from the others.
+        [ "${2-}" != start ] || docker start "${name#*_}" || :
+    done
+}
+
+# ---- scripts/lib/stand_by.sh
+# Protection of a script that stops services. Needs: project.sh, and $WATCHDOG_SH
+
+# Make sure that the services run again when this script is ended in mid-work, however it is: the
+# operator's machine may be gone, and a script that is killed cannot do it. So a process stands by in a
+# session of its own, which outlives the connection. A script that comes to its end by itself sends it
+# away. Else it takes the lock when that becomes free, puts right what it finds, and ends.
+#   stand_by WORKDIR PROJECT NOTE [SECRET...]
+# NOTE is what the lock says meanwhile. The SECRETs are names of variables which that process is not
+# given, since it may outlive all that needs them.
+stand_by() {
+    guarded_workdir=$1 guarded_project=$2 recovery_note=$3
+    shift 3
+    # What was stopped on purpose is noted once under one lock: what the first script has stopped was
+    # not. A container that was made and never started is left of something else that was cut off.
+    [ "$guarded_workdir/.ktrdr/stopped" -nt "$guarded_workdir/.ktrdr/lock" ] ||
+        project_ps "$guarded_project" --all --quiet --filter status=exited \
+            >"$guarded_workdir/.ktrdr/stopped" || :
+    # The process closes its standard output, and with it this substitution, when it has printed its
+    # number: by then it is out of reach of what ends the connection's session.
+    watchdog=$(
+        [ "$#" = 0 ] || unset "$@"
+        setsid sh -c "$WATCHDOG_SH" watchdog "$guarded_workdir" "$guarded_project" "$recovery_note" \
+            </dev/null 2>/dev/null 3<&- 4>&- &
+    )
+    trap 'kill -s KILL -- "-$watchdog" 2>/dev/null || :' EXIT
+    trap 'trap - EXIT; exit 143' TERM INT HUP
+}
+
+# ---- scripts/apply.sh
+WATCHDOG_SH='# Start the services of a project again when the lock of its host becomes free: its owner was cut off
+# while it changed them.
+#
+# Usage: watchdog.sh WORKDIR PROJECT NOTE
+# Prints its number first, and closes its standard output. NOTE is what the lock says meanwhile.
+
+# ---- scripts/lib/project.sh
+# The containers of a Compose project.
+
+# List containers as "docker ps" does, without those that Compose made for a single run.
+#   project_ps PROJECT OPTION...
+project_ps() {
+    ps_project=$1
+    shift
+    docker ps "$@" \
+        --filter "label=com.docker.compose.project=$ps_project" \
+        --filter "label=com.docker.compose.oneoff=False"
+}
+
+# ---- scripts/lib/recreation.sh
+# What an interrupted Compose has left half done. Needs: project.sh
+
+# End it. To recreate a container, Compose makes the new one under the name OLDID_NAME, stops and
+# removes the old one, and renames the new one. Interrupted in between, it leaves a service stopped,
+# and stumbles over its own leftover the next time. So where both are there, the new one goes; where
+# the old one is gone, the new one takes its place. With "start", what is left of the two is started.
+#   finish_recreation PROJECT [start]
+finish_recreation() {
+    for name in $(project_ps "$1" --all --format "{{.Names}}"); do
+        case $name in
+            # Twelve characters of an id and an underscore stand before the name.
+            [0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]_*) ;;
+            *) continue ;;
+        esac
+        if docker inspect "${name#*_}" >/dev/null 2>&1; then
+            docker rm --force "$name"
+        else
+            docker rename "$name" "${name#*_}"
+        fi
+        # One that cannot be started does not keep Compose from the others.
+        [ "${2-}" != start ] || docker start "${name#*_}" || :
+    done
+}
+
+# ---- scripts/lib/recovery.sh
+# How the services of a project run again after they were stopped half-way. Needs: project.sh,
+# recreation.sh
+
+# Set $stopped_before to the containers that were stopped on purpose before anything was changed. They
+# were noted under the present lock, and stay stopped.
+#   read_stopped_before WORKDIR
+read_stopped_before() {
+    stopped_before=
+    [ ! "$1/.ktrdr/stopped" -nt "$1/.ktrdr/lock" ] || stopped_before=$(cat "$1/.ktrdr/stopped") || :
+}
+
+# Start what was stopped half-way, until everything has run for some moments on end: a container that
+# was told to stop may do so only at the end of its grace. A Docker that is away is waited for. Fail
+# when the time is up before.
+#   recover PROJECT SECONDS
+recover() {
+    end=$(($(date +%s) + $2))
+    calm_looks=0
+    while [ "$(date +%s)" -lt "$end" ]; do
+        if finish_recreation "$1" >/dev/null 2>&1 && stopped=$(list_stopped "$1" 2>/dev/null); then
+            idle=
+            for container in $stopped; do
+                printf "%s\n" "$stopped_before" | grep -qxF "$container" || idle="$idle $container"
+            done
+            if [ -z "$idle" ]; then
+                calm_looks=$((calm_looks + 1))
+                [ "$calm_looks" -lt 3 ] || return 0
+            else
+                calm_looks=0
+                docker start $idle >/dev/null 2>&1 || :
+            fi
+        fi
+        sleep 1
+    done
+    return 1
+}
+
+# Print the ids of the containers of a project that do not run.
+#   list_stopped PROJECT
+list_stopped() {
+    project_ps "$1" --all --quiet --filter status=exited --filter status=created
+}
+
+# ---- scripts/watchdog.sh
+main() {
+    echo "$$"
+    exec >/dev/null 9>>"$1/.ktrdr/lock"
+    flock 9 || exit
+    # The note makes the lock younger than what was noted under it.
+    read_stopped_before "$1"
+    printf "%s %s\n" "$$" "$3" >"$1/.ktrdr/lock"
+    recover "$2" 180
+}
+
+main "$@"'
+
+# Move what is staged and differs into place, and remove leftovers. Each file changes at once, and
+# directories stay what they are: containers have them mounted, and would go on seeing one that was
+# replaced.
+#   place_files FILE...
+place_files() {
+    staging=$workdir/.ktrdr-staging
+    if [ -d "$staging" ]; then
+        umask 022
+        for file; do
+            if ! cmp -s "$staging/$file" "$workdir/$file"; then
+                mkdir -p "$(dirname "$workdir/$file")"
+                mv -f "$staging/$file" "$workdir/$file"
+            fi
+        done
+        rm -rf "$staging"
+    fi
+    each_leftover remove_leftover "$@"
+}
+
+remove_leftover() {
+    rm -f "$workdir/$1"
+}
+
+# Remove containers that never ran or could not be started last, for Compose to make anew. Where Docker
+# is stopped in the moment in which it starts a container, something stays behind under the container's
+# id that fails every further start ("task ... already exists").
+#   remove_unstartable SERVICE...
+remove_unstartable() {
+    idle=$(project_ps "$project" --all --quiet --filter status=exited --filter status=created)
+    [ -n "$idle" ] || return 0
+    docker inspect --format '{{.Id}} {{index .Config.Labels "com.docker.compose.service"}} {{.State.Status}} {{json .State.Error}}' $idle |
+        while read -r container service state error; do
+            for concerned; do
+                if [ "$service" = "$concerned" ] && [ "$state $error" != 'exited ""' ]; then
+                    docker rm --force "$container" >/dev/null
+                fi
+            done
+        done
+}
+
+# Create, recreate or start what differs from the files. A service that is asked for alone leaves the
+# others alone, unless one that it depends on does not run: then it could not start. No image is pulled
+# here: fetch.sh did, and could say why it failed.
+bring_up() {
+    if [ -z "$only" ]; then
+        compose up --detach --pull never --remove-orphans
+    elif all_run "$dependencies"; then
+        compose up --detach --pull never --no-deps "$only"
+    else
+        compose up --detach --pull never "$only"
+    fi
+}
+
+# Tell whether each of the services has a container that runs.
+#   all_run SERVICES
+all_run() {
+    for service in $1; do
+        [ -n "$(project_ps "$project" --quiet --filter "label=com.docker.compose.service=$service")" ] ||
+            return 1
+    done
+}
+
+main() {
+    note='' recovery_note='' event='' secrets=''
+    while [ "$#" -gt 0 ]; do
+        case $1 in
+            --note) note=$2 ;;
+            --recovery-note) recovery_note=$2 ;;
+            --event) event=$2 ;;
+            --secret) secrets="$secrets $2" ;;
+            --)
+                shift
+                break
+                ;;
+            *) common_option "$1" "$2" ;;
+        esac
+        shift 2
+    done
+    release=$workdir
+    require_lock "$workdir" "$note"
+    append_events "$workdir" "$event"
+    stand_by "$workdir" "$project" "$recovery_note" $secrets
+    place_files "$@"
+    finish_recreation "$project" start
+    remove_unstartable $services $dependencies
+
+    # The next deploy goes through all of this again if this one does not come to its end.
+    unfinished=$workdir/.ktrdr-unfinished
+    was_unfinished=
+    [ ! -e "$unfinished" ] || was_unfinished=yes
+    : >"$unfinished"
+    incomplete=
+    before_up
+    bring_up
+    after_up
+    # With one service alone, an older note stays: the others were not looked at.
+    if [ -z "$incomplete" ] && { [ -z "$only" ] || [ -z "$was_unfinished" ]; }; then
+        rm -f "$unfinished"
+    fi
+    section rotated
+    report_secrets
+    if [ -n "$surplus" ]; then
+        # Also those of profiles that are not chosen.
+        profiles='*'
+        compose rm --stop --force $surplus
+    fi
+}
+
+# ---- homelab/scripts/core_secrets.sh
+# What the configuration of the core depends on beside the vault: an extension of fetch.sh, apply.sh and
+# diff.sh. Nothing here changes the host. The former token secret stays in variables of the shell, and stands
+# in no argument list.
+#
+# Takes the option
+#   --token-overlap SECONDS   how long tokens signed with a former JWT_SECRET are good
+
+# ---- scripts/lib/fingerprints.sh
+# Fingerprints of secrets that are delivered as files in memory (see memory_secrets.sh). Containers carry
+# that of what they were given as a label, so that those and only those are replaced whose secrets have
+# changed. It is made with a random key, which stands besides the secrets and on no disk: without the key,
+# nothing can be learned from a fingerprint. Needs: stack.sh
+
+# Print the fingerprint of what a consumer is to be given; change nothing. Where the key or a file is
+# missing, it is one that no container has.
+#   print_fingerprint CONSUMER [FILE VALUE]...
+print_fingerprint() {
+    consumer_directory=$secrets_directory/$1
+    shift
+    values=$#
+    # The values behind the files, in their order.
+    while [ "$values" -gt 0 ]; do
+        if [ ! -e "$secrets_directory/key" ] || [ ! -e "$consumer_directory/$1" ]; then
+            echo missing
+            return 0
+        fi
+        set -- "$@" "$2"
+        shift 2
+        values=$((values - 2))
+    done
+    secrets_key=
+    read -r secrets_key 2>/dev/null <"$secrets_directory/key" || :
+    for value; do
+        printf '%s' "$secrets_key$value" | sha256sum
+    done | sha256sum | cut -c 1-32
+}
+
+# Print the fingerprint that the containers of a consumer carry.
+#   print_deployed_fingerprint CONSUMER
+print_deployed_fingerprint() {
+    docker ps --all \
+        --filter "label=com.docker.compose.project=$project" \
+        --filter "label=place.mynerd.ktrdr.secrets=$1" \
+        --format '{{.Label "place.mynerd.ktrdr.secrets-fingerprint"}}' | tail -n 1
+}
+
+# ---- homelab/scripts/core_secrets.sh
+token_overlap=0
+tokens_change='' signed_with=''
+
+stack_option() {
+    case $1 in
+        --token-overlap) token_overlap=$2 ;;
+        *) refuse_option "$1" ;;
+    esac
+}
+
+inspect_secrets() {
+    if has_service backend; then
+        section role
+        check_role
+    fi
+}
+
+export_secret_settings() {
+    if has_service backend; then
+        export_former_token_secret
+    fi
+    if secrets_are_in_memory; then
+        export_fingerprints
+    fi
+}
+
+export_deployed_secret_settings() {
+    secrets_are_in_memory || return 0
+    if has_service backend; then
+        BACKEND_SECRETS=$(print_deployed_fingerprint backend)
+        export BACKEND_SECRETS
+    fi
+    if has_service grafana; then
+        GRAFANA_SECRETS=$(print_deployed_fingerprint grafana)
+        export GRAFANA_SECRETS
+    fi
+}
+
+# Run a command with the files that a service is given in memory: pairs of a name and a content.
+with_backend_files() {
+    "$@" \
+        db_password "${DB_PASSWORD-}" \
+        jwt_secret "${JWT_SECRET-}" \
+        jwt_secret_previous "${JWT_SECRET_PREVIOUS-}" \
+        jwt_secret_previous_until "${JWT_SECRET_PREVIOUS_UNTIL-}"
+}
+
+with_grafana_files() {
+    "$@" admin_password "${GF_ADMIN_PASSWORD-}"
+}
+
+export_fingerprints() {
+    if has_service backend; then
+        BACKEND_SECRETS=$(with_backend_files print_fingerprint backend)
+        export BACKEND_SECRETS
+    fi
+    if has_service grafana; then
+        GRAFANA_SECRETS=$(with_grafana_files print_fingerprint grafana)
+        export GRAFANA_SECRETS
+    fi
+}
+
+# ------------------------------------------------------------------------- what containers were started with
+
+# Set $environment to that of a container: its entries between marks that no value can hold.
+#   read_environment CONTAINER
+read_environment() {
+    [ -n "${mark-}" ] || read -r mark </proc/sys/kernel/random/uuid
+    environment=$(
+        docker container inspect --format "{{range .Config.Env}}$mark{{.}}{{end}}$mark" "$1" 2>/dev/null || :
+    )
+}
+
+# Set $value to that of a variable in $environment. What a container has from a file is read from the host's
+# memory or, where only root may do that, by the backend itself.
+#   read_variable NAME
+read_variable() {
+    case $environment in
+        *"$mark$1="*)
+            value=${environment#*"$mark$1="}
+            value=${value%%"$mark"*}
+            ;;
+        *"$mark$1_FILE="*)
+            read_variable "$1_FILE"
+            value=$(
+                { cat "$secrets_directory/backend/${value##*/}" ||
+                    docker exec "$project-backend-1" cat "$value" || :; } 2>/dev/null
+                # A substitution drops the ends of lines at its end.
+                echo x
+            )
+            value=${value%x}
+            ;;
+        *) value= ;;
+    esac
+}
+
+# Fail where the role of the database has another name than DB_USER.
+check_role() {
+    read_environment "$project-db-1"
+    read_variable POSTGRES_USER
+    [ -z "$value" ] || [ "$value" = "$DB_USER" ]
+}
+
+# ------------------------------------------------------------------------------------------------- tokens
+
+# Export what tokens were signed with before, and until when that is good. Where the running backend signs
+# with another secret than JWT_SECRET, that is the previous one from now on. Otherwise both stay what they
+# are, so that nothing changes; once their time is over they go with the next release, for which the backend
+# is replaced anyway. With an overlap of 0 there is none, and one that still lasts is ended.
+export_former_token_secret() {
+    read_environment "$project-backend-1"
+    read_variable JWT_SECRET
+    signed_with=$value
+    read_variable JWT_SECRET_PREVIOUS
+    JWT_SECRET_PREVIOUS=$value
+    read_variable JWT_SECRET_PREVIOUS_UNTIL
+    JWT_SECRET_PREVIOUS_UNTIL=$value
+    read_variable IMAGE_TAG
+    now=$(date +%s)
+    if [ -n "$signed_with" ] && [ "$signed_with" != "$JWT_SECRET" ]; then
+        tokens_change=yes
+        JWT_SECRET_PREVIOUS=$signed_with
+        JWT_SECRET_PREVIOUS_UNTIL=$(print_utc $((now + token_overlap)))
+    elif [ "$value" != "$IMAGE_TAG" ] &&
+        expr "x$JWT_SECRET_PREVIOUS_UNTIL" '<' "x$(print_utc "$now")" >/dev/null; then
+        JWT_SECRET_PREVIOUS=
+        JWT_SECRET_PREVIOUS_UNTIL=
+    fi
+    if [ "$token_overlap" = 0 ]; then
+        JWT_SECRET_PREVIOUS=
+        JWT_SECRET_PREVIOUS_UNTIL=
+    fi
+    export JWT_SECRET_PREVIOUS JWT_SECRET_PREVIOUS_UNTIL
+}
+
+# Print a time, given in seconds since 1970, as the backend reads it.
+print_utc() {
+    date -u -d "@$1" +%Y-%m-%dT%H:%M:%SZ
+}
+
+
+# ---- homelab/scripts/core_delivery.sh
+# How the core is given its secrets: an extension of apply.sh and remove_stack.sh, behind core_secrets.sh. What
+# has a memory of its own follows the vault: the database, and Grafana.
+#
+# Each part does nothing where nothing has changed and may be run again at any time, so that a deploy that
+# was interrupted is finished by the next one. No secret stands in an argument list: they travel on
+# standard input.
+
+# ---- scripts/lib/memory_secrets.sh
+# Secrets as files in a host's memory, which its containers have mounted: delivery "tmpfs". Needs: stack.sh,
+# $INSTALL_SECRETS_SH and $REMOVE_SECRETS_SH
+#
+# Each consumer, such as a service, has a directory of its own below $secrets_directory, which everybody
+# may list, with files that its user alone may read.
+
+# Print the files of a consumer as install_secrets.sh reads them.
+#   encode_secrets CONSUMER UID [FILE VALUE]...
+encode_secrets() {
+    consumer="$1 $2"
+    shift 2
+    while [ "$#" -gt 0 ]; do
+        printf '%s %s %s\n' "$consumer" "$1" "$(printf '%s' "$2" | base64 | tr -d '\n')"
+        shift 2
+    done
+}
+
+# Write the files whose content has changed, each whole or not at all. They come on standard input, as
+# encode_secrets prints them.
+install_secrets() {
+    as_root "$INSTALL_SECRETS_SH" install_secrets "$secrets_directory" \
+        "$(stat -c %g "${DOCKER_SOCKET:-/var/run/docker.sock}" 2>/dev/null || echo 0)"
+}
+
+# Remove the files of consumers, if any of them is there.
+#   remove_secret_files CONSUMER...
+remove_secret_files() {
+    for consumer; do
+        if [ -d "$secrets_directory/$consumer" ]; then
+            as_root "$REMOVE_SECRETS_SH" remove_secrets "$secrets_directory" "$@"
+            return
+        fi
+    done
+}
+
+# Run a program of sh as root. A member of the group docker is as good as root, by a container.
+#   as_root PROGRAM NAME ARGUMENT...
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        sh -c "$@"
+    else
+        docker run --rm --interactive --log-driver none --network none --read-only --user 0:0 \
+            --cap-drop ALL --cap-add CHOWN --cap-add DAC_OVERRIDE --cap-add FOWNER \
+            --security-opt no-new-privileges \
+            --volume "${secrets_directory%/*}:${secrets_directory%/*}" \
+            --entrypoint sh "$secrets_image" -c "$@"
+    fi
+}
+
+# ---- homelab/scripts/core_delivery.sh
+INSTALL_SECRETS_SH='# Write secrets into memory: on the host as root, or in a container as its root.
+#
+# Usage: install_secrets.sh DIRECTORY GROUP
+# Standard input has a line "CONSUMER UID FILE VALUE" for each file, its value in base64. GROUP may read
+# the key that fingerprints are made with.
+set -eu
+
+# Put FILE.new in the place of FILE where it has another content.
+replace() {
+    if cmp -s "$1.new" "$1"; then
+        rm -f "$1.new"
+    else
+        mv -f "$1.new" "$1"
+    fi
+}
+
+main() {
+    umask 022
+    mkdir -p "$1"
+    case $(stat -f -c %T "$1") in
+        tmpfs | ramfs) ;;
+        *)
+            echo "$1 is not in memory" >&2
+            exit 1
+            ;;
+    esac
+    if [ ! -s "$1/key" ]; then
+        (
+            umask 077
+            head -c 32 /dev/urandom | base64 | tr -d "\n" >"$1/key.new"
+        )
+        chgrp "$2" "$1/key.new"
+        chmod 440 "$1/key.new"
+        replace "$1/key"
+    fi
+    while read -r consumer uid name encoded; do
+        mkdir -p "$1/$consumer"
+        file=$1/$consumer/$name
+        (
+            umask 377
+            rm -f "$file.new"
+            printf "%s" "$encoded" | base64 -d >"$file.new"
+        )
+        chown "$uid" "$file.new"
+        replace "$file"
+    done
+}
+
+main "$@"'
+REMOVE_SECRETS_SH='# Remove the secrets of consumers from memory, and the directory with the last of them: on the host as
+# root, or in a container as its root.
+#
+# Usage: remove_secrets.sh DIRECTORY CONSUMER...
+set -eu
+
+main() {
+    cd "$1"
+    shift
+    rm -rf "$@"
+    for left in */; do
+        [ ! -d "$left" ] || exit 0
+    done
+    rm -rf "$PWD"
+}
+
+main "$@"'
+DATABASE_SH='# Run statements of SQL, which come on standard input, in the container of the database. Its own socket
+# trusts its own user. The server logs none of them, since they may hold a verifier.
+#
+# Usage: database.sh SECONDS
+# Waits SECONDS for the database to accept connections.
+
+main() {
+    waited=0
+    until pg_isready -q -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" </dev/null; do
+        waited=$((waited + 1))
+        if [ "$waited" -gt "$(($1 * 5))" ]; then
+            echo "the database does not accept connections" >&2
+            exit 1
+        fi
+        sleep 0.2
+    done
+    PGOPTIONS="-c log_statement=none -c log_duration=off -c log_min_duration_statement=-1"
+    PGOPTIONS="$PGOPTIONS -c log_min_error_statement=panic"
+    export PGOPTIONS
+    exec psql -qAtX -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d "$POSTGRES_DB"
+}
+
+main "$@"'
+ROLE_PASSWORD_SQL='-- Give the role the password that the variable verifier is of, unless it has it. PostgreSQL is given what
+-- it would make of the password itself, never the password.
+SELECT rolpassword IS DISTINCT FROM :'"'"'verifier'"'"' AS differs
+FROM pg_catalog.pg_authid WHERE rolname = CURRENT_USER \gset
+\if :differs
+ALTER ROLE CURRENT_USER PASSWORD :'"'"'verifier'"'"';
+\echo changed
+\endif'
+GRAFANA_PASSWORD_PY='"""Check or set the password of the administrator of Grafana, from the container of the backend.
+
+Usage: python3 grafana_password.py check|set SECONDS
+
+That container is in the network of Grafana and has a Python. The password is all of standard input;
+with "set" a line with another one that is valid now stands before it. Exits with 3 where Grafana
+refuses the password, and with 4 where it does not answer within SECONDS.
+"""
+
+import base64
+import http.client
+import json
+import sys
+import time
+
+def ask(method: str, path: str, password: str, body: dict[str, str] | None = None) -> int:
+    """Send a request as the administrator, and return the status of the answer."""
+    login = base64.b64encode(f"admin:{password}".encode()).decode()
+    headers = {"Authorization": f"Basic {login}", "Content-Type": "application/json"}
+    server = http.client.HTTPConnection("grafana", 3000, timeout=10)
+    server.request(method, path, json.dumps(body) if body else None, headers)
+    return server.getresponse().status
+
+valid, password = "", sys.stdin.buffer.read().decode()
+if sys.argv[1] == "set":
+    valid, _, password = password.partition("\n")
+deadline = time.monotonic() + float(sys.argv[2])
+while True:
+    try:
+        if valid:
+            change = {"oldPassword": valid, "newPassword": password, "confirmNew": password}
+            ask("PUT", "/api/user/password", valid, change)
+            valid = ""
+        status = ask("GET", "/api/org", password)
+    except (OSError, http.client.HTTPException):
+        status = 503
+    if status < 500 or time.monotonic() > deadline:
+        sys.exit({200: 0, 401: 3, 403: 3}.get(status, 4))
+    time.sleep(0.3)'
+
+role_change='' grafana_change=''
+
+# Files in memory come first, then the role of the database, right behind which the backend is replaced.
+before_up() {
+    grafana_before=$(find_grafana)
+    if has_service backend; then
+        export_former_token_secret
+    fi
+    if secrets_are_in_memory && { has_service backend || has_service grafana; }; then
+        {
+            ! has_service backend || with_backend_files encode_secrets backend 10001
+            ! has_service grafana || with_grafana_files encode_secrets grafana 472
+        } | install_secrets
+        export_fingerprints
+    fi
+    if has_service backend; then
+        set_role_password
+    fi
+}
+
+after_up() {
+    if has_service grafana; then
+        set_grafana_password
+    fi
+    if ! secrets_are_in_memory; then
+        ! has_service backend || remove_secret_files backend
+        ! has_service grafana || remove_secret_files grafana
+    fi
+}
+
+# What a new database is given for the first time has not changed.
+report_secrets() {
+    [ -z "$role_change" ] || [ -z "$signed_with" ] || echo db_password
+    [ -z "$tokens_change" ] || echo jwt_secret
+    [ -z "$grafana_change" ] || echo "grafana_password $grafana_change"
+}
+
+remove_secrets() {
+    remove_secret_files backend grafana
+}
+
+# --------------------------------------------------------------------------------------------- the database
+
+# Give the role of the database the password that DB_PASSWORD_VERIFIER is of. The statements go over the
+# server's own socket, which trusts whoever is in its container.
+set_role_password() {
+    if [ -z "$(find_database)" ]; then
+        compose up --detach --pull never --no-deps db
+    fi
+    role_change=$(
+        printf "\\\\set verifier '%s'\n%s\n" "$DB_PASSWORD_VERIFIER" "$ROLE_PASSWORD_SQL" |
+            docker exec -i "$(find_database)" sh -c "$DATABASE_SH" database 60
+    )
+}
+
+# Print the id of the database's container, if it runs.
+find_database() {
+    project_ps "$project" --quiet --filter label=com.docker.compose.service=db
+}
+
+# ---------------------------------------------------------------------------------------------------- Grafana
+
+# Give Grafana's administrator the password GF_ADMIN_PASSWORD. Its container is looked at where it is new, as
+# it is with every other password, or a deploy was not finished. Without a backend that runs, it cannot be,
+# and the next deploy tries again.
+set_grafana_password() {
+    if [ -z "$was_unfinished" ] && [ "$grafana_before" = "$(find_grafana)" ]; then
+        return 0
+    fi
+    answer=0
+    printf %s "$GF_ADMIN_PASSWORD" | ask_grafana check || answer=$?
+    if [ "$answer" = 3 ]; then
+        # Grafana's own program takes one line, and a password may have several: so it sets a temporary
+        # one, with which the API then sets the real one.
+        temporary=$(head -c 24 /dev/urandom | base64)
+        printf '%s\n' "$temporary" | docker exec -i -e GF_LOG_MODE=console "$project-grafana-1" \
+            grafana cli admin reset-admin-password --password-from-stdin >/dev/null
+        answer=0
+        printf '%s\n%s' "$temporary" "$GF_ADMIN_PASSWORD" | ask_grafana set || answer=$?
+        grafana_change=yes
+    fi
+    case $answer in
+        0) ;;
+        3)
+            echo 'Grafana did not take the new password' >&2
+            exit 1
+            ;;
+        *)
+            grafana_change=unknown
+            incomplete=yes
+            ;;
+    esac
+}
+
+# Check or set a password, which comes on standard input.
+#   ask_grafana check|set
+ask_grafana() {
+    docker exec -i "$project-backend-1" python3 -I -S -c "$GRAFANA_PASSWORD_PY" "$1" 60
+}
+
+# Print the id of Grafana's container, if there is one.
+find_grafana() {
+    docker container inspect --format '{{.Id}}' "$project-grafana-1" 2>/dev/null || :
+}
+
+run() {
+    export IMAGE_TAG=sha-abc1234
+    export IMAGE_NAME=ghcr.io/ktrdr/ktrdr-backend
+    export NFS_IMAGE_NAME=ghcr.io/ktrdr/ktrdr-nfs-server
+    export SHARED_HOST_PATH=/srv/ktrdr-shared
+    export CORE_BIND_ADDRESS=0.0.0.0
+    export CORE_PUBLIC_ADDRESS=0.0.0.0
+    export BACKEND_PORT=8000
+    export GRAFANA_PORT=3000
+    export JAEGER_PORT=16686
+    export OTLP_PORT=4317
+    export PROMETHEUS_PORT=9090
+    export POSTGRES_PORT=5432
+    export NFS_PORT=2049
+    export PROMETHEUS_CONFIG_HASH=4487ec69eac7aa4a3d7ddd03bcb18d0e3b365823a0ad6b459cd020d30924d8d2
+    export GRAFANA_CONFIG_HASH=b9c15dbda14380ab01feecc370fa70a84ddf20560c114b6e78ab31b6e1ee107d
+    export DB_USER="${DB_USER:?}"
+    export DB_PASSWORD="${DB_PASSWORD:?}"
+    export JWT_SECRET="${JWT_SECRET:?}"
+    export GF_ADMIN_PASSWORD="${GF_ADMIN_PASSWORD:?}"
+    export DB_PASSWORD_VERIFIER="${DB_PASSWORD_VERIFIER:?}"
+    main \
+        --project ktrdr-core \
+        --workdir /opt/ktrdr-core \
+        --compose-file docker-compose.core.yml \
+        --env-file .env.core \
+        --service db \
+        --service backend \
+        --service prometheus \
+        --managed-directory monitoring \
+        --secrets-delivery env \
+        --secrets-directory /run/ktrdr/ktrdr-core \
+        --secrets-image ghcr.io/ktrdr/ktrdr-backend:sha-abc1234 \
+        --token-overlap 86400 \
+        --note '{"id": "20261123-120000-ab12", "who": "ada@laptop", "reason": "deploy of sha-abc1234", "since": "2026-11-23T12:00:00+00:00"}' \
+        --recovery-note '{"id": "20261123-120000-ab12-recovery", "who": "ada@laptop", "reason": "recovery after a cut-off deploy of sha-abc1234", "since": "2026-11-23T12:00:00+00:00"}' \
+        --event '{"schema":1,"event":"begun","id":"20261123-120000-ab12","kind":"deploy","service":"all","tag":"sha-abc1234","commit":"abc1234000000000000000000000000000000000","configuration":"17b59060dd1e3154fb726ee6","who":"ada@laptop","at":"2026-11-23T12:00:00.000+00:00","profiles":[],"settings":{"IMAGE_TAG":"sha-abc1234","IMAGE_NAME":"ghcr.io/ktrdr/ktrdr-backend","NFS_IMAGE_NAME":"ghcr.io/ktrdr/ktrdr-nfs-server","SHARED_HOST_PATH":"/srv/ktrdr-shared","CORE_BIND_ADDRESS":"0.0.0.0","CORE_PUBLIC_ADDRESS":"0.0.0.0","BACKEND_PORT":"8000","GRAFANA_PORT":"3000","JAEGER_PORT":"16686","OTLP_PORT":"4317","PROMETHEUS_PORT":"9090","POSTGRES_PORT":"5432","NFS_PORT":"2049","PROMETHEUS_CONFIG_HASH":"4487ec69eac7aa4a3d7ddd03bcb18d0e3b365823a0ad6b459cd020d30924d8d2","GRAFANA_CONFIG_HASH":"b9c15dbda14380ab01feecc370fa70a84ddf20560c114b6e78ab31b6e1ee107d"},"of":""}' \
+        --secret DB_USER \
+        --secret DB_PASSWORD \
+        --secret JWT_SECRET \
+        --secret GF_ADMIN_PASSWORD \
+        --secret DB_PASSWORD_VERIFIER \
+        -- \
+        .env.core \
+        .env.workers \
+        docker-compose.core.yml \
+        docker-compose.workers.yml \
+        monitoring/grafana/datasources.yml \
+        monitoring/prometheus.yml
+    echo ktrdr-script-complete
+}
+run </dev/null
+) 9>&-
+code=$?
+[ "$code" = 0 ] || exit "$code"
+
+# Step 5 of 6: wait until healthy (at most 60 s)
+(
+# Print what the health of a stack is judged by, in sections: the host's clock, its containers, and the
+# answers of its own services.
+#
+# Usage: verify.sh PROJECT [SERVICE...]
+# The SERVICEs are asked what they say of themselves.
+set -eu
+
+# ---- scripts/lib/output.sh
+# What a script tells its caller.
+
+# Begin a section of the output.
+#   section TITLE
+section() {
+    printf '== %s\n' "$1"
+}
+
+# End the script because of an option that it does not know.
+#   refuse_option OPTION
+refuse_option() {
+    printf 'there is no option %s\n' "$1" >&2
+    exit 64
+}
+
+# ---- scripts/lib/project.sh
+# The containers of a Compose project.
+
+# List containers as "docker ps" does, without those that Compose made for a single run.
+#   project_ps PROJECT OPTION...
+project_ps() {
+    ps_project=$1
+    shift
+    docker ps "$@" \
+        --filter "label=com.docker.compose.project=$ps_project" \
+        --filter "label=com.docker.compose.oneoff=False"
+}
+
+# ---- scripts/lib/containers.sh
+# Read-only queries about containers and what they say. Needs: project.sh
+
+# One JSON object a container. Not its configuration as a whole: that holds the environment.
+CONTAINER_FORMAT='{"id":{{json .Id}},"image":{{json .Image}},"name":{{json .Config.Image}},"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}},"created":{{json .Created}}}'
+
+# Print a JSON object for each container of a project, running or not, and keep them in $containers.
+#   list_containers PROJECT
+list_containers() {
+    ids=$(project_ps "$1" --all --quiet --no-trunc)
+    containers=
+    # A container may vanish between the two commands: the others are shown all the same.
+    [ -z "$ids" ] || containers=$(docker inspect --format "$CONTAINER_FORMAT" $ids 2>/dev/null) || :
+    [ -z "$containers" ] || printf '%s\n' "$containers"
+}
+
+# Tell whether list_containers, before it, has found a container of one of the services. To start
+# Docker's program for nothing takes as long as the shell needs for all the rest.
+#   any_is_listed SERVICE...
+any_is_listed() {
+    for service; do
+        case $containers in
+            *"\"com.docker.compose.service\":\"$service\""*) return 0 ;;
+        esac
+    done
+    return 1
+}
+
+# Print what a service says of itself, on one line: a hook, which an extension defines anew.
+#   ask_service CONTAINER
+ask_service() { :; }
+
+# Print "SERVICE ANSWER" for each of the services that is healthy. They are asked side by side: each takes as long as a program does to
+# start in a container. A line is written at once, so that none cuts into another.
+#   ask_services PROJECT SERVICE...
+ask_services() {
+    ask_project=$1
+    shift
+    [ "$#" -gt 0 ] || return 0
+    project_ps "$ask_project" --format '{{.ID}} {{.Label "com.docker.compose.service"}}' \
+        --filter health=healthy | {
+        while read -r container service; do
+            for asked; do
+                [ "$service" != "$asked" ] ||
+                    printf '%s %s\n' "$service" "$(ask_service "$container" || :)" &
+            done
+        done
+        wait
+    }
+}
+
+# ---- scripts/verify.sh
+main() {
+    section clock
+    date +%s
+    section containers
+    list_containers "$1"
+    section answers
+    ask_services "$@"
+}
+
+# ---- homelab/scripts/service_health.sh
+# How the services of KTRDR say how they are: an extension of every script that asks them.
+
+CONTAINER_HEALTH_PY='"""Print what the server in this container says of its health, on one line.
+
+It is reached there whatever the host publishes, and needs no program of the host. HTTP/1.0, so that
+the answer ends with the connection.
+"""
+
+import os
+import socket
+import sys
+
+worker = os.environ.get("WORKER_PORT")
+path = "/health" if worker else "/api/v1/health"
+with socket.create_connection(("127.0.0.1", int(worker or 8000)), 5) as server:
+    server.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+    answer = server.makefile("rb").read().decode("utf-8", "replace")
+sys.stdout.write(" ".join(answer.partition("\r\n\r\n")[2].split()) + "\n")'
+
+ask_service() {
+    docker exec "$1" python3 -I -S -c "$CONTAINER_HEALTH_PY" 2>/dev/null </dev/null
+}
+
+run() {
+    main ktrdr-core backend
+    echo ktrdr-script-complete
+}
+run </dev/null
+) 9>&-
+code=$?
+[ "$code" = 0 ] || exit "$code"
+
+# Step 6 of 6: record (at most 30 s)
+(
+# Record how a deploy ended, and keep the configuration that is in place.
+#
+# Usage: record.sh --workdir DIRECTORY --event EVENT... [--keep CONFIGURATION -- FILE...]
+# EVENT is a line of JSON. CONFIGURATION is the hash of the FILEs; what is kept already is not kept again.
+set -eu
+
+# ---- scripts/lib/events.sh
+# Events that a host remembers: a line of JSON each, in WORKDIR/.ktrdr/history.jsonl. Nothing of them is
+# secret, and lines are only ever appended.
+
+# Append events, after a line that an interruption may have cut short.
+#   append_events WORKDIR EVENT...
+append_events() {
+    history=$1/.ktrdr/history.jsonl
+    umask 022
+    [ -d "$1/.ktrdr" ] || mkdir -p "$1/.ktrdr"
+    shift
+    # Only what ends with a line's end was written whole; what was not stays apart from the new one.
+    [ ! -s "$history" ] || [ -z "$(tail -c 1 "$history")" ] || echo >>"$history"
+    printf '%s\n' "$@" >>"$history"
+}
+
+# ---- scripts/lib/output.sh
+# What a script tells its caller.
+
+# Begin a section of the output.
+#   section TITLE
+section() {
+    printf '== %s\n' "$1"
+}
+
+# End the script because of an option that it does not know.
+#   refuse_option OPTION
+refuse_option() {
+    printf 'there is no option %s\n' "$1" >&2
+    exit 64
+}
+
+# ---- scripts/record.sh
+newline='
+'
+
+# Keep the files that are in place.
+#   keep_configuration WORKDIR CONFIGURATION FILE...
+keep_configuration() {
+    archive=$1/.ktrdr/releases/$2.tar.gz
+    directory=$1
+    shift 2
+    if [ ! -e "$archive" ]; then
+        mkdir -p "$directory/.ktrdr/releases"
+        tar -czf "$archive.partial" -C "$directory" "$@"
+        mv -f "$archive.partial" "$archive"
+    fi
+}
+
+main() {
+    workdir='' events='' configuration=''
+    while [ "$#" -gt 0 ]; do
+        case $1 in
+            --workdir) workdir=$2 ;;
+            --event) events=${events:+$events$newline}$2 ;;
+            --keep) configuration=$2 ;;
+            --)
+                shift
+                break
+                ;;
+            *) refuse_option "$1" ;;
+        esac
+        shift 2
+    done
+    append_events "$workdir" "$events"
+    [ -z "$configuration" ] || keep_configuration "$workdir" "$configuration" "$@"
+}
+
+run() {
+    main \
+        --workdir /opt/ktrdr-core \
+        --event '{"schema":1,"event":"ended","id":"20261123-120000-ab12","outcome":"cut off","duration_s":0.0,"images":{},"containers":{},"reason":"its steps were run by hand, and nothing checked its health","contracts":null}' \
+        --keep 17b59060dd1e3154fb726ee6 \
+        -- \
+        .env.core \
+        .env.workers \
+        docker-compose.core.yml \
+        docker-compose.workers.yml \
+        monitoring/grafana/datasources.yml \
+        monitoring/prometheus.yml
+    echo ktrdr-script-complete
+}
+run </dev/null
+) 9>&-
+code=$?
+[ "$code" = 0 ] || exit "$code"

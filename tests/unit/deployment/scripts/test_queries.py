@@ -1,0 +1,314 @@
+"""The scripts that look at hosts, run by a real shell, with a stand-in for Docker where needed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ktrdr.deployment.execute import RUNS, attach_command
+from ktrdr.deployment.logs import LIVE
+from ktrdr.deployment.scripts.script import Script, repeat
+from tests.unit.deployment.sample_hosts import CORE
+from tests.unit.deployment.shell import SHELLS, Shell
+
+NOTE = '{"id":"x"}'
+
+
+@pytest.fixture(params=SHELLS, ids=lambda shell: shell[0])
+def shell(request, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    return Shell(tmp_path_factory.mktemp("host"), request.param)
+
+
+@contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Has the host's lock, as the scripts that change something want it."""
+    file = workdir / ".ktrdr/lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as held:
+        held.write(f"1 {NOTE}\n")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+@settings(
+    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.text(st.sampled_from("ab '\"`$\\()&;é"), min_size=1, max_size=12))
+def test_files_that_changed_since_the_last_good_release_are_told(
+    shell: Shell, tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
+    workdir = tmp_path_factory.mktemp("opt") / name
+    files = ["compose.yml", ".env.core", "monitoring/a b.yml", "monitoring/gone.yml"]
+    for file in files:
+        (workdir / file).parent.mkdir(parents=True, exist_ok=True)
+        (workdir / file).write_text("as released\n")
+    record = ("--workdir", str(workdir), "--event", "{}", "--keep", "c1", "--", *files)
+    shell.run(Script("scripts/record.sh", record))
+    asked = Script("scripts/changed_files.sh", (str(workdir), "c1", "monitoring"))
+    assert shell.run(asked) == ["== files"]
+    (workdir / "compose.yml").write_text("edited   \n")
+    (workdir / "monitoring/gone.yml").unlink()
+    (workdir / "monitoring/new.yml").write_text("")
+    (workdir / "own.txt").write_text("an operator's note, which is none of our business")
+    os.utime(workdir / ".env.core", (0, 0))
+    changed = ["+ monitoring/new.yml", "- monitoring/gone.yml", "~ compose.yml"]
+    assert sorted(shell.run(asked)[1:]) == changed
+    # A worker node has no directory that is swept.
+    asked = Script("scripts/changed_files.sh", (str(workdir), "c1"))
+    assert sorted(shell.run(asked)[1:]) == changed[1:]
+
+
+def test_where_no_configuration_is_kept_no_file_is_told_of(shell: Shell, tmp_path: Path) -> None:
+    asked = Script("scripts/changed_files.sh", (str(tmp_path / "none"), "c1", "monitoring"))
+    assert shell.run(asked) == ["== files"]
+
+
+def status(workdir: Path) -> Script:
+    return Script("scripts/status.sh", (str(workdir), "ktrdr-core", "/run/ktrdr/x", "100"))
+
+
+def test_a_whole_look_needs_one_script(shell: Shell, tmp_path: Path) -> None:
+    shell.docker("info", f"echo {tmp_path}")
+    found = shell.run(status(tmp_path / "not" / "there"))
+    titles = [line.removeprefix("== ") for line in found if line.startswith("== ")]
+    assert titles == ["clock", "lock", "history", "disk", "containers", "images", "delivery"]
+    assert found[found.index("== lock") + 1] == "free"
+    # Docker's directory and the work directory are both told of.
+    disks = found[found.index("== disk") + 1 : found.index("== containers")]
+    assert [line.split(" ", 2)[2] for line in disks] == [str(tmp_path)] * 2
+
+
+def test_without_docker_the_look_fails_and_what_was_seen_before_stays(
+    shell: Shell, tmp_path: Path
+) -> None:
+    shell.docker("ps", "exit 1")
+    done = shell.start(status(tmp_path))
+    assert done.returncode == 1
+    assert "== disk" in done.stdout
+    assert done.stdout.endswith("\n== containers\n")
+
+
+def test_a_host_says_which_files_in_memory_are_there(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "backend").mkdir()
+    listed = "printf 'grafana\\nbackend\\nbackend\\n'"
+    shell.docker("ps", f'case "$*" in *place.mynerd.ktrdr.secrets*) {listed} ;; esac')
+    arguments = ("/nowhere", "ktrdr-core", str(tmp_path), "100")
+    found = shell.run(Script("scripts/status.sh", arguments))
+    assert found[-2:] == ["present backend", "absent grafana"]
+
+
+def test_containers_are_shown_without_their_environment(shell: Shell) -> None:
+    shell.docker("ps", "echo 0123456789ab")
+    shell.run(Script("scripts/verify.sh", ("ktrdr-core",)))
+    (shown,) = [call for call in shell.calls if call.startswith("inspect")]
+    assert "json .Config.Env" not in shown
+    assert "{{json .}}" not in shown
+
+
+def test_the_log_of_each_container_stands_under_its_id(shell: Shell) -> None:
+    shell.docker("logs", 'echo "$*"; echo wrong >&2')
+    assert shell.run(Script("scripts/container_logs.sh", ("5", "abc", "def"))) == [
+        *("== abc", "logs --tail 5 abc", "wrong"),
+        *("== def", "logs --tail 5 def", "wrong"),
+    ]
+
+
+def test_services_say_how_they_are_on_a_line_of_their_own(shell: Shell) -> None:
+    shell.docker("ps", 'case "$*" in *health=healthy*) echo 1 one; echo 2 two; echo 3 db ;; esac')
+    shell.docker("exec", r"""printf '%s\n' '{"a":"line\nbreak"}'""")
+    health = ("homelab/scripts/service_health.sh",)
+    found = shell.run(Script("scripts/verify.sh", ("p", "one", "two"), extensions=health))
+    answers = found[found.index("== answers") + 1 :]
+    assert sorted(answers) == [f'{name} {{"a":"line\\nbreak"}}' for name in ("one", "two")]
+    assert any("exec 1 python3 -I -S -c" in call for call in shell.calls)
+
+
+def test_the_registry_is_asked_for_each_image_and_for_some_only_where_they_are_missing(
+    shell: Shell,
+) -> None:
+    shell.docker("image", '[ "$3" = there:1 ]')
+    shell.docker("compose", 'case $(cat) in *bad*) echo "no  manifest"; exit 1 ;; esac; '
+                 "echo '  image: x@sha256:abc'")  # fmt: skip
+    arguments = (
+        *repeat("--ask", ["a:1", "bad:1"]),
+        *repeat("--ask-if-missing", ["there:1", "c:1"]),
+    )
+    found = shell.run(Script("scripts/ask_registry.sh", arguments))
+    assert sorted(found) == ["a:1 0 sha256:abc", "bad:1 1 no  manifest", "c:1 0 sha256:abc"]
+
+
+PS = "echo 0123456789ab db; echo ba9876543210 web"
+TIME = "2026-11-24T06:00:00.000000001Z"
+
+
+def logs(*arguments: str) -> Script:
+    return Script("scripts/logs.sh", ("--project", "p", *arguments))
+
+
+def test_each_line_says_what_service_wrote_it(shell: Shell) -> None:
+    shell.docker("ps", PS)
+    shell.docker("logs", f'eval id=\\${{$#}}; echo "{TIME} from $id"; echo "{TIME} | & \\\\" >&2')
+    assert shell.run(logs("--lines", "7")) == [
+        "#db",
+        f"db/0123456789ab {TIME} from 0123456789ab",
+        f"db/0123456789ab {TIME} | & \\",
+        "#web",
+        f"web/ba9876543210 {TIME} from ba9876543210",
+        f"web/ba9876543210 {TIME} | & \\",
+    ]
+    assert "logs --timestamps --tail 7 0123456789ab" in shell.calls
+
+
+def test_services_that_are_not_asked_for_are_only_named(shell: Shell) -> None:
+    shell.docker("ps", PS)
+    shell.docker("logs", f"echo '{TIME} x'")
+    found = shell.run(logs("--lines", "all", "--since", "60s", "--", "web", "we'b"))
+    assert found == ["#db", "#web", f"web/ba9876543210 {TIME} x"]
+    assert "logs --timestamps --since 60s --tail all ba9876543210" in shell.calls
+
+
+def test_containers_that_start_are_followed_too_and_long_lines_come_in_pieces(
+    shell: Shell,
+) -> None:
+    shell.docker("ps", PS)
+    shell.docker("events", f"echo {'c' * 64} 1700000000 late")
+    shell.docker(
+        "logs",
+        'case "$*" in\n'
+        f"*--follow*db) ;;\n*--follow*0123456789ab) printf '{TIME} %05000d\\n' 0 ;;\n"
+        f"*--follow*) echo '{TIME} live' ;;\nesac",
+    )
+    found = shell.run(logs("--lines", "1", "--follow", "yes"))
+    assert found[:3] == ["#db", "#web", LIVE]
+    live = found[3:]
+    assert f"web/ba9876543210 {TIME} live" in live
+    assert f"late/cccccccccccc {TIME} live" in live
+    pieces = [line for line in live if line.startswith("db/")]
+    assert [len(piece) for piece in pieces] == [16 + 3500, 16 + 5031 - 3500]
+    assert f"logs --timestamps --follow --since 1700000000 {'c' * 64}" in shell.calls
+
+
+def test_a_command_arrives_word_for_word_and_its_exit_code_comes_back(shell: Shell) -> None:
+    shell.docker("ps", "echo 0123456789ab")
+    shell.docker("exec", 'shift 2; for word; do echo "<$word>"; done')
+    asked = Script("scripts/exec.sh", ("p", "db", "a b", "$HOME", "it's", "*", ""))
+    assert shell.run(asked) == [RUNS, "<a b>", "<$HOME>", "<it's>", "<*>", "<>"]
+    shell.docker("exec", "exit 42")
+    done = subprocess.run(
+        ["sh", "-c", attach_command(CORE, "db", ("sh", "-c", "it's"))],
+        env={**os.environ, "PATH": f"{shell.directory}:{os.environ['PATH']}"},
+        check=False,
+    )
+    assert done.returncode == 42
+    assert "exec -it 0123456789ab sh -c it's" in shell.calls
+
+
+def test_without_a_container_the_services_that_run_are_named(shell: Shell) -> None:
+    shell.docker("ps", 'case "$*" in *service=*) ;; *) echo web; echo db ;; esac')
+    assert shell.run(Script("scripts/exec.sh", ("p", "dv", "ls"))) == [
+        "== not running",
+        "db",
+        "web",
+    ]
+
+
+def remove_stack(workdir: Path, volumes: str) -> Script:
+    options = ("--project", "p", "--workdir", str(workdir), "--note", NOTE, "--volumes", volumes)
+    return Script("scripts/remove_stack.sh", options)
+
+
+def test_volumes_go_only_on_an_explicit_word(shell: Shell, tmp_path: Path) -> None:
+    for listing in ("ps", "network-ls", "volume-ls"):
+        shell.docker(listing, "echo one; echo two")
+    with locked(tmp_path):
+        shell.run(remove_stack(tmp_path, "no"))
+        assert [call for call in shell.calls if "rm" in call.split()] == [
+            "rm --force one two",
+            "network rm one two",
+        ]
+        shell.run(remove_stack(tmp_path, "yes"))
+    assert "volume rm one two" in shell.calls
+    assert "rm --force --volumes one two" in shell.calls
+
+
+def test_a_host_with_nothing_of_ours_is_left_alone(shell: Shell, tmp_path: Path) -> None:
+    with locked(tmp_path):
+        shell.run(remove_stack(tmp_path, "yes"))
+    assert all(call.startswith(("ps ", "network ls", "volume ls")) for call in shell.calls)
+
+
+def test_nothing_is_removed_without_the_lock(shell: Shell, tmp_path: Path) -> None:
+    assert shell.start(remove_stack(tmp_path, "yes")).returncode == 74
+    prune = ("--workdir", str(tmp_path), "--note", NOTE, "--image", "sha256:1")
+    assert shell.start(Script("scripts/prune.sh", prune)).returncode == 74
+    for script in (
+        Script("scripts/stop.sh", (str(tmp_path), NOTE, "id")),
+        Script("scripts/restart.sh", (str(tmp_path), "p", NOTE, "{}", "id")),
+    ):
+        assert shell.start(script).returncode == 74
+    assert shell.calls == []
+
+
+def test_images_are_never_removed_by_force(shell: Shell, tmp_path: Path) -> None:
+    shell.docker("image", "exit 1")
+    kept = tmp_path / ".ktrdr" / "releases"
+    kept.mkdir(parents=True)
+    (kept / "old.tar.gz").write_text("")
+    (kept / "new.tar.gz").write_text("")
+    (tmp_path / ".ktrdr-staging").mkdir()
+    options = ("--workdir", str(tmp_path), "--note", NOTE, "--file", "old.tar.gz")
+    with locked(tmp_path):
+        said = shell.run(Script("scripts/prune.sh", (*options, "--image", "sha256:1 x:1 y:1")))
+    assert said == ["stays sha256:1"]
+    assert shell.calls == ["image rm sha256:1", "image rm x:1 y:1"]
+    assert [each.name for each in tmp_path.iterdir()] == [".ktrdr"]
+    assert [each.name for each in kept.iterdir()] == ["new.tar.gz"]
+
+
+def test_containers_are_changed_at_the_same_time_and_one_that_fails_is_told(
+    shell: Shell, tmp_path: Path
+) -> None:
+    shell.docker("stop", '[ "$2" != two ] || exit 3')
+    with locked(tmp_path):
+        done = shell.start(Script("scripts/stop.sh", (str(tmp_path), NOTE, "one", "two", "three")))
+    assert done.returncode == 3
+    assert sorted(shell.calls) == ["stop one", "stop three", "stop two"]
+
+
+def test_what_can_be_pruned_is_looked_for_in_one_script(shell: Shell, tmp_path: Path) -> None:
+    shell.docker("image-ls", "echo sha256:b; echo sha256:a; echo sha256:b")
+    shell.docker("ps", "echo c1")
+    shell.docker("inspect", "echo sha256:a")
+    kept = tmp_path / ".ktrdr" / "releases"
+    kept.mkdir(parents=True)
+    (kept / "one.tar.gz").write_text("12345")
+    found = shell.run(Script("scripts/list_unused.sh", (str(tmp_path),)))
+    assert found == ["== history", "== images", "== used", "sha256:a", "== kept",
+                     "5 one.tar.gz", "== staged"]  # fmt: skip
+    assert any(call.endswith("sha256:a sha256:b") for call in shell.calls)
+
+
+def test_the_names_of_all_that_a_project_has_are_listed(shell: Shell) -> None:
+    for listing in ("ps", "network-ls", "volume-ls"):
+        shell.docker(listing, f"echo {listing}-1")
+    assert shell.run(Script("scripts/list_stack.sh", ("p",))) == [
+        *("== containers", "ps-1", "== networks", "network-ls-1", "== volumes", "volume-ls-1")
+    ]
+
+
+def test_migrations_are_asked_for_in_the_container_of_the_database(shell: Shell) -> None:
+    script = Script("homelab/scripts/applied_migrations.sh", ("ktrdr-core",))
+    done = shell.start(script)
+    assert (done.returncode, done.stderr) == (1, "the database does not run\n")
+    shell.docker("ps", "echo 0123456789ab")
+    shell.docker("exec", 'echo "$7"')
+    assert shell.run(script) == ["SELECT name FROM schema_migrations"]

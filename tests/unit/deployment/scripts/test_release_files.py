@@ -1,0 +1,251 @@
+"""How a release's files come to a host: fetched beside the old ones, then put in their place."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import tarfile
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from ktrdr.deployment.releases.release import pack_archive
+from ktrdr.deployment.scripts.script import Script, repeat
+from tests.unit.deployment.shell import SHELLS, Shell
+
+NOTE = '{"id":"x"}'
+
+
+@pytest.fixture(params=SHELLS, ids=lambda shell: shell[0])
+def shell(request, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    return Shell(tmp_path_factory.mktemp("host"), request.param)
+
+
+def stack(workdir: Path, *more: str) -> tuple[str, ...]:
+    return (
+        *("--project", "p", "--workdir", str(workdir), "--compose-file", "c.yml"),
+        *("--env-file", ".env", "--managed-directory", "monitoring", *more),
+    )
+
+
+def fetch(workdir: Path, release: Mapping[str, bytes], *more: str) -> Script:
+    digests = [f"{sha256(release[name]).hexdigest()}  {name}" for name in sorted(release)]
+    options = (*stack(workdir, *more), "--digests", "\n".join(digests))
+    return Script("scripts/fetch.sh", options, payload=pack_archive(release))
+
+
+def apply(shell: Shell, workdir: Path, release: Mapping[str, bytes], *more: str) -> list[str]:
+    """Runs an apply under the lock that it wants to have."""
+    lock = workdir / ".ktrdr/lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    options = (*stack(workdir, *more), "--note", NOTE, "--event", "{}", "--recovery-note", "{}")
+    with lock.open("w") as held:
+        held.write(f"1 {NOTE}\n")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        return shell.run(Script("scripts/apply.sh", (*options, "--", *sorted(release))))
+
+
+def section(printed: list[str], title: str) -> list[str]:
+    rest = printed[printed.index(f"== {title}") + 1 :]
+    return rest[: next((n for n, line in enumerate(rest) if line.startswith("== ")), None)]
+
+
+def compose_reads(shell: Shell) -> str:
+    """The directory whose files Compose hashed last."""
+    call = [call for call in shell.calls if call.endswith("config --hash *")][-1]
+    return call.partition(" -f ")[2].partition("/c.yml")[0]
+
+
+def files_below(workdir: Path) -> set[str]:
+    found = {str(p.relative_to(workdir)) for p in workdir.rglob("*") if p.is_file()}
+    return {name for name in found if not name.startswith(".ktrdr/")}
+
+
+def test_the_same_files_make_the_same_archive_readable_for_everyone() -> None:
+    content = {"b/c.yml": b"2", "a.yml": b"1"}
+    packed = pack_archive(content)
+    assert packed == pack_archive(dict(reversed(content.items())))
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        assert [(member.name, member.mode) for member in tar] == [
+            ("a.yml", 0o644),
+            ("b/c.yml", 0o644),
+        ]
+
+
+def test_files_move_into_place_one_by_one_and_leftovers_go(shell, tmp_path: Path) -> None:
+    workdir = tmp_path / "work dir"
+    for name, text in {"a.yml": "old", "monitoring/gone \\n": "x", "notes": "mine"}.items():
+        (workdir / name).parent.mkdir(parents=True, exist_ok=True)
+        (workdir / name).write_text(text)
+    mounted = (workdir / "monitoring").stat().st_ino
+    release = {"a.yml": b"new", "monitoring/it's.yml": b"1"}
+    assert section(shell.run(fetch(workdir, release)), "files") == [
+        "+ a.yml",
+        "+ monitoring/it's.yml",
+        "- monitoring/gone \\n",
+    ]
+    assert (workdir / "a.yml").read_text() == "old", "looking changes nothing"
+    apply(shell, workdir, release)
+    assert files_below(workdir) == {"a.yml", "monitoring/it's.yml", "notes"}
+    assert (workdir / "a.yml").read_text() == "new"
+    assert (workdir / "monitoring").stat().st_ino == mounted, "containers have it mounted"
+    assert section(shell.run(fetch(workdir, release)), "files") == []
+
+
+def test_a_release_that_is_in_place_is_not_unpacked(shell, tmp_path: Path) -> None:
+    workdir = tmp_path / "it's work"
+    release = {"a.yml": b"new", "monitoring/b.yml": b"1"}
+    shell.run(fetch(workdir, release))
+    assert compose_reads(shell) == f"{workdir}/.ktrdr-staging"
+    apply(shell, workdir, release)
+    # As if nothing could be unpacked.
+    script = fetch(workdir, release)
+    shell.run(Script(script.file, script.arguments, payload=b"no archive"))
+    assert compose_reads(shell) == str(workdir)
+    (workdir / "a.yml").write_text("by hand")
+    assert section(shell.run(fetch(workdir, release)), "files") == ["+ a.yml"]
+    assert compose_reads(shell) == f"{workdir}/.ktrdr-staging"
+
+
+def test_what_is_left_over_goes_where_all_files_are_in_place(shell, tmp_path: Path) -> None:
+    release = {"a.yml": b"new", "monitoring/b.yml": b"1"}
+    for name, text in {**release, "monitoring/gone.yml": b"x"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(text)
+    assert section(shell.run(fetch(tmp_path, release)), "files") == ["- monitoring/gone.yml"]
+    assert compose_reads(shell) == str(tmp_path)
+    apply(shell, tmp_path, release)
+    assert files_below(tmp_path) == set(release)
+
+
+def test_what_an_interrupted_deploy_has_staged_is_no_part_of_the_next(shell, tmp_path) -> None:
+    release = {"a.yml": b"new"}
+    staging = tmp_path / ".ktrdr-staging"
+    staging.mkdir()
+    (staging / "a.yml").write_text("half")
+    (tmp_path / "a.yml").write_text("new")
+    shell.run(fetch(tmp_path, release))
+    assert compose_reads(shell) == str(tmp_path)
+    assert not staging.exists()
+
+
+def test_what_is_staged_goes_when_the_fetch_fails(shell, tmp_path: Path) -> None:
+    shell.docker("compose", "exit 3")
+    done = shell.start(fetch(tmp_path, {"a.yml": b"new"}))
+    assert done.returncode == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+# -------------------------------------------------------------------------------- images
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_images_that_are_there_are_not_pulled_and_asked_for_once(shell, tmp_path, there) -> None:
+    marker = shell.directory / "pulled"
+    shell.docker("image-inspect", f"[ -e {marker} ] && echo '{{}}' || exit 1")
+    shell.docker("compose", f': >{marker}; echo "$*"')
+    if there:
+        marker.touch()
+    options = ("--image", "a:1", "--pull-missing", "one", "--pull-missing", "two")
+    printed = shell.run(fetch(tmp_path, {}, *options))
+    assert section(printed, "images") == ["{}"]
+    pulled = section(printed, "pull")
+    assert len(pulled) == (0 if there else 1)
+    assert all(line.endswith(" pull --policy missing one two") for line in pulled)
+    asked = [call for call in shell.calls if call.startswith("image inspect")]
+    assert len(asked) == (1 if there else 2)
+
+
+def test_an_image_whose_tag_can_move_is_pulled_every_time(shell, tmp_path) -> None:
+    shell.docker("compose", 'echo "$*"')
+    printed = shell.run(fetch(tmp_path, {}, "--image", "a:latest", "--pull-always", "one"))
+    (pulled,) = section(printed, "pull")
+    assert pulled.endswith(" pull --policy always one")
+    assert [call for call in shell.calls if call.startswith("image inspect")]
+
+
+def test_an_image_that_is_there_is_only_tagged(shell, tmp_path) -> None:
+    shell.run(fetch(tmp_path, {}, "--pin", "ghcr.io/a/b:tag@sha256:0123"))
+    assert shell.calls[:2] == [
+        "image inspect ghcr.io/a/b@sha256:0123",
+        "tag ghcr.io/a/b@sha256:0123 ghcr.io/a/b:tag",
+    ]
+
+
+def test_an_image_that_is_gone_is_pulled_by_its_digest(shell, tmp_path) -> None:
+    file = shell.directory / "file"
+    shell.docker("image-inspect", "exit 1")
+    shell.docker("compose", f'case "$*" in *-pin*) cat >{file} ;; esac')
+    shell.run(fetch(tmp_path, {}, "--pin", "ghcr.io/a/b:tag@sha256:0123"))
+    assert shell.calls[1:3] == [
+        "compose -p p-pin -f - pull --quiet",
+        "tag ghcr.io/a/b@sha256:0123 ghcr.io/a/b:tag",
+    ]
+    assert file.read_text() == 'services: {pinned: {image: "ghcr.io/a/b@sha256:0123"}}\n'
+
+
+@pytest.mark.parametrize(("there", "asked"), [("b", True), ("b-2", False), ("", False)])
+def test_surplus_services_are_asked_only_where_one_of_them_is_there(
+    shell, tmp_path, there, asked
+) -> None:
+    shell.docker("ps", "echo c1")
+    label = f'echo \'{{"x":"1","com.docker.compose.service":"{there}"}}\''
+    shell.docker("inspect", label if there else ":")
+    shell.run(fetch(tmp_path, {}, "--surplus", "a", "--surplus", "b"))
+    assert any("health=healthy" in call for call in shell.calls) == asked
+
+
+# ------------------------------------------------------------------------------- Compose
+
+BEGINNING = "compose -p p --project-directory {0} -f {0}/c.yml --env-file {0}/.env"
+
+
+def compose_calls(shell: Shell) -> list[str]:
+    return [call for call in shell.calls if call.startswith("compose")]
+
+
+def test_every_compose_call_names_project_directory_file_and_settings(shell, tmp_path) -> None:
+    apply(shell, tmp_path, {})
+    assert compose_calls(shell) == [
+        f"{BEGINNING.format(tmp_path)} up --detach --pull never --remove-orphans"
+    ]
+
+
+def test_profiles_and_files_that_override_come_in_their_order(shell, tmp_path) -> None:
+    more = ("--compose-file", "deploy/c.yml", "--profile", "scale-2", "--profile", "scale-3")
+    apply(shell, tmp_path, {}, *more)
+    (call,) = compose_calls(shell)
+    assert f" -f {tmp_path}/c.yml -f {tmp_path}/deploy/c.yml --env-file " in call
+    assert " --profile scale-2 --profile scale-3 up " in call
+
+
+def test_a_single_service_leaves_others_alone(shell, tmp_path) -> None:
+    apply(shell, tmp_path, {}, "--only", "db")
+    beginning = BEGINNING.format(tmp_path)
+    assert compose_calls(shell) == [f"{beginning} up --detach --pull never --no-deps db"]
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_single_service_starts_what_it_needs_where_that_does_not_run(
+    shell, tmp_path, runs
+) -> None:
+    shell.docker("ps", 'case "$*" in *service=db*) echo id ;; esac' if runs else ":")
+    apply(shell, tmp_path, {}, "--only", "backend", "--dependency", "db")
+    alone = " --no-deps" if runs else ""
+    beginning = BEGINNING.format(tmp_path)
+    assert compose_calls(shell) == [f"{beginning} up --detach --pull never{alone} backend"]
+
+
+def test_services_beyond_the_scale_are_removed_whatever_their_profile(shell, tmp_path) -> None:
+    apply(shell, tmp_path, {}, *repeat("--surplus", ["w-2", "w-3"]), "--profile", "scale-1")
+    end = " --profile * rm --stop --force w-2 w-3"
+    assert compose_calls(shell)[-1] == f"{BEGINNING.format(tmp_path)}{end}"
+
+
+def test_an_option_that_no_script_knows_is_refused(shell, tmp_path) -> None:
+    done = shell.start(fetch(tmp_path, {}, "--colour", "red"))
+    assert (done.returncode, done.stderr) == (64, "there is no option --colour\n")
+    assert list(tmp_path.iterdir()) == []
