@@ -1,4 +1,4 @@
-"""What the compose files promise, service by service."""
+"""Compose files: ports, limits, images, secrets and volumes of each service."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_worker_is_registered_under_the_port_that_it_publishes(workers):
         assert url == f"http://${{WORKER_HOSTNAME:-localhost}}:{port}"
 
 
-def test_workers_run_the_entry_point_and_get_the_share_of_their_type(workers):
+def test_workers_run_the_entry_point_and_have_the_limits_of_their_type(workers):
     shares = {"backtest": ("1", "3g"), "training": ("2", "5g")}
     types = {"backtest": "backtesting", "training": "training"}
     for name, service in workers["services"].items():
@@ -61,7 +61,7 @@ def test_workers_run_the_entry_point_and_get_the_share_of_their_type(workers):
         assert f"ktrdr.workers.{kind}:app" in service["command"][-1]
 
 
-def test_every_service_is_confined(stack):
+def test_every_service_runs_without_privileges_on_a_read_only_file_system(stack):
     for name, service in stack["services"].items():
         assert service["cap_drop"] == ["ALL"], name
         assert "no-new-privileges:true" in service["security_opt"], name
@@ -71,25 +71,26 @@ def test_every_service_is_confined(stack):
         assert service["deploy"]["resources"]["limits"]["memory"], name
 
 
-def test_only_the_nfs_server_has_capabilities_and_no_more_than_it_needs(core):
+def test_only_the_nfs_server_has_capabilities_and_only_four(core):
     having = {name: s["cap_add"] for name, s in core["services"].items() if "cap_add" in s}
     assert having == {"nfs-server": ["DAC_READ_SEARCH", "FOWNER", "SETGID", "SETUID"]}
 
 
-def test_every_service_comes_back_after_a_reboot_and_keeps_its_log_small(stack):
+def test_every_service_restarts_after_a_reboot_and_limits_its_log(stack):
     for name, service in stack["services"].items():
         assert service["restart"] == "unless-stopped", name
         assert service["logging"]["options"]["max-size"], name
         assert service["logging"]["options"]["max-file"], name
 
 
-def test_a_stopping_service_has_half_a_minute_or_more(stack):
+def test_every_service_has_at_least_30_seconds_to_stop(stack):
     for name, service in stack["services"].items():
         assert int(service["stop_grace_period"].removesuffix("s")) >= 30, name
 
 
 def test_every_service_has_a_health_check(core, workers, root):
-    ours = {"backend", "nfs-server", *workers["services"]}  # it is in their images
+    # Our own images contain their health check.
+    ours = {"backend", "nfs-server", *workers["services"]}
     for name, service in core["services"].items():
         assert ("healthcheck" in service) is (name not in ours), name
     for dockerfile in ("deploy/Dockerfile", "deploy/nfs-server/Dockerfile"):
@@ -101,23 +102,23 @@ def test_no_health_check_names_a_secret(core):
         assert "PASSWORD" not in str(service.get("healthcheck"))
 
 
-def test_the_database_is_made_with_a_password_that_nobody_knows(core):
+def test_the_database_is_initialised_with_a_random_password(core):
     environment = core["services"]["db"]["environment"]
     assert environment["POSTGRES_PASSWORD_FILE"] == "/proc/sys/kernel/random/uuid"
     assert "POSTGRES_PASSWORD" not in environment
 
 
-def test_images_of_third_parties_are_pinned_to_a_full_version(core):
+def test_third_party_images_are_pinned_to_a_full_version(core):
     for name in ("db", "prometheus", "grafana", "jaeger"):
         image = core["services"][name]["image"]
         assert re.fullmatch(r"[a-z]+/[a-z]+:v?\d+\.\d+\.\d+(-pg1[67])?", image), image
 
 
-def test_jaeger_is_of_the_maintained_second_version(core):
+def test_jaeger_has_major_version_2(core):
     assert core["services"]["jaeger"]["image"].startswith("jaegertracing/jaeger:2.")
 
 
-def test_our_images_come_by_the_tag_that_is_deployed(core, workers):
+def test_our_images_have_the_deployed_tag(core, workers):
     ours = [core["services"]["backend"], core["services"]["nfs-server"]]
     for service in ours + list(workers["services"].values()):
         assert service["image"].endswith(":${IMAGE_TAG:-not-set}")
@@ -149,13 +150,13 @@ def test_ports_of_the_core_are_published_where_the_specification_says(core):
     }
 
 
-def test_everything_in_development_listens_on_this_machine_alone(dev):
+def test_development_services_publish_ports_only_on_the_loopback_interface(dev):
     for service in dev["services"].values():
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:"), port
 
 
-def test_what_is_called_persistent_is_on_a_named_volume(core):
+def test_persistent_data_is_on_named_volumes(core):
     kept = {
         "db": ("postgres_data", "/var/lib/postgresql/data"),
         "prometheus": ("prometheus_data", "/prometheus"),
@@ -166,47 +167,47 @@ def test_what_is_called_persistent_is_on_a_named_volume(core):
         assert volume in core["volumes"]
 
 
-def test_a_missing_shared_directory_stops_a_container_instead_of_being_made_up(core, workers):
+def test_docker_does_not_create_a_missing_shared_directory(core, workers):
     using = [core["services"]["backend"], core["services"]["nfs-server"]]
     for service in using + list(workers["services"].values()):
         (bind,) = [v for v in service["volumes"] if isinstance(v, dict)]
         assert bind["bind"] == {"create_host_path": False}
 
 
-def test_no_variable_is_insisted_on_so_that_ps_and_logs_work_without_secrets(root):
+def test_no_variable_is_required_so_that_ps_and_logs_work_without_secrets(root):
     for name in ("core", "workers", "dev"):
         text = (root / f"docker-compose.{name}.yml").read_text(encoding="utf-8")
         assert not re.search(r"\$\{\w+:?\?", text)
 
 
-def test_no_secret_has_a_default_in_the_files_that_are_shipped(root):
+def test_no_secret_has_a_default_in_the_shipped_files(root):
     for name in ("core", "workers"):
         text = (root / f"docker-compose.{name}.yml").read_text(encoding="utf-8")
         for secret in SECRETS:
             assert set(re.findall(rf"\${{{secret}[^}}]*}}", text)) <= {f"${{{secret}:-}}"}
 
 
-def test_no_worker_is_given_the_signing_secret(workers, dev):
+def test_no_worker_receives_the_signing_secret(workers, dev):
     for service in workers["services"].values():
         assert "JWT_SECRET" not in service["environment"]
     for name in ("backtest-worker", "training-worker"):
         assert dev["services"][name]["environment"]["JWT_SECRET"] == ""
 
 
-def test_a_changed_configuration_recreates_what_reads_it(core):
+def test_a_changed_configuration_recreates_the_services_that_read_it(core):
     label = "place.mynerd.ktrdr.config-hash"
     assert core["services"]["prometheus"]["labels"] == {label: "${PROMETHEUS_CONFIG_HASH:-}"}
     assert core["services"]["grafana"]["labels"] == {label: "${GRAFANA_CONFIG_HASH:-}"}
 
 
-def test_every_file_that_is_mounted_is_in_the_repository(core, root):
+def test_every_mounted_file_is_in_the_repository(core, root):
     for service in core["services"].values():
         for volume in service.get("volumes", []):
             if isinstance(volume, str) and volume.startswith("./"):
                 assert (root / volume.split(":")[0]).exists(), volume
 
 
-def test_what_is_delivered_in_memory_is_taken_out_of_the_environment(root, core, workers):
+def test_secrets_delivered_in_memory_are_removed_from_the_environment(root, core, workers):
     for name, stack in (("core", core), ("workers", workers)):
         text = (root / f"deploy/tmpfs/{name}.yml").read_text(encoding="utf-8")
         secret = {"DB_PASSWORD", "JWT_SECRET", "WORKER_TOKEN", "GF_SECURITY_ADMIN_PASSWORD"}
@@ -219,7 +220,7 @@ def test_what_is_delivered_in_memory_is_taken_out_of_the_environment(root, core,
         assert set(re.findall(r"^\s+(\w+): !reset null$", text, re.MULTILINE)) == secret & given
 
 
-def test_the_files_in_memory_are_those_that_a_deploy_writes(root):
+def test_containers_read_the_secret_files_that_a_deploy_writes(root):
     scripts = root / "ktrdr/deployment/homelab/scripts"
     for name, script, consumers in (
         ("core", "core_secrets", ("backend", "grafana")),
