@@ -59,7 +59,7 @@ def best_epoch(epochs: Sequence[EpochMetrics]) -> EpochMetrics:
     return min(epochs, key=lambda metrics: metrics.validation_loss)
 
 
-def should_stop(epochs: Sequence[EpochMetrics], *, limit: int, patience: int) -> bool:
+def should_stop_training(epochs: Sequence[EpochMetrics], *, limit: int, patience: int) -> bool:
     """Return whether to stop: at the limit, or after ``patience`` epochs without improvement.
 
     Source: L. Prechelt, "Early Stopping - But When?", in "Neural Networks: Tricks of the Trade",

@@ -246,7 +246,7 @@ class DeployBackend:
         # Many hosts ask at the same time.
         self._workers = SingleFlight(self._fetch_workers)
 
-    def authenticate(self, fields: Mapping[str, Secret]) -> None:
+    def set_credentials(self, fields: Mapping[str, Secret]) -> None:
         """Keep the key that signs this deploy's tokens."""
         self._signing_key = fields["jwt_secret"]
 

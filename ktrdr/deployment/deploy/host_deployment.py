@@ -142,7 +142,7 @@ class HostDeployment:
             after = self._wait_until_healthy(comparison)
         except KtrdrError as exc:
             # Releasing the lock from outside ends what runs under it.
-            error = lock_lost_error(self.plan.host) if self._lock.was_released else exc
+            error = lock_lost_error(self.plan.host) if self._lock.was_broken else exc
             restored = self._roll_back(error, comparison)
             if restored is None or not restored.outcome.is_good:
                 if isinstance(error, HostNotReady):
@@ -223,7 +223,7 @@ class HostDeployment:
                     self._gate.show_unhealthy_logs(self._step(StepKind.VERIFY))
                 raise error
             found = sections.split(result.stdout)
-            for warning in self.plan.product.apply_warnings(found, self.plan, self.later_nodes):
+            for warning in self.plan.product.rotation_warnings(found, self.plan, self.later_nodes):
                 self._gate.warn(warning)
         self._runner.commit()
 

@@ -107,7 +107,7 @@ def deploy(plans: Sequence[Plan], deps: DeployDependencies) -> DeployResult:
         product, now = plans[0].product, deps.clock.now()
         values = [product.secret_values(fields, plan, now=now) for plan in plans]
         deps.hosts.scrubber.learn(*product.secrets_to_scrub(fields, values, plans))
-        deps.backend.authenticate(fields)
+        deps.backend.set_credentials(fields)
         rollout = Rollout(plans, values, deps)
         hooks = replace(deps.hooks, secrets=fields)
         facts = HookFacts.of(plans)

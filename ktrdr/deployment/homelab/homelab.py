@@ -12,10 +12,9 @@ from ktrdr.deployment.deploy.comparison import Action, Comparison, ServiceChange
 from ktrdr.deployment.deploy.host_deployment import HostDeployment
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.step_errors import ErrorPattern
-from ktrdr.deployment.homelab import health, hosts, schema, secret_values
+from ktrdr.deployment.homelab import health, hosts, rotation, schema, secret_values
 from ktrdr.deployment.homelab.drain import drained
 from ktrdr.deployment.homelab.inventory import Inventory
-from ktrdr.deployment.homelab.rotation import rotation_warnings
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
 from ktrdr.deployment.hosts.host import Host, HostConfig
@@ -185,10 +184,10 @@ class Homelab:
     ) -> AbstractContextManager[None]:
         return drained(deployment, backend, timeout_s)
 
-    def apply_warnings(
+    def rotation_warnings(
         self, sections: Mapping[str, Sequence[str]], plan: Plan, later_nodes: Sequence[str]
     ) -> Iterable[str]:
-        return rotation_warnings(
+        return rotation.rotation_warnings(
             sections,
             # Only the core rotates what worker nodes use.
             nodes=() if plan.host.node else tuple(self.inventory.workers),

@@ -141,15 +141,15 @@ class HostLock:
 
     def ensure_held(self) -> None:
         """Raise Locked if another operator released the lock, or the connection's error."""
-        if self._session is None or self.was_released:
+        if self._session is None or self.was_broken:
             raise lock_lost_error(self._host)
         if error := self._session.end_error():
             raise error
 
     @property
-    def was_released(self) -> bool:
+    def was_broken(self) -> bool:
         """Return whether an operator released the lock, in contrast to a lost connection."""
-        return self._session is not None and self._session.was_released
+        return self._session is not None and self._session.was_broken
 
     def release(self) -> None:
         """Release the lock, if it is still held and the host can be reached."""

@@ -133,17 +133,17 @@ def test_only_the_removal_of_a_busy_worker_is_destructive(product: Homelab) -> N
 
 def test_only_the_core_rotates_secrets_of_the_workers(product: Homelab, planned) -> None:
     sections = {"rotated": ["db_password"]}
-    core = product.apply_warnings(sections, planned("core"), ["B"])
+    core = product.rotation_warnings(sections, planned("core"), ["B"])
     assert list(core) == [
         "the workers of C still use the former db_password: run `ktrdr deploy workers C`"
     ]
-    assert list(product.apply_warnings(sections, planned("workers"), [])) == []
+    assert list(product.rotation_warnings(sections, planned("workers"), [])) == []
 
 
 def test_the_warning_names_the_overlap_of_the_inventory(inventory, planned) -> None:
     secrets = inventory.secrets.model_copy(update={"overlap_hours": 3})
     product = Homelab(inventory.model_copy(update={"secrets": secrets}))
-    (warning,) = product.apply_warnings({"rotated": ["jwt_secret"]}, planned("core"), ["B", "C"])
+    (warning,) = product.rotation_warnings({"rotated": ["jwt_secret"]}, planned("core"), ["B", "C"])
     assert "stay valid for another 3 h" in warning
 
 
