@@ -119,7 +119,7 @@ def _comparison(node: ast.Compare, depth: int) -> Condition:
     comparisons = []
     for symbol, (left, right) in zip(symbols, pairwise(sides), strict=True):
         if symbol is None:
-            raise RuleSyntaxError("values are compared with <, <=, >, >=, == or !=")
+            raise RuleSyntaxError("unknown comparison; use <, <=, >, >=, == or !=")
         comparisons.append(Comparison(symbol, left, right))
     if len(comparisons) == 1:
         return comparisons[0]

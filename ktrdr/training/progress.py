@@ -96,9 +96,9 @@ def _read_checkpoint(checkpoint: Checkpoint, made_from: Mapping[str, Any]) -> Tr
     epochs = [EpochMetrics(**metrics) for metrics in checkpoint.state["epochs"]]
     numbers = [metrics.number for metrics in epochs]
     if numbers != list(range(1, checkpoint.step + 1)) or not epochs:
-        raise ValueError("it has another number of epochs than it states")
+        raise ValueError("it contains a different number of epochs than it states")
     if not all(math.isfinite(value) for metrics in epochs for value in asdict(metrics).values()):
-        raise ValueError("it contains an impossible epoch")
+        raise ValueError("it contains an invalid epoch")
     best_model = (checkpoint.artifacts / BEST_FILE).read_bytes()
     # Load the best model too, so that a damaged file fails now and not after all epochs.
     Classifier.load(best_model)

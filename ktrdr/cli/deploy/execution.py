@@ -84,8 +84,8 @@ def plan_and_run(
         release = next(iter(releases.values()))
         if release.commit is None:
             write_note(
-                f"note: {release.tag} names no commit that is known here, so the configuration "
-                "of the working tree is deployed"
+                f"note: {release.tag} names no commit of this checkout, so the configuration "
+                "of the working tree will be deployed"
             )
         deploy_id, product = new_deploy_id(), Homelab(inventory)
         plans = [

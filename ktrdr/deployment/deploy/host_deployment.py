@@ -203,7 +203,8 @@ class HostDeployment:
         self.observe(events.Compared(comparison))
         for reference, entry in moved_tags(comparison.history, comparison.digests).items():
             self._gate.warn(
-                f"{reference} names another image than in release {entry.id}: its tag was moved"
+                f"{reference} refers to a different image than in release {entry.id}: "
+                "its tag was moved"
             )
         return comparison
 
@@ -262,7 +263,9 @@ class HostDeployment:
         except KtrdrError:
             is_recorded = False
         if not is_recorded:
-            self._gate.warn("the outcome could not be recorded: the host's history says cut off")
+            self._gate.warn(
+                "the outcome could not be recorded: the host's history will show it as cut off"
+            )
         self._lock.release()
 
     # ------------------------------------------------------------------------ automatic rollback
@@ -286,7 +289,7 @@ class HostDeployment:
             return None
         if good.is_same_release(self.plan.entry):
             self._gate.warn(
-                "the last good release is this very one: the failed release stays in place"
+                "this release is also the last good one: the failed release stays in place"
             )
             return None
         self.observe(events.Restoring(good, error.message))

@@ -91,7 +91,7 @@ def for_each_host(
             task.transport.interrupt()
             raise Interrupted(
                 f"{task.owner.reason} was interrupted",
-                hint="The running scripts were ended; run the same command again to finish.",
+                hint="The running scripts were terminated; run the command again to finish.",
             ) from exc
     return [call.result() for call in calls]
 
