@@ -201,4 +201,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def last_line(output: str) -> str:
     """Return the last line of a program's output, where programs say why they failed."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else "it gave no reason"
+    return lines[-1].rstrip(".") if lines else "no error message"

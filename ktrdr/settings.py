@@ -57,7 +57,7 @@ class Settings(BaseModel):
     environment: str = Field(
         default="homelab", description="Value of `deployment.environment.name` in traces."
     )
-    image_tag: str = Field(default="unknown", description="Tag that the image was deployed by.")
+    image_tag: str = Field(default="unknown", description="Tag under which the image was deployed.")
     ktrdr_commit: str = Field(
         default="unknown", description="Commit that the image was built from; the image sets it."
     )

@@ -163,7 +163,7 @@ def verify_token(token: str, secret: Secret) -> Identity:
         ) from exc
     except _DECODE_ERRORS as exc:
         raise SecretsError(
-            "the token is not one of this backend's",
+            "the token was not issued for this backend",
             hint="Create one with `ktrdr token create` and this backend's vault.",
         ) from exc
 
@@ -208,7 +208,7 @@ def decode_unverified(token: Secret) -> Identity:
         return _to_identity(jwt.decode(token.reveal(), options={"verify_signature": False}))
     except _DECODE_ERRORS as exc:
         raise SecretsError(
-            "this is not a token of KTRDR", hint="Create one with `ktrdr token create`."
+            "this is not a KTRDR token", hint="Create one with `ktrdr token create`."
         ) from exc
 
 

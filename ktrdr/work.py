@@ -78,7 +78,7 @@ class WorkContext(Protocol):
         ...
 
     @property
-    def children(self) -> Sequence[ChildResult]:
+    def child_results(self) -> Sequence[ChildResult]:
         """Results of the child operations in their order; empty without children."""
         ...
 

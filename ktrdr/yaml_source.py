@@ -119,7 +119,7 @@ def _mapping(
         inner = (*path, key)
         if key in mapping:
             raise YamlFault(
-                line, f"{dotted(inner)} is defined twice (first on {name}:{lines[inner]})"
+                line, f"{dotted(inner)} is defined twice (first at {name}:{lines[inner]})"
             )
         lines[inner] = line
         mapping[key] = _plain(value_node, inner, lines, name)

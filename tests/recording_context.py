@@ -23,7 +23,7 @@ class RecordingContext:
     operation_id: str
     shared: Path
     output: Path
-    children: Sequence[ChildResult] = ()
+    child_results: Sequence[ChildResult] = ()
     resume_from: Checkpoint | None = None
     stop_after_step: int | None = None
     messages: list[tuple[float, str]] = field(default_factory=list)

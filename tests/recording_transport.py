@@ -171,11 +171,11 @@ class RecordedHeldSession:
 
     def end_error(self) -> KtrdrError | None:
         """See `HeldSession.end_error`."""
-        return diagnosis.killed_error(self.host) if self.was_released else None
+        return diagnosis.killed_error(self.host) if self.was_broken else None
 
     @property
-    def was_released(self) -> bool:
-        """See `HeldSession.was_released`."""
+    def was_broken(self) -> bool:
+        """See `HeldSession.was_broken`."""
         return self.transport.released
 
     def release(self, script: Secret, *, timeout_s: float) -> None:

@@ -136,5 +136,5 @@ async def _handle_unexpected_error(request: Request, error: Exception) -> Respon
         500,
         "internal",
         f"internal error: {type(error).__name__}",
-        "See the backend's log for details, under the trace of this request.",
+        "Search the backend's log for the trace id of this request.",
     )

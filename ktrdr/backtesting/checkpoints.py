@@ -61,7 +61,7 @@ def _rejection_reason(
     if state["made_from"] != made_from:
         return "was made from other data or by other code"
     if len(state["choices"]) != checkpoint.step or checkpoint.step > len(folds):
-        return "has another number of folds than it states"
+        return "contains a different number of folds than it states"
     allowed = [dict(combination) for combination in combinations]
     for choice in state["choices"]:
         if not isinstance(choice, Mapping) or set(choice) != {"parameters", "sharpe"}:
@@ -69,5 +69,5 @@ def _rejection_reason(
         sharpe = choice["sharpe"]
         is_finite = isinstance(sharpe, float) and math.isfinite(sharpe)
         if choice["parameters"] not in allowed or not is_finite:
-            return "contains an impossible choice"
+            return "contains an invalid choice of parameters"
     return None

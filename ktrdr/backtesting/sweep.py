@@ -38,7 +38,7 @@ def run(parameters: SweepParameters, context: WorkContext) -> WorkResult:
     Raises:
         OperationFailed: No backtest completed.
     """
-    trials = Trials.from_children(parameters, context.children)
+    trials = Trials.from_children(parameters, context.child_results)
     if not trials.completed:
         first_error = f"; the first error: {trials.trials[0].error}" if trials.trials else ""
         raise OperationFailed(

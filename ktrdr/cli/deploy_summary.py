@@ -41,7 +41,7 @@ def verdict(result: DeployResult) -> str:
     if not result.is_good:
         return f"{tags} {runs} on {len(hosts) - len(result.failed)} of {len(hosts)} hosts."
     if not result.changed:
-        return f"Nothing changed, nothing restarted: {tags} {runs} already."
+        return f"Nothing was changed or restarted: {tags} {runs} already."
     sources = " and ".join(dict.fromkeys(host.plan.release.source for host in hosts))
     return f"{tags} {runs}, with the configuration of {sources}."
 
@@ -71,7 +71,7 @@ def _rolled_back_error(host: HostResult) -> KtrdrError | None:
     error, restored = host.error, host.restored
     if error is None or restored is None or not restored.outcome.is_good:
         return None
-    hint = f"{restored.tag} runs again; the last log lines are above: fix the cause, then deploy."
+    hint = f"{restored.tag} runs again. See the last log lines above, fix the cause, then deploy."
     return type(error)(error.message, hint=hint)
 
 

@@ -63,10 +63,11 @@ def raise_if_unsuccessful(ended: Sequence[Operation]) -> None:
     if not unsuccessful:
         return
     first = unsuccessful[0]
+    outcome = "was cancelled" if first.status is OperationStatus.CANCELLED else "failed"
     reason = f": {first.error.message}" if first.error else ""
     more = f" (and {len(unsuccessful) - 1} more)" if len(unsuccessful) > 1 else ""
     raise OperationFailed(
-        f"{first.operation_id} is {first.status.value}{reason}{more}",
+        f"{first.operation_id} {outcome}{reason}{more}",
         hint=(first.error.hint if first.error else None)
         or f"Continue from its checkpoint with `ktrdr operations resume {first.operation_id}`.",
     )

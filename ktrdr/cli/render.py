@@ -42,7 +42,7 @@ _STATUS_STYLES: Final = {
 }
 _LABEL_COLOURS: Final = {"error": "red", "internal error": "red", "hint": "cyan"}
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 @cache

@@ -133,7 +133,11 @@ class HttpClient:
         except httpx.ConnectTimeout as exc:
             raise self._unreachable("does not answer") from exc
         except httpx.ConnectError as exc:
-            reason = "has an unknown host name" if _is_unknown_name(exc) else "refuses connections"
+            reason = (
+                "cannot be reached: its host name is unknown"
+                if _is_unknown_name(exc)
+                else "refuses connections"
+            )
             raise self._unreachable(reason) from exc
         except httpx.TimeoutException as exc:
             raise self._unreachable(f"took longer than {TIMEOUT_S:.0f} s") from exc

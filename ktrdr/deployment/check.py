@@ -68,7 +68,7 @@ def check_programs(ssh: str) -> Iterator[CheckResult]:
     version = platform.python_version()
     too_old = Problem(
         f"Python {version} is older than {'.'.join(map(str, _MINIMUM_PYTHON))}",
-        "Install a newer version, and ktrdr with it.",
+        "Install a newer version, then reinstall ktrdr with it.",
         ConfigurationError.exit_code,
     )
     is_old = tuple(map(int, platform.python_version_tuple()[:2])) < _MINIMUM_PYTHON
@@ -102,7 +102,7 @@ def check_plan(make_plan: Callable[[], Plan]) -> tuple[Plan | None, CheckResult]
     note = ""
     if plan.release.commit is None:
         note = (
-            f"{plan.release.tag} names no commit that is known here, so the configuration of the "
+            f"{plan.release.tag} names no commit of this checkout, so the configuration of the "
             "working tree would be deployed"
         )
     name = f"configuration of {plan.host.stack}"

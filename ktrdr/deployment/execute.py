@@ -62,9 +62,10 @@ def execute_command(
         raise docker_unavailable(host, result)
     running = result.stdout.splitlines()[1:]
     if not running:
+        target = host.name if host.node else f"{host.name} all"
         raise UsageError(
-            f"nothing runs on {host.name}",
-            hint=f"Deploy it first: `ktrdr deploy {host.name}`.",
+            f"no service is running on {host.name}",
+            hint=f"Deploy it first: `ktrdr deploy {target}`.",
         )
     raise unknown_name_error("running service", service, running)
 

@@ -36,7 +36,7 @@ REGISTRY_LOGIN: Final = "DOCKER_AUTH_CONFIG"
 class Backend(Protocol):
     """The product's own server, as far as a deploy asks it."""
 
-    def authenticate(self, fields: Mapping[str, Secret]) -> None:
+    def set_credentials(self, fields: Mapping[str, Secret]) -> None:
         """Sign in with the secrets; nothing is sent yet."""
 
     def workers(self) -> Sequence[Worker]:
@@ -183,7 +183,7 @@ class Product(Protocol):
             KtrdrError: The backend cannot be asked.
         """
 
-    def apply_warnings(
+    def rotation_warnings(
         self, sections: Mapping[str, Sequence[str]], plan: Plan, later_nodes: Sequence[str]
     ) -> Iterable[str]:
         """Return what the operator should know after secrets were rotated, one sentence each."""

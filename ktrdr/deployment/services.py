@@ -191,7 +191,7 @@ class ServiceManager:
 
     def _raise_if_stopping(self) -> None:
         if self.stopping.is_set():
-            raise Interrupted(f"the work on {self.host.name} was interrupted")
+            raise Interrupted(f"the command was interrupted on {self.host.name}")
 
 
 def select_containers(host: Host, containers: Snapshot, services: Sequence[str]) -> list[Container]:

@@ -223,7 +223,8 @@ def _container_drift(
         yield f"{name} runs {_short_name(image)}, which is not in release {release.id}"
     elif digest and recorded.get(image) and recorded[image] != digest:
         yield (
-            f"{name} runs another image with the tag {_short_name(image)} than release {release.id}"
+            f"{name} runs a different image with the tag {_short_name(image)} "
+            f"than release {release.id}"
         )
     elif not _is_from(container, last):
         yield f"{name} was recreated by hand after release {last.id}"

@@ -30,7 +30,7 @@ async def apply_contract_migrations(settings: Settings) -> list[str]:
     if others:
         names = ", ".join(f"{worker.worker_id} ({worker.version})" for worker in others)
         raise Conflict(
-            f"some workers run another release than {settings.image_tag}: {names}",
+            f"some workers run a release other than {settings.image_tag}: {names}",
             hint="Deploy this release to them, or remove them, then run this again.",
         )
     return await migrate(settings, ("post",))

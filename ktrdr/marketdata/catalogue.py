@@ -118,12 +118,12 @@ def suggest_datasets(root: Path, symbol: str) -> str:
         return "Import data with `ktrdr data import`."
     symbols = sorted({name.split()[0] for name in names})
     if symbol in symbols:
-        return f"There is {', '.join(name for name in names if name.split()[0] == symbol)}."
+        return f"Available: {', '.join(name for name in names if name.split()[0] == symbol)}."
     by_lower = {name.lower(): name for name in symbols}
     nearest = difflib.get_close_matches(symbol.lower(), by_lower, n=1)
     question = f"Did you mean {by_lower[nearest[0]]}? " if nearest else ""
-    more = " and more, see `ktrdr data list`" if len(names) > 10 else ""
-    return f"{question}There is {', '.join(names[:10])}{more}."
+    more = " and more; see `ktrdr data list`" if len(names) > 10 else ""
+    return f"{question}Available: {', '.join(names[:10])}{more}."
 
 
 def _not_found(root: Path, symbol: str, timeframe: str | None) -> NotFound:

@@ -130,7 +130,7 @@ class RowCleaner:
             if pending is not None and bar.time == pending.time:
                 is_same = bar[1:] == pending[1:]
                 kind = RowFaultKind.DUPLICATE if is_same else RowFaultKind.CONFLICT
-                difference = "the same bar as" if is_same else "other values than"
+                difference = "the same bar as" if is_same else "different values than"
                 text = (
                     f"{_format_time(bar.time)} appears twice, with {difference} in line "
                     f"{pending.line}"

@@ -64,13 +64,15 @@ def read_table(file: TextIO, options: ImportOptions) -> CsvTable:
     rows = _split_rows(lines, DELIMITERS[delimiter])
     first_rows = list(itertools.islice(rows, LOOK_AHEAD))
     if not first_rows:
-        raise UsageError("the file has a header but no bars", hint="Import a file with rows.")
+        raise UsageError(
+            "the file has a header but no bars", hint="Import a file with a row for each bar."
+        )
     date_format = options.date_format
     if date_format is None:
         times = [(line, time) for line, row in first_rows if (time := _time_text(row, columns))]
         if not times:
             raise UsageError(
-                f"line {first_rows[0][0]}: there is no time in this row nor in the following rows",
+                f"line {first_rows[0][0]}: neither this row nor the following rows contain a time",
                 hint="Check the delimiter and the header.",
             )
         date_format = detect_date_format(times, options.time_zone)

@@ -49,7 +49,7 @@ def read_lines(file: TextIO) -> Iterator[str]:
         if len(line) == _MAX_LINE and not line.endswith("\n"):
             raise UsageError(
                 f"line {number} is longer than {_MAX_LINE // 1024} KB",
-                hint="Export the bars as a table with one bar a line.",
+                hint="Export the bars as a table with one bar per line.",
             )
         if total > _MAX_CHARACTERS:
             raise UsageError(
@@ -90,7 +90,7 @@ def _find_columns(names: Sequence[str]) -> ColumnIndexes:
     for name in (time, *PRICE_NAMES, volume):
         if name and names.count(name) > 1:
             raise UsageError(
-                f"the header contains {name} twice", hint="Leave one column of each name."
+                f"the header contains {name} twice", hint="Keep one column of each name."
             )
     first, high, low, close = (names.index(name) for name in PRICE_NAMES)
     return ColumnIndexes(

@@ -150,7 +150,7 @@ def _rejection(report: ImportReport) -> UsageError:
         )
     if not report.bars:
         return UsageError(
-            "the file has no bars left after its repair",
+            "the file has no bars left after the repairs",
             hint="Correct its rows, or choose another --date-format.",
         )
     gaps = report.gaps
@@ -191,7 +191,7 @@ def _errors_translated(target: Path) -> Iterator[None]:
         yield
     except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as exc:
         raise UsageError(
-            f"the file is neither CSV text in UTF-8 nor gzip of it ({type(exc).__name__})",
+            f"the file is neither UTF-8 CSV text nor gzip-compressed CSV ({type(exc).__name__})",
             hint="Export it as plain CSV.",
         ) from exc
     except OSError as exc:

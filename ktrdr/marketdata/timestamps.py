@@ -100,7 +100,7 @@ def detect_date_format(examples: Iterable[tuple[int, str]], zone: str) -> str:
         )
     if best == "mdy" and matches["dmy"] == matches["mdy"]:
         raise UsageError(
-            f"line {line}: {example!r} may be M/D or D/M, and so may all times that follow it",
+            f"line {line}: {example!r} and all following times may be M/D or D/M",
             hint="Choose --date-format mdy or --date-format dmy.",
         )
     return best
@@ -170,7 +170,7 @@ def _strptime_parser(pattern: str) -> Callable[[str], datetime]:
         try:
             return datetime.strptime(text, pattern)  # noqa: DTZ007  # the caller adds the zone
         except ValueError:
-            raise ValueError(f"{text!r} is not a time like {pattern}") from None
+            raise ValueError(f"{text!r} does not match the format {pattern}") from None
 
     return parse
 

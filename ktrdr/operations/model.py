@@ -100,7 +100,7 @@ def parse_parameters(
         )
         raise InvalidParameters(
             f"invalid parameters for a {operation_type}: {problems}",
-            hint=f"`ktrdr operations submit {operation_type} --help` lists them.",
+            hint="docs/backtests-and-trainings.md lists the parameters of each type.",
         ) from exc
 
 

@@ -214,10 +214,12 @@ class OperationStore:
         """
         row = await self._get_row(operation_id)
         if row["result"] is None:
-            error = (row["error"] or {}).get("message")
+            error = f": {row['error']['message']}" if row["error"] else ""
             raise Conflict(
-                f"operation {operation_id} is {row['status']} and has no results",
-                hint=error or "Wait for it with `ktrdr operations watch`.",
+                f"operation {operation_id} has no results (status: {row['status']}{error})",
+                hint=f"See `ktrdr operations show {operation_id}`."
+                if OperationStatus(row["status"]).is_final
+                else "Wait for it with `ktrdr operations watch`.",
             )
         return OperationResults(
             operation_id=operation_id, operation_type=row["operation_type"], **row["result"]
@@ -256,7 +258,7 @@ async def _refusal(
     if row is None:
         return _not_found(operation_id)
     return Conflict(
-        f"operation {operation_id} is already {row['status']}",
+        f"operation {operation_id} already has the status {row['status']}",
         hint=f"Only {statuses} operations can be {change}.",
     )
 

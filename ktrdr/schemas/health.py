@@ -14,7 +14,7 @@ class BuildVersion(ResponseModel):
     """Version of a running service.
 
     Attributes:
-        image_tag: Tag that the image was deployed by.
+        image_tag: Tag under which the image was deployed.
         commit: Commit that the image was built from.
         release: Version of the package.
     """

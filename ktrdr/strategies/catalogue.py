@@ -84,7 +84,7 @@ def load_feature_set(name: str, directory: Path) -> FeatureSet:
     if _find_document(name, directory) is None:
         names = [*_names_in(feature_sets), *list_names(directory)]
         raise InvalidParameters(
-            f"there is no feature set and no strategy {name}{did_you_mean(name, names)}",
+            f"there is no feature set or strategy {name}{did_you_mean(name, names)}",
             hint=f"Choose {', '.join(names)}.",
         )
     strategy = load_strategy(name, directory)
@@ -237,7 +237,7 @@ def _read_text(path: Traversable) -> str:
     except (OSError, UnicodeDecodeError) as exc:
         raise InvalidParameters(
             f"the strategy file {path.name} cannot be read ({type(exc).__name__})",
-            hint="Save it again as a readable file of UTF-8 text.",
+            hint="Make sure that the file is readable and UTF-8.",
         ) from exc
 
 

@@ -23,10 +23,10 @@ from ktrdr.strategies.rules import (
     Comparison,
     Condition,
     Crossing,
-    Negation,
     Not,
     Number,
     NumericExpression,
+    UnaryMinus,
     Variable,
     referenced_names,
 )
@@ -119,7 +119,7 @@ def _comparison(node: ast.Compare, depth: int) -> Condition:
     comparisons = []
     for symbol, (left, right) in zip(symbols, pairwise(sides), strict=True):
         if symbol is None:
-            raise RuleSyntaxError("values are compared with <, <=, >, >=, == or !=")
+            raise RuleSyntaxError("unknown comparison; use <, <=, >, >=, == or !=")
         comparisons.append(Comparison(symbol, left, right))
     if len(comparisons) == 1:
         return comparisons[0]
@@ -147,7 +147,7 @@ def _number(node: ast.expr, depth: int) -> NumericExpression:
         case ast.Name(id=name) if name not in CONSTANTS:
             return Variable(name)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return Negation(_number(operand, depth))
+            return UnaryMinus(_number(operand, depth))
         case ast.BinOp(op=op, left=left, right=right) if type(op) in _SYMBOLS:
             return Arithmetic(_SYMBOLS[type(op)], _number(left, depth), _number(right, depth))
     raise RuleSyntaxError(

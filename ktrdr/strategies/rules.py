@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number that is not negative. A minus sign is a `Negation`."""
+    """A number that is not negative. A minus sign is a `UnaryMinus`."""
 
     value: float
 
@@ -27,7 +27,7 @@ class Variable:
 
 
 @dataclass(frozen=True, slots=True)
-class Negation:
+class UnaryMinus:
     """The negative of a value."""
 
     operand: NumericExpression
@@ -82,7 +82,7 @@ class BooleanOperation:
     operands: tuple[Condition, ...]
 
 
-NumericExpression: TypeAlias = Number | Variable | Negation | Arithmetic
+NumericExpression: TypeAlias = Number | Variable | UnaryMinus | Arithmetic
 Condition: TypeAlias = Comparison | Crossing | BooleanConstant | Not | BooleanOperation
 Expression: TypeAlias = NumericExpression | Condition
 
@@ -147,7 +147,7 @@ def format_rule(expression: Expression) -> str:
             return repr(value)
         case Variable(name):
             return name
-        case Negation(operand):
+        case UnaryMinus(operand):
             return f"(-{format_rule(operand)})"
         case Arithmetic(symbol, left, right) | Comparison(symbol, left, right):
             return f"({format_rule(left)} {symbol} {format_rule(right)})"
@@ -204,7 +204,7 @@ class _Evaluation:
                 return value
             case Variable(name):
                 return self._values[name]
-            case Negation(operand):
+            case UnaryMinus(operand):
                 return -self._number(operand)
             case Arithmetic(symbol, left, right):
                 return ARITHMETIC[symbol](self._number(left), self._number(right))
@@ -214,7 +214,7 @@ def _variables(expression: Expression) -> Iterator[str]:
     match expression:
         case Variable(name):
             yield name
-        case Negation(operand) | Not(operand):
+        case UnaryMinus(operand) | Not(operand):
             yield from _variables(operand)
         case Arithmetic(_, left, right) | Comparison(_, left, right) | Crossing(_, left, right):
             yield from _variables(left)

@@ -34,7 +34,7 @@ class DocumentValidator:
         """Return the value if it is a mapping; otherwise record an error and return no keys."""
         if isinstance(value, dict):
             return value
-        self.add_type_error(path, "keys with values", value)
+        self.add_type_error(path, "a mapping of keys to values", value)
         return {}
 
     def read_keys(

@@ -17,7 +17,12 @@ from ktrdr.training.evaluation import evaluate_holdout
 from ktrdr.training.model import Classifier, EpochMetrics
 from ktrdr.training.model_archive import normalise_archive
 from ktrdr.training.model_store import FORMAT, METADATA_FILE, MODEL_FILE, describe_features
-from ktrdr.training.progress import TrainingProgress, best_epoch, restore_progress, should_stop
+from ktrdr.training.progress import (
+    TrainingProgress,
+    best_epoch,
+    restore_progress,
+    should_stop_training,
+)
 from ktrdr.training.report import write_report
 from ktrdr.training.results import TrainingResult, summarise_result
 from ktrdr.training.samples import Samples, Split, build_samples, split_in_time
@@ -82,7 +87,9 @@ def _train(
     features, labels = samples.features[split.train], samples.labels[split.train]
     progress = restore_progress(context.resume_from, made_from)
     progress = progress or TrainingProgress(Classifier.untrained(parameters, features))
-    while not should_stop(progress.epochs, limit=parameters.epochs, patience=parameters.patience):
+    while not should_stop_training(
+        progress.epochs, limit=parameters.epochs, patience=parameters.patience
+    ):
         progress.classifier.train_epoch(features, labels)
         metrics = _evaluate_epoch(progress, samples, split)
         progress.add_epoch(metrics)

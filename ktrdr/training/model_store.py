@@ -127,7 +127,7 @@ def _read_metadata(directory: Path, name: str) -> Metadata:
         raw = json.loads(content)
         if isinstance(raw, dict) and raw.get("format") != FORMAT:
             raise InvalidParameters(
-                f"model {name} was stored in another format, by another release",
+                f"model {name} was stored by another release, in a different format",
                 hint="Train it again with this release.",
             )
         metadata = Metadata.model_validate(raw)

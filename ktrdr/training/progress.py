@@ -59,7 +59,7 @@ def best_epoch(epochs: Sequence[EpochMetrics]) -> EpochMetrics:
     return min(epochs, key=lambda metrics: metrics.validation_loss)
 
 
-def should_stop(epochs: Sequence[EpochMetrics], *, limit: int, patience: int) -> bool:
+def should_stop_training(epochs: Sequence[EpochMetrics], *, limit: int, patience: int) -> bool:
     """Return whether to stop: at the limit, or after ``patience`` epochs without improvement.
 
     Source: L. Prechelt, "Early Stopping - But When?", in "Neural Networks: Tricks of the Trade",
@@ -96,9 +96,9 @@ def _read_checkpoint(checkpoint: Checkpoint, made_from: Mapping[str, Any]) -> Tr
     epochs = [EpochMetrics(**metrics) for metrics in checkpoint.state["epochs"]]
     numbers = [metrics.number for metrics in epochs]
     if numbers != list(range(1, checkpoint.step + 1)) or not epochs:
-        raise ValueError("it has another number of epochs than it states")
+        raise ValueError("it contains a different number of epochs than it states")
     if not all(math.isfinite(value) for metrics in epochs for value in asdict(metrics).values()):
-        raise ValueError("it contains an impossible epoch")
+        raise ValueError("it contains an invalid epoch")
     best_model = (checkpoint.artifacts / BEST_FILE).read_bytes()
     # Load the best model too, so that a damaged file fails now and not after all epochs.
     Classifier.load(best_model)

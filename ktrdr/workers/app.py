@@ -88,7 +88,7 @@ class WorkerService:
         """
         current = self.supervisor.current
         if current is None or current.operation_id != operation_id:
-            raise NotFound(f"operation {operation_id!r} does not run on this worker")
+            raise NotFound(f"operation {operation_id!r} is not running on this worker")
         return current
 
     def health(self) -> WorkerHealth:

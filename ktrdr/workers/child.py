@@ -88,7 +88,9 @@ class ChildContext:
         self.operation_id = task.operation_id
         self.shared = Path(task.shared)
         self.output = Path(task.output)
-        self.children: Sequence[ChildResult] = [ChildResult(**child) for child in task.children]
+        self.child_results: Sequence[ChildResult] = [
+            ChildResult(**child) for child in task.children
+        ]
         self.resume_from: Checkpoint | None = None
         if task.checkpoint is not None:
             step, state, directory = task.checkpoint

@@ -75,7 +75,7 @@ class LeaseRenewer:
                     continue
                 current.kill()
                 raise LeaseLost(
-                    f"{lease.operation_id}: the database was unavailable too long"
+                    f"{lease.operation_id}: the database was unavailable for too long"
                 ) from exc
             except LeaseLost:
                 current.kill()

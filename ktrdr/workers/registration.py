@@ -96,7 +96,9 @@ class Registrar:
             detail = ProblemDocument.model_validate_json(response.content).detail
         except ValidationError:
             detail = "no reason given"
-        reason = f"the backend refused with status {response.status_code}: {detail}"
+        reason = (
+            f"the backend rejected the registration with status {response.status_code}: {detail}"
+        )
         self._set_state(is_registered=False, error=reason)
         return False
 

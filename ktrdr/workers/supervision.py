@@ -275,7 +275,7 @@ class Supervisor:
         try:
             return await self._retry_while_unavailable(write)
         except DatabaseUnavailable as exc:
-            raise LeaseLost("the database was unavailable too long") from exc
+            raise LeaseLost("the database was unavailable for too long") from exc
 
     async def _retry_while_unavailable(self, call: Callable[[], Awaitable[T]]) -> T:
         """Retry a call while the database is unavailable, for the duration of a lease.

@@ -81,7 +81,7 @@ def test_all_problems_are_reported_together_and_the_lowest_exit_code_is_used(
     assert found["workers B"] == ["the name nobody.invalid cannot be resolved"]
     assert found["workers C"] == [
         "root has no permission to write to the work directory /proc/ktrdr",
-        "the disk of the work directory is full: 0 MiB are free and 2048 needed",
+        "the disk of the work directory has too little free space: 0 MiB free, 2048 needed",
         f"this host cannot reach backend.{DOMAIN}:4317 (no response)",
     ]
 

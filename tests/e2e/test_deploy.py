@@ -160,7 +160,7 @@ def test_a_second_deploy_changes_and_restarts_nothing(lab: Lab) -> None:
         for service, each in lab.inspect("core").items()
     }
     plain = lab.good("deploy", "core", "all")
-    assert f"Nothing changed, nothing restarted: {lab.tag} runs already." in plain.out
+    assert f"Nothing was changed or restarted: {lab.tag} runs already." in plain.out
     document = lab.good("deploy", "core", "all", "--json").on_host
     assert document["changed"] is False
     assert {service["action"] for service in document["services"]} == {"unchanged"}

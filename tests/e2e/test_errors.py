@@ -141,7 +141,7 @@ def test_a_missing_op_is_reported(lab: Lab, tmp_path: Path) -> None:
     for program in ("git", "ssh"):
         (tmp_path / program).symlink_to(shutil.which(program) or program)
     ran = lab.ktrdr("deploy", "core", "all", env={"PATH": str(tmp_path)})
-    refused(lab, 4, "this machine has no program op", "1Password CLI", ran=ran)
+    refused(lab, 4, "op is not installed on this machine", "1Password CLI", ran=ran)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_missing_op_is_reported(lab: Lab, tmp_path: Path) -> None:
         ("prompt dismissed", "prompt was dismissed"),
         ("prompt timeout", "1Password's prompt was not answered"),
         ("no app", "cannot reach the 1Password app"),
-        ("no account", "op knows no 1Password account"),
+        ("no account", "no 1Password account is configured for op"),
         ("rate limited", "takes no more requests"),
         ("unknown", "something happened that nobody has seen before"),
     ],
@@ -286,7 +286,7 @@ def test_all_problems_of_a_host_are_reported_together_and_nothing_changes(lab: L
     words = (
         f"workers-c.{DOMAIN} is not ready",
         "Docker Compose is not installed",
-        "the disk of the work directory is full: 0 MiB are free and 2048 needed",
+        "the disk of the work directory has too little free space: 0 MiB free, 2048 needed",
         "the shared directory /mnt/nothing is missing",
     )
     refused(lab, 6, *words, ran=ran)

@@ -69,7 +69,7 @@ def test_the_commands_for_a_homelab_work(bare_lab: Lab, tmp_path: Path) -> None:
     """Install the CLI as in the README, on a laptop that has only Python."""
     env = {**demo.lab_environment(), "HOME": str(tmp_path), "PIP_QUIET": "2"}
     said = shell(BLOCKS[2], env)
-    assert "Nothing changed, nothing restarted" in said
+    assert "Nothing was changed or restarted" in said
     assert "completed 100%" in said
     installed = {path.name for path in (tmp_path / ".ktrdr/lib").rglob("site-packages/*")}
     assert "click" in installed

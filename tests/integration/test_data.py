@@ -81,7 +81,7 @@ def test_an_unknown_symbol_is_rejected_with_a_suggestion(client: BackendClient) 
     client.import_dataset(io.BytesIO(CSV), "SP500", "1d")
     with pytest.raises(NotFound) as caught:
         client.list_symbol_datasets("SP5000")
-    assert caught.value.hint == "Did you mean SP500? There is SP500 1d."
+    assert caught.value.hint == "Did you mean SP500? Available: SP500 1d."
 
 
 def test_an_invalid_option_is_rejected(backend: ServerProcess) -> None:

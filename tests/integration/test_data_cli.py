@@ -68,7 +68,7 @@ def test_a_dataset_is_checked_imported_shown_and_removed(runtime: Runtime, cli: 
     done = cli(*arguments, "--repair", "sort")
     assert done.returncode == 0, done.stderr
     assert "imported X 1d: 3 bars, 2020-01-20 to 2020-02-10" in done.stderr
-    assert "with other values than in line 3 (drop-duplicates)" in done.stdout
+    assert "with different values than in line 3 (drop-duplicates)" in done.stdout
     assert "13 missing before line 5" in done.stdout
     listed = json.loads(cli("list", "--json").stdout)
     shown = cli("show", "X").stdout

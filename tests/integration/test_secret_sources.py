@@ -137,15 +137,15 @@ def test_sops_files_are_read(sops_file, keys, environment, name) -> None:
 def test_a_wrong_key_is_named(age_file, sops_file, others_keys, environment) -> None:
     file = age_file(b"db_password: hunter22")
     assert fetch_error(AgeFile(file, others_keys.path)) == (
-        f"the private key in {others_keys.path} does not open {file}"
+        f"the private key in {others_keys.path} cannot decrypt {file}"
     )
     environment = {**environment, "SOPS_AGE_KEY": others_keys.private}
     assert fetch_error(AgeFile(file, environment=environment)) == (
-        f"the private key in SOPS_AGE_KEY does not open {file}"
+        f"the private key in SOPS_AGE_KEY cannot decrypt {file}"
     )
     file = sops_file("db_password: hunter22")
     source = SopsFile(file, others_keys.path, executable=SOPS, environment=environment)
-    assert fetch_error(source) == f"no key that SOPS finds on this machine opens {file}"
+    assert fetch_error(source) == f"SOPS found no key on this machine that decrypts {file}"
 
 
 def test_a_file_that_is_not_encrypted_is_not_quoted(tmp_path, keys, environment) -> None:

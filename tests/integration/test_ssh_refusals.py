@@ -124,7 +124,7 @@ def test_a_user_without_a_shell(tmp_path: Path) -> None:
 
 def test_a_missing_ssh(sshd: Sshd) -> None:
     error = refusal(sshd.client_config(), executable="ssh-that-is-not-there")
-    assert "no program ssh-that-is-not-there" in str(error)
+    assert "ssh-that-is-not-there is not installed" in str(error)
 
 
 def test_a_missing_configuration_file(tmp_path: Path) -> None:

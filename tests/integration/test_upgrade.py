@@ -124,7 +124,7 @@ def test_operations_survive_an_upgrade_with_a_worker_of_the_previous_release(
         wait_for("its check", lambda: api.workers() == {"sha-before"})
         refused = run_schema(runtime, "contract", IMAGE_TAG="sha-after")
         assert refused.returncode == 9
-        assert "some workers run another release than sha-after: training-127-" in refused.stderr
+        assert "some workers run a release other than sha-after: training-127-" in refused.stderr
 
         worker.stop()
         runtime.worker("training", new, IMAGE_TAG="sha-after")

@@ -19,7 +19,6 @@ COMPOSED_MESSAGES = {
     "the content of … is neither YAML nor JSON",
     "… gets no new operations (…); …",
     "restart of … failed: …",
-    "the hook … exited with code …, and so refuses this deploy",
     "…inventory.yml:LINE: …",
 }
 

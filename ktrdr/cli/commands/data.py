@@ -66,7 +66,7 @@ def data() -> None:
     type=click.Choice([decimal.value for decimal in DecimalSeparator]),
     default=DecimalSeparator.POINT.value,
     show_default=True,
-    help="DecimalSeparator separator.",
+    help="Decimal separator.",
 )
 @click.option(
     "--date-format",

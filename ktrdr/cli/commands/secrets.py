@@ -31,7 +31,7 @@ def secrets() -> None:
 def check(inventory: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check that every secret is present, usable and strong.
 
-    Exits with 4 if a deploy could not use one. A weak secret is only a warning.
+    Exits with 4 if a deploy could not use one. A weak secret only causes a warning.
     """
     settings = read_inventory(inventory, settings=overrides).secrets
     fields = make_source(settings, FIELDS).fetch()

@@ -110,7 +110,7 @@ def _read_text(file: Path) -> str:
     except (OSError, UnicodeDecodeError) as exc:
         raise UsageError(
             f"{file} cannot be read ({type(exc).__name__})",
-            hint="Make it a readable file of UTF-8 text.",
+            hint="Make sure that the file is readable and UTF-8.",
         ) from exc
 
 

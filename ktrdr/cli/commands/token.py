@@ -36,7 +36,7 @@ def token() -> None:
     type=click.Choice([role.value for role in _ROLES]),
     default=Role.OPERATOR.value,
     show_default=True,
-    help="Permissions: an operator may do everything, a reader may read.",
+    help="Role: an operator has full access, a reader has read-only access.",
 )
 @click.option("--name", metavar="NAME", help="Name of the token's user.  [default: your user name]")
 @click.option(
@@ -47,7 +47,7 @@ def token() -> None:
     help="Validity in days.",
 )
 @click.option(
-    "--save", is_flag=True, help="Save the token for this command line instead of printing it."
+    "--save", is_flag=True, help="Save the token for later ktrdr commands instead of printing it."
 )
 @inventory_option
 @click.option(
@@ -89,7 +89,7 @@ def create(
 
 @token.command()
 def show() -> None:
-    """Show name, role and expiry of the token in use, but not the token."""
+    """Show the current token's name, role and expiry."""
     identity = decode_unverified(read_token(os.environ))
     remaining = identity.expires_at - datetime.now(tz=UTC)
     state = f"{remaining.days} days left" if remaining > timedelta(0) else "EXPIRED"
@@ -122,7 +122,8 @@ def revoke(token_id: str | None, this: bool, days: int) -> None:
     """
     if this == (token_id is not None):
         raise UsageError(
-            "name one token", hint="Give a token's id, or --this for the token in use."
+            "exactly one token is required",
+            hint="Give a token's id, or --this for the token in use.",
         )
     expires_at = datetime.now(tz=UTC) + timedelta(days=days)
     if this:

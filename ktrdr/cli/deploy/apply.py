@@ -28,7 +28,7 @@ _ALL = "all"
 def core(service: str, **options: Any) -> None:
     """Deploy SERVICE, or `all` services, of the core stack.
 
-    A deploy brings an image tag together with the configuration of the commit that the tag names.
+    A deploy combines an image tag with the configuration of the commit that the tag names.
     Services that need no change are not touched.
     """
     _deploy(DeployOptions(**options), ["core"], service)

@@ -50,10 +50,10 @@ def check(hosts: tuple[str, ...], **options: Any) -> None:
     """Find everything that would prevent a deploy, on this machine and on the hosts.
 
     Changes nothing, and reports all problems together. The exit code is 0, or the lowest code of
-    the problems, which a deploy would end with.
+    all problems found. A deploy would exit with the same code.
     """
     parsed = DeployOptions(**options)
-    with spinner("checking laptop, vault, registry and hosts …"):
+    with spinner("checking this machine, vault, registry and hosts …"):
         report = list(_check(hosts, parsed))
     if parsed.as_json:
         write_json(to_json(report))

@@ -59,8 +59,8 @@ _FILE_STYLES: Final = {"+": "green", "-": "red", "~": "yellow"}
 def diff(hosts: tuple[str, ...], with_secrets: bool, full: bool, **options: Any) -> None:
     """Show what a deploy would change on the hosts: images, settings, files, containers.
 
-    Pulls nothing and writes to no disk. Needs no secrets: those of the containers count as current,
-    and do not leave their host.
+    Pulls nothing and writes to no disk. Needs no secrets: it assumes that the containers' secrets
+    are current. Secrets do not leave their host.
     """
     parsed = DeployOptions(**options)
     checkout = Checkout.find(Path.cwd())
@@ -155,7 +155,7 @@ def _lines(diff: HostDiff, listed: set[tuple[str, str]], *, full: bool) -> Itera
     for file in diff.files:
         yield from _file_lines(file, full=full)
     if diff.is_unfinished:
-        text = "an earlier deploy was cut off: the next one repeats all of it"
+        text = "an earlier deploy did not finish: the next one repeats all its steps"
         yield Text.assemble(("  ! ", "yellow"), text)
     for effect in diff.destructive_effects:
         yield Text.assemble(("  ! ", "yellow"), effect)

@@ -51,8 +51,8 @@ def down(
 ) -> None:
     """Remove the stack from hosts: stop everything, remove containers and networks.
 
-    HOSTS are core, workers NODE, workers all or all. Lists what exists, and asks. Data, images and
-    configuration stay, so that a deploy restores everything. Needs no secrets.
+    HOSTS are core, workers NODE, workers all or all. Lists what exists, and asks for confirmation.
+    Data, images and configuration stay, so that a deploy restores everything. Needs no secrets.
     """
     known = read_inventory(inventory)
     selected = select_hosts(known, hosts)
@@ -96,7 +96,7 @@ def _confirm(
         return
     if not operator.is_interactive():
         names = ", ".join(host.name for host in hosts)
-        raise operator.confirmation_required([f"the stack is removed from {names}"])
+        raise operator.confirmation_required([f"the stack will be removed from {names}"])
     # An operator who typed the host's name has confirmed already.
     if volumes != _ASK:
         operator.confirm("Remove the stack?")
@@ -109,7 +109,7 @@ def _describe(host: Host, resources: ProjectResources, *, volumes: bool) -> list
     lines = [Text.assemble((f"{host.name} ", "bold"), text)]
     names = ", ".join(resources.volumes)
     if volumes and names:
-        lines.append(Text(f"  all data is deleted permanently: {names}", style="red"))
+        lines.append(Text(f"  all data will be deleted permanently: {names}", style="red"))
     elif names:
         lines.append(Text(f"  the data stays: {names}", style="dim"))
     return lines
@@ -127,7 +127,7 @@ def _confirm_name(host: Host, given: str) -> None:
         return
     if not operator.is_interactive():
         raise UsageError(
-            f"confirmation required: the data of {host.name} is deleted",
+            f"confirmation required: the data of {host.name} will be deleted",
             hint=f"Nothing was changed; re-run with --volumes={name} --yes to accept this.",
         )
     try:

@@ -50,9 +50,9 @@ def execute(
     """Run a command in the container of a service.
 
     HOST is core or workers NODE. The exit code is the command's own. If the command cannot be run,
-    a sentence that begins with "error:" says why, and the exit code is one of those below. In the
-    output, secrets of environment variables are hidden by the variables' names. Other output is
-    shown unchanged, and with -it all of it.
+    ktrdr prints a message that begins with "error:" and exits with one of the codes below. In the
+    output, secrets of environment variables are hidden by the variables' names. Nothing else is
+    hidden, and with -it nothing at all.
     """
     known = read_inventory(inventory)
     count = 1 if words[:1] == ("core",) else 2

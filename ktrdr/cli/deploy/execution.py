@@ -84,8 +84,8 @@ def plan_and_run(
         release = next(iter(releases.values()))
         if release.commit is None:
             write_note(
-                f"note: {release.tag} names no commit that is known here, so the configuration "
-                "of the working tree is deployed"
+                f"note: {release.tag} names no commit of this checkout, so the configuration "
+                "of the working tree will be deployed"
             )
         deploy_id, product = new_deploy_id(), Homelab(inventory)
         plans = [
@@ -246,7 +246,7 @@ class DeployBackend:
         # Many hosts ask at the same time.
         self._workers = SingleFlight(self._fetch_workers)
 
-    def authenticate(self, fields: Mapping[str, Secret]) -> None:
+    def set_credentials(self, fields: Mapping[str, Secret]) -> None:
         """Keep the key that signs this deploy's tokens."""
         self._signing_key = fields["jwt_secret"]
 

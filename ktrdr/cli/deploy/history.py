@@ -67,7 +67,7 @@ def _write(history: HostHistory, last: int) -> None:
     write_table(
         ("=release", "kind", "version", "by", "outcome", ">duration"),
         [_row(entry) for entry in entries],
-        empty="Nothing was deployed here yet.",
+        empty="Nothing has been deployed here yet.",
     )
     for entry in entries:
         if entry.reason:

@@ -19,7 +19,7 @@ _SOURCES: Final = ("1password", "age", "sops", "environment")
 _DEFAULT_NODES: Final = ("B", "C")
 _NEXT_STEPS: Final = """\
 Next:
-  edit the file          set the hosts and all else that differs from the defaults
+  edit the file          set the hosts and everything else that differs from the defaults
   ktrdr secrets check    check the secrets
   ktrdr deploy check     check the hosts (docs/deploying.md lists the requirements)
   ktrdr deploy all       deploy to all hosts"""
@@ -33,7 +33,7 @@ Next:
     show_default=True,
     help="DNS zone of the homelab.",
 )
-@click.option("--core-host", metavar="NAME", help="Core host; by default backend in the domain.")
+@click.option("--core-host", metavar="NAME", help="Core host.  [default: backend.DOMAIN]")
 @click.option(
     "--node",
     "nodes",

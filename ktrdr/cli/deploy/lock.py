@@ -32,8 +32,8 @@ _HOSTS = click.argument(
 def lock() -> None:
     """Show who holds the lock of a host, or release it.
 
-    A lock ends with its owner's connection: at Ctrl-C, after a crash, and 45 seconds after a
-    machine went silent. So it rarely has to be released by hand.
+    A lock is released when its owner's connection ends: on Ctrl-C, after a crash, or 45 seconds
+    after the owner's machine stops responding. It rarely has to be released manually.
     """
 
 

@@ -34,7 +34,7 @@ DEFAULT_LINES: Final = 100
 @click.option(
     "--since",
     metavar="TIME",
-    help="Only lines since a duration ago (10m, 2h, 1d) or a time (2026-11-24T05:30).",
+    help="Only lines of the last 10m, 2h or 1d, or since a time (2026-11-24T05:30).",
 )
 @click.option(
     "--tail",

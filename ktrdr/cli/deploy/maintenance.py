@@ -22,7 +22,7 @@ from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.lock import HostLock, LockOwner
 from ktrdr.deployment.hosts.parallel import (
     HostOutcome,
-    HostTask,
+    HostRunContext,
     for_each_host,
     for_each_locked_host,
 )
@@ -69,7 +69,7 @@ class MaintenanceRun:
         self.transport = SshTransport(ssh_program(inventory))
         self.stopping = threading.Event()
         owner = LockOwner(new_deploy_id(), reason)
-        self._task = HostTask(self.transport, owner, lock_wait_s, self.stopping)
+        self._task = HostRunContext(self.transport, owner, lock_wait_s, self.stopping)
 
     def service_manager(
         self, host: Host, lock: HostLock, *, health_timeout_s: float = 0.0

@@ -66,7 +66,7 @@ change_options: Final = with_options(
         default=DEFAULT_DRAIN_TIMEOUT_S,
         show_default=True,
         metavar="SECONDS",
-        help="Maximum wait; after it, work is checkpointed and requeued.",
+        help="Maximum wait for running operations; then they are checkpointed and requeued.",
     ),
     click.option(
         "--parallel",

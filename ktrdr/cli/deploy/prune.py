@@ -45,9 +45,9 @@ def prune(
 ) -> None:
     """Remove images and files that no release needs.
 
-    HOSTS are core, workers NODE, workers all or all. Removes images, kept configurations and
-    partly fetched files of old releases. Images in use stay, and so do the last N good releases.
-    Needs no secrets.
+    HOSTS are core, workers NODE, workers all or all. Removes images, archived configurations
+    and partially fetched files of old releases. Keeps images in use and the last N good releases
+    (--keep). Needs no secrets.
     """
     known = read_inventory(inventory)
     repositories = (known.image, known.nfs_image)
@@ -84,7 +84,7 @@ def _show(host: Host, plan: PrunePlan, *, dry_run: bool) -> None:
         out.print(Text(line), soft_wrap=True)
     parts = [count_of(plan.images, "image"), count_of(plan.configurations, "configuration")]
     if plan.staged_kb:
-        parts.append(f"{plan.staged_kb} KiB partly fetched")
+        parts.append(f"{plan.staged_kb} KiB of partially fetched files")
     would_be = "would be " if dry_run else ""
     text = f"{', '.join(parts)} {would_be}removed, at most {plan.size / _MIB:,.0f} MiB"
     out.print(Text.assemble(("✓ ", "green"), text), soft_wrap=True)

@@ -20,7 +20,7 @@ from ktrdr.deployment.hosts.health import ExpectedService
 from ktrdr.deployment.hosts.history import HistoryEntry, parse_history
 
 CONFIGURATION_CHANGED: Final = "its configuration has changed"
-TAG_MOVED: Final = "its tag has another image now"
+TAG_MOVED: Final = "its tag now refers to a different image"
 
 
 class Action(StrEnum):

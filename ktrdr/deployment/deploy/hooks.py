@@ -169,7 +169,7 @@ class HookResult:
     def __str__(self) -> str:
         name = f"the hook {DIRECTORY}/{self.hook}"
         if self.exit_code is None:
-            return f"{name} took too long and was ended after {self.duration_s:.0f} s"
+            return f"{name} timed out after {self.duration_s:.0f} s"
         output = f": {self.last_line}" if self.last_line else ""
         return f"{name} exited with code {self.exit_code}{output}"
 
@@ -204,7 +204,7 @@ class Hooks:
         result = self.run(Hook.PRE_DEPLOY, facts)
         if result and not result.is_good:
             raise Conflict(
-                f"{result}, and so refuses this deploy",
+                f"the deploy was refused: {result}",
                 hint="Nothing was changed; fix what it reports, or remove the hook.",
             )
 
@@ -284,7 +284,7 @@ class Hooks:
             raise ConfigurationError(
                 f"the hook {DIRECTORY}/{hook} cannot be run: {reason}",
                 hint=f"It must be executable (`chmod +x {DIRECTORY}/{hook}`) and begin with "
-                "`#!/bin/sh`, or another program's path.",
+                "`#!/bin/sh`, or another program's path, as its first line.",
             ) from exc
 
     def _read_output(self, process: subprocess.Popen[bytes], output: OutputCollector) -> int | None:

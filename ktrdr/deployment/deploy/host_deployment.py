@@ -142,7 +142,7 @@ class HostDeployment:
             after = self._wait_until_healthy(comparison)
         except KtrdrError as exc:
             # Releasing the lock from outside ends what runs under it.
-            error = lock_lost_error(self.plan.host) if self._lock.was_released else exc
+            error = lock_lost_error(self.plan.host) if self._lock.was_broken else exc
             restored = self._roll_back(error, comparison)
             if restored is None or not restored.outcome.is_good:
                 if isinstance(error, HostNotReady):
@@ -203,7 +203,8 @@ class HostDeployment:
         self.observe(events.Compared(comparison))
         for reference, entry in moved_tags(comparison.history, comparison.digests).items():
             self._gate.warn(
-                f"{reference} names another image than in release {entry.id}: its tag was moved"
+                f"{reference} refers to a different image than in release {entry.id}: "
+                "its tag was moved"
             )
         return comparison
 
@@ -223,7 +224,7 @@ class HostDeployment:
                     self._gate.show_unhealthy_logs(self._step(StepKind.VERIFY))
                 raise error
             found = sections.split(result.stdout)
-            for warning in self.plan.product.apply_warnings(found, self.plan, self.later_nodes):
+            for warning in self.plan.product.rotation_warnings(found, self.plan, self.later_nodes):
                 self._gate.warn(warning)
         self._runner.commit()
 
@@ -262,7 +263,9 @@ class HostDeployment:
         except KtrdrError:
             is_recorded = False
         if not is_recorded:
-            self._gate.warn("the outcome could not be recorded: the host's history says cut off")
+            self._gate.warn(
+                "the outcome could not be recorded: the host's history will show it as cut off"
+            )
         self._lock.release()
 
     # ------------------------------------------------------------------------ automatic rollback
@@ -286,7 +289,7 @@ class HostDeployment:
             return None
         if good.is_same_release(self.plan.entry):
             self._gate.warn(
-                "the last good release is this very one: the failed release stays in place"
+                "this release is also the last good one: the failed release stays in place"
             )
             return None
         self.observe(events.Restoring(good, error.message))

@@ -48,7 +48,7 @@ UNDO_TIMEOUT_S: Final = 90.0
 # The history only grows. A rollback needs fewer events than these.
 _HISTORY_EVENTS: Final = 200
 # Before a deploy, its outcome is unknown. If an operator runs the steps by hand, this is recorded.
-_RUN_BY_HAND: Final = "its steps were run by hand, and nothing checked its health"
+_RUN_BY_HAND: Final = "the steps were run manually, so health was not checked"
 
 
 class StepKind(StrEnum):

@@ -130,8 +130,8 @@ def _check_disk(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
         text = facts.get(fact, "")
         if text.isdigit() and int(text) // _KIB_PER_MIB < plan.product.minimum_free_mb:
             yield Problem(
-                f"the disk of {host} is full: {int(text) // _KIB_PER_MIB} MiB are free and "
-                f"{plan.product.minimum_free_mb} needed",
+                f"the disk of {host} has too little free space: {int(text) // _KIB_PER_MIB} MiB "
+                f"free, {plan.product.minimum_free_mb} needed",
                 "Free space on the host, for example with `docker image prune --all`.",
             )
 
@@ -168,14 +168,13 @@ def _check_memory(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
     kind, swap = facts.get("memory", "unknown"), facts.get("swap", "none")
     if kind not in ("tmpfs", "ramfs"):
         yield Problem(
-            f"{root} is on a disk ({kind}), so that secrets would be as well",
+            f"{root} is on a disk ({kind}), so secrets would be stored on it",
             f"Mount a tmpfs there: `mount -t tmpfs -o mode=755 ktrdr {root}`.",
         )
     elif kind == "tmpfs" and swap != "none":
         yield Problem(
-            f"memory is swapped out to {swap}, which is not known to be encrypted, and secrets "
-            "with it",
-            f"Turn it off (`swapoff -a`), encrypt it, or `mount -t ramfs ramfs {root}`, "
+            f"memory, including secrets, may be swapped out to {swap}, which may not be encrypted",
+            f"Turn swap off (`swapoff -a`), encrypt it, or `mount -t ramfs ramfs {root}`, "
             "which is never swapped out.",
         )
 
@@ -188,7 +187,7 @@ def _check_clock(plan: Plan, facts: Mapping[str, str], now: datetime) -> Iterato
     if abs(skew) > plan.config.max_clock_skew_s:
         direction = "ahead of" if skew > 0 else "behind"
         yield Problem(
-            f"its clock is {abs(skew):.0f} s {direction} this machine's, so that tokens would "
+            f"its clock is {abs(skew):.0f} s {direction} this machine's, so tokens would "
             "be rejected",
             "Synchronise both with a time server (`timedatectl set-ntp true`).",
         )

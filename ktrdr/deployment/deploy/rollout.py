@@ -107,7 +107,7 @@ def deploy(plans: Sequence[Plan], deps: DeployDependencies) -> DeployResult:
         product, now = plans[0].product, deps.clock.now()
         values = [product.secret_values(fields, plan, now=now) for plan in plans]
         deps.hosts.scrubber.learn(*product.secrets_to_scrub(fields, values, plans))
-        deps.backend.authenticate(fields)
+        deps.backend.set_credentials(fields)
         rollout = Rollout(plans, values, deps)
         hooks = replace(deps.hooks, secrets=fields)
         facts = HookFacts.of(plans)
@@ -138,7 +138,7 @@ def _interrupted_before_start() -> Iterator[None]:
         yield
     except KeyboardInterrupt as exc:
         raise Interrupted(
-            "the deploy was interrupted before it changed any host", hint="Run it again."
+            "the deploy was interrupted before it changed any host", hint="Run the command again."
         ) from exc
 
 
@@ -220,7 +220,7 @@ class Rollout:
             pool.shutdown()
             for deployment in self._deployments:
                 deployment.cancel()
-            raise Interrupted("the deploy was interrupted", hint="Run it again.") from exc
+            raise Interrupted("the deploy was interrupted", hint="Run the command again.") from exc
 
     def _prepare_all(self, pool: ThreadPoolExecutor) -> dict[str, KtrdrError]:
         """Prepare all hosts; return the errors of those that are not ready, by name."""
@@ -321,7 +321,7 @@ def _list_effects(comparisons: Sequence[tuple[Plan, Any]]) -> list[str]:
 
 def _not_started(plan: Plan, others: Iterable[str]) -> HostResult:
     error = NotStarted(
-        f"{plan.host.name} was not changed, because of {', '.join(others)}",
-        hint="Fix that host, or deploy the others by name.",
+        f"{plan.host.name} was not changed, because of a failure on {', '.join(others)}",
+        hint="Fix the failed hosts, or deploy only to the other hosts.",
     )
     return HostResult(plan, None, error=error)

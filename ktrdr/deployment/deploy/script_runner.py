@@ -85,7 +85,7 @@ class ScriptRunner:
             Locked: The lock was released.
             KtrdrError: See `run`.
         """
-        if self.lock.was_released:
+        if self.lock.was_broken:
             raise lock_lost_error(self.host)
         return self.run(script, timeout_s, observed=observed)
 

@@ -70,7 +70,7 @@ _PULL_PATTERNS: Final = (
         r"Internal Server Error|Bad Gateway|Service Unavailable|Too Many Requests|toomanyrequests",
         ImageError,
         "{host} cannot reach the registry for {image}: {reason}",
-        "Try again when the registry responds; `docker pull {image}` on the host shows more.",
+        "Try again when the registry responds, or run `docker pull {image}` there for details.",
     ),
 )
 _APPLY_PATTERNS: Final = (
@@ -86,7 +86,8 @@ _APPLY_PATTERNS: Final = (
         r"bind source path does not exist|invalid mount config",
         HostNotReady,
         "a directory that the stack mounts is missing on {host}: {reason}",
-        "Run the command without --skip-validation, which names the directory.",
+        "Run the command without --skip-validation: then ktrdr checks the directories and names "
+        "the missing one.",
     ),
     ErrorPattern(
         r"is not in memory",
@@ -113,18 +114,18 @@ def fetch_error(plan: Plan, phase: str, result: RemoteResult) -> KtrdrError:
     host, workdir = plan.host.address, plan.host.workdir
     if result.exit_code > _SIGNAL_BASE:
         return HostNotReady(
-            f"the fetch on {host} was ended by signal {result.exit_code - _SIGNAL_BASE}",
+            f"the fetch on {host} was killed by signal {result.exit_code - _SIGNAL_BASE}",
             hint="Check the host's kernel log (`dmesg`): it may be out of memory.",
         )
     if phase == "stage":
         return HostNotReady(
             f"the configuration cannot be written to {workdir} on {host}: {_reason(result)}",
-            hint="Run the command without --skip-validation, which checks the directory.",
+            hint="Run the command without --skip-validation: then ktrdr checks the directory.",
         )
     if phase == "pull":
         return _match(_PULL_PATTERNS, plan, result) or ImageError(
             f"{host} could not pull {_failed_image(plan, result)}: {_reason(result)}",
-            hint="`docker pull` of this image on the host shows more.",
+            hint=f"Run `docker pull {_failed_image(plan, result)}` on the host for details.",
         )
     for pattern in plan.product.fetch_error_phases:
         if pattern.pattern == phase:
@@ -147,8 +148,8 @@ def apply_error(plan: Plan, result: RemoteResult) -> KtrdrError:
 def query_error(plan: Plan, subject: str, result: RemoteResult) -> HostNotReady:
     """Return the error of a host that cannot be queried about a subject."""
     return HostNotReady(
-        f"{plan.host.address} could not be queried about its {subject}: {_reason(result)}",
-        hint=f"`ssh {plan.host.address} docker ps` shows more.",
+        f"{plan.host.address} cannot be queried about its {subject}: {_reason(result)}",
+        hint=f"Run `ssh {plan.host.address} docker ps` for details.",
     )
 
 
@@ -195,6 +196,6 @@ def _reason(result: RemoteResult) -> str:
     """Return the last line of the error output, without its prefix."""
     lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
     if not lines:
-        return f"it exited with code {result.exit_code}"
+        return f"exit code {result.exit_code}"
     last = re.sub(r"^(Error response from daemon|Error|ERROR):\s*", "", lines[-1])
     return last.rstrip(".")

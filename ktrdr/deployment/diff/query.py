@@ -159,9 +159,9 @@ class Differ:
         if not comparison.before:
             return
         if self.values is None:
-            yield "secrets count as unchanged; --secrets compares them with the vault"
+            yield "secrets are assumed unchanged; use --secrets to compare them with the vault"
             if not plan.release.is_immutable:
-                yield f"only --secrets shows whether the tag {tag} has moved"
+                yield f"use --secrets to check whether the tag {tag} has moved"
         if last_good(comparison.history, plan.service) is None:
             yield f"{name} has no record of the inventory's values at its last deploy"
         is_in_memory = bool(comparison.sections.get("delivery"))

@@ -12,10 +12,9 @@ from ktrdr.deployment.deploy.comparison import Action, Comparison, ServiceChange
 from ktrdr.deployment.deploy.host_deployment import HostDeployment
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.step_errors import ErrorPattern
-from ktrdr.deployment.homelab import health, hosts, schema, secret_values
+from ktrdr.deployment.homelab import health, hosts, rotation, schema, secret_values
 from ktrdr.deployment.homelab.drain import drained
 from ktrdr.deployment.homelab.inventory import Inventory
-from ktrdr.deployment.homelab.rotation import rotation_warnings
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
 from ktrdr.deployment.hosts.host import Host, HostConfig
@@ -46,15 +45,15 @@ _APPLY_ERRORS: Final = (
     ErrorPattern(
         r'role "[^"]*" does not exist',
         SecretsError,
-        "the database on {host} was created for another db_username than the vault has",
+        "the database on {host} was created with a db_username that differs from the vault's",
         _RENAME_HINT,
     ),
     ErrorPattern(
         r"Grafana did not take the new password",
         DeploymentFailed,
         "Grafana on {host} rejects the vault's grafana_password",
-        "Set it by hand (Grafana may reject a short one, or logins after five wrong ones within "
-        "five minutes), and run the command again.",
+        "Set the password manually, and run the command again. Grafana may reject short passwords, "
+        "and all logins after five failed ones within five minutes.",
     ),
     ErrorPattern(
         r"the database does not accept connections",
@@ -185,10 +184,10 @@ class Homelab:
     ) -> AbstractContextManager[None]:
         return drained(deployment, backend, timeout_s)
 
-    def apply_warnings(
+    def rotation_warnings(
         self, sections: Mapping[str, Sequence[str]], plan: Plan, later_nodes: Sequence[str]
     ) -> Iterable[str]:
-        return rotation_warnings(
+        return rotation.rotation_warnings(
             sections,
             # Only the core rotates what worker nodes use.
             nodes=() if plan.host.node else tuple(self.inventory.workers),
@@ -216,7 +215,9 @@ def _destructive_effects(
 ) -> Iterator[str]:
     for change in changes:
         if change.service == "db" and change.action is Action.RECREATED and before["db"].is_running:
-            yield f"the database is restarted ({change.reason}), which interrupts all its users"
+            yield (
+                f"the database will be restarted ({change.reason}), which interrupts all its users"
+            )
         operation = reports.get(change.service, {}).get("current_operation_id")
         if change.action is Action.REMOVED and operation:
-            yield f"{change.service} is stopped while it runs {operation}"
+            yield f"{change.service} will be stopped while it is running {operation}"

@@ -145,7 +145,7 @@ def _read(path: Path, name: str) -> str:
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(
             f"the inventory {name} cannot be read: {getattr(exc, 'strerror', None) or exc}",
-            hint="Make it a readable file of UTF-8 text.",
+            hint="Make sure that the file is readable and UTF-8.",
         ) from exc
 
 
@@ -156,7 +156,7 @@ def _parse_yaml(text: str, name: str) -> _Source:
         raise _error(f"{name}:{exc.line}", exc.reason) from exc
     if not isinstance(document.data, dict):
         kind = kind_of(document.data)
-        raise _error(f"{name}:1", f"an inventory is keys with values, not {kind}")
+        raise _error(f"{name}:1", f"an inventory must be a mapping of keys to values, not {kind}")
     locations = {path: f"{name}:{line}" for path, line in document.lines.items()}
     return _Source(document.data, locations, f"{name}:1")
 
@@ -308,7 +308,9 @@ def _describe(details: Any, path: KeyPath) -> str:
         return f"must be {bound} {context.get('ge', context.get('le'))}, not {given}"
     if kind == "literal_error":
         return f"must be {context['expected']}, not {given!r}"
-    expected = {"string_type": "text", "int_type": "a whole number"}.get(kind, "keys with values")
+    expected = {"string_type": "text", "int_type": "a whole number"}.get(
+        kind, "a mapping of keys to values"
+    )
     return f"must be {expected}, not {kind_of(given)}"
 
 

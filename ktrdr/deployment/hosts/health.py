@@ -92,7 +92,7 @@ def _check_container(
     if restarts >= _CRASH_LOOP:
         # Between two attempts there is a last exit code. While it runs, Docker reports 0.
         last = f" (last exit code {code})" if (code := container.exit_code) else ""
-        return HealthProblem(name, f"restarts again and again{last}", is_fatal=True)
+        return HealthProblem(name, f"keeps restarting{last}", is_fatal=True)
     if container.status in ("exited", "dead"):
         return HealthProblem(name, f"exited with code {container.exit_code}", is_fatal=True)
     if not container.is_running:

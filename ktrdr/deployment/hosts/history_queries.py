@@ -80,7 +80,7 @@ def rollback_target(history: HostHistory, name: str | None) -> HistoryEntry:
         entry = previous_release(history.entries)
         if entry is None:
             raise ConfigurationError(
-                f"{where} remembers no release to roll back to",
+                f"{where} has no earlier good release to roll back to",
                 hint=f"See `ktrdr deploy history {history.host.name}`, or deploy a version with "
                 "--tag.",
             )
@@ -89,7 +89,7 @@ def rollback_target(history: HostHistory, name: str | None) -> HistoryEntry:
     if entry is None:
         good = [each.id for each in history.entries if each.outcome.is_good]
         listed = f"It has: {', '.join(good[-_LISTED:])}." if good else "It has none."
-        raise NotFound(f"{where} remembers no good release {name!r}", hint=listed)
+        raise NotFound(f"{where} has no good release {name!r}", hint=listed)
     return entry
 
 

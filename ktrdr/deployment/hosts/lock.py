@@ -141,15 +141,15 @@ class HostLock:
 
     def ensure_held(self) -> None:
         """Raise Locked if another operator released the lock, or the connection's error."""
-        if self._session is None or self.was_released:
+        if self._session is None or self.was_broken:
             raise lock_lost_error(self._host)
         if error := self._session.end_error():
             raise error
 
     @property
-    def was_released(self) -> bool:
+    def was_broken(self) -> bool:
         """Return whether an operator released the lock, in contrast to a lost connection."""
-        return self._session is not None and self._session.was_released
+        return self._session is not None and self._session.was_broken
 
     def release(self) -> None:
         """Release the lock, if it is still held and the host can be reached."""
@@ -215,9 +215,9 @@ def break_lock(transport: Transport, host: Host) -> LockOwner | None:
 
 
 def lock_lost_error(host: Host) -> Locked:
-    """Return the error for a lock that was lost during the work."""
+    """Return the error for a lock that was lost while the command ran."""
     return Locked(
-        f"the lock of {host.name} on {host.address} was lost during the work",
+        f"the lock of {host.name} on {host.address} was lost while the command ran",
         hint="Another operator released it, or this machine was suspended: see `ktrdr deploy "
         "history`, and run the command again.",
     )
@@ -229,16 +229,16 @@ def _acquire_error(host: Host, result: RemoteResult) -> KtrdrError:
         return Locked(
             f"{host.name} on {host.address} is locked by {owner}",
             hint="Wait with --lock-wait SECONDS, or release the lock with `ktrdr deploy lock "
-            "release` if its owner no longer works there.",
+            "release` if its owner's command is no longer running.",
         )
     if result.exit_code == NO_FLOCK:
         return HostNotReady(
-            f"{host.address} has no program flock, which its lock needs",
+            f"{host.address} has no program flock, but the lock needs it",
             hint="Install the package util-linux on the host.",
         )
     return HostNotReady(
         f"{host.address} cannot lock {_lock_file(host)}: {result.reason()}",
-        hint="The work directory must be writable, and its disk not full.",
+        hint="Check that the work directory is writable and its disk is not full.",
     )
 
 

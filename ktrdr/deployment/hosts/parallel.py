@@ -31,7 +31,7 @@ class HostOutcome(Generic[_Result]):
 
 
 @dataclass(frozen=True, slots=True)
-class HostTask:
+class HostRunContext:
     """Common part of the work on several hosts.
 
     Attributes:
@@ -68,7 +68,7 @@ def map_hosts(
 
 
 def for_each_host(
-    hosts: Sequence[Host], function: Callable[[Host], _Result], task: HostTask
+    hosts: Sequence[Host], function: Callable[[Host], _Result], task: HostRunContext
 ) -> list[HostOutcome[_Result]]:
     """Call a function for each host in parallel, without locks, even if some hosts fail.
 
@@ -91,13 +91,13 @@ def for_each_host(
             task.transport.interrupt()
             raise Interrupted(
                 f"{task.owner.reason} was interrupted",
-                hint="The running scripts were ended; run the same command again to finish.",
+                hint="The running scripts were terminated; run the command again to finish.",
             ) from exc
     return [call.result() for call in calls]
 
 
 def for_each_locked_host(
-    hosts: Sequence[Host], function: Callable[[Host, HostLock], _Result], task: HostTask
+    hosts: Sequence[Host], function: Callable[[Host, HostLock], _Result], task: HostRunContext
 ) -> list[HostOutcome[_Result]]:
     """Call a function for each host in parallel, each under its lock; see `for_each_host`."""
 

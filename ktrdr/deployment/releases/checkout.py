@@ -50,7 +50,7 @@ class Head:
             warnings.append(f"the checkout has uncommitted changes ({files}{suffix})")
         if not self.pushed:
             warnings.append(
-                f"commit {self.commit[:7]} is on no remote branch, so CI built no image"
+                f"commit {self.commit[:7]} is not on a remote branch, so CI has not built its image"
             )
         return tuple(warnings)
 
@@ -112,7 +112,7 @@ class Checkout:
         commit = _git(self._root, "rev-parse", "--verify", "--quiet", "HEAD")
         if not commit:
             raise ConfigurationError(
-                f"{self._root} is not a git checkout with a commit, so there is no image for it",
+                f"{self._root} is not a git checkout or has no commit, so no image can be selected",
                 hint="Run ktrdr in a checkout of the project, or name an image with --tag.",
             )
         changes = _git(self._root, "status", "--porcelain", "-z") or b""

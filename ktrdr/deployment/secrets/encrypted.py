@@ -32,8 +32,8 @@ KEY_FILE: Final = "SOPS_AGE_KEY_FILE"
 _AGE_ERRORS: Final = (
     ErrorPattern(
         r"no identity matched",
-        "the private key in {identity} does not open {file}",
-        "Name the right key as secrets.identity, or encrypt the file for this key too: "
+        "the private key in {identity} cannot decrypt {file}",
+        "Set secrets.identity to the right key's file, or encrypt the file for this key, too: "
         "`age-keygen -y` shows its public key.",
     ),
     ErrorPattern(
@@ -73,11 +73,11 @@ _SOPS_ERRORS: Final = (
     ErrorPattern(
         r"unmarshalling",
         "SOPS cannot read {file}",
-        "Name it after its format, .yaml or .json, and encrypt it with SOPS.",
+        "Give it the extension of its format, .yaml or .json, and encrypt it with SOPS.",
     ),
     ErrorPattern(
         r"Failed to get the data key",
-        "no key that SOPS finds on this machine opens {file}",
+        "SOPS found no key on this machine that decrypts {file}",
         "Set secrets.identity to the file with the private key, or provide another key that the "
         "file is encrypted for. `sops decrypt` shows which keys it tried.",
     ),
@@ -151,7 +151,7 @@ class _EncryptedFile(ABC):
         if result is None:
             raise SecretsError(
                 f"{self._program} did not answer within {self._timeout_s:g} s",
-                hint="Check whether it waits for a passphrase or a touch.",
+                hint="Check whether it waits for a passphrase, or for a touch of a hardware key.",
             )
         if result.exit_code != 0:
             raise self._decryption_error(result, command.names)
@@ -194,8 +194,8 @@ class AgeFile(_EncryptedFile):
         path = Path(named) if named else default_key_file(self._environment)
         if not named and not path.exists():
             raise SecretsError(
-                f"there is no private key to open {self._file} with",
-                hint=f"Name the key's file as secrets.identity or in {KEY_FILE}, or create {path}.",
+                f"no private key was found to decrypt {self._file}",
+                hint=f"Set secrets.identity or {KEY_FILE} to the key's file, or create {path}.",
             )
         _require_readable(path, "the private key's file")
         return path

@@ -14,7 +14,7 @@ PREFIX: Final = "KTRDR_SECRET_"
 _TAKEN: Final[dict[str, Secret]] = {}
 
 
-class EnvironmentVariables:
+class EnvironmentSource:
     """Source with a variable for each field: ``KTRDR_SECRET_DB_PASSWORD`` is ``db_password``.
 
     The first fetch removes them from the environment, so that no program started afterwards (ssh,

@@ -59,7 +59,7 @@ _ERRORS: Final = (
     ),
     ErrorPattern(
         r"(?i)No accounts configured",
-        "op knows no 1Password account",
+        "no 1Password account is configured for op",
         "Switch on the app's CLI integration, run `op account add`, or set "
         "OP_SERVICE_ACCOUNT_TOKEN.",
     ),
@@ -80,12 +80,12 @@ _ERRORS: Final = (
     ),
     ErrorPattern(
         r"(?i)a vault query must be provided",
-        "1Password needs the name of the vault from a service account",
+        "a service account of 1Password needs the name of the vault",
         "Set secrets.vault in the inventory.",
     ),
     ErrorPattern(
         r"(?i)Too many requests|rate-limited",
-        "1Password takes no more requests from this account for now",
+        "1Password has reached its rate limit for this account",
         "Wait some minutes; a service account may read 1,000 times an hour.",
     ),
     ErrorPattern(

@@ -44,13 +44,13 @@ def parse_fields(plaintext: Secret, file: str, fields: Collection[str]) -> Mappi
     if isinstance(entries, str):
         raise SecretsError(
             f"the content of {file} {entries}",
-            hint="It must be keys with values, such as `db_password: …`, as YAML or JSON.",
+            hint="It must be a YAML or JSON mapping, such as `db_password: …`.",
         )
     problems = list(_find_problems(entries, fields))
     if problems:
         raise SecretsError(
             f"the content of {file} cannot be used: {'; '.join(problems)}",
-            hint="Keep one of each field, in quotes.",
+            hint="Keep one entry for each field, and put its value in quotes.",
         )
     return {entry.key: entry.value for entry in entries if entry.value is not None}
 
@@ -100,7 +100,7 @@ def _yaml_entries(plaintext: Secret) -> list[_Entry] | str:
     else:
         if isinstance(root, yaml.MappingNode):
             return [_yaml_entry(key, value) for key, value in root.value]
-        return "is empty" if root is None else "is not keys with values"
+        return "is empty" if root is None else "is not a mapping of keys to values"
     return f"is neither YAML nor JSON (line {line})"
 
 

@@ -70,7 +70,7 @@ def run_program(
             )
         except OSError as exc:
             raise SecretsError(
-                f"no secrets can be fetched, because this machine has no program {command[0]}",
+                f"secrets cannot be fetched, because {command[0]} is not installed on this machine",
                 hint=install_hint,
             ) from exc
         return ProgramResult(done.returncode, _decode(done.stdout), _decode(done.stderr))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from ktrdr.deployment.secrets.encrypted import AgeFile, SopsFile
-from ktrdr.deployment.secrets.environment import PREFIX, EnvironmentVariables
+from ktrdr.deployment.secrets.environment import PREFIX, EnvironmentSource
 from ktrdr.deployment.secrets.onepassword import OnePassword
 from ktrdr.secret import Secret
 
@@ -47,7 +47,7 @@ def make_source(settings: SourceSettings, fields: Collection[str]) -> SecretSour
         fields: Names of the fields that the caller may use.
     """
     if settings.source == "environment":
-        return EnvironmentVariables()
+        return EnvironmentSource()
     if settings.source == "1password":
         return OnePassword(settings.vault, settings.item)
     kind = AgeFile if settings.source == "age" else SopsFile

@@ -120,14 +120,14 @@ def connection_lost_error(host: str, log: str) -> HostUnreachable:
     reason = "the host stopped answering" if "not responding" in log else last_line(log)
     return HostUnreachable(
         f"the connection to {host} was lost while a script ran: {reason}",
-        hint="The host has ended that script. Run the command again.",
+        hint="The host has terminated the script. Run the command again.",
     )
 
 
 def timeout_error(host: str, timeout_s: float) -> HostUnreachable:
     """Return the error for a script that was ended after its time limit."""
     return HostUnreachable(
-        f"the script on {host} took longer than {timeout_s:g} s and was ended",
+        f"the script on {host} timed out after {timeout_s:g} s and was terminated",
         hint=f"Find out on {host} what it waits for, and run the command again.",
     )
 
@@ -143,7 +143,7 @@ def killed_error(host: str) -> HostUnreachable:
 def incomplete_error(host: str) -> HostUnreachable:
     """Return the error for a script that ended with 0, but not with its last line."""
     return HostUnreachable(
-        f"the connection to {host} was lost: the script ended without its last line",
+        f"the connection to {host} was lost: the output of the script is incomplete",
         hint="Run the command again.",
     )
 
@@ -159,7 +159,7 @@ def no_shell_error(host: str, output: str) -> HostUnreachable:
 def ssh_missing_error(executable: str) -> HostUnreachable:
     """Return the error for a machine without ssh."""
     return HostUnreachable(
-        f"no host can be reached, because this machine has no program {executable}",
+        f"no host can be reached, because {executable} is not installed on this machine",
         hint="Install the OpenSSH client.",
     )
 

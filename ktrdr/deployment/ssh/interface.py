@@ -42,7 +42,7 @@ class HeldSession(Protocol):
         ...
 
     @property
-    def was_released(self) -> bool:
+    def was_broken(self) -> bool:
         """True if the shell was ended on its host while the connection was good."""
         ...
 

@@ -261,7 +261,7 @@ class _HeldSession:
         return None if self.session.is_alive else self.session.end_error()
 
     @property
-    def was_released(self) -> bool:
+    def was_broken(self) -> bool:
         return self.session.was_killed
 
     def release(self, script: Secret, *, timeout_s: float) -> None:

@@ -73,7 +73,7 @@ def test_the_best_trial_is_named_and_a_failed_one_is_listed_with_its_error(
     shared: Path,
 ) -> None:
     children = child_results(shared, PARAMETERS, failing=(2,))
-    work = context(shared, "out", children=children)
+    work = context(shared, "out", child_results=children)
     summary = run(PARAMETERS, work).summary
     ratios = {child.operation_id: number(child, "sharpe") for child in children if child.summary}
     best = max(ratios, key=lambda name: ratios[name])
@@ -104,7 +104,7 @@ def test_the_best_trial_is_named_and_a_failed_one_is_listed_with_its_error(
 def test_the_best_trial_is_chosen_by_the_requested_metric(shared: Path, metric: str) -> None:
     parameters = PARAMETERS.model_copy(update={"metric": metric})
     children = child_results(shared, parameters)
-    summary = run(parameters, context(shared, "out", children=children)).summary
+    summary = run(parameters, context(shared, "out", child_results=children)).summary
     assert summary["best"] == max(number(child, metric) for child in children)
 
 
@@ -112,7 +112,7 @@ def test_the_same_trials_give_the_same_bytes(shared: Path) -> None:
     children = child_results(shared, PARAMETERS)
     pages = []
     for name in ("a", "b"):
-        work = context(shared, name, children=children)
+        work = context(shared, name, child_results=children)
         run(PARAMETERS, work)
         pages.append([(work.output / each).read_bytes() for each in ("report.html", "results.csv")])
     assert pages[0] == pages[1]
@@ -123,7 +123,7 @@ def test_a_sweep_without_completed_backtests_fails_with_the_first_error(shared: 
     with pytest.raises(
         OperationFailed, match="none of the sweep's 5 backtests completed; the first error"
     ):
-        run(PARAMETERS, context(shared, "out", children=children))
+        run(PARAMETERS, context(shared, "out", child_results=children))
     with pytest.raises(OperationFailed, match="none of the sweep's 0 backtests completed"):
         run(PARAMETERS, context(shared, "none"))
 
@@ -149,7 +149,7 @@ def test_any_number_of_parameters_and_any_values_give_a_report(spans, data) -> N
         summary = None if failed else summary_with(data.draw(NUMBERS))
         children.append(ChildResult(f"op_{number}", {"strategy_parameters": named}, summary, None))
     with tempfile.TemporaryDirectory() as directory:
-        work = RecordingContext("op_x", Path(directory), Path(directory), children=children)
+        work = RecordingContext("op_x", Path(directory), Path(directory), child_results=children)
         run(PARAMETERS, work)
         page = (Path(directory) / "report.html").read_text()
     for picture in page.split("<svg")[1:]:

@@ -95,7 +95,7 @@ def shown(*hosts: HostResult, width: int = 80) -> list[str]:
         (deployed(), f"{TAG} runs, with the configuration of commit abc1234."),
         (
             deployed(action=Action.UNCHANGED),
-            f"Nothing changed, nothing restarted: {TAG} runs already.",
+            f"Nothing was changed or restarted: {TAG} runs already.",
         ),
         (rolled_back(DeployOutcome.DEPLOYED), f"{TAG} failed; sha-0000001 runs again."),
         (

@@ -51,7 +51,7 @@ class SimulatedBackend:
         self.error: KtrdrError | None = None
         self.requests: list[str] = []
 
-    def authenticate(self, fields: Any) -> None:
+    def set_credentials(self, fields: Any) -> None:
         assert fields["jwt_secret"]
 
     def workers(self) -> Sequence[Worker]:

@@ -242,7 +242,7 @@ def test_uncommitted_changes_and_unpushed_commits_are_both_found(repository) -> 
     result = check.check_checkout(Checkout(repository), None)
     first, second = result.problems
     assert first.message == "the checkout has uncommitted changes (new)"
-    assert second.message.endswith("is on no remote branch, so CI built no image")
+    assert second.message.endswith("is not on a remote branch, so CI has not built its image")
     assert {first.exit_code, second.exit_code} == {3}
 
 

@@ -46,7 +46,7 @@ def test_a_service_that_does_not_run_is_an_error_that_lists_those_that_do() -> N
 
 
 def test_a_host_where_nothing_runs_is_reported() -> None:
-    with pytest.raises(UsageError, match="nothing runs on core"):
+    with pytest.raises(UsageError, match="no service is running on core"):
         run(Answer(stdout=f"{NOT_RUNNING}\n"), [])
 
 

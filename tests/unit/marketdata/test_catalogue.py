@@ -140,10 +140,10 @@ def test_invalid_files_do_not_hide_datasets(root: Path) -> None:
 @pytest.mark.parametrize(
     ("symbol", "timeframe", "hint"),
     [
-        ("SPY", "1d", "Did you mean SPX? There is SPX 1d."),
+        ("SPY", "1d", "Did you mean SPX? Available: SPX 1d."),
         ("spx", "1d", "Did you mean SPX?"),
-        ("SPX", "1h", "There is SPX 1d."),
-        ("QQQQ", None, "There is SPX 1d."),
+        ("SPX", "1h", "Available: SPX 1d."),
+        ("QQQQ", None, "Available: SPX 1d."),
     ],
 )
 def test_a_missing_dataset_is_reported_with_the_existing_ones(

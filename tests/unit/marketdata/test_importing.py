@@ -125,7 +125,7 @@ FAULTS = [
         "2020-01-19T00:00:00Z is earlier than a previous row",
     ),
     (RowFaultKind.DUPLICATE, GOOD_ROW, "appears twice, with the same bar as in line 2"),
-    (RowFaultKind.CONFLICT, "2020-01-20,1,2,0.5,1.5,1", "with other values than in line 2"),
+    (RowFaultKind.CONFLICT, "2020-01-20,1,2,0.5,1.5,1", "with different values than in line 2"),
 ]
 
 

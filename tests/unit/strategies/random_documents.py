@@ -13,9 +13,9 @@ from ktrdr.strategies.rules import (
     BooleanOperation,
     Comparison,
     Crossing,
-    Negation,
     Not,
     Number,
+    UnaryMinus,
     Variable,
 )
 
@@ -46,7 +46,7 @@ def values(names):
     return st.recursive(
         leaves,
         lambda inner: st.one_of(
-            inner.map(Negation),
+            inner.map(UnaryMinus),
             st.builds(Arithmetic, st.sampled_from("+-*/"), inner, inner),
         ),
         max_leaves=4,

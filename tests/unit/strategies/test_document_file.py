@@ -156,7 +156,7 @@ WRONG = [
         "name: &a mine\nx: *a",
         "2: *a is an alias, which is not allowed: write the value out",
     ),
-    ("name: mine", "name: mine\nname: mine", "2: name is defined twice (first on mine.yml:1)"),
+    ("name: mine", "name: mine\nname: mine", "2: name is defined twice (first at mine.yml:1)"),
     ("name: mine", 'name: !!int ""', "1: '' does not fit its tag"),
     ("name: mine", "? [a]\n: b\nname: mine", "a key must be text"),
     ("0.01", "9" * 5000, "7: "),

@@ -73,7 +73,7 @@ def test_a_model_predicts_from_the_features_it_was_trained_on(models: Path) -> N
     ("changes", "message"),
     [
         ({"sha256": "0" * 64}, "model.skops does not match the hash in metadata.json"),
-        ({"format": 7}, "was stored in another format, by another release"),
+        ({"format": 7}, "was stored by another release, in a different format"),
         ({"features": []}, "it has no features"),
         ({"features": [{"name": "a", "kind": "x", "arguments": {}}]}, "it has unknown features: x"),
         (

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ktrdr.training.model import EpochMetrics
-from ktrdr.training.progress import best_epoch, should_stop
+from ktrdr.training.progress import best_epoch, should_stop_training
 
 
 def epochs(losses: list[float]) -> list[EpochMetrics]:
@@ -32,7 +32,7 @@ def epochs(losses: list[float]) -> list[EpochMetrics]:
 def test_training_stops_after_two_epochs_without_improvement_or_five_in_total(
     losses, stops: bool
 ) -> None:
-    assert should_stop(epochs(losses), limit=5, patience=2) is stops
+    assert should_stop_training(epochs(losses), limit=5, patience=2) is stops
 
 
 @given(st.lists(st.floats(0, 9), min_size=1, max_size=30), st.integers(1, 10))
@@ -42,4 +42,6 @@ def test_the_best_epoch_is_the_first_with_the_lowest_loss_and_resets_the_patienc
     metrics = epochs(losses)
     assert best_epoch(metrics).number == losses.index(min(losses)) + 1
     without_improvement = len(losses) - 1 - losses.index(min(losses))
-    assert should_stop(metrics, limit=99, patience=patience) is (without_improvement >= patience)
+    assert should_stop_training(metrics, limit=99, patience=patience) is (
+        without_improvement >= patience
+    )

@@ -126,7 +126,7 @@ def show(operation_id: str, as_json: bool) -> None:
 def watch(operation_ids: tuple[str, ...]) -> None:
     """Watch operations until all have ended.
 
-    Exits with code 8 if one of them did not complete. Waits for a backend that restarts.
+    Exits with code 8 if one of them did not complete. Keeps waiting while the backend restarts.
     """
     with open_backend() as api:
         ended = watch_until_final(api, operation_ids)
@@ -152,7 +152,7 @@ def logs(operation_id: str, follow: bool) -> None:
 )
 @json_option
 def results(operation_id: str, save: Path | None, as_json: bool) -> None:
-    """Show the figures of a completed operation, and download its files."""
+    """Show or download the results of an operation."""
     with open_backend() as api:
         outcome = api.get_results(operation_id)
         if save is not None:

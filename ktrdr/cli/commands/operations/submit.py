@@ -115,7 +115,7 @@ def _read_requests(file: Path) -> Iterator[OperationRequest]:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as exc:
         raise UsageError(
-            f"{file} cannot be read ({type(exc).__name__})", hint="Write it in UTF-8."
+            f"{file} cannot be read ({type(exc).__name__})", hint="Save it as UTF-8 text."
         ) from exc
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -149,7 +149,9 @@ def _read_parameters(file: Path | None) -> dict[str, Any]:
 def _parse_assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise UsageError(f"{text!r} is not NAME=VALUE", hint="Write -p symbol=SP500.")
+        raise UsageError(
+            f"{text!r} is not NAME=VALUE", hint="Use the form NAME=VALUE, such as -p symbol=SP500."
+        )
     try:
         return name, json.loads(value)
     except ValueError:

@@ -35,7 +35,9 @@ def send(url: str, body: object = None) -> bool:
             status: int = response.status
             return 200 <= status < 300
     except urllib.error.HTTPError as exc:
-        registration["registration_error"] = f"the backend refused with status {exc.code}"
+        registration["registration_error"] = (
+            f"the backend rejected the registration with status {exc.code}"
+        )
     except OSError as exc:
         registration["registration_error"] = f"the backend does not answer ({type(exc).__name__})"
     return False

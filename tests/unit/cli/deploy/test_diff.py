@@ -39,7 +39,7 @@ CHANGED = host_diff(
     settings=(SettingChange("LOG_LEVEL", "DEBUG", None),),
     files=(FileChange("a.yml", b"1\n", b"2\n"), FileChange("b.yml", None, b"x\n" * 40)),
     commits={"sha-0": CommitRange(("1111111 one",), ()), "other": None},
-    destructive_effects=("the database is restarted",),
+    destructive_effects=("the database will be restarted",),
     notes=("a limit",),
 )
 
@@ -125,6 +125,6 @@ def test_the_json_document_is_frozen() -> None:
             {"path": "b.yml", "change": "+", "diff": ["@@ -0,0 +1,40 @@", *["+x"] * 40]},
         ],
         "unfinished": False,
-        "losses": ["the database is restarted"],
+        "losses": ["the database will be restarted"],
         "notes": ["a limit"],
     }

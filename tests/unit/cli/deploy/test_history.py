@@ -53,4 +53,4 @@ def test_an_unreachable_host_does_not_hide_the_history_of_others(with_history) -
 
 
 def test_a_host_without_a_history_is_shown_as_empty(command) -> None:
-    assert "Nothing was deployed here yet." in command.run("history", "workers", "B").output
+    assert "Nothing has been deployed here yet." in command.run("history", "workers", "B").output

@@ -59,7 +59,7 @@ def test_changed_files_and_unfinished_deploys_are_changes(host: SimulatedHost) -
         (
             {"labels": {f"{LABEL}.image": "sha256:other"}},
             Action.RECREATED,
-            "its tag has another image now",
+            "its tag now refers to a different image",
         ),
         (
             {"labels": {f"{LABEL}.config-hash": "other"}},
@@ -94,7 +94,9 @@ def test_only_running_workers_beyond_the_scale_are_removed(planned: Callable[...
     assert changes(comparison) == [
         ServiceChange("backtest-worker-2", Action.REMOVED, "beyond the scale")
     ]
-    assert comparison.destructive_effects == ("backtest-worker-2 is stopped while it runs op-1",)
+    assert comparison.destructive_effects == (
+        "backtest-worker-2 will be stopped while it is running op-1",
+    )
 
 
 def test_the_comparison_contains_the_history(host: SimulatedHost) -> None:

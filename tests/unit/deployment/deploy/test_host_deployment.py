@@ -164,7 +164,7 @@ def test_a_failed_pull_is_explained_and_the_staged_files_are_removed(
     ("code", "stderr", "message"),
     [
         (1, "Cannot connect to the Docker daemon at unix:///x", "Docker daemon of .* stopped"),
-        (137, " Image x Pulled", "was ended by signal 9"),
+        (137, " Image x Pulled", "was killed by signal 9"),
     ],
 )
 @pytest.mark.parametrize("phase", ["stage", "pull", "role", "hashes"])
@@ -269,7 +269,7 @@ def test_destructive_effects_are_known_before_anything_changes(harness_for) -> N
     harness.ready()
     harness.deployment.prepare()
     (effect,) = harness.deployment.comparison.destructive_effects
-    assert "the database is restarted" in effect
+    assert "the database will be restarted" in effect
     harness.deployment.cancel()
     assert not harness.scripts_with(APPLY)
     assert DISCARD in harness.scripts[-1], "the staged files are removed"
@@ -328,7 +328,7 @@ def test_the_health_gate_notices_that_the_lock_was_released(planned, clock) -> N
     harness = DeploymentHarness(planned(), clock, transport=LockReleasingTransport()).ready()
     harness.host.containers["backend"]["state"]["Health"]["Status"] = "starting"
     harness.transport.answer(Answer(stdout=harness.host.verify_output()), containing=VERIFY)
-    with pytest.raises(Locked, match="was lost during the work"):
+    with pytest.raises(Locked, match="was lost while the command ran"):
         harness.deploy()
     assert len(harness.scripts_with(VERIFY)) == 1
     assert harness.ended_event()["outcome"] == "failed"
@@ -342,7 +342,7 @@ def test_a_tag_that_was_moved_causes_a_warning(harness_for) -> None:
     harness.ready()
     (warning,) = harness.deploy().warnings
     assert warning == (
-        f"{image} names another image than in release {before.id}: its tag was moved"
+        f"{image} refers to a different image than in release {before.id}: its tag was moved"
     )
 
 

@@ -60,11 +60,11 @@ def test_a_good_host_has_no_problems(problems):
         ),
         (
             {"docker_free_kb": str(100 * 1024)},
-            "the disk of Docker's directory is full: 100 MiB are free and 2048 needed",
+            "the disk of Docker's directory has too little free space: 100 MiB free, 2048 needed",
         ),
         (
             {"workdir_free_kb": "0"},
-            "the disk of the work directory is full: 0 MiB are free and 2048 needed",
+            "the disk of the work directory has too little free space: 0 MiB free, 2048 needed",
         ),
         ({"shared": "missing"}, "the shared directory /srv/ktrdr-shared is missing"),
         (
@@ -112,8 +112,8 @@ def test_all_problems_are_reported_together_with_a_remedy_for_each(planned, cloc
     assert error.exit_code == 6
     assert error.message == (
         "workers-b.lab.test is not ready: the Docker daemon is not running; Docker Compose 2.0.0 "
-        "is older than 2.38.0; the disk of the work directory is full: 0 MiB are free and 2048 "
-        "needed; the shared directory /mnt/ktrdr-shared is missing"
+        "is older than 2.38.0; the disk of the work directory has too little free space: "
+        "0 MiB free, 2048 needed; the shared directory /mnt/ktrdr-shared is missing"
     )
     for remedy in ("systemctl start docker", "Compose plugin", "image prune", "mount /mnt/ktrdr"):
         assert remedy in (error.hint or "")
@@ -130,13 +130,13 @@ def test_facts_are_parsed_from_lines_of_name_and_value():
         ({"memory": "ramfs", "swap": "/dev/sda2"}, None),
         (
             {"memory": "ext2/ext3"},
-            "/run/ktrdr is on a disk (ext2/ext3), so that secrets would be as well",
+            "/run/ktrdr is on a disk (ext2/ext3), so secrets would be stored on it",
         ),
         (
             {"memory": "tmpfs", "swap": "/dev/sda2"},
             (
-                "memory is swapped out to /dev/sda2, which is not known to be encrypted, "
-                "and secrets with it"
+                "memory, including secrets, may be swapped out to /dev/sda2, which may not be "
+                "encrypted"
             ),
         ),
     ],

@@ -101,7 +101,7 @@ def test_if_one_host_is_not_ready_no_host_changes_and_all_are_unlocked(
     assert {"core", "workers C"} <= fleet.unlocked_hosts()
     other = results_by_name(result)["workers C"]
     assert isinstance(other.error, NotStarted)
-    assert str(other.error) == "workers C was not changed, because of workers B"
+    assert str(other.error) == "workers C was not changed, because of a failure on workers B"
     assert result.failed[0].error is error, "the host that failed comes first"
 
 
@@ -109,7 +109,7 @@ def test_the_error_of_an_unchanged_host_names_all_hosts_that_are_not_ready(fleet
     fleet.fail("workers B", CHECK, HostUnreachable("it cannot be reached"))
     fleet.fail("workers C", CHECK, HostNotReady("Docker is missing"))
     result = fleet.deploy()
-    assert "because of workers B, workers C" in str(results_by_name(result)["core"].error)
+    assert "because of a failure on workers B, workers C" in str(results_by_name(result)["core"].error)
 
 
 def test_the_operator_confirms_the_effects_on_all_hosts_once(fleet) -> None:
@@ -124,8 +124,8 @@ def test_the_operator_confirms_the_effects_on_all_hosts_once(fleet) -> None:
         fleet.deploy()
     assert fleet.confirmations == [
         [
-            "workers B: backtest-worker-3 is stopped while it runs op-1",
-            "workers C: backtest-worker-3 is stopped while it runs op-1",
+            "workers B: backtest-worker-3 will be stopped while it is running op-1",
+            "workers C: backtest-worker-3 will be stopped while it is running op-1",
         ]
     ]
     assert fleet.receivers_of(APPLY) == []

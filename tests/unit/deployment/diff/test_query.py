@@ -62,7 +62,9 @@ def test_without_the_vault_no_secret_is_sent_and_a_note_says_so(compared) -> Non
     diff = compared.diff()
     (run,) = compared.transport.runs
     assert "export DB_PASSWORD=value" not in run.script.reveal()
-    assert "secrets count as unchanged; --secrets compares them with the vault" in diff.notes
+    assert (
+        "secrets are assumed unchanged; use --secrets to compare them with the vault" in diff.notes
+    )
 
 
 def test_with_the_vault_secrets_are_compared(compared) -> None:
@@ -123,10 +125,10 @@ def test_a_tag_that_moved_in_the_registry_is_a_change(compared, planned, release
     diff = compared.diff(VALUES)
     changed = [change for change in diff.services if change.action is not Action.UNCHANGED]
     assert [(each.service, each.reason) for each in changed] == [
-        ("backend", "its tag has another image now")
+        ("backend", "its tag now refers to a different image")
     ]
     assert any(
-        "only --secrets shows whether the tag latest has moved" in note
+        "use --secrets to check whether the tag latest has moved" in note
         for note in compared.diff().notes
     )
 
@@ -145,8 +147,8 @@ def test_an_unreachable_host_does_not_hide_the_others(product, planned, tmp_path
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ("", "could not be queried about its directory /dev/shm"),
-        ("== files\n== containers\n", "could not be queried about its containers"),
+        ("", "cannot be queried about its directory /dev/shm"),
+        ("== files\n== containers\n", "cannot be queried about its containers"),
         ("== files\n== hashes\n", "rejects the release's configuration"),
     ],
 )

@@ -107,7 +107,8 @@ def test_the_restart_of_a_running_database_is_destructive(product: Homelab) -> N
     change = ServiceChange("db", Action.RECREATED, CONFIGURATION_CHANGED)
     (effect,) = product.destructive_effects([change], {"db": running_container("db")}, {})
     assert effect == (
-        "the database is restarted (its configuration has changed), which interrupts all its users"
+        "the database will be restarted (its configuration has changed), "
+        "which interrupts all its users"
     )
 
 
@@ -124,7 +125,7 @@ def test_only_the_removal_of_a_busy_worker_is_destructive(product: Homelab) -> N
         ServiceChange("backtest-worker-3", Action.REMOVED, "beyond the scale"),
     ]
     assert product.destructive_effects(changes, {}, reports) == (
-        "backtest-worker-2 is stopped while it runs op-1",
+        "backtest-worker-2 will be stopped while it is running op-1",
     )
 
 
@@ -133,17 +134,17 @@ def test_only_the_removal_of_a_busy_worker_is_destructive(product: Homelab) -> N
 
 def test_only_the_core_rotates_secrets_of_the_workers(product: Homelab, planned) -> None:
     sections = {"rotated": ["db_password"]}
-    core = product.apply_warnings(sections, planned("core"), ["B"])
+    core = product.rotation_warnings(sections, planned("core"), ["B"])
     assert list(core) == [
         "the workers of C still use the former db_password: run `ktrdr deploy workers C`"
     ]
-    assert list(product.apply_warnings(sections, planned("workers"), [])) == []
+    assert list(product.rotation_warnings(sections, planned("workers"), [])) == []
 
 
 def test_the_warning_names_the_overlap_of_the_inventory(inventory, planned) -> None:
     secrets = inventory.secrets.model_copy(update={"overlap_hours": 3})
     product = Homelab(inventory.model_copy(update={"secrets": secrets}))
-    (warning,) = product.apply_warnings({"rotated": ["jwt_secret"]}, planned("core"), ["B", "C"])
+    (warning,) = product.rotation_warnings({"rotated": ["jwt_secret"]}, planned("core"), ["B", "C"])
     assert "stay valid for another 3 h" in warning
 
 
@@ -165,7 +166,7 @@ def test_a_renamed_database_role_is_explained(planned) -> None:
         (
             'FATAL:  role "ada" does not exist',
             SecretsError,
-            "the database on backend.lab.test was created for another db_username",
+            "the database on backend.lab.test was created with a db_username that differs",
         ),
         (
             "Grafana did not take the new password",
@@ -201,4 +202,4 @@ def test_a_failure_that_no_pattern_explains_ends_with_its_last_line(planned) -> 
     error = apply_error(plan, RemoteResult(1, "", "one\nError response from daemon: two.\n", 0.1))
     assert error.message == "Compose could not start core on backend.lab.test: two"
     silent = apply_error(plan, RemoteResult(7, "", "", 0.1))
-    assert silent.message.endswith("it exited with code 7")
+    assert silent.message.endswith("exit code 7")

@@ -91,12 +91,12 @@ WRONG = [
     (
         "core:\n  host: a\n  host: b\n",
         3,
-        "core.host is defined twice (first on deploy/inventory.yml:2)",
+        "core.host is defined twice (first at deploy/inventory.yml:2)",
     ),
     (
         "- core\n",
         1,
-        "an inventory is keys with values, not a list",
+        "an inventory must be a mapping of keys to values, not a list",
     ),
     (
         "domain: a.test\ncore:\n  prots: {}\n",
@@ -146,7 +146,7 @@ WRONG = [
     (
         "workers: [B]\n",
         1,
-        "workers must be keys with values, not a list",
+        "workers must be a mapping of keys to values, not a list",
     ),
     (
         "domain: 3\n",

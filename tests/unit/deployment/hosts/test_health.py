@@ -77,9 +77,9 @@ def test_a_missing_container_is_a_fatal_problem() -> None:
 
 def test_only_restarts_since_the_deploy_began_are_a_crash_loop() -> None:
     looping: dict[str, Any] = {"restarts": 7, "status": "restarting", "exit_code": 1}
-    assert find_problems(**looping) == [("restarts again and again (last exit code 1)", True)]
+    assert find_problems(**looping) == [("keeps restarting (last exit code 1)", True)]
     assert find_problems(**{**looping, "status": "running", "exit_code": 0}) == [
-        ("restarts again and again", True)
+        ("keeps restarting", True)
     ]
     assert find_problems(restarts_before=6, **looping) == [("is restarting", False)]
 

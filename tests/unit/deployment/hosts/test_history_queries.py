@@ -60,7 +60,7 @@ def test_the_rollback_target_is_the_previous_release_or_named_by_id_or_tag(name,
 @pytest.mark.parametrize("name", ["r3", "sha-bad0000", "r9"])
 def test_failed_and_unknown_releases_are_not_rolled_back_to(name) -> None:
     history = HostHistory(CORE, (*(history_entry(number) for number in range(10, 17)), FAILED))
-    message = f"core on {CORE.address} remembers no good release '{name}'"
+    message = f"core on {CORE.address} has no good release '{name}'"
     with pytest.raises(NotFound, match=message) as raised:
         rollback_target(history, name)
     assert raised.value.hint == "It has: r12, r13, r14, r15, r16."
@@ -74,7 +74,7 @@ def test_the_error_of_a_host_without_a_good_release_says_so() -> None:
 
 @pytest.mark.parametrize("entries", [(), (history_entry(1),), (FAILED,)])
 def test_a_host_with_at_most_one_release_has_no_rollback_target(entries) -> None:
-    with pytest.raises(ConfigurationError, match="remembers no release to roll back to"):
+    with pytest.raises(ConfigurationError, match="has no earlier good release to roll back to"):
         rollback_target(HostHistory(CORE, entries), None)
 
 

@@ -15,7 +15,7 @@ from ktrdr.deployment.hosts.host import DeployId, Host
 from ktrdr.deployment.hosts.lock import LOCK_BUSY, HostLock, LockOwner
 from ktrdr.deployment.hosts.parallel import (
     HostOutcome,
-    HostTask,
+    HostRunContext,
     for_each_host,
     for_each_locked_host,
     map_hosts,
@@ -41,8 +41,8 @@ def transport() -> RecordingTransport:
 
 
 @pytest.fixture
-def task(transport: RecordingTransport) -> HostTask:
-    return HostTask(transport, OWNER, lock_wait_s=0.0, stopping=threading.Event())
+def task(transport: RecordingTransport) -> HostRunContext:
+    return HostRunContext(transport, OWNER, lock_wait_s=0.0, stopping=threading.Event())
 
 
 def fail_on_b(host: Host) -> str:
@@ -71,7 +71,7 @@ def test_an_error_ends_the_scripts_on_all_hosts(transport: RecordingTransport) -
     assert transport.closed
 
 
-def test_an_error_on_one_host_does_not_hide_the_results_of_others(task: HostTask) -> None:
+def test_an_error_on_one_host_does_not_hide_the_results_of_others(task: HostRunContext) -> None:
     assert for_each_host(HOSTS, fail_on_b, task) == [
         HostOutcome(CORE, "CORE"),
         HostOutcome(B, error=UNREACHABLE),
@@ -79,7 +79,7 @@ def test_an_error_on_one_host_does_not_hide_the_results_of_others(task: HostTask
     ]
 
 
-def test_other_exceptions_than_our_errors_are_raised(task: HostTask) -> None:
+def test_other_exceptions_than_our_errors_are_raised(task: HostRunContext) -> None:
     def divide(host: Host) -> float:
         return 1 / 0
 
@@ -88,14 +88,14 @@ def test_other_exceptions_than_our_errors_are_raised(task: HostTask) -> None:
 
 
 def test_work_without_a_lock_sends_nothing_to_hosts(
-    task: HostTask, transport: RecordingTransport
+    task: HostRunContext, transport: RecordingTransport
 ) -> None:
     for_each_host(HOSTS, lambda host: host.name, task)
     assert transport.runs == []
 
 
 def test_each_host_is_locked_during_its_work_and_unlocked_afterwards(
-    task: HostTask, transport: RecordingTransport
+    task: HostRunContext, transport: RecordingTransport
 ) -> None:
     def ensure_held(host: Host, lock: HostLock) -> str:
         lock.ensure_held()
@@ -114,7 +114,7 @@ def test_each_host_is_locked_during_its_work_and_unlocked_afterwards(
 
 
 def test_a_host_that_another_owner_has_locked_is_left_alone(
-    task: HostTask, transport: RecordingTransport
+    task: HostRunContext, transport: RecordingTransport
 ) -> None:
     other = LockOwner(DeployId("other", "eve@pc", NOW), "deploy of b")
     locked = Answer(LOCK_BUSY, stdout=f"7 {other.to_json()}")
@@ -166,7 +166,7 @@ def test_ctrl_c_ends_running_scripts_and_asks_the_work_to_stop(
     press_ctrl_c: Callable[[], None],
 ) -> None:
     transport = InterruptibleTransport()
-    task = HostTask(transport, OWNER, lock_wait_s=0.0, stopping=threading.Event())
+    task = HostRunContext(transport, OWNER, lock_wait_s=0.0, stopping=threading.Event())
     finished = []
 
     def work(host: Host, lock: HostLock) -> None:

@@ -69,7 +69,7 @@ def test_a_commit_that_is_not_pushed_has_a_warning(pushed, git):
     git("commit", "-q", "--allow-empty", "-m", "second")
 
     (warning,) = pushed.head().warnings()
-    assert warning.endswith("is on no remote branch, so CI built no image")
+    assert warning.endswith("is not on a remote branch, so CI has not built its image")
 
 
 def test_changed_new_and_renamed_files_are_a_warning(pushed, git, tmp_path):

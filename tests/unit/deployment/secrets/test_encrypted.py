@@ -116,7 +116,7 @@ def test_the_default_place_of_the_key_is_that_of_sops() -> None:
 
 def test_no_key_anywhere_names_the_places_for_one(file: Path, tmp_path: Path) -> None:
     source = AgeFile(file, environment={"XDG_CONFIG_HOME": str(tmp_path)})
-    assert refusal(source.fetch) == f"there is no private key to open {file} with"
+    assert refusal(source.fetch) == f"no private key was found to decrypt {file}"
 
 
 def test_sops_is_asked_for_json_and_told_the_key_by_its_variable(
@@ -153,7 +153,7 @@ def test_a_program_that_is_not_installed(
     kind: type[AgeFile | SopsFile], file: Path, identity: Path, tmp_path: Path
 ) -> None:
     source = kind(file, identity, executable=str(tmp_path / "none"))
-    assert "this machine has no program" in refusal(source.fetch)
+    assert "is not installed on this machine" in refusal(source.fetch)
 
 
 @pytest.mark.parametrize("kind", [AgeFile, SopsFile])

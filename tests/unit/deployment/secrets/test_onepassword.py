@@ -149,7 +149,7 @@ ERRORS = {
     "error initializing client: connecting to desktop app: cannot connect to 1Password app": (
         "cannot reach the 1Password app"
     ),
-    "No accounts configured for use with 1Password CLI.": "knows no 1Password account",
+    "No accounts configured for use with 1Password CLI.": "no 1Password account is configured",
     f'"{ITEM}" isn\'t an item in the "{VAULT}" vault. Specify the item': (
         f'the vault "{VAULT}" has no item "{ITEM}"'
     ),
@@ -161,7 +161,7 @@ ERRORS = {
         "needs the name of the vault"
     ),
     "Too many requests. Your client has been rate-limited. Try again in a few minutes": (
-        "takes no more requests"
+        "has reached its rate limit"
     ),
     'Get "https://my.1password.com": dial tcp: lookup my.1password.com: no such host': (
         "cannot reach 1Password's servers"
@@ -199,7 +199,7 @@ def test_a_credential_that_op_quotes_is_not_passed_on(stand_in: StandIn) -> None
 
 def test_op_that_is_not_installed(tmp_path: Path) -> None:
     error = fetch_error(OnePassword(VAULT, ITEM, executable=str(tmp_path / "no-op")))
-    assert "has no program" in str(error)
+    assert "is not installed" in str(error)
 
 
 def test_op_that_does_not_answer_is_ended_and_what_it_printed_is_dropped(

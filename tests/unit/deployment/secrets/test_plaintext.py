@@ -89,9 +89,9 @@ def test_one_message_names_all_duplicate_and_unusable_fields(text: str) -> None:
     [
         ("", "is empty"),
         ("# hunter22\n", "is empty"),
-        ("hunter22", "is not keys with values"),
-        ("- hunter22", "is not keys with values"),
-        ('["hunter22"]', "is not keys with values"),
+        ("hunter22", "is not a mapping of keys to values"),
+        ("- hunter22", "is not a mapping of keys to values"),
+        ('["hunter22"]', "is not a mapping of keys to values"),
         ("a: b\nhunter22", "is neither YAML nor JSON (line 2)"),
         ("db_password: @hunter22", "is neither YAML nor JSON (line 1)"),
         ("db_password: *hunter22", "is neither YAML nor JSON (line 1)"),

@@ -6,7 +6,7 @@ import pytest
 
 from ktrdr.deployment.homelab.inventory import SecretSettings
 from ktrdr.deployment.secrets.encrypted import AgeFile, SopsFile
-from ktrdr.deployment.secrets.environment import EnvironmentVariables
+from ktrdr.deployment.secrets.environment import EnvironmentSource
 from ktrdr.deployment.secrets.onepassword import OnePassword
 from ktrdr.deployment.secrets.sources import describe_source, make_source
 
@@ -18,7 +18,7 @@ SOURCES = [
     ),
     ("age", AgeFile, "/srv/secrets, encrypted with age"),
     ("sops", SopsFile, "/srv/secrets, encrypted with SOPS"),
-    ("environment", EnvironmentVariables, "the variables KTRDR_SECRET_…"),
+    ("environment", EnvironmentSource, "the variables KTRDR_SECRET_…"),
 ]
 
 

@@ -41,7 +41,7 @@ TEXTS = {
     ),
     # A firewall on this machine, not the host's answer to a key
     "ssh: connect to host nas port 22: Permission denied": "ssh could not connect to nas",
-    "": "ssh could not connect to nas: it gave no reason",
+    "": "ssh could not connect to nas: no error message",
     "something: quite new.": "ssh could not connect to nas: something: quite new",
 }
 
