@@ -109,7 +109,9 @@ def test_the_error_of_an_unchanged_host_names_all_hosts_that_are_not_ready(fleet
     fleet.fail("workers B", CHECK, HostUnreachable("it cannot be reached"))
     fleet.fail("workers C", CHECK, HostNotReady("Docker is missing"))
     result = fleet.deploy()
-    assert "because of a failure on workers B, workers C" in str(results_by_name(result)["core"].error)
+    assert "because of a failure on workers B, workers C" in str(
+        results_by_name(result)["core"].error
+    )
 
 
 def test_the_operator_confirms_the_effects_on_all_hosts_once(fleet) -> None:
