@@ -1,4 +1,4 @@
-"""The wheel that users install holds all that a deploy sends to hosts."""
+"""Wheel that users install: it contains everything that a deploy sends to hosts."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(place)]
+    directory = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    (built,) = place.glob("*.whl")
+    (built,) = directory.glob("*.whl")
     return built
 
 
@@ -35,7 +35,7 @@ def test_every_script_is_in_the_wheel(wheel: Path) -> None:
         assert packed[str(file.relative_to(ROOT))] == file.read_bytes()
 
 
-def test_scripts_are_rendered_from_where_the_wheel_is_installed(wheel: Path, tmp_path) -> None:
+def test_scripts_are_rendered_from_an_installed_wheel(wheel: Path, tmp_path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
     program = (

@@ -1,4 +1,4 @@
-"""What a host is asked about itself, run by a real shell on this machine."""
+"""Facts about a host, as ``check.sh`` prints them in a real shell on this machine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def facts(
     return dict(line.partition("=")[::2] for line in done.stdout.splitlines() if "=" in line)
 
 
-def test_a_host_is_asked_for_all_facts_at_once(shell, tmp_path: Path) -> None:
+def test_one_script_prints_all_facts(shell, tmp_path: Path) -> None:
     found = facts(shell, tmp_path / "new/work dir", tmp_path)
     assert found["workdir"] == "writable"
     assert found["shared"] in ("writable", "not-writable")
@@ -38,48 +38,48 @@ def test_a_host_is_asked_for_all_facts_at_once(shell, tmp_path: Path) -> None:
     assert int(found["workdir_free_kb"]) > 0
     assert found["user"] == getpass.getuser()
     assert found["lacks"] == ""
-    assert not (tmp_path / "new").exists(), "looking changes nothing"
+    assert not (tmp_path / "new").exists(), "the check changes nothing"
 
 
-def test_a_user_is_known_by_name_and_told_from_root(shell, monkeypatch) -> None:
-    # Whoever runs the tests, this is somebody else than root.
-    somebody = ["setpriv", "--reuid", "10001", "--regid", "10001", "--clear-groups"]
+def test_another_user_than_root_is_named_and_has_fewer_permissions(shell, monkeypatch) -> None:
+    # Another user than root, even if root runs the tests.
+    as_user = ["setpriv", "--reuid", "10001", "--regid", "10001", "--clear-groups"]
     monkeypatch.setenv("USER", "ann")
-    found = facts([*(somebody if os.geteuid() == 0 else []), *shell], "/tmp", "/")
+    found = facts([*(as_user if os.geteuid() == 0 else []), *shell], "/tmp", "/")
     assert found["user"] == "ann"
     assert found["workdir"] == "writable"
     assert found["shared"] == "not-writable"
 
 
-def test_a_file_in_the_place_of_a_directory_is_seen(shell, tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_a_directory_is_reported(shell, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     found = facts(shell, tmp_path / "file/inside", tmp_path / "no", shared_is_mounted=True)
     assert found["workdir"] == "not-a-directory"
     assert found["shared"] == "missing"
 
 
-def test_a_directory_is_writable_only_where_a_file_can_be_made(shell, tmp_path: Path) -> None:
+def test_a_directory_is_writable_only_if_a_file_can_be_created(shell, tmp_path: Path) -> None:
     found = facts(shell, "/proc/ktrdr", tmp_path)
-    assert found["workdir"] == "not-writable", "root has the right to, and cannot all the same"
+    assert found["workdir"] == "not-writable", "root has permission, and cannot write all the same"
     assert facts(shell, tmp_path, tmp_path)["workdir"] == "writable"
     assert list(tmp_path.iterdir()) == [], "the probe is gone"
 
 
-def test_an_empty_directory_of_the_hosts_own_disk_is_no_mount(shell, tmp_path: Path) -> None:
+def test_an_empty_directory_of_the_hosts_own_disk_is_not_a_mount(shell, tmp_path: Path) -> None:
     on_root = Path("/").stat().st_dev == tmp_path.stat().st_dev
     found = facts(shell, "/tmp", tmp_path, shared_is_mounted=True)
     assert (found["shared"] == "not-mounted") == on_root
 
 
-def test_a_host_says_what_its_memory_is(shell) -> None:
+def test_the_file_system_for_secrets_and_swap_are_printed(shell) -> None:
     found = facts(shell, "/tmp", "/tmp", "--memory", "/run/ktrdr")
     assert found["memory"]
     assert found["swap"]
     assert "memory" not in facts(shell, "/tmp", "/tmp")
 
 
-def test_a_host_says_who_listens_on_it_and_what_it_reaches(shell, tmp_path: Path) -> None:
-    # Nobody listens on the first port of all.
+def test_ports_lock_and_connections_are_printed_on_request(shell, tmp_path: Path) -> None:
+    # No program listens on port 1.
     found = facts(shell, tmp_path, "/tmp", "--ports", "yes", "--reach", "127.0.0.1:1")
     assert "listening" in found
     assert found["lock"].strip() == "free"

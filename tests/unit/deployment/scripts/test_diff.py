@@ -1,4 +1,4 @@
-"""The script that compares: run by a real shell, on real files."""
+"""Comparison of a host with a release, by a real shell on real files."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def workdir(tmp_path: Path) -> Path:
     return place
 
 
-def test_files_that_differ_are_named_with_what_is_there_and_nothing_is_left(
+def test_different_files_are_printed_with_their_content_and_nothing_is_left(
     shell, staging, workdir
 ) -> None:
     before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
@@ -78,12 +78,12 @@ def test_files_that_differ_are_named_with_what_is_there_and_nothing_is_left(
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
 
 
-def test_a_host_without_a_work_directory_has_everything_before_it(shell, staging, tmp_path) -> None:
+def test_on_a_host_without_a_work_directory_all_files_are_new(shell, staging, tmp_path) -> None:
     printed = shell.run(diff(staging, tmp_path / "none"))
     assert files_in(printed) == [f"+ {name}" for name in sorted(FILES)]
 
 
-def test_a_directory_that_somebody_else_made_is_not_used(shell, staging, tmp_path) -> None:
+def test_a_directory_of_another_user_is_not_used(shell, staging, tmp_path) -> None:
     Path(staging).mkdir()
     try:
         assert shell.start(diff(staging, tmp_path)).returncode != 0
@@ -111,7 +111,7 @@ def test_the_registry_is_asked_for_tags_that_can_move(shell, staging, tmp_path) 
 
 
 def export_template(*pairs: str) -> str:
-    """The template that the script gives to Docker for these pairs of variables."""
+    """Return the template for Docker that exports these pairs of variables."""
     text = (SCRIPTS / "diff.sh").read_text()
     function = text[text.index("print_export_template() {") : text.index("\nmain() {")]
     program = f"deployed_secrets='{' '.join(pairs)}'\n{function}\nprint_export_template"
@@ -122,8 +122,8 @@ def export_template(*pairs: str) -> str:
 @given(
     value=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=80)
 )
-def test_a_shell_reads_back_whatever_the_template_makes_of_a_value(value: str) -> None:
-    """Python plays the part of Docker's `split` and `join`, to the template's own letters."""
+def test_the_template_quotes_each_value_for_a_shell(value: str) -> None:
+    """Python simulates `split` and `join` of Docker's templates."""
     line = export_template("WANTED=NAME")
     assert line.startswith('{{range .Config.Env}}{{if eq (index (split . "=") 0) "NAME"}}export ')
     begin, end = line.index("{{join"), line.rindex("}}'")
@@ -148,7 +148,7 @@ def test_each_secret_of_a_container_has_a_line_of_its_own() -> None:
     assert template == f"{{{{range .Config.Env}}}}{first}{second}{{{{end}}}}"
 
 
-def test_secrets_of_containers_are_known_to_nothing_but_compose(shell, staging, tmp_path) -> None:
+def test_only_compose_receives_the_secrets_of_containers(shell, staging, tmp_path) -> None:
     shell.docker("ps", "echo c1")
     shell.docker("inspect", """case "$3" in *export*) echo "export SECRET='it is'" ;; esac""")
     shell.docker("compose", 'echo "service ${SECRET-unset}"; echo "$SECRET" >&2')
@@ -161,7 +161,7 @@ def test_secrets_of_containers_are_known_to_nothing_but_compose(shell, staging, 
     assert (done.returncode, done.stderr) == (1, "no SECRET\n")
 
 
-def test_given_secrets_are_compared_with_those_that_containers_have(
+def test_exported_secrets_are_compared_with_those_of_the_containers(
     shell, staging, tmp_path
 ) -> None:
     shell.docker("compose", "echo 'a hash'")

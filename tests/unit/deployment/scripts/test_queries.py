@@ -1,4 +1,4 @@
-"""The scripts that look at hosts, run by a real shell, with a stand-in for Docker where needed."""
+"""Queries and maintenance scripts in real shells, with a stand-in for Docker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def shell(request, tmp_path_factory: pytest.TempPathFactory) -> Shell:
 
 @contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Has the host's lock, as the scripts that change something want it."""
+    """Hold the host's lock, as scripts that change something require."""
     file = workdir / ".ktrdr/lock"
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as held:
@@ -43,7 +43,7 @@ def locked(workdir: Path) -> Iterator[None]:
     max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.text(st.sampled_from("ab '\"`$\\()&;é"), min_size=1, max_size=12))
-def test_files_that_changed_since_the_last_good_release_are_told(
+def test_files_that_differ_from_the_kept_configuration_are_printed(
     shell: Shell, tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:
     workdir = tmp_path_factory.mktemp("opt") / name
@@ -58,16 +58,16 @@ def test_files_that_changed_since_the_last_good_release_are_told(
     (workdir / "compose.yml").write_text("edited   \n")
     (workdir / "monitoring/gone.yml").unlink()
     (workdir / "monitoring/new.yml").write_text("")
-    (workdir / "own.txt").write_text("an operator's note, which is none of our business")
+    (workdir / "own.txt").write_text("an operator's own note")
     os.utime(workdir / ".env.core", (0, 0))
     changed = ["+ monitoring/new.yml", "- monitoring/gone.yml", "~ compose.yml"]
     assert sorted(shell.run(asked)[1:]) == changed
-    # A worker node has no directory that is swept.
+    # A worker node has no managed directory.
     asked = Script("scripts/changed_files.sh", (str(workdir), "c1"))
     assert sorted(shell.run(asked)[1:]) == changed[1:]
 
 
-def test_where_no_configuration_is_kept_no_file_is_told_of(shell: Shell, tmp_path: Path) -> None:
+def test_without_a_kept_configuration_no_file_is_printed(shell: Shell, tmp_path: Path) -> None:
     asked = Script("scripts/changed_files.sh", (str(tmp_path / "none"), "c1", "monitoring"))
     assert shell.run(asked) == ["== files"]
 
@@ -76,18 +76,18 @@ def status(workdir: Path) -> Script:
     return Script("scripts/status.sh", (str(workdir), "ktrdr-core", "/run/ktrdr/x", "100"))
 
 
-def test_a_whole_look_needs_one_script(shell: Shell, tmp_path: Path) -> None:
+def test_one_script_prints_the_status_of_a_host(shell: Shell, tmp_path: Path) -> None:
     shell.docker("info", f"echo {tmp_path}")
     found = shell.run(status(tmp_path / "not" / "there"))
     titles = [line.removeprefix("== ") for line in found if line.startswith("== ")]
     assert titles == ["clock", "lock", "history", "disk", "containers", "images", "delivery"]
     assert found[found.index("== lock") + 1] == "free"
-    # Docker's directory and the work directory are both told of.
+    # Both Docker's directory and the work directory are printed.
     disks = found[found.index("== disk") + 1 : found.index("== containers")]
     assert [line.split(" ", 2)[2] for line in disks] == [str(tmp_path)] * 2
 
 
-def test_without_docker_the_look_fails_and_what_was_seen_before_stays(
+def test_without_docker_the_status_fails_after_the_sections_that_need_none(
     shell: Shell, tmp_path: Path
 ) -> None:
     shell.docker("ps", "exit 1")
@@ -97,7 +97,7 @@ def test_without_docker_the_look_fails_and_what_was_seen_before_stays(
     assert done.stdout.endswith("\n== containers\n")
 
 
-def test_a_host_says_which_files_in_memory_are_there(shell: Shell, tmp_path: Path) -> None:
+def test_present_and_absent_files_in_memory_are_printed(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "backend").mkdir()
     listed = "printf 'grafana\\nbackend\\nbackend\\n'"
     shell.docker("ps", f'case "$*" in *place.mynerd.ktrdr.secrets*) {listed} ;; esac')
@@ -106,7 +106,7 @@ def test_a_host_says_which_files_in_memory_are_there(shell: Shell, tmp_path: Pat
     assert found[-2:] == ["present backend", "absent grafana"]
 
 
-def test_containers_are_shown_without_their_environment(shell: Shell) -> None:
+def test_containers_are_printed_without_their_environment(shell: Shell) -> None:
     shell.docker("ps", "echo 0123456789ab")
     shell.run(Script("scripts/verify.sh", ("ktrdr-core",)))
     (shown,) = [call for call in shell.calls if call.startswith("inspect")]
@@ -114,7 +114,7 @@ def test_containers_are_shown_without_their_environment(shell: Shell) -> None:
     assert "{{json .}}" not in shown
 
 
-def test_the_log_of_each_container_stands_under_its_id(shell: Shell) -> None:
+def test_the_log_of_each_container_has_a_section_named_by_its_id(shell: Shell) -> None:
     shell.docker("logs", 'echo "$*"; echo wrong >&2')
     assert shell.run(Script("scripts/container_logs.sh", ("5", "abc", "def"))) == [
         *("== abc", "logs --tail 5 abc", "wrong"),
@@ -122,7 +122,7 @@ def test_the_log_of_each_container_stands_under_its_id(shell: Shell) -> None:
     ]
 
 
-def test_services_say_how_they_are_on_a_line_of_their_own(shell: Shell) -> None:
+def test_each_health_document_is_on_a_line_of_its_own(shell: Shell) -> None:
     shell.docker("ps", 'case "$*" in *health=healthy*) echo 1 one; echo 2 two; echo 3 db ;; esac')
     shell.docker("exec", r"""printf '%s\n' '{"a":"line\nbreak"}'""")
     health = ("homelab/scripts/service_health.sh",)
@@ -132,7 +132,7 @@ def test_services_say_how_they_are_on_a_line_of_their_own(shell: Shell) -> None:
     assert any("exec 1 python3 -I -S -c" in call for call in shell.calls)
 
 
-def test_the_registry_is_asked_for_each_image_and_for_some_only_where_they_are_missing(
+def test_the_registry_is_asked_for_images_and_for_some_only_if_they_are_missing(
     shell: Shell,
 ) -> None:
     shell.docker("image", '[ "$3" = there:1 ]')
@@ -154,7 +154,7 @@ def logs(*arguments: str) -> Script:
     return Script("scripts/logs.sh", ("--project", "p", *arguments))
 
 
-def test_each_line_says_what_service_wrote_it(shell: Shell) -> None:
+def test_each_log_line_names_its_service(shell: Shell) -> None:
     shell.docker("ps", PS)
     shell.docker("logs", f'eval id=\\${{$#}}; echo "{TIME} from $id"; echo "{TIME} | & \\\\" >&2')
     assert shell.run(logs("--lines", "7")) == [
@@ -168,7 +168,7 @@ def test_each_line_says_what_service_wrote_it(shell: Shell) -> None:
     assert "logs --timestamps --tail 7 0123456789ab" in shell.calls
 
 
-def test_services_that_are_not_asked_for_are_only_named(shell: Shell) -> None:
+def test_unwanted_services_are_only_named(shell: Shell) -> None:
     shell.docker("ps", PS)
     shell.docker("logs", f"echo '{TIME} x'")
     found = shell.run(logs("--lines", "all", "--since", "60s", "--", "web", "we'b"))
@@ -176,7 +176,7 @@ def test_services_that_are_not_asked_for_are_only_named(shell: Shell) -> None:
     assert "logs --timestamps --since 60s --tail all ba9876543210" in shell.calls
 
 
-def test_containers_that_start_are_followed_too_and_long_lines_come_in_pieces(
+def test_new_containers_are_followed_and_long_lines_are_split(
     shell: Shell,
 ) -> None:
     shell.docker("ps", PS)
@@ -197,7 +197,7 @@ def test_containers_that_start_are_followed_too_and_long_lines_come_in_pieces(
     assert f"logs --timestamps --follow --since 1700000000 {'c' * 64}" in shell.calls
 
 
-def test_a_command_arrives_word_for_word_and_its_exit_code_comes_back(shell: Shell) -> None:
+def test_a_command_keeps_its_words_and_returns_its_exit_code(shell: Shell) -> None:
     shell.docker("ps", "echo 0123456789ab")
     shell.docker("exec", 'shift 2; for word; do echo "<$word>"; done')
     asked = Script("scripts/exec.sh", ("p", "db", "a b", "$HOME", "it's", "*", ""))
@@ -212,7 +212,7 @@ def test_a_command_arrives_word_for_word_and_its_exit_code_comes_back(shell: She
     assert "exec -it 0123456789ab sh -c it's" in shell.calls
 
 
-def test_without_a_container_the_services_that_run_are_named(shell: Shell) -> None:
+def test_without_a_container_the_running_services_are_printed(shell: Shell) -> None:
     shell.docker("ps", 'case "$*" in *service=*) ;; *) echo web; echo db ;; esac')
     assert shell.run(Script("scripts/exec.sh", ("p", "dv", "ls"))) == [
         "== not running",
@@ -226,7 +226,7 @@ def remove_stack(workdir: Path, volumes: str) -> Script:
     return Script("scripts/remove_stack.sh", options)
 
 
-def test_volumes_go_only_on_an_explicit_word(shell: Shell, tmp_path: Path) -> None:
+def test_volumes_are_removed_only_on_request(shell: Shell, tmp_path: Path) -> None:
     for listing in ("ps", "network-ls", "volume-ls"):
         shell.docker(listing, "echo one; echo two")
     with locked(tmp_path):
@@ -240,13 +240,13 @@ def test_volumes_go_only_on_an_explicit_word(shell: Shell, tmp_path: Path) -> No
     assert "rm --force --volumes one two" in shell.calls
 
 
-def test_a_host_with_nothing_of_ours_is_left_alone(shell: Shell, tmp_path: Path) -> None:
+def test_a_host_without_our_resources_stays_unchanged(shell: Shell, tmp_path: Path) -> None:
     with locked(tmp_path):
         shell.run(remove_stack(tmp_path, "yes"))
     assert all(call.startswith(("ps ", "network ls", "volume ls")) for call in shell.calls)
 
 
-def test_nothing_is_removed_without_the_lock(shell: Shell, tmp_path: Path) -> None:
+def test_nothing_changes_without_the_lock(shell: Shell, tmp_path: Path) -> None:
     assert shell.start(remove_stack(tmp_path, "yes")).returncode == 74
     prune = ("--workdir", str(tmp_path), "--note", NOTE, "--image", "sha256:1")
     assert shell.start(Script("scripts/prune.sh", prune)).returncode == 74
@@ -274,7 +274,7 @@ def test_images_are_never_removed_by_force(shell: Shell, tmp_path: Path) -> None
     assert [each.name for each in kept.iterdir()] == ["new.tar.gz"]
 
 
-def test_containers_are_changed_at_the_same_time_and_one_that_fails_is_told(
+def test_containers_are_stopped_in_parallel_and_a_failure_is_reported(
     shell: Shell, tmp_path: Path
 ) -> None:
     shell.docker("stop", '[ "$2" != two ] || exit 3')
@@ -284,7 +284,7 @@ def test_containers_are_changed_at_the_same_time_and_one_that_fails_is_told(
     assert sorted(shell.calls) == ["stop one", "stop three", "stop two"]
 
 
-def test_what_can_be_pruned_is_looked_for_in_one_script(shell: Shell, tmp_path: Path) -> None:
+def test_one_script_lists_what_can_be_pruned(shell: Shell, tmp_path: Path) -> None:
     shell.docker("image-ls", "echo sha256:b; echo sha256:a; echo sha256:b")
     shell.docker("ps", "echo c1")
     shell.docker("inspect", "echo sha256:a")
@@ -297,7 +297,7 @@ def test_what_can_be_pruned_is_looked_for_in_one_script(shell: Shell, tmp_path: 
     assert any(call.endswith("sha256:a sha256:b") for call in shell.calls)
 
 
-def test_the_names_of_all_that_a_project_has_are_listed(shell: Shell) -> None:
+def test_the_resources_of_a_project_are_listed(shell: Shell) -> None:
     for listing in ("ps", "network-ls", "volume-ls"):
         shell.docker(listing, f"echo {listing}-1")
     assert shell.run(Script("scripts/list_stack.sh", ("p",))) == [
@@ -305,7 +305,7 @@ def test_the_names_of_all_that_a_project_has_are_listed(shell: Shell) -> None:
     ]
 
 
-def test_migrations_are_asked_for_in_the_container_of_the_database(shell: Shell) -> None:
+def test_migrations_are_read_in_the_container_of_the_database(shell: Shell) -> None:
     script = Script("homelab/scripts/applied_migrations.sh", ("ktrdr-core",))
     done = shell.start(script)
     assert (done.returncode, done.stderr) == (1, "the database does not run\n")

@@ -1,4 +1,4 @@
-"""How a release's files come to a host: fetched beside the old ones, then put in their place."""
+"""Files of a release: fetched beside the current ones, then moved to their place."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def fetch(workdir: Path, release: Mapping[str, bytes], *more: str) -> Script:
 
 
 def apply(shell: Shell, workdir: Path, release: Mapping[str, bytes], *more: str) -> list[str]:
-    """Runs an apply under the lock that it wants to have."""
+    """Run an apply under the lock that it requires."""
     lock = workdir / ".ktrdr/lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     options = (*stack(workdir, *more), "--note", NOTE, "--event", "{}", "--recovery-note", "{}")
@@ -54,7 +54,7 @@ def section(printed: list[str], title: str) -> list[str]:
 
 
 def compose_reads(shell: Shell) -> str:
-    """The directory whose files Compose hashed last."""
+    """Return the directory whose files Compose hashed last."""
     call = [call for call in shell.calls if call.endswith("config --hash *")][-1]
     return call.partition(" -f ")[2].partition("/c.yml")[0]
 
@@ -64,7 +64,7 @@ def files_below(workdir: Path) -> set[str]:
     return {name for name in found if not name.startswith(".ktrdr/")}
 
 
-def test_the_same_files_make_the_same_archive_readable_for_everyone() -> None:
+def test_the_same_files_result_in_the_same_archive_readable_by_all_users() -> None:
     content = {"b/c.yml": b"2", "a.yml": b"1"}
     packed = pack_archive(content)
     assert packed == pack_archive(dict(reversed(content.items())))
@@ -75,7 +75,7 @@ def test_the_same_files_make_the_same_archive_readable_for_everyone() -> None:
         ]
 
 
-def test_files_move_into_place_one_by_one_and_leftovers_go(shell, tmp_path: Path) -> None:
+def test_files_are_replaced_one_by_one_and_leftovers_are_removed(shell, tmp_path: Path) -> None:
     workdir = tmp_path / "work dir"
     for name, text in {"a.yml": "old", "monitoring/gone \\n": "x", "notes": "mine"}.items():
         (workdir / name).parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def test_files_move_into_place_one_by_one_and_leftovers_go(shell, tmp_path: Path
         "+ monitoring/it's.yml",
         "- monitoring/gone \\n",
     ]
-    assert (workdir / "a.yml").read_text() == "old", "looking changes nothing"
+    assert (workdir / "a.yml").read_text() == "old", "a fetch changes nothing"
     apply(shell, workdir, release)
     assert files_below(workdir) == {"a.yml", "monitoring/it's.yml", "notes"}
     assert (workdir / "a.yml").read_text() == "new"
@@ -95,7 +95,7 @@ def test_files_move_into_place_one_by_one_and_leftovers_go(shell, tmp_path: Path
     assert section(shell.run(fetch(workdir, release)), "files") == []
 
 
-def test_a_release_that_is_in_place_is_not_unpacked(shell, tmp_path: Path) -> None:
+def test_a_release_whose_files_are_in_place_is_not_unpacked(shell, tmp_path: Path) -> None:
     workdir = tmp_path / "it's work"
     release = {"a.yml": b"new", "monitoring/b.yml": b"1"}
     shell.run(fetch(workdir, release))
@@ -110,7 +110,7 @@ def test_a_release_that_is_in_place_is_not_unpacked(shell, tmp_path: Path) -> No
     assert compose_reads(shell) == f"{workdir}/.ktrdr-staging"
 
 
-def test_what_is_left_over_goes_where_all_files_are_in_place(shell, tmp_path: Path) -> None:
+def test_leftovers_are_removed_even_if_all_files_are_in_place(shell, tmp_path: Path) -> None:
     release = {"a.yml": b"new", "monitoring/b.yml": b"1"}
     for name, text in {**release, "monitoring/gone.yml": b"x"}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -121,7 +121,7 @@ def test_what_is_left_over_goes_where_all_files_are_in_place(shell, tmp_path: Pa
     assert files_below(tmp_path) == set(release)
 
 
-def test_what_an_interrupted_deploy_has_staged_is_no_part_of_the_next(shell, tmp_path) -> None:
+def test_files_that_an_interrupted_deploy_staged_are_not_used(shell, tmp_path) -> None:
     release = {"a.yml": b"new"}
     staging = tmp_path / ".ktrdr-staging"
     staging.mkdir()
@@ -132,7 +132,7 @@ def test_what_an_interrupted_deploy_has_staged_is_no_part_of_the_next(shell, tmp
     assert not staging.exists()
 
 
-def test_what_is_staged_goes_when_the_fetch_fails(shell, tmp_path: Path) -> None:
+def test_a_failed_fetch_removes_the_staged_files(shell, tmp_path: Path) -> None:
     shell.docker("compose", "exit 3")
     done = shell.start(fetch(tmp_path, {"a.yml": b"new"}))
     assert done.returncode == 3
@@ -143,7 +143,7 @@ def test_what_is_staged_goes_when_the_fetch_fails(shell, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_images_that_are_there_are_not_pulled_and_asked_for_once(shell, tmp_path, there) -> None:
+def test_present_images_are_not_pulled_and_inspected_once(shell, tmp_path, there) -> None:
     marker = shell.directory / "pulled"
     shell.docker("image-inspect", f"[ -e {marker} ] && echo '{{}}' || exit 1")
     shell.docker("compose", f': >{marker}; echo "$*"')
@@ -159,7 +159,7 @@ def test_images_that_are_there_are_not_pulled_and_asked_for_once(shell, tmp_path
     assert len(asked) == (1 if there else 2)
 
 
-def test_an_image_whose_tag_can_move_is_pulled_every_time(shell, tmp_path) -> None:
+def test_an_image_with_a_tag_that_can_move_is_always_pulled(shell, tmp_path) -> None:
     shell.docker("compose", 'echo "$*"')
     printed = shell.run(fetch(tmp_path, {}, "--image", "a:latest", "--pull-always", "one"))
     (pulled,) = section(printed, "pull")
@@ -167,7 +167,7 @@ def test_an_image_whose_tag_can_move_is_pulled_every_time(shell, tmp_path) -> No
     assert [call for call in shell.calls if call.startswith("image inspect")]
 
 
-def test_an_image_that_is_there_is_only_tagged(shell, tmp_path) -> None:
+def test_a_present_image_is_only_tagged(shell, tmp_path) -> None:
     shell.run(fetch(tmp_path, {}, "--pin", "ghcr.io/a/b:tag@sha256:0123"))
     assert shell.calls[:2] == [
         "image inspect ghcr.io/a/b@sha256:0123",
@@ -175,7 +175,7 @@ def test_an_image_that_is_there_is_only_tagged(shell, tmp_path) -> None:
     ]
 
 
-def test_an_image_that_is_gone_is_pulled_by_its_digest(shell, tmp_path) -> None:
+def test_a_missing_image_is_pulled_by_its_digest(shell, tmp_path) -> None:
     file = shell.directory / "file"
     shell.docker("image-inspect", "exit 1")
     shell.docker("compose", f'case "$*" in *-pin*) cat >{file} ;; esac')
@@ -188,7 +188,7 @@ def test_an_image_that_is_gone_is_pulled_by_its_digest(shell, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("there", "asked"), [("b", True), ("b-2", False), ("", False)])
-def test_surplus_services_are_asked_only_where_one_of_them_is_there(
+def test_surplus_services_are_asked_only_if_one_of_them_exists(
     shell, tmp_path, there, asked
 ) -> None:
     shell.docker("ps", "echo c1")
@@ -207,14 +207,14 @@ def compose_calls(shell: Shell) -> list[str]:
     return [call for call in shell.calls if call.startswith("compose")]
 
 
-def test_every_compose_call_names_project_directory_file_and_settings(shell, tmp_path) -> None:
+def test_each_call_of_compose_names_project_directory_file_and_settings(shell, tmp_path) -> None:
     apply(shell, tmp_path, {})
     assert compose_calls(shell) == [
         f"{BEGINNING.format(tmp_path)} up --detach --pull never --remove-orphans"
     ]
 
 
-def test_profiles_and_files_that_override_come_in_their_order(shell, tmp_path) -> None:
+def test_profiles_and_overriding_files_keep_their_order(shell, tmp_path) -> None:
     more = ("--compose-file", "deploy/c.yml", "--profile", "scale-2", "--profile", "scale-3")
     apply(shell, tmp_path, {}, *more)
     (call,) = compose_calls(shell)
@@ -222,16 +222,14 @@ def test_profiles_and_files_that_override_come_in_their_order(shell, tmp_path) -
     assert " --profile scale-2 --profile scale-3 up " in call
 
 
-def test_a_single_service_leaves_others_alone(shell, tmp_path) -> None:
+def test_a_single_service_leaves_the_others_unchanged(shell, tmp_path) -> None:
     apply(shell, tmp_path, {}, "--only", "db")
     beginning = BEGINNING.format(tmp_path)
     assert compose_calls(shell) == [f"{beginning} up --detach --pull never --no-deps db"]
 
 
 @pytest.mark.parametrize("runs", [True, False])
-def test_a_single_service_starts_what_it_needs_where_that_does_not_run(
-    shell, tmp_path, runs
-) -> None:
+def test_a_single_service_starts_dependencies_that_do_not_run(shell, tmp_path, runs) -> None:
     shell.docker("ps", 'case "$*" in *service=db*) echo id ;; esac' if runs else ":")
     apply(shell, tmp_path, {}, "--only", "backend", "--dependency", "db")
     alone = " --no-deps" if runs else ""
@@ -245,7 +243,7 @@ def test_services_beyond_the_scale_are_removed_whatever_their_profile(shell, tmp
     assert compose_calls(shell)[-1] == f"{BEGINNING.format(tmp_path)}{end}"
 
 
-def test_an_option_that_no_script_knows_is_refused(shell, tmp_path) -> None:
+def test_an_unknown_option_is_refused(shell, tmp_path) -> None:
     done = shell.start(fetch(tmp_path, {}, "--colour", "red"))
     assert (done.returncode, done.stderr) == (64, "there is no option --colour\n")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What a shell makes of a rendered script, in real shells."""
+"""Rendered scripts, run by real shells."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def rendered(script: Script, **values: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("scripts")
 
 
-def script(place: Path, body: str, **more: Any) -> Script:
-    return write_script(place, body, **more)
+def script(directory: Path, body: str, **more: Any) -> Script:
+    return write_script(directory, body, **more)
 
 
 # ----------------------------------------------------------------------------------- the frame
@@ -60,8 +60,8 @@ def script(place: Path, body: str, **more: Any) -> Script:
 
 @in_every_shell
 @pytest.mark.parametrize("value", [AWKWARD, "", "'", "\n", "a\n", "\\", "-n", "é" * 4096])
-def test_a_secret_arrives_byte_for_byte(place, shell, value):
-    prints = script(place, 'printf %s "$PASSWORD"', secrets=("PASSWORD",))
+def test_a_secret_arrives_byte_for_byte(directory, shell, value):
+    prints = script(directory, 'printf %s "$PASSWORD"', secrets=("PASSWORD",))
     printed = run(shell, rendered(prints, PASSWORD=value)).stdout
     assert printed == value.encode() + f"{SENTINEL}\n".encode()
 
@@ -69,8 +69,8 @@ def test_a_secret_arrives_byte_for_byte(place, shell, value):
 @in_every_shell
 @few
 @given(secret=anything, setting=anything)
-def test_every_text_arrives_byte_for_byte_in_a_child_process(place, shell, secret, setting):
-    file = write_script(place, "env -0").file
+def test_every_text_arrives_byte_for_byte_in_a_child_process(directory, shell, secret, setting):
+    file = write_script(directory, "env -0").file
     prints = Script(file, settings=(("PLAIN", setting),), secrets=("HIDDEN",))
     entries = run(shell, rendered(prints, HIDDEN=secret)).stdout.split(b"\0")
     assert f"PLAIN={setting}".encode() in entries
@@ -83,9 +83,9 @@ words = st.lists(st.one_of(anything, st.sampled_from(["--", "--option", "-n"])),
 @in_every_shell
 @few
 @given(arguments=words)
-def test_arguments_arrive_word_for_word(place, shell, arguments):
+def test_arguments_arrive_word_for_word(directory, shell, arguments):
     prints = Script(
-        write_script(place, 'for word; do printf "%s\\0" "$word"; done').file, tuple(arguments)
+        write_script(directory, 'for word; do printf "%s\\0" "$word"; done').file, tuple(arguments)
     )
     for text in (rendered(prints), render_for_display(prints)):
         *shown, last = run(shell, text).stdout.split(b"\0")
@@ -94,29 +94,28 @@ def test_arguments_arrive_word_for_word(place, shell, arguments):
 
 
 @in_every_shell
-def test_a_failing_command_ends_the_script_without_its_sentinel(place, shell):
-    done = run(shell, rendered(script(place, "echo before\n(exit 3)\necho after")))
+def test_a_failing_command_ends_the_script_without_its_sentinel(directory, shell):
+    done = run(shell, rendered(script(directory, "echo before\n(exit 3)\necho after")))
     assert done.returncode == 3
     assert done.stdout == b"before\n"
 
 
 @in_every_shell
-def test_an_unset_variable_ends_the_script(place, shell):
-    done = run(shell, rendered(script(place, 'echo "$NOT_THERE"')))
+def test_an_unset_variable_ends_the_script(directory, shell):
+    done = run(shell, rendered(script(directory, 'echo "$NOT_THERE"')))
     assert done.returncode != 0
     assert SENTINEL.encode() not in done.stdout
 
 
 @in_every_shell
-def test_a_command_that_reads_its_input_does_not_eat_the_script(place, shell):
-    done = run(shell, rendered(script(place, "cat\necho still here")))
+def test_a_command_that_reads_standard_input_does_not_consume_the_script(directory, shell):
+    done = run(shell, rendered(script(directory, "cat\necho still here")))
     assert done.stdout == f"still here\n{SENTINEL}\n".encode()
 
 
 @in_every_shell
-def test_a_part_of_a_script_does_nothing(place, shell):
-    """Least of all with a part of its arguments."""
-    file = write_script(place, 'printf "%s " "$@"').file
+def test_a_truncated_script_does_nothing(directory, shell):
+    file = write_script(directory, 'printf "%s " "$@"').file
     whole = rendered(Script(file, ("--workdir", "/opt/there"), payload=b"x" * 100))
     for length in range(0, len(whole) - len("run </dev/null\n"), 23):
         assert run(shell, whole[:length]).stdout == b""
@@ -124,9 +123,9 @@ def test_a_part_of_a_script_does_nothing(place, shell):
 
 
 @in_every_shell
-def test_the_payload_arrives_byte_for_byte(place, shell):
+def test_the_payload_arrives_byte_for_byte(directory, shell):
     content = bytes(range(256)) * 50
-    done = run(shell, rendered(script(place, "payload", payload=content)))
+    done = run(shell, rendered(script(directory, "payload", payload=content)))
     assert done.stdout == content + f"{SENTINEL}\n".encode()
 
 
@@ -136,22 +135,25 @@ def test_a_nul_character_is_refused():
 
 
 @pytest.mark.parametrize("name", ["", "A B", "1A", "A=B", "A;id", "A\n"])
-def test_what_is_no_name_of_a_variable_is_refused(place, name):
+def test_an_invalid_name_of_a_variable_is_refused(directory, name):
     with pytest.raises(ValueError, match="name of a shell variable"):
-        render(script(place, "true", settings=((name, "x"),)), {})
+        render(script(directory, "true", settings=((name, "x"),)), {})
 
 
-def test_a_missing_secret_is_refused(place):
+def test_a_missing_secret_is_refused(directory):
     with pytest.raises(KeyError, match="DB_PASSWORD"):
-        render(script(place, "true", secrets=("DB_PASSWORD",)), {})
+        render(script(directory, "true", secrets=("DB_PASSWORD",)), {})
 
 
-# --------------------------------------------------------------------- what is shown to a person
+# ------------------------------------------------------------------------------- displayed scripts
 
 
-def test_a_shown_script_reads_secrets_from_variables(place):
+def test_a_displayed_script_reads_secrets_from_variables(directory):
     prints = script(
-        place, 'printf %s "$DB_PASSWORD"', settings=(("TAG", "sha-1"),), secrets=("DB_PASSWORD",)
+        directory,
+        'printf %s "$DB_PASSWORD"',
+        settings=(("TAG", "sha-1"),),
+        secrets=("DB_PASSWORD",),
     )
     shown = render_for_display(prints)
     assert "    export TAG=sha-1\n" in shown
@@ -163,11 +165,11 @@ def test_a_shown_script_reads_secrets_from_variables(place):
 
 
 @in_every_shell
-def test_shown_scripts_run_one_after_the_other_up_to_the_first_that_fails(place, shell):
+def test_displayed_scripts_run_one_after_the_other_until_one_fails(directory, shell):
     steps = [
-        script(place, "echo one; false | true"),
-        script(place, "echo two; (exit 7); echo not this"),
-        script(place, "echo nor that"),
+        script(directory, "echo one; false | true"),
+        script(directory, "echo two; (exit 7); echo not this"),
+        script(directory, "echo nor that"),
     ]
     done = run(shell, "".join(map(render_for_display, steps)))
     assert done.stdout.decode() == f"one\n{SENTINEL}\ntwo\n"
@@ -175,30 +177,28 @@ def test_shown_scripts_run_one_after_the_other_up_to_the_first_that_fails(place,
 
 
 @in_every_shell
-def test_what_an_inline_script_opens_stays_open_in_the_shell_and_nowhere_else(
-    place, shell, tmp_path
-):
-    opens = script(place, f"exec 9>{tmp_path}/file", is_inline=True)
-    looks = script(place, "[ ! -e /proc/self/fd/9 ]")
+def test_a_descriptor_of_an_inline_script_stays_open_only_in_the_shell(directory, shell, tmp_path):
+    opens = script(directory, f"exec 9>{tmp_path}/file", is_inline=True)
+    looks = script(directory, "[ ! -e /proc/self/fd/9 ]")
     shown = render_for_display(opens) + render_for_display(looks) + "echo said >&9\n"
     assert run(shell, shown).returncode == 0
     assert (tmp_path / "file").read_text() == "said\n"
 
 
-def test_a_shown_script_without_the_payload_fails_and_says_how_to_get_it(place):
-    unpacks = script(place, "payload | tar -xzf -", payload=b"a release")
+def test_a_displayed_script_without_its_payload_fails_with_a_remedy(directory):
+    unpacks = script(directory, "payload | tar -xzf -", payload=b"a release")
     done = run(["sh"], render_for_display(unpacks))
     assert done.returncode != 0
     assert done.stdout == b""
     assert re.match(rb"9 bytes \(sha256 .*\) are left out here; .* --dry-run -v\n", done.stderr)
-    shown = render_for_display(script(place, "payload", payload=b"a release"), whole=True)
+    shown = render_for_display(script(directory, "payload", payload=b"a release"), whole=True)
     assert run(["sh"], shown).stdout.startswith(b"a release")
 
 
 @few
 @given(arguments=st.lists(anything, max_size=4))
-def test_a_script_as_one_command_line_keeps_its_arguments_apart(place, arguments):
-    file = write_script(place, 'for word; do printf "%s\\0" "$word"; done').file
+def test_a_script_as_one_command_line_keeps_its_arguments(directory, arguments):
+    file = write_script(directory, 'for word; do printf "%s\\0" "$word"; done').file
     command = render_command(Script(file, tuple(arguments)))
     done = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
     assert done.stdout.split(b"\0")[:-1] == [argument.encode() for argument in arguments]
@@ -215,7 +215,7 @@ FILES = [
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_each_library_is_in_a_script_once_and_the_whole_of_it(file):
+def test_each_library_is_inserted_once(file):
     text = bundle(str(file))
     own = re.sub(r"^[A-Z_]+='[^']*'$", "", text, flags=re.MULTILINE)
     functions = re.findall(r"^(\w+)\(\) [{(]", own, re.MULTILINE)
@@ -227,12 +227,12 @@ def test_each_library_is_in_a_script_once_and_the_whole_of_it(file):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 @in_every_shell
-def test_every_shell_understands_every_script(shell, file):
+def test_every_shell_parses_every_script(shell, file):
     subprocess.run([*shell, "-n"], input=bundle(str(file)).encode(), check=True)
 
 
-def test_a_program_that_is_sent_as_a_text_needs_no_quotes_within_quotes():
-    """Else it could not be read in the script that is shown."""
+def test_programs_that_are_inserted_as_texts_contain_no_single_quotes():
+    """Escaped quotes would make them illegible in a displayed script."""
     texts = {
         file.parent / name
         for file in [*SCRIPTS.glob("*.sh"), *(SCRIPTS.parent / "homelab/scripts").glob("*.sh")]
@@ -246,7 +246,7 @@ def test_a_program_that_is_sent_as_a_text_needs_no_quotes_within_quotes():
 
 
 @pytest.mark.parametrize("name", ["show_lock", "status", "read_history"])
-def test_a_script_runs_from_its_own_directory_too(tmp_path, name):
+def test_a_script_also_runs_from_its_own_directory(tmp_path, name):
     (tmp_path / "docker").write_text("#!/bin/sh\n")
     (tmp_path / "docker").chmod(0o755)
     done = subprocess.run(
