@@ -85,7 +85,7 @@ def test_the_script_of_a_dry_run_deploys_a_release(restored: Lab, moving_tag: st
     (host,) = lab.good("deploy", "history", "workers", "B", "--last", "1", "--json").json["hosts"]
     (last,) = host["releases"]
     assert (last["tag"], last["outcome"]) == (moving_tag, "cut off")
-    assert "by hand" in last["reason"]
+    assert "run manually" in last["reason"]
     again = lab.good("deploy", "workers", "B", "--tag", moving_tag, "--json").on_host
     assert again["outcome"] == "unchanged"
 

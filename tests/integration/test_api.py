@@ -270,7 +270,7 @@ def test_the_client_raises_the_backends_errors(runtime: Runtime, backend: Server
     with pytest.raises(Conflict, match=r"has no results \(status: pending"):
         client.get_results(operation.operation_id)
     stranger = BackendClient(backend.url, Secret("x.y.z"))
-    with stranger, pytest.raises(SecretsError, match="not one of this backend"):
+    with stranger, pytest.raises(SecretsError, match="not issued for this backend"):
         stranger.list_workers()
     unreachable = BackendClient(f"http://127.0.0.1:{free_port()}", None, reconnect_timeout_s=0)
     with unreachable, pytest.raises(HostUnreachable, match="refuses connections"):

@@ -2175,7 +2175,7 @@ main() {
 run() {
     main \
         --workdir /opt/ktrdr-core \
-        --event '{"schema":1,"event":"ended","id":"20261123-120000-ab12","outcome":"cut off","duration_s":0.0,"images":{},"containers":{},"reason":"its steps were run by hand, and nothing checked its health","contracts":null}' \
+        --event '{"schema":1,"event":"ended","id":"20261123-120000-ab12","outcome":"cut off","duration_s":0.0,"images":{},"containers":{},"reason":"the steps were run manually, so health was not checked","contracts":null}' \
         --keep 17b59060dd1e3154fb726ee6 \
         -- \
         .env.core \

@@ -180,7 +180,7 @@ def test_the_printed_steps_deploy_without_ktrdr(tmp_path, release, program, targ
         assert f"{name}={SECRETS[name]}" in exported
     (entry,) = host.history()
     assert (entry.outcome, entry.tag) == (DeployOutcome.CUT_OFF, release.tag)
-    assert "by hand" in entry.reason
+    assert "run manually" in entry.reason
     archive = f"{release.configuration_hash}.tar.gz"
     assert (host.workdir / RECORDS / "releases" / archive).exists()
     assert host.is_unlocked

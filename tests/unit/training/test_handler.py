@@ -188,7 +188,7 @@ def test_the_indicators_of_a_strategy_can_be_features(data: Path) -> None:
     run(PARAMETERS.model_copy(update={"features": "rsi_reversion"}), work)
     described = json.loads((work.output / "model/metadata.json").read_text())["features"]
     assert described == [{"name": "strength", "kind": "rsi", "arguments": {"window": 14}}]
-    with pytest.raises(InvalidParameters, match="no feature set and no strategy nothing"):
+    with pytest.raises(InvalidParameters, match="there is no feature set or strategy nothing"):
         run(PARAMETERS.model_copy(update={"features": "nothing"}), context(data, "b"))
 
 

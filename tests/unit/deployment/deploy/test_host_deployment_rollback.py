@@ -146,7 +146,7 @@ def test_a_rollback_does_not_wait_for_docker_that_responds(failing) -> None:
 def test_a_host_does_not_roll_back_to_the_very_release_that_failed(failing) -> None:
     result = failing(tag=TAG).deployment.apply()
     assert result.restored is None
-    assert "this very one" in result.warnings[-1]
+    assert "this release is also the last good one" in result.warnings[-1]
 
 
 def test_without_an_earlier_release_the_failed_one_stays_with_a_warning(failing) -> None:

@@ -97,9 +97,7 @@ def test_without_docker_the_status_fails_after_the_sections_that_need_none(
     assert done.stdout.endswith("\n== containers\n")
 
 
-def test_consumers_with_and_without_files_in_memory_are_printed(
-    shell: Shell, tmp_path: Path
-) -> None:
+def test_present_and_absent_files_in_memory_are_printed(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "backend").mkdir()
     listed = "printf 'grafana\\nbackend\\nbackend\\n'"
     shell.docker("ps", f'case "$*" in *place.mynerd.ktrdr.secrets*) {listed} ;; esac')
