@@ -25,7 +25,9 @@ def test_interchangeable_days_and_months_are_rejected_unless_the_order_is_chosen
     order: str, tmp_path: Path
 ) -> None:
     text = csv_table("1/2/2003,1,2,1,2,3", "2/3/2003,1,2,1,2,3")
-    with pytest.raises(UsageError, match="line 2: '1/2/2003' and all following times may be M/D or D/M") as caught:
+    with pytest.raises(
+        UsageError, match="line 2: '1/2/2003' and all following times may be M/D or D/M"
+    ) as caught:
         import_text(text, tmp_path)
     assert "--date-format mdy or --date-format dmy" in str(caught.value.hint)
     import_text(text, tmp_path, date_format=order)

@@ -113,5 +113,7 @@ def test_a_strategy_that_cannot_be_used_as_features_is_rejected_with_the_reason(
     catalogue.save_strategy("mine", text, directory)
     with pytest.raises(InvalidParameters, match=message):
         catalogue.load_feature_set("mine", directory)
-    with pytest.raises(InvalidParameters, match=r"there is no feature set or strategy defualt; did you"):
+    with pytest.raises(
+        InvalidParameters, match=r"there is no feature set or strategy defualt; did you"
+    ):
         catalogue.load_feature_set("defualt", directory)

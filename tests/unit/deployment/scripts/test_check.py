@@ -43,11 +43,7 @@ def test_one_script_prints_all_facts(shell, tmp_path: Path) -> None:
 
 def test_another_user_than_root_is_named_and_has_fewer_permissions(shell, monkeypatch) -> None:
     # Another user than root, even if root runs the tests.
-<<<<<<< HEAD
-    somebody = ["setpriv", "--reuid", "10001", "--regid", "10001", "--clear-groups"]
-=======
     as_user = ["setpriv", "--reuid", "10001", "--regid", "10001", "--clear-groups"]
->>>>>>> h10
     monkeypatch.setenv("USER", "ann")
     found = facts([*(as_user if os.geteuid() == 0 else []), *shell], "/tmp", "/")
     assert found["user"] == "ann"
@@ -82,13 +78,7 @@ def test_the_file_system_for_secrets_and_swap_are_printed(shell) -> None:
     assert "memory" not in facts(shell, "/tmp", "/tmp")
 
 
-<<<<<<< HEAD
-def test_listening_ports_the_lock_and_connections_are_printed_on_request(
-    shell, tmp_path: Path
-) -> None:
-=======
 def test_ports_lock_and_connections_are_printed_on_request(shell, tmp_path: Path) -> None:
->>>>>>> h10
     # No program listens on port 1.
     found = facts(shell, tmp_path, "/tmp", "--ports", "yes", "--reach", "127.0.0.1:1")
     assert "listening" in found
