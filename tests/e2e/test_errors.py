@@ -107,7 +107,7 @@ def test_an_unpushed_commit_is_refused_without_a_terminal(lab: Lab, checkout: Pa
     git = ["git", "-C", str(checkout), "-c", "user.name=t", "-c", "user.email=t@example.org"]
     subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "unpushed"], check=True)
     ran = lab.ktrdr("deploy", "core", "all", cwd=checkout, env={"KTRDR_DEPLOY_TAG": ""})
-    refused(lab, 3, "is on no remote branch", "--tag", ran=ran)
+    refused(lab, 3, "is not on a remote branch", "--tag", ran=ran)
 
 
 def test_uncommitted_changes_require_confirmation_on_a_terminal(lab: Lab, checkout: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_missing_op_is_reported(lab: Lab, tmp_path: Path) -> None:
         ("prompt timeout", "1Password's prompt was not answered"),
         ("no app", "cannot reach the 1Password app"),
         ("no account", "no 1Password account is configured for op"),
-        ("rate limited", "takes no more requests"),
+        ("rate limited", "has reached its rate limit"),
         ("unknown", "something happened that nobody has seen before"),
     ],
 )

@@ -185,7 +185,7 @@ def test_former_tokens_stay_valid_and_new_ones_are_signed_with_the_new_secret(tu
     new = lab.good("token", "create", "--role", "reader", env=turn.env).out.strip()
     assert lab.good("workers", "list", "--json", env={"KTRDR_TOKEN": new}).json
     again = turn.deploy("core", "all")
-    assert "Nothing changed" in again.out, "the overlap is no change"
+    assert "Nothing was changed" in again.out, "the overlap is no change"
     for key in "BC":
         assert "recreated" in turn.deploy("workers", key).out
     ended = turn.deploy("core", "backend", "--set", "secrets.overlap_hours=0")

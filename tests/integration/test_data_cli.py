@@ -59,7 +59,7 @@ def test_a_dataset_is_checked_imported_shown_and_removed(runtime: Runtime, cli: 
     assert "--repair drop-duplicates" in refused.stderr
     checked = cli("import", file, "--symbol", "X", "--check")
     assert checked.returncode == 2
-    assert "line 4: 2020-01-21T00:00:00Z appears twice, with other values" in checked.stdout
+    assert "line 4: 2020-01-21T00:00:00Z appears twice, with different values" in checked.stdout
     assert "x.csv would be refused as X 1d" in checked.stderr
     assert [path.name for path in (runtime.shared / "data").iterdir()] == [".lock"]
     arguments = ("import", file, "--symbol", "X", "--repair", "drop-duplicates")

@@ -135,7 +135,7 @@ def test_a_drained_worker_finishes_its_operation_and_claims_no_other(
     first = submit(client)
     wait_for_progress(client, first)
     (worker,) = client.list_workers()
-    assert "takes nothing new" in run_ktrdr(backend, "workers", "drain", worker.worker_id)
+    assert "gets no new operations" in run_ktrdr(backend, "workers", "drain", worker.worker_id)
     second = submit(client, SHORT)
     assert wait_for_end(client, first).status is OperationStatus.COMPLETED
     run_ktrdr(backend, "workers", "drain", worker.worker_id, "--wait")
@@ -171,7 +171,7 @@ def test_only_a_worker_or_a_node_can_be_drained(
     runtime: Runtime, backend: ServerProcess, client: BackendClient
 ) -> None:
     output = run_ktrdr(backend, "workers", "drain", "workers-z", exit_code=2)
-    assert "error: there is no worker and no node 'workers-z'" in output
+    assert "error: there is no worker or node 'workers-z'" in output
     with pytest.raises(NotFound, match="not drained"):
         client.undrain("workers-z")
 
@@ -263,7 +263,7 @@ def test_orphans_are_removed_by_a_command(
         backend, "operations", "clean", "--dry-run"
     )
     assert orphan.exists()
-    assert "removed" in run_ktrdr(backend, "operations", "clean")
+    assert "deleted" in run_ktrdr(backend, "operations", "clean")
     assert not orphan.exists()
     assert foreign.exists(), "files of an unknown operation may belong to another database"
     assert "nothing to remove" in run_ktrdr(backend, "operations", "clean")

@@ -91,7 +91,7 @@ def test_secrets_are_replaced_in_results_and_lines(subject: Subject) -> None:
 
 def test_a_script_that_ends_well_before_its_last_line_counts_as_lost(subject: Subject) -> None:
     transport = subject(Answer(complete=False))
-    with pytest.raises(HostUnreachable, match="without its last line"):
+    with pytest.raises(HostUnreachable, match="is incomplete"):
         transport.run("node", Secret("exit 0\n" + END), timeout_s=20)
 
 
