@@ -22,7 +22,7 @@ set -euf
 . ./lib/start_watchdog.sh
 WATCHDOG_SH=$(cat ./watchdog.sh)
 
-# Move the staged files that differ to their place, and remove leftovers. Each file is replaced in one
+# Move the staged files that differ to their place, and remove obsolete ones. Each file is replaced in one
 # move. Directories are not replaced, because containers mount them and would keep the old ones.
 #   place_files FILE...
 place_files() {
@@ -37,10 +37,10 @@ place_files() {
         done
         rm -rf "$staging"
     fi
-    each_leftover remove_leftover "$@"
+    each_obsolete_file remove_obsolete_file "$@"
 }
 
-remove_leftover() {
+remove_obsolete_file() {
     rm -f "$workdir/$1"
 }
 

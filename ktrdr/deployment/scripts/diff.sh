@@ -46,7 +46,7 @@ print_differences() {
             print_content '~' "$file"
         fi
     done
-    each_leftover print_removal "$@"
+    each_obsolete_file print_removal "$@"
 }
 
 print_content() {

@@ -94,7 +94,7 @@ list_changes() {
             cmp -s "$workdir/.ktrdr-staging/$file" "$workdir/$file" || printf '+ %s\n' "$file"
         done
     fi
-    each_leftover print_removal "$@"
+    each_obsolete_file print_removal "$@"
 }
 
 print_removal() {

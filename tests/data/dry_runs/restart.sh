@@ -214,7 +214,7 @@ start_watchdog() {
     guarded_workdir=$1 guarded_project=$2 recovery_note=$3
     shift 3
     # Record the stopped containers only once under one lock: later scripts would record what the first one
-    # has stopped. A container that was created and never started is a leftover, and not recorded.
+    # has stopped. A container that was created and never started is from an interrupted deploy, and not recorded.
     [ "$guarded_workdir/.ktrdr/stopped" -nt "$guarded_workdir/.ktrdr/lock" ] ||
         project_ps "$guarded_project" --all --quiet --filter status=exited \
             >"$guarded_workdir/.ktrdr/stopped" || :
@@ -272,7 +272,7 @@ project_ps() {
 
 # Finish or undo interrupted recreations. To recreate a container, Compose creates the new one under the name
 # OLDID_NAME, stops and removes the old one, and renames the new one. If it is interrupted in between, the
-# service stays stopped, and the leftover makes the next attempt fail. If both containers exist, remove the
+# service stays stopped, and the renamed container makes the next attempt fail. If both containers exist, remove the
 # new one; if only the new one exists, rename it. With "start", start the remaining one.
 #   finish_recreation PROJECT [start]
 finish_recreation() {

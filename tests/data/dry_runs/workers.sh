@@ -434,9 +434,9 @@ print_hashes() {
 payload() { cat; }
 
 # Run a command with each file in the managed directory that is not in the release.
-#   each_leftover COMMAND FILE...
-each_leftover() {
-    leftover_command=$1
+#   each_obsolete_file COMMAND FILE...
+each_obsolete_file() {
+    obsolete_file_command=$1
     shift
     if [ -z "$managed_directory" ] || [ ! -d "$workdir/$managed_directory" ]; then
         return 0
@@ -446,7 +446,7 @@ each_leftover() {
     (cd "$workdir" && find "$managed_directory" -type f) | while IFS= read -r file; do
         case $released in
             *"$newline$file$newline"*) ;;
-            *) "$leftover_command" "$file" ;;
+            *) "$obsolete_file_command" "$file" ;;
         esac
     done
 }
@@ -612,7 +612,7 @@ list_changes() {
             cmp -s "$workdir/.ktrdr-staging/$file" "$workdir/$file" || printf '+ %s\n' "$file"
         done
     fi
-    each_leftover print_removal "$@"
+    each_obsolete_file print_removal "$@"
 }
 
 print_removal() {
@@ -1005,9 +1005,9 @@ append_events() {
 payload() { cat; }
 
 # Run a command with each file in the managed directory that is not in the release.
-#   each_leftover COMMAND FILE...
-each_leftover() {
-    leftover_command=$1
+#   each_obsolete_file COMMAND FILE...
+each_obsolete_file() {
+    obsolete_file_command=$1
     shift
     if [ -z "$managed_directory" ] || [ ! -d "$workdir/$managed_directory" ]; then
         return 0
@@ -1017,7 +1017,7 @@ each_leftover() {
     (cd "$workdir" && find "$managed_directory" -type f) | while IFS= read -r file; do
         case $released in
             *"$newline$file$newline"*) ;;
-            *) "$leftover_command" "$file" ;;
+            *) "$obsolete_file_command" "$file" ;;
         esac
     done
 }
@@ -1040,7 +1040,7 @@ project_ps() {
 
 # Finish or undo interrupted recreations. To recreate a container, Compose creates the new one under the name
 # OLDID_NAME, stops and removes the old one, and renames the new one. If it is interrupted in between, the
-# service stays stopped, and the leftover makes the next attempt fail. If both containers exist, remove the
+# service stays stopped, and the renamed container makes the next attempt fail. If both containers exist, remove the
 # new one; if only the new one exists, rename it. With "start", start the remaining one.
 #   finish_recreation PROJECT [start]
 finish_recreation() {
@@ -1074,7 +1074,7 @@ start_watchdog() {
     guarded_workdir=$1 guarded_project=$2 recovery_note=$3
     shift 3
     # Record the stopped containers only once under one lock: later scripts would record what the first one
-    # has stopped. A container that was created and never started is a leftover, and not recorded.
+    # has stopped. A container that was created and never started is from an interrupted deploy, and not recorded.
     [ "$guarded_workdir/.ktrdr/stopped" -nt "$guarded_workdir/.ktrdr/lock" ] ||
         project_ps "$guarded_project" --all --quiet --filter status=exited \
             >"$guarded_workdir/.ktrdr/stopped" || :
@@ -1114,7 +1114,7 @@ project_ps() {
 
 # Finish or undo interrupted recreations. To recreate a container, Compose creates the new one under the name
 # OLDID_NAME, stops and removes the old one, and renames the new one. If it is interrupted in between, the
-# service stays stopped, and the leftover makes the next attempt fail. If both containers exist, remove the
+# service stays stopped, and the renamed container makes the next attempt fail. If both containers exist, remove the
 # new one; if only the new one exists, rename it. With "start", start the remaining one.
 #   finish_recreation PROJECT [start]
 finish_recreation() {
@@ -1189,7 +1189,7 @@ main() {
 
 main "$@"'
 
-# Move the staged files that differ to their place, and remove leftovers. Each file is replaced in one
+# Move the staged files that differ to their place, and remove obsolete ones. Each file is replaced in one
 # move. Directories are not replaced, because containers mount them and would keep the old ones.
 #   place_files FILE...
 place_files() {
@@ -1204,10 +1204,10 @@ place_files() {
         done
         rm -rf "$staging"
     fi
-    each_leftover remove_leftover "$@"
+    each_obsolete_file remove_obsolete_file "$@"
 }
 
-remove_leftover() {
+remove_obsolete_file() {
     rm -f "$workdir/$1"
 }
 

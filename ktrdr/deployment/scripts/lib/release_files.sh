@@ -6,9 +6,9 @@
 payload() { cat; }
 
 # Run a command with each file in the managed directory that is not in the release.
-#   each_leftover COMMAND FILE...
-each_leftover() {
-    leftover_command=$1
+#   each_obsolete_file COMMAND FILE...
+each_obsolete_file() {
+    obsolete_file_command=$1
     shift
     if [ -z "$managed_directory" ] || [ ! -d "$workdir/$managed_directory" ]; then
         return 0
@@ -18,7 +18,7 @@ each_leftover() {
     (cd "$workdir" && find "$managed_directory" -type f) | while IFS= read -r file; do
         case $released in
             *"$newline$file$newline"*) ;;
-            *) "$leftover_command" "$file" ;;
+            *) "$obsolete_file_command" "$file" ;;
         esac
     done
 }

@@ -75,7 +75,7 @@ def test_the_same_files_result_in_the_same_archive_readable_by_all_users() -> No
         ]
 
 
-def test_files_are_replaced_one_by_one_and_leftovers_are_removed(shell, tmp_path: Path) -> None:
+def test_files_are_replaced_one_by_one_and_obsolete_ones_removed(shell, tmp_path: Path) -> None:
     workdir = tmp_path / "work dir"
     for name, text in {"a.yml": "old", "monitoring/gone \\n": "x", "notes": "mine"}.items():
         (workdir / name).parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def test_a_release_whose_files_are_in_place_is_not_unpacked(shell, tmp_path: Pat
     assert compose_reads(shell) == f"{workdir}/.ktrdr-staging"
 
 
-def test_leftovers_are_removed_even_if_all_files_are_in_place(shell, tmp_path: Path) -> None:
+def test_obsolete_files_are_removed_even_if_all_files_are_in_place(shell, tmp_path: Path) -> None:
     release = {"a.yml": b"new", "monitoring/b.yml": b"1"}
     for name, text in {**release, "monitoring/gone.yml": b"x"}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
