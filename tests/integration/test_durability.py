@@ -266,4 +266,4 @@ def test_orphans_are_removed_by_a_command(
     assert "deleted" in run_ktrdr(backend, "operations", "clean")
     assert not orphan.exists()
     assert foreign.exists(), "files of an unknown operation may belong to another database"
-    assert "nothing to remove" in run_ktrdr(backend, "operations", "clean")
+    assert "No files to delete" in run_ktrdr(backend, "operations", "clean")

@@ -25,7 +25,7 @@ from tests.integration.sshd import Sshd, wait_until
 
 def test_the_remote_process_ends_when_its_time_is_up(ssh: SshTransport) -> None:
     pids: list[int] = []
-    with pytest.raises(HostUnreachable, match="took longer"):
+    with pytest.raises(HostUnreachable, match="timed out after"):
         ssh.run(
             "node",
             Secret("sleep 300 &\necho $!\nwait\n" + END),
@@ -38,14 +38,14 @@ def test_the_remote_process_ends_when_its_time_is_up(ssh: SshTransport) -> None:
 def test_the_script_may_clean_up_when_its_time_is_up(ssh: SshTransport, tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     script = f"trap 'rm {lock}' EXIT\ntrap 'exit 1' TERM\ntouch {lock}\nsleep 300\n{END}"
-    with pytest.raises(HostUnreachable, match="took longer"):
+    with pytest.raises(HostUnreachable, match="timed out after"):
         ssh.run("node", Secret(script), timeout_s=0.5)
     assert not lock.exists()
 
 
 def test_a_process_that_ignores_sigterm_is_killed(ssh: SshTransport) -> None:
     pids: list[int] = []
-    with pytest.raises(HostUnreachable, match="took longer"):
+    with pytest.raises(HostUnreachable, match="timed out after"):
         ssh.run(
             "node",
             Secret("trap '' TERM\necho $$\nsleep 300\n" + END),
