@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ktrdr.cli.render import format_age, format_duration, write_table
 from ktrdr.deployment.deploy.result import error_to_json
-from ktrdr.deployment.hosts.history import HistoryEntry
+from ktrdr.deployment.hosts.history import DeployKind, HistoryEntry
 from ktrdr.deployment.status import HostStatus
 
 _DIGEST_LENGTH: Final = 12
@@ -106,4 +106,5 @@ def host_to_json(host: HostStatus) -> dict[str, Any]:
 def _describe_deploy(entry: HistoryEntry, now: datetime | None) -> str:
     release = entry.tag if entry.service == "all" else f"{entry.service} {entry.tag}"
     outcome = f"{entry.outcome.value} {format_age(entry.deploy.at, now)}"
-    return f"{release} {outcome} by {entry.deploy.who} ({entry.kind.value} {entry.id})"
+    kind = "" if entry.kind is DeployKind.DEPLOY else f"{entry.kind.value} "
+    return f"{release} {outcome} by {entry.deploy.who} ({kind}{entry.id})"

@@ -50,7 +50,7 @@ def test_the_exit_code_is_that_of_the_worst_status(statuses, code) -> None:
 
 def test_the_last_deploy_lock_disks_problems_and_drift_of_a_host_are_shown() -> None:
     assert describe_host(HEALTHY) == [
-        ("last deploy", "sha-abc1234 deployed 2 h 00 min ago by ada@laptop (deploy r1)"),
+        ("last deploy", "sha-abc1234 deployed 2 h 00 min ago by ada@laptop (r1)"),
         ("locked", "by ada@laptop, since 2026-11-24 06:00:00 UTC: deploy of sha-abc1234"),
         ("disk", "2.0 of 8.0 GiB free at /var/lib/docker"),
     ]
