@@ -16,9 +16,9 @@ from typing import BinaryIO, Final, Protocol, TextIO, cast
 
 from ktrdr.errors import HostNotReady, UsageError
 from ktrdr.marketdata.catalogue import dataset_path, relative_path
-from ktrdr.marketdata.cleaning import REPAIR_OF, RowCleaner
 from ktrdr.marketdata.csv_rows import read_table
 from ktrdr.marketdata.gaps import GapFinder
+from ktrdr.marketdata.row_cleaner import REPAIR_OF, RowCleaner
 from ktrdr.marketdata.store import BarWriter, remove_import_orphans
 from ktrdr.schemas.data import (
     Dataset,

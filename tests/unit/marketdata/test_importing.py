@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ktrdr.errors import HostNotReady, KtrdrError, UsageError
-from ktrdr.marketdata.cleaning import REPAIR_OF
 from ktrdr.marketdata.dialect import DELIMITERS
 from ktrdr.marketdata.importing import import_csv
+from ktrdr.marketdata.row_cleaner import REPAIR_OF
 from ktrdr.schemas.data import Delimiter, Repair, RowFaultKind
 from tests.unit.marketdata.files import all_repairs, csv_table, import_text, stored_rows
 
