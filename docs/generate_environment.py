@@ -215,12 +215,12 @@ def _default(info: FieldInfo) -> str:
 
 
 def _default_in_env_files(name: str) -> str:
-    values = {
+    values = [
         value
         for file in (".env.core", ".env.workers")
         if (value := _env_file(ROOT / file).get(name)) is not None
-    }
-    return ", ".join(f"`{value}`" for value in sorted(values)) or "–"
+    ]
+    return ", ".join(f"`{value}`" for value in dict.fromkeys(values)) or "–"
 
 
 def _default_in_compose(name: str) -> str:

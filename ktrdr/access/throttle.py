@@ -18,8 +18,8 @@ class AuthenticationThrottle:
     """Failed authentications by address, within a sliding window.
 
     Attributes:
-        max_failures: Number of failures within the window that blocks an address. The three
-            workers of a node with an expired token make six a minute together.
+        max_failures: Number of failures within the window that blocks an address. A worker with
+            an expired token makes two to four a minute.
         window_s: Length of the window in seconds.
     """
 

@@ -37,7 +37,7 @@ from ktrdr.api.state import BackendState
 from ktrdr.database.migrate import migrate
 from ktrdr.database.pool import make_pool, wait_until_reachable
 from ktrdr.errors import KtrdrError
-from ktrdr.fleet.health import HealthChecker
+from ktrdr.fleet.health import WorkerHealthChecker
 from ktrdr.fleet.leader import LeaderTasks
 from ktrdr.fleet.registry import WorkerRegistry
 from ktrdr.operations.change_feed import ChangeFeed
@@ -129,7 +129,9 @@ async def _run_services(
         store, registry = OperationStore(pool, expand_sweep=expand), WorkerRegistry(pool)
         change_feed, revocations = ChangeFeed(settings), RevocationList(pool)
         await revocations.load()
-        leader = LeaderTasks(settings, HealthChecker(registry, settings), LeaseStore(pool), store)
+        leader = LeaderTasks(
+            settings, WorkerHealthChecker(registry, settings), LeaseStore(pool), store
+        )
         await stack.enter_async_context(
             _run_in_background(change_feed.run(), leader.run(), revocations.run())
         )

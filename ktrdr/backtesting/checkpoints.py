@@ -28,7 +28,7 @@ def checkpoint_state(
     }
 
 
-def restore_choices(
+def choices_from_checkpoint(
     checkpoint: Checkpoint | None,
     made_from: Mapping[str, Any],
     folds: Sequence[Fold],

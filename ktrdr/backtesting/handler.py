@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ktrdr.backtesting.checkpoints import checkpoint_state, restore_choices
+from ktrdr.backtesting.checkpoints import checkpoint_state, choices_from_checkpoint
 from ktrdr.backtesting.engine import simulate_portfolio
 from ktrdr.backtesting.indicator_cache import IndicatorCache
-from ktrdr.backtesting.models import check_out_of_sample, load_models
+from ktrdr.backtesting.models import load_models, require_out_of_sample
 from ktrdr.backtesting.report import write_report
 from ktrdr.backtesting.results import BacktestResult, summarise_result, write_data_files
 from ktrdr.backtesting.statistics import compute_statistics
@@ -97,7 +97,7 @@ def _prepare(parameters: BacktestParameters, context: WorkContext) -> _Backtest:
     )
     folds = plan_folds(len(bars), folds=parameters.folds, train_bars=parameters.train_bars)
     models = load_models(strategy, context.shared / "models")
-    check_out_of_sample(models, bars, folds[0].test_start)
+    require_out_of_sample(models, bars, folds[0].test_start)
     return _Backtest(
         parameters=parameters,
         bars=bars,
@@ -112,7 +112,7 @@ def _prepare(parameters: BacktestParameters, context: WorkContext) -> _Backtest:
 
 def _choose_for_all_folds(backtest: _Backtest, context: WorkContext) -> list[ParameterChoice]:
     folds, made_from = backtest.folds, backtest.made_from
-    choices = restore_choices(context.resume_from, made_from, folds, backtest.combinations)
+    choices = choices_from_checkpoint(context.resume_from, made_from, folds, backtest.combinations)
     for fold in folds[len(choices) :]:
         choice = choose_parameters(
             backtest.bars.close,

@@ -56,10 +56,10 @@ def load_models(strategy: Strategy, directory: Path) -> dict[str, PredictionMode
     return {name: load_model(directory, name) for name in sorted(names)}
 
 
-def check_out_of_sample(
+def require_out_of_sample(
     models: Mapping[str, PredictionModel], bars: Bars, first_traded: int
 ) -> None:
-    """Reject models that were trained on the bars to be traded: they would remember them.
+    """Reject models that were trained on the bars to be traded, whose outcome they have learnt.
 
     Raises:
         InvalidParameters: A model was trained on bars from ``first_traded`` on, or on bars of

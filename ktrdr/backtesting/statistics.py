@@ -76,7 +76,7 @@ def bar_returns(equity: Floats, capital: float) -> Floats:
 def cagr(start: float, end: float, years: float) -> float | None:
     """Return the compound annual growth rate: (E_n / E_0)^(1 / years) - 1.
 
-    None if the rate is undefined, or if a few minutes would grow beyond all numbers in a year.
+    None if the rate is undefined, or too large for a number, as for a gain within minutes.
     """
     if years <= 0 or end <= 0:
         return None
@@ -138,8 +138,8 @@ def expected_max_sharpe(ratios: Sequence[float]) -> float | None:
     sqrt(V) * ((1 - g) * z(1 - 1 / N) + g * z(1 - 1 / (N e))), where V is the variance of the ratios
     over the trials, with N - 1, z the quantile of the standard normal distribution and g the
     Euler-Mascheroni constant. None for fewer than two trials. The formula assumes independent
-    trials, so that it rather overestimates for similar ones. Source: D. H. Bailey and M. López de
-    Prado, "The Deflated Sharpe Ratio", Journal of Portfolio Management 40(5), 2014.
+    trials, so it overestimates for similar ones. Source: D. H. Bailey and M. López de Prado, "The
+    Deflated Sharpe Ratio", Journal of Portfolio Management 40(5), 2014.
     """
     count = len(ratios)
     if count < 2:

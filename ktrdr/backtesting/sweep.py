@@ -1,4 +1,4 @@
-"""Handler of sweeps: the comparison of the backtests in one report."""
+"""Handler of sweeps: compare the backtests in one report."""
 
 from __future__ import annotations
 

@@ -67,10 +67,12 @@ class Trials:
 
     @property
     def completed(self) -> list[Trial]:
+        """Trials whose backtest completed."""
         return [trial for trial in self.trials if trial.error is None]
 
     @property
     def failed(self) -> list[Trial]:
+        """Trials whose backtest did not complete."""
         return [trial for trial in self.trials if trial.error is not None]
 
     def metric_of(self, trial: Trial) -> float | None:

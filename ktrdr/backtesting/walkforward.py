@@ -108,7 +108,7 @@ def out_of_sample_weights(
 ) -> Weights:
     """Return the weights from the first test bar on, with each fold's own parameters.
 
-    A fold begins with the weight that its parameters would have by then, had they always been used.
+    A fold begins with the weight that its parameters would hold if they had always been used.
     """
     return np.concatenate(
         [

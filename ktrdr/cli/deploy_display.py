@@ -112,7 +112,7 @@ class DeployDisplay:
                 self._print_note(name, Text.assemble(("warning: ", "yellow"), event.message))
             case events.HookOutput():
                 self._print_note(name, Text.assemble((f"{event.hook}: ", "dim"), event.line))
-            case events.Restoring():
+            case events.RollbackStarted():
                 self._print_note(name, Text(event.reason, style="red"))
                 detail = f"to {event.entry.tag}, the last good release"
                 self._print_step(name, "rollback", "roll back", "", detail)

@@ -21,7 +21,7 @@ def write_log(events: Iterable[LogEvent], *, as_json: bool) -> list[HostLost]:
     """Write log lines to standard output, and lost connections to standard error.
 
     Returns:
-        The hosts whose connection was lost for good.
+        The events of connections that were lost and are not retried.
     """
     lost = []
     # If all lines are known, so is the width of the widest label.

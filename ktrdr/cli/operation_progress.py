@@ -56,8 +56,12 @@ def _follow(api: BackendClient, operation_id: str, show_event: ShowEvent) -> Ope
     last_event, lost_at = 0, None
     while True:
         try:
+            if lost_at is not None:
+                # A stream may send no event for hours, so only this shows that the outage is over.
+                api.get_operation(operation_id)
+                lost_at = None
             for event in api.stream_events(operation_id, after=last_event):
-                last_event, lost_at = max(last_event, event.event_id), None
+                last_event = max(last_event, event.event_id)
                 show_event(operation_id, event)
             operation = api.get_operation(operation_id)
         except (HostUnreachable, DatabaseUnavailable):

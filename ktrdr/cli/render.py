@@ -67,7 +67,7 @@ def write_line(text: str) -> None:
 
 
 def write_unchanged(content: str | bytes) -> None:
-    """Write content to standard output as it is, without a line end, and flush."""
+    """Write content to standard output unchanged, without adding a line end, and flush."""
     click.echo(content, nl=False)
 
 
@@ -93,7 +93,7 @@ def errors_as_json_lines(enabled: bool) -> Iterator[None]:
         yield
     except KtrdrError as error:
         if enabled:
-            # Loads a third of the deployer, so it is imported while the hosts are connected to.
+            # A third of the deployer, which a command that succeeds does not load here.
             from ktrdr.deployment.deploy.result import failure_to_json
 
             write_json_line(failure_to_json(error))

@@ -129,7 +129,7 @@ class BackendClient(HttpClient):
         return self.request_as(list[OrphanFile], "DELETE", "/leftovers")
 
     def list_drains(self) -> list[Drain]:
-        """Return the workers and nodes that are being drained."""
+        """Return the drained workers and nodes."""
         return self.request_as(list[Drain], "GET", "/drains")
 
     def drain(self, target: str, mode: DrainMode) -> Drain:
@@ -158,11 +158,11 @@ class BackendClient(HttpClient):
         return self.request_as(list[Dataset], "GET", "/data")
 
     def list_symbol_datasets(self, symbol: str) -> list[DatasetDetails]:
-        """Return a symbol's datasets with their history."""
+        """Return a symbol's datasets with their provenance."""
         return self.request_as(list[DatasetDetails], "GET", _data_path(symbol))
 
     def get_dataset(self, symbol: str, timeframe: str) -> DatasetDetails:
-        """Return a dataset with its history."""
+        """Return a dataset with its provenance."""
         return self.request_as(DatasetDetails, "GET", _data_path(symbol, timeframe))
 
     def import_dataset(

@@ -140,7 +140,7 @@ class HttpClient:
             )
             raise self._unreachable(reason) from exc
         except httpx.TimeoutException as exc:
-            raise self._unreachable(f"took longer than {TIMEOUT_S:.0f} s") from exc
+            raise self._unreachable("did not respond in time") from exc
         except httpx.HTTPError as exc:
             raise self._unreachable("closed the connection") from exc
 

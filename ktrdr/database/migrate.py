@@ -33,7 +33,7 @@ QUEUE_SCHEMA: Final = "0000_queue"
 
 LOCK_TIMEOUT_MS: Final = 10_000
 
-_CREATE_LEDGER: Final = """
+_CREATE_TABLE: Final = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
     name       text PRIMARY KEY,
     checksum   text NOT NULL,
@@ -93,7 +93,7 @@ async def migrate(settings: Settings, phases: Sequence[Phase] = ("pre",)) -> lis
             sql.SQL("SET lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT_MS))
         )
         # The end of the session releases the lock, even if this process dies.
-        await connection.execute(_CREATE_LEDGER)
+        await connection.execute(_CREATE_TABLE)
         return [
             migration.name
             for phase in phases
@@ -107,7 +107,7 @@ async def list_pending(settings: Settings, phase: Phase) -> list[str]:
     arguments = connection_arguments(settings, "ktrdr-migrate")
     connection = await AsyncConnection.connect(**arguments, autocommit=True)
     async with connection:
-        await connection.execute(_CREATE_LEDGER)
+        await connection.execute(_CREATE_TABLE)
         cursor = await connection.execute("SELECT name FROM schema_migrations")
         applied = {row[0] for row in await cursor.fetchall()}
     return [new.name for new in load_migrations(phase) if new.name not in applied]

@@ -1,1 +1,1 @@
-"""Everything about hosts: what is to be done, how it is told to them, what came of it."""
+"""Deploys to hosts: plans, the scripts that run there, SSH, secret sources, and queries."""

@@ -55,7 +55,7 @@ class CheckedSubject:
 
 
 def exit_code(report: Sequence[CheckedSubject]) -> int:
-    """Return 0, or the exit code of a deploy that meets the problems: the lowest of theirs."""
+    """Return 0, or the exit code of a deploy that meets the problems, which is the lowest one."""
     return min((each.exit_code for subject in report for each in subject.problems), default=0)
 
 
@@ -194,12 +194,13 @@ class Checker:
         )
         try:
             result = self._run(plan, script, {REGISTRY_LOGIN: login} if login else {})
-        except KtrdrError as error:
-            result = RemoteResult(1, "", error.message, 0.0)
+        except KtrdrError:
+            # The answers of other hosts suffice. Without any, a note says so.
+            return
         self._answers[plan.host.address] = parse_registry_answers(result.stdout.splitlines())
 
     def _check_registry(self, *, can_log_in: bool) -> CheckedSubject:
-        """Combine what all hosts learned from the registry: each image and each problem once."""
+        """Combine the answers that all hosts got from the registry, without repetitions."""
         results = []
         if not can_log_in:
             note = "login not checked, because the vault has no usable token for it"
@@ -289,7 +290,8 @@ def _check_connections(facts: Mapping[str, str]) -> Iterator[CheckResult]:
 def _check_connection(other: str, answers: Mapping[str, str]) -> CheckResult:
     """Check the connections to one host, from the answer of each port.
 
-    A refused connection is no problem: nothing listens there before the other host is deployed.
+    A refused connection is not a problem, because nothing listens there before the other host is
+    deployed.
     """
     opened, refused, unknown = [], [], []
     failed: dict[str, list[str]] = {}

@@ -18,7 +18,7 @@ class Clock:
 
     Attributes:
         now: Function that returns the time of day, with its zone.
-        monotonic: Function that returns seconds that never go back.
+        monotonic: Function that returns seconds that never decrease.
         sleep: Function that waits for some seconds.
     """
 

@@ -1,4 +1,4 @@
-"""Removal of a stack from a host: containers and networks, and data only on request."""
+"""Removal of a stack from a host: its containers and networks, and its data on request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _QUERY_TIMEOUT_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class ProjectResources:
-    """Names of all that Compose made for a project on a host.
+    """Names of the resources of a Compose project on a host.
 
     Attributes:
         containers: Names of the containers.
@@ -54,7 +54,7 @@ def remove_stack(manager: ServiceManager, *, volumes: bool) -> ProjectResources:
 
     Args:
         manager: Manager of the host's services.
-        volumes: Whether the data is removed as well.
+        volumes: Whether to remove the data, too.
 
     Raises:
         DeploymentFailed: A service did not stop, or a resource could not be removed.

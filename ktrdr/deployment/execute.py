@@ -26,7 +26,7 @@ def execute_command(
 ) -> RemoteResult:
     """Run a command in a service's container; return its output and exit code.
 
-    Secrets in an environment that the command prints are hidden by the names of their variables.
+    Values after the names of secret variables are redacted, such as in the output of ``env``.
 
     Args:
         host: The host.
@@ -44,7 +44,7 @@ def execute_command(
     script = render(Script("scripts/exec.sh", (host.project, service, *command)), {})
     is_running = False
 
-    def pass_on(stream: Stream, line: str) -> None:
+    def forward(stream: Stream, line: str) -> None:
         # Output before the marker belongs to the script, output after it to the command.
         nonlocal is_running
         if is_running:
@@ -52,7 +52,7 @@ def execute_command(
         elif stream == "stdout" and line == RUNS:
             is_running = True
 
-    result = transport.run(host.address, script, timeout_s=timeout_s, on_line=pass_on)
+    result = transport.run(host.address, script, timeout_s=timeout_s, on_line=forward)
     if is_running:
         out = redact_assignments(result.stdout.partition("\n")[2])
         return RemoteResult(

@@ -31,7 +31,7 @@ LIVE: Final = "## live"
 # A line waits this long, in case an older one arrives from another host.
 _MERGE_WINDOW_S: Final = 0.3
 _RETRY_DELAYS_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
-# After a reconnect, lines can arrive again. As many of the last lines are remembered.
+# After a reconnect, lines can arrive again. To skip those, this many of the last lines are kept.
 _REMEMBERED_LINES: Final = 5000
 _LINE: Final = re.compile(
     r"(?P<service>[^ /]+)/(?P<container>[0-9a-f]+) "
@@ -98,7 +98,7 @@ class LogQuery:
     Attributes:
         services: Names of services; none means all.
         since: Earliest time, as Docker reads it; see `parse_since`.
-        lines: Number of lines of each container, the newest; None for all.
+        lines: Number of the newest lines of each container; None for all.
         pattern: Regular expression that a line must contain.
     """
 
@@ -118,7 +118,7 @@ def parse_since(text: str) -> str:
     A time without a zone is local time of this machine.
 
     Raises:
-        UsageError: The text is neither.
+        UsageError: The text is neither a duration nor a time.
     """
     if _DURATION.fullmatch(text):
         parts = re.findall(r"(\d+)([smhd])", text)
@@ -295,7 +295,7 @@ class _LineParser:
             "service", "container", "timestamp", "text"
         )
         if timestamp is None:
-            # A further piece of a long line.
+            # The script cuts long lines. This is a further piece of one.
             previous = self._previous.get(container)
             return replace(previous, text=rest) if previous else None
         is_new = self._is_new(container, timestamp, rest)
@@ -365,7 +365,7 @@ def _merge_new_lines(
 
 
 def _release_lines(waiting: list[_WaitingLine], *, before: float) -> Iterator[LogLine]:
-    """Remove and yield the lines that arrived before a time, and all that are older than those."""
+    """Remove and yield the lines that arrived before a time, and all lines older than those."""
     latest = max((each.line for each in waiting if each.arrived <= before), default=None)
     while latest and waiting and waiting[0].line <= latest:
         yield heapq.heappop(waiting).line

@@ -34,10 +34,10 @@ REGISTRY_LOGIN: Final = "DOCKER_AUTH_CONFIG"
 
 
 class Backend(Protocol):
-    """The product's own server, as far as a deploy asks it."""
+    """Requests of a deploy to the product's own server."""
 
     def set_credentials(self, fields: Mapping[str, Secret]) -> None:
-        """Sign in with the secrets; nothing is sent yet."""
+        """Set the secrets that later requests sign in with; send nothing."""
 
     def workers(self) -> Sequence[Worker]:
         """Return all registered workers.
@@ -100,7 +100,7 @@ class Product(Protocol):
         """Return what a service of a compose file is expected to run, with its final image."""
 
     def scale_profiles(self, scale: int) -> Sequence[str]:
-        """Return the Compose profiles for so many workers of each type."""
+        """Return the Compose profiles for a number of workers of each type."""
 
     def read_secrets(self, source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
         """Read and check the fields that plans need, with one call to the source.
@@ -148,10 +148,16 @@ class Product(Protocol):
     def check_report(
         self, service: ExpectedService, report: Mapping[str, Any] | None, tag: str
     ) -> HealthProblem | None:
-        """Judge what a service of our own reports about itself; None stands for no report."""
+        """Return the problem that a health report of one of our services shows, if any.
+
+        Args:
+            service: The service.
+            report: Its health report; None if it gave none.
+            tag: Image tag that the report must name.
+        """
 
     def unregistered(self, plan: Plan, backend: Backend) -> Sequence[HealthProblem]:
-        """Return the services of a plan that the backend does not know yet.
+        """Return a problem for each worker of a plan that the backend does not list yet.
 
         Raises:
             KtrdrError: The backend cannot be asked.
@@ -171,13 +177,13 @@ class Product(Protocol):
         """Refuse releases that cannot work with the database any more.
 
         Raises:
-            Conflict: The database has lost what a release needs.
+            Conflict: A migration removed what a release needs from the database.
         """
 
     def drained(
         self, deployment: HostDeployment, backend: Backend, timeout_s: float
     ) -> AbstractContextManager[None]:
-        """Keep new operations away from a host within a block; first wait for running ones.
+        """Give a host no new operations within a block; first wait for running ones.
 
         Raises:
             KtrdrError: The backend cannot be asked.
@@ -186,11 +192,11 @@ class Product(Protocol):
     def rotation_warnings(
         self, sections: Mapping[str, Sequence[str]], plan: Plan, later_nodes: Sequence[str]
     ) -> Iterable[str]:
-        """Return what the operator should know after secrets were rotated, one sentence each."""
+        """Return warnings for the operator after secrets were rotated, one sentence each."""
 
     @property
     def fetch_error_phases(self) -> Sequence[ErrorPattern]:
-        """Return the errors of the product's own sections of a fetch, by section name."""
+        """Return the errors of the product's own sections of a fetch, by the section's title."""
 
     @property
     def apply_error_patterns(self) -> Sequence[ErrorPattern]:

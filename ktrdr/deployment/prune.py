@@ -1,4 +1,4 @@
-"""Removal of images and files on a host that no release needs."""
+"""Removal of images and files that no release on a host needs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class PrunePlan:
 
     @property
     def size(self) -> int:
-        """Return the largest possible size of everything together (bytes)."""
+        """Return the total size (bytes), which is the most that can be freed."""
         configurations = sum(size for _, size in self.configurations)
         return sum(image.size for image in self.images) + configurations + self.staged_kb * 1024
 
@@ -168,9 +168,9 @@ def make_prune_plan(
 
 
 def needed_releases(entries: Sequence[HistoryEntry], keep: int) -> list[HistoryEntry]:
-    """Return the last ``keep`` different good releases, and the last deploy of any outcome.
+    """Return the deploys of the last ``keep`` different good releases, and the last deploy.
 
-    The last deploy may still run, or was cut off. Then it is in place even if it is not good.
+    The last deploy is needed whatever its outcome: it may still run, or have been cut off.
     """
     needed = list(entries[-1:])
     different: list[HistoryEntry] = []
@@ -186,7 +186,7 @@ def needed_releases(entries: Sequence[HistoryEntry], keep: int) -> list[HistoryE
 
 
 def _has_run(release: HistoryEntry, image: Image) -> bool:
-    """Return whether a release ran an image: by its digest, or by its tag if none is recorded."""
+    """Return whether a release ran an image, by the recorded digests and by the tags."""
     digests = {digest.partition("@")[2] for digest in image.digests}
     for name, digest in release.images.items():
         if digest in digests or (not digest and name in image.tags):

@@ -1,4 +1,4 @@
-"""Restart and stop of services on a host, in the order of their dependencies; needs no secret."""
+"""Restart and stop of a host's services, in the order of their dependencies, without secrets."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class ServiceManager:
 
     def _restart(self, level: Sequence[Container]) -> None:
         host, owner = self.host, self.lock.owner
-        # If the restart is cut off, the watchdog starts what it stopped.
+        # If the restart is cut off, the watchdog starts the stopped containers.
         notes = (owner.to_json(), owner.for_recovery().to_json())
         ids = (container.id for container in level)
         script = Script("scripts/restart.sh", (host.workdir, host.project, *notes, *ids))
@@ -177,7 +177,7 @@ class ServiceManager:
 
     def _expected_service(self, container: Container) -> ExpectedService:
         is_own = self.product.is_own_image(container.image)
-        # Only whether there is a URL matters to the check of a report.
+        # The check of a report only distinguishes workers, which have a URL, from other services.
         url = f"http://{self.host.address}" if is_own and self.host.node else None
         return ExpectedService(container.service, container.image, is_own, url)
 

@@ -1,4 +1,4 @@
-"""Status of hosts: what runs, what was deployed, and the drift between both; needs no secret."""
+"""Status of hosts: what runs, what was deployed, and the drift between both, without secrets."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ktrdr.errors import KtrdrError
 _TIMEOUT_S: Final = 20.0
 # A deploy records two events. `ktrdr deploy history` shows older ones.
 _HISTORY_EVENTS: Final = 100
-# All restarts of a container that was started so recently count as a crash loop's. Docker waits up
-# to a minute before it restarts a container again.
+# If a container started within this time, all its restarts count as those of a crash loop. Docker
+# waits up to a minute before it restarts a container again.
 _RECENT_START: Final = timedelta(minutes=2)
-# Largest difference between the clocks of operator, which date releases, and host. A preflight
-# allows half of it. Matters only for releases that have not recorded their containers.
+# Allowed difference between the clock of the operator, which dates releases, and that of the host.
+# The check before a deploy allows half of it. Needed only for releases without recorded containers.
 _CLOCK_TOLERANCE: Final = timedelta(seconds=60)
 _FILE_CHANGES: Final = {"~": "differs from", "-": "is missing, but was in", "+": "is not in"}
 _MAX_LISTED_FILES: Final = 5
@@ -87,7 +87,7 @@ class HostStatus:
 
     @property
     def lacks_secrets(self) -> bool:
-        """Return whether the host was rebooted since its last deploy, which lost its secrets."""
+        """Return whether the host's memory lacks secrets, as after a reboot."""
         return not all(self.delivered_secrets.values())
 
     def image_digest(self, container: Container) -> str:
@@ -173,7 +173,7 @@ def _fetch_changed_files(
 
 
 def _find_problems(containers: Sequence[Container], now: datetime) -> tuple[HealthProblem, ...]:
-    """Return the services that are not healthy, except those that only start.
+    """Return the services that are not healthy, except those that are still starting.
 
     A service in a crash loop may run at the moment of the query, so its restarts count.
     """
@@ -226,12 +226,12 @@ def _container_drift(
             f"{name} runs a different image with the tag {_short_name(image)} "
             f"than release {release.id}"
         )
-    elif not _is_from(container, last):
+    elif not _is_left_by(last, container):
         yield f"{name} was recreated by hand after release {last.id}"
 
 
-def _is_from(container: Container, last: HistoryEntry) -> bool:
-    """Return whether the last deploy left the container there, as far as that is known."""
+def _is_left_by(last: HistoryEntry, container: Container) -> bool:
+    """Return whether the container existed at the end of the last deploy, as far as is known."""
     if last.containers:
         return last.containers.get(container.service) == container.short_id
     if last.duration_s is None:

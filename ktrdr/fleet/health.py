@@ -27,7 +27,7 @@ USER_AGENT: Final = "ktrdr-backend"
 # Pause between two checks; shorter if many workers would not fit into the interval.
 MAX_STEP_S: Final = 0.01
 USED_SHARE_OF_INTERVAL: Final = 0.8
-# Results are recorded this often, so that they need not wait for the time-out of a silent worker.
+# Results are recorded this often, so that they need not wait for an unresponsive worker's time-out.
 RECORD_EVERY_S: Final = 0.5
 
 
@@ -41,7 +41,7 @@ class FailureAction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class HealthPolicy:
-    """Policy that decides when a silent worker is unavailable, and when it is removed.
+    """Policy that decides when an unresponsive worker is unavailable, and when it is removed.
 
     Attributes:
         max_failures: Failed checks in a row after which a worker is unavailable.
@@ -90,7 +90,7 @@ def measure_clock_skew_s(response: httpx.Response, now: datetime) -> float | Non
         return None
 
 
-class HealthChecker:
+class WorkerHealthChecker:
     """Health checks of the workers of a registry."""
 
     def __init__(self, registry: WorkerRegistry, settings: BackendSettings) -> None:

@@ -15,7 +15,7 @@ from psycopg import AsyncConnection
 
 from ktrdr.database.pool import connection_arguments
 from ktrdr.errors import DatabaseUnavailable, HostNotReady
-from ktrdr.fleet.health import HealthChecker
+from ktrdr.fleet.health import WorkerHealthChecker
 from ktrdr.marketdata.store import remove_import_orphans
 from ktrdr.operations.leases import LeaseStore
 from ktrdr.operations.orphans import remove_orphans
@@ -36,7 +36,7 @@ class LeaderTasks:
     def __init__(
         self,
         settings: BackendSettings,
-        checker: HealthChecker,
+        checker: WorkerHealthChecker,
         leases: LeaseStore,
         store: OperationStore,
     ) -> None:
@@ -71,8 +71,8 @@ class LeaderTasks:
             while await _is_leader(connection):
                 metrics.database_up.set(1)
                 metrics.leases_expired.inc(len(await self._leases.reap()))
-                # Silent workers and a hanging directory take time, so they run in the background:
-                # expired leases must not wait for them.
+                # Unresponsive workers and a hanging directory take time, so these tasks run in the
+                # background: expired leases must not wait for them.
                 if time.monotonic() >= next_check and start_check(self._check_workers):
                     next_check = time.monotonic() + self._settings.health_check_interval_s
                 if time.monotonic() >= next_removal and start_removal(self._remove_orphans):

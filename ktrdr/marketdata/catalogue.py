@@ -91,7 +91,7 @@ def describe_datasets(
 
 
 def delete_dataset(root: Path, symbol: str, timeframe: str) -> None:
-    """Delete a dataset. Running operations that use it can read on.
+    """Delete a dataset. Operations that have opened it can continue to read it.
 
     Raises:
         NotFound: There is no such dataset.

@@ -17,7 +17,7 @@ from ktrdr.marketdata.dialect import DELIMITERS, ColumnIndexes, read_header, rea
 from ktrdr.marketdata.timestamps import TimestampParser, detect_date_format, timestamp_parser
 from ktrdr.schemas.data import DecimalSeparator, Delimiter, ImportOptions, RowFaultKind
 
-# Rows from which the date format is detected. A daily file needs two weeks of them.
+# Rows from which the date format is detected. Only a day above 12 distinguishes days from months.
 LOOK_AHEAD: Final = 1000
 
 

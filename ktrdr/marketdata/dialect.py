@@ -17,7 +17,8 @@ DELIMITERS: Final = {
     Delimiter.PIPE: "|",
 }
 PRICE_NAMES: Final = ("open", "high", "low", "close")
-# The first name in the header counts. Columns "date" and "time" together are one time.
+# The first of these names that the header contains is used. Columns "date" and "time" together
+# are one time.
 _TIME_NAMES: Final = ("timestamp", "datetime", "gmt time", "open time", "date", "time")
 _VOLUME_NAMES: Final = ("volume", "vol", "tickvol")
 # No row of bars is longer. A longer line is not a table and must not fill the memory.

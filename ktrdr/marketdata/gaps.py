@@ -14,7 +14,8 @@ DAY: Final = 86_400
 _UNITS: Final = {"m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
 # No weekend with holidays is longer. A longer closure of the exchange is reported as a gap.
 LONGEST_PAUSE: Final = 5 * DAY
-# Friday to Sunday, in one half of the year, is a twentieth of the days of a currency pair.
+# The weekend pause of a currency pair has other times (UTC) in summer than in winter. Each of the
+# two occurs on at least a twentieth of the days.
 _MIN_SHARE: Final = 20
 _MIN_TIMES: Final = 3
 # Two holidays beside a weekend, as at Easter.

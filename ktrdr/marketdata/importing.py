@@ -70,7 +70,7 @@ def import_csv(
     """
     request = request or ImportRequest()
     target = dataset_path(root, symbol, timeframe)
-    with _errors_translated(target):
+    with _translate_errors(target):
         if request.dry_run:
             return _read_file(source, timeframe, request, root)
         root.mkdir(exist_ok=True)
@@ -186,7 +186,7 @@ def _open_text(source: SeekableReader) -> TextIO:
 
 
 @contextmanager
-def _errors_translated(target: Path) -> Iterator[None]:
+def _translate_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as exc:

@@ -42,7 +42,12 @@ class RowCleaner:
     """Cleaner that turns rows into bars in ascending order, and drops rows it cannot repair."""
 
     def __init__(self, repairs: Iterable[Repair], *, scratch: Path) -> None:
-        """Sorting stores the bars in a temporary file in the directory ``scratch``."""
+        """Create a cleaner.
+
+        Args:
+            repairs: Repairs to make.
+            scratch: Directory of the temporary file in which sorting stores the bars.
+        """
         self._repairs = frozenset(repairs)
         self._scratch = scratch
         self._counts: dict[tuple[RowFaultKind, Repair | None], _FaultCount] = {}

@@ -175,7 +175,7 @@ def locked(root: Path) -> Iterator[None]:
 
 
 def remove_dataset_files(path: Path) -> None:
-    """Remove a dataset with its companions. Readers that have it open can read on."""
+    """Remove a dataset with its companions. Readers that have opened it can continue."""
     with locked(path.parent.parent):
         path.unlink()
         for companion in _list_companions(path):

@@ -54,5 +54,8 @@ class DrainStore:
         """
         async with transaction(self._pool) as connection:
             if await QUERIES.fetch_one(connection, "delete_drain", target=target) is None:
-                raise NotFound(f"{target} is not drained")
+                raise NotFound(
+                    f"{target} is not drained",
+                    hint="`ktrdr workers list` shows which workers are drained.",
+                )
             await record_change(connection, by, "undrain", target)

@@ -1,7 +1,7 @@
 """Leases: workers claim, renew, checkpoint and finish operations under them.
 
 Every write names the lease's epoch. Once another worker has claimed the operation, the write
-changes no row and raises `LeaseLost`. No other fence is needed.
+changes no row and raises `LeaseLost`. No other protection is needed.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ UNQUEUED_AFTER_S: Final = 60.0
 
 
 class LeaseLost(Exception):
-    """Error of a write under a lease that another claim or the operation's end has replaced.
+    """Error of a write under a lease that is no longer valid.
 
-    The worker must stop the operation.
+    The operation has ended, or is pending or claimed again. The worker must stop it.
     """
 
 

@@ -1,6 +1,7 @@
 """Market data: datasets and imports.
 
-As light as `ktrdr.schemas`. Times are aware and in UTC.
+Importable without FastAPI, database or domain code, as `ktrdr.schemas` is. Times are aware and in
+UTC.
 """
 
 from __future__ import annotations

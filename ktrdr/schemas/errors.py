@@ -1,4 +1,4 @@
-"""Errors as they travel: problem documents, and the error of a failed operation."""
+"""Errors in messages: problem documents, and the error of a failed operation."""
 
 from __future__ import annotations
 

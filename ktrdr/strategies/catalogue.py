@@ -172,7 +172,7 @@ def save_strategy(name: str, text: str, directory: Path) -> Strategy:
     _check_not_built_in(name)
     path = directory / f"{name}{SUFFIX}"
     temporary = path.with_name(f".{name}.{secrets.token_hex(4)}")
-    with _write_errors_translated(path):
+    with _translate_write_errors(path):
         directory.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("w", encoding="utf-8", newline="\n") as file:
@@ -196,7 +196,7 @@ def delete_strategy(name: str, directory: Path) -> None:
     _check_not_built_in(name)
     read_document(name, directory)
     path = directory / f"{name}{SUFFIX}"
-    with _write_errors_translated(path):
+    with _translate_write_errors(path):
         path.unlink(missing_ok=True)
 
 
@@ -209,7 +209,7 @@ def _check_not_built_in(name: str) -> None:
 
 
 @contextlib.contextmanager
-def _write_errors_translated(path: Path) -> Iterator[None]:
+def _translate_write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
@@ -233,7 +233,8 @@ def _read_text(path: Traversable) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
-        return content.decode("utf-8")
+        # A file that is too large may be cut inside a character; its size is reported later.
+        return content.decode("utf-8", "replace" if len(content) > MAX_BYTES else "strict")
     except (OSError, UnicodeDecodeError) as exc:
         raise InvalidParameters(
             f"the strategy file {path.name} cannot be read ({type(exc).__name__})",

@@ -44,6 +44,7 @@ class Component:
     arguments: tuple[tuple[str, ParameterValue | str], ...] = ()
 
     def argument(self, name: str) -> Any:
+        """Return the value of an argument."""
         return dict(self.arguments)[name]
 
 

@@ -77,6 +77,7 @@ class Classifier:
 
     @property
     def feature_count(self) -> int:
+        """Number of features that the model needs."""
         return int(self._scaler.n_features_in_)
 
     @classmethod

@@ -130,7 +130,7 @@ class WorkerService:
                 first_line = str(cause).strip().partition("\n")[0]
                 logger.warning("cannot serve the queue: %s: %s", type(cause).__name__, first_line)
             except Exception:
-                # A worker that does not serve the queue is of no use, whatever the error.
+                # A worker that does not serve the queue is useless, so any error is retried.
                 logger.exception("serving the queue failed, trying again")
             await asyncio.sleep(1)
 

@@ -21,7 +21,7 @@ tracer = trace.get_tracer("ktrdr.workers")
 
 @dataclass(slots=True)
 class AttemptOutcome:
-    """Status of the operation after an attempt, or None when another worker has claimed it."""
+    """Status of the operation after an attempt, or None if its lease was lost."""
 
     status: OperationStatus | None = None
 

@@ -80,6 +80,7 @@ class TaskFailed:
     kind: Literal["failed"] = "failed"
 
     def to_error_detail(self) -> ErrorDetail:
+        """Return the error as a schema."""
         return ErrorDetail.model_validate(self.error)
 
 

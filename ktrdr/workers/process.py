@@ -88,17 +88,29 @@ class CurrentOperation:
     stop_reason: OperationStatus | None = None
 
     def stop(self, reason: OperationStatus, timeout_s: float) -> None:
-        """Ask the child to stop after its next checkpoint, and kill it after ``timeout_s``."""
+        """Ask the child to stop after its next checkpoint, and kill it after ``timeout_s``.
+
+        The first reason counts. Without a child, only the reason is recorded.
+        """
         if self.stop_reason is None:
             self.stop_reason = reason
             if self.child is not None:
-                self.child.send(STOP)
-                asyncio.get_running_loop().call_later(timeout_s, self.child.kill)
+                self._stop_child(self.child, timeout_s)
+
+    def set_child(self, child: ChildProcess, stop_timeout_s: float) -> None:
+        """Record the started child, and stop it if the worker was asked to stop meanwhile."""
+        self.child = child
+        if self.stop_reason is not None:
+            self._stop_child(child, stop_timeout_s)
 
     def kill(self) -> None:
         """Kill the child immediately."""
         if self.child is not None:
             self.child.kill()
+
+    def _stop_child(self, child: ChildProcess, timeout_s: float) -> None:
+        child.send(STOP)
+        asyncio.get_running_loop().call_later(timeout_s, child.kill)
 
 
 @asynccontextmanager

@@ -58,7 +58,9 @@ class Registrar:
 
     async def run(self) -> None:
         """Keep this worker registered until cancelled."""
-        async with httpx.AsyncClient(headers=self._headers, timeout=TIMEOUT_S) as client:
+        async with httpx.AsyncClient(
+            headers=self._headers, timeout=TIMEOUT_S, trust_env=False
+        ) as client:
             attempt = 0
             while True:
                 if await self._register(client):
@@ -74,7 +76,9 @@ class Registrar:
             return
         url = f"{self._workers_url}/{self._describe().worker_id}"
         try:
-            async with httpx.AsyncClient(headers=self._headers, timeout=TIMEOUT_S) as client:
+            async with httpx.AsyncClient(
+                headers=self._headers, timeout=TIMEOUT_S, trust_env=False
+            ) as client:
                 await client.delete(url)
         except httpx.HTTPError as exc:
             logger.info("could not deregister: %s", type(exc).__name__)

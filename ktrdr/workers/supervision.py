@@ -1,8 +1,8 @@
 """Supervision of one operation at a time: claim, child process, lease, checkpoints, result.
 
 The worker holds the lease and its child process computes. If either dies, the operation's row
-still ends up right: the child is killed as soon as the lease is lost, and the lease of a dead
-worker expires.
+stays correct: the child is killed as soon as the lease is lost, and the lease of a dead worker
+expires.
 """
 
 from __future__ import annotations
@@ -156,9 +156,7 @@ class Supervisor:
                 start_child(task, log) as child,
                 self._renewer.renewing(claim.lease, current),
             ):
-                current.child = child
-                if self._stopping.is_set():
-                    current.stop(OperationStatus.PENDING, self._settings.stop_grace_s)
+                current.set_child(child, self._settings.stop_grace_s)
                 last = await self._process_messages(claim, current, child)
                 exit_code = await child.wait()
                 result = await self._publish(claim.lease, workspace, last)

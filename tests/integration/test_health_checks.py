@@ -12,7 +12,7 @@ from pydantic import HttpUrl
 
 from benchmarks.runtime.simulated_workers import SimulatedWorker, simulated_worker_id
 from ktrdr.database.pool import make_pool
-from ktrdr.fleet.health import HealthChecker
+from ktrdr.fleet.health import WorkerHealthChecker
 from ktrdr.fleet.registry import WorkerRegistry
 from ktrdr.operations.leases import LeaseStore
 from ktrdr.operations.store import OperationStore
@@ -73,7 +73,7 @@ def test_many_silent_workers_do_not_make_a_healthy_one_fail(database: Settings) 
                 await registry.register(registration(f"a{number:03}", silent))
             await registry.register(registration(simulated_worker_id(good), good))
             for _ in range(2):
-                await HealthChecker(registry, settings).check_all(NOW)
+                await WorkerHealthChecker(registry, settings).check_all(NOW)
             workers = {worker.worker_id: worker for worker in await registry.list_workers()}
         healthy = workers.pop(simulated_worker_id(good))
         assert (healthy.status, healthy.health_check_failures) == (WorkerStatus.AVAILABLE, 0)

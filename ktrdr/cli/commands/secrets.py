@@ -1,4 +1,4 @@
-"""Commands of `ktrdr secrets`: check the fields of the secret source without showing a value."""
+"""`ktrdr secrets`: check the fields of the secret source without showing a value."""
 
 from __future__ import annotations
 

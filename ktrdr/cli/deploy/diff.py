@@ -190,7 +190,9 @@ def _commit_lines(old: str, new: str, commits: CommitRange | None, *, full: bool
 
 
 def _file_lines(file: FileChange, *, full: bool) -> Iterator[Text]:
-    yield Text.assemble("  file ", (file.sign, _FILE_STYLES[file.sign]), " ", (file.path, "bold"))
+    yield Text.assemble(
+        "  file ", (file.marker, _FILE_STYLES[file.marker]), " ", (file.path, "bold")
+    )
     lines = file.unified_diff()
     shown = lines if full else lines[:_MAX_LINES]
     for line in shown:
@@ -232,7 +234,7 @@ def _host_to_json(diff: HostDiff) -> dict[str, Any]:
             for setting in diff.settings
         ],
         "files": [
-            {"path": file.path, "change": file.sign, "diff": list(file.unified_diff())}
+            {"path": file.path, "change": file.marker, "diff": list(file.unified_diff())}
             for file in diff.files
         ],
         "unfinished": diff.is_unfinished,

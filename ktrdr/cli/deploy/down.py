@@ -1,4 +1,4 @@
-"""`ktrdr deploy down`."""
+"""`ktrdr deploy down`: remove the stack from hosts."""
 
 from __future__ import annotations
 

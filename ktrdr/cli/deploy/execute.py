@@ -1,4 +1,4 @@
-"""`ktrdr deploy exec`."""
+"""`ktrdr deploy exec`: run a command in the container of a service."""
 
 from __future__ import annotations
 

@@ -274,7 +274,8 @@ class DeployBackend:
             return backend.list_workers()
 
     def _connect(self, role: Role) -> BackendClient:
-        # A quarter of the time to start, and not needed before the end: `run_plans` loads it.
+        # Takes a quarter of the start-up time and is needed late, so `run_plans` loads it in the
+        # background.
         from ktrdr.client.backend import BackendClient
         from ktrdr.client.configuration import read_api_url
 

@@ -1,4 +1,4 @@
-"""`ktrdr deploy history`."""
+"""`ktrdr deploy history`: show the deploys to hosts."""
 
 from __future__ import annotations
 

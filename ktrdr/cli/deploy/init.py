@@ -1,4 +1,4 @@
-"""Command `ktrdr deploy init`: create a commented inventory."""
+"""`ktrdr deploy init`: create a commented inventory."""
 
 from __future__ import annotations
 

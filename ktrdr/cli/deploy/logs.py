@@ -1,4 +1,4 @@
-"""`ktrdr deploy logs`."""
+"""`ktrdr deploy logs`: show the logs of services, merged by time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEFAULT_LINES: Final = 100
     multiple=True,
     metavar="NAME",
     shell_complete=completion.complete_services,
-    help="Only this service. Repeatable.",
+    help="Only this service. May be repeated.",
 )
 @click.option("--follow", "-f", is_flag=True, help="Also show new lines, until Ctrl-C.")
 @click.option(

@@ -40,7 +40,7 @@ service_option = click.option(
     multiple=True,
     metavar="NAME",
     shell_complete=completion.complete_services,
-    help="Only this service. Repeatable.",
+    help="Only this service. May be repeated.",
 )
 yes_option = click.option("--yes", "-y", is_flag=True, help="Skip confirmations.")
 maintenance_options: Final = with_options(
@@ -62,14 +62,14 @@ class MaintenanceRun:
 
         Args:
             inventory: The inventory.
-            reason: What the locks say.
+            reason: Reason that the locks record.
             lock_wait_s: Maximum wait for another owner of a lock (s).
         """
         self.product = Homelab(inventory)
         self.transport = SshTransport(ssh_program(inventory))
         self.stopping = threading.Event()
         owner = LockOwner(new_deploy_id(), reason)
-        self._task = HostRunContext(self.transport, owner, lock_wait_s, self.stopping)
+        self._context = HostRunContext(self.transport, owner, lock_wait_s, self.stopping)
 
     def service_manager(
         self, host: Host, lock: HostLock, *, health_timeout_s: float = 0.0
@@ -90,14 +90,14 @@ class MaintenanceRun:
     ) -> list[HostOutcome[_Result]]:
         """Call a function for each host under its lock; see `parallel.for_each_locked_host`."""
         with signals_as_ctrl_c(), self.transport:
-            return for_each_locked_host(hosts, function, self._task)
+            return for_each_locked_host(hosts, function, self._context)
 
     def for_each_host(
         self, hosts: Sequence[Host], function: Callable[[Host], _Result]
     ) -> list[HostOutcome[_Result]]:
         """Call a function that changes nothing for each host, without locks."""
         with signals_as_ctrl_c(), self.transport:
-            return for_each_host(hosts, function, self._task)
+            return for_each_host(hosts, function, self._context)
 
 
 def _progress_printer(host: Host) -> Callable[[str], None]:

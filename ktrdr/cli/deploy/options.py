@@ -29,7 +29,7 @@ set_option: Final = click.option(
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Override an inventory value, such as core.host=NAME. Repeatable.",
+    help="Override an inventory value, such as core.host=NAME. May be repeated.",
 )
 health_timeout_option: Final = click.option(
     "--health-timeout",
@@ -122,7 +122,7 @@ profile_option: Final = click.option(
     "profiles",
     multiple=True,
     metavar="PROFILE",
-    help="Also start the services of this Compose profile. Repeatable.",
+    help="Also start the services of this Compose profile. May be repeated.",
 )
 scale_option: Final = click.option(
     "--scale",

@@ -1,4 +1,4 @@
-"""`ktrdr deploy prune`."""
+"""`ktrdr deploy prune`: remove images and files that no release needs."""
 
 from __future__ import annotations
 

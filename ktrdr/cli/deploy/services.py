@@ -1,4 +1,4 @@
-"""`ktrdr deploy restart` and `ktrdr deploy stop`."""
+"""`ktrdr deploy restart` and `ktrdr deploy stop`: restart or stop services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ktrdr deploy status`."""
+"""`ktrdr deploy status`: show what runs, and whether it matches the last release."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Action(StrEnum):
 
     @property
     def planned_label(self) -> str:
-        """Return the words for the action before it has happened."""
+        """Return the label of the action before it is carried out."""
         return "unchanged" if self is Action.UNCHANGED else f"to be {self.value}"
 
 

@@ -101,7 +101,7 @@ class HookOutput:
 
 
 @dataclass(frozen=True, slots=True)
-class Restoring:
+class RollbackStarted:
     """The release failed, and an automatic rollback starts.
 
     Attributes:
@@ -124,7 +124,7 @@ Event = (
     | LogTail
     | Warned
     | HookOutput
-    | Restoring
+    | RollbackStarted
 )
 Observer = Callable[[Event], None]
 
@@ -141,7 +141,7 @@ NAMES: Final[Mapping[type, str]] = {
     LogTail: "log",
     Warned: "warning",
     HookOutput: "hook",
-    Restoring: "restoring",
+    RollbackStarted: "restoring",
 }
 
 
@@ -149,7 +149,7 @@ def to_json(event: Event) -> dict[str, Any]:
     """Return the JSON form of an event, without host and time."""
     if isinstance(event, Compared):
         values = _comparison_to_json(event.comparison)
-    elif isinstance(event, Restoring):
+    elif isinstance(event, RollbackStarted):
         values = {"release": event.entry.id, "tag": event.entry.tag, "reason": event.reason}
     else:
         values = {key: value for key, value in asdict(event).items() if key != "host"}

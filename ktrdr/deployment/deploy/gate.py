@@ -22,8 +22,8 @@ from ktrdr.secret import redact_assignments
 
 # Enough for the end of one attempt and the whole of the next, if a program crashes repeatedly.
 _LOG_LINES: Final = 40
-# Fetched beyond those and not shown: a secret of many lines that the first line of the output cuts
-# in two could not be recognised.
+# Further lines that are fetched, but not shown. If the output began in the middle of a secret of
+# several lines, the scrubber could not recognise it.
 _MARGIN_LINES: Final = 100
 _POLL_INTERVAL_S: Final = 0.5
 _LOGS_TIMEOUT_S: Final = 30.0
@@ -76,7 +76,7 @@ class HealthGate:
                 return found
             fatal = [problem for problem in problems if problem.is_fatal]
             if fatal or self.clock.monotonic() - began >= timeout_s:
-                # Services that are merely not ready yet are not the cause.
+                # Services that are only not ready yet are not the cause.
                 self._show_logs(found, [problem.service for problem in fatal or problems])
                 raise step_errors.unhealthy_error(self.plan, problems, timeout_s)
             self.observe(events.Waiting(f"{problems[0].service} {problems[0].reason}"))
@@ -94,7 +94,7 @@ class HealthGate:
         self._show_logs(found, unhealthy)
 
     def warn(self, message: str) -> None:
-        """Tell the operator something that does not fail the deploy."""
+        """Show the operator a message that does not fail the deploy, and keep it for the result."""
         self.warnings.append(message)
         self.observe(events.Warned(message))
 
@@ -115,8 +115,8 @@ class HealthGate:
         try:
             return self.plan.product.unregistered(self.plan, self.backend)
         except KtrdrError as error:
-            # The backend has told each worker that it is registered. That this machine cannot ask
-            # as well is worth a warning, and no reason to fail the deploy.
+            # All workers report that they are registered. The backend's list only confirms it, so
+            # the deploy does not fail without it.
             self.warn(
                 f"this machine could not ask the backend for its workers ({error.message}); "
                 "the workers themselves report that they are registered"

@@ -39,7 +39,7 @@ _INHERITED: Final = frozenset(
 _LOCALE_PREFIX: Final = "LC_"
 _GRACE_S: Final = 2.0
 _CHUNK: Final = 65536
-# A background process of a hook keeps its output open. The deploy does not wait for it.
+# A background process of a hook keeps the output open. The deploy does not wait for its end.
 _LINGER_S: Final = 0.2
 
 
@@ -116,7 +116,7 @@ class HookFacts:
         )
 
     def with_result(self, result: DeployResult) -> Self:
-        """Return the facts with the result of a deploy that came to its end."""
+        """Return the facts with the result of a deploy that ended."""
         error = result.failed[0].error if result.failed else None
         if error is not None:
             return self.with_error(error, result.duration_s)
@@ -237,14 +237,14 @@ class Hooks:
         began = time.monotonic()
         lines: list[str] = []
 
-        def take(_: object, line: str) -> None:
+        def collect(_: object, line: str) -> None:
             lines.append(line)
             self.on_line(hook, line)
 
         process = self._start(hook, file, facts)
         try:
             code = self._read_output(
-                process, OutputCollector("stdout", self.scrubber, on_line=take)
+                process, OutputCollector("stdout", self.scrubber, on_line=collect)
             )
         finally:
             _end(process)
@@ -253,20 +253,21 @@ class Hooks:
 
     def environment(self, hook: Hook, facts: HookFacts) -> dict[str, str]:
         """Return the environment of a hook."""
-        asked = {*_INHERITED, *self.settings.environment}
-        passed = {
+        names = {*_INHERITED, *self.settings.environment}
+        inherited = {
             name: text
             for name, text in self.environ.items()
-            if name in asked or name.startswith(_LOCALE_PREFIX)
+            if name in names or name.startswith(_LOCALE_PREFIX)
         }
         secrets = {
             f"{SECRET_PREFIX}{name.upper()}": self.secrets[name].reveal()
             for name in self.settings.secrets
             if name in self.secrets
         }
-        told = {"KTRDR_HOOK": hook.value, **facts.environment()}
-        clean = {name: text.replace("\0", "") for name, text in told.items()}
-        return {**passed, **secrets, **clean}
+        known = {"KTRDR_HOOK": hook.value, **facts.environment()}
+        # No environment can contain a NUL character.
+        clean = {name: text.replace("\0", "") for name, text in known.items()}
+        return {**inherited, **secrets, **clean}
 
     def _start(self, hook: Hook, file: Path, facts: HookFacts) -> subprocess.Popen[bytes]:
         try:
@@ -288,7 +289,7 @@ class Hooks:
             ) from exc
 
     def _read_output(self, process: subprocess.Popen[bytes], output: OutputCollector) -> int | None:
-        """Read the output until the hook ends; return its exit code, None if it took too long."""
+        """Read the output until the hook ends; return its exit code, or None at a timeout."""
         assert process.stdout  # noqa: S101  # it was started with a pipe
         pipe = process.stdout.fileno()
         deadline = time.monotonic() + self.settings.timeout_s

@@ -1,4 +1,4 @@
-"""The deploy to one host: carries its plan out step by step, and rolls back on failure."""
+"""The deploy to one host: runs the steps of its plan, and rolls back on failure."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PlanRollback = Callable[[Plan, HistoryEntry, Release], Plan]
 class HostDeployment:
     """Deploy to one host.
 
-    `prepare` changes nothing. After it, the caller calls either `apply` or `cancel`.
+    `prepare` changes no service. After it, the caller calls either `apply` or `cancel`.
 
     Attributes:
         plan: Plan to carry out.
@@ -58,6 +58,8 @@ class HostDeployment:
         stopping: Set when the operator interrupts the deploy.
         later_nodes: Worker nodes that the same command deploys after this host.
         clock: The time.
+        held_lock: Lock that the caller holds; None if the deploy acquires its own.
+        comparison: Result of `prepare`; None before it.
     """
 
     plan: Plan
@@ -129,7 +131,7 @@ class HostDeployment:
     def apply(self) -> HostResult:
         """Apply the release, wait until it is healthy, and record the outcome.
 
-        The result contains any error, and what was redeployed in its place.
+        The result contains any error, and the release that was redeployed after it.
         """
         assert self.comparison is not None  # noqa: S101  # the caller has called `prepare`
         comparison = self.comparison
@@ -146,7 +148,7 @@ class HostDeployment:
             restored = self._roll_back(error, comparison)
             if restored is None or not restored.outcome.is_good:
                 if isinstance(error, HostNotReady):
-                    # Docker went away, and may come back with all services stopped.
+                    # Docker stopped, and may start again without the services.
                     self._runner.push_undo(self._step(StepKind.APPLY))
                 self._runner.undo_all()
             self._record(outcome_of(error), reason=error.message)
@@ -231,7 +233,7 @@ class HostDeployment:
     def _wait_until_healthy(self, comparison: Comparison) -> Snapshot:
         step = self._step(StepKind.VERIFY)
         with self._runner.report(step) as details:
-            # If nothing was to do, the fetch step's output is a first query already.
+            # If there was nothing to do, the fetch step's output serves as the first query.
             first = comparison.sections if comparison.is_empty else None
             after = self._gate.wait(step, comparison.before, first)
             details.append(f"{len(self.plan.expected)} of {len(self.plan.expected)} healthy")
@@ -292,7 +294,7 @@ class HostDeployment:
                 "this release is also the last good one: the failed release stays in place"
             )
             return None
-        self.observe(events.Restoring(good, error.message))
+        self.observe(events.RollbackStarted(good, error.message))
         try:
             if isinstance(error, HostNotReady):
                 self._wait_for_docker()
@@ -326,7 +328,7 @@ class HostDeployment:
             responds(_DOCKER_RETURN_TIMEOUT_S)
 
     def redeploy(self) -> HistoryEntry:
-        """Carry out all steps of the plan under a lock that the caller holds and releases.
+        """Fetch, apply, verify and record under a lock that the caller holds and releases.
 
         Returns:
             The recorded entry.

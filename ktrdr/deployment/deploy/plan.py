@@ -37,7 +37,7 @@ from ktrdr.deployment.scripts.script import Script, repeat
 from ktrdr.errors import UsageError
 
 _CHECK_TIMEOUT_S: Final = 30.0
-# A first pull brings gigabytes over a home connection.
+# A first pull transfers gigabytes over a home connection.
 _FETCH_TIMEOUT_S: Final = 1800.0
 # Stopping has its grace periods (60 s for the database), starting waits for dependencies.
 _APPLY_TIMEOUT_S: Final = 600.0
@@ -45,7 +45,7 @@ _VERIFY_TIMEOUT_S: Final = 60.0
 _RECORD_TIMEOUT_S: Final = 30.0
 # A container stops within its grace period (60 s for the database).
 UNDO_TIMEOUT_S: Final = 90.0
-# The history only grows. A rollback needs fewer events than these.
+# The history only grows. A rollback needs fewer events than this.
 _HISTORY_EVENTS: Final = 200
 # Before a deploy, its outcome is unknown. If an operator runs the steps by hand, this is recorded.
 _RUN_BY_HAND: Final = "the steps were run manually, so health was not checked"
@@ -95,10 +95,10 @@ class Plan:
         entry: History entry that records the deploy.
         lock_owner: Owner of the host's lock during the deploy.
         recovery_owner: Owner of the lock while the watchdog repairs a deploy that was cut off.
-        expected: Services that the deploy is about.
+        expected: Services to deploy.
         pinned: Digests of images whose tags may have moved, by name and tag.
-        dependencies: Services that the only service depends on.
-        surplus: Services to stop where they run, those beyond the scale.
+        dependencies: Services that the one deployed service depends on; empty for all services.
+        surplus: Services beyond the scale, to remove if they exist.
         steps: Steps with their scripts.
     """
 
@@ -221,7 +221,7 @@ class Plan:
         files = [compose_file_name(host.stack)]
         if config.secrets_in_memory:
             files.append(self.release.require_tmpfs_file(host.stack))
-        # Once images are pulled, the host has an image of our own, if the deploy is about any.
+        # After the pull, the host has our own image, if the deploy includes one of our services.
         own = [service.image for service in self.expected if service.reports_version]
         image_with_shell = (own or [service.image for service in self.expected])[0]
         return (
@@ -244,7 +244,7 @@ class Plan:
     def _image_options(self) -> tuple[str, ...]:
         """Return the options that name the images, and how each is pulled.
 
-        An image with an immutable tag is pulled if it is missing, any other every time. An image
+        An image with an immutable tag is pulled if it is missing, any other one always. An image
         that is pinned to a digest is not pulled by its tag, which may name another image now.
         """
         tag, pinned = f":{self.release.tag}", dict(self.pinned)
@@ -302,7 +302,8 @@ def make_plan(
         lock_owner: Owner of the lock, if a deploy that holds it starts this one.
 
     Raises:
-        UsageError: The service or profile does not exist; the message lists the valid names.
+        UsageError: The service or profile does not exist, or the service needs a profile that is
+            not selected; the message lists the valid names.
         ConfigurationError: The release has no such stack.
     """
     config = product.configure(host, release)
@@ -364,16 +365,16 @@ def _select_profiles(
 
 
 def _select_services(stack: ComposeFile, name: str, profiles: Iterable[str]) -> tuple[Service, ...]:
-    running = stack.enabled_services(profiles)
+    enabled = stack.enabled_services(profiles)
     if name == ALL:
-        return running
-    if name not in stack.names:
-        raise unknown_name_error("service", name, [*stack.names, ALL])
-    service = next((service for service in running if service.name == name), None)
+        return enabled
+    service = next((service for service in stack.services if service.name == name), None)
     if service is None:
+        raise unknown_name_error("service", name, [*stack.names, ALL])
+    if service not in enabled:
         raise UsageError(
             f"the service {name} runs only with a profile that is not selected",
-            hint=f"Select a profile with --profile; {name} has: {', '.join(stack.profiles)}.",
+            hint=f"Select a profile with --profile; {name} has: {', '.join(service.profiles)}.",
         )
     return (service,)
 
@@ -381,7 +382,7 @@ def _select_services(stack: ComposeFile, name: str, profiles: Iterable[str]) -> 
 def _find_surplus(
     config: HostConfig, stack: ComposeFile, service: str, profiles: Iterable[str]
 ) -> tuple[str, ...]:
-    """Return the services of unselected profiles, where the profiles express a scale."""
+    """Return the services of unselected profiles, which express the scale of worker nodes."""
     if not config.host.node or service != ALL:
         return ()
     kept = {each.name for each in stack.enabled_services(profiles)}

@@ -41,7 +41,7 @@ class PublishingContainer(NamedTuple):
 
 
 class PortConflict(NamedTuple):
-    """Port that a stack needs and that another program uses."""
+    """Port that a stack needs, but another program uses."""
 
     port: int
     owner: str

@@ -45,7 +45,7 @@ def require_ready(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Non
 def check_host(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterator[CheckResult]:
     """Yield the result of each check of a host.
 
-    Checks whose facts are missing are left out, such as that of the ports.
+    A check is left out if its facts are missing, such as that of the ports.
     """
     workdir, shared = plan.host.workdir, plan.config.shared_directory
     yield CheckResult(
@@ -125,13 +125,13 @@ def _check_workdir(facts: Mapping[str, str], workdir: str) -> Iterator[Problem]:
 
 
 def _check_disk(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
-    hosts = {"docker_free_kb": "Docker's directory", "workdir_free_kb": "the work directory"}
-    for fact, host in hosts.items():
+    directories = {"docker_free_kb": "Docker's directory", "workdir_free_kb": "the work directory"}
+    for fact, directory in directories.items():
         text = facts.get(fact, "")
         if text.isdigit() and int(text) // _KIB_PER_MIB < plan.product.minimum_free_mb:
             yield Problem(
-                f"the disk of {host} has too little free space: {int(text) // _KIB_PER_MIB} MiB "
-                f"free, {plan.product.minimum_free_mb} needed",
+                f"the disk of {directory} has too little free space: "
+                f"{int(text) // _KIB_PER_MIB} MiB free, {plan.product.minimum_free_mb} needed",
                 "Free space on the host, for example with `docker image prune --all`.",
             )
 
@@ -202,7 +202,7 @@ def _check_ports(plan: Plan, facts: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _format_version(text: str) -> str:
-    """Return the version without a distribution's suffix; empty if it is none."""
+    """Return a version without a distribution's suffix, or nothing if the text is not a version."""
     return text.partition("+")[0] if text[:1].isdigit() else ""
 
 

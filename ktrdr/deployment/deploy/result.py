@@ -13,7 +13,7 @@ from ktrdr.deployment.hosts.history import DeployOutcome, HistoryEntry
 from ktrdr.deployment.scripts.script import render_for_display
 from ktrdr.errors import Interrupted, KtrdrError, NotStarted
 
-# Raised when a key disappears or changes its meaning; new keys may come at any time.
+# Increase it when a key disappears or changes its meaning; new keys may appear at any time.
 SCHEMA: Final = 2
 
 

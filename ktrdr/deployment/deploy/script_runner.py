@@ -1,4 +1,4 @@
-"""Runs a plan's scripts on its host, reports them, and remembers how to undo them."""
+"""Runner of a plan's scripts on its host, which reports them and keeps how to undo them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ktrdr.secret import Secret
 
 @dataclass(slots=True)
 class ScriptRunner:
-    """Runs scripts on one host.
+    """Runner of scripts on one host.
 
     Attributes:
         host: The host.
@@ -79,7 +79,7 @@ class ScriptRunner:
             raise self._interrupted() from exc
 
     def query(self, script: Script, timeout_s: float, *, observed: bool = True) -> RemoteResult:
-        """Run a script that only reads, unless another deploy may be changing the host.
+        """Run a script that only reads, unless the lock was released to another deploy.
 
         Raises:
             Locked: The lock was released.
@@ -104,12 +104,12 @@ class ScriptRunner:
             try:
                 self.run(self._undo.pop(), UNDO_TIMEOUT_S, observed=False, ignore_stop=True)
             except (KtrdrError, KeyboardInterrupt):
-                # The cause is already on its way to the operator. The next deploy tidies up.
+                # The deploy already fails with the cause. The next deploy cleans up.
                 self._undo.clear()
 
     @contextmanager
     def report(self, step: Step) -> Iterator[list[str]]:
-        """Report a step's start and end; what the block appends to the list is its detail."""
+        """Report a step's start and end, with the details that the block appends to the list."""
         began = self.clock.monotonic()
         self.observe(events.StepStarted(step.title, step.host))
         details: list[str] = []

@@ -1,4 +1,4 @@
-"""Errors of failed steps, in plain words: every such message of a deploy is here."""
+"""Errors of failed steps: all such messages of a deploy, except those of the product."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class ErrorPattern(NamedTuple):
     """Translation of an error output into an error.
 
     Attributes:
-        pattern: Regular expression that the output matches, ignoring case.
+        pattern: Regular expression that the output matches, ignoring case. For the product's own
+            sections of a fetch, the title of the section.
         kind: Class of the error.
         message: Its message, with ``{host}``, ``{image}`` and ``{reason}`` to fill in.
         hint: Its hint, likewise.
@@ -28,14 +29,14 @@ class ErrorPattern(NamedTuple):
     hint: str
 
 
-# Of several patterns that match, the first counts. So a cause stands above its consequences.
+# The first pattern that matches counts, so a cause stands before its consequences.
 _DISK_FULL: Final = ErrorPattern(
     r"no space left on device",
     HostNotReady,
     "the disk of {host} is full",
     "Free space on the host, for example with `docker image prune --all`.",
 )
-# dash says no more of a failed write.
+# dash gives no other reason for a failed write.
 _DISK_UNWRITABLE: Final = ErrorPattern(
     r"\bI/O error|Input/output error",
     HostNotReady,
@@ -95,7 +96,6 @@ _APPLY_PATTERNS: Final = (
         "the secrets of {host} cannot be kept in memory: {reason}",
         "Mount a tmpfs on /run/ktrdr, or set secrets.delivery to env.",
     ),
-    _DOCKER_STOPPED,
 )
 # A shell adds this to the number of the signal that ended a program.
 _SIGNAL_BASE: Final = 128
@@ -138,7 +138,7 @@ def fetch_error(plan: Plan, phase: str, result: RemoteResult) -> KtrdrError:
 
 def apply_error(plan: Plan, result: RemoteResult) -> KtrdrError:
     """Return the error of a failed apply."""
-    patterns = (*_APPLY_PATTERNS[:-1], *plan.product.apply_error_patterns, _APPLY_PATTERNS[-1])
+    patterns = (*_APPLY_PATTERNS, *plan.product.apply_error_patterns, _DOCKER_STOPPED)
     return _match(patterns, plan, result) or DeploymentFailed(
         f"Compose could not start {plan.host.name} on {plan.host.address}: {_reason(result)}",
         hint="Fix the cause and run the command again: it continues where this one stopped.",

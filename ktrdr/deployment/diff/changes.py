@@ -35,7 +35,7 @@ NEW, CHANGED, REMOVED = "+", "~", "-"
 # These change with the images and files, which are shown anyway.
 _DERIVED: Final = re.compile(r"IMAGE_TAG|\w+_CONFIG_HASH")
 _VARIABLE: Final = re.compile(r"\$\{(\w+)")
-# An operator may have written a secret into a file of a host. So values behind such names are
+# An operator may have written a secret into a file on a host. So values after such names are
 # redacted, unless they are variables.
 _CONFIDENTIAL: Final = re.compile(
     r"(?i)((?:password|passwd|secret|token|api_?key|private_?key|credentials?)\w*[\"']?\s*[:=]\s*)"
@@ -83,8 +83,8 @@ class FileChange:
     new: bytes | None
 
     @property
-    def sign(self) -> str:
-        """Return ``+`` for a new file, ``-`` for a removed one, ``~`` for another content."""
+    def marker(self) -> str:
+        """Return ``+`` for a new file, ``-`` for a removed one, ``~`` for a changed one."""
         if self.old is None:
             return NEW
         return REMOVED if self.new is None else CHANGED

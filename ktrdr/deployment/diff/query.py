@@ -34,7 +34,7 @@ from ktrdr.secret import Secret
 _TIMEOUT_S: Final = 60.0
 # File system in memory for the files of the release, so that they are on no disk.
 _TMPFS: Final = "/dev/shm"  # noqa: S108  # the script creates a directory of its own in it
-# Enough to contain the last good release.
+# Usually enough events to contain the last good release.
 _HISTORY_EVENTS: Final = 40
 
 
@@ -46,7 +46,7 @@ class Differ:
         checkout: Source of the commits between two releases.
         transport: Connections to the hosts.
         mark: Unique part of the name of the temporary directory on the hosts.
-        values: Secret variables of each host by its address. None if the vault is not read: then
+        values: Secret variables of each host by its address. None if the vault is not read. Then
             the secrets of the containers count as current, and do not leave the host.
     """
 
@@ -113,7 +113,7 @@ class Differ:
         settings = tuple(changes.setting_changes(plan, files, last.settings if last else None))
         changed_settings, rotated = {change.name for change in settings}, _rotated(output)
         comparison = compare(
-            plan, {**output, "files": [f"{file.sign} {file.path}" for file in files]}
+            plan, {**output, "files": [f"{file.marker} {file.path}" for file in files]}
         )
         moved = _moved_images(output)
         images = {service.name: service.image for service in plan.expected}

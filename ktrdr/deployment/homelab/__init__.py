@@ -1,1 +1,1 @@
-"""Everything that knows KTRDR: its inventory, stacks, secrets, and health documents."""
+"""KTRDR as the product of the deploy engine: inventory, stacks, secrets, health documents."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def check_report(
     service: ExpectedService, report: Mapping[str, Any] | None, tag: str
 ) -> HealthProblem | None:
-    """Judge the health document of the backend or of a worker.
+    """Return the problem that the health document of the backend or of a worker shows, if any.
 
     Args:
         service: The service.

@@ -102,15 +102,15 @@ class Homelab:
         return hosts.scale_profiles(scale)
 
     def script_extensions(self, host: Host) -> ScriptExtensions:
-        health = f"{_SCRIPTS}/service_health.sh"
+        health_script = f"{_SCRIPTS}/service_health.sh"
         if host.node:
             return ScriptExtensions(
-                health=health,
+                health=health_script,
                 secrets=f"{_SCRIPTS}/worker_secrets.sh",
                 delivery=f"{_SCRIPTS}/worker_delivery.sh",
             )
         return ScriptExtensions(
-            health=health,
+            health=health_script,
             secrets=f"{_SCRIPTS}/core_secrets.sh",
             delivery=f"{_SCRIPTS}/core_delivery.sh",
             options=("--token-overlap", str(self._token_overlap_s)),

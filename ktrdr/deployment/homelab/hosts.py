@@ -99,7 +99,7 @@ def configure_core(inventory: Inventory, host: Host, release: Release) -> HostCo
             ("PROMETHEUS_PORT", str(ports.prometheus)),
             ("POSTGRES_PORT", str(ports.postgres)),
             ("NFS_PORT", str(ports.nfs)),
-            # Compose does not read mounted files. With these it notices that one has changed.
+            # Compose does not read mounted files. These hashes change if one of them changes.
             ("PROMETHEUS_CONFIG_HASH", release.digest(MONITORING, except_below=GRAFANA)),
             ("GRAFANA_CONFIG_HASH", release.digest(GRAFANA)),
         ),
@@ -148,5 +148,5 @@ def configure_workers(inventory: Inventory, host: Host, release: Release) -> Hos
 
 
 def scale_profiles(scale: int) -> tuple[str, ...]:
-    """Return the Compose profiles that start so many workers of each type."""
+    """Return the Compose profiles that start this number of workers of each type."""
     return tuple(f"scale-{number}" for number in range(2, scale + 1))

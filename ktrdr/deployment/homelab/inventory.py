@@ -15,9 +15,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 DEFAULT_DOMAIN: Final = "ktrdr.home.mynerd.place"
 MAX_SCALE: Final = 3
-# A month: a former secret that is accepted for longer has not really been changed.
+# A month. A former secret that stays valid for longer has not been replaced in practice.
 MAX_OVERLAP_HOURS: Final = 720
-# As Docker does by default. An installation with several interfaces narrows it down.
+# Docker's default. An installation with several interfaces may choose one of them.
 ALL_INTERFACES: Final = "0.0.0.0"  # noqa: S104  # as Docker does
 
 
@@ -156,7 +156,7 @@ class SecretSettings(_Section):
 
     @property
     def in_memory(self) -> bool:
-        """True if containers get the secrets as files in the host's memory."""
+        """Return whether containers receive the secrets as files in the host's memory."""
         return self.delivery == "tmpfs"
 
 
@@ -165,8 +165,8 @@ class HookSettings(_Section):
 
     Attributes:
         timeout_s: Time limit for each (s).
-        environment: Variables of the operator's environment that they get besides the usual ones.
-        secrets: Secret fields that they get; none by default.
+        environment: Further variables of the operator's environment that they inherit.
+        secrets: Secret fields that they receive; none by default.
     """
 
     timeout_s: Annotated[int, Field(ge=1, le=3600)] = 60
@@ -207,7 +207,7 @@ class Inventory(_Section):
 
     @property
     def registry(self) -> str:
-        """Host name of the registry that has the image."""
+        """Return the host name of the registry that has the image."""
         return self.image.partition("/")[0]
 
 

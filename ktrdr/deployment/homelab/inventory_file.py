@@ -1,4 +1,4 @@
-"""Reader and template of the inventory's file. Errors name the line of the problem."""
+"""Reader and template of the inventory file. Errors name the line of the problem."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def _override(source: _Source, path: KeyPath, text: str, *, location: str) -> No
 
 
 def _parse_value(text: str, location: str) -> Any:
-    """Read an override as YAML, as the file is. Text that is not YAML is the value itself."""
+    """Parse an override as YAML, like the file. Text that is not YAML is the value itself."""
     if not text.strip():
         return None
     with contextlib.suppress(YamlFault):
@@ -275,7 +275,7 @@ def _check_unique(source: _Source, entries: Iterable[tuple[KeyPath, Any]], messa
     for path, value in entries:
         if value in owners:
             other = owners[value]
-            # Blame the value that was given, not the default.
+            # Report the value that was given, not the default.
             path, other = (path, other) if path in source.locations else (other, path)
             raise _error(
                 source.locate(path), f"{dotted(path)}: {message.format(value, dotted(other))}"
@@ -284,7 +284,7 @@ def _check_unique(source: _Source, entries: Iterable[tuple[KeyPath, Any]], messa
 
 
 def _first_error(error: ValidationError, source: _Source) -> ConfigurationError:
-    """Return the error that stands first in the file."""
+    """Return the error for the first problem in the file."""
     problems = []
     for details in error.errors(include_url=False):
         path = tuple(str(part) for part in details["loc"])

@@ -15,7 +15,7 @@ def rotation_warnings(
     later_nodes: Sequence[str],
     overlap_s: int,
 ) -> Iterator[str]:
-    """Yield what the operator should know after secrets were rotated, one sentence each.
+    """Yield warnings for the operator after secrets were rotated, one sentence each.
 
     Args:
         sections: Output of the script that applied the release.

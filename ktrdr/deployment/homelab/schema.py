@@ -1,8 +1,8 @@
 """Schema check: whether an older release can still work with the database.
 
-A release only adds to the schema when it starts, so the release before it keeps working. Contract
-migrations remove later, on purpose, what no current release needs. A release that does not know of
-them would miss it.
+A release only adds to the schema when it starts, so the release before it keeps working. Later,
+contract migrations remove what no current release needs. A release that does not know them may
+still need it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def require_compatible(
     Args:
         core: Host of the database.
         release: Earlier deploy of the release.
-        history: All deploys that hosts remember, which tell what later releases knew.
+        history: Deploys that hosts remember, with the migrations that their releases know.
         transport: Connection to the core host.
 
     Raises:
-        Conflict: The database has lost what the release needs.
+        Conflict: A contract migration removed what the release needs.
         HostNotReady: The database cannot be queried.
         HostUnreachable: The core host cannot be reached.
     """
@@ -58,8 +58,8 @@ def check_deploy(
 ) -> None:
     """Refuse the deploy of a release that cannot work with the database any more.
 
-    Only a release that ran on the hosts before can be judged; others pass. The database is queried
-    only if the hosts remember a contract migration that the release did not know when it ran.
+    A release that never ran on the hosts passes, because its migrations are unknown. The database
+    is queried only if the hosts remember a contract migration that the release does not know.
 
     Args:
         core: Host of the database.

@@ -1,8 +1,8 @@
 """SCRAM-SHA-256 verifiers, which PostgreSQL stores instead of passwords (RFC 5802, RFC 7677).
 
-They are made outside the server, which never sees the password. Their form is that of
-``pg_authid.rolpassword``. The same password and salt make the same text, so comparing the texts
-shows if a role has a password.
+They are made outside the server, which never receives the password, in the format of
+``pg_authid.rolpassword``. The same password and salt result in the same text, so a comparison of
+texts shows whether a role has a password.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 
 from ktrdr.secret import Secret
 
-# PostgreSQL's own figures.
+# The values of PostgreSQL.
 _ITERATIONS: Final = 4096
 _SALT_LENGTH: Final = 16
 _PROHIBITED: Final = (

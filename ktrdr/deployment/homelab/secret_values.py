@@ -31,7 +31,7 @@ MINIMUM_LENGTHS: Final[Mapping[str, int]] = {
     # Only ports of the homelab accept these. Twelve random characters cannot be guessed there.
     "db_password": 12,
     "grafana_password": 12,
-    # A name is no secret by itself. It is not removed from output.
+    # A user name is not confidential. It is not removed from output.
     "db_username": 1,
 }
 # A shorter value could not be removed from output.
@@ -62,19 +62,19 @@ _VAULT_FIELDS: Final[Mapping[str, str]] = {
     "GF_ADMIN_PASSWORD": "grafana_password",
 }
 SIGNING_KEY: Final = "jwt_secret"
-# A name is not confidential, and it may be in every other line of output.
+# A user name is not confidential, and may be a common word in output.
 _USER_NAME: Final = "db_username"
 REGISTRY_TOKEN: Final = "ghcr_token"  # noqa: S105  # the name of a field, not its value
 
 
-class FieldReport(BaseModel):
+class SecretFieldReport(BaseModel):
     """Result of the check of a field, without its value.
 
     Attributes:
         field: Name of the field.
-        present: True if the source has it and it is not blank.
-        long_enough: True if it has its minimum length.
-        usable: True if a deploy accepts it.
+        present: Whether the source has it and it is not blank.
+        long_enough: Whether it has its minimum length.
+        usable: Whether a deploy accepts it.
         strength: ``strong`` or ``weak``; ``not measured`` for names, for tokens that the registry
             has generated, and for unusable fields.
         remarks: Problems, each as the end of a sentence that begins with the field's name.
@@ -114,7 +114,7 @@ def find_field_problems(
     return {name: _find_problem(name, fields.get(name)) for name in names}
 
 
-def inspect_fields(fields: Mapping[str, Secret]) -> list[FieldReport]:
+def inspect_fields(fields: Mapping[str, Secret]) -> list[SecretFieldReport]:
     """Check every field that KTRDR asks for.
 
     Args:
@@ -160,8 +160,8 @@ def check_secrets(
         if each.strength == "weak"
     }
     results = [
-        CheckResult(name, problems=_to_problems(complaint), note=weak.get(name, ""))
-        for name, complaint in find_field_problems(fields, required).items()
+        CheckResult(name, problems=_to_problems(problem), note=weak.get(name, ""))
+        for name, problem in find_field_problems(fields, required).items()
     ]
     return results, {name: secret for name, secret in fields.items() if name != _USER_NAME}
 
@@ -188,7 +188,7 @@ def secret_values(
         fields: Fields of the vault.
         inventory: The inventory.
         plan: The plan.
-        now: The present time, from which a worker's token is valid.
+        now: The current time, from which a worker's token is valid.
     """
     known = {name: fields[field] for name, field in _VAULT_FIELDS.items() if field in fields}
     values = {name: known[name] for name in plan.config.secrets if name in known}
@@ -208,8 +208,8 @@ def secrets_to_scrub(
 ) -> tuple[Secret, ...]:
     """Return the secrets to remove from all output of hosts.
 
-    The database's user name is left out if it is a common word, such as ``ktrdr``: removing that
-    would make the output illegible, and the gaps would give it away.
+    The database's user name is left out if it is a common word, such as ``ktrdr``. Its removal
+    would make the output illegible, and the gaps would reveal it.
     """
     common = " ".join(word for plan in plans for word in _common_words(plan))
     return tuple(
@@ -220,10 +220,10 @@ def secrets_to_scrub(
     )
 
 
-def _to_problems(complaint: str | None) -> tuple[Problem, ...]:
-    if complaint is None:
+def _to_problems(message: str | None) -> tuple[Problem, ...]:
+    if message is None:
         return ()
-    return (Problem(complaint, FIX_HINT, SecretsError.exit_code),)
+    return (Problem(message, FIX_HINT, SecretsError.exit_code),)
 
 
 def _common_words(plan: Plan) -> Iterator[str]:
@@ -261,12 +261,12 @@ def _find_role_problem(name: str, value: str) -> str | None:
     return None
 
 
-def _inspect_field(name: str, fields: Mapping[str, Secret]) -> FieldReport:
+def _inspect_field(name: str, fields: Mapping[str, Secret]) -> SecretFieldReport:
     secret = fields.get(name, Secret(""))
     problem = _find_problem(name, fields.get(name))
     is_measured = name in _STRONG_GUESSES_LOG10 and problem is None
     weaknesses = list(_find_weaknesses(name, fields)) if is_measured else []
-    return FieldReport(
+    return SecretFieldReport(
         field=name,
         present=bool(secret.reveal().strip()),
         long_enough=len(secret.reveal()) >= MINIMUM_LENGTHS.get(name, _MINIMUM_LENGTH),
@@ -289,7 +289,7 @@ def _find_weaknesses(name: str, fields: Mapping[str, Secret]) -> Iterable[str]:
 
 def _guessability(secret: Secret, strong_log10: int, username: Secret | None) -> str | None:
     """Return why a secret is easy to guess, or None if it is not."""
-    # Loaded here, because most commands measure nothing.
+    # Imported here, because it is slow and most commands measure nothing.
     from zxcvbn import zxcvbn
 
     words = [*_PRODUCT_WORDS, *([username.reveal()] if username else [])]

@@ -120,19 +120,19 @@ def known_contract_migrations(sections: Mapping[str, Iterable[str]]) -> tuple[st
 
 def short_ids(sections: Mapping[str, Iterable[str]]) -> dict[str, str]:
     """Return the short ids of the listed containers, by service."""
-    there = parse_containers(sections.get("containers", ()))
-    return {service: container.short_id for service, container in there.items()}
+    listed = parse_containers(sections.get("containers", ()))
+    return {service: container.short_id for service, container in listed.items()}
 
 
 def parse_reports(sections: Mapping[str, Iterable[str]]) -> dict[str, Mapping[str, Any]]:
     """Parse the health reports of services; unreadable reports are left out.
 
-    For a service that was not asked, the report of Docker's last health check counts.
+    Use the report of Docker's last health check for a service that the script did not ask.
     """
-    there = parse_containers(sections.get("containers", ()))
+    listed = parse_containers(sections.get("containers", ()))
     found = {
         name: container.health_report
-        for name, container in there.items()
+        for name, container in listed.items()
         if container.health_report
     }
     for line in sections.get("answers", ()):

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from ktrdr.deployment.hosts.containers import Container, Snapshot
 
-# A service without a health check counts as healthy after running for so long.
+# A service without a health check counts as healthy after it has run for this time.
 SETTLED_AFTER_S: Final = 3.0
-# So many restarts since the deploy began are a crash loop.
+# This many restarts since the deploy began are a crash loop.
 _CRASH_LOOP: Final = 3
 
 
@@ -47,7 +47,7 @@ class HealthProblem:
     is_fatal: bool = False
 
 
-# Judges what a service of our own reports about itself; None stands for no report.
+# Returns the problem that a health report of one of our services shows. A report may be missing.
 ReportCheck = Callable[[ExpectedService, Mapping[str, Any] | None, str], HealthProblem | None]
 
 
@@ -67,7 +67,7 @@ def find_problems(
         expected: Services that must run.
         containers: The current containers.
         reports: Health reports of our own services.
-        check_report: Judges such a report.
+        check_report: Returns the problem that such a report shows.
         tag: Image tag that the reports must name.
         restarts_before: Restarts that happened before the deploy, by container id.
         now: Approximate time on the host.
@@ -90,7 +90,7 @@ def _check_container(
         return HealthProblem(name, "has no container", is_fatal=True)
     restarts = container.restarts - restarts_before.get(container.id, 0)
     if restarts >= _CRASH_LOOP:
-        # Between two attempts there is a last exit code. While it runs, Docker reports 0.
+        # While the container runs, Docker reports 0 instead of its last exit code.
         last = f" (last exit code {code})" if (code := container.exit_code) else ""
         return HealthProblem(name, f"keeps restarting{last}", is_fatal=True)
     if container.status in ("exited", "dead"):

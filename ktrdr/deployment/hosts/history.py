@@ -1,4 +1,4 @@
-"""The deploys that a host remembers.
+"""History of the deploys to a host.
 
 A host keeps one JSON object per line: ``begun`` before anything changes, ``ended`` at the end. A
 deploy that began and never ended was cut off, by a power cut, a lost connection or a SIGKILL.
@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from ktrdr.deployment.hosts.host import DeployId
 
-# Raised when a key disappears or changes its meaning; new keys may come at any time.
+# Increase it when a key disappears or changes its meaning; new keys may appear at any time.
 SCHEMA: Final = 1
 # Directory for the records of a host, below its work directory.
 RECORDS: Final = ".ktrdr"
-# In place of a service's name: all services of the stack.
+# Stands in place of a service's name for all services of the stack.
 ALL: Final = "all"
 
 
@@ -134,21 +134,20 @@ class HistoryEntry:
         merged["duration_s"] = self.duration_s
         return {key: value for key, value in merged.items() if key not in ("event", "schema")}
 
-    def is_about(self, service: str) -> bool:
+    def includes(self, service: str) -> bool:
         """Return whether the deploy included a service; ``all`` includes each."""
         return ALL in (service, self.service) or self.service == service
 
     def is_same_release(self, other: HistoryEntry) -> bool:
-        """Return whether two deploys brought the same image, configuration and settings."""
-        return (self.tag, self.configuration, self.settings, self.profiles) == (
-            *(other.tag, other.configuration, other.settings, other.profiles),
-        )
+        """Return whether two deploys have the same image, configuration, settings and profiles."""
+        own = (self.tag, self.configuration, self.settings, self.profiles)
+        return own == (other.tag, other.configuration, other.settings, other.profiles)
 
 
 def parse_history(lines: Iterable[str]) -> tuple[HistoryEntry, ...]:
     """Parse the lines of a history; return the entries, oldest first.
 
-    Unreadable lines are skipped, such as one that a power cut has cut short.
+    Skip unreadable lines, such as one that a power cut has truncated.
     """
     entries: dict[str, HistoryEntry] = {}
     for line in lines:
@@ -169,19 +168,19 @@ def parse_history(lines: Iterable[str]) -> tuple[HistoryEntry, ...]:
 def last_good(entries: Sequence[HistoryEntry], service: str) -> HistoryEntry | None:
     """Return the last good deploy of a service, or of any service for ``all``."""
     good = (entry for entry in reversed(entries) if entry.outcome.is_good)
-    return next((entry for entry in good if entry.is_about(service)), None)
+    return next((entry for entry in good if entry.includes(service)), None)
 
 
 def previous_release(entries: Sequence[HistoryEntry]) -> HistoryEntry | None:
     """Return the default target of a rollback: the last good release that is not deployed now.
 
-    After a failed deploy that is the last good release; otherwise the last good one that differs
-    from it in tag, configuration or settings.
+    After a failed deploy, this is the last good release. After a good one, it is the last good
+    release that differs from it in tag, configuration, settings or profiles.
     """
     if not entries:
         return None
     current = entries[-1]
-    earlier = [entry for entry in entries if entry.is_about(current.service)]
+    earlier = [entry for entry in entries if entry.includes(current.service)]
     if current.outcome.is_good:
         earlier = [entry for entry in earlier if not entry.is_same_release(current)]
     return last_good(earlier, current.service)

@@ -1,4 +1,4 @@
-"""Queries of what hosts remember: histories, and the releases that they keep."""
+"""Queries of the histories of hosts, and of the releases that they keep."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from ktrdr.deployment.hosts.history import (
 )
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.parallel import map_hosts
-from ktrdr.deployment.releases import release as releases
-from ktrdr.deployment.releases.release import Release
+from ktrdr.deployment.releases.release import Release, unpack_archive
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.errors import ConfigurationError, HostNotReady, KtrdrError, NotFound
 
 _TIMEOUT_S: Final = 30.0
-# Releases that the hint for an unknown name lists.
+# Number of releases that the hint for an unknown name lists.
 _LISTED: Final = 5
 
 
@@ -88,8 +87,9 @@ def rollback_target(history: HostHistory, name: str | None) -> HistoryEntry:
     entry = find_release(history.entries, name)
     if entry is None:
         good = [each.id for each in history.entries if each.outcome.is_good]
-        listed = f"It has: {', '.join(good[-_LISTED:])}." if good else "It has none."
-        raise NotFound(f"{where} has no good release {name!r}", hint=listed)
+        listed = f"It has: {', '.join(good[-_LISTED:])}."
+        hint = listed if good else "Deploy a version with --tag."
+        raise NotFound(f"{where} has no good release {name!r}", hint=hint)
     return entry
 
 
@@ -103,7 +103,7 @@ def fetch_release(host: Host, entry: HistoryEntry, transport: Transport) -> Rele
     arguments = (host.workdir, entry.configuration)
     script = render(Script("scripts/read_configuration.sh", arguments), {})
     result = transport.run(host.address, script, timeout_s=_TIMEOUT_S)
-    files = releases.unpack_archive(result.stdout) if result.exit_code == 0 else {}
+    files = unpack_archive(result.stdout) if result.exit_code == 0 else {}
     release = Release(entry.tag, entry.commit, files)
     if release.configuration_hash != entry.configuration:
         raise HostNotReady(

@@ -1,4 +1,4 @@
-"""Hosts, their configuration, and the identity of what is done to them."""
+"""Hosts, their configuration, and the identity of a deploy to them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class HostConfig:
 
 
 def unknown_name_error(kind: str, name: str, valid: Iterable[str]) -> UsageError:
-    """Return the error for an unknown name, with the valid names and the closest of them.
+    """Return the error for an unknown name, with the valid names and the one closest to it.
 
     Args:
         kind: Kind of thing that was named, such as node, service or profile.

@@ -21,18 +21,17 @@ from ktrdr.errors import HostNotReady, Interrupted, KtrdrError, Locked
 LOCK_BUSY: Final = 75
 LOCK_LOST: Final = 74
 NO_FLOCK: Final = 69
-# Beginning of the reason of an owner that repairs what an interrupted deploy left behind, and the
-# maximum duration of that (s).
+# Beginning of a watchdog's reason in the lock file, and the maximum duration of its recovery (s).
 RECOVERY: Final = "recovery after"
 RECOVERY_S: Final = 180
 RELEASE_SCRIPT: Final = Script("scripts/release_lock.sh", is_inline=True)
 
 _QUERY_TIMEOUT_S: Final = 20.0
-# A recovery is always waited for.
+# The script always waits for a recovery.
 _ACQUIRE_MARGIN_S: Final = RECOVERY_S + 30.0
-# A query of the lock holds a shared lock for a moment, which is waited for in any case.
+# Always wait for a query of the lock, which holds a shared lock for a moment.
 _MINIMUM_WAIT_S: Final = 1
-# Waits are cut into pieces, because an interruption does not reach a script sent right after it.
+# Wait in pieces, because an interruption does not reach a script that is sent right after it.
 _WAIT_PIECE_S: Final = 5.0
 
 
@@ -101,7 +100,7 @@ class HostLock:
         """Create the lock without acquiring it.
 
         Args:
-            transport: Connection to the host. The lock ends with it in any case.
+            transport: Connection to the host. The lock is released at the latest when it ends.
             host: The host.
             owner: Shown to others who want the lock.
         """
@@ -140,7 +139,7 @@ class HostLock:
                 raise _acquire_error(self._host, result)
 
     def ensure_held(self) -> None:
-        """Raise Locked if another operator released the lock, or the connection's error."""
+        """Raise Locked if another operator released the lock, or the error of a lost connection."""
         if self._session is None or self.was_broken:
             raise lock_lost_error(self._host)
         if error := self._session.end_error():
@@ -148,13 +147,13 @@ class HostLock:
 
     @property
     def was_broken(self) -> bool:
-        """Return whether an operator released the lock, in contrast to a lost connection."""
+        """Return whether an operator released the lock; False for a lost connection."""
         return self._session is not None and self._session.was_broken
 
     def release(self) -> None:
         """Release the lock, if it is still held and the host can be reached."""
         session, self._session = self._session, None
-        # Otherwise it ends with the connection.
+        # If this fails, the lock ends with the connection.
         with suppress(KtrdrError, KeyboardInterrupt):
             if session is not None:
                 session.release(render(RELEASE_SCRIPT, {}), timeout_s=_QUERY_TIMEOUT_S)
@@ -197,7 +196,7 @@ def fetch_lock_owner(transport: Transport, host: Host) -> LockOwner | None:
 
 
 def break_lock(transport: Transport, host: Host) -> LockOwner | None:
-    """Release a host's lock for any owner; return that owner, or None if the lock was free.
+    """End the shell that holds a host's lock; return its owner, or None if the lock was free.
 
     Raises:
         HostNotReady: The lock could not be released.

@@ -16,7 +16,7 @@ from ktrdr.errors import Interrupted, KtrdrError
 
 # Each host costs the operator's machine a connection and its processes.
 MAX_PARALLEL: Final = 16
-# The system may deliver a signal to any thread, while the main thread, which handles it, sleeps.
+# The main thread handles signals, but may sleep when one arrives. So it wakes up at this interval.
 SIGNAL_INTERVAL_S: Final = 0.2
 _Result = TypeVar("_Result")
 
@@ -32,7 +32,7 @@ class HostOutcome(Generic[_Result]):
 
 @dataclass(frozen=True, slots=True)
 class HostRunContext:
-    """Common part of the work on several hosts.
+    """Settings that the work on all hosts of a command shares.
 
     Attributes:
         transport: Connections to the hosts.

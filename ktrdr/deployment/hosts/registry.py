@@ -1,4 +1,4 @@
-"""Answers of the registry about images, which a host asked for."""
+"""Answers of the registry to a host's queries about images."""
 
 from __future__ import annotations
 

@@ -13,14 +13,13 @@ from typing import Final
 
 from ktrdr.deployment.releases.release import (
     Release,
-    Target,
     commit_in_tag,
     shipped_paths,
     tag_for_commit,
 )
 from ktrdr.errors import ConfigurationError
 
-# Remedy where the checkout does not determine the image.
+# Remedy if the checkout does not determine the image.
 TAG_HINT: Final = "Commit and push, wait for CI to build the image, or name one with --tag."
 _TIMEOUT_S: Final = 60
 _LISTED_FILES: Final = 3
@@ -33,7 +32,7 @@ class Head:
     Attributes:
         commit: Full id.
         changed_files: Files that differ from the commit, or are not part of it.
-        pushed: True if a remote branch has the commit.
+        pushed: Whether a remote branch has the commit.
     """
 
     commit: str
@@ -41,7 +40,7 @@ class Head:
     pushed: bool
 
     def warnings(self) -> tuple[str, ...]:
-        """Return why the commit's image may not be the one that the operator means."""
+        """Return the reasons why the commit's image may not be the one to deploy, one for each."""
         warnings = []
         if self.changed_files:
             files = ", ".join(self.changed_files[:_LISTED_FILES])
@@ -56,7 +55,7 @@ class Head:
 
 
 def ambiguous_image_error(warnings: Iterable[str]) -> ConfigurationError:
-    """Return the error for warnings that no operator can confirm."""
+    """Return the error for warnings that a command without a terminal cannot confirm."""
     return ConfigurationError(
         f"it is not clear which image to deploy: {'; '.join(warnings)}", hint=TAG_HINT
     )
@@ -83,7 +82,7 @@ class Checkout:
 
     @classmethod
     def find(cls, directory: Path) -> Checkout:
-        """Return the checkout that contains a directory, or the directory itself without one."""
+        """Return the checkout that contains a directory, or the directory itself if none does."""
         top = _git(directory, "rev-parse", "--show-toplevel")
         return cls(Path(top.decode().rstrip("\n")) if top else directory)
 
@@ -92,7 +91,7 @@ class Checkout:
         return self._root
 
     def github_owner(self) -> str | None:
-        """Return the owner on GitHub, from the remote ``origin``. CI publishes images there."""
+        """Return the GitHub owner of the remote ``origin``, under which CI publishes images."""
         url = _git(self._root, "remote", "get-url", "origin") or b""
         match = re.search(r"github\.com[:/]+([A-Za-z0-9-]+)/", url.decode("utf-8", "replace"))
         return match[1].lower() if match else None
@@ -123,7 +122,7 @@ class Checkout:
             pushed=bool(branches.strip()),
         )
 
-    def load_release(self, target: Target, tag: str | None) -> Release:
+    def load_release(self, stack: str, tag: str | None) -> Release:
         """Load the release that a tag names, or by default that of the commit checked out.
 
         A tag such as ``sha-abc1234`` selects the configuration of that commit, if the checkout has
@@ -137,7 +136,7 @@ class Checkout:
             commit = self._resolve(abbreviated) if abbreviated else None
         else:
             commit = self.head().commit
-        files = self._committed_files(commit, target) if commit else self._working_files(target)
+        files = self._committed_files(commit, stack) if commit else self._working_files(stack)
         return Release(tag or tag_for_commit(commit or ""), commit, dict(files))
 
     def commits_between(self, old: str, new: str) -> CommitRange | None:
@@ -166,9 +165,9 @@ class Checkout:
         )
         return commit.decode().strip() if commit else None
 
-    def _committed_files(self, commit: str, target: Target) -> Iterator[tuple[str, bytes]]:
+    def _committed_files(self, commit: str, stack: str) -> Iterator[tuple[str, bytes]]:
         listing = _git(
-            self._root, "ls-tree", "-r", "-z", "--name-only", commit, "--", *shipped_paths(target)
+            self._root, "ls-tree", "-r", "-z", "--name-only", commit, "--", *shipped_paths(stack)
         )
         names = [name for name in (listing or b"").decode().split("\0") if name]
         if not names:
@@ -185,8 +184,8 @@ class Checkout:
                 if content:
                     yield member.name, content.read()
 
-    def _working_files(self, target: Target) -> Iterator[tuple[str, bytes]]:
-        for shipped in shipped_paths(target):
+    def _working_files(self, stack: str) -> Iterator[tuple[str, bytes]]:
+        for shipped in shipped_paths(stack):
             path = self._root / shipped
             files = sorted(path.rglob("*")) if shipped.endswith("/") else [path]
             for file in files:

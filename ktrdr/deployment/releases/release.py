@@ -18,6 +18,7 @@ import yaml
 
 from ktrdr.errors import ConfigurationError
 
+# Name of a stack.
 Target = str
 
 # CI names images by the first characters of the full commit id. Such a tag never moves.
@@ -36,7 +37,7 @@ GRAFANA: Final = "monitoring/grafana/"
 _VARIABLE: Final = re.compile(r"\$\{(\w+)(?:(:?-)([^}]*))?\}")
 # A variable without a default, as the whole value.
 _VARIABLE_ALONE: Final = re.compile(r"\$\{(\w+)(?::?-)?\}")
-# ${NAME} and ${NAME:?message}. Compose leaves two dollars alone.
+# ${NAME} and ${NAME:?message}. Compose does not replace variables after two dollar signs.
 _REQUIRED: Final = re.compile(r"(?<!\$)\$\{(\w+)(?::?\?[^}]*)?\}")
 
 
@@ -73,12 +74,12 @@ class ComposeFile:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of all services."""
+        """Return the names of all services."""
         return tuple(service.name for service in self.services)
 
     @property
     def profiles(self) -> tuple[str, ...]:
-        """Sorted names of all profiles."""
+        """Return the sorted names of all profiles."""
         return tuple(sorted({name for service in self.services for name in service.profiles}))
 
     def enabled_services(self, profiles: Iterable[str]) -> tuple[Service, ...]:
@@ -119,42 +120,43 @@ class Release:
 
     @property
     def source(self) -> str:
-        """Name of the configuration's source, for messages."""
+        """Return the name of the configuration's source, for messages."""
         return f"commit {self.commit[:_SHORT_COMMIT]}" if self.commit else "the working tree"
 
     @property
     def configuration_hash(self) -> str:
-        """Hash of all files. Hosts keep releases under it."""
+        """Return the hash of all files, under which hosts keep releases."""
         return self.digest("")[:_HASH_LENGTH]
 
     @property
     def is_immutable(self) -> bool:
-        """True if the tag always names the same image."""
+        """Return whether the tag always names the same image."""
         return _COMMIT_TAG.fullmatch(self.tag) is not None
 
-    def parse_compose_file(self, target: Target) -> ComposeFile:
-        return parse_compose_file(compose_file_name(target), self.compose_content(target))
+    def parse_compose_file(self, stack: str) -> ComposeFile:
+        """Parse the stack's compose file."""
+        return parse_compose_file(compose_file_name(stack), self.compose_content(stack))
 
-    def compose_content(self, target: Target) -> bytes:
-        """Return the content of the target's compose file."""
-        return self._read(compose_file_name(target))
+    def compose_content(self, stack: str) -> bytes:
+        """Return the content of the stack's compose file."""
+        return self._read(compose_file_name(stack))
 
-    def settings(self, target: Target) -> dict[str, str]:
-        """Return the variables of the target's ``.env`` file."""
-        return parse_env_file(self._read(env_file_name(target)))
+    def settings(self, stack: str) -> dict[str, str]:
+        """Return the variables of the stack's ``.env`` file."""
+        return parse_env_file(self._read(env_file_name(stack)))
 
-    def require_tmpfs_file(self, target: Target) -> str:
-        """Return the name of the compose file that delivers the target's secrets in memory.
+    def require_tmpfs_file(self, stack: str) -> str:
+        """Return the name of the compose file that delivers the stack's secrets in memory.
 
         Raises:
             ConfigurationError: The release does not have this file.
         """
-        name = tmpfs_file_name(target)
+        name = tmpfs_file_name(stack)
         self._read(name)
         return name
 
     def digest(self, below: str, *, except_below: str = "") -> str:
-        """Hash the names and contents of the files below a directory."""
+        """Return a hash of the names and contents of the files below a directory."""
         digest = hashlib.sha256()
         for path in sorted(self.files):
             if path.startswith(below) and not (except_below and path.startswith(except_below)):
@@ -171,25 +173,25 @@ class Release:
         return self.files[name]
 
 
-def compose_file_name(target: Target) -> str:
-    """Return the name of the target's compose file."""
-    return f"docker-compose.{target}.yml"
+def compose_file_name(stack: str) -> str:
+    """Return the name of the stack's compose file."""
+    return f"docker-compose.{stack}.yml"
 
 
-def env_file_name(target: Target) -> str:
-    """Return the name of the file with the target's settings."""
-    return f".env.{target}"
+def env_file_name(stack: str) -> str:
+    """Return the name of the file with the stack's settings."""
+    return f".env.{stack}"
 
 
-def tmpfs_file_name(target: Target) -> str:
-    """Return the name of the compose file that delivers the target's secrets in memory."""
-    return f"deploy/tmpfs/{target}.yml"
+def tmpfs_file_name(stack: str) -> str:
+    """Return the name of the compose file that delivers the stack's secrets in memory."""
+    return f"deploy/tmpfs/{stack}.yml"
 
 
-def shipped_paths(target: Target) -> tuple[str, ...]:
-    """Return the paths that belong on hosts of a target. Directories end in a slash."""
-    files = (compose_file_name(target), env_file_name(target), tmpfs_file_name(target))
-    return (*files, DATABASE, MONITORING) if target == "core" else files
+def shipped_paths(stack: str) -> tuple[str, ...]:
+    """Return the paths that belong on hosts of a stack. Directories end in a slash."""
+    files = (compose_file_name(stack), env_file_name(stack), tmpfs_file_name(stack))
+    return (*files, DATABASE, MONITORING) if stack == "core" else files
 
 
 def pack_archive(files: Mapping[str, bytes]) -> bytes:
@@ -321,7 +323,7 @@ def interpolate(text: str, variables: Mapping[str, str]) -> str:
 # Several hosts use the same file, and each needs several facts of it. No caller changes the result.
 @lru_cache(maxsize=8)
 def _load_yaml(content: bytes) -> Any:
-    # Libyaml, where it is installed, is ten times as fast.
+    # Libyaml is ten times as fast, if it is installed.
     return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
 
 

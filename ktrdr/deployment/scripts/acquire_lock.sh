@@ -3,8 +3,8 @@
 # release_lock.sh, or until the shell ends for any reason. So no lock can become stale.
 #
 # Usage: acquire_lock.sh WORKDIR SECONDS NOTE
-# Waits SECONDS for another owner. NOTE is the line that names this owner, unique to it. Fails with 75 and
-# prints the owner's note if another owner holds the lock. Fails with 69 if the host has no flock.
+# Waits SECONDS for another owner. NOTE is the line that names this owner, and is unique to it. Fails with 75
+# and prints "PID NOTE" of the other owner if the lock is held. Fails with 69 if the host has no flock.
 
 main() {
     command -v flock >/dev/null || return 69

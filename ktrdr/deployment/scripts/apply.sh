@@ -1,6 +1,6 @@
 #!/bin/sh
-# Apply the release that fetch.sh has staged: put its files in their place, and let Compose change the
-# services.
+# Apply the release that fetch.sh has staged: move its files into the work directory, and let Compose change
+# the services.
 #
 # Usage: apply.sh OPTION VALUE... -- FILE...
 #   the options of lib/stack.sh and of the stack's extension, and
@@ -22,8 +22,8 @@ set -euf
 . ./lib/start_watchdog.sh
 WATCHDOG_SH=$(cat ./watchdog.sh)
 
-# Move the staged files that differ to their place, and remove obsolete ones. Each file is replaced in one
-# move. Directories are not replaced, because containers mount them and would keep the old ones.
+# Move the staged files that differ into the work directory, and remove obsolete ones. Each file is replaced
+# in one move. Directories are not replaced, because containers mount them and would keep the old ones.
 #   place_files FILE...
 place_files() {
     staging=$workdir/.ktrdr-staging
@@ -40,13 +40,15 @@ place_files() {
     each_obsolete_file remove_obsolete_file "$@"
 }
 
+# Remove a file from the work directory.
+#   remove_obsolete_file FILE
 remove_obsolete_file() {
     rm -f "$workdir/$1"
 }
 
 # Remove containers that never ran or whose last start failed, so that Compose recreates them. If Docker
-# is stopped while it starts a container, it leaves something behind under the container's id that makes
-# each further start fail ("task ... already exists").
+# is stopped while it starts a container, a task with the container's id remains that makes each further
+# start fail ("task ... already exists").
 #   remove_unstartable SERVICE...
 remove_unstartable() {
     idle=$(project_ps "$project" --all --quiet --filter status=exited --filter status=created)
@@ -119,7 +121,7 @@ main() {
     before_up
     bring_up
     after_up
-    # If only one service was deployed, keep an older mark, because it may concern the others.
+    # If only one service was deployed, keep an older file, because it may concern the others.
     if [ -z "$incomplete" ] && { [ -z "$only" ] || [ -z "$was_unfinished" ]; }; then
         rm -f "$unfinished"
     fi

@@ -10,6 +10,8 @@ set -eu
 . ./lib/output.sh
 . ./lib/registry.sh
 
+# Ask the registry for an image if the host does not have it.
+#   ask_if_missing IMAGE
 ask_if_missing() {
     docker image inspect "$1" >/dev/null 2>&1 || ask_registry "$1"
 }

@@ -6,7 +6,7 @@
 #   --shared DIRECTORY     directory that the containers share with other hosts
 #   --shared-is-mounted yes|no   whether it comes from another host
 #   --container-uid UID    user that the containers run as
-#   --memory DIRECTORY     directory that holds secrets in memory, with this delivery
+#   --memory DIRECTORY     directory for secrets in memory, with the delivery tmpfs
 #   --ports yes            also print the listening ports, and the owner of the lock
 #   --reach HOST:PORT      also try to connect to a port of another host
 set -eu
@@ -86,11 +86,11 @@ $disks
 END
 }
 
-# Print whether the containers can write to the shared directory. They write as a user of their own. Root
-# tests it as that user. Remove $probe, too.
+# Print whether the containers' user can write to the shared directory. Root tests it as that user. Remove
+# $probe, too.
 check_shared() {
-    patiently=
-    ! command -v timeout >/dev/null || patiently='timeout -s KILL 5'
+    with_timeout=
+    ! command -v timeout >/dev/null || with_timeout='timeout -s KILL 5'
     # Root owns the root directory, so that `id` need not be started.
     is_root=
     # shellcheck disable=SC3067 # dash, bash and busybox have -O
@@ -98,11 +98,11 @@ check_shared() {
     shared_probe='' code=0
     if [ -n "$is_root" ] && command -v setpriv >/dev/null; then
         shared_probe=$(
-            $patiently setpriv --reuid "$container_uid" --regid "$container_uid" --clear-groups \
+            $with_timeout setpriv --reuid "$container_uid" --regid "$container_uid" --clear-groups \
                 mktemp "$shared/.ktrdr-XXXXXX" 2>/dev/null
         ) || code=$?
     else
-        $patiently test -w "$shared" 2>/dev/null || code=$?
+        $with_timeout test -w "$shared" 2>/dev/null || code=$?
     fi
     rm -f ${probe:+"$probe"} ${shared_probe:+"$shared_probe"} || :
     if [ "$code" -gt 128 ]; then
@@ -120,8 +120,7 @@ check_shared() {
     fi
 }
 
-# Return whether the shared directory is on the host's own disk. Without its NFS mount, an empty directory
-# of that disk is there.
+# Return whether the shared directory is an empty directory of the host's own disk, as without its NFS mount.
 is_on_root_disk() {
     [ ! -d "$shared/data" ] && [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ]
 }

@@ -49,10 +49,14 @@ print_differences() {
     each_obsolete_file print_removal "$@"
 }
 
+# Print a change of a file with its present content.
+#   print_content SIGN FILE
 print_content() {
     printf '%s %s %s\n' "$1" "$2" "$(base64 "$workdir/$2" | tr -d '\n')"
 }
 
+# Print a removed file.
+#   print_removal FILE
 print_removal() {
     print_content - "$1"
 }

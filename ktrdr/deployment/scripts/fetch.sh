@@ -50,7 +50,7 @@ keep_staged() {
     trap - EXIT
 }
 
-# Let a tag name the image of a digest, even if the registry's tag has moved. Compose pulls the image,
+# Make a tag refer to the image with a digest, even if the registry's tag has moved. Compose pulls the image,
 # because not every Docker CLI logs in with DOCKER_AUTH_CONFIG.
 #   pin_image PROJECT NAME:TAG DIGEST
 pin_image() {
@@ -97,6 +97,8 @@ list_changes() {
     each_obsolete_file print_removal "$@"
 }
 
+# Print a removed file.
+#   print_removal FILE
 print_removal() {
     printf -- '- %s\n' "$1"
 }
@@ -155,7 +157,7 @@ main() {
     list_containers "$project"
     if [ -n "$surplus" ]; then
         section answers
-        # The operator should know what the surplus services do, if they exist.
+        # The operator confirms the removal of surplus services that run operations.
         # shellcheck disable=SC2086 # names of services are words
         ! any_is_listed $surplus || ask_services "$project" $surplus
     fi

@@ -6,7 +6,8 @@
 # the key of the fingerprints.
 set -eu
 
-# Replace FILE with FILE.new if their contents differ.
+# Replace FILE with FILE.new if their contents differ, and remove FILE.new.
+#   replace FILE
 replace() {
     if cmp -s "$1.new" "$1"; then
         rm -f "$1.new"

@@ -1,4 +1,4 @@
-"""Remote scripts as data, and their rendering for a host that runs them and for a reader.
+"""Remote scripts as data, and their text for a host that runs them or a person who reads them.
 
 A script is a file with functions that ends with ``main "$@"``. It includes
 
@@ -8,11 +8,12 @@ A script is a file with functions that ends with ``main "$@"``. It includes
 
 Both also work if the file is run from its own directory. A library includes nothing.
 
-A script travels to ``sh`` on standard input. Its frame prevents three failures. A command that
-reads standard input would consume the rest of the script: hence ``</dev/null``, and a function,
-which the shell reads completely before it runs any of it. A failed command would not stop the
-script: hence ``set -eu``. A truncated script would seem to succeed: hence the sentinel, which is
-printed last.
+A script reaches ``sh`` on standard input. Its frame prevents three failures:
+
+- A command that reads standard input would consume the rest of the script. So the script is a
+  function, which the shell reads completely before it runs any of it, with ``</dev/null``.
+- A failed command would not stop the script. So scripts begin with ``set -eu``.
+- A truncated script would seem to succeed. So the sentinel is printed last.
 """
 
 from __future__ import annotations
@@ -90,8 +91,8 @@ def render_for_display(script: Script, *, whole: bool = False) -> str:
     """Return the text that a person reads. A secret appears as ``"${NAME:?}"``.
 
     The text is a script itself. One ``sh`` with the secrets as variables can run the texts of all
-    steps of a host one after the other: the first that fails ends it, and it holds the lock, which
-    it acquires itself, until its end.
+    steps of a host one after the other. It acquires the lock, holds it until its end, and ends at
+    the first text that fails.
 
     Args:
         script: The script.

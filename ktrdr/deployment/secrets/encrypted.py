@@ -28,7 +28,6 @@ from ktrdr.secret import Secret
 KEY: Final = "SOPS_AGE_KEY"
 KEY_FILE: Final = "SOPS_AGE_KEY_FILE"
 
-
 _AGE_ERRORS: Final = (
     ErrorPattern(
         r"no identity matched",
@@ -99,7 +98,7 @@ class _Command(NamedTuple):
 
 
 class _EncryptedFile(ABC):
-    """Base class of encrypted files."""
+    """Source that decrypts a file with a program."""
 
     _program: ClassVar[str]
     _install_hint: ClassVar[str]
@@ -115,14 +114,14 @@ class _EncryptedFile(ABC):
         timeout_s: float = PROMPT_TIMEOUT_S,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
-        """Open nothing yet.
+        """Create the source without reading the file.
 
         Args:
             file: The encrypted file.
             identity: The file with the private key of age, if the inventory names one.
             fields: Names that must be unique and text if they occur in the file.
             executable: Path of the program; by default it is searched in PATH.
-            timeout_s: Time that decrypting may take, including a person's answer to a prompt (s).
+            timeout_s: Maximum duration of decryption, including a person's answer to a prompt (s).
             environment: Environment of the program.
         """
         self._file = file
@@ -225,14 +224,14 @@ class SopsFile(_EncryptedFile):
 
 
 def default_key_file(environment: Mapping[str, str]) -> Path:
-    """Return the file in which SOPS keeps age keys on this system."""
+    """Return the default file of SOPS for age keys on this system."""
     home = Path(environment.get("HOME", "/"))
     native = "Library/Application Support" if sys.platform == "darwin" else ".config"
     base = Path(environment.get("XDG_CONFIG_HOME") or home / native)
     return base / "sops/age/keys.txt"
 
 
-def _require_readable(path: Path, what: str) -> None:
+def _require_readable(path: Path, description: str) -> None:
     try:
         with path.open("rb"):
             return
@@ -240,6 +239,6 @@ def _require_readable(path: Path, what: str) -> None:
         is_missing = isinstance(exc, FileNotFoundError)
         reason = "does not exist" if is_missing else f"cannot be read: {exc.strerror}"
         raise SecretsError(
-            f"{what} {path} {reason}",
+            f"{description} {path} {reason}",
             hint="Correct secrets.file or secrets.identity in the inventory, or the file's mode.",
         ) from exc

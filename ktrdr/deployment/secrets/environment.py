@@ -17,8 +17,8 @@ _TAKEN: Final[dict[str, Secret]] = {}
 class EnvironmentSource:
     """Source with a variable for each field: ``KTRDR_SECRET_DB_PASSWORD`` is ``db_password``.
 
-    The first fetch removes them from the environment, so that no program started afterwards (ssh,
-    git, hooks) gets them.
+    The first fetch removes them from the environment, so that later programs (ssh, git, hooks) do
+    not inherit them.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class EnvironmentSource:
         environment: MutableMapping[str, str] = os.environ,
         taken: dict[str, Secret] | None = None,
     ) -> None:
-        """Change nothing yet.
+        """Create the source without reading the environment.
 
         Args:
             environment: Environment to read.

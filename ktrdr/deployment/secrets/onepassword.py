@@ -28,9 +28,7 @@ _SIGN_IN: Final = (
     "Unlock the 1Password app (with its CLI integration switched on), or run `eval $(op signin)`, "
     "and run the command again."
 )
-
-
-# `op` 2 exits with 1 for every error. Only its words tell the errors apart.
+# `op` 2 exits with 1 for every error. Only its messages distinguish the errors.
 _ERRORS: Final = (
     ErrorPattern(
         r"(?i)session expired",
@@ -108,7 +106,7 @@ class OnePassword:
     """Source that reads an item with `op`, whose environment decides how it signs in.
 
     The 1Password app, a service account (``OP_SERVICE_ACCOUNT_TOKEN``) and a Connect server
-    (``OP_CONNECT_HOST``, ``OP_CONNECT_TOKEN``) all work: `op` gets the environment unchanged.
+    (``OP_CONNECT_HOST``, ``OP_CONNECT_TOKEN``) all work: `op` inherits the environment unchanged.
     """
 
     def __init__(
@@ -120,13 +118,13 @@ class OnePassword:
         timeout_s: float = PROMPT_TIMEOUT_S,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
-        """Call nothing yet.
+        """Create the source without calling `op`.
 
         Args:
             vault: Name or id of the vault.
             item: Name or id of the item in it that has all fields.
             executable: Name or path of `op`, version 2.
-            timeout_s: Time that the call may take, including a person's answer to a prompt (s).
+            timeout_s: Maximum duration of the call, including a person's answer to a prompt (s).
             environment: Environment of `op`.
         """
         self._vault = vault
@@ -136,7 +134,7 @@ class OnePassword:
         self._environment = environment
 
     def fetch(self) -> Mapping[str, Secret]:
-        """See `SecretSource.fetch`. Text fields count as secret too.
+        """See `SecretSource.fetch`. Text fields count as secret, too.
 
         Raises:
             SecretsError: `op` is missing, fails, is too slow, or prints no valid item; or two
@@ -179,7 +177,7 @@ class OnePassword:
 
 def _parse_fields(output: Secret) -> list[_Field]:
     """Return the fields of an item as `op` prints it, or an empty list if it is invalid."""
-    # An error of the parser holds the whole text. It is dropped, lest it become a cause.
+    # The parser's error contains the whole text. Suppressed here, it is no cause of a later error.
     with contextlib.suppress(ValueError, RecursionError):
         document = json.loads(output.reveal())
         entries = document.get("fields") if isinstance(document, dict) else None

@@ -1,7 +1,7 @@
 """Parser of a decrypted document: a flat mapping, as YAML or JSON.
 
-No error here may quote the document. Errors of the parsers are dropped where they arise. Messages
-name lines and the fields that the caller asked for, nothing else.
+No error may quote the document. Errors of the parsers are suppressed where they occur. Messages
+name only lines, and fields that the caller asked for.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def parse_fields(plaintext: Secret, file: str, fields: Collection[str]) -> Mappi
         fields: Names that must be unique and text if they occur.
 
     Raises:
-        SecretsError: The document is no flat mapping, or one of these fields occurs twice or is not
+        SecretsError: The document is not a mapping, or one of these fields occurs twice or is not
             text.
     """
     entries = _json_entries(plaintext) or _yaml_entries(plaintext)
@@ -67,7 +67,7 @@ def _find_problems(entries: list[_Entry], fields: Collection[str]) -> Iterator[s
 
 def _json_entries(plaintext: Secret) -> list[_Entry] | None:
     """Return the entries of a JSON object, or None for any other document."""
-    # An error of the parser holds the whole text. It is dropped, lest it become a cause.
+    # The parser's error contains the whole text. Suppressed here, it is no cause of a later error.
     with contextlib.suppress(ValueError, RecursionError):
         document = json.loads(plaintext.reveal(), object_pairs_hook=_Object)
         if isinstance(document, _Object):
@@ -86,7 +86,7 @@ def _json_value(value: Any) -> Secret | None:
 
 
 def _yaml_entries(plaintext: Secret) -> list[_Entry] | str:
-    """Return the entries of a YAML mapping, or the end of a sentence that says why not."""
+    """Return the entries of a YAML mapping, or the reason why it is none, as a predicate."""
     line = 1
     try:
         # Compose only: no tag constructs an object, and an alias stays one node.

@@ -1,4 +1,4 @@
-"""Runner of the programs that read secrets. Their output is secret, and so are their errors."""
+"""Runner of the programs that read secrets. Their output and their errors are secret."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ProgramResult(NamedTuple):
 
 
 class ErrorPattern(NamedTuple):
-    """Pattern of a program's own words, with our message and remedy."""
+    """Pattern of a program's message, with our message and remedy."""
 
     pattern: str
     message: str
@@ -45,19 +45,19 @@ def run_program(
     install_hint: str,
     stdin: Secret | None = None,
 ) -> ProgramResult | None:
-    """Run a program to its end. Return None if it took too long.
+    """Run a program to its end; return None if it took too long.
 
     Args:
         command: The program and its arguments, none of which may be secret.
         environment: Environment of the program.
-        timeout_s: Time that the program has, including a person's answer to a prompt (s).
+        timeout_s: Maximum duration, including a person's answer to a prompt (s).
         install_hint: Remedy if this machine does not have the program.
         stdin: Standard input of the program.
 
     Raises:
         SecretsError: The program is not installed or cannot be started.
     """
-    # The exception holds the output so far. It is dropped, lest it become a cause.
+    # The exception contains the output so far. Suppressed here, it is no cause of a later error.
     with contextlib.suppress(subprocess.TimeoutExpired):
         try:
             done = subprocess.run(
@@ -83,7 +83,7 @@ def match_error(
     """Return the error of the first pattern that matches, or None.
 
     Args:
-        patterns: Known errors of the program; a cause stands above its consequences.
+        patterns: Known errors of the program; a cause stands before its consequences.
         stderr: Standard error of the program.
         values: Values that the messages and hints name.
     """

@@ -40,11 +40,11 @@ class SourceSettings(Protocol):
 
 
 def make_source(settings: SourceSettings, fields: Collection[str]) -> SecretSource:
-    """Create the secret source. It is not read yet.
+    """Create the secret source without reading it.
 
     Args:
         settings: The inventory's choice.
-        fields: Names of the fields that the caller may use.
+        fields: Names of the fields that must be unique and text if the source has them.
     """
     if settings.source == "environment":
         return EnvironmentSource()

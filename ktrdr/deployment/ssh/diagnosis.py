@@ -1,4 +1,4 @@
-"""Errors that say in plain words why ssh failed."""
+"""Errors for the failures of ssh, with their reasons and remedies."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ktrdr.errors import ConfigurationError, HostUnreachable, KtrdrError, last_l
 
 
 class _ErrorPattern(NamedTuple):
-    """Pattern of ssh's own words, with our message and remedy."""
+    """Pattern of a message of ssh, with our message and remedy."""
 
     pattern: str
     message: str
     hint: str
 
 
-# The texts of OpenSSH 7 to 10 and of the C libraries of Linux and macOS. The first match counts, so
-# a cause stands above its consequences.
+# Messages of OpenSSH 7 to 10 and of the C libraries of Linux and macOS. The first match counts, so
+# a cause stands before its consequences.
 _CONFIGURATION_ERRORS: Final = (
     _ErrorPattern(
         r"Can't open user config file (?P<file>.+?):",
@@ -31,8 +31,8 @@ _CONFIGURATION_ERRORS: Final = (
     ),
     _ErrorPattern(
         r"(?P<file>\S+): terminating, \d+ bad configuration options|"
-        r"(?P<place>\S+ line \d+): (?:Bad|Unsupported|missing|no argument|keyword)",
-        "ssh does not understand its configuration ({file}{place})",
+        r"(?P<location>\S+ line \d+): (?:Bad|Unsupported|missing|no argument|keyword)",
+        "ssh does not understand its configuration ({file}{location})",
         "Correct the line that `ssh -G {host}` complains about.",
     ),
 )
@@ -98,7 +98,7 @@ def connection_error(host: str, log: str) -> KtrdrError:
     """Return the error for a connection that could not be opened.
 
     Args:
-        host: The name ssh was called with.
+        host: Name that ssh was called with.
         log: Messages of ssh.
     """
     for patterns, kind in (
@@ -125,7 +125,7 @@ def connection_lost_error(host: str, log: str) -> HostUnreachable:
 
 
 def timeout_error(host: str, timeout_s: float) -> HostUnreachable:
-    """Return the error for a script that was ended after its time limit."""
+    """Return the error for a script that took too long and was ended."""
     return HostUnreachable(
         f"the script on {host} timed out after {timeout_s:g} s and was terminated",
         hint=f"Find out on {host} what it waits for, and run the command again.",
@@ -170,6 +170,6 @@ def _values(host: str, log: str) -> dict[str, str]:
     suggested = re.search(r"ssh-keygen -f ['\"]?([^'\"]+)['\"]? -R ['\"]?([^'\"\s]+)", log)
     key_name = f"'{suggested[2]}' -f {suggested[1]}" if suggested else host
     return {
-        "host": host, "name": host, "file": "", "place": "",
+        "host": host, "name": host, "file": "", "location": "",
         "known_hosts": known_hosts, "key_name": key_name,
     }  # fmt: skip

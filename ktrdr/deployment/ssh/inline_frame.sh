@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Run a script in the session's own shell, which keeps the descriptor 9 that it opens.
+# Run a script in the session's own shell, which keeps descriptor 9 if the script opens it.
 {
     ktrdr_begin
     ktrdr_inline() {

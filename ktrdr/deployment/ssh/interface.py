@@ -43,11 +43,11 @@ class HeldSession(Protocol):
 
     @property
     def was_broken(self) -> bool:
-        """True if the shell was ended on its host while the connection was good."""
+        """Return whether the shell was ended on its host while the connection was good."""
         ...
 
     def release(self, script: Secret, *, timeout_s: float) -> None:
-        """Run a script in that shell which releases the resource.
+        """Run a script that releases the resource in that shell.
 
         Raises:
             HostUnreachable: The connection was lost, and the resource with it.
@@ -68,32 +68,32 @@ class Transport(Protocol):
     ) -> RemoteResult:
         """Run a rendered script (see `ktrdr.deployment.scripts.script`) with ``sh`` on ``host``.
 
-        The script travels on standard input, never in an argument list. It is a Secret because
-        rendering put the environment's values into it. A result is returned only for a script that
-        ran to its own end or failed by itself (``exit_code`` other than 0).
+        The script travels on standard input, never in an argument list. It is a `Secret`, because
+        it contains the values of secret variables. A result is returned only for a script that ran
+        to its end, or failed by itself with an ``exit_code`` other than 0.
 
         Args:
-            host: A name as the user's ssh configuration understands it.
+            host: Name that the user's ssh configuration can resolve.
             script: The rendered script.
             timeout_s: The remote process is ended after this time (s).
-            on_line: Called for every line of output as it comes, scrubbed.
+            on_line: Called for each line of output when it arrives, scrubbed.
 
         Raises:
             Interrupted: Another thread called `interrupt` or `close`.
-            HostUnreachable: Name, network, key or host key failed, each with its own message. Also
-                when the connection is lost or the time is up while the script runs.
+            HostUnreachable: The host cannot be reached; the message says why. Or the connection was
+                lost, or the time limit exceeded, while the script ran.
         """
         ...
 
     def acquire(
         self, host: str, script: Secret, *, timeout_s: float
     ) -> tuple[RemoteResult, HeldSession]:
-        """Run a script in a shell that keeps what the script opens. Other scripts do not have it.
+        """Run a script in a shell that keeps its descriptors open, hidden from other scripts.
 
         Args:
             host: As for `run`.
-            script: Body of a function of ``sh``, which returns its exit code. There is something to
-                release only if that is 0.
+            script: Body of a function of ``sh``, which returns its exit code. The resource is held
+                only if the code is 0.
             timeout_s: The script is ended after this time (s).
 
         Raises:
@@ -103,7 +103,7 @@ class Transport(Protocol):
         ...
 
     def connect(self, host: str) -> None:
-        """Connect ahead of the first script.
+        """Connect before the first script.
 
         Raises:
             HostUnreachable: As for `run`.

@@ -7,10 +7,11 @@ from ktrdr.secret import Scrubber
 
 
 class OutputCollector:
-    """Collector of a stream's text, scrubbed, which passes each line on as it comes.
+    """Collector of a stream's text, scrubbed, which reports each line when it arrives.
 
     Attributes:
-        is_complete: True once the line came that ends a complete script. It is not passed on.
+        is_complete: Whether the sentinel line has arrived, which ends a complete script and is not
+            reported.
     """
 
     def __init__(
@@ -20,7 +21,7 @@ class OutputCollector:
         self._stream = stream
         self._scrubbing = scrubber.stream()
         self._on_line = on_line
-        # A secret may be a part of the sentinel's text: then both arrive scrubbed.
+        # A secret may be a part of the sentinel, which then arrives scrubbed.
         self._sentinel = scrubber.scrub(sentinel)
         self._open_line = b""
         self._lines: list[str] = []
@@ -34,7 +35,7 @@ class OutputCollector:
         self._split(self._scrubbing.feed(data))
 
     def finish(self) -> None:
-        """Pass on an unfinished last line at the end of the stream."""
+        """Report an incomplete last line at the end of the stream."""
         self._split(self._scrubbing.finish())
         if self._open_line:
             self._add(self._open_line, "")

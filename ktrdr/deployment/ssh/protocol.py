@@ -1,18 +1,18 @@
 """Protocol of a remote shell that runs one script after the other over one connection.
 
-``sh -s`` reads commands from its standard input. It reads compound commands here, and runs nothing
-of one before all of it has arrived: a script that arrived in part does nothing. Standard input also
-tells the host whether the caller is alive:
+``sh -s`` reads commands from its standard input. Each script is one compound command, which the
+shell runs only once all of it has arrived. So a truncated script does nothing. Standard input also
+shows the host whether the caller is alive:
 
-- While a script runs, a watcher reads it. `HEARTBEAT` says that the caller is alive. `END`, or the
-  end of the input, ends the script: the session's whole process group gets SIGTERM, so that traps
-  run, and SIGKILL `GRACE_S` later.
+- While a script runs, a watcher reads it. `HEARTBEAT` means that the caller is alive. `END`, or the
+  end of the input, ends the script: the session's whole process group receives SIGTERM, so that
+  traps run, and SIGKILL `GRACE_S` later.
 - Between scripts the shell itself reads it, until `START` announces the next one.
-- A guard ends the session after 45 s without any line: the network was cut silently.
+- A guard ends the session after 45 s without any line, as after a silent failure of the network.
 
-Only the shell's own ``read`` reads there, one byte at a time, so that no other process consumes a
-part of the next script. At the end of each script the shell prints a mark on both outputs, with the
-exit code behind it on standard output. No script knows the mark.
+Only the shell's own ``read`` reads standard input, one byte at a time, so that no other process
+consumes a part of the next script. At the end of each script, the shell prints a mark on both
+outputs, followed by the exit code on standard output. No script knows the mark.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ _INLINE_FRAME: Final = _shell_file("inline_frame.sh")
 def session_setup(
     mark: str, *, tick_s: int = _TICK_S, ticks: int = _TICKS, grace_s: int = GRACE_S
 ) -> bytes:
-    """Return the text that sets up the session. The shell answers it with the mark.
+    """Return the text that sets up the session. The shell prints the mark when it is ready.
 
     Args:
-        mark: A word that no output holds.
-        tick_s: Interval at which the guard looks (s).
-        ticks: Number of looks without a line from the caller after which the session ends.
+        mark: Word that no output contains.
+        tick_s: Interval of the guard's checks (s).
+        ticks: Number of checks without a line from the caller after which the session ends.
         grace_s: Time between SIGTERM and SIGKILL (s).
     """
     settings = f"ktrdr_mark={mark}\nktrdr_tick_s={tick_s}\nktrdr_ticks={ticks}\n"
@@ -76,7 +76,7 @@ def inline_frame(script: str) -> bytes:
 
 def _enclose(script: str, frame: str) -> bytes:
     before, _, after = frame.partition("@script@")
-    # Without the frame's indentation, which could change a script's first line.
+    # The frame's indentation could change a script's first line.
     return START + f"{before.rstrip(' ')}{script}{after}".encode()
 
 
@@ -84,8 +84,8 @@ class MarkedOutput:
     """Output stream of one script, which ends with the session's mark.
 
     Attributes:
-        is_complete: True once the mark has come.
-        exit_code: Exit code behind the mark, or 0 if there is none.
+        is_complete: Whether the mark has arrived.
+        exit_code: Exit code after the mark, or 0 if there is none.
     """
 
     def __init__(self, mark: str, on_bytes: OnBytes) -> None:
@@ -97,7 +97,7 @@ class MarkedOutput:
         self._pending = b""
 
     def feed(self, data: bytes) -> None:
-        """Pass the next bytes on, except those that may belong to the mark."""
+        """Report the next bytes, except those that may belong to the mark."""
         data = self._pending + data
         if match := self._pattern.search(data):
             self.is_complete, self.exit_code = True, int(match[1] or 0)
@@ -108,7 +108,7 @@ class MarkedOutput:
         self._on_bytes(data[:end])
 
     def finish(self) -> str:
-        """Pass the rest on at the end of the stream, and return ssh's own last message."""
+        """Report the rest at the end of the stream; return the last message of ssh, if any."""
         rest, self._pending = self._pending, b""
         if match := _DISCONNECTED.match(rest):
             return match[0].decode("utf-8", "replace")
@@ -116,7 +116,7 @@ class MarkedOutput:
         return ""
 
     def _uncertain_from(self, data: bytes) -> int:
-        """Return where an incomplete mark, or ssh's last message, may begin."""
+        """Return the position at which an incomplete mark, or ssh's last message, may begin."""
         if match := _DISCONNECT.search(data):
             return match.start()
         start = data.find(self._mark)

@@ -24,7 +24,7 @@ _CONNECT_ATTEMPTS: Final = 3
 _CHUNK_SIZE: Final = 65536
 # The exit code of ssh for its own errors, and for a shell that a signal has ended.
 _SSH_FAILED: Final = 255
-# How long a script may take to end after END, and how often END is sent.
+# Maximum duration of a script's end after END, and interval at which END is sent.
 _CANCEL_TIMEOUT_S: Final = protocol.GRACE_S + 2.0
 _CANCEL_INTERVAL_S: Final = 0.5
 _EXIT_TIMEOUT_S: Final = 1.0
@@ -38,7 +38,7 @@ class SshProgram:
         executable: Name or path of the program.
         config: Configuration file that replaces the user's own.
         user: User to log in as; by default the configuration decides.
-        connect_timeout_s: Time that an address has to answer (s).
+        connect_timeout_s: Maximum wait for an answer of each address (s).
         alive_interval_s: Silence after which ssh sends a keep-alive message (s).
     """
 
@@ -107,7 +107,7 @@ class SessionEnded(Exception):
 
 
 class CancelEvent:
-    """Event that cancels all waits for it, once. Create a new one for each operation."""
+    """One-shot event that cancels all waits for it. Create a new one for each operation."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
@@ -128,8 +128,8 @@ class CancelEvent:
 class RemoteSession:
     """Remote shell that waits for scripts and runs one at a time.
 
-    The remote shell ends with its standard input. It never outlives this process, however this
-    process dies.
+    The remote shell ends with its standard input. So it never outlives this process, even if this
+    process is killed.
 
     Attributes:
         host: Name that ssh was called with.
@@ -142,8 +142,8 @@ class RemoteSession:
 
         Args:
             program: Program and options that reach the host.
-            host: A name as ssh understands it.
-            directory: An empty private directory, for the messages of ssh.
+            host: Name that ssh can resolve.
+            directory: Empty private directory for the messages of ssh.
             cancel: Ends the attempt when it is set.
 
         Raises:
@@ -175,12 +175,12 @@ class RemoteSession:
 
     @property
     def is_alive(self) -> bool:
-        """True while the local ssh process runs; the remote end may have gone already."""
+        """Return whether the local ssh process runs; the remote shell may have ended already."""
         return self._process.poll() is None
 
     @property
     def was_killed(self) -> bool:
-        """True if the remote shell was killed on its host while the connection was good."""
+        """Return whether the remote shell was killed on its host while the connection was good."""
         return not self.is_alive and not self._disconnect_reason()
 
     def run(
@@ -193,7 +193,7 @@ class RemoteSession:
         """Run a framed script to its end, and return its exit code.
 
         Args:
-            framed_script: A script from `protocol.subshell_frame` or `protocol.inline_frame`.
+            framed_script: Result of `protocol.subshell_frame` or `protocol.inline_frame`.
             timeout_s: The script is ended after this time (s).
             on_output: Called with the script's standard output, and with its standard error.
             cancel: Ends the script when it is set.
@@ -209,7 +209,7 @@ class RemoteSession:
         except SessionEnded:
             raise
         except BaseException:
-            # Ctrl-C too: a remote process must not outlive this call.
+            # Also at Ctrl-C, a remote process must not outlive this call.
             self._cancel_script()
             raise
 
@@ -286,7 +286,7 @@ class RemoteSession:
         # A script that was sent in part does not run, and no other line can follow that part.
         deadline = time.monotonic() + (0 if self._unsent else _CANCEL_TIMEOUT_S)
         while time.monotonic() < deadline:
-            # Repeat it: the shell may read a line right behind the script as a command.
+            # Repeat it, because the shell may read a line right after the script as a command.
             self._unsent = memoryview(protocol.END)
             with contextlib.suppress(TimeoutError):
                 try:
@@ -316,7 +316,7 @@ class RemoteSession:
         selector.unregister(descriptor)
         self._ended.add(descriptor)
         self._disconnect_message += self._outputs[descriptor].finish()
-        # Both streams end with ssh, which may give its reason on the other one.
+        # Both streams end with ssh, which may print its reason on the other one.
         if all(fd in self._ended or output.is_complete for fd, output in self._outputs.items()):
             raise SessionEnded
 
@@ -331,7 +331,7 @@ class RemoteSession:
         return diagnosis.no_shell_error(self.host, messages)
 
     def _disconnect_reason(self) -> str:
-        """Return why ssh ended, in its own words. Closing may have deleted its log."""
+        """Return why ssh ended, from its own messages. `close` may have deleted its log."""
         try:
             log = self._log.read_text(encoding="utf-8", errors="replace").strip()
         except FileNotFoundError:

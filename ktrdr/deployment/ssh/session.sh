@@ -3,9 +3,9 @@
 # and assigns the settings in front of this text:
 #
 #   ktrdr_mark     the word that ends both outputs of each script
-#   ktrdr_tick_s   how often the guard looks (s)
-#   ktrdr_ticks    after this many looks without a line from the caller, the guard ends the session
-#   ktrdr_grace_s  how long processes have between SIGTERM and SIGKILL (s)
+#   ktrdr_tick_s   interval of the guard's checks (s)
+#   ktrdr_ticks    checks without a line from the caller after which the guard ends the session
+#   ktrdr_grace_s  time between SIGTERM and SIGKILL (s)
 #
 # The braces make this one compound command: nothing runs before all of it has arrived.
 {
@@ -62,9 +62,9 @@
         ktrdr_watcher=$!
     }
 
-    # Report a script's end, with its exit code. A shell that is just being forked loses SIGTERM.
-    # Hence the watcher is killed, and processes of a script that was ended get SIGTERM twice. What
-    # survives that is killed with the session.
+    # Report a script's end, with its exit code. A shell that is just being forked loses SIGTERM. So
+    # kill the watcher, and send SIGTERM twice to the processes of a script that was ended. Those
+    # that survive it are killed with the session.
     ktrdr_done() {
         kill -KILL "$ktrdr_watcher"
         wait "$ktrdr_watcher"

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# Run a script in a subshell, with an empty standard input. Descriptor 9 is what an inline script
-# has opened.
+# Run a script in a subshell, with an empty standard input, and without descriptor 9, which an inline
+# script may have opened.
 {
     ktrdr_begin
     (

@@ -21,14 +21,14 @@ from ktrdr.deployment.ssh.session import CancelEvent, RemoteSession, SessionEnde
 from ktrdr.errors import Interrupted, KtrdrError
 from ktrdr.secret import Scrubber, Secret
 
-# With one more login at the same time, the sshd of a common jump host would begin to refuse some
+# More logins at the same time would make the sshd of a common jump host refuse some of them
 # (MaxStartups 10:30:100).
 _MAX_LOGINS: Final = 10
 _CLOSED: Final = "the connections to the hosts were closed"
 
 
 class SshTransport:
-    """Runner of scripts on hosts, one after the other in one remote shell a host.
+    """Runner of scripts on hosts, one after the other in one remote shell per host.
 
     Safe to use from several threads. Simultaneous scripts on one host need a connection each. These
     connections are reused.
@@ -41,11 +41,11 @@ class SshTransport:
     def __init__(
         self, program: SshProgram | None = None, *, scrubber: Scrubber | None = None
     ) -> None:
-        """Open no connection yet.
+        """Create the transport without a connection.
 
         Args:
             program: Program and options of ssh; by default the user's own.
-            scrubber: Cleans all output. It may learn secrets while the transport is in use.
+            scrubber: Removes secrets from all output. It may learn more of them at any time.
         """
         self.connections = 0
         self.scripts = 0
@@ -172,7 +172,7 @@ class SshTransport:
 
     @contextmanager
     def _session(self, host: str) -> Iterator[RemoteSession]:
-        """Provide a session for this thread alone. Open one where all others are in use."""
+        """Provide a session for this thread alone; open one if all others are in use."""
         started = time.monotonic()
         with self._state:
             connecting, cancel = self._connecting[host], self._cancel

@@ -7,8 +7,8 @@
 # release_lock.sh, or until the shell ends for any reason. So no lock can become stale.
 #
 # Usage: acquire_lock.sh WORKDIR SECONDS NOTE
-# Waits SECONDS for another owner. NOTE is the line that names this owner, unique to it. Fails with 75 and
-# prints the owner's note if another owner holds the lock. Fails with 69 if the host has no flock.
+# Waits SECONDS for another owner. NOTE is the line that names this owner, and is unique to it. Fails with 75
+# and prints "PID NOTE" of the other owner if the lock is held. Fails with 69 if the host has no flock.
 
 main() {
     command -v flock >/dev/null || return 69
@@ -39,7 +39,7 @@ main /opt/ktrdr-core 1 '{"id": "20261123-120000-ab12", "who": "ada@laptop", "rea
 #   --shared DIRECTORY     directory that the containers share with other hosts
 #   --shared-is-mounted yes|no   whether it comes from another host
 #   --container-uid UID    user that the containers run as
-#   --memory DIRECTORY     directory that holds secrets in memory, with this delivery
+#   --memory DIRECTORY     directory for secrets in memory, with the delivery tmpfs
 #   --ports yes            also print the listening ports, and the owner of the lock
 #   --reach HOST:PORT      also try to connect to a port of another host
 set -eu
@@ -165,22 +165,22 @@ $disks
 END
 }
 
-# Print whether the containers can write to the shared directory. They write as a user of their own. Root
-# tests it as that user. Remove $probe, too.
+# Print whether the containers' user can write to the shared directory. Root tests it as that user. Remove
+# $probe, too.
 check_shared() {
-    patiently=
-    ! command -v timeout >/dev/null || patiently='timeout -s KILL 5'
+    with_timeout=
+    ! command -v timeout >/dev/null || with_timeout='timeout -s KILL 5'
     # Root owns the root directory, so that `id` need not be started.
     is_root=
     [ ! -O / ] || is_root=yes
     shared_probe='' code=0
     if [ -n "$is_root" ] && command -v setpriv >/dev/null; then
         shared_probe=$(
-            $patiently setpriv --reuid "$container_uid" --regid "$container_uid" --clear-groups \
+            $with_timeout setpriv --reuid "$container_uid" --regid "$container_uid" --clear-groups \
                 mktemp "$shared/.ktrdr-XXXXXX" 2>/dev/null
         ) || code=$?
     else
-        $patiently test -w "$shared" 2>/dev/null || code=$?
+        $with_timeout test -w "$shared" 2>/dev/null || code=$?
     fi
     rm -f ${probe:+"$probe"} ${shared_probe:+"$shared_probe"} || :
     if [ "$code" -gt 128 ]; then
@@ -198,8 +198,7 @@ check_shared() {
     fi
 }
 
-# Return whether the shared directory is on the host's own disk. Without its NFS mount, an empty directory
-# of that disk is there.
+# Return whether the shared directory is an empty directory of the host's own disk, as without its NFS mount.
 is_on_root_disk() {
     [ ! -d "$shared/data" ] && [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ]
 }
@@ -490,8 +489,8 @@ list_containers() {
     [ -z "$containers" ] || printf '%s\n' "$containers"
 }
 
-# Return whether list_containers has found a container of one of the services. Each start of Docker's
-# program takes as long as the rest of the script.
+# Return whether list_containers has found a container of one of the services. This avoids a start of
+# Docker's program, which takes as long as the rest of the script.
 #   any_is_listed SERVICE...
 any_is_listed() {
     for service; do
@@ -571,7 +570,7 @@ keep_staged() {
     trap - EXIT
 }
 
-# Let a tag name the image of a digest, even if the registry's tag has moved. Compose pulls the image,
+# Make a tag refer to the image with a digest, even if the registry's tag has moved. Compose pulls the image,
 # because not every Docker CLI logs in with DOCKER_AUTH_CONFIG.
 #   pin_image PROJECT NAME:TAG DIGEST
 pin_image() {
@@ -614,6 +613,8 @@ list_changes() {
     each_obsolete_file print_removal "$@"
 }
 
+# Print a removed file.
+#   print_removal FILE
 print_removal() {
     printf -- '- %s\n' "$1"
 }
@@ -672,7 +673,7 @@ main() {
     list_containers "$project"
     if [ -n "$surplus" ]; then
         section answers
-        # The operator should know what the surplus services do, if they exist.
+        # The operator confirms the removal of surplus services that run operations.
         ! any_is_listed $surplus || ask_services "$project" $surplus
     fi
 }
@@ -682,7 +683,7 @@ main() {
 
 CONTAINER_HEALTH_PY='"""Print the health document of the server in this container, on one line.
 
-Asked from inside its container, the server responds whatever ports the host publishes, and the host
+Inside its container, the server responds even if the host does not publish its port, and the host
 needs no further program. With HTTP/1.0, the response ends with the connection.
 """
 
@@ -787,7 +788,8 @@ export_deployed_secret_settings() {
     fi
 }
 
-# Run a command with the files of a service in memory: pairs of name and content.
+# Run a command with the files of the backend in memory as arguments: pairs of name and content.
+#   with_backend_files COMMAND [ARGUMENT...]
 with_backend_files() {
     "$@" \
         db_password "${DB_PASSWORD-}" \
@@ -796,10 +798,13 @@ with_backend_files() {
         jwt_secret_previous_until "${JWT_SECRET_PREVIOUS_UNTIL-}"
 }
 
+# Run a command with the files of Grafana in memory as arguments.
+#   with_grafana_files COMMAND [ARGUMENT...]
 with_grafana_files() {
     "$@" admin_password "${GF_ADMIN_PASSWORD-}"
 }
 
+# Export the fingerprints of the secrets in memory, for the labels of the containers.
 export_fingerprints() {
     if has_service backend; then
         BACKEND_SECRETS=$(with_backend_files print_fingerprint backend)
@@ -822,7 +827,7 @@ read_environment() {
     )
 }
 
-# Set $value to the value of a variable in $environment. If the container reads it from a file, read the
+# Set $value to the value of a variable in $environment. If the container reads it from a file, read this
 # file in the host's memory or, if only root may do that, in the backend's container.
 #   read_variable NAME
 read_variable() {
@@ -885,6 +890,7 @@ export_former_token_secret() {
 }
 
 # Print a time, given in seconds since 1970, in the backend's format.
+#   print_utc SECONDS
 print_utc() {
     date -u -d "@$1" +%Y-%m-%dT%H:%M:%SZ
 }
@@ -950,8 +956,8 @@ code=$?
 
 # Step 4 of 6: apply (at most 600 s)
 (
-# Apply the release that fetch.sh has staged: put its files in their place, and let Compose change the
-# services.
+# Apply the release that fetch.sh has staged: move its files into the work directory, and let Compose change
+# the services.
 #
 # Usage: apply.sh OPTION VALUE... -- FILE...
 #   the options of lib/stack.sh and of the stack's extension, and
@@ -1115,7 +1121,7 @@ append_events() {
     umask 022
     [ -d "$1/.ktrdr" ] || mkdir -p "$1/.ktrdr"
     shift
-    # Keep an incomplete last line apart from the new one.
+    # End an incomplete last line, so that the new one is separate.
     [ ! -s "$history" ] || [ -z "$(tail -c 1 "$history")" ] || echo >>"$history"
     printf '%s\n' "$@" >>"$history"
 }
@@ -1163,8 +1169,8 @@ project_ps() {
 
 # Finish or undo interrupted recreations. To recreate a container, Compose creates the new one under the name
 # OLDID_NAME, stops and removes the old one, and renames the new one. If it is interrupted in between, the
-# service stays stopped, and the renamed container makes the next attempt fail. If both containers exist, remove the
-# new one; if only the new one exists, rename it. With "start", start the remaining one.
+# service stays stopped, and the container OLDID_NAME makes the next attempt fail. If both containers exist,
+# remove the new one. If only the new one exists, rename it. With "start", start the remaining one.
 #   finish_recreation PROJECT [start]
 finish_recreation() {
     for name in $(project_ps "$1" --all --format "{{.Names}}"); do
@@ -1197,7 +1203,7 @@ start_watchdog() {
     guarded_workdir=$1 guarded_project=$2 recovery_note=$3
     shift 3
     # Record the stopped containers only once under one lock: later scripts would record what the first one
-    # has stopped. A container that was created and never started is from an interrupted deploy, and not recorded.
+    # has stopped. Do not record containers that never started, which an interrupted deploy has created.
     [ "$guarded_workdir/.ktrdr/stopped" -nt "$guarded_workdir/.ktrdr/lock" ] ||
         project_ps "$guarded_project" --all --quiet --filter status=exited \
             >"$guarded_workdir/.ktrdr/stopped" || :
@@ -1237,8 +1243,8 @@ project_ps() {
 
 # Finish or undo interrupted recreations. To recreate a container, Compose creates the new one under the name
 # OLDID_NAME, stops and removes the old one, and renames the new one. If it is interrupted in between, the
-# service stays stopped, and the renamed container makes the next attempt fail. If both containers exist, remove the
-# new one; if only the new one exists, rename it. With "start", start the remaining one.
+# service stays stopped, and the container OLDID_NAME makes the next attempt fail. If both containers exist,
+# remove the new one. If only the new one exists, rename it. With "start", start the remaining one.
 #   finish_recreation PROJECT [start]
 finish_recreation() {
     for name in $(project_ps "$1" --all --format "{{.Names}}"); do
@@ -1273,7 +1279,7 @@ read_stopped_before() {
 #   recover PROJECT SECONDS
 recover() {
     end=$(($(date +%s) + $2))
-    calm_looks=0
+    good_queries=0
     while [ "$(date +%s)" -lt "$end" ]; do
         if finish_recreation "$1" >/dev/null 2>&1 && stopped=$(list_stopped "$1" 2>/dev/null); then
             idle=
@@ -1281,10 +1287,10 @@ recover() {
                 printf "%s\n" "$stopped_before" | grep -qxF "$container" || idle="$idle $container"
             done
             if [ -z "$idle" ]; then
-                calm_looks=$((calm_looks + 1))
-                [ "$calm_looks" -lt 3 ] || return 0
+                good_queries=$((good_queries + 1))
+                [ "$good_queries" -lt 3 ] || return 0
             else
-                calm_looks=0
+                good_queries=0
                 docker start $idle >/dev/null 2>&1 || :
             fi
         fi
@@ -1312,8 +1318,8 @@ main() {
 
 main "$@"'
 
-# Move the staged files that differ to their place, and remove obsolete ones. Each file is replaced in one
-# move. Directories are not replaced, because containers mount them and would keep the old ones.
+# Move the staged files that differ into the work directory, and remove obsolete ones. Each file is replaced
+# in one move. Directories are not replaced, because containers mount them and would keep the old ones.
 #   place_files FILE...
 place_files() {
     staging=$workdir/.ktrdr-staging
@@ -1330,13 +1336,15 @@ place_files() {
     each_obsolete_file remove_obsolete_file "$@"
 }
 
+# Remove a file from the work directory.
+#   remove_obsolete_file FILE
 remove_obsolete_file() {
     rm -f "$workdir/$1"
 }
 
 # Remove containers that never ran or whose last start failed, so that Compose recreates them. If Docker
-# is stopped while it starts a container, it leaves something behind under the container's id that makes
-# each further start fail ("task ... already exists").
+# is stopped while it starts a container, a task with the container's id remains that makes each further
+# start fail ("task ... already exists").
 #   remove_unstartable SERVICE...
 remove_unstartable() {
     idle=$(project_ps "$project" --all --quiet --filter status=exited --filter status=created)
@@ -1406,7 +1414,7 @@ main() {
     before_up
     bring_up
     after_up
-    # If only one service was deployed, keep an older mark, because it may concern the others.
+    # If only one service was deployed, keep an older file, because it may concern the others.
     if [ -z "$incomplete" ] && { [ -z "$only" ] || [ -z "$was_unfinished" ]; }; then
         rm -f "$unfinished"
     fi
@@ -1504,7 +1512,8 @@ export_deployed_secret_settings() {
     fi
 }
 
-# Run a command with the files of a service in memory: pairs of name and content.
+# Run a command with the files of the backend in memory as arguments: pairs of name and content.
+#   with_backend_files COMMAND [ARGUMENT...]
 with_backend_files() {
     "$@" \
         db_password "${DB_PASSWORD-}" \
@@ -1513,10 +1522,13 @@ with_backend_files() {
         jwt_secret_previous_until "${JWT_SECRET_PREVIOUS_UNTIL-}"
 }
 
+# Run a command with the files of Grafana in memory as arguments.
+#   with_grafana_files COMMAND [ARGUMENT...]
 with_grafana_files() {
     "$@" admin_password "${GF_ADMIN_PASSWORD-}"
 }
 
+# Export the fingerprints of the secrets in memory, for the labels of the containers.
 export_fingerprints() {
     if has_service backend; then
         BACKEND_SECRETS=$(with_backend_files print_fingerprint backend)
@@ -1539,7 +1551,7 @@ read_environment() {
     )
 }
 
-# Set $value to the value of a variable in $environment. If the container reads it from a file, read the
+# Set $value to the value of a variable in $environment. If the container reads it from a file, read this
 # file in the host's memory or, if only root may do that, in the backend's container.
 #   read_variable NAME
 read_variable() {
@@ -1602,6 +1614,7 @@ export_former_token_secret() {
 }
 
 # Print a time, given in seconds since 1970, in the backend's format.
+#   print_utc SECONDS
 print_utc() {
     date -u -d "@$1" +%Y-%m-%dT%H:%M:%SZ
 }
@@ -1672,7 +1685,8 @@ INSTALL_SECRETS_SH='# Write secrets into memory, as root of the host or of a con
 # the key of the fingerprints.
 set -eu
 
-# Replace FILE with FILE.new if their contents differ.
+# Replace FILE with FILE.new if their contents differ, and remove FILE.new.
+#   replace FILE
 replace() {
     if cmp -s "$1.new" "$1"; then
         rm -f "$1.new"
@@ -1731,8 +1745,8 @@ main() {
 }
 
 main "$@"'
-DATABASE_SH='# Run SQL statements from standard input in the container of the database. Its socket trusts its own user. The
-# server does not log them, because they may contain a verifier.
+DATABASE_SH='# Run SQL statements from standard input in the container of the database. The server trusts all users on its
+# socket. It does not log the statements, because they may contain a verifier.
 #
 # Usage: database.sh SECONDS
 # Waits at most SECONDS until the database accepts connections.
@@ -1767,8 +1781,8 @@ GRAFANA_PASSWORD_PY='"""Check or set the password of the administrator of Grafan
 Usage: python3 grafana_password.py check|set SECONDS
 
 That container is in the network of Grafana and has Python. Standard input contains the password.
-With "set", a line with a currently valid password is before it. Exits with 3 if Grafana
-rejects the password, and with 4 if it does not respond within SECONDS.
+With "set", a line with the currently valid password precedes it. Exits with 3 if Grafana rejects
+the password, and with 4 if it does not respond within SECONDS, or responds with another error.
 """
 
 import base64
@@ -1864,7 +1878,7 @@ find_database() {
 
 # ---------------------------------------------------------------------------------------------------- Grafana
 
-# Set the password of Grafana's administrator to GF_ADMIN_PASSWORD. Another password recreates the
+# Set the password of Grafana's administrator to GF_ADMIN_PASSWORD. A changed password recreates the
 # container, so check only a new container, or after an unfinished deploy. The check needs a running backend.
 # Without one, the next deploy tries again.
 set_grafana_password() {
@@ -2017,8 +2031,8 @@ list_containers() {
     [ -z "$containers" ] || printf '%s\n' "$containers"
 }
 
-# Return whether list_containers has found a container of one of the services. Each start of Docker's
-# program takes as long as the rest of the script.
+# Return whether list_containers has found a container of one of the services. This avoids a start of
+# Docker's program, which takes as long as the rest of the script.
 #   any_is_listed SERVICE...
 any_is_listed() {
     for service; do
@@ -2067,7 +2081,7 @@ main() {
 
 CONTAINER_HEALTH_PY='"""Print the health document of the server in this container, on one line.
 
-Asked from inside its container, the server responds whatever ports the host publishes, and the host
+Inside its container, the server responds even if the host does not publish its port, and the host
 needs no further program. With HTTP/1.0, the response ends with the connection.
 """
 
@@ -2114,7 +2128,7 @@ append_events() {
     umask 022
     [ -d "$1/.ktrdr" ] || mkdir -p "$1/.ktrdr"
     shift
-    # Keep an incomplete last line apart from the new one.
+    # End an incomplete last line, so that the new one is separate.
     [ ! -s "$history" ] || [ -z "$(tail -c 1 "$history")" ] || echo >>"$history"
     printf '%s\n' "$@" >>"$history"
 }

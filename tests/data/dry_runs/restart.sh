@@ -2,8 +2,8 @@
 # release_lock.sh, or until the shell ends for any reason. So no lock can become stale.
 #
 # Usage: acquire_lock.sh WORKDIR SECONDS NOTE
-# Waits SECONDS for another owner. NOTE is the line that names this owner, unique to it. Fails with 75 and
-# prints the owner's note if another owner holds the lock. Fails with 69 if the host has no flock.
+# Waits SECONDS for another owner. NOTE is the line that names this owner, and is unique to it. Fails with 75
+# and prints "PID NOTE" of the other owner if the lock is held. Fails with 69 if the host has no flock.
 
 main() {
     command -v flock >/dev/null || return 69
@@ -78,8 +78,8 @@ list_containers() {
     [ -z "$containers" ] || printf '%s\n' "$containers"
 }
 
-# Return whether list_containers has found a container of one of the services. Each start of Docker's
-# program takes as long as the rest of the script.
+# Return whether list_containers has found a container of one of the services. This avoids a start of
+# Docker's program, which takes as long as the rest of the script.
 #   any_is_listed SERVICE...
 any_is_listed() {
     for service; do
@@ -128,7 +128,7 @@ main() {
 
 CONTAINER_HEALTH_PY='"""Print the health document of the server in this container, on one line.
 
-Asked from inside its container, the server responds whatever ports the host publishes, and the host
+Inside its container, the server responds even if the host does not publish its port, and the host
 needs no further program. With HTTP/1.0, the response ends with the connection.
 """
 
@@ -214,7 +214,7 @@ start_watchdog() {
     guarded_workdir=$1 guarded_project=$2 recovery_note=$3
     shift 3
     # Record the stopped containers only once under one lock: later scripts would record what the first one
-    # has stopped. A container that was created and never started is from an interrupted deploy, and not recorded.
+    # has stopped. Do not record containers that never started, which an interrupted deploy has created.
     [ "$guarded_workdir/.ktrdr/stopped" -nt "$guarded_workdir/.ktrdr/lock" ] ||
         project_ps "$guarded_project" --all --quiet --filter status=exited \
             >"$guarded_workdir/.ktrdr/stopped" || :
@@ -272,8 +272,8 @@ project_ps() {
 
 # Finish or undo interrupted recreations. To recreate a container, Compose creates the new one under the name
 # OLDID_NAME, stops and removes the old one, and renames the new one. If it is interrupted in between, the
-# service stays stopped, and the renamed container makes the next attempt fail. If both containers exist, remove the
-# new one; if only the new one exists, rename it. With "start", start the remaining one.
+# service stays stopped, and the container OLDID_NAME makes the next attempt fail. If both containers exist,
+# remove the new one. If only the new one exists, rename it. With "start", start the remaining one.
 #   finish_recreation PROJECT [start]
 finish_recreation() {
     for name in $(project_ps "$1" --all --format "{{.Names}}"); do
@@ -308,7 +308,7 @@ read_stopped_before() {
 #   recover PROJECT SECONDS
 recover() {
     end=$(($(date +%s) + $2))
-    calm_looks=0
+    good_queries=0
     while [ "$(date +%s)" -lt "$end" ]; do
         if finish_recreation "$1" >/dev/null 2>&1 && stopped=$(list_stopped "$1" 2>/dev/null); then
             idle=
@@ -316,10 +316,10 @@ recover() {
                 printf "%s\n" "$stopped_before" | grep -qxF "$container" || idle="$idle $container"
             done
             if [ -z "$idle" ]; then
-                calm_looks=$((calm_looks + 1))
-                [ "$calm_looks" -lt 3 ] || return 0
+                good_queries=$((good_queries + 1))
+                [ "$good_queries" -lt 3 ] || return 0
             else
-                calm_looks=0
+                good_queries=0
                 docker start $idle >/dev/null 2>&1 || :
             fi
         fi

@@ -8,8 +8,8 @@
 # release_lock.sh, or until the shell ends for any reason. So no lock can become stale.
 #
 # Usage: acquire_lock.sh WORKDIR SECONDS NOTE
-# Waits SECONDS for another owner. NOTE is the line that names this owner, unique to it. Fails with 75 and
-# prints the owner's note if another owner holds the lock. Fails with 69 if the host has no flock.
+# Waits SECONDS for another owner. NOTE is the line that names this owner, and is unique to it. Fails with 75
+# and prints "PID NOTE" of the other owner if the lock is held. Fails with 69 if the host has no flock.
 
 main() {
     command -v flock >/dev/null || return 69
@@ -40,7 +40,7 @@ main /opt/ktrdr-workers-b 1 '{"id": "20261123-120000-ab12", "who": "ada@laptop",
 #   --shared DIRECTORY     directory that the containers share with other hosts
 #   --shared-is-mounted yes|no   whether it comes from another host
 #   --container-uid UID    user that the containers run as
-#   --memory DIRECTORY     directory that holds secrets in memory, with this delivery
+#   --memory DIRECTORY     directory for secrets in memory, with the delivery tmpfs
 #   --ports yes            also print the listening ports, and the owner of the lock
 #   --reach HOST:PORT      also try to connect to a port of another host
 set -eu
@@ -166,22 +166,22 @@ $disks
 END
 }
 
-# Print whether the containers can write to the shared directory. They write as a user of their own. Root
-# tests it as that user. Remove $probe, too.
+# Print whether the containers' user can write to the shared directory. Root tests it as that user. Remove
+# $probe, too.
 check_shared() {
-    patiently=
-    ! command -v timeout >/dev/null || patiently='timeout -s KILL 5'
+    with_timeout=
+    ! command -v timeout >/dev/null || with_timeout='timeout -s KILL 5'
     # Root owns the root directory, so that `id` need not be started.
     is_root=
     [ ! -O / ] || is_root=yes
     shared_probe='' code=0
     if [ -n "$is_root" ] && command -v setpriv >/dev/null; then
         shared_probe=$(
-            $patiently setpriv --reuid "$container_uid" --regid "$container_uid" --clear-groups \
+            $with_timeout setpriv --reuid "$container_uid" --regid "$container_uid" --clear-groups \
                 mktemp "$shared/.ktrdr-XXXXXX" 2>/dev/null
         ) || code=$?
     else
-        $patiently test -w "$shared" 2>/dev/null || code=$?
+        $with_timeout test -w "$shared" 2>/dev/null || code=$?
     fi
     rm -f ${probe:+"$probe"} ${shared_probe:+"$shared_probe"} || :
     if [ "$code" -gt 128 ]; then
@@ -199,8 +199,7 @@ check_shared() {
     fi
 }
 
-# Return whether the shared directory is on the host's own disk. Without its NFS mount, an empty directory
-# of that disk is there.
+# Return whether the shared directory is an empty directory of the host's own disk, as without its NFS mount.
 is_on_root_disk() {
     [ ! -d "$shared/data" ] && [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ]
 }
@@ -491,8 +490,8 @@ list_containers() {
     [ -z "$containers" ] || printf '%s\n' "$containers"
 }
 
-# Return whether list_containers has found a container of one of the services. Each start of Docker's
-# program takes as long as the rest of the script.
+# Return whether list_containers has found a container of one of the services. This avoids a start of
+# Docker's program, which takes as long as the rest of the script.
 #   any_is_listed SERVICE...
 any_is_listed() {
     for service; do
@@ -572,7 +571,7 @@ keep_staged() {
     trap - EXIT
 }
 
-# Let a tag name the image of a digest, even if the registry's tag has moved. Compose pulls the image,
+# Make a tag refer to the image with a digest, even if the registry's tag has moved. Compose pulls the image,
 # because not every Docker CLI logs in with DOCKER_AUTH_CONFIG.
 #   pin_image PROJECT NAME:TAG DIGEST
 pin_image() {
@@ -615,6 +614,8 @@ list_changes() {
     each_obsolete_file print_removal "$@"
 }
 
+# Print a removed file.
+#   print_removal FILE
 print_removal() {
     printf -- '- %s\n' "$1"
 }
@@ -673,7 +674,7 @@ main() {
     list_containers "$project"
     if [ -n "$surplus" ]; then
         section answers
-        # The operator should know what the surplus services do, if they exist.
+        # The operator confirms the removal of surplus services that run operations.
         ! any_is_listed $surplus || ask_services "$project" $surplus
     fi
 }
@@ -683,7 +684,7 @@ main() {
 
 CONTAINER_HEALTH_PY='"""Print the health document of the server in this container, on one line.
 
-Asked from inside its container, the server responds whatever ports the host publishes, and the host
+Inside its container, the server responds even if the host does not publish its port, and the host
 needs no further program. With HTTP/1.0, the response ends with the connection.
 """
 
@@ -746,7 +747,8 @@ print_deployed_fingerprint() {
 }
 
 # ---- homelab/scripts/worker_secrets.sh
-# Run a command with the files of a worker in memory: pairs of name and content.
+# Run a command with the files of a worker in memory as arguments: pairs of name and content.
+#   with_worker_files COMMAND [ARGUMENT...]
 with_worker_files() {
     "$@" db_password "${DB_PASSWORD-}" worker_token "${WORKER_TOKEN-}"
 }
@@ -827,8 +829,8 @@ code=$?
 
 # Step 4 of 6: apply (at most 600 s)
 (
-# Apply the release that fetch.sh has staged: put its files in their place, and let Compose change the
-# services.
+# Apply the release that fetch.sh has staged: move its files into the work directory, and let Compose change
+# the services.
 #
 # Usage: apply.sh OPTION VALUE... -- FILE...
 #   the options of lib/stack.sh and of the stack's extension, and
@@ -992,7 +994,7 @@ append_events() {
     umask 022
     [ -d "$1/.ktrdr" ] || mkdir -p "$1/.ktrdr"
     shift
-    # Keep an incomplete last line apart from the new one.
+    # End an incomplete last line, so that the new one is separate.
     [ ! -s "$history" ] || [ -z "$(tail -c 1 "$history")" ] || echo >>"$history"
     printf '%s\n' "$@" >>"$history"
 }
@@ -1040,8 +1042,8 @@ project_ps() {
 
 # Finish or undo interrupted recreations. To recreate a container, Compose creates the new one under the name
 # OLDID_NAME, stops and removes the old one, and renames the new one. If it is interrupted in between, the
-# service stays stopped, and the renamed container makes the next attempt fail. If both containers exist, remove the
-# new one; if only the new one exists, rename it. With "start", start the remaining one.
+# service stays stopped, and the container OLDID_NAME makes the next attempt fail. If both containers exist,
+# remove the new one. If only the new one exists, rename it. With "start", start the remaining one.
 #   finish_recreation PROJECT [start]
 finish_recreation() {
     for name in $(project_ps "$1" --all --format "{{.Names}}"); do
@@ -1074,7 +1076,7 @@ start_watchdog() {
     guarded_workdir=$1 guarded_project=$2 recovery_note=$3
     shift 3
     # Record the stopped containers only once under one lock: later scripts would record what the first one
-    # has stopped. A container that was created and never started is from an interrupted deploy, and not recorded.
+    # has stopped. Do not record containers that never started, which an interrupted deploy has created.
     [ "$guarded_workdir/.ktrdr/stopped" -nt "$guarded_workdir/.ktrdr/lock" ] ||
         project_ps "$guarded_project" --all --quiet --filter status=exited \
             >"$guarded_workdir/.ktrdr/stopped" || :
@@ -1114,8 +1116,8 @@ project_ps() {
 
 # Finish or undo interrupted recreations. To recreate a container, Compose creates the new one under the name
 # OLDID_NAME, stops and removes the old one, and renames the new one. If it is interrupted in between, the
-# service stays stopped, and the renamed container makes the next attempt fail. If both containers exist, remove the
-# new one; if only the new one exists, rename it. With "start", start the remaining one.
+# service stays stopped, and the container OLDID_NAME makes the next attempt fail. If both containers exist,
+# remove the new one. If only the new one exists, rename it. With "start", start the remaining one.
 #   finish_recreation PROJECT [start]
 finish_recreation() {
     for name in $(project_ps "$1" --all --format "{{.Names}}"); do
@@ -1150,7 +1152,7 @@ read_stopped_before() {
 #   recover PROJECT SECONDS
 recover() {
     end=$(($(date +%s) + $2))
-    calm_looks=0
+    good_queries=0
     while [ "$(date +%s)" -lt "$end" ]; do
         if finish_recreation "$1" >/dev/null 2>&1 && stopped=$(list_stopped "$1" 2>/dev/null); then
             idle=
@@ -1158,10 +1160,10 @@ recover() {
                 printf "%s\n" "$stopped_before" | grep -qxF "$container" || idle="$idle $container"
             done
             if [ -z "$idle" ]; then
-                calm_looks=$((calm_looks + 1))
-                [ "$calm_looks" -lt 3 ] || return 0
+                good_queries=$((good_queries + 1))
+                [ "$good_queries" -lt 3 ] || return 0
             else
-                calm_looks=0
+                good_queries=0
                 docker start $idle >/dev/null 2>&1 || :
             fi
         fi
@@ -1189,8 +1191,8 @@ main() {
 
 main "$@"'
 
-# Move the staged files that differ to their place, and remove obsolete ones. Each file is replaced in one
-# move. Directories are not replaced, because containers mount them and would keep the old ones.
+# Move the staged files that differ into the work directory, and remove obsolete ones. Each file is replaced
+# in one move. Directories are not replaced, because containers mount them and would keep the old ones.
 #   place_files FILE...
 place_files() {
     staging=$workdir/.ktrdr-staging
@@ -1207,13 +1209,15 @@ place_files() {
     each_obsolete_file remove_obsolete_file "$@"
 }
 
+# Remove a file from the work directory.
+#   remove_obsolete_file FILE
 remove_obsolete_file() {
     rm -f "$workdir/$1"
 }
 
 # Remove containers that never ran or whose last start failed, so that Compose recreates them. If Docker
-# is stopped while it starts a container, it leaves something behind under the container's id that makes
-# each further start fail ("task ... already exists").
+# is stopped while it starts a container, a task with the container's id remains that makes each further
+# start fail ("task ... already exists").
 #   remove_unstartable SERVICE...
 remove_unstartable() {
     idle=$(project_ps "$project" --all --quiet --filter status=exited --filter status=created)
@@ -1283,7 +1287,7 @@ main() {
     before_up
     bring_up
     after_up
-    # If only one service was deployed, keep an older mark, because it may concern the others.
+    # If only one service was deployed, keep an older file, because it may concern the others.
     if [ -z "$incomplete" ] && { [ -z "$only" ] || [ -z "$was_unfinished" ]; }; then
         rm -f "$unfinished"
     fi
@@ -1339,7 +1343,8 @@ print_deployed_fingerprint() {
 }
 
 # ---- homelab/scripts/worker_secrets.sh
-# Run a command with the files of a worker in memory: pairs of name and content.
+# Run a command with the files of a worker in memory as arguments: pairs of name and content.
+#   with_worker_files COMMAND [ARGUMENT...]
 with_worker_files() {
     "$@" db_password "${DB_PASSWORD-}" worker_token "${WORKER_TOKEN-}"
 }
@@ -1418,7 +1423,8 @@ INSTALL_SECRETS_SH='# Write secrets into memory, as root of the host or of a con
 # the key of the fingerprints.
 set -eu
 
-# Replace FILE with FILE.new if their contents differ.
+# Replace FILE with FILE.new if their contents differ, and remove FILE.new.
+#   replace FILE
 replace() {
     if cmp -s "$1.new" "$1"; then
         rm -f "$1.new"
@@ -1593,8 +1599,8 @@ list_containers() {
     [ -z "$containers" ] || printf '%s\n' "$containers"
 }
 
-# Return whether list_containers has found a container of one of the services. Each start of Docker's
-# program takes as long as the rest of the script.
+# Return whether list_containers has found a container of one of the services. This avoids a start of
+# Docker's program, which takes as long as the rest of the script.
 #   any_is_listed SERVICE...
 any_is_listed() {
     for service; do
@@ -1643,7 +1649,7 @@ main() {
 
 CONTAINER_HEALTH_PY='"""Print the health document of the server in this container, on one line.
 
-Asked from inside its container, the server responds whatever ports the host publishes, and the host
+Inside its container, the server responds even if the host does not publish its port, and the host
 needs no further program. With HTTP/1.0, the response ends with the connection.
 """
 
@@ -1690,7 +1696,7 @@ append_events() {
     umask 022
     [ -d "$1/.ktrdr" ] || mkdir -p "$1/.ktrdr"
     shift
-    # Keep an incomplete last line apart from the new one.
+    # End an incomplete last line, so that the new one is separate.
     [ ! -s "$history" ] || [ -z "$(tail -c 1 "$history")" ] || echo >>"$history"
     printf '%s\n' "$@" >>"$history"
 }

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ktrdr.backtesting.checkpoints import checkpoint_state, restore_choices
+from ktrdr.backtesting.checkpoints import checkpoint_state, choices_from_checkpoint
 from ktrdr.backtesting.walkforward import ParameterChoice, plan_folds
 from ktrdr.work import Checkpoint
 
@@ -29,12 +29,12 @@ STATE: dict[str, Any] = {
 
 
 def resume(state, step: int = 2):
-    return restore_choices(Checkpoint(step, state, None), MADE_FROM, FOLDS, GRID)
+    return choices_from_checkpoint(Checkpoint(step, state, None), MADE_FROM, FOLDS, GRID)
 
 
 def test_choices_are_restored() -> None:
     assert resume(STATE) == CHOICES
-    assert restore_choices(None, MADE_FROM, FOLDS, GRID) == []
+    assert choices_from_checkpoint(None, MADE_FROM, FOLDS, GRID) == []
 
 
 UNUSABLE = {

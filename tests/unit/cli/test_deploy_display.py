@@ -80,7 +80,7 @@ def test_no_line_is_wider_than_80_columns(names: list[str]) -> None:
             send_step(display, name, "what came of it, in more words than fit " * 3)
             display.show(name, events.Waiting("backend is starting " * 9))
             display.show(name, events.StepSkipped("check the host", "--skip-validation " * 9))
-            display.show(name, events.Restoring(GOOD, "backend is not well"))
+            display.show(name, events.RollbackStarted(GOOD, "backend is not well"))
     assert max(map(len, plain_lines(console))) <= WIDTH
     assert any(line.endswith("…") for line in plain_lines(console)), "what is left out is told"
 
@@ -107,7 +107,7 @@ def test_the_display_is_legible_without_colour() -> None:
     for event in (
         events.StepFailed("apply", 2.0),
         events.StepSkipped("check the host", "--skip-validation"),
-        events.Restoring(GOOD, "backend is not well"),
+        events.RollbackStarted(GOOD, "backend is not well"),
         events.Warned("its tag was moved"),
     ):
         display.show("core", event)

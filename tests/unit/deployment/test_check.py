@@ -53,6 +53,7 @@ class Lab:
         self.vault = Vault(GOOD)
         self.product, self.clock = product, clock
         self.registry = "0 sha256:0123456789abcdef"
+        self.registry_error: HostUnreachable | None = None
         self.unreachable: list[str] = []
 
     def check(self) -> list[CheckedSubject]:
@@ -65,6 +66,8 @@ class Lab:
                 self.transport.answer(
                     Answer(stdout=output), host=host.address, containing=containing
                 )
+        if self.registry_error:
+            self.transport.answer(Answer(error=self.registry_error), containing=REGISTRY)
         for address in self.unreachable:
             error = HostUnreachable("the host cannot be reached", hint="Start it.")
             self.transport.answer(Answer(error=error), host=address)
@@ -144,6 +147,13 @@ def test_an_unusable_registry_token_is_no_reason_to_query_the_registry(lab) -> N
     assert messages(report) == {"vault": ["ghcr_token is empty"]}
     assert "the vault has no usable token" in report[1].results[0].note
     assert not any("--ask ghcr.io" in run.script.reveal() for run in lab.transport.runs)
+
+
+def test_a_registry_that_no_host_could_query_counts_as_unchecked(lab) -> None:
+    lab.registry_error = HostUnreachable("the script timed out", hint="Try again.")
+    report = lab.check()
+    assert messages(report) == {}
+    assert "not checked, because no host can reach it" in notes(report)
 
 
 def test_an_image_that_the_registry_lacks_is_reported_once_for_all_hosts(lab) -> None:

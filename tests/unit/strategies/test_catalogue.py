@@ -117,3 +117,12 @@ def test_a_strategy_that_cannot_be_used_as_features_is_rejected_with_the_reason(
         InvalidParameters, match=r"there is no feature set or strategy defualt; did you"
     ):
         catalogue.load_feature_set("defualt", directory)
+
+
+def test_the_size_of_a_file_is_reported_even_if_the_limit_is_inside_a_character(
+    directory: Path,
+) -> None:
+    directory.mkdir()
+    (directory / "large.yml").write_text("# " + "é" * 40_000)
+    with pytest.raises(InvalidParameters, match=r"large\.yml is larger than 64 KB"):
+        catalogue.load_strategy("large", directory)

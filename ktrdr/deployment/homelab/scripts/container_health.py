@@ -1,6 +1,6 @@
 """Print the health document of the server in this container, on one line.
 
-Asked from inside its container, the server responds whatever ports the host publishes, and the host
+Inside its container, the server responds even if the host does not publish its port, and the host
 needs no further program. With HTTP/1.0, the response ends with the connection.
 """
 

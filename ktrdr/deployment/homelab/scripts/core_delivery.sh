@@ -74,7 +74,7 @@ find_database() {
 
 # ---------------------------------------------------------------------------------------------------- Grafana
 
-# Set the password of Grafana's administrator to GF_ADMIN_PASSWORD. Another password recreates the
+# Set the password of Grafana's administrator to GF_ADMIN_PASSWORD. A changed password recreates the
 # container, so check only a new container, or after an unfinished deploy. The check needs a running backend.
 # Without one, the next deploy tries again.
 set_grafana_password() {

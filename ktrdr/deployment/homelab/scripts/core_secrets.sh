@@ -45,7 +45,8 @@ export_deployed_secret_settings() {
     fi
 }
 
-# Run a command with the files of a service in memory: pairs of name and content.
+# Run a command with the files of the backend in memory as arguments: pairs of name and content.
+#   with_backend_files COMMAND [ARGUMENT...]
 with_backend_files() {
     "$@" \
         db_password "${DB_PASSWORD-}" \
@@ -54,10 +55,13 @@ with_backend_files() {
         jwt_secret_previous_until "${JWT_SECRET_PREVIOUS_UNTIL-}"
 }
 
+# Run a command with the files of Grafana in memory as arguments.
+#   with_grafana_files COMMAND [ARGUMENT...]
 with_grafana_files() {
     "$@" admin_password "${GF_ADMIN_PASSWORD-}"
 }
 
+# Export the fingerprints of the secrets in memory, for the labels of the containers.
 export_fingerprints() {
     if has_service backend; then
         BACKEND_SECRETS=$(with_backend_files print_fingerprint backend)
@@ -80,7 +84,7 @@ read_environment() {
     )
 }
 
-# Set $value to the value of a variable in $environment. If the container reads it from a file, read the
+# Set $value to the value of a variable in $environment. If the container reads it from a file, read this
 # file in the host's memory or, if only root may do that, in the backend's container.
 #   read_variable NAME
 read_variable() {
@@ -143,6 +147,7 @@ export_former_token_secret() {
 }
 
 # Print a time, given in seconds since 1970, in the backend's format.
+#   print_utc SECONDS
 print_utc() {
     date -u -d "@$1" +%Y-%m-%dT%H:%M:%SZ
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run SQL statements from standard input in the container of the database. Its socket trusts its own user. The
-# server does not log them, because they may contain a verifier.
+# Run SQL statements from standard input in the container of the database. The server trusts all users on its
+# socket. It does not log the statements, because they may contain a verifier.
 #
 # Usage: database.sh SECONDS
 # Waits at most SECONDS until the database accepts connections.

@@ -3,8 +3,8 @@
 Usage: python3 grafana_password.py check|set SECONDS
 
 That container is in the network of Grafana and has Python. Standard input contains the password.
-With "set", a line with a currently valid password is before it. Exits with 3 if Grafana
-rejects the password, and with 4 if it does not respond within SECONDS.
+With "set", a line with the currently valid password precedes it. Exits with 3 if Grafana rejects
+the password, and with 4 if it does not respond within SECONDS, or responds with another error.
 """
 
 import base64

@@ -3,7 +3,8 @@
 
 . ../../scripts/lib/fingerprints.sh
 
-# Run a command with the files of a worker in memory: pairs of name and content.
+# Run a command with the files of a worker in memory as arguments: pairs of name and content.
+#   with_worker_files COMMAND [ARGUMENT...]
 with_worker_files() {
     "$@" db_password "${DB_PASSWORD-}" worker_token "${WORKER_TOKEN-}"
 }

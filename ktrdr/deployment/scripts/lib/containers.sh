@@ -15,8 +15,8 @@ list_containers() {
     [ -z "$containers" ] || printf '%s\n' "$containers"
 }
 
-# Return whether list_containers has found a container of one of the services. Each start of Docker's
-# program takes as long as the rest of the script.
+# Return whether list_containers has found a container of one of the services. This avoids a start of
+# Docker's program, which takes as long as the rest of the script.
 #   any_is_listed SERVICE...
 any_is_listed() {
     for service; do

@@ -9,7 +9,7 @@ append_events() {
     umask 022
     [ -d "$1/.ktrdr" ] || mkdir -p "$1/.ktrdr"
     shift
-    # Keep an incomplete last line apart from the new one.
+    # End an incomplete last line, so that the new one is separate.
     [ ! -s "$history" ] || [ -z "$(tail -c 1 "$history")" ] || echo >>"$history"
     printf '%s\n' "$@" >>"$history"
 }

@@ -15,7 +15,7 @@ read_stopped_before() {
 #   recover PROJECT SECONDS
 recover() {
     end=$(($(date +%s) + $2))
-    calm_looks=0
+    good_queries=0
     while [ "$(date +%s)" -lt "$end" ]; do
         if finish_recreation "$1" >/dev/null 2>&1 && stopped=$(list_stopped "$1" 2>/dev/null); then
             idle=
@@ -23,10 +23,10 @@ recover() {
                 printf "%s\n" "$stopped_before" | grep -qxF "$container" || idle="$idle $container"
             done
             if [ -z "$idle" ]; then
-                calm_looks=$((calm_looks + 1))
-                [ "$calm_looks" -lt 3 ] || return 0
+                good_queries=$((good_queries + 1))
+                [ "$good_queries" -lt 3 ] || return 0
             else
-                calm_looks=0
+                good_queries=0
                 # shellcheck disable=SC2086 # ids are words
                 docker start $idle >/dev/null 2>&1 || :
             fi

@@ -3,8 +3,8 @@
 
 # Finish or undo interrupted recreations. To recreate a container, Compose creates the new one under the name
 # OLDID_NAME, stops and removes the old one, and renames the new one. If it is interrupted in between, the
-# service stays stopped, and the renamed container makes the next attempt fail. If both containers exist, remove the
-# new one; if only the new one exists, rename it. With "start", start the remaining one.
+# service stays stopped, and the container OLDID_NAME makes the next attempt fail. If both containers exist,
+# remove the new one. If only the new one exists, rename it. With "start", start the remaining one.
 #   finish_recreation PROJECT [start]
 finish_recreation() {
     for name in $(project_ps "$1" --all --format "{{.Names}}"); do

@@ -12,7 +12,7 @@ start_watchdog() {
     guarded_workdir=$1 guarded_project=$2 recovery_note=$3
     shift 3
     # Record the stopped containers only once under one lock: later scripts would record what the first one
-    # has stopped. A container that was created and never started is from an interrupted deploy, and not recorded.
+    # has stopped. Do not record containers that never started, which an interrupted deploy has created.
     # shellcheck disable=SC3013 # dash, bash and busybox have -nt
     [ "$guarded_workdir/.ktrdr/stopped" -nt "$guarded_workdir/.ktrdr/lock" ] ||
         project_ps "$guarded_project" --all --quiet --filter status=exited \

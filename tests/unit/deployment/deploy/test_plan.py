@@ -76,8 +76,9 @@ def test_an_unknown_profile_is_rejected(planned: Planned) -> None:
 
 
 def test_a_service_of_a_profile_needs_the_profile(planned: Planned) -> None:
-    with pytest.raises(UsageError, match="runs only with a profile that is not selected"):
+    with pytest.raises(UsageError, match="runs only with a profile that is not selected") as raised:
         planned("workers", service="backtest-worker-3")
+    assert raised.value.hint == "Select a profile with --profile; backtest-worker-3 has: scale-3."
     plan = planned("workers", service="backtest-worker-3", profiles=("scale-3",))
     assert service_names(plan) == ["backtest-worker-3"]
 

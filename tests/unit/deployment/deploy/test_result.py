@@ -253,7 +253,7 @@ def examples(plan: Plan) -> list[tuple[Any, dict[str, Any]]]:
         ),
         (events.Warned("careful"), {"event": "warning", "message": "careful"}),
         (
-            events.Restoring(plan.entry, "it is unhealthy"),
+            events.RollbackStarted(plan.entry, "it is unhealthy"),
             {"event": "restoring", "release": DEPLOY_ID, "tag": TAG, "reason": "it is unhealthy"},
         ),
     ]

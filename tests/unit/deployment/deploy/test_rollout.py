@@ -220,7 +220,7 @@ def test_a_release_that_fails_on_one_host_is_rolled_back_there_only(fleet, relea
     assert restored.outcome is DeployOutcome.DEPLOYED
     assert (restored.tag, restored.kind) == (good.tag, DeployKind.AUTOMATIC_ROLLBACK)
     assert (restored.id, restored.rolled_back_from) == (f"{DEPLOY_ID}-back", DEPLOY_ID)
-    rollbacks = [event for _, event in fleet.events if isinstance(event, events.Restoring)]
+    rollbacks = [event for _, event in fleet.events if isinstance(event, events.RollbackStarted)]
     assert [event.entry for event in rollbacks] == [good]
 
 

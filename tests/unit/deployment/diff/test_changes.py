@@ -27,12 +27,12 @@ def test_file_changes_have_the_content_of_host_and_release(planned, release) -> 
     lines = ["+ .env.core", f"~ docker-compose.core.yml {encoded(b'x')}", f"- a b {encoded(b'y')}"]
     new, other, left_over = parse_file_changes(planned(), lines)
     assert new == FileChange(".env.core", None, release.files[".env.core"])
-    assert (other.sign, other.old, other.new) == (
+    assert (other.marker, other.old, other.new) == (
         "~",
         b"x",
         release.files["docker-compose.core.yml"],
     )
-    assert (left_over.sign, left_over.path, left_over.new) == ("-", "a b", None)
+    assert (left_over.marker, left_over.path, left_over.new) == ("-", "a b", None)
 
 
 @given(st.lists(st.text(max_size=40), max_size=5))

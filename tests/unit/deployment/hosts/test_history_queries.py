@@ -66,10 +66,10 @@ def test_failed_and_unknown_releases_are_not_rolled_back_to(name) -> None:
     assert raised.value.hint == "It has: r12, r13, r14, r15, r16."
 
 
-def test_the_error_of_a_host_without_a_good_release_says_so() -> None:
+def test_the_error_of_a_host_without_a_good_release_names_the_remedy() -> None:
     with pytest.raises(NotFound) as raised:
         rollback_target(HostHistory(CORE, (FAILED,)), "r1")
-    assert raised.value.hint == "It has none."
+    assert raised.value.hint == "Deploy a version with --tag."
 
 
 @pytest.mark.parametrize("entries", [(), (history_entry(1),), (FAILED,)])
