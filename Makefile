@@ -4,6 +4,8 @@ MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
+# The tests start Python some thousand times, and would compile the project each time.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 STAMP := .venv/.installed
 # All shell scripts of the repository; shfmt recognises them by their names or first lines.
@@ -19,7 +21,10 @@ demo: setup ## start the lab, deploy to it, run a backtest, a sweep and a traini
 
 test: setup ## run all tests: unit, integration, end-to-end in the lab
 	@scripts/apt-need postgresql openssh-server age busybox
-	@$(BIN)/pytest -n auto tests/unit tests/integration
+	@# The lab starts meanwhile; the end-to-end tests start what is missing and report why.
+	@$(BIN)/python -m lab up >/dev/null 2>&1 & \
+	    status=0; $(BIN)/pytest -n auto tests/unit tests/integration || status=$$?; \
+	    wait; exit $$status
 	@$(BIN)/pytest tests/e2e
 
 check: setup lint types unit ## run the fast checks: format, lint, types, layers, unit tests
