@@ -21,11 +21,11 @@ demo: setup ## start the lab, deploy to it, run a backtest, a sweep and a traini
 
 test: setup ## run all tests: unit, integration, end-to-end in the lab
 	@scripts/apt-need postgresql openssh-server age busybox
-	@# The lab starts meanwhile; the end-to-end tests start what is missing and report why.
+	@# The lab starts meanwhile. The end-to-end tests start what is missing, and report why.
 	@$(BIN)/python -m lab up >/dev/null 2>&1 & \
 	    status=0; $(BIN)/pytest -n auto tests/unit tests/integration || status=$$?; \
 	    wait; exit $$status
-	@$(BIN)/pytest tests/e2e
+	@scripts/e2e
 
 check: setup lint types unit ## run the fast checks: format, lint, types, layers, unit tests
 
@@ -60,8 +60,8 @@ integration: setup ## run only the integration tests
 	@scripts/apt-need postgresql openssh-server age busybox
 	@$(BIN)/pytest -q -n auto tests/integration
 
-e2e: setup ## run only the end-to-end tests, in the lab
-	@$(BIN)/pytest tests/e2e
+e2e: setup ## run only the end-to-end tests, in two labs
+	@scripts/e2e
 
 chaos: setup ## run many operations while processes fail; SEED=N repeats a run
 	@scripts/apt-need postgresql
