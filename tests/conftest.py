@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 
 # A run in the background of a shell ignores Ctrl-C, and child processes would inherit that.
 # Tests send Ctrl-C to them on purpose.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Exclude from garbage collection what the collection of tests has made; it takes seconds."""
+    gc.collect()
+    gc.freeze()

@@ -303,8 +303,11 @@ def _check_files(
         root = state.host.root
         workdir = root / state.host.workdir.lstrip("/")
         roots = [root / "tmp", workdir, root / "run", root / "dev/shm"]
-        # Files of Docker, and sockets and pipes.
-        left_out = [str(root / "run" / name) for name in ("docker", "containerd")]
+        # Files of Docker, which hold the environment of containers, and sockets and pipes.
+        left_out = [
+            *(str(root / "run" / name) for name in ("docker", "containerd")),
+            str(root / "tmp/runc-process"),
+        ]
         result.problems += leaks_in_files(roots, env.secrets, leave_out=left_out)
     for command in (context.command, *context.others):
         result.problems += leaks_in_files([command.directory], env.secrets)
