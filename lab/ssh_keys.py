@@ -43,8 +43,7 @@ def _generate_key(path: Path, comment: str) -> None:
 
 def _config_section(node: Node) -> str:
     return f"""Host {" ".join(node.names)}
-    HostName 127.0.0.1
-    Port {node.ssh_port}
+    HostName {node.address}
     User root
     IdentityFile "{_OPERATOR}"
     IdentitiesOnly yes
