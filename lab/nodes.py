@@ -141,6 +141,16 @@ def reboot(node: Node) -> None:
     wait_until(f"{node.names[0]} is up", lambda: is_healthy(node), _START_TIMEOUT_S)
 
 
+def stop_docker(node: Node) -> None:
+    """Stop a host's engine, and the socket that would start it again on the next request."""
+    execute(node, "systemctl", "stop", "docker.socket", "docker.service", timeout=120)
+
+
+def start_docker(node: Node) -> None:
+    """Start a host's engine."""
+    execute(node, "systemctl", "start", "docker.service", timeout=120)
+
+
 def remove_data() -> None:
     """Remove the file systems of all hosts, and the shared directory."""
     shutil.rmtree(_HOSTS, ignore_errors=True)

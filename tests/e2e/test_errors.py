@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from lab import registries, ssh_keys
+from lab import nodes, registries, ssh_keys
 from lab.config import DOMAIN, ROOT
 from lab.engine import docker
 from lab.shell import run, wait_until
-from tests.e2e.conftest import BIN, Lab, Ran
+from tests.e2e.conftest import BIN, Lab, Ran, node
 from tests.e2e.leaks import leaks_in
 
 CORE = f"backend.{DOMAIN}"
@@ -310,17 +310,11 @@ def test_an_old_compose_and_a_read_only_work_directory_are_reported(lab: Lab) ->
 
 
 def test_a_stopped_docker_daemon_is_reported(lab: Lab) -> None:
-    lab.on(
-        "C",
-        "sh",
-        "-c",
-        "touch /run/no-docker; pkill -x dockerd; "
-        "while pgrep -x dockerd >/dev/null; do sleep 0.1; done",
-    )
+    nodes.stop_docker(node("C"))
     try:
         ran = lab.ktrdr("deploy", "workers", "C")
     finally:
-        lab.on("C", "rm", "/run/no-docker")
+        nodes.start_docker(node("C"))
         wait_until("Docker is back", lambda: bool(lab.on("C", "docker", "ps", "-q", check=False)))
     refused(lab, 6, "the Docker daemon is not running", "systemctl start docker", ran=ran)
     lab.good("deploy", "workers", "C")
