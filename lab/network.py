@@ -13,6 +13,8 @@ from lab.progress import LabError
 from lab.shell import log_file, run, succeeds, wait_until
 
 _PID_FILE: Final = STATE / "dnsmasq.pid"
+# The kernel may pass packets of a bridge to iptables, where Docker drops what it does not know.
+_FORWARD: Final = ("FORWARD", "-i", BRIDGE, "-o", BRIDGE, "-j", "ACCEPT")
 # Names of the two registries, which listen on the bridge's own address.
 REGISTRY_NAMES: Final = ("ghcr.io", "mirror")
 
@@ -27,6 +29,8 @@ def ensure() -> None:
         run("ip", "link", "add", BRIDGE, "type", "bridge")
     run("ip", "address", "replace", f"{GATEWAY}/{PREFIX_LENGTH}", "dev", BRIDGE)
     run("ip", "link", "set", BRIDGE, "up")
+    if not succeeds("iptables", "--check", *_FORWARD):
+        run("iptables", "--insert", *_FORWARD)
     _start_resolver()
 
 
@@ -37,6 +41,7 @@ def remove() -> None:
         os.kill(pid, signal.SIGTERM)
     _PID_FILE.unlink(missing_ok=True)
     run("ip", "link", "delete", BRIDGE, check=False)
+    run("iptables", "--delete", *_FORWARD, check=False)
 
 
 def is_healthy() -> bool:
