@@ -62,6 +62,8 @@ class Node:
         shared: Path of the shared directory.
         docker: Docker Engine: ``current`` with the containerd image store, or ``old`` with the
             classic one.
+        is_privileged: False if its root is another user of this machine, as in Proxmox'
+            unprivileged containers.
     """
 
     key: str
@@ -70,6 +72,7 @@ class Node:
     address: str
     shared: str
     docker: str = "current"
+    is_privileged: bool = True
 
     @property
     def directory(self) -> Path:
@@ -77,7 +80,7 @@ class Node:
         return STATE / "hosts" / self.container
 
 
-def _worker_node(key: str, last_number: int, docker: str) -> Node:
+def _worker_node(key: str, last_number: int, docker: str, *, is_privileged: bool) -> Node:
     label = key.lower()
     return Node(
         key,
@@ -86,6 +89,7 @@ def _worker_node(key: str, last_number: int, docker: str) -> Node:
         f"10.77.{NUMBER}.{last_number}",
         "/mnt/ktrdr-shared",
         docker,
+        is_privileged,
     )
 
 
@@ -96,7 +100,11 @@ CORE: Final = Node(
     address=f"10.77.{NUMBER}.11",
     shared="/srv/ktrdr-shared",
 )
-NODES: Final = (CORE, _worker_node("B", 12, "current"), _worker_node("C", 13, "old"))
+NODES: Final = (
+    CORE,
+    _worker_node("B", 12, "current", is_privileged=False),
+    _worker_node("C", 13, "old", is_privileged=True),
+)
 
 API_PORT: Final = 8000
 GRAFANA_PORT: Final = 3000

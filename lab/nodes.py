@@ -21,6 +21,9 @@ from lab.shell import log_file, run, succeeds, wait_until
 
 _START_TIMEOUT_S: Final = 90
 _HOSTS: Final = STATE / "hosts"
+# Users of unprivileged hosts on this machine, as on Proxmox: 0 is 100000, 10001 is 110001.
+_FIRST_ID: Final = 100_000
+_IDS: Final = 65_536
 _STOCK_PROFILE: Final = Path("/usr/share/lxc/config/common.seccomp")
 # Programs run in a host without the environment of this machine.
 _ENVIRONMENT: Final = (
@@ -34,6 +37,7 @@ def ensure_running(progress: Progress) -> None:
     """Start all hosts, and restart hosts that do not answer."""
     SHARED.mkdir(parents=True, exist_ok=True)
     os.chown(SHARED, UID, UID)
+    _allow_ids()
     with ThreadPoolExecutor(len(NODES)) as pool:
         engines = sorted({node.docker for node in NODES})
         made = pool.map(lambda engine: trees.ensure_host_tree(engine, progress), engines)
@@ -157,6 +161,15 @@ def remove_data() -> None:
     shutil.rmtree(SHARED, ignore_errors=True)
 
 
+def _allow_ids() -> None:
+    """Let root use the users of unprivileged hosts."""
+    line = f"root:{_FIRST_ID}:{_IDS}"
+    for file in (Path("/etc/subuid"), Path("/etc/subgid")):
+        text = file.read_text() if file.exists() else ""
+        if line not in text.splitlines():
+            file.write_text(f"{text}{line}\n")
+
+
 def _ensure_node(node: Node, tree: Path, progress: Progress) -> None:
     configuration = "\n".join(_configuration(node, tree)) + "\n"
     made_from = hash_content(configuration)
@@ -174,9 +187,13 @@ def _ensure_node(node: Node, tree: Path, progress: Progress) -> None:
         if file.exists() and state(node) != "STOPPED":
             kill(node)
         # Changes to the former tree do not fit a new one. Docker's data is kept.
-        shutil.rmtree(node.directory / "upper", ignore_errors=True)
-        for name in ("upper", "docker", "containerd"):
+        shutil.rmtree(node.directory / "root", ignore_errors=True)
+        for name in ("docker", "containerd"):
             (node.directory / name).mkdir(parents=True, exist_ok=True)
+        if node.is_privileged:
+            (node.directory / "root").mkdir()
+        else:
+            run("cp", "--archive", "--reflink=auto", str(tree), str(node.directory / "root"))
         _write_system_files(node)
         file.write_text(configuration)
         mark.write_text(made_from)
@@ -186,7 +203,7 @@ def _ensure_node(node: Node, tree: Path, progress: Progress) -> None:
 
 def _write_system_files(node: Node) -> None:
     """Write what distinguishes a host: its name and its resolver."""
-    etc = node.directory / "upper/etc"
+    etc = node.directory / "root/etc"
     etc.mkdir(parents=True, exist_ok=True)
     name = node.key.lower()
     (etc / "hostname").write_text(f"{name}\n")
@@ -198,7 +215,15 @@ def _configuration(node: Node, tree: Path) -> Iterator[str]:
     yield "lxc.include = /usr/share/lxc/config/common.conf"
     yield "lxc.arch = linux64"
     yield f"lxc.uts.name = {node.key.lower()}"
-    yield f"lxc.rootfs.path = overlay:{tree}:{node.directory}/upper"
+    if node.is_privileged:
+        yield f"lxc.rootfs.path = overlay:{tree}:{node.directory}/root"
+    else:
+        # LXC can map the owners of a plain directory only.
+        yield "lxc.include = /usr/share/lxc/config/userns.conf"
+        yield f"lxc.idmap = u 0 {_FIRST_ID} {_IDS}"
+        yield f"lxc.idmap = g 0 {_FIRST_ID} {_IDS}"
+        yield f"lxc.rootfs.path = dir:{node.directory}/root"
+        yield "lxc.rootfs.options = idmap=container"
     yield "lxc.net.0.type = veth"
     yield f"lxc.net.0.link = {BRIDGE}"
     yield "lxc.net.0.flags = up"
@@ -212,15 +237,16 @@ def _configuration(node: Node, tree: Path) -> Iterator[str]:
     yield "lxc.environment = SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"
     # Docker's file systems cannot be layers on top of layers.
     for name in ("docker", "containerd"):
-        yield _bind(node.directory / name, f"var/lib/{name}", "dir")
-    yield _bind(SHARED, node.shared.lstrip("/"), "dir")
-    yield _bind(ssh_keys.directory_of(node), "etc/ssh/lab", "dir", "ro")
-    yield _bind(certificates.AUTHORITY, "etc/docker/certs.d/ghcr.io/ca.crt", "file", "ro")
+        yield _bind(node, node.directory / name, f"var/lib/{name}", "dir")
+    yield _bind(node, SHARED, node.shared.lstrip("/"), "dir")
+    yield _bind(node, ssh_keys.directory_of(node), "etc/ssh/lab", "dir", "ro")
+    yield _bind(node, certificates.AUTHORITY, "etc/docker/certs.d/ghcr.io/ca.crt", "file", "ro")
     yield f"lxc.seccomp.profile = {_profile(node)}"
 
 
-def _bind(source: Path, target: str, kind: str, *options: str) -> str:
-    words = ",".join(("bind", *options, f"create={kind}"))
+def _bind(node: Node, source: Path, target: str, kind: str, *options: str) -> str:
+    owners = () if node.is_privileged else ("idmap=container",)
+    words = ",".join(("bind", *owners, *options, f"create={kind}"))
     return f"lxc.mount.entry = {source} {target} none {words} 0 0"
 
 

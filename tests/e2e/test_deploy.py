@@ -130,10 +130,10 @@ def test_no_file_and_no_log_contains_a_secret(lab: Lab) -> None:
 
 
 def test_the_search_of_files_finds_a_planted_secret(lab: Lab) -> None:
-    planted = lab.root_of("B") / "opt/planted"
+    planted = lab.root_of("C") / "opt/planted"
     planted.write_text(f"DB_PASSWORD={lab.fields['db_password']}\n")
     try:
-        found = leaks_in_files([lab.root_of("B") / "opt"], hidden(lab))
+        found = leaks_in_files([lab.root_of("C") / "opt"], hidden(lab))
     finally:
         planted.unlink()
     assert found == [f"db_password in {planted}"]

@@ -129,10 +129,10 @@ def test_after_a_switch_former_secrets_remain_only_in_free_space_of_containerds_
 
 
 def test_the_search_of_disks_finds_a_planted_secret(in_memory: InMemory) -> None:
-    planted = in_memory.lab.root_of("B") / "var/lib/docker/planted"
+    planted = in_memory.lab.root_of("C") / "var/lib/docker/planted"
     planted.write_text(json.dumps({"password": in_memory.fields["db_password"]}))
     try:
-        assert in_memory.on_disk("B") == [f"db_password in {planted}"]
+        assert in_memory.on_disk("C") == [f"db_password in {planted}"]
     finally:
         planted.unlink()
 

@@ -165,11 +165,10 @@ def _fill_download_directory(context: CaseContext) -> None:
 
 def _change_host_clock(context: CaseContext) -> None:
     host, offset = context.victim, context.dice.choice((-7200, -90, 90, 7200))
-    (host.root / "run/ktrdr-chaos-clock").write_text(f"{offset}\n")
-    program = host.root / "usr/local/bin/date"
-    program.write_text(_DATE)
-    program.chmod(0o755)
-    context.undo.callback(program.unlink, missing_ok=True)
+    host.write("/run/ktrdr-chaos-clock", f"{offset}\n")
+    host.write("/usr/local/bin/date", _DATE)
+    host.run("chmod 755 /usr/local/bin/date")
+    context.undo.callback(host.run, "rm -f /usr/local/bin/date", check=False)
 
 
 # -------------------------------------------------------------------------------- the registry

@@ -110,6 +110,11 @@ class Host:
         command = ("sh", "-c", script)
         return nodes.execute(self.node, *command, check=check, timeout=timeout)
 
+    def write(self, path: str, text: str, *, append: bool = False) -> None:
+        """Write a file on the host, as its own root."""
+        sign = ">>" if append else ">"
+        nodes.execute(self.node, "sh", "-c", f'cat {sign}"$1"', "-", path, stdin=text.encode())
+
     def containers(self) -> list[dict[str, str]]:
         """Return all containers, or none while Docker does not answer."""
         lines = self.run(_LIST_CONTAINERS, check=False).splitlines()

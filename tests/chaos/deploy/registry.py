@@ -76,13 +76,10 @@ class BrokenRegistry:
     def redirect(self, host: Host, behaviour: str) -> None:
         """Redirect a host to this registry, which answers with a status or with ``stall``."""
         self._behaviours[host.address] = behaviour
-        with (host.root / "etc/hosts").open("a") as file:
-            file.write(f"{self._address} ghcr.io {_MARK}\n")
+        host.write("/etc/hosts", f"{self._address} ghcr.io {_MARK}\n", append=True)
 
     def restore(self, host: Host) -> None:
         """Redirect a host to the real registry."""
-        path = host.root / "etc/hosts"
-        lines = [line for line in path.read_text().splitlines(keepends=True) if _MARK not in line]
-        path.write_text("".join(lines))
+        host.run(f"sed -i '/{_MARK}/d' /etc/hosts")
         # Docker's resolver caches the file for 5 s.
         time.sleep(_RESOLVER_CACHE_S)
