@@ -55,6 +55,10 @@ COMPOSE: Final = {
     "NFS_IMAGE_NAME": ("core", "Image of the NFS server, without tag; the tag is the same."),
     "NFS_PORT": ("core", "Published port of the NFS server; 2049."),
     "OTLP_PORT": ("core", "Published port of Jaeger's OTLP receiver; 4317."),
+    "POSTGRES_MAX_CONNECTIONS": (
+        "core",
+        "Connections that PostgreSQL allows; set by `ktrdr deploy`, from the number of workers; 100.",
+    ),
     "POSTGRES_PORT": ("core", "Published port of PostgreSQL; 5432."),
     "PROMETHEUS_CONFIG_HASH": (
         "core",

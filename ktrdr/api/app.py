@@ -36,6 +36,7 @@ from ktrdr.api.routes import (
 from ktrdr.api.state import BackendState
 from ktrdr.database.migrate import migrate
 from ktrdr.database.pool import make_pool, wait_until_reachable
+from ktrdr.database.timescaledb import update_once_settled
 from ktrdr.errors import KtrdrError
 from ktrdr.fleet.health import WorkerHealthChecker
 from ktrdr.fleet.leader import LeaderTasks
@@ -133,7 +134,9 @@ async def _run_services(
             settings, WorkerHealthChecker(registry, settings), LeaseStore(pool), store
         )
         await stack.enter_async_context(
-            _run_in_background(change_feed.run(), leader.run(), revocations.run())
+            _run_in_background(
+                change_feed.run(), leader.run(), revocations.run(), update_once_settled(settings)
+            )
         )
         yield BackendState(
             settings=settings,

@@ -161,6 +161,7 @@ class Checker:
         try:
             facts = self._fetch_facts(plan)
             results = list(preflight.check_host(plan, facts, now=self.clock.now()))
+            results += self.product.check_running(plan, self.transport)
         except KtrdrError as error:
             unreachable = CheckResult("SSH", problems=(Problem.from_error(error),))
             return CheckedSubject(host.name, host.address, (unreachable,))

@@ -145,6 +145,13 @@ class Product(Protocol):
             plans: The plans of all hosts.
         """
 
+    def check_running(self, plan: Plan, transport: Transport) -> Iterable[CheckResult]:
+        """Yield the result of each of the product's own checks of what a host runs.
+
+        Raises:
+            HostUnreachable: The host cannot be reached.
+        """
+
     def check_report(
         self, service: ExpectedService, report: Mapping[str, Any] | None, tag: str
     ) -> HealthProblem | None:

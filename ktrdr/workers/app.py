@@ -38,8 +38,10 @@ SERVICE_NAMES: Final = {
     WorkerType.BACKTESTING: "ktrdr-backtest-worker",
     WorkerType.TRAINING: "ktrdr-training-worker",
 }
-# One connection listens, one is for the queue's own queries, the others are for leases.
-POOL_SIZE: Final = 4
+# Connections besides the one that listens. An idle worker needs one, for the queue. During an
+# operation, the renewal of its lease and its writes need others.
+IDLE_POOL_SIZE: Final = 1
+BUSY_POOL_SIZE: Final = 3
 
 
 def make_worker_id(settings: WorkerSettings) -> str:
@@ -58,7 +60,7 @@ class WorkerService:
         self.settings = settings
         self.worker_id = make_worker_id(settings)
         self._started_at = time.monotonic()
-        self._pool = make_pool(settings, self.worker_id, max_size=POOL_SIZE)
+        self._pool = make_pool(settings, self.worker_id, max_size=IDLE_POOL_SIZE)
         self.supervisor = Supervisor(
             settings, self.worker_id, LeaseStore(self._pool), DrainStore(self._pool)
         )
@@ -109,7 +111,7 @@ class WorkerService:
 
     async def _serve_queue(self) -> None:
         """Serve the queue, and start again whenever the database was unavailable."""
-        queue = make_worker_app(self._pool, self.supervisor.run)
+        queue = make_worker_app(self._pool, self._run)
         is_open = False
         while True:
             try:
@@ -133,6 +135,14 @@ class WorkerService:
                 # A worker that does not serve the queue is useless, so any error is retried.
                 logger.exception("serving the queue failed, trying again")
             await asyncio.sleep(1)
+
+    async def _run(self, operation_id: str) -> None:
+        await self._pool.resize(IDLE_POOL_SIZE, BUSY_POOL_SIZE)
+        try:
+            await self.supervisor.run(operation_id)
+        finally:
+            # Unused connections are closed after a while.
+            await self._pool.resize(IDLE_POOL_SIZE, IDLE_POOL_SIZE)
 
     def _registration(self) -> WorkerRegistration:
         current = self.supervisor.current

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from ktrdr.deployment.homelab.connections import max_connections
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.hosts.host import Host, HostConfig, unknown_name_error
 from ktrdr.deployment.releases.release import GRAFANA, MONITORING, Release
@@ -99,6 +100,7 @@ def configure_core(inventory: Inventory, host: Host, release: Release) -> HostCo
             ("PROMETHEUS_PORT", str(ports.prometheus)),
             ("POSTGRES_PORT", str(ports.postgres)),
             ("NFS_PORT", str(ports.nfs)),
+            ("POSTGRES_MAX_CONNECTIONS", str(max_connections(inventory))),
             # Compose does not read mounted files. These hashes change if one of them changes.
             ("PROMETHEUS_CONFIG_HASH", release.digest(MONITORING, except_below=GRAFANA)),
             ("GRAFANA_CONFIG_HASH", release.digest(GRAFANA)),

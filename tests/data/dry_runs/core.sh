@@ -914,6 +914,7 @@ run() {
     export PROMETHEUS_PORT=9090
     export POSTGRES_PORT=5432
     export NFS_PORT=2049
+    export POSTGRES_MAX_CONNECTIONS=100
     export PROMETHEUS_CONFIG_HASH=4487ec69eac7aa4a3d7ddd03bcb18d0e3b365823a0ad6b459cd020d30924d8d2
     export GRAFANA_CONFIG_HASH=b9c15dbda14380ab01feecc370fa70a84ddf20560c114b6e78ab31b6e1ee107d
     export DB_USER="${DB_USER:?}"
@@ -1745,8 +1746,8 @@ main() {
 }
 
 main "$@"'
-DATABASE_SH='# Run SQL statements from standard input in the container of the database. The server trusts all users on its
-# socket. It does not log the statements, because they may contain a verifier.
+DATABASE_SH='# Run SQL statements about roles, from standard input, in the container of the database. The server trusts all
+# users on its socket. It does not log the statements, because they may contain a verifier.
 #
 # Usage: database.sh SECONDS
 # Waits at most SECONDS until the database accepts connections.
@@ -1764,7 +1765,8 @@ main() {
     PGOPTIONS="-c log_statement=none -c log_duration=off -c log_min_duration_statement=-1"
     PGOPTIONS="$PGOPTIONS -c log_min_error_statement=panic"
     export PGOPTIONS
-    exec psql -qAtX -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d "$POSTGRES_DB"
+    # Roles belong to all databases. KTRDR'"'"'s own does not answer to an image whose TimescaleDB is older.
+    exec psql -qAtX -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d postgres
 }
 
 main "$@"'
@@ -1935,6 +1937,7 @@ run() {
     export PROMETHEUS_PORT=9090
     export POSTGRES_PORT=5432
     export NFS_PORT=2049
+    export POSTGRES_MAX_CONNECTIONS=100
     export PROMETHEUS_CONFIG_HASH=4487ec69eac7aa4a3d7ddd03bcb18d0e3b365823a0ad6b459cd020d30924d8d2
     export GRAFANA_CONFIG_HASH=b9c15dbda14380ab01feecc370fa70a84ddf20560c114b6e78ab31b6e1ee107d
     export DB_USER="${DB_USER:?}"
@@ -1957,7 +1960,7 @@ run() {
         --token-overlap 86400 \
         --note '{"id": "20261123-120000-ab12", "who": "ada@laptop", "reason": "deploy of sha-abc1234", "since": "2026-11-23T12:00:00+00:00"}' \
         --recovery-note '{"id": "20261123-120000-ab12-recovery", "who": "ada@laptop", "reason": "recovery after a cut-off deploy of sha-abc1234", "since": "2026-11-23T12:00:00+00:00"}' \
-        --event '{"schema":1,"event":"begun","id":"20261123-120000-ab12","kind":"deploy","service":"all","tag":"sha-abc1234","commit":"abc1234000000000000000000000000000000000","configuration":"17b59060dd1e3154fb726ee6","who":"ada@laptop","at":"2026-11-23T12:00:00.000+00:00","profiles":[],"settings":{"IMAGE_TAG":"sha-abc1234","IMAGE_NAME":"ghcr.io/ktrdr/ktrdr-backend","NFS_IMAGE_NAME":"ghcr.io/ktrdr/ktrdr-nfs-server","SHARED_HOST_PATH":"/srv/ktrdr-shared","CORE_BIND_ADDRESS":"0.0.0.0","CORE_PUBLIC_ADDRESS":"0.0.0.0","BACKEND_PORT":"8000","GRAFANA_PORT":"3000","JAEGER_PORT":"16686","OTLP_PORT":"4317","PROMETHEUS_PORT":"9090","POSTGRES_PORT":"5432","NFS_PORT":"2049","PROMETHEUS_CONFIG_HASH":"4487ec69eac7aa4a3d7ddd03bcb18d0e3b365823a0ad6b459cd020d30924d8d2","GRAFANA_CONFIG_HASH":"b9c15dbda14380ab01feecc370fa70a84ddf20560c114b6e78ab31b6e1ee107d"},"of":""}' \
+        --event '{"schema":1,"event":"begun","id":"20261123-120000-ab12","kind":"deploy","service":"all","tag":"sha-abc1234","commit":"abc1234000000000000000000000000000000000","configuration":"17b59060dd1e3154fb726ee6","who":"ada@laptop","at":"2026-11-23T12:00:00.000+00:00","profiles":[],"settings":{"IMAGE_TAG":"sha-abc1234","IMAGE_NAME":"ghcr.io/ktrdr/ktrdr-backend","NFS_IMAGE_NAME":"ghcr.io/ktrdr/ktrdr-nfs-server","SHARED_HOST_PATH":"/srv/ktrdr-shared","CORE_BIND_ADDRESS":"0.0.0.0","CORE_PUBLIC_ADDRESS":"0.0.0.0","BACKEND_PORT":"8000","GRAFANA_PORT":"3000","JAEGER_PORT":"16686","OTLP_PORT":"4317","PROMETHEUS_PORT":"9090","POSTGRES_PORT":"5432","NFS_PORT":"2049","POSTGRES_MAX_CONNECTIONS":"100","PROMETHEUS_CONFIG_HASH":"4487ec69eac7aa4a3d7ddd03bcb18d0e3b365823a0ad6b459cd020d30924d8d2","GRAFANA_CONFIG_HASH":"b9c15dbda14380ab01feecc370fa70a84ddf20560c114b6e78ab31b6e1ee107d"},"of":""}' \
         --secret DB_USER \
         --secret DB_PASSWORD \
         --secret JWT_SECRET \

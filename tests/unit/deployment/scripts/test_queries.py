@@ -305,10 +305,17 @@ def test_the_resources_of_a_project_are_listed(shell: Shell) -> None:
     ]
 
 
-def test_migrations_are_read_in_the_container_of_the_database(shell: Shell) -> None:
-    script = Script("homelab/scripts/applied_migrations.sh", ("ktrdr-core",))
+@pytest.mark.parametrize(
+    ("question", "statement"),
+    [
+        ("migrations", "SELECT name FROM schema_migrations"),
+        ("max-connections", "SHOW max_connections"),
+    ],
+)
+def test_the_database_is_queried_in_its_container(shell: Shell, question, statement) -> None:
+    script = Script("homelab/scripts/query_database.sh", ("ktrdr-core", question))
     done = shell.start(script)
     assert (done.returncode, done.stderr) == (1, "the database does not run\n")
     shell.docker("ps", "echo 0123456789ab")
     shell.docker("exec", 'echo "$7"')
-    assert shell.run(script) == ["SELECT name FROM schema_migrations"]
+    assert shell.run(script) == [statement]
