@@ -207,6 +207,9 @@ class WorkerSettings(Settings):
         description="MiB of memory that an operation may use; default: the container's limit "
         "minus the worker's own share.",
     )
+    child_variables: str = Field(
+        default="", description="Further variables that an operation's process inherits."
+    )
     stop_grace_s: float = Field(
         default=20,
         gt=0,

@@ -22,7 +22,8 @@ Exit codes:
   2 usage                     7 image or registry
   3 configuration             8 deployment or operation failed
   4 secrets or tokens         9 locked or in conflict
-  5 host unreachable        130 interrupted
+  5 host unreachable         11 deployed, but hosts that are off were skipped
+                            130 interrupted
 """
 INTERRUPTED: Final = 130
 

@@ -25,7 +25,7 @@ from ktrdr.deployment.scripts.script import Script, render, repeat
 from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh import diagnosis
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
-from ktrdr.errors import ConfigurationError, KtrdrError
+from ktrdr.errors import ConfigurationError, HostSkipped, HostUnreachable, KtrdrError
 from ktrdr.secret import Scrubber, Secret
 
 _TIMEOUT_S: Final = 30.0
@@ -163,7 +163,10 @@ class Checker:
             results = list(preflight.check_host(plan, facts, now=self.clock.now()))
             results += self.product.check_running(plan, self.transport)
         except KtrdrError as error:
-            unreachable = CheckResult("SSH", problems=(Problem.from_error(error),))
+            problem = Problem.from_error(error)
+            if plan.may_be_skipped and isinstance(error, HostUnreachable) and error.is_off:
+                problem = problem._replace(exit_code=HostSkipped.exit_code)
+            unreachable = CheckResult("SSH", problems=(problem,))
             return CheckedSubject(host.name, host.address, (unreachable,))
         results += [*_check_lock(facts), *_check_connections(facts)]
         # The registry is asked through Docker and Compose, which are checked first.

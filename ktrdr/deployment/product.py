@@ -83,8 +83,14 @@ class Product(Protocol):
     def minimum_free_mb(self) -> int:
         """Return the free disk space that a deploy needs (MiB)."""
 
-    def configure(self, host: Host, release: Release) -> HostConfig:
-        """Return the configuration of a host for a release."""
+    def configure(self, host: Host, release: Release, scale: int | None = None) -> HostConfig:
+        """Return the configuration of a host for a release.
+
+        Args:
+            host: The host.
+            release: The release.
+            scale: Number of workers of each type; None for the inventory's numbers.
+        """
 
     def script_extensions(self, host: Host) -> ScriptExtensions:
         """Return the extensions of the scripts for a host."""
@@ -98,9 +104,6 @@ class Product(Protocol):
 
     def expected_service(self, service: Service, config: HostConfig, image: str) -> ExpectedService:
         """Return what a service of a compose file is expected to run, with its final image."""
-
-    def scale_profiles(self, scale: int) -> Sequence[str]:
-        """Return the Compose profiles for a number of workers of each type."""
 
     def read_secrets(self, source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
         """Read and check the fields that plans need, with one call to the source.

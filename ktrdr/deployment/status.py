@@ -122,7 +122,7 @@ def find_drift(
         release = last_good(entries, container.service)
         if release is not None:
             drift += _container_drift(container, release, digests, entries[-1])
-    return (*drift, *_missing_images(entries, containers), *_file_drift(files))
+    return (*drift, *_missing_services(entries, containers), *_file_drift(files))
 
 
 def _fetch_status(host: Host, transport: Transport, clock: Clock) -> HostStatus:
@@ -241,17 +241,14 @@ def _is_left_by(last: HistoryEntry, container: Container) -> bool:
     return container.created_at <= ended + _CLOCK_TOLERANCE
 
 
-def _missing_images(
+def _missing_services(
     entries: Sequence[HistoryEntry], containers: Sequence[Container]
 ) -> Iterator[str]:
-    """Yield the images of the last release of the whole stack that no container runs."""
+    """Yield the services of the last release of the whole stack that have no container."""
     release = last_good([each for each in entries if each.service == ALL], ALL)
-    if release is None:
-        return
-    running = {_repository(each.image) for each in containers}
-    for image in release.images:
-        if _repository(image) not in running:
-            yield f"no container runs {_short_name(image)}, which is in release {release.id}"
+    recorded = release.containers if release else {}
+    for service in sorted(recorded.keys() - {each.service for each in containers}):
+        yield f"{service} has no container, unlike in release {release and release.id}"
 
 
 def _file_drift(lines: Iterable[str]) -> list[str]:
@@ -264,10 +261,6 @@ def _file_drift(lines: Iterable[str]) -> list[str]:
     if len(drift) <= _MAX_LISTED_FILES:
         return drift
     return [*drift[:_MAX_LISTED_FILES], f"{len(drift) - _MAX_LISTED_FILES} more files differ"]
-
-
-def _repository(image: str) -> str:
-    return image.partition("@")[0].rpartition(":")[0]
 
 
 def _short_name(image: str) -> str:

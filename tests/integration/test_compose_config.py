@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 
+from ktrdr.deployment.homelab.inventory import WorkerNode
+from ktrdr.deployment.homelab.node_files import node_files, select_profiles
+from ktrdr.deployment.releases.release import parse_compose_file
+
 ROOT = Path(__file__).parents[2]
 COMPOSE = Path(sys.executable).with_name("docker-compose")
 NASTY = "'\" $ $$ ${HOME} ` \\ % # = & ; | < > ( ) { } * ? ! ~ \t\né, 日本"
@@ -80,6 +84,39 @@ def test_compose_accepts_every_combination_of_profiles_without_a_warning(files, 
 )
 def test_each_scale_starts_the_workers_of_the_port_table(profiles, expected):
     assert config(WORKERS, *profiles)["services"].keys() == expected
+
+
+@pytest.mark.parametrize("counts", [(2, 0), (0, 1), (3, 1), (1, 3), (2, 2)], ids=str)
+def test_the_own_file_of_a_node_starts_its_workers_with_its_limits_and_variables(counts, tmp_path):
+    value = NASTY.replace("\t", "").replace("\n", "") + " no 0o17 :# é"
+    node = WorkerNode(
+        host="b",
+        ssh_host="b",
+        workdir="/opt/b",
+        backtest=counts[0],
+        training=counts[1],
+        backtest_memory="1536m",
+        training_cpus=4,
+        environment={"NASTY": value, "YES": "no", "OCTAL": "0o17", "EMPTY": ""},
+    )
+    content = (ROOT / "docker-compose.workers.yml").read_bytes()
+    names = parse_compose_file("workers", content).names
+    (own,) = node_files(node, node.counts, names).values()
+    (tmp_path / "own.yml").write_bytes(own)
+    tmpfs = ["-f", "deploy/tmpfs/workers.yml"]
+    profiles = select_profiles(node.counts)
+    services = config([*WORKERS, *tmpfs, "-f", str(tmp_path / "own.yml")], *profiles)["services"]
+    parsed = parse_compose_file("workers", content, own)
+    expected = {each.name: each for each in parsed.enabled_services(profiles)}
+    assert services.keys() == expected.keys()
+    assert len(services) == sum(counts)
+    for name, service in services.items():
+        limits = service["deploy"]["resources"]["limits"]
+        assert int(limits["memory"]) == (expected[name].memory_mb or 0) * 1024**2
+        assert limits["cpus"] == expected[name].cpus
+        assert service["environment"]["NASTY"].replace("$$", "$") == value
+        shown = [service["environment"][key] for key in ("YES", "OCTAL", "EMPTY")]
+        assert shown == ["no", "0o17", ""]
 
 
 def test_secrets_reach_every_service_that_needs_them_unchanged():

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -33,6 +34,7 @@ from ktrdr.deployment.deploy.rollout import DeployDependencies, deploy
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.homelab.secret_values import FIELDS
+from ktrdr.deployment.hosts.history_queries import find_behind
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.releases.checkout import Checkout, ambiguous_image_error
 from ktrdr.deployment.releases.release import Release, validate_tag
@@ -74,6 +76,15 @@ def plan_and_run(
         KtrdrError: The first error, after all errors were reported.
     """
     with errors_as_json_lines(options.as_json):
+        if options.behind:
+            newest, hosts = find_behind(
+                hosts, Homelab(inventory).hosts, options.tag, connections.transport
+            )
+            options = replace(options, tag=newest)
+            if not hosts:
+                result = DeployResult(new_deploy_id().id, (), 0.0, connections=0, scripts=0)
+                TerminalUi(options, ()).show_result(result)
+                return
         if options.tag is None:
             _confirm_checkout(options, checkout.head().warnings())
         tag = validate_tag(options.tag) if options.tag else None

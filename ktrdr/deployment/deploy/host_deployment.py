@@ -57,9 +57,11 @@ class HostDeployment:
         plan_rollback: Plans the rollback after a failure; None leaves the failed release in place.
         stopping: Set when the operator interrupts the deploy.
         later_nodes: Worker nodes that the same command deploys after this host.
+        skipped: Names of hosts that the same command skipped.
         clock: The time.
         held_lock: Lock that the caller holds; None if the deploy acquires its own.
         comparison: Result of `prepare`; None before it.
+        is_off: Whether `prepare` found that the host is off, before it did anything there.
     """
 
     plan: Plan
@@ -70,9 +72,11 @@ class HostDeployment:
     plan_rollback: PlanRollback | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     later_nodes: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
     clock: Clock = field(default_factory=Clock)
     held_lock: HostLock | None = None
     comparison: Comparison | None = field(default=None, init=False)
+    is_off: bool = field(default=False, init=False)
     _lock: HostLock = field(init=False)
     _runner: ScriptRunner = field(init=False)
     _gate: HealthGate = field(init=False)
@@ -111,6 +115,9 @@ class HostDeployment:
             except HostNotReady:
                 # The check usually reports why the host cannot lock, with everything else.
                 self._check()
+                raise
+            except HostUnreachable as error:
+                self.is_off = error.is_off
                 raise
             self._check()
             self._fetch()
@@ -252,6 +259,7 @@ class HostDeployment:
             outcome=outcome,
             reason=reason,
             duration_s=self._duration_s,
+            skipped=self.skipped,
             images=images or {},
             # After a failure, the last query predates the rollback.
             containers=containers.short_ids(self._gate.sections) if outcome.is_good else {},

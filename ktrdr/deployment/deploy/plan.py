@@ -31,6 +31,7 @@ from ktrdr.deployment.releases.release import (
     compose_file_name,
     env_file_name,
     interpolate,
+    node_file_name,
     pack_archive,
 )
 from ktrdr.deployment.scripts.script import Script, repeat
@@ -135,6 +136,12 @@ class Plan:
         """Return the one service to deploy, or ``all``."""
         return self.entry.service
 
+    @property
+    def may_be_skipped(self) -> bool:
+        """Return whether a deploy to several hosts may go on without this one if it is off."""
+        is_requested = self.options.skip_unreachable or self.config.is_often_off
+        return bool(self.host.node) and is_requested
+
     def step(self, kind: StepKind) -> Step | None:
         """Return the step of a kind, or None if the plan leaves it out."""
         return next((step for step in self.steps if step.kind is kind), None)
@@ -213,6 +220,7 @@ class Plan:
             *("--shared-is-mounted", "yes" if config.is_share_mounted else "no"),
             *("--container-uid", str(config.container_uid)),
             *repeat("--memory", [self.host.secrets_root] if config.secrets_in_memory else []),
+            *repeat("--resolve", config.peers),
         )
 
     def stack_options(self, profiles: Iterable[str]) -> tuple[str, ...]:
@@ -221,6 +229,8 @@ class Plan:
         files = [compose_file_name(host.stack)]
         if config.secrets_in_memory:
             files.append(self.release.require_tmpfs_file(host.stack))
+        if (own_file := node_file_name(host.stack)) in self.release.files:
+            files.append(own_file)
         # After the pull, the host has our own image, if the deploy includes one of our services.
         own = [service.image for service in self.expected if service.reports_version]
         image_with_shell = (own or [service.image for service in self.expected])[0]
@@ -306,11 +316,13 @@ def make_plan(
             not selected; the message lists the valid names.
         ConfigurationError: The release has no such stack.
     """
-    config = product.configure(host, release)
+    config = product.configure(host, release, options.scale)
     if redeploy_of:
         config = replace(config, settings=tuple(redeploy_of.settings.items()))
+    else:
+        release = replace(release, files={**release.files, **config.files})
     stack = release.parse_compose_file(host.stack)
-    profiles = _select_profiles(product, config, options, stack, redeploy_of)
+    profiles = _select_profiles(config, options, stack, redeploy_of)
     variables = {**release.settings(host.stack), **dict(config.settings)}
 
     def expect(services: Iterable[Service]) -> tuple[ExpectedService, ...]:
@@ -349,7 +361,6 @@ def make_plan(
 
 
 def _select_profiles(
-    product: Product,
     config: HostConfig,
     options: DeployOptions,
     stack: ComposeFile,
@@ -360,8 +371,7 @@ def _select_profiles(
     for profile in options.profiles:
         if profile not in stack.profiles:
             raise unknown_name_error("profile", profile, stack.profiles)
-    scale = product.scale_profiles(options.scale) if options.scale else config.scale_profiles
-    return tuple(dict.fromkeys([*scale, *options.profiles]))
+    return tuple(dict.fromkeys([*config.scale_profiles, *options.profiles]))
 
 
 def _select_services(stack: ComposeFile, name: str, profiles: Iterable[str]) -> tuple[Service, ...]:

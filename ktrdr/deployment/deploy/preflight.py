@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from ktrdr.deployment.deploy import ports
+from ktrdr.deployment.deploy import capacity, ports
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.hosts.problems import CheckResult, Problem, all_problems
 from ktrdr.errors import HostNotReady
@@ -56,6 +56,10 @@ def check_host(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterat
         yield CheckResult("Compose", compose.lstrip("v"), tuple(_check_compose(compose)))
     yield CheckResult("programs", "all installed", tuple(_check_programs(facts)))
     yield CheckResult("work directory", workdir, tuple(_check_workdir(facts, workdir)))
+    # Only worker nodes differ in what they are given.
+    has_capacity = all(facts.get(name, "").isdecimal() for name in ("memory_kb", "processors"))
+    if plan.host.node and has_capacity:
+        yield capacity.check_capacity(plan, facts)
     yield CheckResult("disk", _format_free_disk(facts), tuple(_check_disk(facts, plan)))
     yield CheckResult("shared directory", shared, tuple(_check_share(facts, plan)))
     yield CheckResult(
@@ -63,6 +67,8 @@ def check_host(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterat
     )
     if "memory" in facts:
         yield CheckResult("memory", facts["memory"], tuple(_check_memory(facts, plan)))
+    if known := [name for name in plan.config.peers if f"resolves {name}" in facts]:
+        yield _check_names(known, facts)
     if "listening" in facts:
         yield CheckResult("ports", "free", tuple(_check_ports(plan, facts)))
 
@@ -177,6 +183,20 @@ def _check_memory(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
             f"Turn swap off (`swapoff -a`), encrypt it, or `mount -t ramfs ramfs {root}`, "
             "which is never swapped out.",
         )
+
+
+def _check_names(names: Sequence[str], facts: Mapping[str, str]) -> CheckResult:
+    """Check the names of other hosts, which containers ask DNS servers for, and no other source."""
+    unknown, missing = (
+        [name for name in names if facts[f"resolves {name}"] == answer]
+        for answer in ("unknown", "no")
+    )
+    note = f"containers may not be able to resolve {', '.join(unknown)}" if unknown else ""
+    text = "containers cannot resolve {}: no DNS server knows it, only /etc/hosts or mDNS here"
+    hint = "Add the name to your DNS server, or write its address as `host` in the inventory, and "
+    hint += "the name as `ssh_host`."
+    problems = tuple(Problem(text.format(name), hint) for name in missing)
+    return CheckResult("names", "known to DNS", problems, note)
 
 
 def _check_clock(plan: Plan, facts: Mapping[str, str], now: datetime) -> Iterator[Problem]:

@@ -54,4 +54,4 @@ def check_connections(inventory: Inventory, core: Host, transport: Transport) ->
 
 
 def _count_workers(inventory: Inventory) -> int:
-    return sum(2 * node.scale for node in inventory.workers.values())
+    return sum(sum(node.counts.values()) for node in inventory.workers.values())

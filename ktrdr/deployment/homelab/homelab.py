@@ -89,9 +89,10 @@ class Homelab:
     def minimum_free_mb(self) -> int:
         return self.inventory.minimum_free_mb
 
-    def configure(self, host: Host, release: Release) -> HostConfig:
-        configure = hosts.configure_workers if host.node else hosts.configure_core
-        return configure(self.inventory, host, release)
+    def configure(self, host: Host, release: Release, scale: int | None = None) -> HostConfig:
+        if host.node:
+            return hosts.configure_workers(self.inventory, host, release, scale)
+        return hosts.configure_core(self.inventory, host, release)
 
     @property
     def registry(self) -> str:
@@ -102,11 +103,8 @@ class Homelab:
 
     def expected_service(self, service: Service, config: HostConfig, image: str) -> ExpectedService:
         port = service.worker_port
-        url = f"http://{config.host.address}:{port}" if port else None
+        url = f"http://{config.host.network_name}:{port}" if port else None
         return ExpectedService(service.name, image, self.is_own_image(image), url)
-
-    def scale_profiles(self, scale: int) -> Sequence[str]:
-        return hosts.scale_profiles(scale)
 
     def script_extensions(self, host: Host) -> ScriptExtensions:
         health_script = f"{_SCRIPTS}/service_health.sh"
@@ -156,7 +154,7 @@ class Homelab:
             ports = (core.ports.postgres, core.ports.otlp, core.ports.backend)
             return [(core.host, port) for port in ports]
         return [
-            (other.host.address, int(service.worker_url.rpartition(":")[2]))
+            (other.host.network_name, int(service.worker_url.rpartition(":")[2]))
             for other in plans
             for service in other.expected
             if service.worker_url

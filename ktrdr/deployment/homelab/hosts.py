@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 from ktrdr.deployment.homelab.connections import max_connections
 from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.homelab.node_files import node_files, select_profiles
 from ktrdr.deployment.hosts.host import Host, HostConfig, unknown_name_error
-from ktrdr.deployment.releases.release import GRAFANA, MONITORING, Release
+from ktrdr.deployment.releases.release import GRAFANA, MONITORING, NODE, Release
 from ktrdr.errors import UsageError
 from ktrdr.tokens import CLOCK_LEEWAY
 
@@ -29,7 +32,8 @@ def all_hosts(inventory: Inventory) -> tuple[Host, ...]:
     """Return all hosts: the core, then the worker nodes in the inventory's order."""
     core = Host(
         name="core",
-        address=inventory.core.host,
+        address=inventory.core.ssh_host,
+        dns_name=inventory.core.host,
         workdir=inventory.core.workdir,
         stack="core",
         project=CORE_PROJECT,
@@ -39,11 +43,13 @@ def all_hosts(inventory: Inventory) -> tuple[Host, ...]:
     nodes = (
         Host(
             name=f"workers {name}",
-            address=node.host,
+            address=node.ssh_host,
+            dns_name=node.host,
             workdir=node.workdir,
             stack="workers",
             project=WORKERS_PROJECT,
             secrets_directory=f"{SECRETS_ROOT}/{WORKERS_PROJECT}",
+            managed_directory=NODE.rstrip("/"),
             node=name,
         )
         for name, node in inventory.workers.items()
@@ -114,16 +120,27 @@ def configure_core(inventory: Inventory, host: Host, release: Release) -> HostCo
         scale_profiles=(),
         max_clock_skew_s=CLOCK_LEEWAY.total_seconds(),
         rank=0,
+        peers=_names(node.host for node in inventory.workers.values()),
     )
 
 
-def configure_workers(inventory: Inventory, host: Host, release: Release) -> HostConfig:
-    """Return the configuration of a worker node for a release."""
+def configure_workers(
+    inventory: Inventory, host: Host, release: Release, scale: int | None = None
+) -> HostConfig:
+    """Return the configuration of a worker node for a release.
+
+    Args:
+        inventory: The inventory.
+        host: The node's host.
+        release: The release.
+        scale: Number of workers of each type; None for the inventory's numbers.
+    """
     node, core_host, ports = (
         inventory.workers[host.node],
         inventory.core.host,
         inventory.core.ports,
     )
+    counts = dict.fromkeys(node.counts, scale) if scale else node.counts
     return HostConfig(
         host=host,
         settings=(
@@ -143,12 +160,16 @@ def configure_workers(inventory: Inventory, host: Host, release: Release) -> Hos
         is_share_mounted=True,
         container_uid=CONTAINER_UID,
         secrets_in_memory=inventory.secrets.in_memory,
-        scale_profiles=scale_profiles(node.scale),
+        scale_profiles=select_profiles(counts),
         max_clock_skew_s=CLOCK_LEEWAY.total_seconds(),
         rank=1,
+        peers=_names([core_host, urlsplit(inventory.api_url).hostname or ""]),
+        files=node_files(node, counts, release.parse_compose_file(host.stack).names),
+        is_often_off=node.skip_unreachable,
     )
 
 
-def scale_profiles(scale: int) -> tuple[str, ...]:
-    """Return the Compose profiles that start this number of workers of each type."""
-    return tuple(f"scale-{number}" for number in range(2, scale + 1))
+def _names(hosts: Iterable[str]) -> tuple[str, ...]:
+    """Return the hosts that are not addresses, each once."""
+    is_address = re.compile(r"[0-9.]*|.*:.*").fullmatch
+    return tuple(name for name in dict.fromkeys(hosts) if not is_address(name))

@@ -15,6 +15,21 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 DEFAULT_DOMAIN: Final = "ktrdr.home.mynerd.place"
 MAX_SCALE: Final = 3
+_MAX_VALUE_LENGTH: Final = 4096
+# Variables that the compose files and the image set in workers, also in their form with a file.
+_OWN_VARIABLE: Final = re.compile(
+    r"((DB|WORKER|KTRDR)_\w+|CHILD_VARIABLES|ENVIRONMENT|HOME|IMAGE_TAG|LOG_LEVEL|MPLCONFIGDIR|"
+    r"OMP_NUM_THREADS|OPENBLAS_NUM_THREADS|OTLP_ENDPOINT|PATH|PYTHON(DONTWRITEBYTECODE|PATH|UNBUFFERED)|"
+    r"SHARED_MOUNT_PATH)(_FILE)?"
+)
+_CONFIDENTIAL_NAME: Final = re.compile(
+    r"(?i)(password|passwd|passphrase|secret|token|api_?key|credentials?)(_|\d|$)|"
+    r"(^|_)(auth|cookie|dsn|key|pass|pwd)(_|$)"
+)
+# A user in a URL, and the beginnings of tokens and keys.
+_CONFIDENTIAL_VALUE: Final = re.compile(
+    r"://[^/\s]*@|^(AGE-SECRET-KEY-|AKIA|eyJ|gh[a-z]_|github_pat_|glpat-|sk-|-----BEGIN )"
+)
 # A month. A former secret that stays valid for longer has not been replaced in practice.
 MAX_OVERLAP_HOURS: Final = 720
 # Docker's default. An installation with several interfaces may choose one of them.
@@ -65,13 +80,43 @@ def _variable_name(text: str) -> str:
     return text
 
 
-HostName = Annotated[str, AfterValidator(_host_name)]
+def _extra_variable(name: str) -> str:
+    if _OWN_VARIABLE.fullmatch(_variable_name(name)):
+        raise ValueError("is a variable that KTRDR sets itself")
+    if _CONFIDENTIAL_NAME.search(name):
+        raise ValueError("looks like the name of a secret, which belongs into the vault")
+    return name
+
+
+def _extra_value(text: str) -> str:
+    if not text.isprintable() or len(text) > _MAX_VALUE_LENGTH:
+        raise ValueError(f"is not one line of at most {_MAX_VALUE_LENGTH} characters")
+    if _CONFIDENTIAL_VALUE.search(text):
+        raise ValueError("looks like a secret, which belongs into the vault")
+    return text
+
+
+def _memory(text: str) -> str:
+    # A worker and its operation need half of the minimum each.
+    if not re.fullmatch(r"(?i)(51[2-9]|5[2-9]\d|[6-9]\d\d|[1-9]\d{3,5})m|[1-9]\d{0,3}g", text):
+        raise ValueError("is not an amount of memory such as 512m, which is the least, or 3g")
+    return text.lower()
+
+
+SshName = Annotated[str, AfterValidator(_host_name)]
+# URLs have host names in lower case, and tokens are compared with them.
+HostName = Annotated[SshName, AfterValidator(str.lower)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
 Address = Annotated[str, AfterValidator(_address)]
 ImageName = Annotated[str, AfterValidator(_image_name)]
 Url = Annotated[str, AfterValidator(_url)]
 Line = Annotated[str, AfterValidator(_plain_line)]
 VariableName = Annotated[str, AfterValidator(_variable_name)]
+ExtraVariable = Annotated[str, AfterValidator(_extra_variable)]
+ExtraValue = Annotated[str, AfterValidator(_extra_value)]
+Memory = Annotated[str, AfterValidator(_memory)]
+Cpus = Annotated[float, Field(ge=0.1, le=512)]
+Count = Annotated[int, Field(ge=0, le=MAX_SCALE)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -97,7 +142,8 @@ class Core(_Section):
     """Core host, which keeps the state.
 
     Attributes:
-        host: Name that the operator's ssh and the workers can resolve.
+        host: Name or address in the network, for the workers; in lower case.
+        ssh_host: Name for ssh; by default `host` as it is written.
         workdir: Directory of the compose file, the settings and the monitoring files.
         shared_directory: Directory that the NFS server exports.
         bind_address: Address on which PostgreSQL, OTLP and NFS listen, for the worker nodes alone.
@@ -106,6 +152,7 @@ class Core(_Section):
     """
 
     host: HostName
+    ssh_host: SshName
     workdir: AbsolutePath = "/opt/ktrdr-core"
     shared_directory: AbsolutePath = "/srv/ktrdr-shared"
     bind_address: Address = ALL_INTERFACES
@@ -117,18 +164,39 @@ class WorkerNode(_Section):
     """Host that runs workers.
 
     Attributes:
-        host: Name that ssh and the backend can resolve.
+        host: Name or address in the network, for the backend; in lower case.
+        ssh_host: Name for ssh; by default `host` as it is written.
         workdir: Directory of the compose file and the settings.
         shared_directory: Mount point of the core host's NFS export.
         bind_address: Address on which its workers listen, for the backend and Prometheus.
+        skip_unreachable: Whether deploys of several hosts go on without the node if it is off.
         scale: Number of workers of each type, 1 to 3.
+        backtest, training: Number of workers of a type, 0 to 3; None for `scale`.
+        backtest_memory, training_memory: Memory limit of each; None for the compose file's.
+        backtest_cpus, training_cpus: CPU limit of each; None for the compose file's.
+        environment: Further variables of all its workers, none of them secret.
     """
 
     host: HostName
+    ssh_host: SshName
     workdir: AbsolutePath
     shared_directory: AbsolutePath = "/mnt/ktrdr-shared"
     bind_address: Address = ALL_INTERFACES
+    skip_unreachable: bool = False
     scale: Annotated[int, Field(ge=1, le=MAX_SCALE)] = 1
+    backtest: Count | None = None
+    training: Count | None = None
+    backtest_memory: Memory | None = None
+    training_memory: Memory | None = None
+    backtest_cpus: Cpus | None = None
+    training_cpus: Cpus | None = None
+    environment: Mapping[ExtraVariable, ExtraValue] = {}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return the number of workers of each type."""
+        given = {"backtest": self.backtest, "training": self.training}
+        return {kind: self.scale if count is None else count for kind, count in given.items()}
 
 
 class SecretSettings(_Section):
@@ -218,7 +286,7 @@ def add_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     domain = given.get("domain", DEFAULT_DOMAIN)
     zone = domain if isinstance(domain, str) else DEFAULT_DOMAIN
-    core = _add_missing(given.get("core", {}), {"host": f"backend.{zone}"})
+    core = _add_host_defaults(given.get("core", {}), {"host": f"backend.{zone}"})
     workers = given.get("workers", {})
     if isinstance(workers, Mapping):
         workers = {
@@ -230,7 +298,12 @@ def add_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
 def _add_node_defaults(name: str, given: Any, zone: str) -> Any:
     label = name.lower()
     defaults = {"host": f"workers-{label}.{zone}", "workdir": f"/opt/ktrdr-workers-{label}"}
-    return _add_missing(given, defaults)
+    return _add_host_defaults(given, defaults)
+
+
+def _add_host_defaults(given: Any, defaults: Mapping[str, Any]) -> Any:
+    host = _add_missing(given, defaults)
+    return _add_missing(host, {"ssh_host": host["host"]}) if isinstance(host, Mapping) else host
 
 
 def _api_url(core: Any) -> str:
@@ -238,7 +311,7 @@ def _api_url(core: Any) -> str:
         return "http://backend:8000"
     ports = core.get("ports")
     port = ports.get("backend", 8000) if isinstance(ports, Mapping) else 8000
-    return f"http://{core['host']}:{port}"
+    return f"http://{core['host']}:{port}".lower()
 
 
 def _add_missing(given: Any, defaults: Mapping[str, Any]) -> Any:

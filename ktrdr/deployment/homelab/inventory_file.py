@@ -229,15 +229,17 @@ def _validate(source: _Source) -> Inventory:
         ((("core", "ports", name), port) for name, port in ports),
         "port {} is already used by {}",
     )
-    nodes = inventory.workers.items()
-    _check_unique(
-        source,
-        (
-            (("core", "host"), inventory.core.host),
-            *((("workers", name, "host"), node.host) for name, node in nodes),
-        ),
-        "{} is already the host of {}",
-    )
+    hosts = {("core",): inventory.core} | {("workers", n): w for n, w in inventory.workers.items()}
+    for key in ("host", "ssh_host"):
+        names = (((*path, key), getattr(host, key)) for path, host in hosts.items())
+        _check_unique(source, names, "{} is already the host of {}")
+    for name, node in inventory.workers.items():
+        if not any(node.counts.values()):
+            raise _error(
+                source.locate(("workers", name, "backtest")),
+                f"workers.{name} has no workers: give it some, or remove its stack with `ktrdr "
+                f"deploy down workers {name}` and then its entry",
+            )
     secrets = inventory.secrets
     if secrets.source in ("age", "sops") and secrets.file is None:
         location = source.locate(("secrets", "source"))
@@ -287,7 +289,7 @@ def _first_error(error: ValidationError, source: _Source) -> ConfigurationError:
     """Return the error for the first problem in the file."""
     problems = []
     for details in error.errors(include_url=False):
-        path = tuple(str(part) for part in details["loc"])
+        path = tuple(str(part) for part in details["loc"] if part != "[key]")
         reason = f"{dotted(path)} {_describe(details, path)}"
         problems.append((source.locate(path), reason, path in source.locations))
     # A default that follows from an invalid value is invalid too, and not worth reporting.
@@ -302,15 +304,21 @@ def _describe(details: Any, path: KeyPath) -> str:
     if kind == "extra_forbidden":
         return f"is not a known key{did_you_mean(path[-1], _siblings(path))}"
     if kind == "value_error":
-        return f"{context['error']}: {given!r}"
+        # The value of a variable may be a secret.
+        is_hidden = path[2:-1] == ("environment",) and given != path[-1]
+        return str(context["error"]) if is_hidden else f"{context['error']}: {given!r}"
     if kind in ("greater_than_equal", "less_than_equal"):
         bound = "at least" if "ge" in context else "at most"
         return f"must be {bound} {context.get('ge', context.get('le'))}, not {given}"
     if kind == "literal_error":
         return f"must be {context['expected']}, not {given!r}"
-    expected = {"string_type": "text", "int_type": "a whole number"}.get(
-        kind, "a mapping of keys to values"
-    )
+    names = {
+        "string": "text",
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+    }
+    expected = names.get(kind.removesuffix("_type"), "a mapping of keys to values")
     return f"must be {expected}, not {kind_of(given)}"
 
 

@@ -193,7 +193,9 @@ def secret_values(
     known = {name: fields[field] for name, field in _VAULT_FIELDS.items() if field in fields}
     values = {name: known[name] for name in plan.config.secrets if name in known}
     if "WORKER_TOKEN" in plan.config.secrets:
-        values["WORKER_TOKEN"] = create_node_token(fields[SIGNING_KEY], plan.host.address, now=now)
+        values["WORKER_TOKEN"] = create_node_token(
+            fields[SIGNING_KEY], plan.host.network_name, now=now
+        )
     if VERIFIER in plan.config.apply_secrets:
         values[VERIFIER] = make_verifier(
             known["DB_USER"], known["DB_PASSWORD"], key=fields[SIGNING_KEY]
@@ -229,6 +231,7 @@ def _to_problems(message: str | None) -> tuple[Problem, ...]:
 def _common_words(plan: Plan) -> Iterator[str]:
     yield plan.host.project
     yield plan.host.address
+    yield plan.host.network_name
     yield "postgres"
     for service in plan.expected:
         yield service.name

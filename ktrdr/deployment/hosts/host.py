@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from ktrdr.errors import UsageError
@@ -23,6 +23,7 @@ class Host:
         secrets_directory: Directory in its memory for the secrets of its containers.
         managed_directory: Directory in which a deploy removes files of no release; may be empty.
         node: Name of the worker node; empty for a host that is not one of several.
+        dns_name: Name or address in the network; empty if it is `address`.
     """
 
     name: str
@@ -33,6 +34,12 @@ class Host:
     secrets_directory: str
     managed_directory: str = ""
     node: str = ""
+    dns_name: str = ""
+
+    @property
+    def network_name(self) -> str:
+        """Return the name or address by which other hosts reach it."""
+        return self.dns_name or self.address
 
     @property
     def short_name(self) -> str:
@@ -73,9 +80,12 @@ class HostConfig:
         is_share_mounted: Whether that directory comes from another host.
         container_uid: User that the containers run as.
         secrets_in_memory: Whether containers read secrets from files in the host's memory.
-        scale_profiles: Compose profiles that the inventory's scale selects.
+        scale_profiles: Compose profiles that the numbers of workers select.
         max_clock_skew_s: Largest difference between the clocks of host and operator (s).
         rank: Position in a rollout: hosts of a lower rank are deployed first.
+        peers: Names of other hosts that its containers resolve.
+        files: Files that belong to any release on this host alone.
+        is_often_off: Whether a rollout goes on without the host if it is off.
     """
 
     host: Host
@@ -89,6 +99,9 @@ class HostConfig:
     scale_profiles: tuple[str, ...]
     max_clock_skew_s: float
     rank: int
+    peers: tuple[str, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    is_often_off: bool = False
 
 
 def unknown_name_error(kind: str, name: str, valid: Iterable[str]) -> UsageError:

@@ -31,6 +31,8 @@ _HASH_LENGTH: Final = 24
 # Releases up to 0.1.0 mount a file there.
 DATABASE: Final = "deploy/db/"
 MONITORING: Final = "monitoring/"
+# Compose files of single hosts; a deploy writes them, and no commit has them.
+NODE: Final = "deploy/node/"
 GRAFANA: Final = "monitoring/grafana/"
 
 # ${NAME}, ${NAME:-default} and ${NAME-default}, the forms that our compose files use in images.
@@ -39,6 +41,9 @@ _VARIABLE: Final = re.compile(r"\$\{(\w+)(?:(:?-)([^}]*))?\}")
 _VARIABLE_ALONE: Final = re.compile(r"\$\{(\w+)(?::?-)?\}")
 # ${NAME} and ${NAME:?message}. Compose does not replace variables after two dollar signs.
 _REQUIRED: Final = re.compile(r"(?<!\$)\$\{(\w+)(?::?\?[^}]*)?\}")
+# Memory limits as our compose files and the inventory write them.
+_MEMORY: Final = re.compile(r"(\d+)([mg])")
+_UNITS_MB: Final = {"m": 1, "g": 1024}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class Service:
         depends_on: Services that it depends on directly.
         worker_port: Port that it listens on, if it is a worker.
         ports: Published ports in Compose's short form, with variables.
+        memory_mb: Memory limit (MiB); None without a limit.
+        cpus: CPU limit; None without a limit.
     """
 
     name: str
@@ -60,6 +67,8 @@ class Service:
     depends_on: tuple[str, ...] = ()
     worker_port: int | None = None
     ports: tuple[str, ...] = ()
+    memory_mb: int | None = None
+    cpus: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +143,9 @@ class Release:
         return _COMMIT_TAG.fullmatch(self.tag) is not None
 
     def parse_compose_file(self, stack: str) -> ComposeFile:
-        """Parse the stack's compose file."""
-        return parse_compose_file(compose_file_name(stack), self.compose_content(stack))
+        """Parse the stack's compose file, with what the host's own one overrides."""
+        override = self.files.get(node_file_name(stack), b"")
+        return parse_compose_file(compose_file_name(stack), self.compose_content(stack), override)
 
     def compose_content(self, stack: str) -> bytes:
         """Return the content of the stack's compose file."""
@@ -186,6 +196,11 @@ def env_file_name(stack: str) -> str:
 def tmpfs_file_name(stack: str) -> str:
     """Return the name of the compose file that delivers the stack's secrets in memory."""
     return f"deploy/tmpfs/{stack}.yml"
+
+
+def node_file_name(stack: str) -> str:
+    """Return the name of the compose file that overrides the stack's on one host."""
+    return f"{NODE}{stack}.yml"
 
 
 def shipped_paths(stack: str) -> tuple[str, ...]:
@@ -248,19 +263,25 @@ def validate_tag(tag: str) -> str:
     return tag
 
 
-def parse_compose_file(name: str, content: bytes) -> ComposeFile:
+def parse_compose_file(name: str, content: bytes, override: bytes = b"") -> ComposeFile:
     """Parse a compose file.
 
     Args:
         name: Name of the file, for error messages.
         content: Content of the file.
+        override: Content of a file that adds profiles to its services, or changes their limits.
 
     Raises:
         ConfigurationError: It is not a compose file.
     """
     try:
         services = _load_yaml(content)["services"]
-        return ComposeFile(tuple(_parse_service(name, entry) for name, entry in services.items()))
+        own = (_load_yaml(override) or {}).get("services", {})
+        return ComposeFile(
+            tuple(
+                _parse_service(name, entry, own.get(name, {})) for name, entry in services.items()
+            )
+        )
     except (yaml.YAMLError, AttributeError, TypeError, KeyError, ValueError) as exc:
         raise ConfigurationError(
             f"{name} of the release is not a compose file",
@@ -333,14 +354,24 @@ def _environments(content: bytes) -> list[Mapping[str, Any]]:
     return [environment for environment in environments if isinstance(environment, Mapping)]
 
 
-def _parse_service(name: str, entry: Mapping[str, Any]) -> Service:
+def _parse_service(name: str, entry: Mapping[str, Any], own: Mapping[str, Any]) -> Service:
     environment = entry.get("environment")
     port = environment.get("WORKER_PORT") if isinstance(environment, Mapping) else None
+    limits = {**_limits(entry), **_limits(own)}
+    memory = _MEMORY.fullmatch(str(limits.get("memory")))
+    cpus = re.fullmatch(r"\d+(\.\d+)?", str(limits.get("cpus")))
     return Service(
         name=name,
         image=str(entry["image"]),
-        profiles=tuple(entry.get("profiles") or ()),
+        profiles=(*(entry.get("profiles") or ()), *own.get("profiles", ())),
         depends_on=tuple(entry.get("depends_on") or ()),
         worker_port=int(port) if port else None,
         ports=tuple(map(str, entry.get("ports") or ())),
+        memory_mb=int(memory[1]) * _UNITS_MB[memory[2]] if memory else None,
+        cpus=float(cpus[0]) if cpus else None,
     )
+
+
+def _limits(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    resources = (entry.get("deploy") or {}).get("resources") or {}
+    return resources.get("limits") or {}

@@ -9,11 +9,12 @@ from ktrdr.errors import ConfigurationError, HostUnreachable, KtrdrError, last_l
 
 
 class _ErrorPattern(NamedTuple):
-    """Pattern of a message of ssh, with our message and remedy."""
+    """Pattern of a message of ssh, with our message and remedy, and whether the host may be off."""
 
     pattern: str
     message: str
     hint: str
+    may_be_off: bool = False
 
 
 # Messages of OpenSSH 7 to 10 and of the C libraries of Linux and macOS. The first match counts, so
@@ -41,6 +42,7 @@ _CONNECTION_ERRORS: Final = (
         r"Could not resolve hostname (?P<name>\S+):",
         "the name {name} cannot be resolved",
         "Correct the host in the inventory, or use the DNS server that knows this name.",
+        may_be_off=True,
     ),
     _ErrorPattern(
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
@@ -70,16 +72,19 @@ _CONNECTION_ERRORS: Final = (
         r"Connection refused",
         "{host} refused the connection",
         "Check that sshd runs on {host} and that the port in the ssh configuration is right.",
+        may_be_off=True,
     ),
     _ErrorPattern(
         r"timed out|Timeout, server .* not responding",
         "{host} did not answer in time",
         "Check that {host} is switched on and that no firewall drops packets on the way.",
+        may_be_off=True,
     ),
     _ErrorPattern(
         r"No route to host|[Nn]etwork is (?:unreachable|down)|Host is down",
         "there is no network route to {host}",
         "Check this machine's network or VPN, and that {host} is switched on.",
+        may_be_off=True,
     ),
     _ErrorPattern(
         r"Unable to negotiate|no matching .* found",
@@ -91,6 +96,11 @@ _CONNECTION_ERRORS: Final = (
         "{host} closed the connection before the login",
         "Read the log of sshd on {host}: it may be overloaded, or block this machine.",
     ),
+)
+# Nothing answered, here or behind a jump host. A host whose login hangs is not off.
+_NO_ANSWER: Final = re.compile(
+    r"Could not resolve hostname|timed out during banner exchange|"
+    r"(?:connect to host \S+ port \d+|open failed: connect failed): "
 )
 
 
@@ -105,10 +115,13 @@ def connection_error(host: str, log: str) -> KtrdrError:
         (_CONFIGURATION_ERRORS, ConfigurationError),
         (_CONNECTION_ERRORS, HostUnreachable),
     ):
-        for pattern, message, hint in patterns:
+        for pattern, message, hint, may_be_off in patterns:
             if match := re.search(pattern, log):
                 values = _values(host, log) | {k: v or "" for k, v in match.groupdict().items()}
-                return kind(message.format(**values), hint=hint.format(**values))
+                error = kind(message.format(**values), hint=hint.format(**values))
+                if isinstance(error, HostUnreachable):
+                    error.is_off = may_be_off and bool(_NO_ANSWER.search(log))
+                return error
     return HostUnreachable(
         f"ssh could not connect to {host}: {last_line(log)}",
         hint=f"Run `ssh -v {host} true` to see where it stops.",

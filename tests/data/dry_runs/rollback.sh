@@ -40,6 +40,7 @@ main /opt/ktrdr-core 1 '{"id": "20261123-120000-ab12", "who": "ada@laptop", "rea
 #   --shared-is-mounted yes|no   whether it comes from another host
 #   --container-uid UID    user that the containers run as
 #   --memory DIRECTORY     directory for secrets in memory, with the delivery tmpfs
+#   --resolve NAME         name of another host that containers resolve
 #   --ports yes            also print the listening ports, and the owner of the lock
 #   --reach HOST:PORT      also try to connect to a port of another host
 set -eu
@@ -137,6 +138,13 @@ check_docker() {
     esac
 }
 
+# Print the memory and the number of processors.
+check_capacity() {
+    read -r _ size _ </proc/meminfo
+    fact memory_kb "$size"
+    fact processors "$(nproc 2>/dev/null || :)"
+}
+
 # Print the state of the work directory, and set $probe to the file that was created to test it.
 check_workdir() {
     nearest_existing "$workdir"
@@ -232,6 +240,34 @@ check_ports() {
     )"
 }
 
+# Print whether DNS servers know a name, because containers ask nothing else. A deploy asks them only for a name
+# that this host may know from elsewhere, a check for every name that it knows.
+#   check_name NAME
+check_name() {
+    case $1 in
+        *.local) ;;
+        *)
+            grep -qisFw -e "$1" /etc/hosts || {
+                [ "$ports" = yes ] && $with_timeout getent hosts "$1" >/dev/null 2>&1
+            } || return 0
+            ;;
+    esac
+    if grep -qs '^nameserver 127\.0\.0\.53' /etc/resolv.conf; then
+        # systemd-resolved answers from /etc/hosts, too. Docker gives containers the servers behind it.
+        set -- "$1" 1 resolvectl query --synthesize=no --protocol=dns "$1"
+    else
+        set -- "$1" 2 getent -s hosts:dns ahosts "$1"
+    fi
+    name=$1 not_found=$2 code=0
+    shift 2
+    $with_timeout "$@" >/dev/null 2>&1 || code=$?
+    case $code in
+        0) fact "resolves $name" yes ;;
+        "$not_found") fact "resolves $name" no ;;
+        *) fact "resolves $name" unknown ;;
+    esac
+}
+
 # Try to connect to HOST:PORT. Bash itself implements redirections to /dev/tcp.
 check_reach() {
     if ! command -v bash >/dev/null || ! command -v timeout >/dev/null; then
@@ -246,7 +282,7 @@ check_reach() {
 }
 
 main() {
-    workdir='' shared='' shared_is_mounted=no container_uid='' memory='' ports=no reach=''
+    workdir='' shared='' shared_is_mounted=no container_uid='' memory='' ports=no reach='' names=''
     while [ "$#" -gt 0 ]; do
         case $1 in
             --workdir) workdir=$2 ;;
@@ -254,6 +290,7 @@ main() {
             --shared-is-mounted) shared_is_mounted=$2 ;;
             --container-uid) container_uid=$2 ;;
             --memory) memory=$2 ;;
+            --resolve) names="$names $2" ;;
             --ports) ports=$2 ;;
             --reach) reach="$reach $2" ;;
             *) refuse_option "$1" ;;
@@ -265,6 +302,7 @@ main() {
     fact user "${USER:-$(id -un)}"
     check_programs
     check_docker
+    check_capacity
     check_workdir
     check_disks
     check_shared
@@ -273,6 +311,7 @@ main() {
         check_ports
         fact lock "$(show_lock "$workdir" 2>/dev/null | tr '\n' ' ' || :)"
     fi
+    for name in $names; do check_name "$name" & done
     for address in $reach; do check_reach "$address" & done
     wait
 }
@@ -282,7 +321,9 @@ run() {
         --workdir /opt/ktrdr-core \
         --shared /srv/ktrdr-shared \
         --shared-is-mounted no \
-        --container-uid 10001
+        --container-uid 10001 \
+        --resolve workers-b.lab.test \
+        --resolve workers-c.lab.test
     echo ktrdr-script-complete
 }
 run </dev/null
@@ -2192,7 +2233,7 @@ main() {
 run() {
     main \
         --workdir /opt/ktrdr-core \
-        --event '{"schema":1,"event":"ended","id":"20261123-120000-ab12","outcome":"cut off","duration_s":0.0,"images":{},"containers":{},"reason":"the steps were run manually, so health was not checked","contracts":null}' \
+        --event '{"schema":1,"event":"ended","id":"20261123-120000-ab12","outcome":"cut off","duration_s":0.0,"images":{},"containers":{},"reason":"the steps were run manually, so health was not checked","contracts":null,"skipped":[]}' \
         --keep 17b59060dd1e3154fb726ee6 \
         -- \
         .env.core \

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,7 @@ class Lab:
             self.transport.answer(Answer(error=self.registry_error), containing=REGISTRY)
         for address in self.unreachable:
             error = HostUnreachable("the host cannot be reached", hint="Start it.")
+            error.is_off = True
             self.transport.answer(Answer(error=error), host=address)
         checker = Checker(
             self.product,
@@ -125,6 +127,17 @@ def test_all_problems_are_found_together(lab) -> None:
         "workers B": ["the shared directory /mnt/ktrdr-shared is missing"],
         "workers C": ["the host cannot be reached"],
     }
+
+
+def test_a_node_that_is_often_off_has_the_code_of_a_deploy_without_it(lab) -> None:
+    lab.unreachable = ["workers-c.lab.test"]
+    assert exit_code(lab.check()) == 5
+    (host,) = [host for host in lab.plans if host.node == "C"]
+    plan = lab.plans[host]
+    lab.plans[host] = replace(plan, config=replace(plan.config, is_often_off=True))
+    assert exit_code(lab.check()) == 11
+    lab.facts["workers-b.lab.test"]["shared"] = "missing"
+    assert exit_code(lab.check()) == 6
 
 
 def test_the_exit_code_is_that_of_the_problem_that_a_deploy_meets_first(lab) -> None:

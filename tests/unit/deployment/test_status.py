@@ -242,9 +242,14 @@ def test_a_release_that_was_cut_off_may_have_created_any_container() -> None:
     assert drift(RELEASE, cut_off, containers=[replace(BACKEND, created_at=NOW)]) == ()
 
 
-def test_an_image_that_no_container_runs_is_drift() -> None:
-    release = replace(RELEASE, images={IMAGE: "sha256:1", "grafana/grafana:13": "sha256:3"})
-    assert drift(release) == ("no container runs grafana:13, which is in release r1",)
+def test_a_service_that_lost_its_container_is_drift() -> None:
+    """Even if other containers run its image, as with several workers."""
+    recorded = {"backend": BACKEND.short_id, "backtest-worker-2": "id-2"}
+    assert drift(replace(RELEASE, containers=recorded)) == (
+        "backtest-worker-2 has no container, unlike in release r1",
+    )
+    later = history_entry(2, containers={"backend": BACKEND.short_id}, images={IMAGE: "sha256:1"})
+    assert drift(replace(RELEASE, containers=recorded), later) == ()
 
 
 @pytest.mark.parametrize(

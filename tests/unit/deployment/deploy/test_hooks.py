@@ -97,6 +97,7 @@ def test_a_hook_receives_all_facts_about_the_deploy(checkout: HookCheckout) -> N
         "KTRDR_OUTCOME": "failed",
         "KTRDR_DURATION_S": "12.3",
         "KTRDR_REASON": "backend keeps restarting",
+        "KTRDR_SKIPPED": "",
     }
 
 

@@ -153,3 +153,30 @@ def test_secrets_in_memory_must_stay_there(in_memory, release, deploy_id, clock,
 def test_a_release_that_cannot_deliver_secrets_in_memory_is_refused(in_memory, release, deploy_id):
     with pytest.raises(ConfigurationError, match=r"has no deploy/tmpfs/core\.yml"):
         make_plan(in_memory, in_memory.hosts[0], release, deploy_id, DeployOptions())
+
+
+# --------------------------------------------------------------------------------- names of hosts
+
+
+def test_containers_must_be_able_to_resolve_the_other_hosts(problems):
+    assert problems("workers", **{"resolves backend.lab.test": "yes"}) == []
+    assert problems("workers", **{"resolves backend.lab.test": "no"}) == [
+        (
+            "containers cannot resolve backend.lab.test: no DNS server knows it, only /etc/hosts "
+            "or mDNS here"
+        )
+    ]
+    assert problems("workers", **{"resolves other.lab.test": "no"}) == [], (
+        "no container asks for it"
+    )
+
+
+def test_a_name_that_cannot_be_asked_for_is_a_note(planned, clock):
+    plan = planned()
+    names = {"resolves workers-b.lab.test": "unknown", "resolves workers-c.lab.test": "yes"}
+    results = check_host(plan, SimulatedHost(plan).facts | names, now=clock.now())
+    (result,) = [each for each in results if each.name == "names"]
+    assert (result.problems, result.note) == (
+        (),
+        "containers may not be able to resolve workers-b.lab.test",
+    )

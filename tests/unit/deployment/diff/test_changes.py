@@ -121,6 +121,18 @@ def test_a_changed_file_that_a_service_mounts_is_a_reason(planned, release) -> N
     assert change.reason == "changed: monitoring/rules.yml"
 
 
+def test_what_a_node_has_of_its_own_is_a_reason(planned, release) -> None:
+    name = "deploy/node/workers.yml"
+    own = b'{"services": {"backtest-worker-1": {"environment": {"A": "x"}}}}'
+    change = ServiceChange("backtest-worker-1", Action.RECREATED, CONFIGURATION_CHANGED)
+    release.files[name] = own
+    reason = with_reason(planned("workers"), change, [FileChange(name, None, own)], []).reason
+    assert reason == f"changed: its definition in {name}"
+    del release.files[name]
+    reason = with_reason(planned("workers"), change, [FileChange(name, own, None)], []).reason
+    assert reason == f"changed: its definition in {name}"
+
+
 def test_any_other_reason_is_kept(planned) -> None:
     change = ServiceChange("backend", Action.RECREATED, "a → b")
     assert with_reason(planned(), change, [], ["IMAGE_NAME"]) == change

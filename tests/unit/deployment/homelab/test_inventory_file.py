@@ -373,7 +373,9 @@ def test_the_committed_inventory_documents_every_key_with_its_default(root):
     assert whole["core"]["ports"] == Ports().model_dump()
     assert whole["secrets"] == SecretSettings().model_dump()
     assert HookSettings.model_validate(whole["hooks"]) == HookSettings(environment=[], secrets=[])
-    assert whole["workers"]["B"].keys() == WorkerNode.model_fields.keys()
+    node = whole["workers"]["B"]
+    assert node.keys() == WorkerNode.model_fields.keys()
+    WorkerNode.model_validate(node)
 
 
 def test_the_committed_inventory_is_the_template_with_the_defaults(root):
@@ -416,6 +418,173 @@ def test_values_in_the_template_are_read_back_unchanged_or_refused(domain, host,
         inventory = parse_inventory(render_template(**OPTIONS | changes), shown_as="new")
     except ConfigurationError:
         return
-    assert (inventory.domain, inventory.core.host) == (domain, host)
+    assert (inventory.domain, inventory.core.host) == (domain.lower(), host.lower())
+    assert inventory.core.ssh_host == host
     assert inventory.registry_user == user
     assert list(inventory.workers) == nodes
+
+
+# -------------------------------------------------------------------------- nodes that differ
+
+
+def test_host_names_are_in_lower_case_except_for_ssh(read):
+    inventory = read("domain: Lab.Test\ncore: {host: Core.lan}\nworkers: {B: {host: Box.lan}, C: }")
+
+    core, box, default = inventory.core, inventory.workers["B"], inventory.workers["C"]
+    assert (core.host, box.host, default.host) == ("core.lan", "box.lan", "workers-c.lab.test")
+    assert (core.ssh_host, box.ssh_host) == ("Core.lan", "Box.lan")
+    assert (inventory.domain, inventory.api_url) == ("lab.test", "http://core.lan:8000")
+
+
+def test_hosts_may_have_another_name_for_ssh(read):
+    inventory = read("workers: {B: {host: 10.0.0.5, ssh_host: pve-b}}")
+
+    assert (inventory.workers["B"].host, inventory.workers["B"].ssh_host) == ("10.0.0.5", "pve-b")
+
+
+def test_the_numbers_of_workers_differ_by_type(read):
+    nodes = read(
+        "workers: {B: {backtest: 2, training: 0}, C: {scale: 2, training: 1}, D: }"
+    ).workers
+
+    assert nodes["B"].counts == {"backtest": 2, "training": 0}
+    assert nodes["C"].counts == {"backtest": 2, "training": 1}
+    assert nodes["D"].counts == {"backtest": 1, "training": 1}
+
+
+NODE_ERRORS = [
+    ("backtest: 4", "workers.B.backtest must be at most 3, not 4"),
+    ("training: -1", "workers.B.training must be at least 0, not -1"),
+    ("training: yes", "workers.B.training must be a whole number, not true or false"),
+    (
+        "{backtest: 0, training: 0}",
+        (
+            "workers.B has no workers: give it some, or remove its stack with `ktrdr deploy down "
+            "workers B` and then its entry"
+        ),
+    ),
+    ("backtest_memory: 3 GB", "workers.B.backtest_memory is not an amount of memory such as 512m"),
+    ("backtest_memory: 511m", "workers.B.backtest_memory is not an amount of memory such as 512m"),
+    ("backtest_memory: 0g", "workers.B.backtest_memory is not an amount of memory such as 512m"),
+    ("training_memory: 5", "workers.B.training_memory must be text, not a number"),
+    ("training_cpus: 0", "workers.B.training_cpus must be at least 0.1, not 0"),
+    ("training_cpus: .nan", "workers.B.training_cpus must be at"),
+    ("training_cpus: .inf", "workers.B.training_cpus must be at most 512"),
+    ("training_cpus: two", "workers.B.training_cpus must be a number, not text"),
+    ("skip_unreachable: 1", "workers.B.skip_unreachable must be true or false, not a number"),
+    ("environment: [A=1]", "workers.B.environment must be a mapping of keys to values, not a list"),
+    ("environment: {A: 1}", "workers.B.environment.A must be text, not a number"),
+    ("environment: {A-B: x}", "workers.B.environment.A-B is not the name of a variable: 'A-B'"),
+    (
+        "environment: {DB_HOST: x}",
+        "workers.B.environment.DB_HOST is a variable that KTRDR sets itself: 'DB_HOST'",
+    ),
+    (
+        "environment: {BROKER_API_KEY: hunter2}",
+        (
+            "workers.B.environment.BROKER_API_KEY looks like the name of a secret, which belongs "
+            "into the vault: 'BROKER_API_KEY'"
+        ),
+    ),
+    (
+        "environment: {PROXY: 'http://ann:hunter2@proxy:8080'}",
+        "workers.B.environment.PROXY looks like a secret, which belongs into the vault",
+    ),
+    (
+        'environment: {A: "hunter2\\n"}',
+        "workers.B.environment.A is not one line of at most 4096 characters",
+    ),
+    ("host: ssh host", "workers.B.host is not a host name: 'ssh host'"),
+    ("ssh_host: -oProxyCommand=x", "workers.B.ssh_host is not a host name: '-oProxyCommand=x'"),
+]
+
+
+@pytest.mark.parametrize(("entry", "message"), NODE_ERRORS)
+def test_an_impossible_node_is_refused_with_its_line(read, entry, message):
+    text = entry if entry.startswith("{") else f"{{{entry}}}"
+    with pytest.raises(ConfigurationError) as raised:
+        read(f"domain: a.test\nworkers:\n  B: {text}\n")
+
+    assert raised.value.message.startswith(f"deploy/inventory.yml:3: {message}")
+    assert "hunter2" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "PASSWORD",
+            "PGPASSWORD",
+            "DBPASSWD",
+            "brokerToken",
+            "SECRET_2",
+            "API_KEY",
+            "AWS_ACCESS_KEY",
+        ),
+        *("APIKEY", "AWS_CREDENTIALS", "SENTRY_DSN", "SSH_PASS", "BASIC_AUTH", "SESSION_COOKIE"),
+        *("LOG_LEVEL", "PATH", "WORKER_ID", "KTRDR_API_URL", "DB_PASSWORD_FILE", "IMAGE_TAG_FILE"),
+        "CHILD_VARIABLES",
+    ],
+)
+def test_variables_that_are_ours_or_may_be_secret_are_refused(read, name):
+    with pytest.raises(ConfigurationError, match=rf"workers\.B\.environment\.{name} "):
+        read(f"workers: {{B: {{environment: {{{name}: x}}}}}}")
+
+
+@pytest.mark.parametrize(
+    "value", ["ghp_abc", "github_pat_11A", "eyJhbGciOi", "sk-live", "AKIAIOSFODNN7", "ftp://t@host"]
+)
+def test_values_that_look_like_secrets_are_refused(read, value):
+    with pytest.raises(ConfigurationError, match="looks like a secret"):
+        read(f"workers: {{B: {{environment: {{A: '{value}'}}}}}}")
+
+
+@pytest.mark.parametrize(
+    "name", ["TOKENIZERS_PARALLELISM", "LEASE_S", "OTEL_SERVICE_NAME", "http_proxy", "KEYBOARD"]
+)
+def test_other_variables_are_accepted(read, name):
+    node = read(f"workers: {{B: {{environment: {{{name}: 'http://x:1'}}}}}}").workers["B"]
+
+    assert node.environment == {name: "http://x:1"}
+
+
+def test_every_variable_that_the_compose_files_and_the_image_set_is_refused(read, root):
+    services = yaml.safe_load((root / "docker-compose.workers.yml").read_text())["services"]
+    tmpfs = re.findall(
+        r"^    (\w+):", (root / "deploy/tmpfs/workers.yml").read_text(), re.MULTILINE
+    )
+    image = re.findall(
+        r"^(?:ENV| {4})\s*(\w+)=", (root / "deploy/Dockerfile").read_text(), re.MULTILINE
+    )
+    names = {name for each in services.values() for name in each["environment"]}
+    ours = names | {name for name in tmpfs if name.isupper()} | {"PATH", "PYTHONPATH"} & {*image}
+    assert len(ours) > 15
+    for name in sorted(ours):
+        with pytest.raises(ConfigurationError, match=r"looks like|KTRDR sets itself"):
+            read(f"workers: {{B: {{environment: {{{name}: x}}}}}}")
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ("{host: Box.lan}", "workers.C.host: box.lan is already the host of workers.B.host"),
+        ("{ssh_host: box.LAN}", "workers.C.ssh_host: box.LAN is already the host of"),
+    ],
+)
+def test_two_nodes_cannot_be_one_host(read, second, message):
+    with pytest.raises(ConfigurationError) as raised:
+        read(f"workers:\n  B: {{host: box.lan, ssh_host: box.LAN}}\n  C: {second}\n")
+
+    assert raised.value.message.startswith(f"deploy/inventory.yml:3: {message}")
+
+
+def test_variables_and_numbers_of_a_node_can_be_overridden(read):
+    inventory = read(
+        "workers: {B: {environment: {A: x}}}",
+        settings=["workers.B.environment.B_2=y", "workers.B.training=0"],
+        environ={"KTRDR_INVENTORY_WORKERS_B_SKIP_UNREACHABLE": "true"},
+    )
+
+    node = inventory.workers["B"]
+    assert node.environment == {"A": "x", "B_2": "y"}
+    assert (node.counts["training"], node.skip_unreachable) == (0, True)

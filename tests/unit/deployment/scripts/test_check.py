@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -85,3 +88,78 @@ def test_ports_lock_and_connections_are_printed_on_request(shell, tmp_path: Path
     assert found["lock"].strip() == "free"
     assert found["reaches 127.0.0.1:1"].startswith("1 ")
     assert "refused" in found["reaches 127.0.0.1:1"]
+
+
+def test_memory_and_processors_are_printed(shell) -> None:
+    found = facts(shell, "/tmp", "/tmp")
+    total = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())
+    assert total
+    assert found["memory_kb"] == total[1]
+    assert found["processors"] == str(len(os.sched_getaffinity(0)))
+
+
+# ------------------------------------------------------------------------------- names of hosts
+
+
+@pytest.fixture
+def resolver(tmp_path: Path) -> Callable[..., list[str]]:
+    """Return a prefix that runs a command with other files in /etc, and a DNS server.
+
+    The server knows ``dns.lab.test``, and /etc/hosts ``Hosts.lab.test`` and ``hosts``.
+    """
+    namespaces = ["unshare", *([] if os.geteuid() == 0 else ["-r"]), "-m", "-n"]
+    mount = "ip link set lo up && mount --bind {0}/hosts /etc/hosts && "
+    mount += 'mount --bind {0}/resolv.conf /etc/resolv.conf && shift && exec "$@"'
+    server = [sys.executable, str(Path(__file__).with_name("dns_server.py")), "dns.lab.test"]
+    (tmp_path / "hosts").write_text("10.1.2.3\tother Hosts.lab.test\thosts\n")
+
+    def run_with(nameserver: str = "127.0.0.1") -> list[str]:
+        (tmp_path / "resolv.conf").write_text(f"nameserver {nameserver}\n")
+        command = [*namespaces, "sh", "-ec", mount.format(tmp_path), "sh", "-", *server]
+        if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+            pytest.skip("namespaces are not permitted here")
+        return command
+
+    return run_with
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "answer"),
+    [
+        ("hosts.lab.test", (), "no"),
+        ("hosts", (), "no"),
+        ("printer.local", (), "no"),
+        # The host asks DNS servers for other names, as containers do.
+        ("dns.lab.test", (), None),
+        ("nowhere.lab.test", (), None),
+        # A check, unlike a deploy, asks them for every name that the host knows.
+        ("dns.lab.test", ("--ports", "yes"), "yes"),
+        ("hosts.lab.test", ("--ports", "yes"), "no"),
+        ("nowhere.lab.test", ("--ports", "yes"), None),
+    ],
+)
+def test_names_that_only_the_host_knows_are_found(shell, resolver, name, more, answer) -> None:
+    found = facts([*resolver(), *shell], "/tmp", "/tmp", "--resolve", name, *more)
+    assert found.get(f"resolves {name}") == answer
+
+
+def test_a_name_that_dns_servers_know_as_well_is_good(shell, resolver, tmp_path) -> None:
+    command = resolver()
+    (tmp_path / "hosts").write_text("10.1.2.3 dns.lab.test\n")
+    found = facts([*command, *shell], "/tmp", "/tmp", "--resolve", "dns.lab.test")
+    assert found["resolves dns.lab.test"] == "yes"
+
+
+@pytest.mark.parametrize(("code", "answer"), [(0, "yes"), (1, "no"), (127, "unknown")])
+def test_systemd_resolved_is_asked_without_what_it_adds(
+    shell, resolver, tmp_path, monkeypatch, code, answer
+) -> None:
+    """Its own server answers from /etc/hosts, and containers do not ask it."""
+    (tmp_path / "resolvectl").write_text(f'#!/bin/sh\necho "$*" >{tmp_path}/asked\nexit {code}\n')
+    (tmp_path / "resolvectl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    command = resolver("127.0.0.53")
+    found = facts([*command, *shell], "/tmp", "/tmp", "--resolve", "hosts.lab.test")
+    assert found["resolves hosts.lab.test"] == answer
+    asked = (tmp_path / "asked").read_text()
+    assert asked == "query --synthesize=no --protocol=dns hosts.lab.test\n"

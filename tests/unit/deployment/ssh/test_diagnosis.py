@@ -54,6 +54,41 @@ def test_messages_of_ssh_become_plain_words_with_a_remedy(text: str, meaning: st
     assert error.hint
 
 
+@pytest.mark.parametrize(
+    ("text", "is_off"),
+    [
+        ("ssh: Could not resolve hostname nas: Name or service not known", True),
+        ("ssh: connect to host nas port 22: Connection refused", True),
+        ("ssh: connect to host nas port 22: Operation timed out", True),
+        ("ssh: connect to host nas port 22: No route to host", True),
+        ("ssh: connect to host nas port 22: Host is down", True),
+        ("Connection timed out during banner exchange", True),
+        # Behind a jump host
+        (
+            (
+                "channel 0: open failed: connect failed: No route to host\r\n"
+                "stdio forwarding failed\r\nConnection closed by UNKNOWN port 65535"
+            ),
+            True,
+        ),
+        # These hosts are on.
+        ("ssh: connect to host nas port 22: Permission denied", False),
+        ("root@nas: Permission denied (publickey).", False),
+        ("Connection closed by 1.2.3.4 port 22", False),
+        ("Unable to negotiate with 1.2.3.4 port 22: no matching host key type found.", False),
+        ("No ED25519 host key is known for nas and you have requested strict checking.", False),
+        ("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\nConnection refused", False),
+        ("the login timed out", False),
+        ("Timeout, server nas not responding.", False),
+        ("something: quite new.", False),
+    ],
+)
+def test_only_a_host_without_any_answer_is_off(text: str, is_off: bool) -> None:
+    error = connection_error("nas", text)
+    assert isinstance(error, HostUnreachable)
+    assert error.is_off is is_off
+
+
 CHANGED = """\
 @@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
 @    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @
