@@ -76,6 +76,7 @@ class HostDeployment:
     _lock: HostLock = field(init=False)
     _runner: ScriptRunner = field(init=False)
     _gate: HealthGate = field(init=False)
+    _compose: str = ""
     _began: float = 0.0
     _has_begun: bool = False
 
@@ -161,7 +162,7 @@ class HostDeployment:
                 restored=restored,
             )
         outcome = DeployOutcome.DEPLOYED if self._has_begun else DeployOutcome.UNCHANGED
-        self._record(outcome, images=comparison.digests)
+        self._record(outcome)
         names = [service.name for service in self.plan.expected]
         changes = applied_changes(comparison.before, after, names)
         return HostResult(
@@ -187,7 +188,7 @@ class HostDeployment:
             facts = preflight.parse_facts(result.stdout)
             preflight.require_ready(self.plan, facts, now=self.clock.now())
             # Distributions append to the engine's version.
-            engine = facts["docker"].partition("+")[0]
+            engine, self._compose = facts["docker"].partition("+")[0], facts["compose"]
             details.append(f"Docker {engine}, Compose {facts['compose'].lstrip('v')}")
 
     def _fetch(self) -> Comparison:
@@ -199,15 +200,20 @@ class HostDeployment:
             if result.exit_code:
                 phase = next(reversed(found), "stage")
                 raise step_errors.fetch_error(self.plan, phase, result)
-            comparison = compare(self.plan, found)
+            comparison = compare(self.plan, found, self._compose)
             details.append(_count_actions(comparison))
         self.comparison = comparison
         self.observe(events.Compared(comparison))
+        actions = {change.action for change in comparison.services}
+        if comparison.compose_note and Action.RECREATED in actions:
+            self._gate.warn(comparison.compose_note)
         for reference, entry in moved_tags(comparison.history, comparison.digests).items():
-            self._gate.warn(
-                f"{reference} refers to a different image than in release {entry.id}: "
-                "its tag was moved"
-            )
+            # Another index of the same manifest leaves the release's containers as they are.
+            if not comparison.keeps(reference, entry):
+                self._gate.warn(
+                    f"{reference} refers to a different image than in release {entry.id}: "
+                    "its tag was moved"
+                )
         return comparison
 
     def _apply_release(self) -> None:
@@ -239,20 +245,14 @@ class HostDeployment:
             details.append(f"{len(self.plan.expected)} of {len(self.plan.expected)} healthy")
         return after
 
-    def _record(
-        self,
-        outcome: DeployOutcome,
-        *,
-        reason: str = "",
-        images: Mapping[str, str] | None = None,
-    ) -> None:
+    def _record(self, outcome: DeployOutcome, *, reason: str = "") -> None:
         """Record the outcome on the host, and release the lock."""
         entry = replace(
             self.plan.entry,
             outcome=outcome,
             reason=reason,
             duration_s=self._duration_s,
-            images=images or {},
+            images=self.comparison.digests if self.comparison else {},
             # After a failure, the last query predates the rollback.
             containers=containers.short_ids(self._gate.sections) if outcome.is_good else {},
             contract_migrations=containers.known_contract_migrations(self._gate.sections),

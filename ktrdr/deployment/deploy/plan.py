@@ -392,7 +392,12 @@ def _find_surplus(
 def _recorded_digests(
     redeploy_of: HistoryEntry | None, expected: Iterable[ExpectedService]
 ) -> tuple[tuple[str, str], ...]:
-    """Return the images to pin: those of an earlier deploy whose digest was recorded."""
+    """Return the images to pin: those of an earlier deploy whose digest was recorded.
+
+    An image whose name contains a digest needs none.
+    """
     digests: Mapping[str, str] = redeploy_of.images if redeploy_of else {}
     images = dict.fromkeys(service.image for service in expected)
-    return tuple((image, digests[image]) for image in images if digests.get(image))
+    return tuple(
+        (image, digests[image]) for image in images if digests.get(image) and "@" not in image
+    )

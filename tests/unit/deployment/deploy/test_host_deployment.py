@@ -346,6 +346,38 @@ def test_a_tag_that_was_moved_causes_a_warning(harness_for) -> None:
     )
 
 
+def test_another_index_of_what_runs_is_no_moved_tag(harness_for) -> None:
+    harness = harness_for()
+    harness.host.run_all()
+    image = "ghcr.io/ktrdr/ktrdr-backend:sha-abc1234"
+    ids = {name: each["id"][:12] for name, each in harness.host.containers.items()}
+    before = earlier_entry(
+        harness.deployment.plan, tag=TAG, images={image: "sha256:another"}, containers=ids
+    )
+    harness.host.history = history_lines(before)
+    assert harness.ready().deploy().warnings == ()
+
+
+def test_containers_of_another_compose_are_named_before_they_are_recreated(harness_for) -> None:
+    harness = harness_for()
+    harness.host.run_all()
+    harness.host.facts["compose"] = "v5.6.1"
+    for each in harness.host.containers.values():
+        each["labels"]["com.docker.compose.version"] = "5.3.1"
+    harness.ready()
+    harness.deployment.prepare()
+    assert not harness.warnings, "nothing is recreated"
+    harness = harness_for()
+    harness.host.run_all()
+    harness.host.facts["compose"] = "v5.6.1"
+    labels = harness.host.containers["db"]["labels"]
+    labels |= {"com.docker.compose.version": "5.3.1", "com.docker.compose.config-hash": "old"}
+    harness.ready()
+    harness.deployment.prepare()
+    (warning,) = harness.warnings
+    assert "Compose was 5.3.1 when these containers were made, and is 5.6.1 now" in warning
+
+
 def test_the_tag_of_a_commit_is_distinguished_from_other_tags() -> None:
     assert commit_in_tag("sha-abc1234") == "abc1234"
     assert commit_in_tag("latest") is None
