@@ -95,7 +95,9 @@ class HostDeployment:
         self._gate = HealthGate(plan, self._runner, self.backend, self.observe, self.clock)
 
     def prepare(self) -> None:
-        """Lock and check the host, fetch the release, and compare; no service changes.
+        """Lock and check the host, fetch the release, compare, and start a test container.
+
+        No service changes.
 
         Raises:
             Locked: Another deploy holds the lock.
@@ -114,7 +116,8 @@ class HostDeployment:
                 self._check()
                 raise
             self._check()
-            self._fetch()
+            if not self._fetch().is_empty:
+                self._start_container()
         except BaseException:
             self.cancel()
             raise
@@ -215,6 +218,15 @@ class HostDeployment:
                     "its tag was moved"
                 )
         return comparison
+
+    def _start_container(self) -> None:
+        step = self.plan.step(StepKind.START)
+        if step is None:
+            return
+        with self._runner.report(step):
+            result = self._runner.run(step.script, step.timeout_s)
+            if result.exit_code:
+                raise step_errors.start_error(self.plan, result)
 
     def _apply_release(self) -> None:
         step = self._step(StepKind.APPLY)
@@ -366,7 +378,7 @@ class HostDeployment:
 
     def _step(self, kind: StepKind) -> Step:
         step = self.plan.step(kind)
-        assert step is not None  # noqa: S101  # only the check can be left out
+        assert step is not None  # noqa: S101  # only what checks the host can be left out
         return step
 
 

@@ -2,7 +2,7 @@
 #
 # To deploy without ktrdr, print this with -v, which adds the files.
 
-# Step 1 of 6: lock (at most 30 s)
+# Step 1 of 7: lock (at most 30 s)
 # Acquire the lock of a host for the shell that runs this script. The shell holds the lock until
 # release_lock.sh, or until the shell ends for any reason. So no lock can become stale.
 #
@@ -30,7 +30,7 @@ main() {
 
 main /opt/ktrdr-core 1 '{"id": "20261123-120000-ab12", "who": "ada@laptop", "reason": "rollback of sha-abc1234", "since": "2026-11-23T12:00:00+00:00"}' </dev/null || exit
 
-# Step 2 of 6: check the host (at most 30 s)
+# Step 2 of 7: check the host (at most 30 s)
 (
 # Print facts about a host, one "NAME=VALUE" per line, and change nothing.
 #
@@ -311,7 +311,7 @@ run </dev/null
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
-# Step 3 of 6: fetch the release (at most 1800 s)
+# Step 3 of 7: fetch the release (at most 1800 s)
 (
 # Fetch a release: stage its files beside the current ones, pull its images, and print how the host differs
 # from it, in sections. No service changes.
@@ -1022,7 +1022,65 @@ run </dev/null
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
-# Step 4 of 6: apply (at most 600 s)
+# Step 4 of 7: start a test container (at most 60 s)
+(
+# Start a container that does nothing, and remove it. Docker answers queries even if its runtime starts nothing.
+#
+# Usage: start_container.sh NAME IMAGE...
+# Uses the first IMAGE that the host has, or else any image, and no network. Prints "started" or "no image". Fails
+# with Docker's exit code and error if the container does not start.
+set -eu
+
+# Start the container, and set $answer to Docker's error.
+#   start_container NAME IMAGE
+start_container() {
+    answer=$(
+        docker run --rm --name "$1" --pull never --network none --log-driver none --read-only \
+            --cap-drop ALL --security-opt no-new-privileges --entrypoint true "$2" 2>&1
+    )
+}
+
+main() {
+    name=$1
+    shift
+    image=$(docker image inspect --format '{{.Id}}' "$@" 2>/dev/null | head -n 1)
+    [ -n "$image" ] || image=$(docker image ls --quiet --no-trunc | head -n 1)
+    if [ -z "$image" ]; then
+        echo 'no image'
+        return 0
+    fi
+    code=0
+    start_container "$name" "$image" || code=$?
+    case $answer in
+        *'is already in use'*)
+            # Another command uses this name, or was cut off and has left its container behind.
+            sleep 2
+            docker rm --force --volumes "$name" >/dev/null 2>&1 || :
+            code=0
+            start_container "$name" "$image" || code=$?
+            ;;
+    esac
+    case $code$answer in
+        # If the image has no such program, the runtime fails as late as it can.
+        0* | *'exec: "true":'*) echo started ;;
+        *)
+            # Advice to read the manual comes last.
+            printf '%s\n' "$answer" | sed -e 's/^docker: //' -e '/docker run --help/d' >&2
+            return "$code"
+            ;;
+    esac
+}
+
+run() {
+    main ktrdr-core-test timescale/timescaledb:2 ghcr.io/ktrdr/ktrdr-backend:sha-abc1234 prom/prometheus:v3
+    echo ktrdr-script-complete
+}
+run </dev/null
+) 9>&-
+code=$?
+[ "$code" = 0 ] || exit "$code"
+
+# Step 5 of 7: apply (at most 600 s)
 (
 # Apply the release that fetch.sh has staged: move its files into the work directory, and let Compose change
 # the services.
@@ -2045,7 +2103,7 @@ run </dev/null
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
-# Step 5 of 6: wait until healthy (at most 60 s)
+# Step 6 of 7: wait until healthy (at most 60 s)
 (
 # Print the state of a stack, in sections: the host's clock, the containers, and the health documents of
 # services.
@@ -2177,7 +2235,7 @@ run </dev/null
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
-# Step 6 of 6: record (at most 30 s)
+# Step 7 of 7: record (at most 30 s)
 (
 # Record the outcome of a deploy, and keep its configuration.
 #

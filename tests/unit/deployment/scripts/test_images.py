@@ -1,11 +1,13 @@
-"""Queries of images in real shells with a stand-in for Docker."""
+"""Queries of images, and the test container, in real shells with a stand-in for Docker."""
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from ktrdr.deployment.scripts.script import Script
 from tests.unit.deployment.shell import SHELLS, Shell, write_script
 
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -80,3 +82,59 @@ def test_the_manifest_of_an_index_is_asked_for_unless_a_container_shows_it(
 def test_an_engine_that_knows_no_platforms_is_no_failure(shell: Shell, tmp_path: Path) -> None:
     (shell.directory / "old").touch()
     assert inspect(shell, tmp_path, "index") == ['index - {"of": "index"}']
+
+
+# -------------------------------------------------------------------------- the test container
+
+START = Script("scripts/start_container.sh", ("p-test", "a:1", "b:1"))
+
+
+def start(shell: Shell, found: str = "sha256:1", run: str = "") -> subprocess.CompletedProcess[str]:
+    shell.docker("image-inspect", f"echo {found}")
+    shell.docker("run", run)
+    return shell.start(START)
+
+
+def test_a_container_of_an_image_that_is_there_is_started_and_removed(shell: Shell) -> None:
+    done = start(shell)
+    assert (done.returncode, done.stdout.splitlines()[0], done.stderr) == (0, "started", "")
+    inspected, ran = shell.calls
+    assert inspected.endswith(" a:1 b:1")
+    assert ran.startswith("run --rm --name p-test --pull never --network none ")
+    assert ran.endswith(" --entrypoint true sha256:1")
+
+
+def test_a_host_with_other_images_uses_one_of_them_and_without_any_nothing_is_started(
+    shell: Shell,
+) -> None:
+    shell.docker("image-ls", "echo sha256:8; echo sha256:9")
+    assert start(shell, found="").stdout.startswith("started")
+    assert shell.calls[-1].endswith(" sha256:8")
+    shell.docker("image-ls", "")
+    assert start(shell, found="").stdout.startswith("no image")
+
+
+def test_an_image_without_the_program_shows_that_the_runtime_works(shell: Shell) -> None:
+    error = 'runc create failed: exec: "true": executable file not found in $PATH'
+    assert start(shell, run=f"echo 'docker: {error}'; exit 127").stdout.startswith("started")
+
+
+def test_the_error_of_a_runtime_that_starts_nothing_is_the_last_line(shell: Shell) -> None:
+    lines = ("WARNING: no swap", "docker: Error response from daemon: reopen fd 8: denied.", "")
+    said = "\n".join([*lines, "Run 'docker run --help' for more information"])
+    done = start(shell, run=f"cat <<'END'\n{said}\nEND\nexit 126")
+    assert done.returncode == 126
+    assert done.stderr.split("\n")[1] == "Error response from daemon: reopen fd 8: denied."
+    assert "--help" not in done.stderr
+    assert [call.split()[0] for call in shell.calls] == ["image", "run"]
+
+
+def test_a_container_that_was_left_behind_is_replaced(shell: Shell) -> None:
+    left = shell.directory / "left"
+    left.touch()
+    shell.docker("rm", f"rm {left}")
+    (shell.directory / "sleep").write_text("#!/bin/sh\n")
+    (shell.directory / "sleep").chmod(0o755)
+    done = start(shell, run=f"[ ! -e {left} ] || {{ echo 'name is already in use'; exit 125; }}")
+    assert done.stdout.startswith("started")
+    assert "rm --force --volumes p-test" in shell.calls
