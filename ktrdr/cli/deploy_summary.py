@@ -12,6 +12,7 @@ from ktrdr.deployment.deploy.comparison import Action
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceState
 from ktrdr.deployment.hosts.history import DeployOutcome
+from ktrdr.deployment.hosts.images import parse_image_name
 from ktrdr.deployment.scripts.script import render_for_display
 from ktrdr.errors import HostSkipped, KtrdrError, NotStarted
 
@@ -204,7 +205,7 @@ def _format_files(host: HostResult) -> str:
 def _format_version(state: ServiceState) -> str:
     if state.container is None:
         return ""
-    return escape(state.container.image.partition("@")[0].rpartition(":")[2])
+    return escape(parse_image_name(state.container.image).version)
 
 
 def _format_state(state: ServiceState) -> str:

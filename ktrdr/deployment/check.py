@@ -162,6 +162,9 @@ class Checker:
             facts = self._fetch_facts(plan)
             results = list(preflight.check_host(plan, facts, now=self.clock.now()))
             results += self.product.check_running(plan, self.transport)
+            # What follows needs Docker and Compose, which are checked first.
+            is_usable = not any(all_problems(results[:2]))
+            results += [self._check_start(plan)] if is_usable else []
         except KtrdrError as error:
             problem = Problem.from_error(error)
             if plan.may_be_skipped and isinstance(error, HostUnreachable) and error.is_off:
@@ -169,8 +172,7 @@ class Checker:
             unreachable = CheckResult("SSH", problems=(problem,))
             return CheckedSubject(host.name, host.address, (unreachable,))
         results += [*_check_lock(facts), *_check_connections(facts)]
-        # The registry is asked through Docker and Compose, which are checked first.
-        if not any(all_problems(results[:2])):
+        if is_usable:
             self._query_registry(plan, vault.result()[1])
         return CheckedSubject(host.name, host.address, (CheckResult("SSH"), *results))
 
@@ -185,6 +187,14 @@ class Checker:
         if result.exit_code:
             raise step_errors.query_error(plan, "readiness", result)
         return preflight.parse_facts(result.stdout)
+
+    def _check_start(self, plan: Plan) -> CheckResult:
+        result = self._run(plan, plan.start_script)
+        if result.exit_code:
+            problem = Problem.from_error(step_errors.start_error(plan, result))
+            return CheckResult("containers", problems=(problem,))
+        note = "no container was started, because the host has no image yet"
+        return CheckResult("containers", "start", note=note if "no image" in result.stdout else "")
 
     def _query_registry(self, plan: Plan, login: Secret | None) -> None:
         """Ask for the release's images, and for others that the host does not have."""

@@ -1,13 +1,14 @@
 """Plan of a deploy to one host: its steps, each a remote script, fixed before anything runs.
 
-There are six steps, and nothing changes before the fourth:
+There are seven steps, and nothing changes before the fifth:
 
 1. lock: exclude other deploys until the end;
 2. check: query the host, and report all its problems together;
 3. fetch: put the configuration beside the current one, pull images, compare with what runs;
-4. apply: put the configuration in its place, and let Compose change the services;
-5. verify: query the services until they are healthy, or certainly will not be;
-6. record: append the outcome to the history; then the lock is released.
+4. start: start a container that does nothing, if anything is to be changed;
+5. apply: put the configuration in its place, and let Compose change the services;
+6. verify: query the services until they are healthy, or certainly will not be;
+7. record: append the outcome to the history; then the lock is released.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ _FETCH_TIMEOUT_S: Final = 1800.0
 _APPLY_TIMEOUT_S: Final = 600.0
 _VERIFY_TIMEOUT_S: Final = 60.0
 _RECORD_TIMEOUT_S: Final = 30.0
+_START_TIMEOUT_S: Final = 60.0
 # A container stops within its grace period (60 s for the database).
 UNDO_TIMEOUT_S: Final = 90.0
 # The history only grows. A rollback needs fewer events than this.
@@ -58,6 +60,7 @@ class StepKind(StrEnum):
     LOCK = "lock"
     CHECK = "check"
     FETCH = "fetch"
+    START = "start"
     APPLY = "apply"
     VERIFY = "verify"
     RECORD = "record"
@@ -121,6 +124,7 @@ class Plan:
             self._lock(),
             *([] if self.options.skip_validation else [self._check()]),
             self._fetch(),
+            *([] if self.options.skip_validation else [self._start()]),
             self._apply(),
             self._verify(),
             self.record(replace(self.entry, reason=_RUN_BY_HAND).ended_event()),
@@ -174,6 +178,16 @@ class Plan:
         )
         undo = Script("scripts/discard.sh", (self.host.workdir,))
         return self._step(StepKind.FETCH, "fetch the release", script, _FETCH_TIMEOUT_S, undo)
+
+    def _start(self) -> Step:
+        title = "start a test container"
+        return self._step(StepKind.START, title, self.start_script, _START_TIMEOUT_S)
+
+    @property
+    def start_script(self) -> Script:
+        """Return the script that starts a container of an image that the host has."""
+        images = dict.fromkeys(service.image for service in self.expected)
+        return Script("scripts/start_container.sh", (f"{self.host.project}-test", *images))
 
     def _apply(self) -> Step:
         host = self.host
@@ -402,7 +416,12 @@ def _find_surplus(
 def _recorded_digests(
     redeploy_of: HistoryEntry | None, expected: Iterable[ExpectedService]
 ) -> tuple[tuple[str, str], ...]:
-    """Return the images to pin: those of an earlier deploy whose digest was recorded."""
+    """Return the images to pin: those of an earlier deploy whose digest was recorded.
+
+    An image whose name contains a digest needs none.
+    """
     digests: Mapping[str, str] = redeploy_of.images if redeploy_of else {}
     images = dict.fromkeys(service.image for service in expected)
-    return tuple((image, digests[image]) for image in images if digests.get(image))
+    return tuple(
+        (image, digests[image]) for image in images if digests.get(image) and "@" not in image
+    )

@@ -131,7 +131,11 @@ def _check_workdir(facts: Mapping[str, str], workdir: str) -> Iterator[Problem]:
 
 
 def _check_disk(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
-    directories = {"docker_free_kb": "Docker's directory", "workdir_free_kb": "the work directory"}
+    directories = {
+        "docker_free_kb": "Docker's directory",
+        "image_store_free_kb": "containerd's directory",
+        "workdir_free_kb": "the work directory",
+    }
     for fact, directory in directories.items():
         text = facts.get(fact, "")
         if text.isdigit() and int(text) // _KIB_PER_MIB < plan.product.minimum_free_mb:
@@ -227,7 +231,7 @@ def _format_version(text: str) -> str:
 
 
 def _format_free_disk(facts: Mapping[str, str]) -> str:
-    sizes = [facts.get(fact, "") for fact in ("docker_free_kb", "workdir_free_kb")]
+    sizes = [size for fact, size in facts.items() if fact.endswith("_free_kb")]
     least = min((int(size) for size in sizes if size.isdigit()), default=0)
     return f"{least / _KIB_PER_GIB:.0f} GiB free"
 

@@ -97,6 +97,24 @@ _APPLY_PATTERNS: Final = (
         "Mount a tmpfs on /run/ktrdr, or set secrets.delivery to env.",
     ),
 )
+# Why Docker's runtime starts no container in an LXC container of Proxmox, with the remedies there.
+_NO_START: Final = "no container starts on {host}: {reason}"
+_START_PATTERNS: Final = (
+    ErrorPattern(
+        r"reopen fd \d+: permission denied",
+        HostNotReady,
+        _NO_START,
+        "AppArmor refuses what runc does since 1.3.3. Update lxc-pve on the Proxmox host to "
+        "6.0.5-2 or newer, and restart this LXC container.",
+    ),
+    ErrorPattern(
+        r"session key|apparmor",
+        HostNotReady,
+        _NO_START,
+        "Set `features: nesting=1,keyctl=1` for this LXC container on the Proxmox host, and "
+        "restart it.",
+    ),
+)
 # A shell adds this to the number of the signal that ended a program.
 _SIGNAL_BASE: Final = 128
 
@@ -136,9 +154,23 @@ def fetch_error(plan: Plan, phase: str, result: RemoteResult) -> KtrdrError:
     )
 
 
+def start_error(plan: Plan, result: RemoteResult) -> KtrdrError:
+    """Return the error of a host on which no container starts; nothing has changed."""
+    patterns = (_DISK_FULL, *_START_PATTERNS, _DOCKER_STOPPED)
+    any_other = ErrorPattern(
+        "", HostNotReady, _NO_START, "Run `docker run --rm IMAGE true` on the host for details."
+    )
+    return _match(patterns, plan, result) or _to_error(any_other, plan, result)
+
+
 def apply_error(plan: Plan, result: RemoteResult) -> KtrdrError:
     """Return the error of a failed apply."""
-    patterns = (*_APPLY_PATTERNS, *plan.product.apply_error_patterns, _DOCKER_STOPPED)
+    patterns = (
+        *_APPLY_PATTERNS,
+        *_START_PATTERNS,
+        *plan.product.apply_error_patterns,
+        _DOCKER_STOPPED,
+    )
     return _match(patterns, plan, result) or DeploymentFailed(
         f"Compose could not start {plan.host.name} on {plan.host.address}: {_reason(result)}",
         hint="Fix the cause and run the command again: it continues where this one stopped.",
@@ -198,4 +230,5 @@ def _reason(result: RemoteResult) -> str:
     if not lines:
         return f"exit code {result.exit_code}"
     last = re.sub(r"^(Error response from daemon|Error|ERROR):\s*", "", lines[-1])
-    return last.rstrip(".")
+    # Each program on the way to the runtime adds a prefix.
+    return last.rpartition("OCI runtime create failed: ")[2].rstrip(".")

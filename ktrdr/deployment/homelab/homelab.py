@@ -25,6 +25,7 @@ from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
 from ktrdr.deployment.hosts.host import Host, HostConfig
+from ktrdr.deployment.hosts.images import parse_image_name
 from ktrdr.deployment.hosts.problems import CheckResult
 from ktrdr.deployment.product import Backend, ScriptExtensions
 from ktrdr.deployment.releases.release import Release, Service
@@ -99,7 +100,8 @@ class Homelab:
         return self.inventory.registry
 
     def is_own_image(self, image: str) -> bool:
-        return image.rpartition(":")[0] == self.inventory.image
+        own = parse_image_name(self.inventory.image)
+        return parse_image_name(image).repository == own.repository
 
     def expected_service(self, service: Service, config: HostConfig, image: str) -> ExpectedService:
         port = service.worker_port

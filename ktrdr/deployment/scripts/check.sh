@@ -33,20 +33,22 @@ check_programs() {
     fact lacks "$lacks"
 }
 
-# Print the versions of Docker and Compose, and set $docker_root to Docker's directory.
+# Print the versions of Docker and Compose, and set $docker_root and $image_store to the directories.
 check_docker() {
-    docker_root=
+    docker_root='' image_store=''
     if ! command -v docker >/dev/null; then
         fact docker missing
         return 0
     fi
     # One call for all three: each start of Docker's program takes as long as the rest of the check.
-    info=$(docker info --format '{{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}} {{.DockerRootDir}}' 2>&1) || :
+    info=$(docker info --format '{{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}} '"$ROOT_FORMAT" 2>&1) || :
     case $info in
         [0-9]*' '*' '/*)
             fact docker "${info%% *}"
             info=${info#* }
             fact compose "${info%% *}"
+            info=${info#* }
+            find_image_store "${info%% *}"
             docker_root=${info#* }
             ;;
         *)
@@ -83,12 +85,15 @@ check_workdir() {
 
 check_disks() {
     set -- "$existing"
-    [ ! -e "$docker_root" ] || set -- "$docker_root" "$existing"
+    names=workdir
+    [ ! -e "$image_store" ] || { set -- "$image_store" "$@" && names="image_store $names"; }
+    [ ! -e "$docker_root" ] || { set -- "$docker_root" "$@" && names="docker $names"; }
     disks=$(df -Pk "$@" 2>/dev/null) || :
     {
         read -r _ || :
-        [ "$#" = 1 ] || { read -r _ _ _ free _ && fact docker_free_kb "$free"; } || :
-        read -r _ _ _ free _ && fact workdir_free_kb "$free" || :
+        for name in $names; do
+            read -r _ _ _ free _ && fact "${name}_free_kb" "$free" || :
+        done
     } <<END
 $disks
 END

@@ -3,7 +3,7 @@
 # To deploy without ktrdr, pass all of this to `sh` on the host, with these
 # variables exported: DB_USER, DB_PASSWORD, WORKER_TOKEN, DOCKER_AUTH_CONFIG
 
-# Step 1 of 6: lock (at most 30 s)
+# Step 1 of 7: lock (at most 30 s)
 # Acquire the lock of a host for the shell that runs this script. The shell holds the lock until
 # release_lock.sh, or until the shell ends for any reason. So no lock can become stale.
 #
@@ -31,7 +31,7 @@ main() {
 
 main /opt/ktrdr-workers-b 1 '{"id": "20261123-120000-ab12", "who": "ada@laptop", "reason": "deploy of sha-abc1234", "since": "2026-11-23T12:00:00+00:00"}' </dev/null || exit
 
-# Step 2 of 6: check the host (at most 30 s)
+# Step 2 of 7: check the host (at most 30 s)
 (
 # Print facts about a host, one "NAME=VALUE" per line, and change nothing.
 #
@@ -64,6 +64,22 @@ refuse_option() {
 
 # ---- scripts/lib/directories.sh
 # Directories of the host.
+
+# Type of Docker's image store if it is containerd's, a space, and Docker's directory.
+ROOT_FORMAT='{{range .DriverStatus}}{{if eq (index . 0) "driver-type"}}{{index . 1}}{{end}}{{end}} {{.DockerRootDir}}'
+
+# Set $image_store to the directory of containerd's image store, or to nothing with Docker's classic store,
+# which is in Docker's directory.
+#   find_image_store TYPE
+find_image_store() {
+    image_store=
+    case $1 in
+        io.containerd.*)
+            image_store=$(sed -n "s/^root *= *[\"']\(.*\)[\"'].*/\1/p" /etc/containerd/config.toml 2>/dev/null) || :
+            image_store=${image_store:-/var/lib/containerd}
+            ;;
+    esac
+}
 
 # Set $existing to a path if it exists, or to the nearest directory above it that exists.
 #   nearest_existing PATH
@@ -113,20 +129,22 @@ check_programs() {
     fact lacks "$lacks"
 }
 
-# Print the versions of Docker and Compose, and set $docker_root to Docker's directory.
+# Print the versions of Docker and Compose, and set $docker_root and $image_store to the directories.
 check_docker() {
-    docker_root=
+    docker_root='' image_store=''
     if ! command -v docker >/dev/null; then
         fact docker missing
         return 0
     fi
     # One call for all three: each start of Docker's program takes as long as the rest of the check.
-    info=$(docker info --format '{{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}} {{.DockerRootDir}}' 2>&1) || :
+    info=$(docker info --format '{{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}} '"$ROOT_FORMAT" 2>&1) || :
     case $info in
         [0-9]*' '*' '/*)
             fact docker "${info%% *}"
             info=${info#* }
             fact compose "${info%% *}"
+            info=${info#* }
+            find_image_store "${info%% *}"
             docker_root=${info#* }
             ;;
         *)
@@ -163,12 +181,15 @@ check_workdir() {
 
 check_disks() {
     set -- "$existing"
-    [ ! -e "$docker_root" ] || set -- "$docker_root" "$existing"
+    names=workdir
+    [ ! -e "$image_store" ] || { set -- "$image_store" "$@" && names="image_store $names"; }
+    [ ! -e "$docker_root" ] || { set -- "$docker_root" "$@" && names="docker $names"; }
     disks=$(df -Pk "$@" 2>/dev/null) || :
     {
         read -r _ || :
-        [ "$#" = 1 ] || { read -r _ _ _ free _ && fact docker_free_kb "$free"; } || :
-        read -r _ _ _ free _ && fact workdir_free_kb "$free" || :
+        for name in $names; do
+            read -r _ _ _ free _ && fact "${name}_free_kb" "$free" || :
+        done
     } <<END
 $disks
 END
@@ -331,7 +352,7 @@ run </dev/null
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
-# Step 3 of 6: fetch the release (at most 1800 s)
+# Step 3 of 7: fetch the release (at most 1800 s)
 (
 # Fetch a release: stage its files beside the current ones, pull its images, and print how the host differs
 # from it, in sections. No service changes.
@@ -339,7 +360,7 @@ code=$?
 # Usage: fetch.sh OPTION VALUE...
 #   the options of lib/stack.sh and of the stack's extension, and
 #   --digests DIGESTS        files of the release, one "DIGEST  FILE" per line
-#   --pin NAME:TAG@DIGEST    image that the tag must name, even if the registry's tag has moved
+#   --pin NAME[:TAG]@DIGEST  image that the tag must name, even if the registry's tag has moved
 #   --image IMAGE            image that the host needs
 #   --pull-always SERVICE    service with a tag that can move; its image is always pulled
 #   --pull-missing SERVICE   service whose image is pulled if any image is missing
@@ -491,14 +512,55 @@ each_obsolete_file() {
 }
 
 # ---- scripts/lib/images.sh
-# Images of a host.
+# Images of a host. Needs: containers.sh, whose list_containers sets $containers
 
-IMAGE_FORMAT='{"id":{{json .Id}},"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}}}'
+# Id, kind and platform, and what is printed of an image. `index` reads fields that older programs of Docker
+# do not know.
+IMAGE_FORMAT='{{.Id}} {{with index . "Descriptor"}}{{index . "mediaType"}}{{else}}-{{end}} {{.Os}}/{{.Architecture}}{{with index . "Variant"}}/{{.}}{{end}} {"id":{{json .Id}},"digests":{{json .RepoDigests}},"descriptor":{{json (index . "Descriptor")}}}'
 
-# Print a JSON object for each of the images that the host has, and fail if one is missing.
-#   inspect_images IMAGE...
+# Print "NAME MANIFEST JSON" for each of the images that the host has. Docker answers in the order of the
+# names, unless one is missing.
+#   inspect_images NAME...
 inspect_images() {
+    if answers=$(query_images "$@"); then
+        print_images "$answers" "$@"
+    else
+        for image; do
+            { ! answers=$(query_images "$image") || print_images "$answers" "$image"; } &
+        done
+        wait
+    fi
+}
+
+# Print Docker's answers, and fail if the host lacks an image.
+#   query_images NAME...
+query_images() {
     docker image inspect --format "$IMAGE_FORMAT" "$@" 2>/dev/null
+}
+
+# Print answers with the names that they belong to. MANIFEST is the platform's manifest of an index, unless a
+# listed container runs it and thus shows it. Engines before 28.1 do not tell it.
+#   print_images ANSWERS NAME...
+print_images() {
+    answers=$1
+    shift
+    printf '%s\n' "$answers" | while [ "$#" -gt 0 ] && read -r id kind platform shown; do
+        manifest=-
+        case $kind in
+            *index* | *manifest.list*)
+                case ${containers-} in
+                    *"\"image\":\"$id\",\"manifest\":{"*) ;;
+                    *)
+                        manifest=$(
+                            docker image inspect --platform "$platform" --format '{{.Id}}' "$1" 2>/dev/null
+                        ) || manifest=-
+                        ;;
+                esac
+                ;;
+        esac
+        printf '%s %s %s\n' "$1" "$manifest" "$shown"
+        shift
+    done
 }
 
 # ---- scripts/lib/project.sh
@@ -517,8 +579,8 @@ project_ps() {
 # ---- scripts/lib/containers.sh
 # Queries of containers and of the services in them. Needs: project.sh
 
-# One JSON object per container, without the whole configuration, which contains the environment.
-CONTAINER_FORMAT='{"id":{{json .Id}},"image":{{json .Image}},"name":{{json .Config.Image}},"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}},"created":{{json .Created}}}'
+# One JSON object per container with the manifest that it runs in containerd's image store, without the whole configuration, which contains the environment.
+CONTAINER_FORMAT='{"id":{{json .Id}},"image":{{json .Image}},"manifest":{{json (index . "ImageManifestDescriptor")}},"name":{{json .Config.Image}},"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}},"created":{{json .Created}}}'
 
 # Print a JSON object for each container of a project, and set $containers to them.
 #   list_containers PROJECT
@@ -613,33 +675,34 @@ keep_staged() {
 
 # Make a tag refer to the image with a digest, even if the registry's tag has moved. Compose pulls the image,
 # because not every Docker CLI logs in with DOCKER_AUTH_CONFIG.
-#   pin_image PROJECT NAME:TAG DIGEST
+#   pin_image PROJECT NAME[:TAG] DIGEST
 pin_image() {
-    pinned=${2%:*}@$3
-    docker image inspect "$pinned" >/dev/null 2>&1 ||
-        printf 'services: {pinned: {image: "%s"}}\n' "$pinned" |
-        docker compose -p "$1-pin" -f - pull --quiet
+    name=$2
+    # A colon in front of a slash begins a port.
+    case ${2##*/} in *:*) name=${2%:*} ;; esac
+    pinned=$name@$3
+    if ! docker image inspect "$pinned" >/dev/null 2>&1; then
+        # Without a tag, an image in containerd's store has no name at all, but its digest finds it.
+        if docker image inspect "$3" >/dev/null 2>&1; then
+            pinned=$3
+        else
+            printf 'services: {pinned: {image: "%s"}}\n' "$pinned" |
+                docker compose -p "$1-pin" -f - pull --quiet
+        fi
+    fi
     docker tag "$pinned" "$2"
 }
 
-# Pull images: those with a tag that can move always, the others only if one is missing.
+# Pull images: those with a tag that can move always, the others only if one is missing. Set $found_images to
+# Docker's answers if none was missing.
 pull_images() {
     [ -z "$pull_always" ] || compose pull --policy always $pull_always
     found_images=
     if [ -n "$pull_missing" ]; then
-        found_images=$(docker image inspect --format "$IMAGE_FORMAT" $images 2>/dev/null) || {
+        found_images=$(query_images $images) || {
             found_images=
             compose pull --policy missing $pull_missing
         }
-    fi
-}
-
-# Print the images of the release. If pull_images has found them all, they are not inspected again.
-print_images() {
-    if [ -n "$found_images" ]; then
-        printf '%s\n' "$found_images"
-    else
-        inspect_images $images || :
     fi
 }
 
@@ -698,8 +761,6 @@ main() {
     export_secret_settings
     section hashes
     print_hashes
-    section images
-    print_images
     section files
     IFS=$newline
     for line in $digests; do set -- "$@" "${line#*  }"; done
@@ -712,6 +773,12 @@ main() {
     date +%s
     section containers
     list_containers "$project"
+    section images
+    if [ -n "$found_images" ]; then
+        print_images "$found_images" $images
+    else
+        inspect_images $images
+    fi
     if [ -n "$surplus" ]; then
         section answers
         # The operator confirms the removal of surplus services that run operations.
@@ -868,7 +935,65 @@ run </dev/null
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
-# Step 4 of 6: apply (at most 600 s)
+# Step 4 of 7: start a test container (at most 60 s)
+(
+# Start a container that does nothing, and remove it. Docker answers queries even if its runtime starts nothing.
+#
+# Usage: start_container.sh NAME IMAGE...
+# Uses the first IMAGE that the host has, or else any image, and no network. Prints "started" or "no image". Fails
+# with Docker's exit code and error if the container does not start.
+set -eu
+
+# Start the container, and set $answer to Docker's error.
+#   start_container NAME IMAGE
+start_container() {
+    answer=$(
+        docker run --rm --name "$1" --pull never --network none --log-driver none --read-only \
+            --cap-drop ALL --security-opt no-new-privileges --entrypoint true "$2" 2>&1
+    )
+}
+
+main() {
+    name=$1
+    shift
+    image=$(docker image inspect --format '{{.Id}}' "$@" 2>/dev/null | head -n 1)
+    [ -n "$image" ] || image=$(docker image ls --quiet --no-trunc | head -n 1)
+    if [ -z "$image" ]; then
+        echo 'no image'
+        return 0
+    fi
+    code=0
+    start_container "$name" "$image" || code=$?
+    case $answer in
+        *'is already in use'*)
+            # Another command uses this name, or was cut off and has left its container behind.
+            sleep 2
+            docker rm --force --volumes "$name" >/dev/null 2>&1 || :
+            code=0
+            start_container "$name" "$image" || code=$?
+            ;;
+    esac
+    case $code$answer in
+        # If the image has no such program, the runtime fails as late as it can.
+        0* | *'exec: "true":'*) echo started ;;
+        *)
+            # Advice to read the manual comes last.
+            printf '%s\n' "$answer" | sed -e 's/^docker: //' -e '/docker run --help/d' >&2
+            return "$code"
+            ;;
+    esac
+}
+
+run() {
+    main ktrdr-workers-test ghcr.io/ktrdr/ktrdr-backend:sha-abc1234
+    echo ktrdr-script-complete
+}
+run </dev/null
+) 9>&-
+code=$?
+[ "$code" = 0 ] || exit "$code"
+
+# Step 5 of 7: apply (at most 600 s)
 (
 # Apply the release that fetch.sh has staged: move its files into the work directory, and let Compose change
 # the services.
@@ -1587,7 +1712,7 @@ run </dev/null
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
-# Step 5 of 6: wait until healthy (at most 60 s)
+# Step 6 of 7: wait until healthy (at most 60 s)
 (
 # Print the state of a stack, in sections: the host's clock, the containers, and the health documents of
 # services.
@@ -1628,8 +1753,8 @@ project_ps() {
 # ---- scripts/lib/containers.sh
 # Queries of containers and of the services in them. Needs: project.sh
 
-# One JSON object per container, without the whole configuration, which contains the environment.
-CONTAINER_FORMAT='{"id":{{json .Id}},"image":{{json .Image}},"name":{{json .Config.Image}},"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}},"created":{{json .Created}}}'
+# One JSON object per container with the manifest that it runs in containerd's image store, without the whole configuration, which contains the environment.
+CONTAINER_FORMAT='{"id":{{json .Id}},"image":{{json .Image}},"manifest":{{json (index . "ImageManifestDescriptor")}},"name":{{json .Config.Image}},"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}},"created":{{json .Created}}}'
 
 # Print a JSON object for each container of a project, and set $containers to them.
 #   list_containers PROJECT
@@ -1719,7 +1844,7 @@ run </dev/null
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
-# Step 6 of 6: record (at most 30 s)
+# Step 7 of 7: record (at most 30 s)
 (
 # Record the outcome of a deploy, and keep its configuration.
 #

@@ -235,9 +235,10 @@ def test_a_plan_is_shown_step_by_step_without_secrets() -> None:
     show_plan(console, plan("core"), whole=False)
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
-    assert re.findall(r"^# Step (\d) of 6: (.*) \(at most .* s\)$", text, re.MULTILINE) == [
+    assert re.findall(r"^# Step (\d) of 7: (.*) \(at most .* s\)$", text, re.MULTILINE) == [
         *(("1", "lock"), ("2", "check the host"), ("3", "fetch the release")),
-        *(("4", "apply"), ("5", "wait until healthy"), ("6", "record")),
+        *(("4", "start a test container"), ("5", "apply"), ("6", "wait until healthy")),
+        ("7", "record"),
     ]
     assert 'export DB_PASSWORD="${DB_PASSWORD:?}"' in text
 

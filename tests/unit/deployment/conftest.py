@@ -163,7 +163,8 @@ class SimulatedHost:
 
     def fetch_output(self) -> str:
         images = [
-            json.dumps({"id": f"sha256:{image}", "tags": [image], "digests": [_digest(image)]})
+            f"{image} - "
+            + json.dumps({"id": f"sha256:{image}", "digests": [_digest(image)], "descriptor": None})
             for image in {service.image for service in self.plan.expected}
         ]
         hashes = [f"{service.name} hash-of-{service.name}" for service in self.plan.expected]

@@ -16,7 +16,7 @@ from ktrdr.deployment.deploy.options import DeployOptions
 from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.releases.checkout import Checkout
-from ktrdr.errors import ConfigurationError, HostUnreachable, SecretsError
+from ktrdr.errors import ConfigurationError, HostNotReady, HostUnreachable, SecretsError
 from ktrdr.secret import Scrubber, Secret
 from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.conftest import SimulatedHost
@@ -26,6 +26,7 @@ GOOD = {
     for name in ("db_username", "db_password", "jwt_secret", "grafana_password", "ghcr_token")
 }
 CHECK, REGISTRY = "Usage: check.sh", "Usage: ask_registry.sh"
+START = "Usage: start_container.sh"
 
 
 class Vault:
@@ -56,6 +57,7 @@ class Lab:
         self.registry = "0 sha256:0123456789abcdef"
         self.registry_error: HostUnreachable | None = None
         self.unreachable: list[str] = []
+        self.start = Answer(stdout="started\n")
 
     def check(self) -> list[CheckedSubject]:
         for host, plan in self.plans.items():
@@ -67,6 +69,7 @@ class Lab:
                 self.transport.answer(
                     Answer(stdout=output), host=host.address, containing=containing
                 )
+        self.transport.answer(self.start, containing=START)
         if self.registry_error:
             self.transport.answer(Answer(error=self.registry_error), containing=REGISTRY)
         for address in self.unreachable:
@@ -138,6 +141,22 @@ def test_a_node_that_is_often_off_has_the_code_of_a_deploy_without_it(lab) -> No
     assert exit_code(lab.check()) == 11
     lab.facts["workers-b.lab.test"]["shared"] = "missing"
     assert exit_code(lab.check()) == 6
+
+
+def test_a_host_that_starts_no_container_is_a_problem(lab) -> None:
+    lab.start = Answer(126, stderr="runc: reopen fd 8: permission denied\n")
+    report = lab.check()
+    assert "no container starts on backend.lab.test: runc" in messages(report)["core"][0]
+    (problem,) = report[2].problems
+    assert "lxc-pve" in problem.hint
+    assert exit_code(report) == HostNotReady.exit_code
+
+
+def test_a_host_without_images_is_a_note(lab) -> None:
+    lab.start = Answer(stdout="no image\n")
+    report = lab.check()
+    assert messages(report) == {}
+    assert "no container was started, because the host has no image yet" in notes(report)
 
 
 def test_the_exit_code_is_that_of_the_problem_that_a_deploy_meets_first(lab) -> None:

@@ -226,6 +226,7 @@ def test_each_step_has_a_script_file(planned) -> None:
         StepKind.LOCK: "scripts/acquire_lock.sh",
         StepKind.CHECK: "scripts/check.sh",
         StepKind.FETCH: "scripts/fetch.sh",
+        StepKind.START: "scripts/start_container.sh",
         StepKind.APPLY: "scripts/apply.sh",
         StepKind.VERIFY: "scripts/verify.sh",
         StepKind.RECORD: "scripts/record.sh",

@@ -33,7 +33,7 @@ IMAGE = f"{BACKEND_IMAGE}:{TAG}"
 BACKEND = container("backend")
 RELEASE = history_entry(1, TAG, duration_s=3700.0, images={IMAGE: "sha256:1"})
 ENDED = RELEASE.deploy.at + timedelta(seconds=3700)
-DIGESTS = {BACKEND.image_id: "sha256:1"}
+DIGESTS = {BACKEND.store_image_id: "sha256:1"}
 
 
 def survey_output(**changes: list[str]) -> str:
@@ -44,8 +44,13 @@ def survey_output(**changes: list[str]) -> str:
         "disk": ["1000 250 /var/lib/docker", "1000 250 /opt/core"],
         "containers": [container_json("backend"), container_json("db", "postgres:17")],
         "images": [
-            json.dumps(
-                {"id": "sha256:backend", "tags": ["x:1"], "digests": ["x@sha256:1234567890ab"]}
+            "sha256:backend - "
+            + json.dumps(
+                {
+                    "id": "sha256:backend",
+                    "digests": [f"{BACKEND_IMAGE}@sha256:1234567890ab"],
+                    "descriptor": None,
+                }
             )
         ],
     }
@@ -192,10 +197,16 @@ def test_an_image_with_another_tag_is_drift() -> None:
 
 
 def test_another_image_with_the_same_tag_is_drift() -> None:
-    (sentence,) = drift(RELEASE, digests={BACKEND.image_id: "sha256:2"})
+    (sentence,) = drift(RELEASE, digests={BACKEND.store_image_id: "sha256:2"})
     assert sentence.startswith(
         "backend runs a different image with the tag ktrdr-backend:sha-abc1234"
     )
+
+
+def test_another_index_of_the_image_that_a_container_runs_is_no_drift() -> None:
+    later = replace(RELEASE, containers={"backend": BACKEND.short_id}, images={IMAGE: "sha256:2"})
+    assert drift(later) == ()
+    assert drift(later, containers=[replace(BACKEND, id="another container")])
 
 
 def test_an_image_without_a_digest_is_compared_by_its_tag() -> None:

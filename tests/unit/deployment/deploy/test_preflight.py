@@ -63,6 +63,10 @@ def test_a_good_host_has_no_problems(problems):
             "the disk of Docker's directory has too little free space: 100 MiB free, 2048 needed",
         ),
         (
+            {"image_store_free_kb": "1024"},
+            "the disk of containerd's directory has too little free space: 1 MiB free, 2048 needed",
+        ),
+        (
             {"workdir_free_kb": "0"},
             "the disk of the work directory has too little free space: 0 MiB free, 2048 needed",
         ),

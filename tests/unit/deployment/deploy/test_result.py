@@ -212,7 +212,7 @@ def test_the_document_of_a_dry_run(plan) -> None:
         *("target", "host", "kind", "service", "tag", "commit", "configuration"),
     ]
     assert [step["kind"] for step in steps] == [
-        *("lock", "check", "fetch", "apply", "verify", "record"),
+        *("lock", "check", "fetch", "start", "apply", "verify", "record"),
     ]
     assert {tuple(step) for step in steps} == {
         ("kind", "host", "title", "timeout_s", "secrets", "script")

@@ -44,6 +44,27 @@ def test_one_script_prints_all_facts(shell, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists(), "the check changes nothing"
 
 
+@pytest.mark.parametrize(
+    ("store", "expected"),
+    [("io.containerd.snapshotter.v1", {"docker", "image_store", "workdir"}), ("", None)],
+)
+def test_the_disk_of_containerds_image_store_is_measured_if_docker_uses_it(
+    shell, tmp_path: Path, monkeypatch, store, expected
+) -> None:
+    # As if containerd's configuration named another directory.
+    for name, answer in {
+        "docker": f"28.5.2+dfsg4 v5.6.1 {store} {tmp_path}",
+        "sed": str(tmp_path),
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{answer}'\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = facts(shell, tmp_path, tmp_path)
+    assert (found["docker"], found["compose"]) == ("28.5.2+dfsg4", "v5.6.1")
+    measured = {name.removesuffix("_free_kb") for name in found if name.endswith("_free_kb")}
+    assert measured == (expected or {"docker", "workdir"})
+
+
 def test_another_user_than_root_is_named_and_has_fewer_permissions(shell, monkeypatch) -> None:
     # Another user than root, even if root runs the tests.
     as_user = ["setpriv", "--reuid", "10001", "--regid", "10001", "--clear-groups"]

@@ -259,7 +259,7 @@ def test_nothing_changes_without_the_lock(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_images_are_never_removed_by_force(shell: Shell, tmp_path: Path) -> None:
-    shell.docker("image", "exit 1")
+    shell.docker("image", "echo 'conflict: it is used' >&2; exit 1")
     kept = tmp_path / ".ktrdr" / "releases"
     kept.mkdir(parents=True)
     (kept / "old.tar.gz").write_text("")
@@ -269,9 +269,21 @@ def test_images_are_never_removed_by_force(shell: Shell, tmp_path: Path) -> None
     with locked(tmp_path):
         said = shell.run(Script("scripts/prune.sh", (*options, "--image", "sha256:1 x:1 y:1")))
     assert said == ["stays sha256:1"]
-    assert shell.calls == ["image rm sha256:1", "image rm x:1 y:1"]
+    assert shell.calls == ["image rm sha256:1", "image rm x:1 y:1", "image inspect sha256:1"]
     assert [each.name for each in tmp_path.iterdir()] == [".ktrdr"]
     assert [each.name for each in kept.iterdir()] == ["new.tar.gz"]
+
+
+def test_an_image_that_goes_with_its_last_tag_does_not_stay(shell: Shell, tmp_path: Path) -> None:
+    shell.docker("image", 'echo "Error response from daemon: No such image: $3" >&2; exit 1')
+    options = ("--workdir", str(tmp_path), "--note", NOTE, "--image", "sha256:1 x:1 x@sha256:1")
+    with locked(tmp_path):
+        assert shell.run(Script("scripts/prune.sh", options)) == []
+
+
+def test_images_without_a_tag_are_listed(shell: Shell, tmp_path: Path) -> None:
+    shell.run(Script("scripts/list_unused.sh", (str(tmp_path),)))
+    assert "image ls --all --quiet --no-trunc" in shell.calls
 
 
 def test_containers_are_stopped_in_parallel_and_a_failure_is_reported(
