@@ -13,7 +13,7 @@ from ktrdr.deployment.hosts.containers import Container
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem, find_problems
 from ktrdr.deployment.hosts.history import ALL, HistoryEntry, last_good, parse_history
 from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.hosts.images import parse_image_name, parse_images
+from ktrdr.deployment.hosts.images import parse_images
 from ktrdr.deployment.hosts.lock import LockOwner, parse_lock_state
 from ktrdr.deployment.hosts.parallel import map_hosts
 from ktrdr.deployment.hosts.queries import docker_unavailable

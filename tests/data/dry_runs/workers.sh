@@ -304,7 +304,7 @@ check_reach() {
 }
 
 main() {
-    workdir='' shared='' shared_is_mounted=no container_uid='' memory='' ports=no reach='' names=''
+    workdir='' shared='' shared_is_mounted=no container_uid='' memory='' ports=no reach='' resolve=''
     while [ "$#" -gt 0 ]; do
         case $1 in
             --workdir) workdir=$2 ;;
@@ -312,7 +312,7 @@ main() {
             --shared-is-mounted) shared_is_mounted=$2 ;;
             --container-uid) container_uid=$2 ;;
             --memory) memory=$2 ;;
-            --resolve) names="$names $2" ;;
+            --resolve) resolve="$resolve $2" ;;
             --ports) ports=$2 ;;
             --reach) reach="$reach $2" ;;
             *) refuse_option "$1" ;;
@@ -333,7 +333,7 @@ main() {
         check_ports
         fact lock "$(show_lock "$workdir" 2>/dev/null | tr '\n' ' ' || :)"
     fi
-    for name in $names; do check_name "$name" & done
+    for name in $resolve; do check_name "$name" & done
     for address in $reach; do check_reach "$address" & done
     wait
 }
