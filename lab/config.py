@@ -14,8 +14,11 @@ _SUFFIX: Final = f"-{NUMBER}" if NUMBER else ""
 _PORTS_APART: Final = 1000
 # Resolved, so that checkouts that share a lab by a link use the same paths.
 STATE: Final = (ROOT / f".lab{_SUFFIX}").resolve()
-# Root file systems that all labs of this checkout share.
-TREES: Final = (ROOT / ".lab-trees").resolve()
+# File systems of the hosts. A checkout may be in a directory that is closed to unprivileged hosts.
+_DATA: Final = Path("/var/lib/ktrdr-lab")
+HOSTS: Final = _DATA / f"lab-{NUMBER}"
+# Root file systems that all labs share.
+TREES: Final = _DATA / "trees"
 IMAGES: Final = ROOT / "lab" / "images"
 HOST_FILES: Final = ROOT / "lab" / "host"
 STANDINS: Final = ROOT / "lab" / "standins"
@@ -27,7 +30,7 @@ LABEL: Final = "place.mynerd.ktrdr.lab"
 BRIDGE: Final = f"ktlab{NUMBER}"
 GATEWAY: Final = f"10.77.{NUMBER}.1"
 PREFIX_LENGTH: Final = 24
-SHARED: Final = STATE / "shared"
+SHARED: Final = HOSTS / "shared"
 # User of all containers of KTRDR.
 UID: Final = 10001
 
@@ -77,7 +80,7 @@ class Node:
     @property
     def directory(self) -> Path:
         """Return the directory of its configuration and its file systems."""
-        return STATE / "hosts" / self.container
+        return HOSTS / self.container
 
 
 def _worker_node(key: str, last_number: int, docker: str, *, is_privileged: bool) -> Node:

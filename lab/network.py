@@ -8,11 +8,11 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from lab.config import BRIDGE, GATEWAY, NODES, PREFIX_LENGTH, STATE
+from lab.config import BRIDGE, GATEWAY, HOSTS, NODES, PREFIX_LENGTH
 from lab.progress import LabError
 from lab.shell import log_file, run, succeeds, wait_until
 
-_PID_FILE: Final = STATE / "dnsmasq.pid"
+_PID_FILE: Final = HOSTS / "dnsmasq.pid"
 # The kernel may pass packets of a bridge to iptables, where Docker drops what it does not know.
 _FORWARD: Final = ("FORWARD", "-i", BRIDGE, "-o", BRIDGE, "-j", "ACCEPT")
 # Names of the two registries, which listen on the bridge's own address.
@@ -53,7 +53,7 @@ def _start_resolver() -> None:
     """Start a resolver that knows only the names of the lab, and asks no other server."""
     names = {name: node.address for node in NODES for name in node.names}
     names |= dict.fromkeys(REGISTRY_NAMES, GATEWAY)
-    configuration = STATE / "dnsmasq.conf"
+    configuration = HOSTS / "dnsmasq.conf"
     lines = [
         *("no-resolv", "no-hosts", "no-poll", "bind-interfaces", "user=root", "local-ttl=60"),
         *(f"listen-address={GATEWAY}", f"pid-file={_PID_FILE}", f"log-facility={log_file('dns')}"),

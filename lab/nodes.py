@@ -15,12 +15,11 @@ from typing import Final
 
 from lab import certificates, ssh_keys, trees
 from lab.build import hash_content
-from lab.config import BRIDGE, GATEWAY, NODES, PREFIX_LENGTH, SHARED, STATE, UID, Node
+from lab.config import BRIDGE, GATEWAY, HOSTS, NODES, PREFIX_LENGTH, SHARED, UID, Node
 from lab.progress import LabError, Progress
 from lab.shell import log_file, run, succeeds, wait_until
 
 _START_TIMEOUT_S: Final = 90
-_HOSTS: Final = STATE / "hosts"
 # Users of unprivileged hosts on this machine, as on Proxmox: 0 is 100000, 10001 is 110001.
 _FIRST_ID: Final = 100_000
 _IDS: Final = 65_536
@@ -157,8 +156,7 @@ def start_docker(node: Node) -> None:
 
 def remove_data() -> None:
     """Remove the file systems of all hosts, and the shared directory."""
-    shutil.rmtree(_HOSTS, ignore_errors=True)
-    shutil.rmtree(SHARED, ignore_errors=True)
+    shutil.rmtree(HOSTS, ignore_errors=True)
 
 
 def _allow_ids() -> None:
@@ -173,6 +171,7 @@ def _allow_ids() -> None:
 def _ensure_node(node: Node, tree: Path, progress: Progress) -> None:
     configuration = "\n".join(_configuration(node, tree)) + "\n"
     made_from = hash_content(configuration)
+    shutil.copy(certificates.AUTHORITY, _authority(node))
     file, mark = node.directory / "config", node.directory / "made-from"
     if mark.exists() and mark.read_text() == made_from:
         if state(node) == "STOPPED":
@@ -240,7 +239,8 @@ def _configuration(node: Node, tree: Path) -> Iterator[str]:
         yield _bind(node, node.directory / name, f"var/lib/{name}", "dir")
     yield _bind(node, SHARED, node.shared.lstrip("/"), "dir")
     yield _bind(node, ssh_keys.directory_of(node), "etc/ssh/lab", "dir", "ro")
-    yield _bind(node, certificates.AUTHORITY, "etc/docker/certs.d/ghcr.io/ca.crt", "file", "ro")
+    authority = _authority(node)
+    yield _bind(node, authority, "etc/docker/certs.d/ghcr.io/ca.crt", "file", "ro")
     yield f"lxc.seccomp.profile = {_profile(node)}"
 
 
@@ -250,12 +250,17 @@ def _bind(node: Node, source: Path, target: str, kind: str, *options: str) -> st
     return f"lxc.mount.entry = {source} {target} none {words} 0 0"
 
 
+def _authority(node: Node) -> Path:
+    """Return the host's copy of the certificate of the lab's authority."""
+    return node.directory / "ca.crt"
+
+
 def _profile(node: Node) -> Path:
     """Return the seccomp profile: LXC's own, but for the system call that the NFS server needs."""
     if node.key != "core":
         return _STOCK_PROFILE
-    profile = _HOSTS / "nfs.seccomp"
-    _HOSTS.mkdir(parents=True, exist_ok=True)
+    profile = HOSTS / "nfs.seccomp"
+    HOSTS.mkdir(parents=True, exist_ok=True)
     lines = _STOCK_PROFILE.read_text().splitlines(keepends=True)
     profile.write_text("".join(line for line in lines if "open_by_handle_at" not in line))
     return profile
@@ -278,4 +283,4 @@ def _first_process(node: Node) -> int:
 
 @cache
 def _lxc(tool: str, node: Node) -> tuple[str, ...]:
-    return (f"lxc-{tool}", "--lxcpath", str(_HOSTS), "--name", node.container)
+    return (f"lxc-{tool}", "--lxcpath", str(HOSTS), "--name", node.container)

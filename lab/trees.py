@@ -40,7 +40,7 @@ def ensure_bare(progress: Progress) -> None:
         with progress.step("create a bare Debian from packages (debootstrap)"):
             partial = TREES / f"{SUITE}.partial"
             shutil.rmtree(partial, ignore_errors=True)
-            TREES.mkdir(exist_ok=True)
+            TREES.mkdir(parents=True, exist_ok=True)
             run("debootstrap", "--variant=minbase", SUITE, str(partial), *_package_mirror())
             _adapt(partial)
             partial.rename(BARE)
