@@ -112,11 +112,13 @@ class Release:
         tag: Tag of the image.
         commit: Full id of the configuration's commit, or None for the working tree.
         files: Configuration by path, as in the work directory.
+        note: Why the configuration is not that of a commit, in one sentence, if it should be.
     """
 
     tag: str
     commit: str | None
     files: Mapping[str, bytes]
+    note: str = ""
 
     @property
     def source(self) -> str:
