@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import re
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,11 +24,11 @@ from ktrdr.deployment.scripts.script import Script, render, repeat
 from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh import diagnosis
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
+from ktrdr.deployment.ssh.session import program_output
 from ktrdr.errors import ConfigurationError, KtrdrError
 from ktrdr.secret import Scrubber, Secret
 
 _TIMEOUT_S: Final = 30.0
-_LOCAL_TIMEOUT_S: Final = 10
 _MINIMUM_PYTHON: Final = (3, 11)
 _REFUSED: Final = re.compile("refused", re.IGNORECASE)
 _TIMED_OUT: Final = 124
@@ -77,8 +76,8 @@ def check_programs(ssh: str) -> Iterator[CheckResult]:
     yield CheckResult("Python", version, (too_old,) if is_old else ())
     ssh_version = _version(ssh, "-V")
     missing = Problem.from_error(diagnosis.ssh_missing_error(ssh))
-    yield CheckResult("ssh", ssh_version or "", () if ssh_version else (missing,))
-    git_version = _version("git", "--version") or ""
+    yield CheckResult("ssh", ssh_version, () if ssh_version else (missing,))
+    git_version = _version("git", "--version")
     if git_version[:1].isdigit():
         yield CheckResult("git", git_version)
 
@@ -234,20 +233,9 @@ class Checker:
         return self.transport.run(plan.host.address, rendered, timeout_s=_TIMEOUT_S)
 
 
-def _version(*command: str) -> str | None:
-    """Return the version that ssh or git prints, or None if the program is not installed."""
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_LOCAL_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    text = (done.stderr or done.stdout).partition("\n")[0]
+def _version(*command: str) -> str:
+    """Return the version that ssh or git prints, or an empty string without the program."""
+    text = program_output(*command).partition("\n")[0]
     match = re.match(r"(?:(OpenSSH)_|git version )([\w.]+)", text)
     return " ".join(filter(None, match.groups())) if match else text
 

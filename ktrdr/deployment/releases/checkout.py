@@ -228,18 +228,12 @@ class Checkout:
         for path in blobs:
             header, _, rest = rest.partition(b"\n")
             size = header.rpartition(b" ")[2]
-            if not size.isdigit():
+            length = int(size) if size.isdigit() else 0
+            content, rest = rest[:length], rest[length + 1 :]
+            if not size.isdigit() or content.startswith(_FILTERED):
                 raise ConfigurationError(
-                    f"git cannot read {path} of commit {commit[:7]}",
-                    hint=f"Run `git show {commit[:7]}:{path}` to see why; the clone may be a "
-                    "partial one.",
-                )
-            content, rest = rest[: int(size)], rest[int(size) + 1 :]
-            if content.startswith(_FILTERED):
-                raise ConfigurationError(
-                    f"commit {commit[:7]} has no readable {path}: it is stored with Git LFS or "
-                    "git-crypt",
-                    hint="Commit it as an ordinary file.",
+                    f"commit {commit[:7]} has no readable {path}",
+                    hint="Commit it without Git LFS and git-crypt, or run `git fsck`.",
                 )
             yield path, content
 

@@ -132,7 +132,7 @@ def test_a_file_that_only_a_filter_can_read_is_named(origin: Path, content: byte
     (origin / ".env.core").write_bytes(content)
     git_in(origin, "commit", "-qam", "filtered")
 
-    with pytest.raises(ConfigurationError, match=r"no readable \.env\.core: it is stored with Git"):
+    with pytest.raises(ConfigurationError, match=r"has no readable \.env\.core"):
         Checkout(origin).load_release("core", None)
 
 
