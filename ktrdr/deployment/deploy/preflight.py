@@ -51,6 +51,8 @@ def check_host(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterat
     yield CheckResult(
         "Docker", _format_version(facts.get("docker", "")), tuple(_check_docker(facts))
     )
+    if "docker_warning" in facts:
+        yield CheckResult("Docker's configuration", note=_describe_warning(facts))
     if facts.get("docker", "missing") != "missing":
         compose = facts.get("compose", "")
         yield CheckResult("Compose", compose.lstrip("v"), tuple(_check_compose(compose)))
@@ -76,12 +78,24 @@ def _check_docker(facts: Mapping[str, str]) -> Iterator[Problem]:
             "the Docker daemon is not running",
             "Start it with `systemctl start docker` on the host.",
         )
+    if state.startswith("error "):
+        yield Problem(
+            f"Docker does not answer: {state.removeprefix('error ').rstrip('.')}",
+            "Run `docker info` on the host, and correct what it complains about.",
+        )
     if state == "forbidden":
         user = facts.get("user", "the user")
         yield Problem(
             f"{user} has no permission to use Docker",
             f"Add {user} to the group docker with `usermod -aG docker {user}`.",
         )
+
+
+def _describe_warning(facts: Mapping[str, str]) -> str:
+    text = facts["docker_warning"]
+    match = re.search(r"(/[^\s:)]+)\)?: (.+)", text)
+    file, reason = match.groups() if match else ("its configuration", text)
+    return f"Docker ignores {file} ({reason}): correct the file, or `chown {facts.get('user')}` it"
 
 
 def _check_compose(version: str) -> Iterator[Problem]:
@@ -172,11 +186,20 @@ def _check_memory(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
             f"Mount a tmpfs there: `mount -t tmpfs -o mode=755 ktrdr {root}`.",
         )
     elif kind == "tmpfs" and swap != "none":
+        name = swap if swap.startswith("/") else "the swap of this container's host"
         yield Problem(
-            f"memory, including secrets, may be swapped out to {swap}, which may not be encrypted",
-            f"Turn swap off (`swapoff -a`), encrypt it, or `mount -t ramfs ramfs {root}`, "
+            f"memory, including secrets, may be swapped out to {name}, which may not be encrypted",
+            _on_container_host(facts, "pct set CTID --swap 0`, with the CTID of `pct list")
+            or f"Turn swap off (`swapoff -a`), encrypt it, or `mount -t ramfs ramfs {root}`, "
             "which is never swapped out.",
         )
+
+
+def _on_container_host(facts: Mapping[str, str], command: str) -> str:
+    """Return the remedy for a container, in which the command does not work; otherwise nothing."""
+    if not (facts.get("container") or facts.get("swap") == "virtual"):
+        return ""
+    return f"This host is a container: run `{command}` on its own host, such as Proxmox."
 
 
 def _check_clock(plan: Plan, facts: Mapping[str, str], now: datetime) -> Iterator[Problem]:
@@ -189,7 +212,8 @@ def _check_clock(plan: Plan, facts: Mapping[str, str], now: datetime) -> Iterato
         yield Problem(
             f"its clock is {abs(skew):.0f} s {direction} this machine's, so tokens would "
             "be rejected",
-            "Synchronise both with a time server (`timedatectl set-ntp true`).",
+            _on_container_host(facts, "timedatectl set-ntp true")
+            or "Synchronise both with a time server (`timedatectl set-ntp true`).",
         )
 
 

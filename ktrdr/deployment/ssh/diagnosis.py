@@ -205,7 +205,8 @@ def killed_error(host: str) -> HostUnreachable:
     """Return the error for a script that was killed on its host while the connection was good."""
     return HostUnreachable(
         f"the script on {host} was killed there before it finished",
-        hint=f"Read the kernel log of {host} (`dmesg`): it may be out of memory.",
+        hint=f"Read the kernel log of {host} (`dmesg`, for a container on its own host): it may be "
+        "out of memory.",
     )
 
 

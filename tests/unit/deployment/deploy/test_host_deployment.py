@@ -136,6 +136,9 @@ def test_the_error_of_a_ready_host_that_cannot_lock_names_the_reason(harness_for
     assert not harness.scripts_with(FETCH)
 
 
+WARNING = "WARNING: Error loading config file: open /home/x/config.json: permission denied\n"
+
+
 @pytest.mark.parametrize(
     ("stderr", "kind", "message"),
     [
@@ -145,6 +148,13 @@ def test_the_error_of_a_ready_host_that_cannot_lock_names_the_reason(harness_for
         ("write /var/lib/docker/x: no space left on device", HostNotReady, "disk of"),
         ("failed to connect to the docker API at unix:///x", HostNotReady, "daemon of"),
         ("something new", ImageError, "something new"),
+        (f"{WARNING}manifest unknown", ImageError, "is not in the registry"),
+        (f"something new\n{WARNING}", ImageError, "could not pull .*: something new"),
+        (
+            'error getting credentials - err: exec: "docker-credential-x": not found in $PATH',
+            ImageError,
+            "uses a credential helper that fails",
+        ),
     ],
 )
 def test_a_failed_pull_is_explained_and_the_staged_files_are_removed(
