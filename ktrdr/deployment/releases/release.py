@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import yaml
 
+from ktrdr.deployment.releases import compose_yaml
+from ktrdr.deployment.releases.compose_yaml import ServiceError
 from ktrdr.errors import ConfigurationError
 
 # Name of a stack.
@@ -261,13 +263,10 @@ def parse_compose_file(name: str, content: bytes) -> ComposeFile:
         ConfigurationError: It is not a compose file.
     """
     try:
-        services = _load_yaml(content)["services"]
+        services = _load(content)["services"]
         return ComposeFile(tuple(_parse_service(name, entry) for name, entry in services.items()))
-    except (yaml.YAMLError, AttributeError, TypeError, KeyError, ValueError) as exc:
-        raise ConfigurationError(
-            f"{name} of the release is not a compose file",
-            hint="Correct it (`docker compose config` checks it), or deploy another commit.",
-        ) from exc
+    except (yaml.YAMLError, ServiceError, AttributeError, TypeError, KeyError, ValueError) as exc:
+        raise compose_yaml.to_error(name, content, exc) from exc
 
 
 def required_variables(content: bytes) -> tuple[str, ...]:
@@ -324,13 +323,12 @@ def interpolate(text: str, variables: Mapping[str, str]) -> str:
 
 # Several hosts use the same file, and each needs several facts of it. No caller changes the result.
 @lru_cache(maxsize=8)
-def _load_yaml(content: bytes) -> Any:
-    # Libyaml is ten times as fast, if it is installed.
-    return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+def _load(content: bytes) -> Any:
+    return compose_yaml.load(content)
 
 
 def _environments(content: bytes) -> list[Mapping[str, Any]]:
-    services = (_load_yaml(content) or {}).get("services") or {}
+    services = (_load(content) or {}).get("services") or {}
     environments = (entry.get("environment") for entry in services.values())
     return [environment for environment in environments if isinstance(environment, Mapping)]
 
@@ -338,6 +336,8 @@ def _environments(content: bytes) -> list[Mapping[str, Any]]:
 def _parse_service(name: str, entry: Mapping[str, Any]) -> Service:
     environment = entry.get("environment")
     port = environment.get("WORKER_PORT") if isinstance(environment, Mapping) else None
+    if not entry.get("image"):
+        raise ServiceError(name, "has no image of its own, and hosts build none")
     return Service(
         name=name,
         image=str(entry["image"]),

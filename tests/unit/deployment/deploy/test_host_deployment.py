@@ -163,8 +163,9 @@ def test_a_failed_pull_is_explained_and_the_staged_files_are_removed(
     harness = harness_for().ready()
     failure = Answer(1, stdout="== stage\n== pull\n", stderr=stderr)
     harness.transport.answer(failure, containing=FETCH)
-    with pytest.raises(kind, match=message):
+    with pytest.raises(kind, match=message) as caught:
         harness.deploy()
+    assert ("start its run again" in caught.value.hint) == ("is not in" in caught.value.message)
     assert DISCARD in harness.scripts[-1]
     assert harness.is_unlocked
     assert not harness.scripts_with(APPLY)
