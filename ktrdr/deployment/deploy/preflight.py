@@ -51,8 +51,10 @@ def check_host(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterat
     yield CheckResult(
         "Docker", _format_version(facts.get("docker", "")), tuple(_check_docker(facts))
     )
-    if "docker_warning" in facts:
-        yield CheckResult("Docker's configuration", note=_describe_warning(facts))
+    if warning := facts.get("docker_warning"):
+        owner = f"`chown {facts.get('user', 'USER')}` it"
+        note = f"Docker ignores its configuration ({warning}): correct the file, or {owner}"
+        yield CheckResult("Docker's configuration", note=note)
     if facts.get("docker", "missing") != "missing":
         compose = facts.get("compose", "")
         yield CheckResult("Compose", compose.lstrip("v"), tuple(_check_compose(compose)))
@@ -89,13 +91,6 @@ def _check_docker(facts: Mapping[str, str]) -> Iterator[Problem]:
             f"{user} has no permission to use Docker",
             f"Add {user} to the group docker with `usermod -aG docker {user}`.",
         )
-
-
-def _describe_warning(facts: Mapping[str, str]) -> str:
-    text = facts["docker_warning"]
-    match = re.search(r"(/[^\s:)]+)\)?: (.+)", text)
-    file, reason = match.groups() if match else ("its configuration", text)
-    return f"Docker ignores {file} ({reason}): correct the file, or `chown {facts.get('user')}` it"
 
 
 def _check_compose(version: str) -> Iterator[Problem]:

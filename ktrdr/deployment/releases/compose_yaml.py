@@ -57,12 +57,17 @@ def load(content: bytes) -> Any:
 
 def to_error(name: str, content: bytes, error: Exception) -> ConfigurationError:
     """Return the error for a compose file that cannot be read, with the line if it is known."""
-    hint = "Correct it (`docker compose config` checks it), or deploy another commit."
     if isinstance(error, ServiceError):
-        return ConfigurationError(f"{name}:{_line(content, error.service)}: {error}", hint=hint)
+        return ConfigurationError(
+            f"{name}:{_line(content, error.service)}: {error}",
+            hint="Give it the image that hosts pull, in this file; or deploy another commit.",
+        )
     mark = getattr(error, "problem_mark", None)
     reason = f": line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else ""
-    return ConfigurationError(f"{name} of the release is not a compose file{reason}", hint=hint)
+    return ConfigurationError(
+        f"{name} of the release is not a compose file{reason}",
+        hint="Correct it (`docker compose config` checks it), or deploy another commit.",
+    )
 
 
 def _line(content: bytes, service: str) -> int:

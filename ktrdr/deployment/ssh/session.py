@@ -107,12 +107,7 @@ class SshProgram:
             f"ConnectTimeout={self.connect_timeout_s}",
             f"ServerAliveInterval={self.alive_interval_s}",
             f"ServerAliveCountMax={_ALIVE_COUNT}",
-            *(
-                each
-                for since, text in _OPTIONS.items()
-                if version >= since
-                for each in text.split()
-            ),
+            *" ".join(text for since, text in _OPTIONS.items() if version >= since).split(),
         ):
             arguments += ["-o", option]
         return arguments
@@ -287,7 +282,8 @@ class RemoteSession:
             with contextlib.suppress(TimeoutError):
                 self._exchange(wait_s, cancel)
                 # What ssh has logged until now is no reason for the end of the session.
-                self._login_log_size = self._log.stat().st_size
+                with contextlib.suppress(FileNotFoundError):
+                    self._login_log_size = self._log.stat().st_size
                 return
             if error := self._foreign_shell_error(program):
                 raise error
@@ -408,9 +404,9 @@ class RemoteSession:
         return f"ssh was ended here by signal {-code}" if code < 0 else ""
 
     def _read_log(self, start: int = 0) -> str:
-        """Return what ssh has logged; `SshTransport.close` may have deleted it."""
+        """Return the end of what ssh has logged; `SshTransport.close` may have deleted it."""
         with contextlib.suppress(FileNotFoundError), self._log.open("rb") as file:
-            file.seek(start)
+            file.seek(max(start, file.seek(0, os.SEEK_END) - _MAX_LOG))
             return file.read(_MAX_LOG).decode("utf-8", "replace").replace("\r\n", "\n")
         return ""
 
