@@ -32,7 +32,7 @@ build-nfs-server: ## build the image of the NFS server; TAG=… names it, by def
 	@$(call build,deploy/nfs-server/Dockerfile,$(or $(NFS_IMAGE_NAME),ghcr.io/ktrdr/ktrdr-nfs-server))
 
 test: setup ## run all tests: unit, integration, end-to-end in the lab
-	@scripts/apt-need postgresql openssh-server age busybox
+	@scripts/apt-need postgresql openssh-server age busybox zsh fish tcsh
 	@# The lab starts meanwhile. The end-to-end tests start what is missing, and report why.
 	@$(BIN)/python -m lab up >/dev/null 2>&1 & \
 	    status=0; $(BIN)/pytest -n auto tests/unit tests/integration || status=$$?; \
@@ -69,7 +69,7 @@ golden: setup ## write tests/data/dry_runs again, to review changes of scripts
 	@KTRDR_RENEW_GOLDEN=1 $(BIN)/pytest -q tests/unit/deployment/test_dry_runs.py
 
 integration: setup ## run only the integration tests
-	@scripts/apt-need postgresql openssh-server age busybox
+	@scripts/apt-need postgresql openssh-server age busybox zsh fish tcsh
 	@$(BIN)/pytest -q -n auto tests/integration
 
 e2e: setup ## run only the end-to-end tests, in two labs

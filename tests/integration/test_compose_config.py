@@ -208,3 +208,45 @@ def test_a_developers_own_env_file_wins_over_the_example(tmp_path):
     database, backend = services["services"]["db"], services["services"]["backend"]
     assert database["environment"]["POSTGRES_PASSWORD"] == "my-own-password"
     assert backend["environment"]["DB_PASSWORD"] == "my-own-password"
+
+
+EXTENDED = """
+services:
+  first: {image: one}
+  db:
+    image: postgres:17
+    ports: ["5432:5432"]
+    profiles: [base]
+    depends_on: {first: {condition: service_started}}
+    environment: {WORKER_PORT: "5003", A: b}
+"""
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        "x: {extends: {service: db}, profiles: [backup]}",
+        "x: {extends: db, image: other, ports: ['1:1'], environment: {WORKER_PORT: '5004'}}",
+        "x: {extends: db, ports: !reset [], environment: {WORKER_PORT: !reset null}}",
+        "x: {extends: db, ports: !override ['1:1'], depends_on: !reset null}",
+        "x: {extends: db, depends_on: {db: {condition: service_started}}}",
+        "y: {extends: db, ports: ['1:1']}\n  x: {extends: y, ports: ['2:2'], image: !override z}",
+        "x: {image: a, profiles: !override [b], environment: {WORKER_PORT: !override '5005'}}",
+    ],
+)
+def test_services_that_extend_others_are_read_as_compose_reads_them(
+    tmp_path: Path, added: str
+) -> None:
+    file = tmp_path / "compose.yml"
+    file.write_text(f"{EXTENDED}  {added}\n")
+    expected = config(["-p", "p", "-f", str(file)], "*")["services"]["x"]
+
+    services = parse_compose_file("compose.yml", file.read_bytes()).services
+
+    (found,) = [service for service in services if service.name == "x"]
+    assert found.image == expected["image"]
+    assert found.profiles == tuple(expected.get("profiles", ()))
+    assert set(found.depends_on) == set(expected.get("depends_on", ()))
+    assert str(found.worker_port or "") == expected.get("environment", {}).get("WORKER_PORT", "")
+    ports = [f"{port['published']}:{port['target']}" for port in expected.get("ports", ())]
+    assert sorted(found.ports) == sorted(ports)

@@ -68,7 +68,8 @@ def diff(hosts: tuple[str, ...], with_secrets: bool, full: bool, **options: Any)
     selected = select_hosts(inventory, hosts)
     tag = validate_tag(parsed.tag) if parsed.tag else None
     if tag is None:
-        for warning in checkout.head().warnings():
+        head = checkout.head()
+        for warning in filter(None, (*head.warnings(), head.note())):
             write_note(f"note: {warning}")
     product, deploy_id = Homelab(inventory), new_deploy_id()
     plans = {

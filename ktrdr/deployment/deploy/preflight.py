@@ -51,6 +51,10 @@ def check_host(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterat
     yield CheckResult(
         "Docker", _format_version(facts.get("docker", "")), tuple(_check_docker(facts))
     )
+    if warning := facts.get("docker_warning"):
+        owner = f"`chown {facts.get('user', 'USER')}` it"
+        note = f"Docker ignores its configuration ({warning}): correct the file, or {owner}"
+        yield CheckResult("Docker's configuration", note=note)
     if facts.get("docker", "missing") != "missing":
         compose = facts.get("compose", "")
         yield CheckResult("Compose", compose.lstrip("v"), tuple(_check_compose(compose)))
@@ -81,6 +85,11 @@ def _check_docker(facts: Mapping[str, str]) -> Iterator[Problem]:
         yield Problem(
             "the Docker daemon is not running",
             "Start it with `systemctl start docker` on the host.",
+        )
+    if state.startswith("error "):
+        yield Problem(
+            f"Docker does not answer: {state.removeprefix('error ').rstrip('.')}",
+            "Run `docker info` on the host, and correct what it complains about.",
         )
     if state == "forbidden":
         user = facts.get("user", "the user")
@@ -182,9 +191,11 @@ def _check_memory(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
             f"Mount a tmpfs there: `mount -t tmpfs -o mode=755 ktrdr {root}`.",
         )
     elif kind == "tmpfs" and swap != "none":
+        name = swap if swap.startswith("/") else "the swap of this container's host"
         yield Problem(
-            f"memory, including secrets, may be swapped out to {swap}, which may not be encrypted",
-            f"Turn swap off (`swapoff -a`), encrypt it, or `mount -t ramfs ramfs {root}`, "
+            f"memory, including secrets, may be swapped out to {name}, which may not be encrypted",
+            _on_container_host(facts, "pct set CTID --swap 0`, with the CTID of `pct list")
+            or f"Turn swap off (`swapoff -a`), encrypt it, or `mount -t ramfs ramfs {root}`, "
             "which is never swapped out.",
         )
 
@@ -203,6 +214,13 @@ def _check_names(names: Sequence[str], facts: Mapping[str, str]) -> CheckResult:
     return CheckResult("names", "known to DNS", problems, note)
 
 
+def _on_container_host(facts: Mapping[str, str], command: str) -> str:
+    """Return the remedy for a container, in which the command does not work; otherwise nothing."""
+    if not (facts.get("container") or facts.get("swap") == "virtual"):
+        return ""
+    return f"This host is a container: run `{command}` on its own host, such as Proxmox."
+
+
 def _check_clock(plan: Plan, facts: Mapping[str, str], now: datetime) -> Iterator[Problem]:
     text = facts.get("clock", "")
     if not text.isdigit():
@@ -213,7 +231,8 @@ def _check_clock(plan: Plan, facts: Mapping[str, str], now: datetime) -> Iterato
         yield Problem(
             f"its clock is {abs(skew):.0f} s {direction} this machine's, so tokens would "
             "be rejected",
-            "Synchronise both with a time server (`timedatectl set-ntp true`).",
+            _on_container_host(facts, "timedatectl set-ntp true")
+            or "Synchronise both with a time server (`timedatectl set-ntp true`).",
         )
 
 

@@ -49,8 +49,17 @@ _DOCKER_STOPPED: Final = ErrorPattern(
     "the Docker daemon of {host} stopped running",
     "Start it with `systemctl start docker` on the host, and run the command again.",
 )
+# Docker prints this, and goes on with its defaults.
+_WARNING: Final = re.compile(r"^WARNING: Error .* config file.*\n?", re.MULTILINE)
 _PULL_PATTERNS: Final = (
     _DISK_FULL,
+    ErrorPattern(
+        r"error getting credentials|docker-credential-",
+        ImageError,
+        "Docker on {host} uses a credential helper that fails: {reason}",
+        "Remove credsStore and credHelpers from ~/.docker/config.json of the user on {host}; ktrdr "
+        "passes the login itself.",
+    ),
     ErrorPattern(
         r"unauthorized|authentication required|no basic auth credentials|denied|"
         r"\b401\b|\b403\b|Forbidden",
@@ -63,7 +72,8 @@ _PULL_PATTERNS: Final = (
         r"manifest unknown|manifest for .* not found|\bnot found\b|no such manifest|name unknown",
         ImageError,
         "the image {image} is not in the registry",
-        "Wait until CI has built it, or select another with --tag.",
+        "Wait until CI has built it, start its run again if it was cancelled, or select another "
+        "with --tag.",
     ),
     ErrorPattern(
         r"connection refused|no such host|i/o timeout|timed? ?out|deadline exceeded|unreachable|"
@@ -133,7 +143,8 @@ def fetch_error(plan: Plan, phase: str, result: RemoteResult) -> KtrdrError:
     if result.exit_code > _SIGNAL_BASE:
         return HostNotReady(
             f"the fetch on {host} was killed by signal {result.exit_code - _SIGNAL_BASE}",
-            hint="Check the host's kernel log (`dmesg`): it may be out of memory.",
+            hint="Check the kernel log (`dmesg`, for a container on its own host): it may be out "
+            "of memory.",
         )
     if phase == "stage":
         return HostNotReady(
@@ -200,8 +211,9 @@ def unhealthy_error(
 
 
 def _match(patterns: Iterable[ErrorPattern], plan: Plan, result: RemoteResult) -> KtrdrError | None:
+    output = _WARNING.sub("", result.stderr)
     for pattern in patterns:
-        if re.search(pattern.pattern, result.stderr, re.IGNORECASE):
+        if re.search(pattern.pattern, output, re.IGNORECASE):
             return _to_error(pattern, plan, result)
     return None
 
@@ -226,7 +238,8 @@ def _failed_image(plan: Plan, result: RemoteResult) -> str:
 
 def _reason(result: RemoteResult) -> str:
     """Return the last line of the error output, without its prefix."""
-    lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+    output = _WARNING.sub("", result.stderr)
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     if not lines:
         return f"exit code {result.exit_code}"
     last = re.sub(r"^(Error response from daemon|Error|ERROR):\s*", "", lines[-1])

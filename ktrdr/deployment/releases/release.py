@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import yaml
 
+from ktrdr.deployment.releases import compose_yaml
+from ktrdr.deployment.releases.compose_yaml import ServiceError
 from ktrdr.errors import ConfigurationError
 
 # Name of a stack.
@@ -121,11 +123,13 @@ class Release:
         tag: Tag of the image.
         commit: Full id of the configuration's commit, or None for the working tree.
         files: Configuration by path, as in the work directory.
+        note: Why the configuration is not that of a commit, in one sentence, if it should be.
     """
 
     tag: str
     commit: str | None
     files: Mapping[str, bytes]
+    note: str = ""
 
     @property
     def source(self) -> str:
@@ -275,18 +279,15 @@ def parse_compose_file(name: str, content: bytes, override: bytes = b"") -> Comp
         ConfigurationError: It is not a compose file.
     """
     try:
-        services = _load_yaml(content)["services"]
-        own = (_load_yaml(override) or {}).get("services", {})
+        services = _load(content)["services"]
+        own = (_load(override) or {}).get("services", {})
         return ComposeFile(
             tuple(
                 _parse_service(name, entry, own.get(name, {})) for name, entry in services.items()
             )
         )
-    except (yaml.YAMLError, AttributeError, TypeError, KeyError, ValueError) as exc:
-        raise ConfigurationError(
-            f"{name} of the release is not a compose file",
-            hint="Correct it (`docker compose config` checks it), or deploy another commit.",
-        ) from exc
+    except (yaml.YAMLError, ServiceError, AttributeError, TypeError, KeyError, ValueError) as exc:
+        raise compose_yaml.to_error(name, content, exc) from exc
 
 
 def required_variables(content: bytes) -> tuple[str, ...]:
@@ -343,13 +344,12 @@ def interpolate(text: str, variables: Mapping[str, str]) -> str:
 
 # Several hosts use the same file, and each needs several facts of it. No caller changes the result.
 @lru_cache(maxsize=8)
-def _load_yaml(content: bytes) -> Any:
-    # Libyaml is ten times as fast, if it is installed.
-    return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+def _load(content: bytes) -> Any:
+    return compose_yaml.load(content)
 
 
 def _environments(content: bytes) -> list[Mapping[str, Any]]:
-    services = (_load_yaml(content) or {}).get("services") or {}
+    services = (_load(content) or {}).get("services") or {}
     environments = (entry.get("environment") for entry in services.values())
     return [environment for environment in environments if isinstance(environment, Mapping)]
 
@@ -360,6 +360,8 @@ def _parse_service(name: str, entry: Mapping[str, Any], own: Mapping[str, Any]) 
     limits = {**_limits(entry), **_limits(own)}
     memory = _MEMORY.fullmatch(str(limits.get("memory")))
     cpus = re.fullmatch(r"\d+(\.\d+)?", str(limits.get("cpus")))
+    if not entry.get("image"):
+        raise ServiceError(name, "has no image of its own, and hosts build none")
     return Service(
         name=name,
         image=str(entry["image"]),

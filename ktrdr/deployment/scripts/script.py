@@ -22,6 +22,7 @@ import base64
 import hashlib
 import re
 import shlex
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -108,9 +109,15 @@ def render_for_display(script: Script, *, whole: bool = False) -> str:
 
 
 def render_command(script: Script) -> str:
-    """Return a script as one command line, which ssh runs with the user's terminal."""
-    text = f"{bundle(script.file, script.extensions)}\n{_CALL}"
-    return " ".join(["exec sh -c", quote(text), "sh", *map(quote, script.arguments)])
+    """Return a script as one command line, which ssh runs with the user's terminal.
+
+    The user's own shell reads it, and csh and fish differ from sh in quoted words with line ends,
+    backslashes or exclamation marks.
+    """
+    call = " ".join(["main", *map(quote, script.arguments)])
+    text = f"{bundle(script.file, script.extensions)}\n{call}"
+    words = textwrap.fill(base64.b64encode(text.encode()).decode(), _LINE_LENGTH).replace("\n", " ")
+    return f"exec sh -c 'text=$(printf %s {words} | base64 -d) && eval \"$text\"'"
 
 
 @lru_cache(maxsize=64)

@@ -135,25 +135,36 @@ check_docker() {
         fact docker missing
         return 0
     fi
-    # One call for all three: each start of Docker's program takes as long as the rest of the check.
+    # One call for all three: each start of Docker's program takes as long as the rest of the check. It may
+    # warn besides.
     info=$(docker info --format '{{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}} '"$ROOT_FORMAT" 2>&1) || :
-    case $info in
-        [0-9]*' '*' '/*)
-            fact docker "${info%% *}"
-            info=${info#* }
-            fact compose "${info%% *}"
-            info=${info#* }
-            find_image_store "${info%% *}"
-            docker_root=${info#* }
-            ;;
-        *)
-            case $info in
-                *'permission denied'*) fact docker forbidden ;;
-                *) fact docker down ;;
-            esac
-            fact compose "$(docker compose version --short 2>/dev/null || :)"
-            ;;
-    esac
+    answer='' error=''
+    while IFS= read -r line; do
+        case $line in
+            [0-9]*' '*' '/*) answer=$line ;;
+            # The answer without a daemon.
+            ' '*) ;;
+            'WARNING: Error '*' config file'*) fact docker_warning "${line#WARNING: Error }" ;;
+            ?*) error=$line ;;
+        esac
+    done <<END
+$info
+END
+    if [ -n "$answer" ]; then
+        fact docker "${answer%% *}"
+        answer=${answer#* }
+        fact compose "${answer%% *}"
+        answer=${answer#* }
+        find_image_store "${answer%% *}"
+        docker_root=${answer#* }
+    else
+        case $info in
+            *'permission denied while trying'* | *'connect: permission denied'*) fact docker forbidden ;;
+            *'Cannot connect to the Docker'* | *'failed to connect to the docker API'*) fact docker down ;;
+            *) fact docker "error $error" ;;
+        esac
+        fact compose "$(docker compose version --short 2>/dev/null || :)"
+    fi
 }
 
 # Print the memory and the number of processors.
@@ -239,15 +250,31 @@ check_memory() {
     fact memory "$(stat -f -c %T "$existing" 2>/dev/null || echo unknown)"
     # A tmpfs may be written to swap. Compressed memory and encrypted devices do not count.
     swap=none
-    while read -r device _; do
+    while read -r device kind _; do
         case $device in
             Filename | /dev/zram*) ;;
+            # As lxcfs shows the swap of a container's host.
+            none) swap=$kind ;;
             /dev/dm-*) grep -q ^CRYPT- "/sys/block/${device#/dev/}/dm/uuid" 2>/dev/null || swap=$device ;;
             *) swap=$device ;;
         esac
     done </proc/swaps
     ! grep -q " $existing tmpfs [^ ]*noswap" /proc/mounts || swap=none
+    [ "$(cat /sys/fs/cgroup/memory.swap.max 2>/dev/null)" != 0 ] || swap=none
     fact swap "$swap"
+}
+
+# Print the kind of container that the host is, such as lxc, or nothing if it is a machine.
+check_container() {
+    container=
+    if [ -r /run/systemd/container ]; then
+        read -r container </run/systemd/container || :
+    elif [ ! -d /run/systemd/system ]; then
+        while read -r device _; do [ "$device" != lxcfs ] || container=lxc; done </proc/mounts
+        [ -n "$container" ] ||
+            container=$({ tr '\0' '\n' </proc/1/environ | sed -n 's/^container=//p'; } 2>/dev/null)
+    fi
+    fact container "$container"
 }
 
 # Print the listening sockets and the published ports. The kernel's list needs no further program.
@@ -327,6 +354,7 @@ main() {
     check_workdir
     check_disks
     check_shared
+    check_container
     [ -z "$memory" ] || check_memory "$memory"
     if [ "$ports" = yes ]; then
         check_ports

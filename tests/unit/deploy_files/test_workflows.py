@@ -157,10 +157,20 @@ def test_make_builds_an_image_under_a_tag(root, tmp_path, target, variables, ima
     assert re.search(r"VERSION=\d+\.\d+\.\d+ \.$", built)
 
 
-def test_a_deploy_waits_for_approval_and_for_the_previous_deploy(root):
+@pytest.mark.parametrize(
+    ("name", "different"), [("image.yml", "github.sha"), (EXAMPLE, "github.run_id")]
+)
+def test_no_waiting_run_is_cancelled_by_a_later_one(root, name, different):
+    # GitHub cancels all waiting runs of a group except the last. So no two runs share a group.
+    concurrency = workflow(root, name)["concurrency"]
+    assert f"${{{{ {different} }}}}" in concurrency["group"]
+    assert concurrency["cancel-in-progress"] is False
+
+
+def test_a_deploy_waits_for_approval_and_for_the_locks_of_others(root):
     read = workflow(root, EXAMPLE)
     assert set(read["on"]) == {"workflow_dispatch"}
-    assert read["concurrency"] == {"group": "deploy", "cancel-in-progress": False}
+    assert "--lock-wait 900\n" in read["jobs"]["deploy"]["steps"][-1]["run"]
     assert read["jobs"]["deploy"]["environment"] == "homelab"
     *others, deploying = read["jobs"]["deploy"]["steps"]
     assert "secrets." not in str(others)
@@ -206,7 +216,7 @@ def test_the_deploy_key_is_only_in_an_agent_and_only_pinned_hosts_are_trusted(ro
     done = run_the_deploy(root, tmp_path, key)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     recorded = (tmp_path / "record").read_text()
-    assert recorded.startswith("deploy core backend\n256 SHA256:")
+    assert recorded.startswith("deploy core backend --lock-wait 900\n256 SHA256:")
     assert "StrictHostKeyChecking yes\n" in recorded
     assert (tmp_path / "known_hosts").read_text().splitlines() == [
         "backend ssh-ed25519 AAAA",

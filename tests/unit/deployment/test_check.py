@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
@@ -266,14 +267,43 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_python_and_ssh_are_shown_with_their_versions() -> None:
-    python, ssh = check.check_programs("ssh")
-    assert (python.problems, ssh.problems) == ((), ())
+def test_python_ssh_and_git_are_shown_with_their_versions() -> None:
+    python, ssh, git = check.check_programs("ssh")
+    assert (python.problems, ssh.problems, git.problems) == ((), (), ())
     assert ssh.detail.startswith("OpenSSH ")
+    assert git.detail[0].isdigit()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "#!/bin/sh\necho 'xcode-select: note: no tools' >&2\nexit 1"]
+)
+def test_a_missing_git_is_a_problem_of_the_checkout_alone(
+    repository, tmp_path: Path, monkeypatch, content: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ssh").symlink_to(shutil.which("ssh") or "ssh")
+    if content:
+        (tmp_path / "bin/git").write_text(content)
+        (tmp_path / "bin/git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert [result.name for result in check.check_programs("ssh")] == ["Python", "ssh"]
+    (problem,) = check.check_checkout(Checkout(repository), None).problems
+    assert problem.message.startswith("git is not installed on this machine")
+    assert problem.exit_code == 3
+
+
+def test_a_shallow_clone_without_branches_is_a_note(repository, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "-C", str(repository), "tag", "v1"], check=True)
+    shallow = ["clone", "-q", "--depth=1", "--branch=v1", f"file://{repository}", str(clone)]
+    subprocess.run(["git", *shallow], check=True, capture_output=True)
+    result = check.check_checkout(Checkout(clone), None)
+    assert result.problems == ()
+    assert "this shallow clone cannot show whether" in result.note
 
 
 def test_a_machine_without_ssh_has_a_problem() -> None:
-    _, ssh = check.check_programs("no-such-ssh")
+    _, ssh, *_ = check.check_programs("no-such-ssh")
     (problem,) = ssh.problems
     assert "no-such-ssh" in problem.message
     assert problem.exit_code == 5

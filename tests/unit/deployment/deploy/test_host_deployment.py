@@ -139,6 +139,9 @@ def test_the_error_of_a_ready_host_that_cannot_lock_names_the_reason(harness_for
     assert not harness.scripts_with(FETCH)
 
 
+WARNING = "WARNING: Error loading config file: open /home/x/config.json: permission denied\n"
+
+
 @pytest.mark.parametrize(
     ("stderr", "kind", "message"),
     [
@@ -148,6 +151,13 @@ def test_the_error_of_a_ready_host_that_cannot_lock_names_the_reason(harness_for
         ("write /var/lib/docker/x: no space left on device", HostNotReady, "disk of"),
         ("failed to connect to the docker API at unix:///x", HostNotReady, "daemon of"),
         ("something new", ImageError, "something new"),
+        (f"{WARNING}manifest unknown", ImageError, "is not in the registry"),
+        (f"something new\n{WARNING}", ImageError, "could not pull .*: something new"),
+        (
+            'error getting credentials - err: exec: "docker-credential-x": not found in $PATH',
+            ImageError,
+            "uses a credential helper that fails",
+        ),
     ],
 )
 def test_a_failed_pull_is_explained_and_the_staged_files_are_removed(
@@ -156,8 +166,9 @@ def test_a_failed_pull_is_explained_and_the_staged_files_are_removed(
     harness = harness_for().ready()
     failure = Answer(1, stdout="== stage\n== pull\n", stderr=stderr)
     harness.transport.answer(failure, containing=FETCH)
-    with pytest.raises(kind, match=message):
+    with pytest.raises(kind, match=message) as caught:
         harness.deploy()
+    assert ("start its run again" in caught.value.hint) == ("is not in" in caught.value.message)
     assert DISCARD in harness.scripts[-1]
     assert harness.is_unlocked
     assert not harness.scripts_with(APPLY)

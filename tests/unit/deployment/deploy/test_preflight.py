@@ -46,6 +46,10 @@ def test_a_good_host_has_no_problems(problems):
         ({"docker": "missing"}, "Docker is not installed"),
         ({"docker": "down"}, "the Docker daemon is not running"),
         ({"docker": "forbidden"}, "deploy has no permission to use Docker"),
+        (
+            {"docker": 'error current context "old" is not found'},
+            'Docker does not answer: current context "old" is not found',
+        ),
         ({"compose": ""}, "Docker Compose is not installed"),
         ({"lacks": "cmp flock "}, "programs are missing: cmp, flock"),
         ({"compose": "2.37.3"}, "Docker Compose 2.37.3 is older than 2.38.0"),
@@ -143,15 +147,68 @@ def test_facts_are_parsed_from_lines_of_name_and_value():
                 "encrypted"
             ),
         ),
+        (
+            {"memory": "tmpfs", "swap": "virtual"},
+            (
+                "memory, including secrets, may be swapped out to the swap of this container's "
+                "host, which may not be encrypted"
+            ),
+        ),
     ],
 )
-def test_secrets_in_memory_must_stay_there(in_memory, release, deploy_id, clock, changes, problem):
-    override = {"deploy/tmpfs/core.yml": b"services: {}"}
-    complete = replace(release, files={**release.files, **override})
-    plan = make_plan(in_memory, in_memory.hosts[0], complete, deploy_id, DeployOptions())
-    facts = SimulatedHost(plan).facts | changes
-    messages = [each.message for each in all_problems(check_host(plan, facts, now=clock.now()))]
+def test_secrets_in_memory_must_stay_there(memory_problems, changes, problem):
+    messages = [each.message for each in memory_problems(changes)]
     assert messages == ([problem] if problem else [])
+
+
+@pytest.fixture
+def memory_problems(in_memory, release, deploy_id, clock):
+    """Return the problems of a host with secrets in memory, whose facts differ."""
+
+    def check(changes):
+        override = {"deploy/tmpfs/core.yml": b"services: {}"}
+        complete = replace(release, files={**release.files, **override})
+        plan = make_plan(in_memory, in_memory.hosts[0], complete, deploy_id, DeployOptions())
+        facts = SimulatedHost(plan).facts | {"memory": "tmpfs", "swap": "none"} | changes
+        return list(all_problems(check_host(plan, facts, now=clock.now())))
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("changes", "inside", "outside"),
+    [
+        ({"swap": "/dev/dm-1"}, "`swapoff -a`", "`pct set CTID --swap 0`"),
+        ({"clock": "0"}, "`timedatectl set-ntp true`)", "`timedatectl set-ntp true` on its own"),
+    ],
+)
+def test_a_remedy_that_fails_in_a_container_names_the_command_for_its_host(
+    memory_problems, changes, inside, outside
+):
+    (on_a_machine,) = memory_problems(changes)
+    assert inside in on_a_machine.hint
+    (in_a_container,) = memory_problems(changes | {"container": "lxc"})
+    assert outside in in_a_container.hint
+    assert in_a_container.hint.startswith("This host is a container: run `")
+    assert in_a_container.hint.endswith(" on its own host, such as Proxmox.")
+    assert "swapoff" not in in_a_container.hint
+
+
+def test_swap_as_lxcfs_shows_it_is_that_of_a_container_even_if_nothing_else_says_so(
+    memory_problems,
+):
+    (problem,) = memory_problems({"swap": "virtual"})
+    assert "`pct set CTID --swap 0`" in problem.hint
+
+
+def test_a_configuration_of_docker_that_it_ignores_is_noted_and_no_problem(planned, clock):
+    plan = planned("core")
+    facts = SimulatedHost(plan).facts | {"docker_warning": "open /root/.docker/config.json: denied"}
+    results = list(check_host(plan, facts, now=clock.now()))
+    assert not list(all_problems(results))
+    (note,) = [result.note for result in results if result.note]
+    assert note.startswith("Docker ignores its configuration (open /root/.docker/config.json: den")
+    assert note.endswith("correct the file, or `chown deploy` it")
 
 
 def test_a_release_that_cannot_deliver_secrets_in_memory_is_refused(in_memory, release, deploy_id):

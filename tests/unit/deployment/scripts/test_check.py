@@ -102,6 +102,124 @@ def test_the_file_system_for_secrets_and_swap_are_printed(shell) -> None:
     assert "memory" not in facts(shell, "/tmp", "/tmp")
 
 
+ANSWER = "28.2.2 v2.40.3 /var/lib/docker"
+CONFIG = "/home/deploy/.docker/config.json"
+UNREADABLE = f"loading config file: open {CONFIG}: permission denied"
+BROKEN = f"parsing config file ({CONFIG}): unexpected end of JSON input"
+DAEMON = "Is the docker daemon running?"
+
+
+def docker_facts(
+    shell: list[str], directory: Path, monkeypatch: pytest.MonkeyPatch, err: str, out: str
+) -> dict[str, str]:
+    """Return the facts of a host whose Docker prints this."""
+    docker = directory / "bin/docker"
+    docker.parent.mkdir()
+    (directory / "err").write_text(err)
+    (directory / "out").write_text(out)
+    docker.write_text(f"#!/bin/sh\ncat {directory}/err >&2\ncat {directory}/out\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{docker.parent}:/usr/sbin:/usr/bin:/sbin:/bin")
+    return facts(shell, "/tmp", "/tmp")
+
+
+@pytest.mark.parametrize(
+    ("warnings", "warning"),
+    [
+        ("", None),
+        (f"WARNING: Error {UNREADABLE}\n", UNREADABLE),
+        (f"WARNING: Error {BROKEN}\n", BROKEN),
+        ('WARNING: Plugin "/x/docker-scan" is not valid: failed to fetch metadata: exit 1\n', None),
+        ("time=x level=warning msg=something\nDEPRECATED: something\n", None),
+        ("WARNING: No swap limit support\nWARNING: bridge-nf-call-iptables is disabled\n", None),
+    ],
+)
+def test_a_warning_of_docker_is_not_taken_for_its_answer(
+    shell, tmp_path: Path, monkeypatch, warnings: str, warning: str | None
+) -> None:
+    found = docker_facts(shell, tmp_path, monkeypatch, warnings, f"{ANSWER}\n")
+    assert (found["docker"], found["compose"]) == ("28.2.2", "v2.40.3")
+    assert found.get("docker_warning") == warning
+
+
+SOCKET = "unix:///var/run/docker.sock"
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (f"Cannot connect to the Docker daemon at {SOCKET}. {DAEMON}", "down"),
+        (f"failed to connect to the docker API at {SOCKET}; check the path", "down"),
+        (f"Got permission denied while trying to connect to the Docker daemon socket at {SOCKET}",
+         "forbidden"),
+        (f"permission denied while trying to connect to the docker API at {SOCKET}", "forbidden"),
+        ('current context "old" is not found on the file system',
+         'error current context "old" is not found on the file system'),
+        ("", "error"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("warnings", ["", f"WARNING: Error {UNREADABLE}\n"], ids=["", "warns"])
+def test_what_docker_complains_of_is_found_among_warnings(
+    shell, tmp_path: Path, monkeypatch, warnings: str, error: str, state: str
+) -> None:
+    # Docker fills in what it knows of the answer, even without a daemon.
+    found = docker_facts(shell, tmp_path, monkeypatch, f"{warnings}{error}\n", " 2.40.3 \n")
+    assert found["docker"].strip() == state
+
+
+def can_mount() -> bool:
+    done = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+needs_mounts = pytest.mark.skipif(not can_mount(), reason="needs permission to mount")
+
+
+def after(shell: list[str], command: str) -> list[str]:
+    """Return the shell of a host that sees what a command mounts."""
+    return ["unshare", "--mount", "sh", "-c", f'{command} && exec "$@"', "sh", *shell]
+
+
+@needs_mounts
+@pytest.mark.parametrize(
+    ("line", "swap"),
+    [
+        ("", "none"),
+        (f"none{' ' * 36}virtual\t\t524288\t0\t0\n", "virtual"),
+        ("/dev/zram0                              partition\t8388604\t0\t100\n", "none"),
+        ("/dev/sda2                               partition\t8388604\t0\t-2\n", "/dev/sda2"),
+        ("/swapfile                               file\t8388604\t0\t-2\n", "/swapfile"),
+    ],
+)
+def test_swap_is_found_as_the_kernel_and_as_lxcfs_show_it(
+    shell, tmp_path: Path, line: str, swap: str
+) -> None:
+    (tmp_path / "swaps").write_text(f"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n{line}")
+    faked = after(shell, f"mount --bind {tmp_path}/swaps /proc/swaps")
+    assert facts(faked, "/tmp", "/tmp", "--memory", "/dev/shm")["swap"] == swap
+
+
+@needs_mounts
+def test_a_container_is_recognised_by_lxcfs_where_no_systemd_runs(shell, tmp_path: Path) -> None:
+    if Path("/run/systemd/system").exists() or Path("/run/systemd/container").exists():
+        pytest.skip("systemd runs here")
+    assert facts(shell, "/tmp", "/tmp")["container"] in ("", "docker", "podman", "oci")
+    faked = after(shell, f"mount -t tmpfs lxcfs {tmp_path}")
+    assert facts(faked, "/tmp", "/tmp")["container"] == "lxc"
+
+
+@needs_mounts
+@pytest.mark.parametrize("kind", ["lxc", ""])
+def test_systemd_tells_whether_the_host_is_a_container(shell, tmp_path: Path, kind: str) -> None:
+    if not Path("/run/systemd").exists():
+        pytest.skip("there is no place to mount it")
+    (tmp_path / "system").mkdir()
+    if kind:
+        (tmp_path / "container").write_text(f"{kind}\n")
+    faked = after(shell, f"mount --bind {tmp_path} /run/systemd")
+    assert facts(faked, "/tmp", "/tmp")["container"] == kind
+
+
 def test_ports_lock_and_connections_are_printed_on_request(shell, tmp_path: Path) -> None:
     # No program listens on port 1.
     found = facts(shell, tmp_path, "/tmp", "--ports", "yes", "--reach", "127.0.0.1:1")

@@ -136,7 +136,8 @@ def test_the_registry_is_asked_for_images_and_for_some_only_if_they_are_missing(
     shell: Shell,
 ) -> None:
     shell.docker("image", '[ "$3" = there:1 ]')
-    shell.docker("compose", 'case $(cat) in *bad*) echo "no  manifest"; exit 1 ;; esac; '
+    shell.docker("compose", 'echo "WARNING: Error loading config file: denied" >&2; '
+                 'case $(cat) in *bad*) echo "no  manifest"; exit 1 ;; esac; '
                  "echo '  image: x@sha256:abc'")  # fmt: skip
     arguments = (
         *repeat("--ask", ["a:1", "bad:1"]),
