@@ -239,9 +239,16 @@ check_shared() {
     fi
 }
 
-# Return whether the shared directory is an empty directory of the host's own disk, as without its NFS mount.
+# Return whether the shared directory is an empty directory of the host's own disk, as without its mount. A bind
+# mount, such as Proxmox' mount points, may be on the same device.
 is_on_root_disk() {
-    [ ! -d "$shared/data" ] && [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ]
+    [ ! -d "$shared/data" ] || return 1
+    [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ] || return 1
+    path=$(cd "$shared" && pwd -P)
+    while read -r _ _ _ _ mount_point _; do
+        # The kernel writes a space as \040.
+        [ "$(printf %b/ "$mount_point")" != "$path/" ] || return 1
+    done </proc/self/mountinfo
 }
 
 # Print the file system of a directory for secrets, and the device that memory is swapped out to.

@@ -95,6 +95,15 @@ def test_an_empty_directory_of_the_hosts_own_disk_is_not_a_mount(shell, tmp_path
     assert (found["shared"] == "not-mounted") == on_root
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_bind_mount_of_the_same_device_is_a_mount(shell, tmp_path: Path) -> None:
+    shared = tmp_path / "shared directory"
+    shared.mkdir()
+    mount = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" "$0" && exec "$@"', str(shared))
+    found = facts([*mount, *shell], "/tmp", shared, shared_is_mounted=True)
+    assert found["shared"] != "not-mounted"
+
+
 def test_the_file_system_for_secrets_and_swap_are_printed(shell) -> None:
     found = facts(shell, "/tmp", "/tmp", "--memory", "/run/ktrdr")
     assert found["memory"]
