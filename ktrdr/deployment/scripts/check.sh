@@ -7,19 +7,15 @@
 #   --shared-is-mounted yes|no   whether it comes from another host
 #   --container-uid UID    user that the containers run as
 #   --memory DIRECTORY     directory for secrets in memory, with the delivery tmpfs
-#   --ports yes            also print the listening ports, and the owner of the lock
+#   --ports yes            also print the listening ports, networks, routes, and the owner of the lock
 #   --reach HOST:PORT      also try to connect to a port of another host
 set -eu
 
 . ./lib/output.sh
 . ./lib/directories.sh
+. ./lib/docker.sh
+. ./lib/facts.sh
 . ./lib/lock.sh
-
-# Print a fact.
-#   fact NAME VALUE
-fact() {
-    printf '%s=%s\n' "$1" "$2"
-}
 
 # Programs that the scripts of a deploy need besides Docker. Debian and Ubuntu have all of them.
 PROGRAMS='awk base64 cmp flock sha256sum tar'
@@ -37,10 +33,12 @@ check_docker() {
     docker_root=
     if ! command -v docker >/dev/null; then
         fact docker missing
+        fact docker_kind "$(print_docker_kind '')"
         return 0
     fi
     # One call for all three: each start of Docker's program takes as long as the rest of the check.
-    info=$(docker info --format '{{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}} {{.DockerRootDir}}' 2>&1) || :
+    code=0
+    info=$(timeout -s KILL 15 docker info --format '{{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}} {{.DockerRootDir}}' 2>&1) || code=$?
     case $info in
         [0-9]*' '*' '/*)
             fact docker "${info%% *}"
@@ -49,13 +47,15 @@ check_docker() {
             docker_root=${info#* }
             ;;
         *)
-            case $info in
+            case $code:$info in
+                137:*) fact docker waiting ;;
                 *'permission denied'*) fact docker forbidden ;;
                 *) fact docker down ;;
             esac
             fact compose "$(docker compose version --short 2>/dev/null || :)"
             ;;
     esac
+    fact docker_kind "$(print_docker_kind "$docker_root")"
 }
 
 # Print the state of the work directory, and set $probe to the file that was created to test it.
@@ -194,6 +194,8 @@ main() {
     [ -z "$memory" ] || check_memory "$memory"
     if [ "$ports" = yes ]; then
         check_ports
+        fact networks "$(print_docker_networks)"
+        fact routes "$(print_routes)"
         fact lock "$(show_lock "$workdir" 2>/dev/null | tr '\n' ' ' || :)"
     fi
     for address in $reach; do check_reach "$address" & done
