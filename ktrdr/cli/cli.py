@@ -88,6 +88,7 @@ class LazyGroup(click.Group):
 
 COMMANDS: Final = {
     "deploy": LazyCommand("ktrdr.cli.commands.deploy:deploy", "Deploy the stack to the hosts."),
+    "host": LazyCommand("ktrdr.cli.commands.host:host", "Prepare hosts for the first deploy."),
     "status": LazyCommand(
         "ktrdr.cli.commands.status:status", "Show hosts, services, workers and operations."
     ),

@@ -9,6 +9,7 @@ from typing import Final
 
 from ktrdr.deployment.deploy import capacity, ports
 from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.hosts import networks
 from ktrdr.deployment.hosts.problems import CheckResult, Problem, all_problems
 from ktrdr.errors import HostNotReady
 
@@ -16,6 +17,21 @@ from ktrdr.errors import HostNotReady
 MINIMUM_COMPOSE: Final = (2, 38, 0)
 _KIB_PER_MIB: Final = 1024
 _KIB_PER_GIB: Final = 1024**2
+_INSTALL: Final = "then install Docker Engine, for example with `ktrdr host prepare`."
+DOCKER_KINDS: Final = {
+    "snap": Problem(
+        "Docker is installed as a snap, which cannot read the work directory",
+        f"Run `snap disable docker` on the host, {_INSTALL}",
+    ),
+    "rootless": Problem(
+        "Docker runs rootless, which cannot publish ports with the addresses of their clients",
+        f"Run `systemctl --user disable --now docker` as its user on the host, {_INSTALL}",
+    ),
+    "podman": Problem(
+        "the program docker is Podman, which lacks what deploys use",
+        f"Run `apt-get remove podman-docker` on the host, {_INSTALL}",
+    ),
+}
 
 
 def parse_facts(output: str) -> dict[str, str]:
@@ -75,10 +91,15 @@ def check_host(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterat
         yield _check_names(known, facts)
     if "listening" in facts:
         yield CheckResult("ports", "free", tuple(_check_ports(plan, facts)))
+    if "routes" in facts:
+        yield CheckResult("networks", problems=tuple(_check_networks(plan, facts)))
 
 
 def _check_docker(facts: Mapping[str, str]) -> Iterator[Problem]:
     state = facts.get("docker", "missing")
+    if problem := DOCKER_KINDS.get(facts.get("docker_kind", "")):
+        yield problem
+        return
     if state == "missing":
         yield Problem("Docker is not installed", "Install Docker Engine with the Compose plugin.")
     if state == "down":
@@ -91,6 +112,12 @@ def _check_docker(facts: Mapping[str, str]) -> Iterator[Problem]:
             f"Docker does not answer: {state.removeprefix('error ').rstrip('.')}",
             "Run `docker info` on the host, and correct what it complains about.",
         )
+    if state == "waiting":
+        yield Problem(
+            "Docker does not respond",
+            "See what it waits for with `systemctl list-jobs` on the host: after `ktrdr host "
+            "prepare` it starts when the shared directory is mounted.",
+        )
     if state == "forbidden":
         user = facts.get("user", "the user")
         yield Problem(
@@ -99,15 +126,20 @@ def _check_docker(facts: Mapping[str, str]) -> Iterator[Problem]:
         )
 
 
+def is_older_compose(version: str) -> bool:
+    """Return whether a version of Compose is older than deploys need, or missing."""
+    numbers = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
+    return not numbers or tuple(map(int, numbers.groups())) < MINIMUM_COMPOSE
+
+
 def _check_compose(version: str) -> Iterator[Problem]:
     wanted = ".".join(map(str, MINIMUM_COMPOSE))
-    numbers = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
-    if not numbers:
+    if not re.match(r"v?\d+\.\d+\.\d+", version):
         yield Problem(
             "Docker Compose is not installed",
             f"Install the Compose plugin, version {wanted} or newer, on the host.",
         )
-    elif tuple(map(int, numbers.groups())) < MINIMUM_COMPOSE:
+    elif is_older_compose(version):
         yield Problem(
             f"Docker Compose {version} is older than {wanted}",
             f"Install the Compose plugin, version {wanted} or newer, on the host.",
@@ -241,6 +273,25 @@ def _check_ports(plan: Plan, facts: Mapping[str, str]) -> Iterator[Problem]:
         yield Problem(
             f"the port {conflict.port} is in use by {conflict.owner}",
             "Find its owner with `ss -ltnp` on the host, or change the port in the inventory.",
+        )
+
+
+def _check_networks(plan: Plan, facts: Mapping[str, str]) -> Iterator[Problem]:
+    found = networks.parse_docker_networks(facts.get("networks", ""))
+    for network, route in networks.find_collisions(found, networks.parse_routes(facts["routes"])):
+        subnets = ", ".join(map(str, network.subnets))
+        own = network.name.startswith(f"{plan.host.project}_")
+        target = plan.host.name if plan.host.node else f"{plan.host.name} all"
+        yield Problem(
+            f"Docker's network {network.name} ({subnets}) has addresses that the host reaches "
+            f"through {route.interface} ({route.network})",
+            f"Choose other addresses with `ktrdr host prepare {plan.host.name}`, then "
+            + (
+                f"recreate the network: `ktrdr deploy down {plan.host.name}`, "
+                f"`ktrdr deploy {target}`."
+                if own
+                else "recreate the network."
+            ),
         )
 
 

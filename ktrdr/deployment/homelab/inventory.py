@@ -106,6 +106,21 @@ def _memory(text: str) -> str:
 SshName = Annotated[str, AfterValidator(_host_name)]
 # URLs have host names in lower case, and tokens are compared with them.
 HostName = Annotated[SshName, AfterValidator(str.lower)]
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError as exc:
+        raise ValueError("is not an address or a network such as 192.168.1.0/24") from exc
+
+
+def _export(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*:/[^\x00-\x1f$]*", text):
+        raise ValueError("is not an NFS export such as nas.example.org:/tank/ktrdr")
+    return text
+
+
 AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
 Address = Annotated[str, AfterValidator(_address)]
 ImageName = Annotated[str, AfterValidator(_image_name)]
@@ -117,6 +132,8 @@ ExtraValue = Annotated[str, AfterValidator(_extra_value)]
 Memory = Annotated[str, AfterValidator(_memory)]
 Cpus = Annotated[float, Field(ge=0.1, le=512)]
 Count = Annotated[int, Field(ge=0, le=MAX_SCALE)]
+Network = Annotated[str, AfterValidator(_network)]
+Export = Annotated[str, AfterValidator(_export)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -244,6 +261,24 @@ class HookSettings(_Section):
     ] = ()
 
 
+class PrepareSettings(_Section):
+    """Settings of `ktrdr host prepare`.
+
+    Attributes:
+        docker_packages: ``docker``: packages of Docker's own repository; ``distribution``: those of
+            Debian or Ubuntu.
+        firewall: Whether firewall rules let only the named hosts reach the published ports.
+        people: Addresses and networks that may reach backend, Grafana and Jaeger; all by default.
+        share: NFS export that hosts mount as their shared directory, as ``HOST:/PATH``; by default
+            workers mount that of the core.
+    """
+
+    docker_packages: Literal["docker", "distribution"] = "docker"
+    firewall: bool = True
+    people: Sequence[Network] = ()
+    share: Export | None = None
+
+
 class Inventory(_Section):
     """Inventory of an installation.
 
@@ -257,6 +292,7 @@ class Inventory(_Section):
         minimum_free_mb: Free disk space below which the check reports a problem (MiB).
         secrets: Source and delivery of the secrets.
         hooks: Settings of hooks.
+        prepare: Settings of `ktrdr host prepare`.
         core: Core host.
         workers: Worker nodes by name.
     """
@@ -270,6 +306,7 @@ class Inventory(_Section):
     minimum_free_mb: Annotated[int, Field(ge=0)] = 2048
     secrets: SecretSettings = SecretSettings()
     hooks: HookSettings = HookSettings()
+    prepare: PrepareSettings = PrepareSettings()
     core: Core
     workers: Mapping[str, WorkerNode]
 

@@ -18,6 +18,7 @@ from ktrdr.deployment.homelab.inventory import (
     HookSettings,
     Inventory,
     Ports,
+    PrepareSettings,
     SecretSettings,
     WorkerNode,
     add_defaults,
@@ -25,6 +26,14 @@ from ktrdr.deployment.homelab.inventory import (
 from ktrdr.errors import ConfigurationError, did_you_mean
 from ktrdr.yaml_source import KeyPath, YamlFault, dotted, kind_of, read_yaml
 
+_EXPECTED: Final = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "is_instance_of": "a list",
+    "sequence_str": "a list",
+}
 ENVIRONMENT_PREFIX: Final = "KTRDR_INVENTORY_"
 _TEMPLATE: Final = "inventory.template.yml"
 _NODE_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?")
@@ -184,6 +193,7 @@ def _models(data: Mapping[str, Any]) -> Iterator[tuple[type[BaseModel], KeyPath]
     yield Inventory, ()
     yield SecretSettings, ("secrets",)
     yield HookSettings, ("hooks",)
+    yield PrepareSettings, ("prepare",)
     yield Core, ("core",)
     yield Ports, ("core", "ports")
     workers = data.get("workers")
@@ -312,13 +322,7 @@ def _describe(details: Any, path: KeyPath) -> str:
         return f"must be {bound} {context.get('ge', context.get('le'))}, not {given}"
     if kind == "literal_error":
         return f"must be {context['expected']}, not {given!r}"
-    names = {
-        "string": "text",
-        "int": "a whole number",
-        "float": "a number",
-        "bool": "true or false",
-    }
-    expected = names.get(kind.removesuffix("_type"), "a mapping of keys to values")
+    expected = _EXPECTED.get(kind, "a mapping of keys to values")
     return f"must be {expected}, not {kind_of(given)}"
 
 

@@ -8,19 +8,15 @@
 #   --container-uid UID    user that the containers run as
 #   --memory DIRECTORY     directory for secrets in memory, with the delivery tmpfs
 #   --resolve NAME         name of another host that containers resolve
-#   --ports yes            also print the listening ports, and the owner of the lock
+#   --ports yes            also print the listening ports, networks, routes, and the owner of the lock
 #   --reach HOST:PORT      also try to connect to a port of another host
 set -eu
 
 . ./lib/output.sh
 . ./lib/directories.sh
+. ./lib/docker.sh
+. ./lib/facts.sh
 . ./lib/lock.sh
-
-# Print a fact.
-#   fact NAME VALUE
-fact() {
-    printf '%s=%s\n' "$1" "$2"
-}
 
 # Programs that the scripts of a deploy need besides Docker. Debian and Ubuntu have all of them.
 PROGRAMS='awk base64 cmp flock sha256sum tar'
@@ -38,11 +34,13 @@ check_docker() {
     docker_root='' image_store=''
     if ! command -v docker >/dev/null; then
         fact docker missing
+        fact docker_kind "$(print_docker_kind '')"
         return 0
     fi
     # One call for all three: each start of Docker's program takes as long as the rest of the check. It may
     # warn besides.
-    info=$(docker info --format '{{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}} '"$ROOT_FORMAT" 2>&1) || :
+    code=0
+    info=$(timeout -s KILL 15 docker info --format '{{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}} '"$ROOT_FORMAT" 2>&1) || code=$?
     answer='' error=''
     while IFS= read -r line; do
         case $line in
@@ -63,13 +61,15 @@ END
         find_image_store "${answer%% *}"
         docker_root=${answer#* }
     else
-        case $info in
+        case $code:$info in
+            137:*) fact docker waiting ;;
             *'permission denied while trying'* | *'connect: permission denied'*) fact docker forbidden ;;
             *'Cannot connect to the Docker'* | *'failed to connect to the docker API'*) fact docker down ;;
             *) fact docker "error $error" ;;
         esac
         fact compose "$(docker compose version --short 2>/dev/null || :)"
     fi
+    fact docker_kind "$(print_docker_kind "$docker_root")"
 }
 
 # Print the memory and the number of processors.
@@ -272,6 +272,8 @@ main() {
     [ -z "$memory" ] || check_memory "$memory"
     if [ "$ports" = yes ]; then
         check_ports
+        fact networks "$(print_docker_networks)"
+        fact routes "$(print_routes)"
         fact lock "$(show_lock "$workdir" 2>/dev/null | tr '\n' ' ' || :)"
     fi
     for name in $resolve; do check_name "$name" & done

@@ -88,6 +88,13 @@ def render(script: Script, values: Mapping[str, Secret]) -> Secret:
     return Secret(_frame(script, exports, _encode_payload(script.payload)))
 
 
+def render_as_root(script: Script) -> Secret:
+    """Return the text with which a host runs a script without secrets as root, or through sudo."""
+    text = render(script, {}).reveal()
+    shell = 'if [ "$(id -u)" = 0 ]; then sh -s; else sudo -n sh -s; fi'
+    return Secret(f"as_root() {{\n{shell} <<'{_END}'\n{text}{_END}\n}}\nas_root\n")
+
+
 def render_for_display(script: Script, *, whole: bool = False) -> str:
     """Return the text that a person reads. A secret appears as ``"${NAME:?}"``.
 

@@ -41,7 +41,7 @@ main /opt/ktrdr-core 1 '{"id": "20261123-120000-ab12", "who": "ada@laptop", "rea
 #   --container-uid UID    user that the containers run as
 #   --memory DIRECTORY     directory for secrets in memory, with the delivery tmpfs
 #   --resolve NAME         name of another host that containers resolve
-#   --ports yes            also print the listening ports, and the owner of the lock
+#   --ports yes            also print the listening ports, networks, routes, and the owner of the lock
 #   --reach HOST:PORT      also try to connect to a port of another host
 set -eu
 
@@ -87,6 +87,64 @@ nearest_existing() {
     while [ ! -e "$existing" ]; do existing=$(dirname "$existing"); done
 }
 
+# ---- scripts/lib/docker.sh
+# Kinds of Docker, its networks, and the routes of the host.
+
+# Run Docker's program. It waits while Docker itself waits, for example for the share.
+#   ask_docker ARGUMENT...
+ask_docker() {
+    timeout -s KILL 10 docker "$@" 2>/dev/null
+}
+
+# Print "snap", "rootless" or "podman" if Docker is one of these, which cannot run the stacks.
+#   print_docker_kind DIRECTORY   Docker's directory, if it is known
+print_docker_kind() {
+    program=$(command -v docker || echo /snap/bin/docker)
+    case $(readlink -f "$program"):$1 in
+        /snap/* | */bin/snap:* | *:/var/snap/*) [ ! -e "$program" ] || echo snap ;;
+        *:*/containers/storage) echo podman ;;
+        *:*/.local/share/docker) echo rootless ;;
+        *:/*) ;;
+        *)
+            case $(docker --version 2>/dev/null) in
+                podman*) echo podman ;;
+                *) find_rootless_socket ;;
+            esac
+            ;;
+    esac
+}
+
+find_rootless_socket() {
+    for socket in /run/user/*/docker.sock; do
+        if [ -S "$socket" ]; then
+            echo rootless
+            return 0
+        fi
+    done
+}
+
+# Print "NAME ID BRIDGE SUBNET...|" for each bridge network. BRIDGE is "-" if the id names the bridge.
+print_docker_networks() {
+    ask_docker network ls --quiet --filter driver=bridge | xargs -r docker network inspect --format \
+        '{{.Name}} {{printf "%.12s" .Id}} {{with index .Options "com.docker.network.bridge.name"}}{{.}}{{else}}-{{end}}{{range .IPAM.Config}} {{.Subnet}}{{end}}' 2>/dev/null |
+        tr '\n' '|' || :
+}
+
+# Print "NETWORK INTERFACE|" for each IPv4 route of all tables.
+print_routes() {
+    ip -4 route show table all 2>/dev/null |
+        awk '$1 ~ /^[0-9]/ { for (i = 2; i < NF; i++) if ($i == "dev") printf "%s %s|", $1, $(i + 1) }' || :
+}
+
+# ---- scripts/lib/facts.sh
+# Facts about a host, one "NAME=VALUE" per line.
+
+# Print a fact.
+#   fact NAME VALUE
+fact() {
+    printf '%s=%s\n' "$1" "$2"
+}
+
 # ---- scripts/lib/lock.sh
 # The lock of a host: flock(2) on WORKDIR/.ktrdr/lock, while the owner's shell runs. The file itself always
 # exists. Its content names the owner.
@@ -111,12 +169,6 @@ show_lock() {
 }
 
 # ---- scripts/check.sh
-# Print a fact.
-#   fact NAME VALUE
-fact() {
-    printf '%s=%s\n' "$1" "$2"
-}
-
 # Programs that the scripts of a deploy need besides Docker. Debian and Ubuntu have all of them.
 PROGRAMS='awk base64 cmp flock sha256sum tar'
 
@@ -133,11 +185,13 @@ check_docker() {
     docker_root='' image_store=''
     if ! command -v docker >/dev/null; then
         fact docker missing
+        fact docker_kind "$(print_docker_kind '')"
         return 0
     fi
     # One call for all three: each start of Docker's program takes as long as the rest of the check. It may
     # warn besides.
-    info=$(docker info --format '{{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}} '"$ROOT_FORMAT" 2>&1) || :
+    code=0
+    info=$(timeout -s KILL 15 docker info --format '{{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}} '"$ROOT_FORMAT" 2>&1) || code=$?
     answer='' error=''
     while IFS= read -r line; do
         case $line in
@@ -158,13 +212,15 @@ END
         find_image_store "${answer%% *}"
         docker_root=${answer#* }
     else
-        case $info in
+        case $code:$info in
+            137:*) fact docker waiting ;;
             *'permission denied while trying'* | *'connect: permission denied'*) fact docker forbidden ;;
             *'Cannot connect to the Docker'* | *'failed to connect to the docker API'*) fact docker down ;;
             *) fact docker "error $error" ;;
         esac
         fact compose "$(docker compose version --short 2>/dev/null || :)"
     fi
+    fact docker_kind "$(print_docker_kind "$docker_root")"
 }
 
 # Print the memory and the number of processors.
@@ -365,6 +421,8 @@ main() {
     [ -z "$memory" ] || check_memory "$memory"
     if [ "$ports" = yes ]; then
         check_ports
+        fact networks "$(print_docker_networks)"
+        fact routes "$(print_routes)"
         fact lock "$(show_lock "$workdir" 2>/dev/null | tr '\n' ' ' || :)"
     fi
     for name in $resolve; do check_name "$name" & done

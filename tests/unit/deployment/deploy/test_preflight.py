@@ -50,6 +50,29 @@ def test_a_good_host_has_no_problems(problems):
             {"docker": 'error current context "old" is not found'},
             'Docker does not answer: current context "old" is not found',
         ),
+        ({"docker": "waiting"}, "Docker does not respond"),
+        (
+            {"docker": "missing", "docker_kind": "snap"},
+            "Docker is installed as a snap, which cannot read the work directory",
+        ),
+        (
+            {"docker": "down", "docker_kind": "rootless"},
+            "Docker runs rootless, which cannot publish ports with the addresses of their clients",
+        ),
+        (
+            {"docker_kind": "podman"},
+            "the program docker is Podman, which lacks what deploys use",
+        ),
+        (
+            {
+                "networks": "ktrdr-core_default 0123 - 172.19.0.0/16|",
+                "routes": "172.19.0.0/16 br-0123|172.19.5.0/24 eth0|",
+            },
+            (
+                "Docker's network ktrdr-core_default (172.19.0.0/16) has addresses that the host "
+                "reaches through eth0 (172.19.5.0/24)"
+            ),
+        ),
         ({"compose": ""}, "Docker Compose is not installed"),
         ({"lacks": "cmp flock "}, "programs are missing: cmp, flock"),
         ({"compose": "2.37.3"}, "Docker Compose 2.37.3 is older than 2.38.0"),
@@ -214,6 +237,27 @@ def test_a_configuration_of_docker_that_it_ignores_is_noted_and_no_problem(plann
 def test_a_release_that_cannot_deliver_secrets_in_memory_is_refused(in_memory, release, deploy_id):
     with pytest.raises(ConfigurationError, match=r"has no deploy/tmpfs/core\.yml"):
         make_plan(in_memory, in_memory.hosts[0], release, deploy_id, DeployOptions())
+
+
+@pytest.mark.parametrize(
+    ("target", "network", "remedy"),
+    [
+        ("core", "ktrdr-core_x", "`ktrdr deploy down core`, `ktrdr deploy core all`"),
+        ("workers", "ktrdr-workers_x", "`ktrdr deploy down workers B`, `ktrdr deploy workers B`"),
+        ("core", "elsewhere", "then recreate the network."),
+    ],
+)
+def test_the_remedy_for_a_collision_recreates_the_network(
+    planned, clock, target, network, remedy
+) -> None:
+    plan = planned(target)
+    facts = SimulatedHost(plan).facts | {
+        "networks": f"{network} 0123 - 172.19.0.0/16|",
+        "routes": "172.19.0.0/16 eth0|",
+    }
+    (problem,) = all_problems(check_host(plan, facts, now=clock.now()))
+    assert remedy in problem.hint
+    assert f"`ktrdr host prepare {plan.host.name}`" in problem.hint
 
 
 # --------------------------------------------------------------------------------- names of hosts

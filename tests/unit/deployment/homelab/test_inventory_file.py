@@ -17,6 +17,7 @@ from ktrdr.deployment.homelab.inventory import (
     HookSettings,
     Inventory,
     Ports,
+    PrepareSettings,
     SecretSettings,
     WorkerNode,
 )
@@ -76,6 +77,12 @@ def test_node_names_may_be_words_that_yaml_reads_as_booleans(read):
     assert list(read("workers: {N: , Y: , 1: }").workers) == ["N", "Y", "1"]
 
 
+def test_networks_of_people_may_be_written_as_an_address_in_them(read):
+    inventory = read("prepare: {people: [10.0.0.7/24, fd00::1, 10.0.1.5]}")
+
+    assert list(inventory.prepare.people) == ["10.0.0.0/24", "fd00::1/128", "10.0.1.5/32"]
+
+
 def test_the_api_url_follows_host_and_port_of_the_core(read):
     inventory = read("core: {host: a.example, ports: {backend: 8001}}")
 
@@ -83,6 +90,26 @@ def test_the_api_url_follows_host_and_port_of_the_core(read):
 
 
 WRONG = [
+    (
+        "prepare:\n  firewall: maybe\n",
+        2,
+        "prepare.firewall must be true or false, not text",
+    ),
+    (
+        "prepare:\n  people: [10.0.0.0/8, lan]\n",
+        2,
+        "prepare.people.1 is not an address or a network such as 192.168.1.0/24: 'lan'",
+    ),
+    (
+        "prepare:\n  people: 10.0.0.0/8\n",
+        2,
+        "prepare.people must be a list, not text",
+    ),
+    (
+        "prepare:\n  share: /tank\n",
+        2,
+        "prepare.share is not an NFS export such as nas.example.org:/tank/ktrdr: '/tank'",
+    ),
     (
         "a: [",
         1,
@@ -362,7 +389,9 @@ def test_the_committed_inventory_is_valid_and_uses_defaults(root):
 
 
 def test_the_committed_inventory_documents_every_key_with_its_default(root):
-    parts = (Inventory, Core, HookSettings, Ports, SecretSettings, WorkerNode)
+    parts = (
+        Inventory, Core, HookSettings, Ports, PrepareSettings, SecretSettings, WorkerNode,
+    )  # fmt: skip
     keys = {key for part in parts for key in part.model_fields}
     commented_out = re.compile(rf"^( *)# ( *)({'|'.join(keys)}):", re.MULTILINE)
     text = (root / "deploy/inventory.yml").read_text(encoding="utf-8")
@@ -373,6 +402,7 @@ def test_the_committed_inventory_documents_every_key_with_its_default(root):
     assert whole["core"]["ports"] == Ports().model_dump()
     assert whole["secrets"] == SecretSettings().model_dump()
     assert HookSettings.model_validate(whole["hooks"]) == HookSettings(environment=[], secrets=[])
+    assert PrepareSettings.model_validate(whole["prepare"]) == PrepareSettings(people=[])
     node = whole["workers"]["B"]
     assert node.keys() == WorkerNode.model_fields.keys()
     WorkerNode.model_validate(node)

@@ -311,3 +311,80 @@ def test_systemd_resolved_is_asked_without_what_it_adds(
     assert found["resolves hosts.lab.test"] == answer
     asked = (tmp_path / "asked").read_text()
     assert asked == "query --synthesize=no --protocol=dns hosts.lab.test\n"
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch) -> Path:
+    """Return a directory of programs that are found before those of this machine."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+    return directory
+
+
+def write_program(file: Path, *lines: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    file.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("root", "kind"),
+    [
+        ("/var/lib/docker", ""),
+        ("/mnt/disk/docker", ""),
+        ("/var/snap/docker/common/var-lib-docker", "snap"),
+        ("/home/ann/.local/share/docker", "rootless"),
+        ("/var/lib/containers/storage", "podman"),  # Docker's program, and the socket of Podman
+    ],
+)
+def test_dockers_that_cannot_run_the_stacks_are_told_by_their_directory(
+    shell, programs, root, kind
+) -> None:
+    write_program(programs / "docker", f'[ "$1" != info ] || echo "29.0.4 2.40.3 {root}"')
+    found = facts(shell, "/tmp", "/tmp")
+    assert (found["docker"], found["docker_kind"]) == ("29.0.4", kind)
+
+
+def test_the_snap_is_told_by_its_program(shell, programs, tmp_path) -> None:
+    write_program(tmp_path / "root/usr/bin/snap", "exit 1")
+    (programs / "docker").symlink_to(tmp_path / "root/usr/bin/snap")
+    assert facts(shell, "/tmp", "/tmp")["docker_kind"] == "snap"
+
+
+def test_podman_in_the_place_of_docker_is_told_by_its_version(shell, programs) -> None:
+    write_program(
+        programs / "docker",
+        'case $1 in --version) echo "podman version 5.4.2" ;; info) echo "Error: template" >&2; '
+        "exit 125 ;; esac",
+    )
+    found = facts(shell, "/tmp", "/tmp")
+    assert (found["docker"], found["docker_kind"]) == ("down", "podman")
+
+
+def test_a_docker_that_does_not_respond_is_not_waited_for(shell, programs) -> None:
+    write_program(programs / "timeout", "exit 137")
+    write_program(programs / "docker", "exit 0")
+    assert facts(shell, "/tmp", "/tmp")["docker"] == "waiting"
+
+
+def test_dockers_networks_and_the_routes_are_printed_on_request(shell, programs) -> None:
+    write_program(
+        programs / "docker",
+        'case "$1 $2" in "network ls") echo 1 ;;',
+        '"network inspect") echo "a 0123 - 172.19.0.0/16" ;; esac',
+    )
+    write_program(
+        programs / "ip",
+        "cat <<END",
+        "default via 10.0.0.1 dev eth0",
+        "172.19.0.0/16 via 10.0.0.9 dev eth0 proto static",
+        "100.64.0.7 dev tailscale0 table 52",
+        "local 127.0.0.1 dev lo table local",
+        "unreachable 10.9.0.0/16",
+        "END",
+    )
+    found = facts(shell, "/tmp", "/tmp", "--ports", "yes")
+    assert found["networks"] == "a 0123 - 172.19.0.0/16|"
+    assert found["routes"] == "172.19.0.0/16 eth0|100.64.0.7 tailscale0|"
+    assert "routes" not in facts(shell, "/tmp", "/tmp")
