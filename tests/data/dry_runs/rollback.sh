@@ -1766,7 +1766,7 @@ main() {
     PGOPTIONS="-c log_statement=none -c log_duration=off -c log_min_duration_statement=-1"
     PGOPTIONS="$PGOPTIONS -c log_min_error_statement=panic"
     export PGOPTIONS
-    # Roles belong to all databases. KTRDR'"'"'s own does not answer to an image whose TimescaleDB is older.
+    # Roles belong to all databases. That of KTRDR does not answer to an image with an older TimescaleDB.
     exec psql -qAtX -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d postgres
 }
 
