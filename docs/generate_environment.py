@@ -57,7 +57,7 @@ COMPOSE: Final = {
     "OTLP_PORT": ("core", "Published port of Jaeger's OTLP receiver; 4317."),
     "POSTGRES_MAX_CONNECTIONS": (
         "core",
-        "Connections that PostgreSQL allows, by the number of workers; 100.",
+        "Connections that PostgreSQL allows; `ktrdr deploy` computes it from the workers; 100.",
     ),
     "POSTGRES_PORT": ("core", "Published port of PostgreSQL; 5432."),
     "PROMETHEUS_CONFIG_HASH": (

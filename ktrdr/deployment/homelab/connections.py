@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from ktrdr.deployment.homelab.inventory import Inventory
@@ -23,7 +24,8 @@ _TIMEOUT_S: Final = 30.0
 
 def required_connections(inventory: Inventory) -> int:
     """Return the most connections that all processes hold at the same time."""
-    return _BACKEND + _WORKER * _count_workers(inventory) + _OTHERS
+    workers = sum(sum(node.counts.values()) for node in inventory.workers.values())
+    return _BACKEND + _WORKER * workers + _OTHERS
 
 
 def max_connections(inventory: Inventory) -> int:
@@ -31,27 +33,20 @@ def max_connections(inventory: Inventory) -> int:
     return -(-required_connections(inventory) // _STEP) * _STEP
 
 
-def check_connections(inventory: Inventory, core: Host, transport: Transport) -> CheckResult | None:
-    """Check that the running database allows enough connections; return None if none runs.
-
-    TimescaleDB's image sets as few as 25 when it creates a database on a small host.
-    """
+def check_connections(
+    inventory: Inventory, core: Host, transport: Transport
+) -> Iterator[CheckResult]:
+    """Check that the database allows enough connections, if it runs."""
     script = Script("homelab/scripts/query_database.sh", (core.project, "max-connections"))
     result = transport.run(core.address, render(script, {}), timeout_s=_TIMEOUT_S)
     allowed, required = result.stdout.strip(), required_connections(inventory)
     if result.exit_code or not allowed.isdigit():
-        return None
+        return
     problem = Problem(
-        f"the database allows {allowed} connections, but the backend and "
-        f"{_count_workers(inventory)} workers need up to {required}",
+        f"the database allows {allowed} connections, but the backend and the workers of the "
+        f"inventory need up to {required}",
         "Run `ktrdr deploy core db`, which restarts the database with "
         f"max_connections={max_connections(inventory)}.",
     )
-    is_enough = int(allowed) >= required
-    return CheckResult(
-        "connections", f"{allowed} allowed, {required} needed", () if is_enough else (problem,)
-    )
-
-
-def _count_workers(inventory: Inventory) -> int:
-    return sum(sum(node.counts.values()) for node in inventory.workers.values())
+    detail = f"{allowed} allowed, {required} needed"
+    yield CheckResult("connections", detail, () if int(allowed) >= required else (problem,))

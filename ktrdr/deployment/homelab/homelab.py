@@ -12,14 +12,8 @@ from ktrdr.deployment.deploy.comparison import Action, Comparison, ServiceChange
 from ktrdr.deployment.deploy.host_deployment import HostDeployment
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.step_errors import ErrorPattern
-from ktrdr.deployment.homelab import (
-    connections,
-    health,
-    hosts,
-    rotation,
-    schema,
-    secret_values,
-)
+from ktrdr.deployment.homelab import health, hosts, rotation, schema, secret_values
+from ktrdr.deployment.homelab.connections import check_connections
 from ktrdr.deployment.homelab.drain import drained
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.hosts.containers import Snapshot
@@ -164,9 +158,7 @@ class Homelab:
 
     def check_running(self, plan: Plan, transport: Transport) -> Iterable[CheckResult]:
         if not plan.host.node:
-            result = connections.check_connections(self.inventory, plan.host, transport)
-            if result is not None:
-                yield result
+            yield from check_connections(self.inventory, plan.host, transport)
 
     def check_report(
         self, service: ExpectedService, report: Mapping[str, Any] | None, tag: str

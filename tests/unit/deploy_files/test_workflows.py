@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-WORKFLOWS = ("test.yml", "image.yml")
+WORKFLOWS = ("test.yml", "image.yml", "real-images.yml")
 # A job that runs another workflow of this repository has that workflow's steps and time limits.
 CALLED = "./.github/workflows/test.yml"
 EXAMPLE = "deploy.yml.example"
@@ -103,6 +103,17 @@ def test_both_images_are_published_by_short_commit_and_as_latest(root):
         "}}:latest",
     ]
     assert "GIT_COMMIT=${{ github.sha }}" in push["build-args"]
+
+
+def test_real_images_are_tried_weekly_and_with_every_change_that_concerns_them(root):
+    triggers = workflow(root, "real-images.yml")["on"]
+    assert set(triggers) == {"pull_request", "schedule", "workflow_dispatch"}
+    paths = triggers["pull_request"]["paths"]
+    assert {"docker-compose*.yml", "deploy/**", "monitoring/**"} <= set(paths)
+    for path in paths:
+        assert list(root.glob(path)), path
+    (job,) = workflow(root, "real-images.yml")["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["scripts/real-images"]
 
 
 def test_images_are_built_only_after_the_tests_of_their_commit_passed(root):

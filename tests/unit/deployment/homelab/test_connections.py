@@ -73,7 +73,8 @@ def test_a_database_that_allows_too_few_connections_is_a_problem_with_a_remedy(c
     result = check(Answer(stdout="25\n"))
     (problem,) = result.problems
     assert problem.message == (
-        "the database allows 25 connections, but the backend and 6 workers need up to 46"
+        "the database allows 25 connections, but the backend and the workers of the inventory "
+        "need up to 46"
     )
     assert "`ktrdr deploy core db`" in problem.hint
     assert "max_connections=100" in problem.hint
