@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 # Variable that holds the login at the registry in scripts, so that no file holds it.
 REGISTRY_LOGIN: Final = "DOCKER_AUTH_CONFIG"
+TOKEN_HINT: Final = (
+    "GHCR takes only a classic personal access token (ghp_…) with the scope read:packages as "  # noqa: S105  # no value
+    "ghcr_token, no fine-grained one."
+)
 
 
 class Backend(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
@@ -14,7 +15,7 @@ from ktrdr.deployment.homelab.hosts import VERIFIER
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.homelab.scram import make_verifier
 from ktrdr.deployment.hosts.problems import CheckResult, Problem
-from ktrdr.deployment.product import REGISTRY_LOGIN
+from ktrdr.deployment.product import REGISTRY_LOGIN, TOKEN_HINT
 from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.errors import SecretsError
 from ktrdr.secret import MIN_SCRUBBED_LENGTH, Secret
@@ -36,7 +37,17 @@ MINIMUM_LENGTHS: Final[Mapping[str, int]] = {
 }
 # A shorter value could not be removed from output.
 _MINIMUM_LENGTH: Final = MIN_SCRUBBED_LENGTH
-FIX_HINT: Final = "Correct these fields in the vault and run the command again."
+# Linux limits a variable with its name to 128 KiB.
+_MAXIMUM_BYTES: Final = 120_000
+_FIX_HINT: Final = "Correct these fields in the vault and run the command again."
+_BLANKS: Final = re.compile(r"[\s\ufeff\u200b\u2060]*")
+_BLANK_NAMES: Final = {
+    "\ufeff": "a byte order mark",
+    "\r": "a carriage return",
+    "\n": "a line end",
+    "\u200b": "an invisible character",
+    "\u2060": "an invisible character",
+}
 
 # initdb does not accept these characters in the name of the first role, and its configuration
 # file has no escape for control characters.
@@ -100,10 +111,11 @@ def require_usable_fields(fields: Mapping[str, Secret], names: Iterable[str]) ->
             too short, or contains what an environment variable (NUL, lone surrogates) or PostgreSQL
             does not accept.
     """
-    problems = list(filter(None, find_field_problems(fields, names).values()))
+    problems = {name: text for name, text in find_field_problems(fields, names).items() if text}
     if problems:
         raise SecretsError(
-            f"the vault's secrets cannot be used: {'; '.join(problems)}", hint=FIX_HINT
+            f"the vault's secrets cannot be used: {'; '.join(problems.values())}",
+            hint=_fix_hint(problems),
         )
 
 
@@ -114,13 +126,16 @@ def find_field_problems(
     return {name: _find_problem(name, fields.get(name)) for name in names}
 
 
-def inspect_fields(fields: Mapping[str, Secret]) -> list[SecretFieldReport]:
-    """Check every field that KTRDR asks for.
+def inspect_fields(
+    fields: Mapping[str, Secret], names: Iterable[str] = FIELDS
+) -> list[SecretFieldReport]:
+    """Check fields that KTRDR asks for.
 
     Args:
         fields: Fields from the secret source, by name.
+        names: Names of the fields to check.
     """
-    return [_inspect_field(name, fields) for name in FIELDS]
+    return [_inspect_field(name, fields) for name in names]
 
 
 def required_fields(plan: Plan) -> tuple[str, ...]:
@@ -154,13 +169,15 @@ def check_secrets(
     """
     fields = source.fetch()
     required = dict.fromkeys(name for plan in plans for name in required_fields(plan))
-    weak = {
+    notes = {
         each.field: f"{each.field} is weak: it {' and '.join(each.remarks)}"
-        for each in inspect_fields(fields)
         if each.strength == "weak"
+        else f"{each.field} {' and '.join(each.remarks)}"
+        for each in inspect_fields(fields, required)
+        if each.usable and each.remarks
     }
     results = [
-        CheckResult(name, problems=_to_problems(problem), note=weak.get(name, ""))
+        CheckResult(name, problems=_to_problems(name, problem), note=notes.get(name, ""))
         for name, problem in find_field_problems(fields, required).items()
     ]
     return results, {name: secret for name, secret in fields.items() if name != _USER_NAME}
@@ -220,10 +237,14 @@ def secrets_to_scrub(
     )
 
 
-def _to_problems(message: str | None) -> tuple[Problem, ...]:
+def _to_problems(name: str, message: str | None) -> tuple[Problem, ...]:
     if message is None:
         return ()
-    return (Problem(message, FIX_HINT, SecretsError.exit_code),)
+    return (Problem(message, _fix_hint([name]), SecretsError.exit_code),)
+
+
+def _fix_hint(names: Iterable[str]) -> str:
+    return f"{_FIX_HINT} {TOKEN_HINT}" if REGISTRY_TOKEN in names else _FIX_HINT
 
 
 def _common_words(plan: Plan) -> Iterator[str]:
@@ -248,7 +269,32 @@ def _find_problem(name: str, secret: Secret | None) -> str | None:
         return f"{name} contains half a character (a lone surrogate)"
     if len(value) < minimum:
         return f"{name} is shorter than {minimum} characters"
-    return _find_role_problem(name, value) if name == "db_username" else None
+    if len(value.encode()) > _MAXIMUM_BYTES:
+        return f"{name} is longer than {_MAXIMUM_BYTES} bytes, so no variable can hold it"
+    if name == REGISTRY_TOKEN:
+        return _find_token_problem(name, value)
+    return _find_role_problem(name, value) if name == _USER_NAME else None
+
+
+def _find_token_problem(name: str, value: str) -> str | None:
+    if reason := _find_blanks(value):
+        return f"{name} {reason}, which no token does"
+    if "\n" in value or "\r" in value:
+        return f"{name} contains a line end, which no token does"
+    if value.startswith("github_pat_"):
+        return f"{name} is a fine-grained token (github_pat_…), which GHCR refuses"
+    return None
+
+
+def _find_blanks(value: str) -> str | None:
+    """Return the white space around a value, as a predicate; None if there is none."""
+    reasons = []
+    for verb, text in (("begins", value), ("ends", value[::-1])):
+        found = _BLANKS.match(text)
+        names = [_BLANK_NAMES.get(each, "a blank") for each in found[0]] if found else []
+        if names:
+            reasons.append(f"{verb} with {' and '.join(sorted(set(names)))}")
+    return " and ".join(reasons) or None
 
 
 def _find_role_problem(name: str, value: str) -> str | None:
@@ -266,13 +312,15 @@ def _inspect_field(name: str, fields: Mapping[str, Secret]) -> SecretFieldReport
     problem = _find_problem(name, fields.get(name))
     is_measured = name in _STRONG_GUESSES_LOG10 and problem is None
     weaknesses = list(_find_weaknesses(name, fields)) if is_measured else []
+    blanks = _find_blanks(secret.reveal())
+    remarks = [problem.removeprefix(f"{name} ")] if problem else [*weaknesses, blanks]
     return SecretFieldReport(
         field=name,
         present=bool(secret.reveal().strip()),
         long_enough=len(secret.reveal()) >= MINIMUM_LENGTHS.get(name, _MINIMUM_LENGTH),
         usable=problem is None,
         strength=("weak" if weaknesses else "strong") if is_measured else "not measured",
-        remarks=(problem.removeprefix(f"{name} "),) if problem else tuple(weaknesses),
+        remarks=tuple(filter(None, remarks)),
     )
 
 
