@@ -87,8 +87,8 @@ class Product(Protocol):
     def minimum_free_mb(self) -> int:
         """Return the free disk space that a deploy needs (MiB)."""
 
-    def configure(self, host: Host, release: Release) -> HostConfig:
-        """Return the configuration of a host for a release."""
+    def configure(self, host: Host, release: Release, *, is_kept: bool = False) -> HostConfig:
+        """Return the configuration of a host for a release, which it may have kept."""
 
     def script_extensions(self, host: Host) -> ScriptExtensions:
         """Return the extensions of the scripts for a host."""

@@ -31,6 +31,7 @@ from ktrdr.deployment.releases.release import (
     compose_file_name,
     env_file_name,
     interpolate,
+    override_file_name,
     pack_archive,
 )
 from ktrdr.deployment.scripts.script import Script, repeat
@@ -221,6 +222,8 @@ class Plan:
         files = [compose_file_name(host.stack)]
         if config.secrets_in_memory:
             files.append(self.release.require_tmpfs_file(host.stack))
+        if config.override:
+            files.append(override_file_name(host.stack))
         # After the pull, the host has our own image, if the deploy includes one of our services.
         own = [service.image for service in self.expected if service.reports_version]
         image_with_shell = (own or [service.image for service in self.expected])[0]
@@ -238,6 +241,7 @@ class Plan:
             *("--secrets-delivery", "tmpfs" if config.secrets_in_memory else "env"),
             *("--secrets-directory", host.secrets_directory),
             *("--secrets-image", image_with_shell),
+            *repeat("--further-secret", (n for n in host.further_secrets if n in config.secrets)),
             *self.product.script_extensions(host).options,
         )
 
@@ -306,7 +310,8 @@ def make_plan(
             not selected; the message lists the valid names.
         ConfigurationError: The release has no such stack.
     """
-    config = product.configure(host, release)
+    config = product.configure(host, release, is_kept=redeploy_of is not None)
+    release = release.with_override(host.stack, config.override)
     if redeploy_of:
         config = replace(config, settings=tuple(redeploy_of.settings.items()))
     stack = release.parse_compose_file(host.stack)

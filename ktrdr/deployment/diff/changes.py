@@ -24,6 +24,7 @@ from ktrdr.deployment.releases.checkout import CommitRange
 from ktrdr.deployment.releases.release import (
     compose_file_name,
     env_file_name,
+    override_file_name,
     parse_env_file,
     tmpfs_file_name,
 )
@@ -208,9 +209,9 @@ def with_reason(
     old = next((_parse_service(f.old, change.service) for f in files if f.path == name), new)
     used = set(_VARIABLE.findall(str(new)))
     reasons = [f"its definition in {name}"] if old != new else []
-    memory = tmpfs_file_name(plan.host.stack)
-    if plan.config.secrets_in_memory and any(file.path == memory for file in files):
-        reasons.append(memory)
+    overrides = [override_file_name(plan.host.stack)]
+    overrides += [tmpfs_file_name(plan.host.stack)] if plan.config.secrets_in_memory else []
+    reasons += [file.path for file in files if file.path in overrides]
     reasons += [variable for variable in sorted(changed_settings) if variable in used]
     reasons += [file.path for file in files if _is_mounted(new, file.path)]
     reasons += ["its secrets"] if is_rotated else []

@@ -82,16 +82,15 @@ class Homelab:
     def minimum_free_mb(self) -> int:
         return self.inventory.minimum_free_mb
 
-    def configure(self, host: Host, release: Release) -> HostConfig:
-        configure = hosts.configure_workers if host.node else hosts.configure_core
-        return configure(self.inventory, host, release)
+    def configure(self, host: Host, release: Release, *, is_kept: bool = False) -> HostConfig:
+        return hosts.configure_host(self.inventory, host, release, is_kept=is_kept)
 
     @property
     def registry(self) -> str:
         return self.inventory.registry
 
     def is_own_image(self, image: str) -> bool:
-        return image.rpartition(":")[0] == self.inventory.image
+        return hosts.is_own_image(self.inventory, image)
 
     def expected_service(self, service: Service, config: HostConfig, image: str) -> ExpectedService:
         port = service.worker_port
@@ -118,12 +117,12 @@ class Homelab:
         )
 
     def read_secrets(self, source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
-        return secret_values.read_secrets(source, plans)
+        return secret_values.read_secrets(source, self.inventory, plans)
 
     def check_secrets(
         self, source: SecretSource, plans: Sequence[Plan]
     ) -> tuple[Sequence[CheckResult], Mapping[str, Secret]]:
-        return secret_values.check_secrets(source, plans)
+        return secret_values.check_secrets(source, self.inventory, plans)
 
     def registry_login(self, fields: Mapping[str, Secret]) -> Secret | None:
         token = secret_values.usable_registry_token(fields)

@@ -14,10 +14,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ktrdr.deployment.homelab.inventory import (
+    FIELDS,
     Core,
     HookSettings,
     Inventory,
     Ports,
+    SecretField,
     SecretSettings,
     WorkerNode,
     add_defaults,
@@ -183,6 +185,10 @@ def _known_paths(data: Mapping[str, Any]) -> Iterator[KeyPath]:
 def _models(data: Mapping[str, Any]) -> Iterator[tuple[type[BaseModel], KeyPath]]:
     yield Inventory, ()
     yield SecretSettings, ("secrets",)
+    secrets = data.get("secrets")
+    fields = secrets.get("fields") if isinstance(secrets, Mapping) else None
+    for name in fields if isinstance(fields, Mapping) else ():
+        yield SecretField, ("secrets", "fields", name)
     yield HookSettings, ("hooks",)
     yield Core, ("core",)
     yield Ports, ("core", "ports")
@@ -238,18 +244,49 @@ def _validate(source: _Source) -> Inventory:
         ),
         "{} is already the host of {}",
     )
-    secrets = inventory.secrets
-    if secrets.source in ("age", "sops") and secrets.file is None:
-        location = source.locate(("secrets", "source"))
-        raise _error(location, f"secrets.source {secrets.source} needs secrets.file as well")
+    _check_secrets(source, inventory)
     return inventory
+
+
+def _check_secrets(source: _Source, inventory: Inventory) -> None:
+    secrets, given = inventory.secrets, inventory.secrets.source
+    needed = {"age": "file", "sops": "file", "command": "command"}.get(given)
+    if needed and not getattr(secrets, needed):
+        location = source.locate(("secrets", "source"))
+        raise _error(location, f"secrets.source {given} needs secrets.{needed} as well")
+    names = [*FIELDS, *secrets.fields]
+    for number, name in enumerate(names):
+        # Hooks and environments have field names in one case.
+        if name.lower() in map(str.lower, names[:number]):
+            location = source.locate(("secrets", "fields", name))
+            raise _error(location, f"secrets.fields.{name} is a field of KTRDR or occurs twice")
+    _check_unique(
+        source,
+        (
+            (("secrets", "fields", name, "variable"), f"{each.variable} of {stack}")
+            for name, each in secrets.fields.items()
+            for stack in dict.fromkeys(each.stacks)
+        ),
+        "{} is already used by {}",
+    )
+    for name in inventory.hooks.secrets:
+        if name not in names:
+            location = source.locate(("hooks", "secrets"))
+            raise _error(
+                location, f"hooks.secrets: no field is called {name!r}{did_you_mean(name, names)}"
+            )
 
 
 def _resolve_paths(inventory: Inventory, directory: Path) -> Inventory:
     """Make the paths of files on this machine absolute. They are relative to the inventory."""
     secrets = inventory.secrets
     paths = {"file": secrets.file, "identity": secrets.identity}
-    absolute = {key: str(directory / _expand_user(text)) for key, text in paths.items() if text}
+    absolute: dict[str, Any] = {
+        key: str(directory / _expand_user(text)) for key, text in paths.items() if text
+    }
+    # A program without a slash is searched in PATH.
+    if secrets.command and "/" in (program := secrets.command[0]):
+        absolute["command"] = (str(directory / _expand_user(program)), *secrets.command[1:])
     return inventory.model_copy(update={"secrets": secrets.model_copy(update=absolute)})
 
 
@@ -301,6 +338,8 @@ def _describe(details: Any, path: KeyPath) -> str:
     kind, given, context = details["type"], details.get("input"), details.get("ctx", {})
     if kind == "extra_forbidden":
         return f"is not a known key{did_you_mean(path[-1], _siblings(path))}"
+    if kind == "missing":
+        return "is missing"
     if kind == "value_error":
         return f"{context['error']}: {given!r}"
     if kind in ("greater_than_equal", "less_than_equal"):
@@ -308,14 +347,18 @@ def _describe(details: Any, path: KeyPath) -> str:
         return f"must be {bound} {context.get('ge', context.get('le'))}, not {given}"
     if kind == "literal_error":
         return f"must be {context['expected']}, not {given!r}"
-    expected = {"string_type": "text", "int_type": "a whole number"}.get(
-        kind, "a mapping of keys to values"
-    )
+    expected = {
+        "string_type": "text",
+        "int_type": "a whole number",
+        "sequence_str": "a list",
+        "is_instance_of": "a list",
+    }.get(kind, "a mapping of keys to values")
     return f"must be {expected}, not {kind_of(given)}"
 
 
 def _siblings(path: KeyPath) -> list[str]:
-    for model, parent in _models({"workers": {path[1]: {}} if len(path) > 1 else {}}):
+    names = dict.fromkeys(path)
+    for model, parent in _models({"workers": names, "secrets": {"fields": names}}):
         if parent == path[:-1]:
             return list(model.model_fields)
     return []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import BaseModel
 
 from ktrdr.deployment.homelab.hosts import VERIFIER
-from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.homelab.inventory import FIELDS, Inventory
 from ktrdr.deployment.homelab.scram import make_verifier
 from ktrdr.deployment.hosts.problems import CheckResult, Problem
 from ktrdr.deployment.product import REGISTRY_LOGIN, TOKEN_HINT
@@ -24,8 +24,6 @@ from ktrdr.tokens import MINIMUM_SECRET_LENGTH, create_node_token
 if TYPE_CHECKING:
     from ktrdr.deployment.deploy.plan import Plan
 
-# A secret source may hold more fields.
-FIELDS: Final = ("db_username", "db_password", "jwt_secret", "grafana_password", "ghcr_token")
 MINIMUM_LENGTHS: Final[Mapping[str, int]] = {
     # RFC 7518, section 3.2: a key as long as the hash, which is SHA-256.
     "jwt_secret": MINIMUM_SECRET_LENGTH,
@@ -138,26 +136,40 @@ def inspect_fields(
     return [_inspect_field(name, fields) for name in names]
 
 
-def required_fields(plan: Plan) -> tuple[str, ...]:
-    """Return the fields of the vault that a plan needs."""
-    fields = [_VAULT_FIELDS[name] for name in plan.config.secrets if name in _VAULT_FIELDS]
-    return tuple(dict.fromkeys([*fields, SIGNING_KEY, REGISTRY_TOKEN]))
+def required_fields(inventory: Inventory, plans: Iterable[Plan]) -> tuple[str, ...]:
+    """Return the fields of the vault that plans and the further ones that hooks need."""
+    needed = [
+        field
+        for plan in plans
+        for variable, field in _fields_by_variable(inventory, plan).items()
+        if variable in plan.config.secrets
+    ]
+    for_hooks = [name for name in inventory.hooks.secrets if name in inventory.secrets.fields]
+    return tuple(dict.fromkeys([*needed, SIGNING_KEY, REGISTRY_TOKEN, *for_hooks]))
 
 
-def read_secrets(source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
+def _fields_by_variable(inventory: Inventory, plan: Plan) -> dict[str, str]:
+    further = inventory.secrets.fields.items()
+    stack = plan.host.stack
+    return {**_VAULT_FIELDS, **{f.variable: name for name, f in further if stack in f.stacks}}
+
+
+def read_secrets(
+    source: SecretSource, inventory: Inventory, plans: Sequence[Plan]
+) -> Mapping[str, Secret]:
     """Read the fields that plans need, with one call to the source, and check them.
 
     Raises:
         SecretsError: A field cannot be read or used.
     """
     fields = source.fetch()
-    required = tuple(dict.fromkeys(name for plan in plans for name in required_fields(plan)))
+    required = required_fields(inventory, plans)
     require_usable_fields(fields, required)
     return {name: fields[name] for name in required}
 
 
 def check_secrets(
-    source: SecretSource, plans: Sequence[Plan]
+    source: SecretSource, inventory: Inventory, plans: Sequence[Plan]
 ) -> tuple[Sequence[CheckResult], Mapping[str, Secret]]:
     """Check each field that plans need, with one call to the source.
 
@@ -168,7 +180,7 @@ def check_secrets(
         SecretsError: The source cannot be read.
     """
     fields = source.fetch()
-    required = dict.fromkeys(name for plan in plans for name in required_fields(plan))
+    required = required_fields(inventory, plans)
     notes = {
         each.field: f"{each.field} is weak: it {' and '.join(each.remarks)}"
         if each.strength == "weak"
@@ -207,7 +219,8 @@ def secret_values(
         plan: The plan.
         now: The current time, from which a worker's token is valid.
     """
-    known = {name: fields[field] for name, field in _VAULT_FIELDS.items() if field in fields}
+    names = _fields_by_variable(inventory, plan)
+    known = {name: fields[field] for name, field in names.items() if field in fields}
     values = {name: known[name] for name in plan.config.secrets if name in known}
     if "WORKER_TOKEN" in plan.config.secrets:
         values["WORKER_TOKEN"] = create_node_token(fields[SIGNING_KEY], plan.host.address, now=now)

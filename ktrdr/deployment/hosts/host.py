@@ -22,6 +22,7 @@ class Host:
         project: Compose project of that stack.
         secrets_directory: Directory in its memory for the secrets of its containers.
         managed_directory: Directory in which a deploy removes files of no release; may be empty.
+        further_secrets: Secret variables of its containers that the release does not know.
         node: Name of the worker node; empty for a host that is not one of several.
     """
 
@@ -32,6 +33,7 @@ class Host:
     project: str
     secrets_directory: str
     managed_directory: str = ""
+    further_secrets: tuple[str, ...] = ()
     node: str = ""
 
     @property
@@ -73,6 +75,7 @@ class HostConfig:
         is_share_mounted: Whether that directory comes from another host.
         container_uid: User that the containers run as.
         secrets_in_memory: Whether containers read secrets from files in the host's memory.
+        override: Compose file that delivers the host's further secrets; empty without any.
         scale_profiles: Compose profiles that the inventory's scale selects.
         max_clock_skew_s: Largest difference between the clocks of host and operator (s).
         rank: Position in a rollout: hosts of a lower rank are deployed first.
@@ -89,6 +92,7 @@ class HostConfig:
     scale_profiles: tuple[str, ...]
     max_clock_skew_s: float
     rank: int
+    override: bytes = b""
 
 
 def unknown_name_error(kind: str, name: str, valid: Iterable[str]) -> UsageError:

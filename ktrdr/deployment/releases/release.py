@@ -10,7 +10,7 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -155,6 +155,12 @@ class Release:
         self._read(name)
         return name
 
+    def with_override(self, stack: str, content: bytes) -> Release:
+        """Return the release with this compose file for further secrets, or without any."""
+        name = override_file_name(stack)
+        files = {path: file for path, file in self.files.items() if path != name}
+        return replace(self, files={**files, name: content} if content else files)
+
     def digest(self, below: str, *, except_below: str = "") -> str:
         """Return a hash of the names and contents of the files below a directory."""
         digest = hashlib.sha256()
@@ -186,6 +192,11 @@ def env_file_name(stack: str) -> str:
 def tmpfs_file_name(stack: str) -> str:
     """Return the name of the compose file that delivers the stack's secrets in memory."""
     return f"deploy/tmpfs/{stack}.yml"
+
+
+def override_file_name(stack: str) -> str:
+    """Return the name of the compose file that delivers further secrets of the inventory."""
+    return f"deploy/fields/{stack}.yml"
 
 
 def shipped_paths(stack: str) -> tuple[str, ...]:
@@ -330,7 +341,15 @@ def _load_yaml(content: bytes) -> Any:
 def _environments(content: bytes) -> list[Mapping[str, Any]]:
     services = (_load_yaml(content) or {}).get("services") or {}
     environments = (entry.get("environment") for entry in services.values())
-    return [environment for environment in environments if isinstance(environment, Mapping)]
+    return [_parse_environment(environment) for environment in environments]
+
+
+def _parse_environment(environment: Any) -> Mapping[str, Any]:
+    """Return the variables of a service, which may be a mapping or a list of ``NAME=VALUE``."""
+    if isinstance(environment, list):
+        pairs = (str(entry).partition("=") for entry in environment)
+        return {name: value if equals else None for name, equals, value in pairs}
+    return environment if isinstance(environment, Mapping) else {}
 
 
 def _parse_service(name: str, entry: Mapping[str, Any]) -> Service:

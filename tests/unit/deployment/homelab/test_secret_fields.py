@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ktrdr.deployment.homelab.inventory import FIELDS
 from ktrdr.deployment.homelab.secret_values import (
-    FIELDS,
     MINIMUM_LENGTHS,
     SecretFieldReport,
     inspect_fields,
