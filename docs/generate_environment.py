@@ -110,6 +110,7 @@ LAPTOP: Final = {
     "KTRDR_SSH_CONFIG": "Configuration file for ssh, instead of the user's own.",
     "KTRDR_TOKEN": "**Secret.** Token for the backend's API, instead of the token file.",
     "NO_COLOR": "Set to anything to disable colours.",
+    "OP_ACCOUNT": "Account of 1Password, unless `secrets.account` names one; read by `op` itself.",
     "OP_CONNECT_HOST": "URL of 1Password Connect; read by `op` itself.",
     "OP_CONNECT_TOKEN": "**Secret.** Token of 1Password Connect; read by `op` itself.",
     "OP_SERVICE_ACCOUNT_TOKEN": "**Secret.** Token of a 1Password service account; read by "

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 # Variable that holds the login at the registry in scripts, so that no file holds it.
 REGISTRY_LOGIN: Final = "DOCKER_AUTH_CONFIG"
+TOKEN_HINT: Final = (
+    "GHCR takes only a classic personal access token (ghp_…) with the scope read:packages as "  # noqa: S105  # no value
+    "ghcr_token, no fine-grained one."
+)
 
 
 class Backend(Protocol):
@@ -83,13 +87,16 @@ class Product(Protocol):
     def minimum_free_mb(self) -> int:
         """Return the free disk space that a deploy needs (MiB)."""
 
-    def configure(self, host: Host, release: Release, scale: int | None = None) -> HostConfig:
+    def configure(
+        self, host: Host, release: Release, scale: int | None = None, *, is_kept: bool = False
+    ) -> HostConfig:
         """Return the configuration of a host for a release.
 
         Args:
             host: The host.
             release: The release.
             scale: Number of workers of each type; None for the inventory's numbers.
+            is_kept: Whether the host has kept the release, whose own choices then count.
         """
 
     def script_extensions(self, host: Host) -> ScriptExtensions:

@@ -155,6 +155,7 @@ def test_a_missing_op_is_reported(lab: Lab, tmp_path: Path) -> None:
         ("no app", "cannot reach the 1Password app"),
         ("no account", "no 1Password account is configured for op"),
         ("rate limited", "has reached its rate limit"),
+        ("several accounts", "which of several 1Password accounts"),
         ("unknown", "something happened that nobody has seen before"),
     ],
 )
@@ -170,6 +171,7 @@ def test_each_refusal_of_the_vault_has_its_own_message(
     [
         ("secrets.vault=Other", 'this 1Password account has no vault "Other"'),
         ("secrets.item=other", 'the vault "KTRDR Homelab Secrets" has no item "other"'),
+        ("secrets.account=other", 'op has no 1Password account "other"'),
     ],
 )
 def test_a_wrong_vault_and_a_wrong_item_have_different_messages(

@@ -33,7 +33,6 @@ from ktrdr.deployment.deploy.result import DeployResult, plans_to_json
 from ktrdr.deployment.deploy.rollout import DeployDependencies, deploy
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.inventory import Inventory
-from ktrdr.deployment.homelab.secret_values import FIELDS
 from ktrdr.deployment.hosts.history_queries import find_behind
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.releases.checkout import Checkout, Head, ambiguous_image_error
@@ -134,7 +133,7 @@ def run_plans(plans: Sequence[Plan], inventory: Inventory, connections: HostConn
             scrubber=connections.scrubber,
         )
         deps = DeployDependencies(
-            vault=make_source(inventory.secrets, FIELDS),
+            vault=make_source(inventory.secrets),
             hosts=connections,
             backend=DeployBackend(inventory),
             ui=ui,

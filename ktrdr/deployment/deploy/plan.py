@@ -31,8 +31,8 @@ from ktrdr.deployment.releases.release import (
     Service,
     compose_file_name,
     env_file_name,
+    host_file_names,
     interpolate,
-    node_file_name,
     pack_archive,
 )
 from ktrdr.deployment.scripts.script import Script, repeat
@@ -243,8 +243,7 @@ class Plan:
         files = [compose_file_name(host.stack)]
         if config.secrets_in_memory:
             files.append(self.release.require_tmpfs_file(host.stack))
-        if (own_file := node_file_name(host.stack)) in self.release.files:
-            files.append(own_file)
+        files += [name for name in host_file_names(host.stack) if name in self.release.files]
         # After the pull, the host has our own image, if the deploy includes one of our services.
         own = [service.image for service in self.expected if service.reports_version]
         image_with_shell = (own or [service.image for service in self.expected])[0]
@@ -262,6 +261,7 @@ class Plan:
             *("--secrets-delivery", "tmpfs" if config.secrets_in_memory else "env"),
             *("--secrets-directory", host.secrets_directory),
             *("--secrets-image", image_with_shell),
+            *repeat("--further-secret", (n for n in host.further_secrets if n in config.secrets)),
             *self.product.script_extensions(host).options,
         )
 
@@ -330,11 +330,10 @@ def make_plan(
             not selected; the message lists the valid names.
         ConfigurationError: The release has no such stack.
     """
-    config = product.configure(host, release, options.scale)
+    config = product.configure(host, release, options.scale, is_kept=redeploy_of is not None)
+    release = release.with_host_files(host.stack, config.files)
     if redeploy_of:
         config = replace(config, settings=tuple(redeploy_of.settings.items()))
-    else:
-        release = replace(release, files={**release.files, **config.files})
     stack = release.parse_compose_file(host.stack)
     profiles = _select_profiles(config, options, stack, redeploy_of)
     variables = {**release.settings(host.stack), **dict(config.settings)}

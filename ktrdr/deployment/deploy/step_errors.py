@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.hosts.health import HealthProblem
+from ktrdr.deployment.product import TOKEN_HINT
 from ktrdr.deployment.ssh.interface import RemoteResult
 from ktrdr.errors import ConfigurationError, DeploymentFailed, HostNotReady, ImageError, KtrdrError
 
@@ -65,8 +66,8 @@ _PULL_PATTERNS: Final = (
         r"\b401\b|\b403\b|Forbidden",
         ImageError,
         "the registry rejects the login for {image}",
-        "Check the vault's field ghcr_token (it needs the scope read:packages, and may have "
-        "expired) and the inventory's registry_user and image.",
+        "Check whether the vault's ghcr_token has expired, and the inventory's registry_user and "
+        f"image. {TOKEN_HINT}",
     ),
     ErrorPattern(
         r"manifest unknown|manifest for .* not found|\bnot found\b|no such manifest|name unknown",

@@ -66,8 +66,8 @@ class Differ:
         host, files = plan.host, plan.release.files
         extensions = plan.product.script_extensions(host)
         secrets = (*plan.config.secrets, *extensions.carried_secrets)
-        content = plan.release.compose_content(host.stack)
-        deployed = secret_env_map(content, secrets)
+        contents = (plan.release.compose_content(host.stack), *plan.config.files.values())
+        deployed = [pair for each in contents for pair in secret_env_map(each, secrets)]
         arguments = (
             # With all profiles: the hash of a service does not depend on the others.
             *plan.stack_options(["*"]),

@@ -19,7 +19,6 @@ from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
 from ktrdr.deployment.hosts.host import Host, HostConfig
-from ktrdr.deployment.hosts.images import parse_image_name
 from ktrdr.deployment.hosts.problems import CheckResult
 from ktrdr.deployment.product import Backend, ScriptExtensions
 from ktrdr.deployment.releases.release import Release, Service
@@ -84,18 +83,17 @@ class Homelab:
     def minimum_free_mb(self) -> int:
         return self.inventory.minimum_free_mb
 
-    def configure(self, host: Host, release: Release, scale: int | None = None) -> HostConfig:
-        if host.node:
-            return hosts.configure_workers(self.inventory, host, release, scale)
-        return hosts.configure_core(self.inventory, host, release)
+    def configure(
+        self, host: Host, release: Release, scale: int | None = None, *, is_kept: bool = False
+    ) -> HostConfig:
+        return hosts.configure_host(self.inventory, host, release, scale, is_kept=is_kept)
 
     @property
     def registry(self) -> str:
         return self.inventory.registry
 
     def is_own_image(self, image: str) -> bool:
-        own = parse_image_name(self.inventory.image)
-        return parse_image_name(image).repository == own.repository
+        return hosts.is_own_image(self.inventory, image)
 
     def expected_service(self, service: Service, config: HostConfig, image: str) -> ExpectedService:
         port = service.worker_port
@@ -119,12 +117,12 @@ class Homelab:
         )
 
     def read_secrets(self, source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
-        return secret_values.read_secrets(source, plans)
+        return secret_values.read_secrets(source, self.inventory, plans)
 
     def check_secrets(
         self, source: SecretSource, plans: Sequence[Plan]
     ) -> tuple[Sequence[CheckResult], Mapping[str, Secret]]:
-        return secret_values.check_secrets(source, plans)
+        return secret_values.check_secrets(source, self.inventory, plans)
 
     def registry_login(self, fields: Mapping[str, Secret]) -> Secret | None:
         token = secret_values.usable_registry_token(fields)

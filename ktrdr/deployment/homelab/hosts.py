@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -11,8 +13,19 @@ from ktrdr.deployment.homelab.connections import max_connections
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.homelab.node_files import node_files, select_profiles
 from ktrdr.deployment.hosts.host import Host, HostConfig, unknown_name_error
-from ktrdr.deployment.releases.release import GRAFANA, MONITORING, NODE, Release
-from ktrdr.errors import UsageError
+from ktrdr.deployment.hosts.images import parse_image_name
+from ktrdr.deployment.releases.release import (
+    GRAFANA,
+    MONITORING,
+    NODE,
+    Release,
+    compose_file_name,
+    fields_file_name,
+    interpolate,
+    node_file_name,
+    secret_env_map,
+)
+from ktrdr.errors import ConfigurationError, UsageError
 from ktrdr.tokens import CLOCK_LEEWAY
 
 CORE_PROJECT: Final = "ktrdr-core"
@@ -26,10 +39,16 @@ VERIFIER: Final = "DB_PASSWORD_VERIFIER"
 CONTAINER_UID: Final = 10001
 # Directory for secrets in the memory of hosts; deploy/tmpfs mounts directories below it.
 SECRETS_ROOT: Final = "/run/ktrdr"
+_FIELDS_HEADING: Final = "# Written by ktrdr for secrets.fields in the inventory.\n"
 
 
 def all_hosts(inventory: Inventory) -> tuple[Host, ...]:
     """Return all hosts: the core, then the worker nodes in the inventory's order."""
+    fields = inventory.secrets.fields.values()
+    further = {
+        stack: tuple(each.variable for each in fields if stack in each.stacks)
+        for stack in ("core", "workers")
+    }
     core = Host(
         name="core",
         address=inventory.core.ssh_host,
@@ -39,6 +58,7 @@ def all_hosts(inventory: Inventory) -> tuple[Host, ...]:
         project=CORE_PROJECT,
         secrets_directory=f"{SECRETS_ROOT}/{CORE_PROJECT}",
         managed_directory=MONITORING.rstrip("/"),
+        further_secrets=further["core"],
     )
     nodes = (
         Host(
@@ -50,6 +70,7 @@ def all_hosts(inventory: Inventory) -> tuple[Host, ...]:
             project=WORKERS_PROJECT,
             secrets_directory=f"{SECRETS_ROOT}/{WORKERS_PROJECT}",
             managed_directory=NODE.rstrip("/"),
+            further_secrets=further["workers"],
             node=name,
         )
         for name, node in inventory.workers.items()
@@ -87,8 +108,62 @@ def _find_node(workers: Sequence[Host], name: str) -> Host:
     raise unknown_name_error("node", name, [host.node for host in workers])
 
 
-def configure_core(inventory: Inventory, host: Host, release: Release) -> HostConfig:
-    """Return the configuration of the core host for a release."""
+def configure_host(
+    inventory: Inventory, host: Host, release: Release, scale: int | None, *, is_kept: bool
+) -> HostConfig:
+    """Return the configuration of a host for a release; see `Product.configure`."""
+    if host.node:
+        config = _configure_workers(inventory, host, release, scale)
+    else:
+        config = _configure_core(inventory, host, release)
+    variables = host.further_secrets
+    if is_kept:
+        own = node_file_name(host.stack)
+        config = replace(config, files={k: v for k, v in release.files.items() if k == own})
+        # A rollback also takes back a field that was added since.
+        kept = release.files.get(fields_file_name(host.stack), b"").decode("utf-8", "replace")
+        variables = tuple(each for each in variables if re.search(rf'"{each}(_FILE)?"', kept))
+    if not variables:
+        return config
+    environment: dict[str, str | None] = dict.fromkeys(variables)
+    if config.secrets_in_memory:
+        _require_no_use(variables, host, release)
+        environment = {f"{name}_FILE": f"/run/secrets/{name.lower()}" for name in variables}
+    settings = {**release.settings(host.stack), **dict(config.settings)}
+    services = {
+        each.name: {"environment": environment}
+        for each in release.parse_compose_file(host.stack).services
+        if is_own_image(inventory, interpolate(each.image, settings))
+    }
+    text = json.dumps({"services": services}, indent=2)
+    content = f"{_FIELDS_HEADING}{text}\n".encode()
+    return replace(
+        config,
+        secrets=(*config.secrets, *variables),
+        files={**config.files, fields_file_name(host.stack): content},
+    )
+
+
+def _require_no_use(variables: Sequence[str], host: Host, release: Release) -> None:
+    """Refuse a compose file that passes a secret itself: Docker would keep it on the disk."""
+    content = release.compose_content(host.stack)
+    passed = {variable for variable, _ in secret_env_map(content, variables)}
+    for name in variables:
+        if name in passed or re.search(rb"\$\{?%s\b" % name.encode(), content):
+            raise ConfigurationError(
+                f"{compose_file_name(host.stack)} uses {name}, so Docker would keep it on the "
+                "host's disk, in spite of secrets.delivery tmpfs",
+                hint="Let the service read it from a file, as docs/secrets.md describes.",
+            )
+
+
+def is_own_image(inventory: Inventory, image: str) -> bool:
+    """Return whether an image, with any tag, holds our own programs."""
+    own = parse_image_name(inventory.image)
+    return parse_image_name(image).repository == own.repository
+
+
+def _configure_core(inventory: Inventory, host: Host, release: Release) -> HostConfig:
     core, ports = inventory.core, inventory.core.ports
     return HostConfig(
         host=host,
@@ -124,17 +199,9 @@ def configure_core(inventory: Inventory, host: Host, release: Release) -> HostCo
     )
 
 
-def configure_workers(
-    inventory: Inventory, host: Host, release: Release, scale: int | None = None
+def _configure_workers(
+    inventory: Inventory, host: Host, release: Release, scale: int | None
 ) -> HostConfig:
-    """Return the configuration of a worker node for a release.
-
-    Args:
-        inventory: The inventory.
-        host: The node's host.
-        release: The release.
-        scale: Number of workers of each type; None for the inventory's numbers.
-    """
     node, core_host, ports = (
         inventory.workers[host.node],
         inventory.core.host,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 DEFAULT_DOMAIN: Final = "ktrdr.home.mynerd.place"
 MAX_SCALE: Final = 3
@@ -30,8 +30,22 @@ _CONFIDENTIAL_NAME: Final = re.compile(
 _CONFIDENTIAL_VALUE: Final = re.compile(
     r"://[^/\s]*@|^(AGE-SECRET-KEY-|AKIA|eyJ|gh[a-z]_|github_pat_|glpat-|sk-|-----BEGIN )"
 )
+# Single words, such as PATH, belong to shells and systems. Others make a program load, trust or
+# contact something else, or configure KTRDR itself.
+_RESERVED_VARIABLE: Final = re.compile(
+    r"(LD|DYLD|GLIBC|GCONV|MALLOC|BASH|LC|XDG|PYTHON|VIRTUAL|NODE|JAVA|SSL|OPENSSL|REQUESTS|CURL"
+    r"|GIT|SSH|DOCKER|COMPOSE|BUILDKIT|UVICORN|PSYCOPG|OMP|OPENBLAS|MKL|NUMEXPR"
+    r"|KTRDR|DB|JWT|WORKER|CORE|BACKEND|IMAGE|SHARED|NFS|OTLP|POSTGRES|PROMETHEUS|GRAFANA|JAEGER"
+    r"|TIMESCALEDB|CONTAINER|CHILD|HEALTH|DATABASE|SERVICE"
+    r"|GF_(ADMIN|SECURITY_ADMIN|USERS|ANALYTICS|PLUGINS|INSTALL|NEWS|DASHBOARDS|PATHS|SERVER|LOG))_.+"
+    r"|.+_(PROXY|FILE|SECRETS|SH|PY|SQL)"
+    r"|LOG_LEVEL|LEASE_S|STOP_GRACE_S|SWEEP_EVERY_S|CORS_ORIGINS|BAD_TOKENS_A_MINUTE"
+    r"|WEB_CONCURRENCY|FORWARDED_ALLOW_IPS|RES_OPTIONS"
+)
 # A month. A former secret that stays valid for longer has not been replaced in practice.
 MAX_OVERLAP_HOURS: Final = 720
+# Fields of the vault that every installation has.
+FIELDS: Final = ("db_username", "db_password", "jwt_secret", "grafana_password", "ghcr_token")
 # Docker's default. An installation with several interfaces may choose one of them.
 ALL_INTERFACES: Final = "0.0.0.0"  # noqa: S104  # as Docker does
 
@@ -103,6 +117,14 @@ def _memory(text: str) -> str:
     return text.lower()
 
 
+def _secret_variable(text: str) -> str:
+    if not re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", text):
+        raise ValueError("must be two or more words in capitals, such as BROKER_API_KEY")
+    if _RESERVED_VARIABLE.fullmatch(text):
+        raise ValueError("must not be a variable of KTRDR or of a program in its containers")
+    return text
+
+
 SshName = Annotated[str, AfterValidator(_host_name)]
 # URLs have host names in lower case, and tokens are compared with them.
 HostName = Annotated[SshName, AfterValidator(str.lower)]
@@ -134,6 +156,9 @@ Cpus = Annotated[float, Field(ge=0.1, le=512)]
 Count = Annotated[int, Field(ge=0, le=MAX_SCALE)]
 Network = Annotated[str, AfterValidator(_network)]
 Export = Annotated[str, AfterValidator(_export)]
+SecretVariable = Annotated[str, AfterValidator(_secret_variable)]
+# An empty name is none.
+OptionalLine = Annotated[Line | None, BeforeValidator(lambda text: text or None)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -216,28 +241,51 @@ class WorkerNode(_Section):
         return {kind: self.scale if count is None else count for kind, count in given.items()}
 
 
+class SecretField(_Section):
+    """Further field of the vault, and its delivery to containers.
+
+    Attributes:
+        variable: Variable of the containers; with delivery in memory, followed by ``_FILE``.
+        stacks: Stacks whose services that run KTRDR's image have it; with none, only hooks can.
+    """
+
+    variable: SecretVariable
+    stacks: Sequence[Literal["core", "workers"]]
+
+
 class SecretSettings(_Section):
     """Source of the secrets, and their delivery to the containers.
 
     Attributes:
-        source: 1Password, a file that age or SOPS has encrypted, or the variables
-            ``KTRDR_SECRET_…`` of the environment.
-        vault: Name of the 1Password vault.
+        source: 1Password, a file that age or SOPS has encrypted, the variables ``KTRDR_SECRET_…``
+            of the environment, or a program that prints JSON.
+        vault: Name of the 1Password vault; None for all vaults of the account.
         item: Name of the item in it.
+        account: 1Password account; None for the one that `op` chooses.
         file: Encrypted file.
         identity: File with the private key that opens it.
+        command: Program that prints the fields, and its arguments.
+        fields: Further fields by name.
         delivery: ``env``: as environment of the containers, which Docker keeps on the host's disk;
             ``tmpfs``: as files in the host's memory, which a reboot empties.
         overlap_hours: Time for which tokens signed with a former ``jwt_secret`` are valid (h).
     """
 
-    source: Literal["1password", "age", "sops", "environment"] = "1password"
-    vault: Line = "KTRDR Homelab Secrets"
+    source: Literal["1password", "age", "sops", "environment", "command"] = "1password"
+    vault: OptionalLine = "KTRDR Homelab Secrets"
     item: Line = "ktrdr-homelab-core"
+    account: OptionalLine = None
     file: Line | None = None
     identity: Line | None = None
+    command: Sequence[Line] = ()
+    fields: Mapping[VariableName, SecretField] = {}
     delivery: Literal["env", "tmpfs"] = "env"
     overlap_hours: Annotated[int, Field(ge=0, le=MAX_OVERLAP_HOURS)] = 24
+
+    @property
+    def field_names(self) -> tuple[str, ...]:
+        """Return the names of all fields."""
+        return (*FIELDS, *self.fields)
 
     @property
     def in_memory(self) -> bool:
@@ -256,9 +304,7 @@ class HookSettings(_Section):
 
     timeout_s: Annotated[int, Field(ge=1, le=3600)] = 60
     environment: Sequence[VariableName] = ()
-    secrets: Sequence[
-        Literal["db_username", "db_password", "jwt_secret", "grafana_password", "ghcr_token"]
-    ] = ()
+    secrets: Sequence[str] = ()
 
 
 class PrepareSettings(_Section):

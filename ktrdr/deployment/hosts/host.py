@@ -22,6 +22,7 @@ class Host:
         project: Compose project of that stack.
         secrets_directory: Directory in its memory for the secrets of its containers.
         managed_directory: Directory in which a deploy removes files of no release; may be empty.
+        further_secrets: Secret variables of its containers that the release does not know.
         node: Name of the worker node; empty for a host that is not one of several.
         dns_name: Name or address in the network; empty if it is `address`.
     """
@@ -33,6 +34,7 @@ class Host:
     project: str
     secrets_directory: str
     managed_directory: str = ""
+    further_secrets: tuple[str, ...] = ()
     node: str = ""
     dns_name: str = ""
 
@@ -84,7 +86,7 @@ class HostConfig:
         max_clock_skew_s: Largest difference between the clocks of host and operator (s).
         rank: Position in a rollout: hosts of a lower rank are deployed first.
         peers: Names of other hosts that its containers resolve.
-        files: Files that belong to any release on this host alone.
+        files: Compose files that the release has on this host alone.
         is_often_off: Whether a rollout goes on without the host if it is off.
     """
 

@@ -10,7 +10,7 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -169,6 +169,12 @@ class Release:
         self._read(name)
         return name
 
+    def with_host_files(self, stack: str, files: Mapping[str, bytes]) -> Release:
+        """Return the release with these compose files of one host, and no other ones of a host."""
+        own = host_file_names(stack)
+        common = {name: content for name, content in self.files.items() if name not in own}
+        return replace(self, files={**common, **files})
+
     def digest(self, below: str, *, except_below: str = "") -> str:
         """Return a hash of the names and contents of the files below a directory."""
         digest = hashlib.sha256()
@@ -205,6 +211,16 @@ def tmpfs_file_name(stack: str) -> str:
 def node_file_name(stack: str) -> str:
     """Return the name of the compose file that overrides the stack's on one host."""
     return f"{NODE}{stack}.yml"
+
+
+def fields_file_name(stack: str) -> str:
+    """Return the name of the compose file that delivers further secrets of the inventory."""
+    return f"deploy/fields/{stack}.yml"
+
+
+def host_file_names(stack: str) -> tuple[str, ...]:
+    """Return the names of the compose files that a deploy writes for one host, as Compose reads."""
+    return node_file_name(stack), fields_file_name(stack)
 
 
 def shipped_paths(stack: str) -> tuple[str, ...]:
@@ -351,7 +367,15 @@ def _load(content: bytes) -> Any:
 def _environments(content: bytes) -> list[Mapping[str, Any]]:
     services = (_load(content) or {}).get("services") or {}
     environments = (entry.get("environment") for entry in services.values())
-    return [environment for environment in environments if isinstance(environment, Mapping)]
+    return [_parse_environment(environment) for environment in environments]
+
+
+def _parse_environment(environment: Any) -> Mapping[str, Any]:
+    """Return the variables of a service, which may be a mapping or a list of ``NAME=VALUE``."""
+    if isinstance(environment, list):
+        pairs = (str(entry).partition("=") for entry in environment)
+        return {name: value if equals else None for name, equals, value in pairs}
+    return environment if isinstance(environment, Mapping) else {}
 
 
 def _parse_service(name: str, entry: Mapping[str, Any], own: Mapping[str, Any]) -> Service:

@@ -521,13 +521,14 @@ remove_secrets() { :; }
 #   --secrets-delivery env|tmpfs   delivery of secrets to its containers
 #   --secrets-directory DIRECTORY  directory of their secrets in the host's memory, with tmpfs
 #   --secrets-image IMAGE          image with a shell, which the host has once images are pulled
+#   --further-secret NAME          secret variable of the inventory, which our own services have
 # An option may be left out, and repeated for several values.
 
 newline='
 '
 project='' workdir='' compose_files='' env_file='' profiles=''
 services='' only='' dependencies='' surplus='' managed_directory=''
-secrets_delivery=env secrets_directory='' secrets_image=''
+secrets_delivery=env secrets_directory='' secrets_image='' further_secrets=''
 
 # Set one of these options, or pass it to the hook stack_option.
 #   common_option OPTION VALUE
@@ -547,6 +548,7 @@ common_option() {
         --secrets-delivery) secrets_delivery=$2 ;;
         --secrets-directory) secrets_directory=$2 ;;
         --secrets-image) secrets_image=$2 ;;
+        --further-secret) further_secrets="$further_secrets $2" ;;
         *) stack_option "$1" "$2" ;;
     esac
 }
@@ -917,6 +919,17 @@ ask_service() {
 # changed. A fingerprint depends on a random key, which is beside the secrets in memory and on no disk:
 # without the key, a fingerprint reveals nothing. Needs: stack.sh
 
+# Run a command with the files of the further secrets as its last arguments: pairs of name and content. A file
+# has the name of its variable in lower case.
+#   with_further_files COMMAND [ARGUMENT...]
+with_further_files() {
+    for variable in $further_secrets; do
+        set -- "$@" "$(printf %s "$variable" | tr '[:upper:]' '[:lower:]')"
+        eval "set -- \"\$@\" \"\${$variable-}\""
+    done
+    "$@"
+}
+
 # Print the fingerprint of a consumer's secrets, and change nothing. If the key or a file is missing, print
 # "missing", which no container has.
 #   print_fingerprint CONSUMER [FILE VALUE]...
@@ -992,7 +1005,7 @@ export_deployed_secret_settings() {
 # Run a command with the files of the backend in memory as arguments: pairs of name and content.
 #   with_backend_files COMMAND [ARGUMENT...]
 with_backend_files() {
-    "$@" \
+    with_further_files "$@" \
         db_password "${DB_PASSWORD-}" \
         jwt_secret "${JWT_SECRET-}" \
         jwt_secret_previous "${JWT_SECRET_PREVIOUS-}" \
@@ -1289,13 +1302,14 @@ remove_secrets() { :; }
 #   --secrets-delivery env|tmpfs   delivery of secrets to its containers
 #   --secrets-directory DIRECTORY  directory of their secrets in the host's memory, with tmpfs
 #   --secrets-image IMAGE          image with a shell, which the host has once images are pulled
+#   --further-secret NAME          secret variable of the inventory, which our own services have
 # An option may be left out, and repeated for several values.
 
 newline='
 '
 project='' workdir='' compose_files='' env_file='' profiles=''
 services='' only='' dependencies='' surplus='' managed_directory=''
-secrets_delivery=env secrets_directory='' secrets_image=''
+secrets_delivery=env secrets_directory='' secrets_image='' further_secrets=''
 
 # Set one of these options, or pass it to the hook stack_option.
 #   common_option OPTION VALUE
@@ -1315,6 +1329,7 @@ common_option() {
         --secrets-delivery) secrets_delivery=$2 ;;
         --secrets-directory) secrets_directory=$2 ;;
         --secrets-image) secrets_image=$2 ;;
+        --further-secret) further_secrets="$further_secrets $2" ;;
         *) stack_option "$1" "$2" ;;
     esac
 }
@@ -1700,6 +1715,17 @@ main() {
 # changed. A fingerprint depends on a random key, which is beside the secrets in memory and on no disk:
 # without the key, a fingerprint reveals nothing. Needs: stack.sh
 
+# Run a command with the files of the further secrets as its last arguments: pairs of name and content. A file
+# has the name of its variable in lower case.
+#   with_further_files COMMAND [ARGUMENT...]
+with_further_files() {
+    for variable in $further_secrets; do
+        set -- "$@" "$(printf %s "$variable" | tr '[:upper:]' '[:lower:]')"
+        eval "set -- \"\$@\" \"\${$variable-}\""
+    done
+    "$@"
+}
+
 # Print the fingerprint of a consumer's secrets, and change nothing. If the key or a file is missing, print
 # "missing", which no container has.
 #   print_fingerprint CONSUMER [FILE VALUE]...
@@ -1775,7 +1801,7 @@ export_deployed_secret_settings() {
 # Run a command with the files of the backend in memory as arguments: pairs of name and content.
 #   with_backend_files COMMAND [ARGUMENT...]
 with_backend_files() {
-    "$@" \
+    with_further_files "$@" \
         db_password "${DB_PASSWORD-}" \
         jwt_secret "${JWT_SECRET-}" \
         jwt_secret_previous "${JWT_SECRET_PREVIOUS-}" \

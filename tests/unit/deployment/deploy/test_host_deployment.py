@@ -174,6 +174,15 @@ def test_a_failed_pull_is_explained_and_the_staged_files_are_removed(
     assert not harness.scripts_with(APPLY)
 
 
+def test_a_rejected_login_says_which_token_ghcr_takes(harness_for) -> None:
+    harness = harness_for().ready()
+    answer = Answer(1, stdout="== stage\n== pull\n", stderr="error from registry: denied")
+    harness.transport.answer(answer, containing=FETCH)
+    with pytest.raises(ImageError) as error:
+        harness.deploy()
+    assert "only a classic personal access token" in str(error.value.hint)
+
+
 @pytest.mark.parametrize(
     ("code", "stderr", "message"),
     [

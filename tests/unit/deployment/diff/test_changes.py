@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -121,15 +122,15 @@ def test_a_changed_file_that_a_service_mounts_is_a_reason(planned, release) -> N
     assert change.reason == "changed: monitoring/rules.yml"
 
 
-def test_what_a_node_has_of_its_own_is_a_reason(planned, release) -> None:
-    name = "deploy/node/workers.yml"
+@pytest.mark.parametrize("name", ["deploy/node/workers.yml", "deploy/fields/workers.yml"])
+def test_what_a_node_has_of_its_own_is_a_reason(planned, name) -> None:
     own = b'{"services": {"backtest-worker-1": {"environment": {"A": "x"}}}}'
     change = ServiceChange("backtest-worker-1", Action.RECREATED, CONFIGURATION_CHANGED)
-    release.files[name] = own
-    reason = with_reason(planned("workers"), change, [FileChange(name, None, own)], []).reason
+    plan = planned("workers")
+    reason = with_reason(plan, change, [FileChange(name, own, None)], []).reason
     assert reason == f"changed: its definition in {name}"
-    del release.files[name]
-    reason = with_reason(planned("workers"), change, [FileChange(name, own, None)], []).reason
+    plan = replace(plan, release=plan.release.with_host_files("workers", {name: own}))
+    reason = with_reason(plan, change, [FileChange(name, None, own)], []).reason
     assert reason == f"changed: its definition in {name}"
 
 

@@ -23,6 +23,7 @@ from ktrdr.deployment.homelab.inventory import (
 )
 from ktrdr.deployment.homelab.inventory_file import load_inventory, parse_inventory, render_template
 from ktrdr.errors import ConfigurationError
+from ktrdr.settings import BackendSettings, WorkerSettings
 
 OPTIONS: dict[str, Any] = {
     "domain": "ktrdr.home.mynerd.place",
@@ -206,14 +207,54 @@ WRONG = [
         "secrets.delivery must be 'env' or 'tmpfs', not 'file'",
     ),
     (
-        "secrets:\n  source: keepass\n",
+        "secrets:\n  source: x\n",
         2,
-        "secrets.source must be '1password', 'age', 'sops' or 'environment', not 'keepass'",
+        "secrets.source must be '1password', 'age', 'sops', 'environment' or 'command', not 'x'",
     ),
     (
         "secrets:\n  vault: x\n  source: sops\n",
         3,
         "secrets.source sops needs secrets.file as well",
+    ),
+    (
+        "secrets:\n  source: command\n",
+        2,
+        "secrets.source command needs secrets.command as well",
+    ),
+    (
+        "secrets:\n  command: bw get\n",
+        2,
+        "secrets.command must be a list, not text",
+    ),
+    (
+        "secrets:\n  fields:\n    x: {variable: A_KEY}\n",
+        3,
+        "secrets.fields.x.stacks is missing",
+    ),
+    (
+        "secrets:\n  fields:\n    x: {variable: A_KEY, stacks: [cor]}\n",
+        3,
+        "secrets.fields.x.stacks.0 must be 'core' or 'workers', not 'cor'",
+    ),
+    (
+        "secrets:\n  fields:\n    x: {variable: A_KEY, stacks: [], varable: A}\n",
+        3,
+        "secrets.fields.x.varable is not a known key; did you mean variable?",
+    ),
+    (
+        "secrets:\n  fields:\n    DB_password: {variable: A_KEY, stacks: []}\n",
+        3,
+        "secrets.fields.DB_password is a field of KTRDR or occurs twice",
+    ),
+    (
+        "secrets:\n  fields:\n    x: &x {variable: A_KEY, stacks: [core]}\n    y: *x\n",
+        3,
+        "secrets.fields.y.variable: A_KEY of core is already used by secrets.fields.x.variable",
+    ),
+    (
+        "hooks:\n  secrets: [jwt_secrets]\n",
+        2,
+        "hooks.secrets: no field is called 'jwt_secrets'; did you mean jwt_secret?",
     ),
     (
         "workers: {'B C': }",
@@ -311,6 +352,85 @@ def test_paths_of_secrets_are_relative_to_the_inventory(read, tmp_path, monkeypa
     assert elsewhere.secrets.identity == str(tmp_path / "~no-one/x")
 
 
+def test_a_program_with_a_path_is_relative_to_the_inventory(read, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+
+    def command(words):
+        return tuple(read(f"secrets: {{source: command, command: {words}}}").secrets.command)
+
+    assert command("[./get, ./x]") == (str(tmp_path / "get"), "./x")
+    assert command("[~/bin/get]") == ("/home/ann/bin/get",)
+    assert command("[bw, get]") == ("bw", "get")
+
+
+@pytest.mark.parametrize("empty", ["", "''"])
+def test_the_vault_may_be_empty(read, empty):
+    assert read(f"secrets: {{vault: {empty}}}").secrets.vault is None
+    assert read("", environ={"KTRDR_INVENTORY_SECRETS_VAULT": ""}).secrets.vault is None
+    assert read("", settings=[f"secrets.vault={empty}"]).secrets.vault is None
+
+
+def test_further_fields_are_known_to_hooks(read):
+    text = "secrets: {fields: {broker_api_key: {variable: BROKER_API_KEY, stacks: [workers]}}}\n"
+    inventory = read(text + "hooks: {secrets: [broker_api_key, ghcr_token]}\n")
+
+    assert inventory.secrets.field_names[-1] == "broker_api_key"
+    assert list(inventory.hooks.secrets) == ["broker_api_key", "ghcr_token"]
+
+
+def test_a_further_field_can_be_added_by_an_option(read):
+    settings = ["secrets.fields={x: {variable: A_KEY, stacks: [core, workers]}}"]
+
+    assert read("", settings=settings).secrets.fields["x"].variable == "A_KEY"
+    fields = read("", settings=[*settings, "secrets.fields.x.variable=B_KEY"]).secrets.fields
+    assert fields["x"].variable == "B_KEY"
+
+
+def variables_in_use(root):
+    """Return the variables that KTRDR's containers, compose files and scripts use."""
+    names = {
+        field.upper()
+        for settings in (BackendSettings, WorkerSettings)
+        for field in settings.model_fields
+    }
+    for name in ("core", "workers"):
+        for file in (f"docker-compose.{name}.yml", f"deploy/tmpfs/{name}.yml", f".env.{name}"):
+            text = (root / file).read_text(encoding="utf-8")
+            names |= set(re.findall(r"\$\{([A-Z]\w*)|^ *([A-Z]\w*)[:=]", text, re.MULTILINE))
+    for script in (root / "ktrdr/deployment").rglob("*.sh"):
+        text = script.read_text(encoding="utf-8")
+        names |= set(re.findall(r"\b([A-Z][A-Z0-9_]+)=", text))
+    flat = {part for name in names for part in ([name] if isinstance(name, str) else name) if part}
+    # Scripts that receive no secrets use these; the last is an option of psql.
+    return flat - {"FOLLOW_SECONDS", "PIECE_BYTES", "ROOT_FORMAT", "ON_ERROR_STOP"}
+
+
+OF_SYSTEMS = (
+    *("PATH", "HOME", "IFS", "ENV", "SHELL", "USER", "PWD", "LANG", "TZ", "TMPDIR", "HOSTNAME"),
+    *("LD_PRELOAD", "LD_LIBRARY_PATH", "GLIBC_TUNABLES", "BASH_ENV", "LC_ALL", "PYTHONPATH"),
+    *("PYTHON_GIL", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "OPENSSL_CONF"),
+    *("DOCKER_HOST", "DOCKER_AUTH_CONFIG", "COMPOSE_FILE", "GIT_DIR", "SSH_AUTH_SOCK", "PGHOST"),
+    *("OMP_NUM_THREADS", "UVICORN_PORT", "WEB_CONCURRENCY", "KTRDR_ANYTHING", "DB_PASSWORD_FILE"),
+    *("DB_PASSWORD_VERIFIER", "JWT_SECRET_PREVIOUS", "broker_api_key", "1_KEY", "A-KEY", "A_KEY "),
+)
+
+
+def test_no_variable_that_a_container_depends_on_can_hold_a_further_field(read, root):
+    for name in {*variables_in_use(root), *OF_SYSTEMS}:
+        text = f"secrets: {{fields: {{x: {{variable: '{name}', stacks: [core]}}}}}}"
+        with pytest.raises(ConfigurationError, match=r"secrets\.fields\.x\.variable must") as error:
+            read(text)
+        assert error.value.message.startswith("deploy/inventory.yml:1: "), name
+
+
+@pytest.mark.parametrize(
+    "name", ["BROKER_API_KEY", "APCA_API_SECRET_KEY", "SENTRY_DSN", "S3_KEY", "OTEL_HEADERS_X"]
+)
+def test_other_variables_can_hold_a_further_field(read, name):
+    text = f"secrets: {{fields: {{x: {{variable: {name}, stacks: [core]}}}}}}"
+    assert read(text).secrets.fields["x"].variable == name
+
+
 def test_a_variable_chooses_another_secret_source(read):
     environ = {"KTRDR_INVENTORY_SECRETS_SOURCE": "environment"}
 
@@ -400,7 +520,8 @@ def test_the_committed_inventory_documents_every_key_with_its_default(root):
     assert whole.keys() == Inventory.model_fields.keys()
     assert whole["core"].keys() == Core.model_fields.keys()
     assert whole["core"]["ports"] == Ports().model_dump()
-    assert whole["secrets"] == SecretSettings().model_dump()
+    assert whole["secrets"].keys() == SecretSettings.model_fields.keys()
+    assert SecretSettings.model_validate(whole["secrets"]) == SecretSettings(command=[])
     assert HookSettings.model_validate(whole["hooks"]) == HookSettings(environment=[], secrets=[])
     assert PrepareSettings.model_validate(whole["prepare"]) == PrepareSettings(people=[])
     node = whole["workers"]["B"]
@@ -592,6 +713,20 @@ def test_every_variable_that_the_compose_files_and_the_image_set_is_refused(read
     for name in sorted(ours):
         with pytest.raises(ConfigurationError, match=r"looks like|KTRDR sets itself"):
             read(f"workers: {{B: {{environment: {{{name}: x}}}}}}")
+
+
+@pytest.mark.parametrize("name", ["BROKER_ACCOUNT", "BROKER_ACCOUNT_FILE"])
+def test_a_variable_of_a_node_cannot_be_that_of_a_secret(read, name):
+    text = (
+        "secrets: {fields: {broker: {variable: BROKER_ACCOUNT, stacks: [STACK]}}}\n"
+        f"workers:\n  B:\n    environment:\n      OTHER: x\n      {name}: x\n"
+    )
+    with pytest.raises(ConfigurationError) as raised:
+        read(text.replace("STACK", "workers"))
+    assert str(raised.value).endswith(
+        f":6: workers.B.environment.{name} is already set by secrets.fields.broker"
+    )
+    assert read(text.replace("STACK", "core")).workers["B"].environment[name] == "x"
 
 
 @pytest.mark.parametrize(
