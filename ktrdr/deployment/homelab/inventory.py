@@ -99,7 +99,8 @@ class Core(_Section):
     Attributes:
         host: Name that the operator's ssh and the workers can resolve.
         workdir: Directory of the compose file, the settings and the monitoring files.
-        shared_directory: Directory that the NFS server exports.
+        shared_directory: Directory that the worker nodes share.
+        nfs: Server of that directory: a container of the core, or an external machine.
         bind_address: Address on which PostgreSQL, OTLP and NFS listen, for the worker nodes alone.
         public_address: Address on which the backend, Grafana and Jaeger listen.
         ports: Published ports.
@@ -108,6 +109,7 @@ class Core(_Section):
     host: HostName
     workdir: AbsolutePath = "/opt/ktrdr-core"
     shared_directory: AbsolutePath = "/srv/ktrdr-shared"
+    nfs: Literal["container", "external"] = "container"
     bind_address: Address = ALL_INTERFACES
     public_address: Address = ALL_INTERFACES
     ports: Ports = Ports()
@@ -119,7 +121,7 @@ class WorkerNode(_Section):
     Attributes:
         host: Name that ssh and the backend can resolve.
         workdir: Directory of the compose file and the settings.
-        shared_directory: Mount point of the core host's NFS export.
+        shared_directory: Mount point of the core's shared directory.
         bind_address: Address on which its workers listen, for the backend and Prometheus.
         scale: Number of workers of each type, 1 to 3.
     """

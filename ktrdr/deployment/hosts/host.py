@@ -71,11 +71,13 @@ class HostConfig:
         apply_secrets: Names of further secrets, for the script that applies the release.
         shared_directory: Directory that its containers share with other hosts.
         is_share_mounted: Whether that directory comes from another host.
+        is_share_external: Whether that host is none of the inventory.
         container_uid: User that the containers run as.
         secrets_in_memory: Whether containers read secrets from files in the host's memory.
-        scale_profiles: Compose profiles that the inventory's scale selects.
+        scale_profiles: Compose profiles that the inventory selects.
         max_clock_skew_s: Largest difference between the clocks of host and operator (s).
         rank: Position in a rollout: hosts of a lower rank are deployed first.
+        unwanted: Services to remove if they exist and no profile selects them, with the reasons.
     """
 
     host: Host
@@ -84,11 +86,13 @@ class HostConfig:
     apply_secrets: tuple[str, ...]
     shared_directory: str
     is_share_mounted: bool
+    is_share_external: bool
     container_uid: int
     secrets_in_memory: bool
     scale_profiles: tuple[str, ...]
     max_clock_skew_s: float
     rank: int
+    unwanted: tuple[tuple[str, str], ...] = ()
 
 
 def unknown_name_error(kind: str, name: str, valid: Iterable[str]) -> UsageError:

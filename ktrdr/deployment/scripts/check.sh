@@ -4,7 +4,7 @@
 # Usage: check.sh OPTION VALUE... [--ports yes] [--reach HOST:PORT...]
 #   --workdir DIRECTORY    directory for the configuration
 #   --shared DIRECTORY     directory that the containers share with other hosts
-#   --shared-is-mounted yes|no   whether it comes from another host
+#   --shared-is-mounted yes|no   whether it comes from another host, or is served by a service of this one
 #   --container-uid UID    user that the containers run as
 #   --memory DIRECTORY     directory for secrets in memory, with the delivery tmpfs
 #   --ports yes            also print the listening ports, and the owner of the lock
@@ -14,6 +14,7 @@ set -eu
 . ./lib/output.sh
 . ./lib/directories.sh
 . ./lib/lock.sh
+OPEN_BY_HANDLE=$(cat ./open_by_handle.pl)
 
 # Print a fact.
 #   fact NAME VALUE
@@ -109,7 +110,7 @@ check_shared() {
         fact shared stale
     elif [ ! -d "$shared" ]; then
         fact shared missing
-    elif [ "$shared_is_mounted" = yes ] && is_on_root_disk; then
+    elif [ "$shared_is_mounted" = yes ] && is_unused && ! is_mounted; then
         fact shared not-mounted
     elif [ "$code" = 0 ]; then
         fact shared writable
@@ -120,9 +121,36 @@ check_shared() {
     fi
 }
 
-# Return whether the shared directory is an empty directory of the host's own disk, as without its NFS mount.
-is_on_root_disk() {
-    [ ! -d "$shared/data" ] && [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ]
+# Return whether the shared directory has neither data nor the mark of the backend, as without its mount.
+is_unused() {
+    [ ! -d "$shared/data" ] && [ ! -e "$shared/.ktrdr-share" ]
+}
+
+# Return whether the shared directory is on another device than the root directory, or a mount point: a bind
+# mount may be on the same device.
+is_mounted() {
+    [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ] || return 0
+    path=$(cd "$shared" && pwd -P)
+    while read -r _ _ _ _ mount_point _; do
+        # The kernel writes a space as \040.
+        [ "$(printf %b/ "$mount_point")" != "$path/" ] || return 0
+    done </proc/self/mountinfo
+    return 1
+}
+
+# Print whether a service can serve the shared directory by NFS.
+check_file_server() {
+    directory=/
+    [ ! -d "$shared" ] || directory=$shared
+    fact handles "$($with_timeout perl -e "$OPEN_BY_HANDLE" "$directory" 2>/dev/null || echo unknown)"
+}
+
+# Print the user that the containers' user is on the machine around this one, if this one is a container.
+check_owner() {
+    while read -r first outside count; do
+        [ "$container_uid" -lt "$first" ] || [ "$container_uid" -ge "$((first + count))" ] ||
+            fact owner "$((container_uid - first + outside))"
+    done </proc/self/uid_map
 }
 
 # Print the file system of a directory for secrets, and the device that memory is swapped out to.
@@ -191,6 +219,8 @@ main() {
     check_workdir
     check_disks
     check_shared
+    check_owner
+    [ "$shared_is_mounted" = yes ] || check_file_server
     [ -z "$memory" ] || check_memory "$memory"
     if [ "$ports" = yes ]; then
         check_ports
