@@ -110,7 +110,7 @@ check_shared() {
         fact shared stale
     elif [ ! -d "$shared" ]; then
         fact shared missing
-    elif [ "$shared_is_mounted" = yes ] && is_unused && ! is_mounted; then
+    elif [ "$shared_is_mounted" = yes ] && is_plain_directory; then
         fact shared not-mounted
     elif [ "$code" = 0 ]; then
         fact shared writable
@@ -121,21 +121,15 @@ check_shared() {
     fi
 }
 
-# Return whether the shared directory has neither data nor the mark of the backend, as without its mount.
-is_unused() {
-    [ ! -d "$shared/data" ] && [ ! -e "$shared/.ktrdr-share" ]
-}
-
-# Return whether the shared directory is on another device than the root directory, or a mount point: a bind
-# mount may be on the same device.
-is_mounted() {
-    [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ] || return 0
-    path=$(cd "$shared" && pwd -P)
-    while read -r _ _ _ _ mount_point _; do
-        # The kernel writes a space as \040.
-        [ "$(printf %b/ "$mount_point")" != "$path/" ] || return 0
-    done </proc/self/mountinfo
-    return 1
+# Return whether the shared directory has neither data nor the mark of the backend, and is of the host's own
+# disk, as without its mount. A bind mount may be of the same device. The kernel writes a space as \040.
+is_plain_directory() {
+    [ ! -d "$shared/data" ] && [ ! -e "$shared/.ktrdr-share" ] &&
+        [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ] &&
+        ! path=$(cd "$shared" && pwd -P) awk '
+            { gsub(/\\040/, " ", $5) }
+            $5 == ENVIRON["path"] { found = 1 }
+            END { exit !found }' /proc/self/mountinfo
 }
 
 # Print whether a service can serve the shared directory by NFS.
@@ -147,10 +141,8 @@ check_file_server() {
 
 # Print the user that the containers' user is on the machine around this one, if this one is a container.
 check_owner() {
-    while read -r first outside count; do
-        [ "$container_uid" -lt "$first" ] || [ "$container_uid" -ge "$((first + count))" ] ||
-            fact owner "$((container_uid - first + outside))"
-    done </proc/self/uid_map
+    awk -v uid="$container_uid" '
+        uid >= $1 && uid < $1 + $3 { printf "owner=%d\n", uid - $1 + $2 }' /proc/self/uid_map || :
 }
 
 # Print the file system of a directory for secrets, and the device that memory is swapped out to.
