@@ -35,6 +35,10 @@ COMPOSE: Final = {
         "core",
         "With delivery `tmpfs`: fingerprint of the backend's secrets; set by `ktrdr deploy`.",
     ),
+    "COMPOSE_PROFILES": (
+        "core",
+        "Variable of Compose: `nfs` starts the NFS server. `ktrdr deploy` follows `core.nfs`.",
+    ),
     "CORE_BIND_ADDRESS": (
         "core",
         "Listening address of PostgreSQL (5432), OTLP (4317) and NFS (2049), for worker nodes.",
@@ -70,7 +74,7 @@ COMPOSE: Final = {
     ),
     "SHARED_HOST_PATH": (
         "core, workers",
-        "Shared directory on the host: its own disk on the core, the NFS mount on workers.",
+        "Shared directory on the host; see [storage.md](storage.md).",
     ),
     "WORKER_BIND_ADDRESS": (
         "workers",

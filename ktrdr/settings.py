@@ -54,6 +54,12 @@ class Settings(BaseModel):
     shared_mount_path: Path = Field(
         default=Path("/mnt/shared"), description="Shared directory with data, results and models."
     )
+    shared_restart_s: float = Field(
+        default=60,
+        ge=0,
+        description="Seconds after which an idle service without the right shared directory ends, "
+        "to be started again with what is mounted then; 0: never.",
+    )
     environment: str = Field(
         default="homelab", description="Value of `deployment.environment.name` in traces."
     )

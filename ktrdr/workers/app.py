@@ -22,7 +22,9 @@ from ktrdr.errors import ConfigurationError, DatabaseUnavailable, NotFound
 from ktrdr.operations.drain_requests import DrainStore
 from ktrdr.operations.files import read_log_chunk
 from ktrdr.operations.leases import LeaseStore
+from ktrdr.operations.model import to_error_detail
 from ktrdr.operations.queue import make_worker_app, serve_queue
+from ktrdr.operations.shared_directory import SharedDirectory
 from ktrdr.schemas import ProblemDocument, WorkerHealth, WorkerRegistration, WorkerType
 from ktrdr.settings import WorkerSettings
 from ktrdr.telemetry import metrics
@@ -61,8 +63,9 @@ class WorkerService:
         self.worker_id = make_worker_id(settings)
         self._started_at = time.monotonic()
         self._pool = make_pool(settings, self.worker_id, max_size=IDLE_POOL_SIZE)
+        self._shared = SharedDirectory(settings, self._pool)
         self.supervisor = Supervisor(
-            settings, self.worker_id, LeaseStore(self._pool), DrainStore(self._pool)
+            settings, self.worker_id, LeaseStore(self._pool), DrainStore(self._pool), self._shared
         )
         self.registrar = Registrar(settings, self._registration)
 
@@ -71,11 +74,14 @@ class WorkerService:
         """Run the tasks during the block; at its end, requeue the operation and deregister."""
         registering = asyncio.create_task(self.registrar.run())
         serving = asyncio.create_task(self._serve_queue())
+        checking = asyncio.create_task(
+            self._shared.run(is_busy=lambda: self.supervisor.current is not None)
+        )
         try:
             yield
         finally:
             self.supervisor.stop()
-            for task in (serving, registering):
+            for task in (serving, registering, checking):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
@@ -103,6 +109,7 @@ class WorkerService:
             version=self.settings.image_tag,
             commit=self.settings.ktrdr_commit,
             current_operation_id=current.operation_id if current else None,
+            problem=to_error_detail(self._shared.problem) if self._shared.problem else None,
             registered=self.registrar.is_registered,
             registration_error=self.registrar.error,
             uptime_s=round(time.monotonic() - self._started_at, 3),

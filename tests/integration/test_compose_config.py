@@ -119,6 +119,14 @@ def test_the_own_file_of_a_node_starts_its_workers_with_its_limits_and_variables
         assert shown == ["no", "0o17", ""]
 
 
+def test_the_nfs_server_runs_unless_the_inventory_says_that_another_machine_serves_the_share():
+    assert "nfs-server" in config(CORE)["services"], "as the specification's plain call runs it"
+    assert "nfs-server" in config(CORE, "nfs", COMPOSE_PROFILES="nfs")["services"]
+    # `ktrdr deploy` exports the variable, which wins over .env.core.
+    external = config(CORE, COMPOSE_PROFILES="")["services"]
+    assert external.keys() == {"db", "backend", "prometheus", "grafana", "jaeger"}
+
+
 def test_secrets_reach_every_service_that_needs_them_unchanged():
     services = config(
         CORE,

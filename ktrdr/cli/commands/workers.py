@@ -83,6 +83,9 @@ def write_workers(workers: Sequence[Worker]) -> None:
         ],
         empty="No worker is registered; deploy some with `ktrdr deploy workers NODE`.",
     )
+    for worker in workers:
+        if worker.problem:
+            write_note(f"{worker.worker_id} is not ready: {worker.problem}")
     wrong_clocks = {
         worker.node: worker.clock_skew_s
         for worker in workers

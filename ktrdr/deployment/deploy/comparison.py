@@ -109,9 +109,10 @@ def compare(plan: Plan, sections: Mapping[str, Sequence[str]], compose: str = ""
     images = parse_images(sections.get("images", ()), before.values())
     pairs = (line.split() for line in sections.get("hashes", ()))
     hashes = {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+    reasons = dict(plan.config.unwanted)
     changes = [_compare_service(each, before, images, hashes, compose) for each in plan.expected]
     changes += [
-        ServiceChange(name, Action.REMOVED, "beyond the scale")
+        ServiceChange(name, Action.REMOVED, reasons.get(name, "beyond the scale"))
         for name in plan.surplus
         if name in before
     ]

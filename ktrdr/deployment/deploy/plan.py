@@ -384,7 +384,9 @@ def _select_profiles(
     for profile in options.profiles:
         if profile not in stack.profiles:
             raise unknown_name_error("profile", profile, stack.profiles)
-    return tuple(dict.fromkeys([*config.scale_profiles, *options.profiles]))
+    # An earlier release may not have them.
+    known = [profile for profile in config.scale_profiles if profile in stack.profiles]
+    return tuple(dict.fromkeys([*known, *options.profiles]))
 
 
 def _select_services(stack: ComposeFile, name: str, profiles: Iterable[str]) -> tuple[Service, ...]:
@@ -406,10 +408,11 @@ def _find_surplus(
     config: HostConfig, stack: ComposeFile, service: str, profiles: Iterable[str]
 ) -> tuple[str, ...]:
     """Return the services of unselected profiles, which express the scale of worker nodes."""
-    if not config.host.node or service != ALL:
+    if service != ALL:
         return ()
     kept = {each.name for each in stack.enabled_services(profiles)}
-    return tuple(name for name in stack.names if name not in kept)
+    removable = stack.names if config.host.node else dict(config.unwanted)
+    return tuple(name for name in removable if name not in kept)
 
 
 def _recorded_digests(

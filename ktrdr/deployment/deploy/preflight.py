@@ -32,6 +32,7 @@ DOCKER_KINDS: Final = {
         f"Run `apt-get remove podman-docker` on the host, {_INSTALL}",
     ),
 }
+_NOT_PERMITTED: Final = "Operation not permitted"
 
 
 def parse_facts(output: str) -> dict[str, str]:
@@ -82,6 +83,8 @@ def check_host(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterat
         yield capacity.check_capacity(plan, facts)
     yield CheckResult("disk", _format_free_disk(facts), tuple(_check_disk(facts, plan)))
     yield CheckResult("shared directory", shared, tuple(_check_share(facts, plan)))
+    if "handles" in facts:
+        yield _check_file_server(facts, plan)
     yield CheckResult(
         "clock", _format_clock_skew(facts, now), tuple(_check_clock(plan, facts, now))
     )
@@ -189,8 +192,12 @@ def _check_disk(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
 
 def _check_share(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
     directory, state = plan.config.shared_directory, facts.get("shared")
-    uid = plan.config.container_uid
+    uid = owner = plan.config.container_uid
     mount = f"Mount the core's NFS export there: `mount {directory}`."
+    server = "the core host"
+    if plan.config.is_share_external:
+        mount = "Mount it there before Docker starts, as docs/storage.md describes."
+        owner, server = int(facts.get("owner", uid)), "the Proxmox host or NAS"
     make = f"Run `install -d -o {uid} -g {uid} {directory}` as root there."
     if state == "missing":
         remedy = mount if plan.config.is_share_mounted else make
@@ -203,14 +210,30 @@ def _check_share(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
     if state == "stale":
         yield Problem(
             f"the shared directory {directory} does not respond",
-            "Check that the core host's NFS server runs, then mount the directory again.",
+            f"Check that {server} serves it, then mount the directory again.",
         )
     if state == "not-writable":
         yield Problem(
             f"the containers' user ({uid}) cannot write to the shared directory {directory}",
-            f"Run `chown {uid}:{uid} {directory}` as root on the core host, and check that it is "
-            "not mounted read-only.",
+            f"Run `chown {owner}:{owner}` on it as root on {server}, and check that it is not "
+            "mounted read-only.",
         )
+
+
+def _check_file_server(facts: Mapping[str, str], plan: Plan) -> CheckResult:
+    """Check that a service can open files by their handles, as an NFS server must."""
+    answer, uid = facts["handles"], str(plan.config.container_uid)
+    if answer == "unknown":
+        note = "not checked whether one can run here, which needs root and perl"
+        return CheckResult("NFS server", note=note)
+    reason = "in unprivileged containers" if facts.get("owner", uid) != uid else "by LXC's default"
+    problem = Problem(
+        "no NFS server can run here, because open_by_handle_at is refused "
+        f"({answer}{f', as {reason}' if answer == _NOT_PERMITTED else ''})",
+        "Set `core.nfs: external` in the inventory, and let the Proxmox host or a NAS serve "
+        f"{plan.config.shared_directory} (docs/storage.md).",
+    )
+    return CheckResult("NFS server", "can run", () if answer == "opened" else (problem,))
 
 
 def _check_memory(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:

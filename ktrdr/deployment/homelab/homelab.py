@@ -221,6 +221,10 @@ def _destructive_effects(
             yield (
                 f"the database will be restarted ({change.reason}), which interrupts all its users"
             )
+        is_nfs_removed = (change.service, change.action) == (hosts.NFS_SERVER, Action.REMOVED)
+        # A server that never became healthy serves nobody.
+        if is_nfs_removed and before[change.service].health == "healthy":
+            yield "the NFS server will be removed: hosts lose the directories mounted from it"
         operation = reports.get(change.service, {}).get("current_operation_id")
         if change.action is Action.REMOVED and operation:
             yield f"{change.service} will be stopped while it is running {operation}"

@@ -35,6 +35,9 @@ CORE_SECRETS: Final = ("DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWOR
 WORKER_SECRETS: Final = ("DB_USER", "DB_PASSWORD", "WORKER_TOKEN")
 # What PostgreSQL stores of the password; only the script that applies a release receives it.
 VERIFIER: Final = "DB_PASSWORD_VERIFIER"
+# Service that exports the shared directory, and the profile that starts it.
+NFS_SERVER: Final = "nfs-server"
+NFS_PROFILE: Final = "nfs"
 # User that the programs of our image run as.
 CONTAINER_UID: Final = 10001
 # Directory for secrets in the memory of hosts; deploy/tmpfs mounts directories below it.
@@ -165,6 +168,8 @@ def is_own_image(inventory: Inventory, image: str) -> bool:
 
 def _configure_core(inventory: Inventory, host: Host, release: Release) -> HostConfig:
     core, ports = inventory.core, inventory.core.ports
+    is_external = core.nfs == "external"
+    profiles = () if is_external else (NFS_PROFILE,)
     return HostConfig(
         host=host,
         settings=(
@@ -182,6 +187,7 @@ def _configure_core(inventory: Inventory, host: Host, release: Release) -> HostC
             ("POSTGRES_PORT", str(ports.postgres)),
             ("NFS_PORT", str(ports.nfs)),
             ("POSTGRES_MAX_CONNECTIONS", str(max_connections(inventory))),
+            ("COMPOSE_PROFILES", ",".join(profiles)),
             # Compose does not read mounted files. These hashes change if one of them changes.
             ("PROMETHEUS_CONFIG_HASH", release.digest(MONITORING, except_below=GRAFANA)),
             ("GRAFANA_CONFIG_HASH", release.digest(GRAFANA)),
@@ -189,10 +195,12 @@ def _configure_core(inventory: Inventory, host: Host, release: Release) -> HostC
         secrets=CORE_SECRETS,
         apply_secrets=(VERIFIER,),
         shared_directory=core.shared_directory,
-        is_share_mounted=False,
+        is_share_mounted=is_external,
+        is_share_external=is_external,
         container_uid=CONTAINER_UID,
         secrets_in_memory=inventory.secrets.in_memory,
-        scale_profiles=(),
+        scale_profiles=profiles,
+        unwanted=((NFS_SERVER, "core.nfs is external"),) if is_external else (),
         max_clock_skew_s=CLOCK_LEEWAY.total_seconds(),
         rank=0,
         peers=_names(node.host for node in inventory.workers.values()),
@@ -225,6 +233,7 @@ def _configure_workers(
         apply_secrets=(),
         shared_directory=node.shared_directory,
         is_share_mounted=True,
+        is_share_external=inventory.core.nfs == "external",
         container_uid=CONTAINER_UID,
         secrets_in_memory=inventory.secrets.in_memory,
         scale_profiles=select_profiles(counts),

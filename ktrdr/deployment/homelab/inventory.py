@@ -187,7 +187,8 @@ class Core(_Section):
         host: Name or address in the network, for the workers; in lower case.
         ssh_host: Name for ssh; by default `host` as it is written.
         workdir: Directory of the compose file, the settings and the monitoring files.
-        shared_directory: Directory that the NFS server exports.
+        shared_directory: Directory that the worker nodes share.
+        nfs: Server of that directory: a container of the core, or an external machine.
         bind_address: Address on which PostgreSQL, OTLP and NFS listen, for the worker nodes alone.
         public_address: Address on which the backend, Grafana and Jaeger listen.
         ports: Published ports.
@@ -197,6 +198,7 @@ class Core(_Section):
     ssh_host: SshName
     workdir: AbsolutePath = "/opt/ktrdr-core"
     shared_directory: AbsolutePath = "/srv/ktrdr-shared"
+    nfs: Literal["container", "external"] = "container"
     bind_address: Address = ALL_INTERFACES
     public_address: Address = ALL_INTERFACES
     ports: Ports = Ports()
@@ -209,7 +211,7 @@ class WorkerNode(_Section):
         host: Name or address in the network, for the backend; in lower case.
         ssh_host: Name for ssh; by default `host` as it is written.
         workdir: Directory of the compose file and the settings.
-        shared_directory: Mount point of the core host's NFS export.
+        shared_directory: Mount point of the core's shared directory.
         bind_address: Address on which its workers listen, for the backend and Prometheus.
         skip_unreachable: Whether deploys of several hosts go on without the node if it is off.
         scale: Number of workers of each type, 1 to 3.

@@ -80,14 +80,16 @@ class HostConfig:
         apply_secrets: Names of further secrets, for the script that applies the release.
         shared_directory: Directory that its containers share with other hosts.
         is_share_mounted: Whether that directory comes from another host.
+        is_share_external: Whether that host is none of the inventory.
         container_uid: User that the containers run as.
         secrets_in_memory: Whether containers read secrets from files in the host's memory.
-        scale_profiles: Compose profiles that the numbers of workers select.
+        scale_profiles: Compose profiles that the inventory selects.
         max_clock_skew_s: Largest difference between the clocks of host and operator (s).
         rank: Position in a rollout: hosts of a lower rank are deployed first.
         peers: Names of other hosts that its containers resolve.
         files: Compose files that the release has on this host alone.
         is_often_off: Whether a rollout goes on without the host if it is off.
+        unwanted: Services to remove if they exist and no profile selects them, with the reasons.
     """
 
     host: Host
@@ -96,6 +98,7 @@ class HostConfig:
     apply_secrets: tuple[str, ...]
     shared_directory: str
     is_share_mounted: bool
+    is_share_external: bool
     container_uid: int
     secrets_in_memory: bool
     scale_profiles: tuple[str, ...]
@@ -104,6 +107,7 @@ class HostConfig:
     peers: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     is_often_off: bool = False
+    unwanted: tuple[tuple[str, str], ...] = ()
 
 
 def unknown_name_error(kind: str, name: str, valid: Iterable[str]) -> UsageError:

@@ -4,7 +4,7 @@
 # Usage: check.sh OPTION VALUE... [--ports yes] [--reach HOST:PORT...]
 #   --workdir DIRECTORY    directory for the configuration
 #   --shared DIRECTORY     directory that the containers share with other hosts
-#   --shared-is-mounted yes|no   whether it comes from another host
+#   --shared-is-mounted yes|no   whether it comes from another host, or is served by a service of this one
 #   --container-uid UID    user that the containers run as
 #   --memory DIRECTORY     directory for secrets in memory, with the delivery tmpfs
 #   --resolve NAME         name of another host that containers resolve
@@ -17,6 +17,7 @@ set -eu
 . ./lib/docker.sh
 . ./lib/facts.sh
 . ./lib/lock.sh
+OPEN_BY_HANDLE=$(cat ./open_by_handle.pl)
 
 # Programs that the scripts of a deploy need besides Docker. Debian and Ubuntu have all of them.
 PROGRAMS='awk base64 cmp flock sha256sum tar'
@@ -133,7 +134,7 @@ check_shared() {
         fact shared stale
     elif [ ! -d "$shared" ]; then
         fact shared missing
-    elif [ "$shared_is_mounted" = yes ] && is_on_root_disk; then
+    elif [ "$shared_is_mounted" = yes ] && is_plain_directory; then
         fact shared not-mounted
     elif [ "$code" = 0 ]; then
         fact shared writable
@@ -144,16 +145,28 @@ check_shared() {
     fi
 }
 
-# Return whether the shared directory is an empty directory of the host's own disk, as without its mount. A bind
-# mount, such as Proxmox' mount points, may be on the same device.
-is_on_root_disk() {
-    [ ! -d "$shared/data" ] || return 1
-    [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ] || return 1
-    path=$(cd "$shared" && pwd -P)
-    while read -r _ _ _ _ mount_point _; do
-        # The kernel writes a space as \040.
-        [ "$(printf %b/ "$mount_point")" != "$path/" ] || return 1
-    done </proc/self/mountinfo
+# Return whether the shared directory has neither data nor the mark of the backend, and is of the host's own
+# disk, as without its mount. A bind mount may be of the same device. The kernel writes a space as \040.
+is_plain_directory() {
+    [ ! -d "$shared/data" ] && [ ! -e "$shared/.ktrdr-share" ] &&
+        [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ] &&
+        ! path=$(cd "$shared" && pwd -P) awk '
+            { gsub(/\\040/, " ", $5) }
+            $5 == ENVIRON["path"] { found = 1 }
+            END { exit !found }' /proc/self/mountinfo
+}
+
+# Print whether a service can serve the shared directory by NFS.
+check_file_server() {
+    directory=/
+    [ ! -d "$shared" ] || directory=$shared
+    fact handles "$($with_timeout perl -e "$OPEN_BY_HANDLE" "$directory" 2>/dev/null || echo unknown)"
+}
+
+# Print the user that the containers' user is on the machine around this one, if this one is a container.
+check_owner() {
+    awk -v uid="$container_uid" '
+        uid >= $1 && uid < $1 + $3 { printf "owner=%d\n", uid - $1 + $2 }' /proc/self/uid_map || :
 }
 
 # Print the file system of a directory for secrets, and the device that memory is swapped out to.
@@ -269,6 +282,8 @@ main() {
     check_disks
     check_shared
     check_container
+    check_owner
+    [ "$shared_is_mounted" = yes ] || check_file_server
     [ -z "$memory" ] || check_memory "$memory"
     if [ "$ports" = yes ]; then
         check_ports

@@ -38,7 +38,7 @@ main /opt/ktrdr-workers-b 1 '{"id": "20261123-120000-ab12", "who": "ada@laptop",
 # Usage: check.sh OPTION VALUE... [--ports yes] [--reach HOST:PORT...]
 #   --workdir DIRECTORY    directory for the configuration
 #   --shared DIRECTORY     directory that the containers share with other hosts
-#   --shared-is-mounted yes|no   whether it comes from another host
+#   --shared-is-mounted yes|no   whether it comes from another host, or is served by a service of this one
 #   --container-uid UID    user that the containers run as
 #   --memory DIRECTORY     directory for secrets in memory, with the delivery tmpfs
 #   --resolve NAME         name of another host that containers resolve
@@ -170,6 +170,34 @@ show_lock() {
 }
 
 # ---- scripts/check.sh
+OPEN_BY_HANDLE='# Open a directory by its handle, as an NFS server does with each file. Print "opened", or the error, or "unknown"
+# if only root can tell. Every Debian and Ubuntu has perl (perl-base), which makes system calls without a compiler.
+#
+# Usage: perl open_by_handle.pl DIRECTORY
+use strict;
+use Config;
+
+my %calls = (x86_64 => [303, 304], aarch64 => [264, 265]);
+my ($name_to_handle_at, $open_by_handle_at) = @{$calls{(split /-/, $Config{archname})[0]} || []};
+# struct file_handle: size, type and bytes of the handle.
+my ($handle, $mount_id) = (pack(q(Ii a128), 128, 0, q()), pack(q(i), 0));
+
+sub try_it {
+    return q(unknown) unless $open_by_handle_at;
+    my ($capabilities, $users) = map { open my $file, q(<), "/proc/self/$_"; join q(), <$file> } qw(status uid_map);
+    # Without CAP_DAC_READ_SEARCH, kernels from 6.11 on reject the bad descriptor first, if nothing forbids the call.
+    if ($capabilities =~ /^CapEff:.*([0-9a-f])$/m && !(hex($1) & 4)) {
+        syscall($open_by_handle_at, -1, $handle, 0);
+        return $!{EBADF} && $users =~ /^\s*0\s+0\s/ ? q(opened) : q(unknown);
+    }
+    open my $directory, q(<), $ARGV[0] or return $!;
+    syscall($name_to_handle_at, -100, $ARGV[0], $handle, $mount_id, 0) == 0 or return $!;
+    # Without O_DIRECTORY, which newer kernels allow to more callers.
+    return syscall($open_by_handle_at, fileno($directory), $handle, 0) < 0 ? $! : q(opened);
+}
+
+print try_it(), "\n";'
+
 # Programs that the scripts of a deploy need besides Docker. Debian and Ubuntu have all of them.
 PROGRAMS='awk base64 cmp flock sha256sum tar'
 
@@ -284,7 +312,7 @@ check_shared() {
         fact shared stale
     elif [ ! -d "$shared" ]; then
         fact shared missing
-    elif [ "$shared_is_mounted" = yes ] && is_on_root_disk; then
+    elif [ "$shared_is_mounted" = yes ] && is_plain_directory; then
         fact shared not-mounted
     elif [ "$code" = 0 ]; then
         fact shared writable
@@ -295,16 +323,28 @@ check_shared() {
     fi
 }
 
-# Return whether the shared directory is an empty directory of the host's own disk, as without its mount. A bind
-# mount, such as Proxmox' mount points, may be on the same device.
-is_on_root_disk() {
-    [ ! -d "$shared/data" ] || return 1
-    [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ] || return 1
-    path=$(cd "$shared" && pwd -P)
-    while read -r _ _ _ _ mount_point _; do
-        # The kernel writes a space as \040.
-        [ "$(printf %b/ "$mount_point")" != "$path/" ] || return 1
-    done </proc/self/mountinfo
+# Return whether the shared directory has neither data nor the mark of the backend, and is of the host's own
+# disk, as without its mount. A bind mount may be of the same device. The kernel writes a space as \040.
+is_plain_directory() {
+    [ ! -d "$shared/data" ] && [ ! -e "$shared/.ktrdr-share" ] &&
+        [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ] &&
+        ! path=$(cd "$shared" && pwd -P) awk '
+            { gsub(/\\040/, " ", $5) }
+            $5 == ENVIRON["path"] { found = 1 }
+            END { exit !found }' /proc/self/mountinfo
+}
+
+# Print whether a service can serve the shared directory by NFS.
+check_file_server() {
+    directory=/
+    [ ! -d "$shared" ] || directory=$shared
+    fact handles "$($with_timeout perl -e "$OPEN_BY_HANDLE" "$directory" 2>/dev/null || echo unknown)"
+}
+
+# Print the user that the containers' user is on the machine around this one, if this one is a container.
+check_owner() {
+    awk -v uid="$container_uid" '
+        uid >= $1 && uid < $1 + $3 { printf "owner=%d\n", uid - $1 + $2 }' /proc/self/uid_map || :
 }
 
 # Print the file system of a directory for secrets, and the device that memory is swapped out to.
@@ -419,6 +459,8 @@ main() {
     check_disks
     check_shared
     check_container
+    check_owner
+    [ "$shared_is_mounted" = yes ] || check_file_server
     [ -z "$memory" ] || check_memory "$memory"
     if [ "$ports" = yes ]; then
         check_ports

@@ -15,7 +15,12 @@ from ktrdr.deployment.deploy.comparison import (
     applied_changes,
     compare,
 )
-from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.deploy.options import DeployOptions
+from ktrdr.deployment.deploy.plan import Plan, make_plan
+from ktrdr.deployment.homelab.homelab import Homelab
+from ktrdr.deployment.hosts.health import ExpectedService
+from ktrdr.deployment.hosts.host import DeployId
+from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts.sections import split
 from tests.unit.deployment.conftest import NOW, TAG, SimulatedHost, running_container
 from tests.unit.deployment.histories import history_entry, history_lines
@@ -124,6 +129,22 @@ def test_only_running_workers_beyond_the_scale_are_removed(planned: Callable[...
     ]
     assert comparison.destructive_effects == (
         "backtest-worker-2 will be stopped while it is running op-1",
+    )
+
+
+def test_the_removal_of_the_nfs_server_has_its_reason(
+    external: Homelab, release_with_nfs: Release, deploy_id: DeployId
+) -> None:
+    plan = make_plan(external, external.hosts[0], release_with_nfs, deploy_id, DeployOptions())
+    host = SimulatedHost(plan).run_all()
+    assert compared(host).is_empty
+    host.run(ExpectedService("nfs-server", "nfs:1", reports_version=False, worker_url=None))
+    comparison = compared(host)
+    assert changes(comparison) == [
+        ServiceChange("nfs-server", Action.REMOVED, "core.nfs is external")
+    ]
+    assert comparison.destructive_effects == (
+        "the NFS server will be removed: hosts lose the directories mounted from it",
     )
 
 

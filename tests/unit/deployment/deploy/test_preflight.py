@@ -150,6 +150,59 @@ def test_all_problems_are_reported_together_with_a_remedy_for_each(planned, cloc
         assert remedy in (error.hint or "")
 
 
+@pytest.mark.parametrize(
+    ("facts", "problem"),
+    [
+        ({"handles": "opened"}, None),
+        ({"handles": "unknown"}, None),
+        (
+            {"handles": "Operation not permitted", "owner": "10001"},
+            "(Operation not permitted, as by LXC's default)",
+        ),
+        (
+            {"handles": "Operation not permitted", "owner": "110001"},
+            "(Operation not permitted, as in unprivileged containers)",
+        ),
+        ({"handles": "Operation not supported"}, "(Operation not supported)"),
+    ],
+)
+def test_a_host_on_which_no_nfs_server_can_run_is_refused_with_the_remedy(
+    planned, clock, facts, problem
+):
+    plan = planned()
+    results = check_host(plan, SimulatedHost(plan).facts | facts, now=clock.now())
+    (result,) = [each for each in results if each.name == "NFS server"]
+    assert bool(result.note) == (facts["handles"] == "unknown")
+    if problem is None:
+        assert result.problems == ()
+    else:
+        (found,) = result.problems
+        assert found.message == (
+            f"no NFS server can run here, because open_by_handle_at is refused {problem}"
+        )
+        assert found.hint.startswith("Set `core.nfs: external` in the inventory")
+
+
+@pytest.mark.parametrize(
+    ("state", "owner", "remedy"),
+    [
+        ("missing", "10001", "Mount it there before Docker starts"),
+        ("not-mounted", "10001", "Mount it there before Docker starts"),
+        ("stale", "10001", "Check that the Proxmox host or NAS serves it"),
+        ("not-writable", "10001", "`chown 10001:10001` on it as root on the Proxmox host or NAS"),
+        ("not-writable", "110001", "`chown 110001:110001` on it as root on the Proxmox host"),
+    ],
+)
+def test_the_remedies_of_an_external_share_name_who_serves_it(
+    external, release, deploy_id, clock, state, owner, remedy
+):
+    for host in external.hosts[:2]:
+        plan = make_plan(external, host, release, deploy_id, DeployOptions())
+        facts = SimulatedHost(plan).facts | {"shared": state, "owner": owner}
+        (problem,) = all_problems(check_host(plan, facts, now=clock.now()))
+        assert remedy in problem.hint
+
+
 def test_facts_are_parsed_from_lines_of_name_and_value():
     assert parse_facts("a=1\nnoise\nb=x=y \n") == {"a": "1", "b": "x=y"}
 

@@ -16,6 +16,7 @@ from ktrdr.deployment.deploy.step_errors import apply_error, fetch_error
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.inventory import Inventory, add_defaults
 from ktrdr.deployment.hosts.containers import Snapshot
+from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.product import Backend, Product
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.ssh.interface import RemoteResult
@@ -24,7 +25,7 @@ from ktrdr.schemas import WorkerRegistration
 from ktrdr.schemas.workers import WorkerType
 from ktrdr.secret import Secret
 from ktrdr.tokens import Keyring, create_node_token
-from tests.unit.deployment.conftest import TAG, running_container
+from tests.unit.deployment.conftest import NOW, TAG, running_container
 from tests.unit.deployment.harness import SimulatedBackend
 
 OPERATION = {"current_operation_id": "op-1"}
@@ -66,9 +67,27 @@ def test_only_the_core_has_tokens_that_overlap(product: Homelab) -> None:
 
 def test_the_scale_of_a_node_selects_profiles(product, release) -> None:
     core, b, c = (product.configure(host, release) for host in product.hosts)
-    assert (core.scale_profiles, b.scale_profiles) == ((), ())
+    assert (core.scale_profiles, b.scale_profiles) == (("nfs",), ())
     assert c.scale_profiles == ("scale-2",)
     assert product.configure(c.host, release, 3).scale_profiles == ("scale-2", "scale-3")
+
+
+def test_an_external_share_is_mounted_on_the_core_too_and_served_by_no_container(
+    external: Homelab, release: Release
+) -> None:
+    core, b, _ = (external.configure(host, release) for host in external.hosts)
+    assert core.is_share_mounted
+    assert core.is_share_external
+    assert b.is_share_external
+    assert core.scale_profiles == ()
+    assert dict(core.settings)["COMPOSE_PROFILES"] == "", "it wins over that of .env.core"
+    ports = {port for _, port in external.required_connections(_plan(external, release), ())}
+    assert 2049 not in ports
+
+
+def _plan(product: Homelab, release: Release) -> Plan:
+    deploy_id = DeployId("r1", "ada@laptop", NOW)
+    return make_plan(product, product.hosts[1], release, deploy_id, DeployOptions())
 
 
 def test_own_images_are_recognised_with_any_tag(product) -> None:
@@ -171,6 +190,24 @@ def test_the_restart_of_a_running_database_is_destructive(product: Homelab) -> N
         "the database will be restarted (its configuration has changed), "
         "which interrupts all its users"
     )
+
+
+@pytest.mark.parametrize(
+    ("action", "health", "effects"),
+    [
+        (Action.REMOVED, "healthy", 1),
+        (Action.REMOVED, "unhealthy", 0),
+        (Action.RECREATED, "healthy", 0),
+    ],
+)
+def test_only_the_removal_of_a_healthy_nfs_server_is_destructive(
+    product: Homelab, action: Action, health: str, effects: int
+) -> None:
+    change = ServiceChange("nfs-server", action, "core.nfs is external")
+    before = {"nfs-server": running_container("nfs-server", health=health)}
+    assert len(product.destructive_effects([change], before, {})) == effects
+    created = ServiceChange("nfs-server", Action.CREATED, "does not exist yet")
+    assert product.destructive_effects([created], {}, {}) == ()
 
 
 def test_only_the_removal_of_a_busy_worker_is_destructive(product: Homelab) -> None:
