@@ -58,6 +58,8 @@ def _start_resolver() -> None:
         *("no-resolv", "no-hosts", "no-poll", "bind-interfaces", "user=root", "local-ttl=60"),
         *(f"listen-address={GATEWAY}", f"pid-file={_PID_FILE}", f"log-facility={log_file('dns')}"),
         *(f"address=/{name}/{address}" for name, address in names.items()),
+        # All other names do not exist.
+        "address=/#/",
     ]
     text = "\n".join(lines) + "\n"
     if is_healthy() and configuration.exists() and configuration.read_text() == text:

@@ -18,7 +18,8 @@ SUITE: Final = "trixie"
 BARE: Final = TREES / SUITE
 _HOST_PACKAGES: Final = (
     *("systemd", "systemd-sysv", "dbus", "openssh-server", "iproute2", "iptables", "procps"),
-    *("ca-certificates", "curl"),
+    # The client with which a test reads the NFS export.
+    *("ca-certificates", "curl", "libnfs-utils"),
 )
 # Debian's own engine has the classic image store. The current one is in the next release.
 _DOCKER_PACKAGES: Final = {

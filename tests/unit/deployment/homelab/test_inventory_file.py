@@ -398,6 +398,8 @@ def variables_in_use(root):
             text = (root / file).read_text(encoding="utf-8")
             names |= set(re.findall(r"\$\{([A-Z]\w*)|^ *([A-Z]\w*)[:=]", text, re.MULTILINE))
     for script in (root / "ktrdr/deployment").rglob("*.sh"):
+        if script.name.startswith("prepare"):
+            continue  # `ktrdr host prepare` reads no secrets.
         text = script.read_text(encoding="utf-8")
         names |= set(re.findall(r"\b([A-Z][A-Z0-9_]+)=", text))
     flat = {part for name in names for part in ([name] if isinstance(name, str) else name) if part}

