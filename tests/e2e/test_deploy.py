@@ -245,7 +245,7 @@ def test_a_dry_run_opens_no_connection_and_does_not_read_the_vault(
     assert 'export DB_PASSWORD="${DB_PASSWORD:?}"' in ran.out
     document = lab.good("deploy", "workers", "B", "--dry-run", "--json", env=env).on_host
     kinds = [step["kind"] for step in document["steps"]]
-    assert kinds == ["lock", "check", "fetch", "apply", "verify", "record"]
+    assert kinds == ["lock", "check", "fetch", "start", "apply", "verify", "record"]
     assert "WORKER_TOKEN" in document["steps"][3]["secrets"]
 
 

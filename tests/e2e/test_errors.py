@@ -265,7 +265,8 @@ def test_a_refused_user_key_is_reported(lab: Lab, tmp_path: Path) -> None:
 
 def test_a_host_that_does_not_answer_is_reported(lab: Lab, tmp_path: Path) -> None:
     with silent_server() as port:
-        env = ssh_config(tmp_path / "config", f"Port {port}", "ConnectTimeout 1")
+        options = ("HostName 127.0.0.1", f"Port {port}", "ConnectTimeout 1")
+        env = ssh_config(tmp_path / "config", *options)
         refused(lab, 5, CORE, "answer", ran=lab.ktrdr("deploy", "core", "all", env=env))
 
 

@@ -404,7 +404,8 @@ def variables_in_use(root):
         names |= set(re.findall(r"\b([A-Z][A-Z0-9_]+)=", text))
     flat = {part for name in names for part in ([name] if isinstance(name, str) else name) if part}
     # Scripts that receive no secrets use these; the last is an option of psql.
-    return flat - {"FOLLOW_SECONDS", "PIECE_BYTES", "ROOT_FORMAT", "ON_ERROR_STOP"}
+    flat -= {"FOLLOW_SECONDS", "PIECE_BYTES", "ROOT_FORMAT", "OPEN_BY_HANDLE", "ON_ERROR_STOP"}
+    return flat
 
 
 OF_SYSTEMS = (
