@@ -125,7 +125,9 @@ def test_a_resumed_operation_continues_from_its_last_checkpoint(
         for name, value in client.get_results(undisturbed).summary.items()
         if name != "model"
     }
-    assert not (runtime.shared / "checkpoints" / operation).exists()
+    # They are removed once the operation has ended.
+    checkpoints = runtime.shared / "checkpoints" / operation
+    wait_for("the checkpoints are removed", lambda: not checkpoints.exists())
 
 
 def test_a_drained_worker_finishes_its_operation_and_claims_no_other(
