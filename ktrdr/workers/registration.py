@@ -58,9 +58,7 @@ class Registrar:
 
     async def run(self) -> None:
         """Keep this worker registered until cancelled."""
-        async with httpx.AsyncClient(
-            headers=self._headers, timeout=TIMEOUT_S, trust_env=False
-        ) as client:
+        async with self._open_client() as client:
             attempt = 0
             while True:
                 if await self._register(client):
@@ -76,13 +74,15 @@ class Registrar:
             return
         url = f"{self._workers_url}/{self._describe().worker_id}"
         try:
-            async with httpx.AsyncClient(
-                headers=self._headers, timeout=TIMEOUT_S, trust_env=False
-            ) as client:
+            async with self._open_client() as client:
                 await client.delete(url)
         except httpx.HTTPError as exc:
             logger.info("could not deregister: %s", type(exc).__name__)
         self._set_state(is_registered=False, error=None)
+
+    def _open_client(self) -> httpx.AsyncClient:
+        """Return a client that sends the token to no proxy of the environment."""
+        return httpx.AsyncClient(headers=self._headers, timeout=TIMEOUT_S, trust_env=False)
 
     async def _register(self, client: httpx.AsyncClient) -> bool:
         body = self._describe().model_dump(mode="json")
