@@ -6,6 +6,7 @@ import difflib
 import importlib
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
@@ -132,25 +133,33 @@ def main() -> NoReturn:
     # Children such as `op` and `ssh` have secrets in their memory, as this process has. A core dump
     # would write them to the disk. With a hard limit of 0, no child can raise the limit.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    code = _run()
+    # The outcome is decided. While the interpreter ends, Ctrl-C would only print a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command line, report its error, and return the exit code."""
     try:
         code = cli.main(prog_name="ktrdr", standalone_mode=False)
     except click.exceptions.Abort:
         write_note("interrupted")
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
     except click.ClickException as exc:
         exc.show()
-        sys.exit(exc.exit_code)
+        return exc.exit_code
     except KtrdrError as exc:
         write_error(exc)
-        sys.exit(exc.exit_code)
+        return exc.exit_code
     except BrokenPipeError:
         # The reader of our output has closed it. Another write to it would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return 0
     except Exception as exc:
         if os.environ.get("KTRDR_DEBUG"):
             raise
         write_note(type(exc).__name__, label="internal error")
         write_note("Re-run with KTRDR_DEBUG=1 and report the traceback.", label="hint")
-        sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
+        return 1
+    return code if isinstance(code, int) else 0

@@ -104,6 +104,19 @@ def test_an_internal_error_shows_a_traceback_only_with_ktrdr_debug(tmp_path: Pat
     assert "Traceback" in asked.stderr
 
 
+def test_ctrl_c_while_the_interpreter_ends_prints_no_traceback_and_keeps_the_exit_code(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, os, signal\natexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+    )
+    done = ktrdr("--version", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    failed = ktrdr("deplyo", PYTHONPATH=str(tmp_path))
+    assert failed.returncode == 2
+    assert "Traceback" not in failed.stderr
+
+
 def test_without_a_token_a_command_names_the_command_that_creates_one(tmp_path: Path) -> None:
     env = {"KTRDR_CONFIG": str(tmp_path / "none.toml"), "KTRDR_TOKEN": ""}
     done = ktrdr("workers", "list", **env)
