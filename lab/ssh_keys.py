@@ -17,7 +17,7 @@ _KNOWN_HOSTS: Final = DIRECTORY / "known_hosts"
 
 def directory_of(node: Node) -> Path:
     """Return the directory with a host's key and its authorized keys, which the host mounts."""
-    return DIRECTORY / node.key
+    return node.directory / "ssh"
 
 
 def ensure() -> None:
@@ -27,7 +27,7 @@ def ensure() -> None:
     known_hosts = []
     for node in NODES:
         directory = directory_of(node)
-        directory.mkdir(exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         _generate_key(directory / "host_key", node.key)
         shutil.copy(_OPERATOR.with_suffix(".pub"), directory / "authorized_keys")
         key = " ".join((directory / "host_key.pub").read_text().split()[:2])
@@ -43,8 +43,7 @@ def _generate_key(path: Path, comment: str) -> None:
 
 def _config_section(node: Node) -> str:
     return f"""Host {" ".join(node.names)}
-    HostName 127.0.0.1
-    Port {node.ssh_port}
+    HostName {node.address}
     User root
     IdentityFile "{_OPERATOR}"
     IdentitiesOnly yes

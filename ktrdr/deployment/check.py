@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import re
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,11 +24,11 @@ from ktrdr.deployment.scripts.script import Script, render, repeat
 from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh import diagnosis
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
-from ktrdr.errors import ConfigurationError, KtrdrError
+from ktrdr.deployment.ssh.session import program_output
+from ktrdr.errors import ConfigurationError, HostSkipped, HostUnreachable, KtrdrError
 from ktrdr.secret import Scrubber, Secret
 
 _TIMEOUT_S: Final = 30.0
-_LOCAL_TIMEOUT_S: Final = 10
 _MINIMUM_PYTHON: Final = (3, 11)
 _REFUSED: Final = re.compile("refused", re.IGNORECASE)
 _TIMED_OUT: Final = 124
@@ -60,7 +59,9 @@ def exit_code(report: Sequence[CheckedSubject]) -> int:
 
 
 def check_programs(ssh: str) -> Iterator[CheckResult]:
-    """Check Python and OpenSSH on this machine.
+    """Check Python, OpenSSH and git on this machine.
+
+    A git that is missing or refuses the checkout is a problem of the checkout.
 
     Args:
         ssh: Name or path of the ssh program.
@@ -73,9 +74,12 @@ def check_programs(ssh: str) -> Iterator[CheckResult]:
     )
     is_old = tuple(map(int, platform.python_version_tuple()[:2])) < _MINIMUM_PYTHON
     yield CheckResult("Python", version, (too_old,) if is_old else ())
-    ssh_version = _ssh_version(ssh)
+    ssh_version = _version(ssh, "-V")
     missing = Problem.from_error(diagnosis.ssh_missing_error(ssh))
-    yield CheckResult("ssh", ssh_version or "", () if ssh_version else (missing,))
+    yield CheckResult("ssh", ssh_version, () if ssh_version else (missing,))
+    git_version = _version("git", "--version")
+    if git_version[:1].isdigit():
+        yield CheckResult("git", git_version)
 
 
 def check_checkout(checkout: Checkout, tag: str | None) -> CheckResult:
@@ -87,9 +91,8 @@ def check_checkout(checkout: Checkout, tag: str | None) -> CheckResult:
     except KtrdrError as error:
         return CheckResult("checkout", problems=(Problem.from_error(error),))
     problems = [Problem(each, TAG_HINT, ConfigurationError.exit_code) for each in head.warnings()]
-    return CheckResult(
-        "checkout", f"commit {head.commit[:7]}, pushed and unchanged", tuple(problems)
-    )
+    detail = f"commit {head.commit[:7]}, pushed and unchanged"
+    return CheckResult("checkout", detail, tuple(problems), head.note())
 
 
 def check_plan(make_plan: Callable[[], Plan]) -> tuple[Plan | None, CheckResult]:
@@ -99,14 +102,8 @@ def check_plan(make_plan: Callable[[], Plan]) -> tuple[Plan | None, CheckResult]
         problems = tuple(_missing_settings(plan))
     except KtrdrError as error:
         return None, CheckResult("configuration", problems=(Problem.from_error(error),))
-    note = ""
-    if plan.release.commit is None:
-        note = (
-            f"{plan.release.tag} names no commit of this checkout, so the configuration of the "
-            "working tree would be deployed"
-        )
     name = f"configuration of {plan.host.stack}"
-    return plan, CheckResult(name, f"from {plan.release.source}", problems, note)
+    return plan, CheckResult(name, f"from {plan.release.source}", problems, plan.release.note)
 
 
 @dataclass(slots=True)
@@ -161,12 +158,18 @@ class Checker:
         try:
             facts = self._fetch_facts(plan)
             results = list(preflight.check_host(plan, facts, now=self.clock.now()))
+            results += self.product.check_running(plan, self.transport)
+            # What follows needs Docker and Compose, which are checked first.
+            is_usable = not any(all_problems(results[:2]))
+            results += [self._check_start(plan)] if is_usable else []
         except KtrdrError as error:
-            unreachable = CheckResult("SSH", problems=(Problem.from_error(error),))
+            problem = Problem.from_error(error)
+            if plan.may_be_skipped and isinstance(error, HostUnreachable) and error.is_off:
+                problem = problem._replace(exit_code=HostSkipped.exit_code)
+            unreachable = CheckResult("SSH", problems=(problem,))
             return CheckedSubject(host.name, host.address, (unreachable,))
         results += [*_check_lock(facts), *_check_connections(facts)]
-        # The registry is asked through Docker and Compose, which are checked first.
-        if not any(all_problems(results[:2])):
+        if is_usable:
             self._query_registry(plan, vault.result()[1])
         return CheckedSubject(host.name, host.address, (CheckResult("SSH"), *results))
 
@@ -181,6 +184,14 @@ class Checker:
         if result.exit_code:
             raise step_errors.query_error(plan, "readiness", result)
         return preflight.parse_facts(result.stdout)
+
+    def _check_start(self, plan: Plan) -> CheckResult:
+        result = self._run(plan, plan.start_script)
+        if result.exit_code:
+            problem = Problem.from_error(step_errors.start_error(plan, result))
+            return CheckResult("containers", problems=(problem,))
+        note = "no container was started, because the host has no image yet"
+        return CheckResult("containers", "start", note=note if "no image" in result.stdout else "")
 
     def _query_registry(self, plan: Plan, login: Secret | None) -> None:
         """Ask for the release's images, and for others that the host does not have."""
@@ -236,21 +247,11 @@ class Checker:
         return self.transport.run(plan.host.address, rendered, timeout_s=_TIMEOUT_S)
 
 
-def _ssh_version(executable: str) -> str | None:
-    """Return the name and version that the ssh program prints, or None if there is none."""
-    try:
-        done = subprocess.run(
-            [executable, "-V"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_LOCAL_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    match = re.match(r"OpenSSH_(\S+?),?\s", done.stderr)
-    return f"OpenSSH {match[1]}" if match else done.stderr.partition("\n")[0]
+def _version(*command: str) -> str:
+    """Return the version that ssh or git prints, or an empty string without the program."""
+    text = program_output(*command).partition("\n")[0]
+    match = re.match(r"(?:(OpenSSH)_|git version )([\w.]+)", text)
+    return " ".join(filter(None, match.groups())) if match else text
 
 
 def _missing_settings(plan: Plan) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lab import containers, demo, lifecycle, registries, vault
+from lab import demo, lifecycle, nodes, registries, vault
 from lab.config import BACKEND_REPOSITORY, NFS_REPOSITORY, NODES, ROOT, Node
 from lab.progress import Progress
 from tests.e2e.leaks import CommandLineSampler, Sampled
@@ -25,8 +25,8 @@ ODD = "'\"$`\\%#=&;|<>(){}*?!~ \t\né日本"
 
 # From tests that only query to tests that break things. The README's commands need an empty lab.
 ORDER = (
-    *("lab", "deploy", "break_glass", "releases", "check_diff", "stack", "maintenance"),
-    *("rotation", "memory", "replacement", "errors", "failures", "chaos_deploy"),
+    *("lab", "deploy", "break_glass", "releases", "check_diff", "stack", "nodes", "maintenance"),
+    *("rotation", "memory", "further_secrets", "replacement", "errors", "failures", "chaos_deploy"),
     "development_stack",
     "readme",
 )
@@ -133,7 +133,7 @@ class Lab:
 
     def on(self, key: str, *command: str, check: bool = True) -> str:
         """Run a program on a host; return its output."""
-        return containers.execute(node(key).container, *command, check=check, timeout=120)
+        return nodes.execute(node(key), *command, check=check, timeout=120)
 
     def inspect(self, key: str) -> dict[str, Any]:
         """Return the containers of a host, by service."""
@@ -157,9 +157,7 @@ class Lab:
 
     def root_of(self, key: str) -> Path:
         """Return the root of a host's file system on this machine."""
-        there = containers.inspect(node(key).container)
-        assert there
-        return Path(f"/proc/{there['State']['Pid']}/root")
+        return nodes.root_of(node(key))
 
     def write_vault(
         self, path: Path, changes: Mapping[str, Any] | None = None, *, state: str = "signed in"
@@ -184,7 +182,7 @@ class Lab:
                 "docker network prune --force; rm -rf /opt/* /opt/.[!.]*; "
                 f"rm -rf {each.shared}/* {each.shared}/.[!.]*"
             )
-            containers.execute(each.container, "sh", "-c", script, timeout=180)
+            nodes.execute(each, "sh", "-c", script, timeout=180)
 
 
 def node(key: str) -> Node:

@@ -14,8 +14,8 @@ from ktrdr.deployment.homelab.inventory_file import load_inventory
 from ktrdr.deployment.homelab.secret_values import registry_login
 from ktrdr.secret import Secret
 from ktrdr.tokens import create_node_token
+from lab import nodes
 from lab.config import ROOT
-from lab.engine import docker
 from tests.e2e.conftest import Lab, node
 from tests.e2e.leaks import CommandLineSampler, leaks_in
 
@@ -54,7 +54,7 @@ def secrets_of_worker(lab: Lab, key: str) -> Mapping[str, str]:
 
 def run_on_host(key: str, text: str) -> subprocess.CompletedProcess[str]:
     """Run a script in a shell on a host; pass it on standard input, not as an argument."""
-    command = [docker(), "exec", "--interactive", node(key).container, "sh"]
+    command = [*nodes.attach_command(node(key)), "sh"]
     return subprocess.run(
         command, input=text, capture_output=True, text=True, timeout=280, check=False
     )

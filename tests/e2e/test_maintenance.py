@@ -120,7 +120,7 @@ def test_following_continues_after_the_last_line_when_a_connection_was_cut(lab: 
     following = lab.start("deploy", "logs", "-f", "workers", "C", "--tail", "1")
     try:
         wait_until(lambda: followers("C", lab) > 0, "it is followed")
-        sessions = lab.on("C", "pgrep", "-f", "^sshd: .*@notty").split()
+        sessions = lab.on("C", "pgrep", "-f", "^sshd(-session)?: .*@notty").split()
         lab.on("C", "kill", *sessions)
         told = read_until(following, "; reconnecting")
         assert "lost: workers C: the connection to" in told

@@ -79,6 +79,15 @@ def test_every_link_to_a_section_leads_to_a_heading(page: Path) -> None:
         assert anchor in _anchors(linked_page), f"{target}#{anchor}"
 
 
+def test_every_documented_mount_is_safe_and_comes_before_docker() -> None:
+    pages = "".join((ROOT / "docs" / name).read_text() for name in ("storage.md", "deploying.md"))
+    lines = re.findall(r"^\S+ /\S+ (?:nfs4|none) (\S+) 0 0$", pages, re.MULTILINE)
+    assert len(lines) == 3
+    for options in lines:
+        wanted = {"nosuid", "nodev", "nosymfollow", "x-systemd.before=docker.service"}
+        assert wanted <= set(options.split(","))
+
+
 def test_every_picture_is_shown_on_some_page() -> None:
     shown = {path.name for page in PAGES for path in map(Path, _targets(page))}
     assert {path.name for path in (ROOT / "docs/pictures").iterdir()} <= shown

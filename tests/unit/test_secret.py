@@ -355,6 +355,20 @@ def test_an_assignment_to_a_secret_variable_is_redacted(printed: str, shown: str
 
 
 @pytest.mark.parametrize(
+    ("printed", "shown"),
+    [
+        ("BROKER_DSN=it's x", "BROKER_DSN=•••"),
+        ('{"BROKER_DSN": "x", "A": 1}', '{"BROKER_DSN": •••'),
+        ("BROKER_DSN_FILE=/run/secrets/broker_dsn", "BROKER_DSN_FILE=/run/secrets/broker_dsn"),
+        ("MY_BROKER_DSN=x", "MY_BROKER_DSN=x"),
+        ("DB_PASSWORD=x", "DB_PASSWORD=•••"),
+    ],
+)
+def test_further_variables_are_redacted_by_their_whole_names(printed: str, shown: str) -> None:
+    assert redact_assignments(printed, ["BROKER_DSN"]) == shown
+
+
+@pytest.mark.parametrize(
     "printed",
     [
         "JWT_SECRET_PREVIOUS_UNTIL=2026-11-24T05:30:00Z",

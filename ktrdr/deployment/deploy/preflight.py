@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from ktrdr.deployment.deploy import ports
+from ktrdr.deployment.deploy import capacity, ports
 from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.hosts import networks
 from ktrdr.deployment.hosts.problems import CheckResult, Problem, all_problems
 from ktrdr.errors import HostNotReady
 
@@ -16,6 +17,22 @@ from ktrdr.errors import HostNotReady
 MINIMUM_COMPOSE: Final = (2, 38, 0)
 _KIB_PER_MIB: Final = 1024
 _KIB_PER_GIB: Final = 1024**2
+_INSTALL: Final = "then install Docker Engine, for example with `ktrdr host prepare`."
+DOCKER_KINDS: Final = {
+    "snap": Problem(
+        "Docker is installed as a snap, which cannot read the work directory",
+        f"Run `snap disable docker` on the host, {_INSTALL}",
+    ),
+    "rootless": Problem(
+        "Docker runs rootless, which cannot publish ports with the addresses of their clients",
+        f"Run `systemctl --user disable --now docker` as its user on the host, {_INSTALL}",
+    ),
+    "podman": Problem(
+        "the program docker is Podman, which lacks what deploys use",
+        f"Run `apt-get remove podman-docker` on the host, {_INSTALL}",
+    ),
+}
+_NOT_PERMITTED: Final = "Operation not permitted"
 
 
 def parse_facts(output: str) -> dict[str, str]:
@@ -51,30 +68,58 @@ def check_host(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterat
     yield CheckResult(
         "Docker", _format_version(facts.get("docker", "")), tuple(_check_docker(facts))
     )
+    if warning := facts.get("docker_warning"):
+        owner = f"`chown {facts.get('user', 'USER')}` it"
+        note = f"Docker ignores its configuration ({warning}): correct the file, or {owner}"
+        yield CheckResult("Docker's configuration", note=note)
     if facts.get("docker", "missing") != "missing":
         compose = facts.get("compose", "")
         yield CheckResult("Compose", compose.lstrip("v"), tuple(_check_compose(compose)))
     yield CheckResult("programs", "all installed", tuple(_check_programs(facts)))
     yield CheckResult("work directory", workdir, tuple(_check_workdir(facts, workdir)))
+    # Only worker nodes differ in what they are given.
+    has_capacity = all(facts.get(name, "").isdecimal() for name in ("memory_kb", "processors"))
+    if plan.host.node and has_capacity:
+        yield capacity.check_capacity(plan, facts)
     yield CheckResult("disk", _format_free_disk(facts), tuple(_check_disk(facts, plan)))
     yield CheckResult("shared directory", shared, tuple(_check_share(facts, plan)))
+    if "handles" in facts:
+        yield _check_file_server(facts, plan)
     yield CheckResult(
         "clock", _format_clock_skew(facts, now), tuple(_check_clock(plan, facts, now))
     )
     if "memory" in facts:
         yield CheckResult("memory", facts["memory"], tuple(_check_memory(facts, plan)))
+    if known := [name for name in plan.config.peers if f"resolves {name}" in facts]:
+        yield _check_names(known, facts)
     if "listening" in facts:
         yield CheckResult("ports", "free", tuple(_check_ports(plan, facts)))
+    if "routes" in facts:
+        yield CheckResult("networks", problems=tuple(_check_networks(plan, facts)))
 
 
 def _check_docker(facts: Mapping[str, str]) -> Iterator[Problem]:
     state = facts.get("docker", "missing")
+    if problem := DOCKER_KINDS.get(facts.get("docker_kind", "")):
+        yield problem
+        return
     if state == "missing":
         yield Problem("Docker is not installed", "Install Docker Engine with the Compose plugin.")
     if state == "down":
         yield Problem(
             "the Docker daemon is not running",
             "Start it with `systemctl start docker` on the host.",
+        )
+    if state.startswith("error "):
+        yield Problem(
+            f"Docker does not answer: {state.removeprefix('error ').rstrip('.')}",
+            "Run `docker info` on the host, and correct what it complains about.",
+        )
+    if state == "waiting":
+        yield Problem(
+            "Docker does not respond",
+            "See what it waits for with `systemctl list-jobs` on the host: after `ktrdr host "
+            "prepare` it starts when the shared directory is mounted.",
         )
     if state == "forbidden":
         user = facts.get("user", "the user")
@@ -84,15 +129,20 @@ def _check_docker(facts: Mapping[str, str]) -> Iterator[Problem]:
         )
 
 
+def is_older_compose(version: str) -> bool:
+    """Return whether a version of Compose is older than deploys need, or missing."""
+    numbers = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
+    return not numbers or tuple(map(int, numbers.groups())) < MINIMUM_COMPOSE
+
+
 def _check_compose(version: str) -> Iterator[Problem]:
     wanted = ".".join(map(str, MINIMUM_COMPOSE))
-    numbers = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
-    if not numbers:
+    if not re.match(r"v?\d+\.\d+\.\d+", version):
         yield Problem(
             "Docker Compose is not installed",
             f"Install the Compose plugin, version {wanted} or newer, on the host.",
         )
-    elif tuple(map(int, numbers.groups())) < MINIMUM_COMPOSE:
+    elif is_older_compose(version):
         yield Problem(
             f"Docker Compose {version} is older than {wanted}",
             f"Install the Compose plugin, version {wanted} or newer, on the host.",
@@ -125,7 +175,11 @@ def _check_workdir(facts: Mapping[str, str], workdir: str) -> Iterator[Problem]:
 
 
 def _check_disk(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
-    directories = {"docker_free_kb": "Docker's directory", "workdir_free_kb": "the work directory"}
+    directories = {
+        "docker_free_kb": "Docker's directory",
+        "image_store_free_kb": "containerd's directory",
+        "workdir_free_kb": "the work directory",
+    }
     for fact, directory in directories.items():
         text = facts.get(fact, "")
         if text.isdigit() and int(text) // _KIB_PER_MIB < plan.product.minimum_free_mb:
@@ -138,8 +192,12 @@ def _check_disk(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
 
 def _check_share(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
     directory, state = plan.config.shared_directory, facts.get("shared")
-    uid = plan.config.container_uid
+    uid = owner = plan.config.container_uid
     mount = f"Mount the core's NFS export there: `mount {directory}`."
+    server = "the core host"
+    if plan.config.is_share_external:
+        mount = "Mount it there before Docker starts, as docs/storage.md describes."
+        owner, server = int(facts.get("owner", uid)), "the Proxmox host or NAS"
     make = f"Run `install -d -o {uid} -g {uid} {directory}` as root there."
     if state == "missing":
         remedy = mount if plan.config.is_share_mounted else make
@@ -152,14 +210,30 @@ def _check_share(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
     if state == "stale":
         yield Problem(
             f"the shared directory {directory} does not respond",
-            "Check that the core host's NFS server runs, then mount the directory again.",
+            f"Check that {server} serves it, then mount the directory again.",
         )
     if state == "not-writable":
         yield Problem(
             f"the containers' user ({uid}) cannot write to the shared directory {directory}",
-            f"Run `chown {uid}:{uid} {directory}` as root on the core host, and check that it is "
-            "not mounted read-only.",
+            f"Run `chown {owner}:{owner}` on it as root on {server}, and check that it is not "
+            "mounted read-only.",
         )
+
+
+def _check_file_server(facts: Mapping[str, str], plan: Plan) -> CheckResult:
+    """Check that a service can open files by their handles, as an NFS server must."""
+    answer, uid = facts["handles"], str(plan.config.container_uid)
+    if answer == "unknown":
+        note = "not checked whether one can run here, which needs root and perl"
+        return CheckResult("NFS server", note=note)
+    reason = "in unprivileged containers" if facts.get("owner", uid) != uid else "by LXC's default"
+    problem = Problem(
+        "no NFS server can run here, because open_by_handle_at is refused "
+        f"({answer}{f', as {reason}' if answer == _NOT_PERMITTED else ''})",
+        "Set `core.nfs: external` in the inventory, and let the Proxmox host or a NAS serve "
+        f"{plan.config.shared_directory} (docs/storage.md).",
+    )
+    return CheckResult("NFS server", "can run", () if answer == "opened" else (problem,))
 
 
 def _check_memory(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
@@ -172,11 +246,34 @@ def _check_memory(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
             f"Mount a tmpfs there: `mount -t tmpfs -o mode=755 ktrdr {root}`.",
         )
     elif kind == "tmpfs" and swap != "none":
+        name = swap if swap.startswith("/") else "the swap of this container's host"
         yield Problem(
-            f"memory, including secrets, may be swapped out to {swap}, which may not be encrypted",
-            f"Turn swap off (`swapoff -a`), encrypt it, or `mount -t ramfs ramfs {root}`, "
+            f"memory, including secrets, may be swapped out to {name}, which may not be encrypted",
+            _on_container_host(facts, "pct set CTID --swap 0`, with the CTID of `pct list")
+            or f"Turn swap off (`swapoff -a`), encrypt it, or `mount -t ramfs ramfs {root}`, "
             "which is never swapped out.",
         )
+
+
+def _check_names(names: Sequence[str], facts: Mapping[str, str]) -> CheckResult:
+    """Check the names of other hosts, which containers ask DNS servers for, and no other source."""
+    unknown, missing = (
+        [name for name in names if facts[f"resolves {name}"] == answer]
+        for answer in ("unknown", "no")
+    )
+    note = f"containers may not be able to resolve {', '.join(unknown)}" if unknown else ""
+    text = "containers cannot resolve {}: no DNS server knows it, only /etc/hosts or mDNS here"
+    hint = "Add the name to your DNS server, or write its address as `host` in the inventory, and "
+    hint += "the name as `ssh_host`."
+    problems = tuple(Problem(text.format(name), hint) for name in missing)
+    return CheckResult("names", "known to DNS", problems, note)
+
+
+def _on_container_host(facts: Mapping[str, str], command: str) -> str:
+    """Return the remedy for a container, in which the command does not work; otherwise nothing."""
+    if not (facts.get("container") or facts.get("swap") == "virtual"):
+        return ""
+    return f"This host is a container: run `{command}` on its own host, such as Proxmox."
 
 
 def _check_clock(plan: Plan, facts: Mapping[str, str], now: datetime) -> Iterator[Problem]:
@@ -189,7 +286,8 @@ def _check_clock(plan: Plan, facts: Mapping[str, str], now: datetime) -> Iterato
         yield Problem(
             f"its clock is {abs(skew):.0f} s {direction} this machine's, so tokens would "
             "be rejected",
-            "Synchronise both with a time server (`timedatectl set-ntp true`).",
+            _on_container_host(facts, "timedatectl set-ntp true")
+            or "Synchronise both with a time server (`timedatectl set-ntp true`).",
         )
 
 
@@ -201,13 +299,32 @@ def _check_ports(plan: Plan, facts: Mapping[str, str]) -> Iterator[Problem]:
         )
 
 
+def _check_networks(plan: Plan, facts: Mapping[str, str]) -> Iterator[Problem]:
+    found = networks.parse_docker_networks(facts.get("networks", ""))
+    for network, route in networks.find_collisions(found, networks.parse_routes(facts["routes"])):
+        subnets = ", ".join(map(str, network.subnets))
+        own = network.name.startswith(f"{plan.host.project}_")
+        target = plan.host.name if plan.host.node else f"{plan.host.name} all"
+        yield Problem(
+            f"Docker's network {network.name} ({subnets}) has addresses that the host reaches "
+            f"through {route.interface} ({route.network})",
+            f"Choose other addresses with `ktrdr host prepare {plan.host.name}`, then "
+            + (
+                f"recreate the network: `ktrdr deploy down {plan.host.name}`, "
+                f"`ktrdr deploy {target}`."
+                if own
+                else "recreate the network."
+            ),
+        )
+
+
 def _format_version(text: str) -> str:
     """Return a version without a distribution's suffix, or nothing if the text is not a version."""
     return text.partition("+")[0] if text[:1].isdigit() else ""
 
 
 def _format_free_disk(facts: Mapping[str, str]) -> str:
-    sizes = [facts.get(fact, "") for fact in ("docker_free_kb", "workdir_free_kb")]
+    sizes = [size for fact, size in facts.items() if fact.endswith("_free_kb")]
     least = min((int(size) for size in sizes if size.isdigit()), default=0)
     return f"{least / _KIB_PER_GIB:.0f} GiB free"
 

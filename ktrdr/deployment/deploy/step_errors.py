@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.hosts.health import HealthProblem
+from ktrdr.deployment.product import TOKEN_HINT
 from ktrdr.deployment.ssh.interface import RemoteResult
 from ktrdr.errors import ConfigurationError, DeploymentFailed, HostNotReady, ImageError, KtrdrError
 
@@ -49,21 +50,31 @@ _DOCKER_STOPPED: Final = ErrorPattern(
     "the Docker daemon of {host} stopped running",
     "Start it with `systemctl start docker` on the host, and run the command again.",
 )
+# Docker prints this, and goes on with its defaults.
+_WARNING: Final = re.compile(r"^WARNING: Error .* config file.*\n?", re.MULTILINE)
 _PULL_PATTERNS: Final = (
     _DISK_FULL,
+    ErrorPattern(
+        r"error getting credentials|docker-credential-",
+        ImageError,
+        "Docker on {host} uses a credential helper that fails: {reason}",
+        "Remove credsStore and credHelpers from ~/.docker/config.json of the user on {host}; ktrdr "
+        "passes the login itself.",
+    ),
     ErrorPattern(
         r"unauthorized|authentication required|no basic auth credentials|denied|"
         r"\b401\b|\b403\b|Forbidden",
         ImageError,
         "the registry rejects the login for {image}",
-        "Check the vault's field ghcr_token (it needs the scope read:packages, and may have "
-        "expired) and the inventory's registry_user and image.",
+        "Check whether the vault's ghcr_token has expired, and the inventory's registry_user and "
+        f"image. {TOKEN_HINT}",
     ),
     ErrorPattern(
         r"manifest unknown|manifest for .* not found|\bnot found\b|no such manifest|name unknown",
         ImageError,
         "the image {image} is not in the registry",
-        "Wait until CI has built it, or select another with --tag.",
+        "Wait until CI has built it, start its run again if it was cancelled, or select another "
+        "with --tag.",
     ),
     ErrorPattern(
         r"connection refused|no such host|i/o timeout|timed? ?out|deadline exceeded|unreachable|"
@@ -97,6 +108,24 @@ _APPLY_PATTERNS: Final = (
         "Mount a tmpfs on /run/ktrdr, or set secrets.delivery to env.",
     ),
 )
+# Why Docker's runtime starts no container in an LXC container of Proxmox, with the remedies there.
+_NO_START: Final = "no container starts on {host}: {reason}"
+_START_PATTERNS: Final = (
+    ErrorPattern(
+        r"reopen fd \d+: permission denied",
+        HostNotReady,
+        _NO_START,
+        "AppArmor refuses what runc does since 1.3.3. Update lxc-pve on the Proxmox host to "
+        "6.0.5-2 or newer, and restart this LXC container.",
+    ),
+    ErrorPattern(
+        r"session key|apparmor",
+        HostNotReady,
+        _NO_START,
+        "Set `features: nesting=1,keyctl=1` for this LXC container on the Proxmox host, and "
+        "restart it.",
+    ),
+)
 # A shell adds this to the number of the signal that ended a program.
 _SIGNAL_BASE: Final = 128
 
@@ -115,7 +144,8 @@ def fetch_error(plan: Plan, phase: str, result: RemoteResult) -> KtrdrError:
     if result.exit_code > _SIGNAL_BASE:
         return HostNotReady(
             f"the fetch on {host} was killed by signal {result.exit_code - _SIGNAL_BASE}",
-            hint="Check the host's kernel log (`dmesg`): it may be out of memory.",
+            hint="Check the kernel log (`dmesg`, for a container on its own host): it may be out "
+            "of memory.",
         )
     if phase == "stage":
         return HostNotReady(
@@ -136,9 +166,23 @@ def fetch_error(plan: Plan, phase: str, result: RemoteResult) -> KtrdrError:
     )
 
 
+def start_error(plan: Plan, result: RemoteResult) -> KtrdrError:
+    """Return the error of a host on which no container starts; nothing has changed."""
+    patterns = (_DISK_FULL, *_START_PATTERNS, _DOCKER_STOPPED)
+    any_other = ErrorPattern(
+        "", HostNotReady, _NO_START, "Run `docker run --rm IMAGE true` on the host for details."
+    )
+    return _match(patterns, plan, result) or _to_error(any_other, plan, result)
+
+
 def apply_error(plan: Plan, result: RemoteResult) -> KtrdrError:
     """Return the error of a failed apply."""
-    patterns = (*_APPLY_PATTERNS, *plan.product.apply_error_patterns, _DOCKER_STOPPED)
+    patterns = (
+        *_APPLY_PATTERNS,
+        *_START_PATTERNS,
+        *plan.product.apply_error_patterns,
+        _DOCKER_STOPPED,
+    )
     return _match(patterns, plan, result) or DeploymentFailed(
         f"Compose could not start {plan.host.name} on {plan.host.address}: {_reason(result)}",
         hint="Fix the cause and run the command again: it continues where this one stopped.",
@@ -168,8 +212,9 @@ def unhealthy_error(
 
 
 def _match(patterns: Iterable[ErrorPattern], plan: Plan, result: RemoteResult) -> KtrdrError | None:
+    output = _WARNING.sub("", result.stderr)
     for pattern in patterns:
-        if re.search(pattern.pattern, result.stderr, re.IGNORECASE):
+        if re.search(pattern.pattern, output, re.IGNORECASE):
             return _to_error(pattern, plan, result)
     return None
 
@@ -194,8 +239,10 @@ def _failed_image(plan: Plan, result: RemoteResult) -> str:
 
 def _reason(result: RemoteResult) -> str:
     """Return the last line of the error output, without its prefix."""
-    lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+    output = _WARNING.sub("", result.stderr)
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     if not lines:
         return f"exit code {result.exit_code}"
     last = re.sub(r"^(Error response from daemon|Error|ERROR):\s*", "", lines[-1])
-    return last.rstrip(".")
+    # Each program on the way to the runtime adds a prefix.
+    return last.rpartition("OCI runtime create failed: ")[2].rstrip(".")

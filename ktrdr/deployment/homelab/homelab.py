@@ -13,6 +13,7 @@ from ktrdr.deployment.deploy.host_deployment import HostDeployment
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.step_errors import ErrorPattern
 from ktrdr.deployment.homelab import health, hosts, rotation, schema, secret_values
+from ktrdr.deployment.homelab.connections import check_connections
 from ktrdr.deployment.homelab.drain import drained
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.hosts.containers import Snapshot
@@ -82,24 +83,22 @@ class Homelab:
     def minimum_free_mb(self) -> int:
         return self.inventory.minimum_free_mb
 
-    def configure(self, host: Host, release: Release) -> HostConfig:
-        configure = hosts.configure_workers if host.node else hosts.configure_core
-        return configure(self.inventory, host, release)
+    def configure(
+        self, host: Host, release: Release, scale: int | None = None, *, is_kept: bool = False
+    ) -> HostConfig:
+        return hosts.configure_host(self.inventory, host, release, scale, is_kept=is_kept)
 
     @property
     def registry(self) -> str:
         return self.inventory.registry
 
     def is_own_image(self, image: str) -> bool:
-        return image.rpartition(":")[0] == self.inventory.image
+        return hosts.is_own_image(self.inventory, image)
 
     def expected_service(self, service: Service, config: HostConfig, image: str) -> ExpectedService:
         port = service.worker_port
-        url = f"http://{config.host.address}:{port}" if port else None
+        url = f"http://{config.host.network_name}:{port}" if port else None
         return ExpectedService(service.name, image, self.is_own_image(image), url)
-
-    def scale_profiles(self, scale: int) -> Sequence[str]:
-        return hosts.scale_profiles(scale)
 
     def script_extensions(self, host: Host) -> ScriptExtensions:
         health_script = f"{_SCRIPTS}/service_health.sh"
@@ -118,12 +117,12 @@ class Homelab:
         )
 
     def read_secrets(self, source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
-        return secret_values.read_secrets(source, plans)
+        return secret_values.read_secrets(source, self.inventory, plans)
 
     def check_secrets(
         self, source: SecretSource, plans: Sequence[Plan]
     ) -> tuple[Sequence[CheckResult], Mapping[str, Secret]]:
-        return secret_values.check_secrets(source, plans)
+        return secret_values.check_secrets(source, self.inventory, plans)
 
     def registry_login(self, fields: Mapping[str, Secret]) -> Secret | None:
         token = secret_values.usable_registry_token(fields)
@@ -149,11 +148,15 @@ class Homelab:
             ports = (core.ports.postgres, core.ports.otlp, core.ports.backend)
             return [(core.host, port) for port in ports]
         return [
-            (other.host.address, int(service.worker_url.rpartition(":")[2]))
+            (other.host.network_name, int(service.worker_url.rpartition(":")[2]))
             for other in plans
             for service in other.expected
             if service.worker_url
         ]
+
+    def check_running(self, plan: Plan, transport: Transport) -> Iterable[CheckResult]:
+        if not plan.host.node:
+            yield from check_connections(self.inventory, plan.host, transport)
 
     def check_report(
         self, service: ExpectedService, report: Mapping[str, Any] | None, tag: str
@@ -218,6 +221,10 @@ def _destructive_effects(
             yield (
                 f"the database will be restarted ({change.reason}), which interrupts all its users"
             )
+        is_nfs_removed = (change.service, change.action) == (hosts.NFS_SERVER, Action.REMOVED)
+        # A server that never became healthy serves nobody.
+        if is_nfs_removed and before[change.service].health == "healthy":
+            yield "the NFS server will be removed: hosts lose the directories mounted from it"
         operation = reports.get(change.service, {}).get("current_operation_id")
         if change.action is Action.REMOVED and operation:
             yield f"{change.service} will be stopped while it is running {operation}"

@@ -14,10 +14,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ktrdr.deployment.homelab.inventory import (
+    FIELDS,
     Core,
     HookSettings,
     Inventory,
     Ports,
+    PrepareSettings,
+    SecretField,
     SecretSettings,
     WorkerNode,
     add_defaults,
@@ -183,7 +186,12 @@ def _known_paths(data: Mapping[str, Any]) -> Iterator[KeyPath]:
 def _models(data: Mapping[str, Any]) -> Iterator[tuple[type[BaseModel], KeyPath]]:
     yield Inventory, ()
     yield SecretSettings, ("secrets",)
+    secrets = data.get("secrets")
+    fields = secrets.get("fields") if isinstance(secrets, Mapping) else None
+    for name in fields if isinstance(fields, Mapping) else ():
+        yield SecretField, ("secrets", "fields", name)
     yield HookSettings, ("hooks",)
+    yield PrepareSettings, ("prepare",)
     yield Core, ("core",)
     yield Ports, ("core", "ports")
     workers = data.get("workers")
@@ -229,27 +237,79 @@ def _validate(source: _Source) -> Inventory:
         ((("core", "ports", name), port) for name, port in ports),
         "port {} is already used by {}",
     )
-    nodes = inventory.workers.items()
+    hosts = {("core",): inventory.core} | {("workers", n): w for n, w in inventory.workers.items()}
+    for key in ("host", "ssh_host"):
+        names = (((*path, key), getattr(host, key)) for path, host in hosts.items())
+        _check_unique(source, names, "{} is already the host of {}")
+    for name, node in inventory.workers.items():
+        if not any(node.counts.values()):
+            raise _error(
+                source.locate(("workers", name, "backtest")),
+                f"workers.{name} has no workers: give it some, or remove its stack with `ktrdr "
+                f"deploy down workers {name}` and then its entry",
+            )
+    _check_secrets(source, inventory)
+    return inventory
+
+
+def _check_secrets(source: _Source, inventory: Inventory) -> None:
+    secrets, given = inventory.secrets, inventory.secrets.source
+    needed = {"age": "file", "sops": "file", "command": "command"}.get(given)
+    if needed and not getattr(secrets, needed):
+        location = source.locate(("secrets", "source"))
+        raise _error(location, f"secrets.source {given} needs secrets.{needed} as well")
+    names = [*FIELDS, *secrets.fields]
+    for number, name in enumerate(names):
+        # Hooks and environments have field names in one case.
+        if name.lower() in map(str.lower, names[:number]):
+            location = source.locate(("secrets", "fields", name))
+            raise _error(location, f"secrets.fields.{name} is a field of KTRDR or occurs twice")
     _check_unique(
         source,
         (
-            (("core", "host"), inventory.core.host),
-            *((("workers", name, "host"), node.host) for name, node in nodes),
+            (("secrets", "fields", name, "variable"), f"{each.variable} of {stack}")
+            for name, each in secrets.fields.items()
+            for stack in dict.fromkeys(each.stacks)
         ),
-        "{} is already the host of {}",
+        "{} is already used by {}",
     )
-    secrets = inventory.secrets
-    if secrets.source in ("age", "sops") and secrets.file is None:
-        location = source.locate(("secrets", "source"))
-        raise _error(location, f"secrets.source {secrets.source} needs secrets.file as well")
-    return inventory
+    _check_variables(source, inventory)
+    for name in inventory.hooks.secrets:
+        if name not in names:
+            location = source.locate(("hooks", "secrets"))
+            raise _error(
+                location, f"hooks.secrets: no field is called {name!r}{did_you_mean(name, names)}"
+            )
+
+
+def _check_variables(source: _Source, inventory: Inventory) -> None:
+    """Refuse a variable of a node that is a secret's too: its containers would have only one."""
+    secrets = {
+        variable: name
+        for name, each in inventory.secrets.fields.items()
+        if "workers" in each.stacks
+        for variable in (each.variable, f"{each.variable}_FILE")
+    }
+    for node, entry in inventory.workers.items():
+        for variable in entry.environment:
+            if variable in secrets:
+                path = ("workers", node, "environment", variable)
+                raise _error(
+                    source.locate(path),
+                    f"{dotted(path)} is already set by secrets.fields.{secrets[variable]}",
+                )
 
 
 def _resolve_paths(inventory: Inventory, directory: Path) -> Inventory:
     """Make the paths of files on this machine absolute. They are relative to the inventory."""
     secrets = inventory.secrets
     paths = {"file": secrets.file, "identity": secrets.identity}
-    absolute = {key: str(directory / _expand_user(text)) for key, text in paths.items() if text}
+    absolute: dict[str, Any] = {
+        key: str(directory / _expand_user(text)) for key, text in paths.items() if text
+    }
+    # A program without a slash is searched in PATH.
+    if secrets.command and "/" in (program := secrets.command[0]):
+        absolute["command"] = (str(directory / _expand_user(program)), *secrets.command[1:])
     return inventory.model_copy(update={"secrets": secrets.model_copy(update=absolute)})
 
 
@@ -287,7 +347,7 @@ def _first_error(error: ValidationError, source: _Source) -> ConfigurationError:
     """Return the error for the first problem in the file."""
     problems = []
     for details in error.errors(include_url=False):
-        path = tuple(str(part) for part in details["loc"])
+        path = tuple(str(part) for part in details["loc"] if part != "[key]")
         reason = f"{dotted(path)} {_describe(details, path)}"
         problems.append((source.locate(path), reason, path in source.locations))
     # A default that follows from an invalid value is invalid too, and not worth reporting.
@@ -301,21 +361,32 @@ def _describe(details: Any, path: KeyPath) -> str:
     kind, given, context = details["type"], details.get("input"), details.get("ctx", {})
     if kind == "extra_forbidden":
         return f"is not a known key{did_you_mean(path[-1], _siblings(path))}"
+    if kind == "missing":
+        return "is missing"
     if kind == "value_error":
-        return f"{context['error']}: {given!r}"
+        # The value of a variable may be a secret.
+        is_hidden = path[2:-1] == ("environment",) and given != path[-1]
+        return str(context["error"]) if is_hidden else f"{context['error']}: {given!r}"
     if kind in ("greater_than_equal", "less_than_equal"):
         bound = "at least" if "ge" in context else "at most"
         return f"must be {bound} {context.get('ge', context.get('le'))}, not {given}"
     if kind == "literal_error":
         return f"must be {context['expected']}, not {given!r}"
-    expected = {"string_type": "text", "int_type": "a whole number"}.get(
-        kind, "a mapping of keys to values"
-    )
+    names = {
+        "string": "text",
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "sequence_str": "a list",
+        "is_instance_of": "a list",
+    }
+    expected = names.get(kind.removesuffix("_type"), "a mapping of keys to values")
     return f"must be {expected}, not {kind_of(given)}"
 
 
 def _siblings(path: KeyPath) -> list[str]:
-    for model, parent in _models({"workers": {path[1]: {}} if len(path) > 1 else {}}):
+    names = dict.fromkeys(path)
+    for model, parent in _models({"workers": names, "secrets": {"fields": names}}):
         if parent == path[:-1]:
             return list(model.model_fields)
     return []

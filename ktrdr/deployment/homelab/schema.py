@@ -37,8 +37,8 @@ def require_compatible(
         HostNotReady: The database cannot be queried.
         HostUnreachable: The core host cannot be reached.
     """
-    script = render(Script("homelab/scripts/applied_migrations.sh", (core.project,)), {})
-    result = transport.run(core.address, script, timeout_s=_TIMEOUT_S)
+    script = Script("homelab/scripts/query_database.sh", (core.project, "migrations"))
+    result = transport.run(core.address, render(script, {}), timeout_s=_TIMEOUT_S)
     if result.exit_code:
         raise HostNotReady(
             f"the schema of the database on {core.address} cannot be queried: {result.reason()}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import BaseModel
 
 from ktrdr.deployment.homelab.hosts import VERIFIER
-from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.homelab.inventory import FIELDS, Inventory
 from ktrdr.deployment.homelab.scram import make_verifier
 from ktrdr.deployment.hosts.problems import CheckResult, Problem
-from ktrdr.deployment.product import REGISTRY_LOGIN
+from ktrdr.deployment.product import REGISTRY_LOGIN, TOKEN_HINT
 from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.errors import SecretsError
 from ktrdr.secret import MIN_SCRUBBED_LENGTH, Secret
@@ -23,8 +24,6 @@ from ktrdr.tokens import MINIMUM_SECRET_LENGTH, create_node_token
 if TYPE_CHECKING:
     from ktrdr.deployment.deploy.plan import Plan
 
-# A secret source may hold more fields.
-FIELDS: Final = ("db_username", "db_password", "jwt_secret", "grafana_password", "ghcr_token")
 MINIMUM_LENGTHS: Final[Mapping[str, int]] = {
     # RFC 7518, section 3.2: a key as long as the hash, which is SHA-256.
     "jwt_secret": MINIMUM_SECRET_LENGTH,
@@ -36,7 +35,17 @@ MINIMUM_LENGTHS: Final[Mapping[str, int]] = {
 }
 # A shorter value could not be removed from output.
 _MINIMUM_LENGTH: Final = MIN_SCRUBBED_LENGTH
-FIX_HINT: Final = "Correct these fields in the vault and run the command again."
+# Linux limits a variable with its name to 128 KiB.
+_MAXIMUM_BYTES: Final = 120_000
+_FIX_HINT: Final = "Correct these fields in the vault and run the command again."
+_BLANKS: Final = re.compile(r"[\s\ufeff\u200b\u2060]*")
+_BLANK_NAMES: Final = {
+    "\ufeff": "a byte order mark",
+    "\r": "a carriage return",
+    "\n": "a line end",
+    "\u200b": "an invisible character",
+    "\u2060": "an invisible character",
+}
 
 # initdb does not accept these characters in the name of the first role, and its configuration
 # file has no escape for control characters.
@@ -100,10 +109,11 @@ def require_usable_fields(fields: Mapping[str, Secret], names: Iterable[str]) ->
             too short, or contains what an environment variable (NUL, lone surrogates) or PostgreSQL
             does not accept.
     """
-    problems = list(filter(None, find_field_problems(fields, names).values()))
+    problems = {name: text for name, text in find_field_problems(fields, names).items() if text}
     if problems:
         raise SecretsError(
-            f"the vault's secrets cannot be used: {'; '.join(problems)}", hint=FIX_HINT
+            f"the vault's secrets cannot be used: {'; '.join(problems.values())}",
+            hint=_fix_hint(problems),
         )
 
 
@@ -114,35 +124,52 @@ def find_field_problems(
     return {name: _find_problem(name, fields.get(name)) for name in names}
 
 
-def inspect_fields(fields: Mapping[str, Secret]) -> list[SecretFieldReport]:
-    """Check every field that KTRDR asks for.
+def inspect_fields(
+    fields: Mapping[str, Secret], names: Iterable[str] = FIELDS
+) -> list[SecretFieldReport]:
+    """Check fields that KTRDR asks for.
 
     Args:
         fields: Fields from the secret source, by name.
+        names: Names of the fields to check.
     """
-    return [_inspect_field(name, fields) for name in FIELDS]
+    return [_inspect_field(name, fields) for name in names]
 
 
-def required_fields(plan: Plan) -> tuple[str, ...]:
-    """Return the fields of the vault that a plan needs."""
-    fields = [_VAULT_FIELDS[name] for name in plan.config.secrets if name in _VAULT_FIELDS]
-    return tuple(dict.fromkeys([*fields, SIGNING_KEY, REGISTRY_TOKEN]))
+def required_fields(inventory: Inventory, plans: Iterable[Plan]) -> tuple[str, ...]:
+    """Return the fields of the vault that plans and the further ones that hooks need."""
+    needed = [
+        field
+        for plan in plans
+        for variable, field in _fields_by_variable(inventory, plan).items()
+        if variable in plan.config.secrets
+    ]
+    for_hooks = [name for name in inventory.hooks.secrets if name in inventory.secrets.fields]
+    return tuple(dict.fromkeys([*needed, SIGNING_KEY, REGISTRY_TOKEN, *for_hooks]))
 
 
-def read_secrets(source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
+def _fields_by_variable(inventory: Inventory, plan: Plan) -> dict[str, str]:
+    further = inventory.secrets.fields.items()
+    stack = plan.host.stack
+    return {**_VAULT_FIELDS, **{f.variable: name for name, f in further if stack in f.stacks}}
+
+
+def read_secrets(
+    source: SecretSource, inventory: Inventory, plans: Sequence[Plan]
+) -> Mapping[str, Secret]:
     """Read the fields that plans need, with one call to the source, and check them.
 
     Raises:
         SecretsError: A field cannot be read or used.
     """
     fields = source.fetch()
-    required = tuple(dict.fromkeys(name for plan in plans for name in required_fields(plan)))
+    required = required_fields(inventory, plans)
     require_usable_fields(fields, required)
     return {name: fields[name] for name in required}
 
 
 def check_secrets(
-    source: SecretSource, plans: Sequence[Plan]
+    source: SecretSource, inventory: Inventory, plans: Sequence[Plan]
 ) -> tuple[Sequence[CheckResult], Mapping[str, Secret]]:
     """Check each field that plans need, with one call to the source.
 
@@ -153,14 +180,16 @@ def check_secrets(
         SecretsError: The source cannot be read.
     """
     fields = source.fetch()
-    required = dict.fromkeys(name for plan in plans for name in required_fields(plan))
-    weak = {
+    required = required_fields(inventory, plans)
+    notes = {
         each.field: f"{each.field} is weak: it {' and '.join(each.remarks)}"
-        for each in inspect_fields(fields)
         if each.strength == "weak"
+        else f"{each.field} {' and '.join(each.remarks)}"
+        for each in inspect_fields(fields, required)
+        if each.usable and each.remarks
     }
     results = [
-        CheckResult(name, problems=_to_problems(problem), note=weak.get(name, ""))
+        CheckResult(name, problems=_to_problems(name, problem), note=notes.get(name, ""))
         for name, problem in find_field_problems(fields, required).items()
     ]
     return results, {name: secret for name, secret in fields.items() if name != _USER_NAME}
@@ -190,10 +219,13 @@ def secret_values(
         plan: The plan.
         now: The current time, from which a worker's token is valid.
     """
-    known = {name: fields[field] for name, field in _VAULT_FIELDS.items() if field in fields}
+    names = _fields_by_variable(inventory, plan)
+    known = {name: fields[field] for name, field in names.items() if field in fields}
     values = {name: known[name] for name in plan.config.secrets if name in known}
     if "WORKER_TOKEN" in plan.config.secrets:
-        values["WORKER_TOKEN"] = create_node_token(fields[SIGNING_KEY], plan.host.address, now=now)
+        values["WORKER_TOKEN"] = create_node_token(
+            fields[SIGNING_KEY], plan.host.network_name, now=now
+        )
     if VERIFIER in plan.config.apply_secrets:
         values[VERIFIER] = make_verifier(
             known["DB_USER"], known["DB_PASSWORD"], key=fields[SIGNING_KEY]
@@ -220,15 +252,20 @@ def secrets_to_scrub(
     )
 
 
-def _to_problems(message: str | None) -> tuple[Problem, ...]:
+def _to_problems(name: str, message: str | None) -> tuple[Problem, ...]:
     if message is None:
         return ()
-    return (Problem(message, FIX_HINT, SecretsError.exit_code),)
+    return (Problem(message, _fix_hint([name]), SecretsError.exit_code),)
+
+
+def _fix_hint(names: Iterable[str]) -> str:
+    return f"{_FIX_HINT} {TOKEN_HINT}" if REGISTRY_TOKEN in names else _FIX_HINT
 
 
 def _common_words(plan: Plan) -> Iterator[str]:
     yield plan.host.project
     yield plan.host.address
+    yield plan.host.network_name
     yield "postgres"
     for service in plan.expected:
         yield service.name
@@ -248,7 +285,32 @@ def _find_problem(name: str, secret: Secret | None) -> str | None:
         return f"{name} contains half a character (a lone surrogate)"
     if len(value) < minimum:
         return f"{name} is shorter than {minimum} characters"
-    return _find_role_problem(name, value) if name == "db_username" else None
+    if len(value.encode()) > _MAXIMUM_BYTES:
+        return f"{name} is longer than {_MAXIMUM_BYTES} bytes, so no variable can hold it"
+    if name == REGISTRY_TOKEN:
+        return _find_token_problem(name, value)
+    return _find_role_problem(name, value) if name == _USER_NAME else None
+
+
+def _find_token_problem(name: str, value: str) -> str | None:
+    if reason := _find_blanks(value):
+        return f"{name} {reason}, which no token does"
+    if "\n" in value or "\r" in value:
+        return f"{name} contains a line end, which no token does"
+    if value.startswith("github_pat_"):
+        return f"{name} is a fine-grained token (github_pat_…), which GHCR refuses"
+    return None
+
+
+def _find_blanks(value: str) -> str | None:
+    """Return the white space around a value, as a predicate; None if there is none."""
+    reasons = []
+    for verb, text in (("begins", value), ("ends", value[::-1])):
+        found = _BLANKS.match(text)
+        names = [_BLANK_NAMES.get(each, "a blank") for each in found[0]] if found else []
+        if names:
+            reasons.append(f"{verb} with {' and '.join(sorted(set(names)))}")
+    return " and ".join(reasons) or None
 
 
 def _find_role_problem(name: str, value: str) -> str | None:
@@ -266,13 +328,15 @@ def _inspect_field(name: str, fields: Mapping[str, Secret]) -> SecretFieldReport
     problem = _find_problem(name, fields.get(name))
     is_measured = name in _STRONG_GUESSES_LOG10 and problem is None
     weaknesses = list(_find_weaknesses(name, fields)) if is_measured else []
+    blanks = _find_blanks(secret.reveal())
+    remarks = [problem.removeprefix(f"{name} ")] if problem else [*weaknesses, blanks]
     return SecretFieldReport(
         field=name,
         present=bool(secret.reveal().strip()),
         long_enough=len(secret.reveal()) >= MINIMUM_LENGTHS.get(name, _MINIMUM_LENGTH),
         usable=problem is None,
         strength=("weak" if weaknesses else "strong") if is_measured else "not measured",
-        remarks=(problem.removeprefix(f"{name} "),) if problem else tuple(weaknesses),
+        remarks=tuple(filter(None, remarks)),
     )
 
 

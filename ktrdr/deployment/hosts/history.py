@@ -68,6 +68,7 @@ class HistoryEntry:
         reason: Cause of a failure in one sentence; empty otherwise.
         rolled_back_from: Id of the release that a rollback replaced; empty otherwise.
         contract_migrations: Contract migrations that the release's image knows; None if unknown.
+        skipped: Names of hosts that were off, so that the deploy went on without them.
     """
 
     deploy: DeployId
@@ -85,6 +86,7 @@ class HistoryEntry:
     reason: str = ""
     rolled_back_from: str = ""
     contract_migrations: tuple[str, ...] | None = None
+    skipped: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -125,6 +127,7 @@ class HistoryEntry:
                 "containers": dict(self.containers),
                 "reason": self.reason,
                 "contracts": None if migrations is None else list(migrations),
+                "skipped": list(self.skipped),
             }
         )
 
@@ -169,6 +172,21 @@ def last_good(entries: Sequence[HistoryEntry], service: str) -> HistoryEntry | N
     """Return the last good deploy of a service, or of any service for ``all``."""
     good = (entry for entry in reversed(entries) if entry.outcome.is_good)
     return next((entry for entry in good if entry.includes(service)), None)
+
+
+def newest_release(entries: Iterable[HistoryEntry]) -> HistoryEntry | None:
+    """Return the newest good deploy of a whole stack that was not the rollback of a failed one."""
+    back = DeployKind.AUTOMATIC_ROLLBACK
+    good = [each for each in entries if each.outcome.is_good and each.kind is not back]
+    return max((each for each in good if each.service == ALL), key=lambda e: e.id, default=None)
+
+
+def is_behind(entries: Sequence[HistoryEntry], tag: str, digests: Mapping[str, str]) -> bool:
+    """Return whether the last deploy failed, or left another tag or other digests of its images."""
+    good = last_good(entries, ALL)
+    if good is None or not entries[-1].outcome.is_good or good.tag != tag:
+        return True
+    return any(digests.get(name, digest) != digest for name, digest in good.images.items())
 
 
 def previous_release(entries: Sequence[HistoryEntry]) -> HistoryEntry | None:
@@ -242,6 +260,7 @@ def _parse_ended(entry: HistoryEntry, event: Mapping[str, Any]) -> HistoryEntry:
         containers=_to_text_map(event.get("containers") or {}),
         reason=str(event.get("reason") or ""),
         contract_migrations=None if migrations is None else tuple(map(str, migrations)),
+        skipped=tuple(map(str, event.get("skipped") or ())),
     )
 
 

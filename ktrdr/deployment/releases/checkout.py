@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import io
+import os
 import re
-import subprocess
-import tarfile
+import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ktrdr.deployment.releases import git
 from ktrdr.deployment.releases.release import (
     Release,
     commit_in_tag,
@@ -21,8 +22,10 @@ from ktrdr.errors import ConfigurationError
 
 # Remedy if the checkout does not determine the image.
 TAG_HINT: Final = "Commit and push, wait for CI to build the image, or name one with --tag."
-_TIMEOUT_S: Final = 60
 _LISTED_FILES: Final = 3
+
+# Beginnings of files whose content only a filter of git can read: Git LFS and git-crypt.
+_FILTERED: Final = (b"version https://git-lfs.github.com/", b"\0GITCRYPT\0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +35,12 @@ class Head:
     Attributes:
         commit: Full id.
         changed_files: Files that differ from the commit, or are not part of it.
-        pushed: Whether a remote branch has the commit.
+        pushed: Whether a remote branch has the commit; None if a shallow clone cannot tell.
     """
 
     commit: str
     changed_files: tuple[str, ...]
-    pushed: bool
+    pushed: bool | None
 
     def warnings(self) -> tuple[str, ...]:
         """Return the reasons why the commit's image may not be the one to deploy, one for each."""
@@ -47,11 +50,21 @@ class Head:
             more = len(self.changed_files) - _LISTED_FILES
             suffix = f" and {more} more" if more > 0 else ""
             warnings.append(f"the checkout has uncommitted changes ({files}{suffix})")
-        if not self.pushed:
+        if self.pushed is False:
             warnings.append(
                 f"commit {self.commit[:7]} is not on a remote branch, so CI has not built its image"
             )
         return tuple(warnings)
+
+    def note(self) -> str:
+        """Return what cannot be known about the commit's image, or an empty string."""
+        if self.pushed is not None:
+            return ""
+        return (
+            f"this shallow clone cannot show whether commit {self.commit[:7]} is on a remote "
+            "branch (`git fetch --unshallow origin '+refs/heads/*:refs/remotes/origin/*'` "
+            "completes it)"
+        )
 
 
 def ambiguous_image_error(warnings: Iterable[str]) -> ConfigurationError:
@@ -83,7 +96,10 @@ class Checkout:
     @classmethod
     def find(cls, directory: Path) -> Checkout:
         """Return the checkout that contains a directory, or the directory itself if none does."""
-        top = _git(directory, "rev-parse", "--show-toplevel")
+        try:
+            top = git.run(directory, "rev-parse", "--show-toplevel")
+        except ConfigurationError:
+            return cls(git.find_repository(directory) or directory)
         return cls(Path(top.decode().rstrip("\n")) if top else directory)
 
     @property
@@ -92,34 +108,32 @@ class Checkout:
 
     def github_owner(self) -> str | None:
         """Return the GitHub owner of the remote ``origin``, under which CI publishes images."""
-        url = _git(self._root, "remote", "get-url", "origin") or b""
+        url = b""
+        with suppress(ConfigurationError):
+            url = git.run(self._root, "remote", "get-url", "origin") or b""
         match = re.search(r"github\.com[:/]+([A-Za-z0-9-]+)/", url.decode("utf-8", "replace"))
         return match[1].lower() if match else None
 
     def recent_commits(self, count: int) -> list[tuple[str, str]]:
         """Return the last commits, newest first, each with the first line of its message."""
-        log = _git(self._root, "log", f"--max-count={count}", "--format=%H %s") or b""
-        lines = (line.partition(" ") for line in log.decode("utf-8", "replace").splitlines())
-        return [(commit, subject) for commit, _, subject in lines]
+        lines = self._log(f"--max-count={count}", "--no-abbrev-commit", "HEAD")
+        pairs = (line.partition(" ") for line in lines)
+        return [(commit, subject) for commit, _, subject in pairs]
 
     def head(self) -> Head:
         """Return the commit that is checked out.
 
         Raises:
-            ConfigurationError: This is not a git checkout, or it has no commit.
+            ConfigurationError: This is not a git checkout, it has no commit, or git refuses it.
         """
-        commit = _git(self._root, "rev-parse", "--verify", "--quiet", "HEAD")
+        commit = self._resolve("HEAD")
         if not commit:
-            raise ConfigurationError(
-                f"{self._root} is not a git checkout or has no commit, so no image can be selected",
-                hint="Run ktrdr in a checkout of the project, or name an image with --tag.",
-            )
-        changes = _git(self._root, "status", "--porcelain", "-z") or b""
-        branches = _git(self._root, "branch", "--remotes", "--contains", "HEAD") or b""
+            raise self._no_commit_error()
+        changes = self._git("status", "--porcelain", "-z", "--untracked-files=normal")
         return Head(
-            commit=commit.decode().strip(),
+            commit=commit,
             changed_files=tuple(_parse_status(changes.decode("utf-8", "replace"))),
-            pushed=bool(branches.strip()),
+            pushed=self._is_pushed(),
         )
 
     def load_release(self, stack: str, tag: str | None) -> Release:
@@ -131,13 +145,17 @@ class Checkout:
         Raises:
             ConfigurationError: This is not a git checkout, or git cannot read its files.
         """
-        if tag:
-            abbreviated = commit_in_tag(tag)
-            commit = self._resolve(abbreviated) if abbreviated else None
-        else:
-            commit = self.head().commit
-        files = self._committed_files(commit, stack) if commit else self._working_files(stack)
-        return Release(tag or tag_for_commit(commit or ""), commit, dict(files))
+        name = commit_in_tag(tag) if tag else "HEAD"
+        if commit := self._resolve(name) if name else None:
+            files = dict(self._committed_files(commit, stack))
+            return Release(tag or tag_for_commit(commit), commit, files)
+        if tag is None:
+            raise self._no_commit_error()
+        lack = "commit of this checkout"
+        if name and self._git("rev-parse", "--is-shallow-repository") == b"true\n":
+            lack += ", which is a shallow clone (`git fetch --unshallow` completes it)"
+        note = f"{tag} names no {lack}, so the configuration of the working tree will be deployed"
+        return Release(tag, None, dict(self._working_files(stack)), note)
 
     def commits_between(self, old: str, new: str) -> CommitRange | None:
         """Return the commits that differ between two releases.
@@ -147,42 +165,77 @@ class Checkout:
             new: A tag or commit.
 
         Returns:
-            None if the checkout does not have one of them.
+            None if the checkout does not have one of them, or not the history between them.
         """
         first = self._resolve(commit_in_tag(old) or old)
         last = self._resolve(commit_in_tag(new) or new)
-        if first is None or last is None:
+        if not (first and last and self._git("merge-base", first, last)):
             return None
         return CommitRange(self._log(f"{first}..{last}"), self._log(f"{last}..{first}"))
 
-    def _log(self, commits: str) -> tuple[str, ...]:
-        log = _git(self._root, "log", "--oneline", "--no-decorate", commits, "--")
-        return tuple((log or b"").decode("utf-8", "replace").splitlines())
+    def _git(self, *arguments: str, stdin: bytes = b"") -> bytes:
+        return git.run(self._root, *arguments, stdin=stdin) or b""
+
+    def _log(self, *arguments: str) -> tuple[str, ...]:
+        # Unlike `git log`, this command heeds no setting for colours, signatures or formats.
+        log = self._git("rev-list", "--oneline", "--abbrev=7", "--encoding=UTF-8", *arguments)
+        return tuple(log.decode("utf-8", "replace").splitlines())
 
     def _resolve(self, name: str) -> str | None:
-        commit = _git(
-            self._root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
+        commit = self._git("rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}")
+        return commit.decode().strip() or None
+
+    def _no_commit_error(self) -> ConfigurationError:
+        if not shutil.which("git"):
+            return git.missing_error("Install git.")
+        ignored = "; GIT_DIR is ignored" if "GIT_DIR" in os.environ else ""
+        return ConfigurationError(
+            f"{self._root} is not a git checkout or has no commit, so no image can be selected",
+            hint=f"Run ktrdr in a checkout of the project, or name an image with --tag{ignored}.",
         )
-        return commit.decode().strip() if commit else None
+
+    def _is_pushed(self) -> bool | None:
+        listing = self._git(
+            "for-each-ref", "--contains=HEAD", "--format=%(refname)", "refs/remotes"
+        )
+        refs = listing.decode("utf-8", "replace").splitlines()
+        if refs and any(map(self._branch_pattern().fullmatch, refs)):
+            return True
+        state = self._git("rev-parse", "--is-shallow-repository", "--symbolic-full-name", "HEAD")
+        # A tag, or a commit, that was fetched alone. A pull request's commit has a ref.
+        return None if state == b"true\nHEAD\n" and not refs else False
+
+    def _branch_pattern(self) -> re.Pattern[str]:
+        """Return the pattern of the remotes' branches, without what else the settings fetch."""
+        settings = self._git("config", "--get-regexp", r"^remote\..*\.(url|fetch)$")
+        remotes, others = {"$"}, {"$"}
+        for line in settings.decode("utf-8", "replace").splitlines():
+            key, _, value = line.partition(" ")
+            remotes.add(re.escape(key.removeprefix("remote.").rpartition(".")[0]))
+            source, _, target = value.removeprefix("+").partition(":")
+            # Pull requests, such as refs/pull/*/head:refs/remotes/origin/pr/*.
+            if key.endswith(".fetch") and not source.startswith("refs/heads/"):
+                others.add(re.escape(target).replace(r"\*", ".*"))
+        return re.compile(f"(?!(?:{'|'.join(others)})$)refs/remotes/(?:{'|'.join(remotes)})/.*")
 
     def _committed_files(self, commit: str, stack: str) -> Iterator[tuple[str, bytes]]:
-        listing = _git(
-            self._root, "ls-tree", "-r", "-z", "--name-only", commit, "--", *shipped_paths(stack)
-        )
-        names = [name for name in (listing or b"").decode().split("\0") if name]
-        if not names:
-            return
-        archive = _git(self._root, "archive", "--format=tar", commit, "--", *names)
-        if archive is None:
-            raise ConfigurationError(
-                f"git cannot read the files of commit {commit[:7]}",
-                hint=f"Run `git archive {commit[:7]}` to see why; the clone may be a partial one.",
-            )
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            for member in tar:
-                content = tar.extractfile(member) if member.isfile() else None
-                if content:
-                    yield member.name, content.read()
+        listing = self._git("ls-tree", "-r", "-z", commit, "--", *shipped_paths(stack)).decode()
+        entries = (entry.partition("\t") for entry in listing.split("\0"))
+        # Files, but neither links nor submodules.
+        blobs = {path: entry.split()[2] for entry, _, path in entries if entry.startswith("100")}
+        # `git archive` would convert line ends, and more, as the settings of this machine say.
+        rest = self._git("cat-file", "--batch", stdin="\n".join(blobs.values()).encode())
+        for path in blobs:
+            header, _, rest = rest.partition(b"\n")
+            size = header.rpartition(b" ")[2]
+            length = int(size) if size.isdigit() else 0
+            content, rest = rest[:length], rest[length + 1 :]
+            if not size.isdigit() or content.startswith(_FILTERED):
+                raise ConfigurationError(
+                    f"commit {commit[:7]} has no readable {path}",
+                    hint="Commit it without Git LFS and git-crypt, or run `git fsck`.",
+                )
+            yield path, content
 
     def _working_files(self, stack: str) -> Iterator[tuple[str, bytes]]:
         for shipped in shipped_paths(stack):
@@ -190,7 +243,11 @@ class Checkout:
             files = sorted(path.rglob("*")) if shipped.endswith("/") else [path]
             for file in files:
                 if file.is_file():
-                    yield file.relative_to(self._root).as_posix(), file.read_bytes()
+                    content = file.read_bytes()
+                    if b"\0" not in content:
+                        # As git stores text, if a checkout on Windows has other line ends.
+                        content = content.replace(b"\r\n", b"\n")
+                    yield file.relative_to(self._root).as_posix(), content
 
 
 def _parse_status(status: str) -> Iterator[str]:
@@ -201,18 +258,3 @@ def _parse_status(status: str) -> Iterator[str]:
         # The former name of a renamed file follows it.
         if entry[:1] in ("R", "C"):
             next(entries, None)
-
-
-def _git(directory: Path, *arguments: str) -> bytes | None:
-    """Return git's output, or None if it fails or is not installed."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(directory), *arguments],
-            capture_output=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            timeout=_TIMEOUT_S,
-        )
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None

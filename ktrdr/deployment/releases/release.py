@@ -10,12 +10,14 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
 import yaml
 
+from ktrdr.deployment.releases import compose_yaml
+from ktrdr.deployment.releases.compose_yaml import ServiceError
 from ktrdr.errors import ConfigurationError
 
 # Name of a stack.
@@ -31,6 +33,8 @@ _HASH_LENGTH: Final = 24
 # Releases up to 0.1.0 mount a file there.
 DATABASE: Final = "deploy/db/"
 MONITORING: Final = "monitoring/"
+# Compose files of single hosts; a deploy writes them, and no commit has them.
+NODE: Final = "deploy/node/"
 GRAFANA: Final = "monitoring/grafana/"
 
 # ${NAME}, ${NAME:-default} and ${NAME-default}, the forms that our compose files use in images.
@@ -39,6 +43,9 @@ _VARIABLE: Final = re.compile(r"\$\{(\w+)(?:(:?-)([^}]*))?\}")
 _VARIABLE_ALONE: Final = re.compile(r"\$\{(\w+)(?::?-)?\}")
 # ${NAME} and ${NAME:?message}. Compose does not replace variables after two dollar signs.
 _REQUIRED: Final = re.compile(r"(?<!\$)\$\{(\w+)(?::?\?[^}]*)?\}")
+# Memory limits as our compose files and the inventory write them.
+_MEMORY: Final = re.compile(r"(\d+)([mg])")
+_UNITS_MB: Final = {"m": 1, "g": 1024}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,8 @@ class Service:
         depends_on: Services that it depends on directly.
         worker_port: Port that it listens on, if it is a worker.
         ports: Published ports in Compose's short form, with variables.
+        memory_mb: Memory limit (MiB); None without a limit.
+        cpus: CPU limit; None without a limit.
     """
 
     name: str
@@ -60,6 +69,8 @@ class Service:
     depends_on: tuple[str, ...] = ()
     worker_port: int | None = None
     ports: tuple[str, ...] = ()
+    memory_mb: int | None = None
+    cpus: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +123,13 @@ class Release:
         tag: Tag of the image.
         commit: Full id of the configuration's commit, or None for the working tree.
         files: Configuration by path, as in the work directory.
+        note: Why the configuration is not that of a commit, in one sentence, if it should be.
     """
 
     tag: str
     commit: str | None
     files: Mapping[str, bytes]
+    note: str = ""
 
     @property
     def source(self) -> str:
@@ -134,8 +147,9 @@ class Release:
         return _COMMIT_TAG.fullmatch(self.tag) is not None
 
     def parse_compose_file(self, stack: str) -> ComposeFile:
-        """Parse the stack's compose file."""
-        return parse_compose_file(compose_file_name(stack), self.compose_content(stack))
+        """Parse the stack's compose file, with what the host's own one overrides."""
+        override = self.files.get(node_file_name(stack), b"")
+        return parse_compose_file(compose_file_name(stack), self.compose_content(stack), override)
 
     def compose_content(self, stack: str) -> bytes:
         """Return the content of the stack's compose file."""
@@ -154,6 +168,12 @@ class Release:
         name = tmpfs_file_name(stack)
         self._read(name)
         return name
+
+    def with_host_files(self, stack: str, files: Mapping[str, bytes]) -> Release:
+        """Return the release with these compose files of one host, and no other ones of a host."""
+        own = host_file_names(stack)
+        common = {name: content for name, content in self.files.items() if name not in own}
+        return replace(self, files={**common, **files})
 
     def digest(self, below: str, *, except_below: str = "") -> str:
         """Return a hash of the names and contents of the files below a directory."""
@@ -186,6 +206,21 @@ def env_file_name(stack: str) -> str:
 def tmpfs_file_name(stack: str) -> str:
     """Return the name of the compose file that delivers the stack's secrets in memory."""
     return f"deploy/tmpfs/{stack}.yml"
+
+
+def node_file_name(stack: str) -> str:
+    """Return the name of the compose file that overrides the stack's on one host."""
+    return f"{NODE}{stack}.yml"
+
+
+def fields_file_name(stack: str) -> str:
+    """Return the name of the compose file that delivers further secrets of the inventory."""
+    return f"deploy/fields/{stack}.yml"
+
+
+def host_file_names(stack: str) -> tuple[str, ...]:
+    """Return the names of the compose files that a deploy writes for one host, as Compose reads."""
+    return node_file_name(stack), fields_file_name(stack)
 
 
 def shipped_paths(stack: str) -> tuple[str, ...]:
@@ -248,24 +283,27 @@ def validate_tag(tag: str) -> str:
     return tag
 
 
-def parse_compose_file(name: str, content: bytes) -> ComposeFile:
+def parse_compose_file(name: str, content: bytes, override: bytes = b"") -> ComposeFile:
     """Parse a compose file.
 
     Args:
         name: Name of the file, for error messages.
         content: Content of the file.
+        override: Content of a file that adds profiles to its services, or changes their limits.
 
     Raises:
         ConfigurationError: It is not a compose file.
     """
     try:
-        services = _load_yaml(content)["services"]
-        return ComposeFile(tuple(_parse_service(name, entry) for name, entry in services.items()))
-    except (yaml.YAMLError, AttributeError, TypeError, KeyError, ValueError) as exc:
-        raise ConfigurationError(
-            f"{name} of the release is not a compose file",
-            hint="Correct it (`docker compose config` checks it), or deploy another commit.",
-        ) from exc
+        services = _load(content)["services"]
+        own = (_load(override) or {}).get("services", {})
+        return ComposeFile(
+            tuple(
+                _parse_service(name, entry, own.get(name, {})) for name, entry in services.items()
+            )
+        )
+    except (yaml.YAMLError, ServiceError, AttributeError, TypeError, KeyError, ValueError) as exc:
+        raise compose_yaml.to_error(name, content, exc) from exc
 
 
 def required_variables(content: bytes) -> tuple[str, ...]:
@@ -322,25 +360,44 @@ def interpolate(text: str, variables: Mapping[str, str]) -> str:
 
 # Several hosts use the same file, and each needs several facts of it. No caller changes the result.
 @lru_cache(maxsize=8)
-def _load_yaml(content: bytes) -> Any:
-    # Libyaml is ten times as fast, if it is installed.
-    return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+def _load(content: bytes) -> Any:
+    return compose_yaml.load(content)
 
 
 def _environments(content: bytes) -> list[Mapping[str, Any]]:
-    services = (_load_yaml(content) or {}).get("services") or {}
+    services = (_load(content) or {}).get("services") or {}
     environments = (entry.get("environment") for entry in services.values())
-    return [environment for environment in environments if isinstance(environment, Mapping)]
+    return [_parse_environment(environment) for environment in environments]
 
 
-def _parse_service(name: str, entry: Mapping[str, Any]) -> Service:
+def _parse_environment(environment: Any) -> Mapping[str, Any]:
+    """Return the variables of a service, which may be a mapping or a list of ``NAME=VALUE``."""
+    if isinstance(environment, list):
+        pairs = (str(entry).partition("=") for entry in environment)
+        return {name: value if equals else None for name, equals, value in pairs}
+    return environment if isinstance(environment, Mapping) else {}
+
+
+def _parse_service(name: str, entry: Mapping[str, Any], own: Mapping[str, Any]) -> Service:
     environment = entry.get("environment")
     port = environment.get("WORKER_PORT") if isinstance(environment, Mapping) else None
+    limits = {**_limits(entry), **_limits(own)}
+    memory = _MEMORY.fullmatch(str(limits.get("memory")))
+    cpus = re.fullmatch(r"\d+(\.\d+)?", str(limits.get("cpus")))
+    if not entry.get("image"):
+        raise ServiceError(name, "has no image of its own, and hosts build none")
     return Service(
         name=name,
         image=str(entry["image"]),
-        profiles=tuple(entry.get("profiles") or ()),
+        profiles=(*(entry.get("profiles") or ()), *own.get("profiles", ())),
         depends_on=tuple(entry.get("depends_on") or ()),
         worker_port=int(port) if port else None,
         ports=tuple(map(str, entry.get("ports") or ())),
+        memory_mb=int(memory[1]) * _UNITS_MB[memory[2]] if memory else None,
+        cpus=float(cpus[0]) if cpus else None,
     )
+
+
+def _limits(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    resources = (entry.get("deploy") or {}).get("resources") or {}
+    return resources.get("limits") or {}

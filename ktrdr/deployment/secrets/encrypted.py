@@ -10,6 +10,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final, NamedTuple
 
@@ -19,7 +20,7 @@ from ktrdr.deployment.secrets.program import (
     ErrorPattern,
     ProgramResult,
     match_error,
-    run_program,
+    read_output,
 )
 from ktrdr.errors import SecretsError
 from ktrdr.secret import Secret
@@ -97,39 +98,29 @@ class _Command(NamedTuple):
     stdin: Secret | None = None
 
 
+@dataclass(frozen=True)
 class _EncryptedFile(ABC):
-    """Source that decrypts a file with a program."""
+    """Source that decrypts a file with a program.
+
+    Attributes:
+        file: The encrypted file.
+        identity: The file with the private key of age, if the inventory names one.
+        fields: Names that must be unique and text if they occur in the file.
+        executable: Path of the program; by default it is searched in PATH.
+        timeout_s: Maximum duration of decryption, including a person's answer to a prompt (s).
+        environment: Environment of the program.
+    """
 
     _program: ClassVar[str]
     _install_hint: ClassVar[str]
     _errors: ClassVar[Sequence[ErrorPattern]]
 
-    def __init__(
-        self,
-        file: Path,
-        identity: Path | None = None,
-        *,
-        fields: Collection[str] = (),
-        executable: str | None = None,
-        timeout_s: float = PROMPT_TIMEOUT_S,
-        environment: Mapping[str, str] = os.environ,
-    ) -> None:
-        """Create the source without reading the file.
-
-        Args:
-            file: The encrypted file.
-            identity: The file with the private key of age, if the inventory names one.
-            fields: Names that must be unique and text if they occur in the file.
-            executable: Path of the program; by default it is searched in PATH.
-            timeout_s: Maximum duration of decryption, including a person's answer to a prompt (s).
-            environment: Environment of the program.
-        """
-        self._file = file
-        self._identity = identity
-        self._fields = fields
-        self._executable = executable or self._program
-        self._timeout_s = timeout_s
-        self._environment = environment
+    file: Path
+    identity: Path | None = None
+    fields: Collection[str] = ()
+    executable: str | None = None
+    timeout_s: float = PROMPT_TIMEOUT_S
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
 
     def fetch(self) -> Mapping[str, Secret]:
         """See `SecretSource.fetch`.
@@ -138,30 +129,24 @@ class _EncryptedFile(ABC):
             SecretsError: The program, the file or the key is missing, the key does not open the
                 file, or the content of the file is invalid.
         """
-        _require_readable(self._file, "the secrets' file")
+        _require_readable(self.file, "the secrets' file")
         command = self._build_command()
-        result = run_program(
-            (self._executable, *command.arguments),
+        plaintext = read_output(
+            (self.executable or self._program, *command.arguments),
             environment=command.environment,
-            timeout_s=self._timeout_s,
+            timeout_s=self.timeout_s,
             install_hint=self._install_hint,
+            explain=lambda result: self._decryption_error(result, command.names),
             stdin=command.stdin,
         )
-        if result is None:
-            raise SecretsError(
-                f"{self._program} did not answer within {self._timeout_s:g} s",
-                hint="Check whether it waits for a passphrase, or for a touch of a hardware key.",
-            )
-        if result.exit_code != 0:
-            raise self._decryption_error(result, command.names)
-        return parse_fields(result.stdout, str(self._file), self._fields)
+        return parse_fields(plaintext, f"the content of {self.file}", self.fields)
 
     @abstractmethod
     def _build_command(self) -> _Command: ...
 
     def _decryption_error(self, result: ProgramResult, names: Mapping[str, str]) -> SecretsError:
         return match_error(self._errors, result.stderr, names) or SecretsError(
-            f"{self._program} could not decrypt {self._file} (exit code {result.exit_code})",
+            f"{self._program} could not decrypt {self.file} (exit code {result.exit_code})",
             hint=f"Run {self._program} by hand to see its own message, which may quote the file.",
         )
 
@@ -179,21 +164,21 @@ class AgeFile(_EncryptedFile):
     _errors = _AGE_ERRORS
 
     def _build_command(self) -> _Command:
-        key = None if self._identity else self._environment.get(KEY)
+        key = None if self.identity else self.environment.get(KEY)
         identity = "-" if key else str(self._key_file())
         return _Command(
-            ("--decrypt", "--identity", identity, str(self._file)),
-            {name: value for name, value in self._environment.items() if name != KEY},
-            {"file": str(self._file), "identity": KEY if key else identity},
+            ("--decrypt", "--identity", identity, str(self.file)),
+            {name: value for name, value in self.environment.items() if name != KEY},
+            {"file": str(self.file), "identity": KEY if key else identity},
             Secret(key) if key else None,
         )
 
     def _key_file(self) -> Path:
-        named = self._identity or self._environment.get(KEY_FILE)
-        path = Path(named) if named else default_key_file(self._environment)
+        named = self.identity or self.environment.get(KEY_FILE)
+        path = Path(named) if named else default_key_file(self.environment)
         if not named and not path.exists():
             raise SecretsError(
-                f"no private key was found to decrypt {self._file}",
+                f"no private key was found to decrypt {self.file}",
                 hint=f"Set secrets.identity or {KEY_FILE} to the key's file, or create {path}.",
             )
         _require_readable(path, "the private key's file")
@@ -212,14 +197,14 @@ class SopsFile(_EncryptedFile):
     _errors = _SOPS_ERRORS
 
     def _build_command(self) -> _Command:
-        environment = dict(self._environment)
-        if self._identity:
-            _require_readable(self._identity, "the private key's file")
-            environment[KEY_FILE] = str(self._identity)
+        environment = dict(self.environment)
+        if self.identity:
+            _require_readable(self.identity, "the private key's file")
+            environment[KEY_FILE] = str(self.identity)
         return _Command(
-            ("decrypt", "--output-type", "json", str(self._file)),
+            ("decrypt", "--output-type", "json", str(self.file)),
             environment,
-            {"file": str(self._file)},
+            {"file": str(self.file)},
         )
 
 

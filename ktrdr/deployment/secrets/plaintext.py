@@ -28,28 +28,34 @@ class _Entry(NamedTuple):
     value: Secret | None
 
 
-def parse_fields(plaintext: Secret, file: str, fields: Collection[str]) -> Mapping[str, Secret]:
+def parse_fields(
+    plaintext: Secret, origin: str, fields: Collection[str], *, is_json: bool = False
+) -> Mapping[str, Secret]:
     """Parse a decrypted document. Leave out keys whose value is not text.
 
     Args:
         plaintext: The document.
-        file: Name of the file, for error messages.
+        origin: Description of the document, for error messages.
         fields: Names that must be unique and text if they occur.
+        is_json: Whether YAML is refused: any message of a program is YAML.
 
     Raises:
         SecretsError: The document is not a mapping, or one of these fields occurs twice or is not
             text.
     """
-    entries = _json_entries(plaintext) or _yaml_entries(plaintext)
+    entries: list[_Entry] | str | None = _json_entries(plaintext)
+    if entries is None:
+        entries = "is not a JSON object" if is_json else _yaml_entries(plaintext)
     if isinstance(entries, str):
+        form = '{"db_password": "…"}' if is_json else "db_password: …"
         raise SecretsError(
-            f"the content of {file} {entries}",
-            hint="It must be a YAML or JSON mapping, such as `db_password: …`.",
+            f"{origin} {entries}",
+            hint=f"It must be a mapping of fields to texts, such as `{form}`, and nothing else.",
         )
     problems = list(_find_problems(entries, fields))
     if problems:
         raise SecretsError(
-            f"the content of {file} cannot be used: {'; '.join(problems)}",
+            f"{origin} cannot be used: {'; '.join(problems)}",
             hint="Keep one entry for each field, and put its value in quotes.",
         )
     return {entry.key: entry.value for entry in entries if entry.value is not None}
@@ -69,7 +75,9 @@ def _json_entries(plaintext: Secret) -> list[_Entry] | None:
     """Return the entries of a JSON object, or None for any other document."""
     # The parser's error contains the whole text. Suppressed here, it is no cause of a later error.
     with contextlib.suppress(ValueError, RecursionError):
-        document = json.loads(plaintext.reveal(), object_pairs_hook=_Object)
+        # Programs of Windows begin with a byte order mark.
+        text = plaintext.reveal().removeprefix("\ufeff")
+        document = json.loads(text, object_pairs_hook=_Object)
         if isinstance(document, _Object):
             return [_Entry(key, _json_value(value)) for key, value in document]
     return None

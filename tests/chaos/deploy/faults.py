@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lab import vault
+from lab import nodes, vault
 from tests.chaos.deploy import images
 from tests.chaos.deploy.command import wait_until
 from tests.chaos.deploy.context import CaseContext
@@ -121,18 +121,21 @@ def _kill_shell(context: CaseContext) -> bool:
 
 def _stop_docker(context: CaseContext, *, by: signal.Signals) -> None:
     host = context.victim
-    (host.root / "run/no-docker").touch()
     context.undo.callback(start_docker, host)
-    for process in host.processes():
-        if process.begins_with("dockerd"):
-            host.kill(process, by)
-    time.sleep(context.dice.uniform(2, 8))
+    if by is signal.SIGTERM:
+        nodes.stop_docker(host.node)
+        time.sleep(context.dice.uniform(2, 8))
+    else:
+        # systemd starts it again.
+        for process in host.processes():
+            if process.begins_with("dockerd"):
+                host.kill(process, by)
     start_docker(host)
 
 
 def start_docker(host: Host) -> None:
     """Start the host's engine, and wait for it."""
-    (host.root / "run/no-docker").unlink(missing_ok=True)
+    nodes.start_docker(host.node)
     wait_until(host.docker_answers, 90, 1)
 
 
@@ -162,11 +165,10 @@ def _fill_download_directory(context: CaseContext) -> None:
 
 def _change_host_clock(context: CaseContext) -> None:
     host, offset = context.victim, context.dice.choice((-7200, -90, 90, 7200))
-    (host.root / "run/ktrdr-chaos-clock").write_text(f"{offset}\n")
-    program = host.root / "usr/local/bin/date"
-    program.write_text(_DATE)
-    program.chmod(0o755)
-    context.undo.callback(program.unlink, missing_ok=True)
+    host.write("/run/ktrdr-chaos-clock", f"{offset}\n")
+    host.write("/usr/local/bin/date", _DATE)
+    host.run("chmod 755 /usr/local/bin/date")
+    context.undo.callback(host.run, "rm -f /usr/local/bin/date", check=False)
 
 
 # -------------------------------------------------------------------------------- the registry

@@ -14,11 +14,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ktrdr.deployment.hosts.history import RECORDS
-from lab import containers
-from lab.config import NETWORK, NODES, Node
+from lab import nodes
+from lab.config import NODES, Node
 
 # Ports of the workers' health checks.
 _WORKERS = {"backtest-worker-1": 5003, "training-worker-1": 5005}
@@ -91,21 +90,15 @@ class Host:
             return {"backend": (8000, "/api/v1/health")}
         return {name: (port, "/health") for name, port in _WORKERS.items()}
 
-    @cached_property
-    def _state(self) -> dict[str, Any]:
-        state = containers.inspect(self.node.container)
-        assert state, f"there is no container {self.node.container}"
-        return state
-
     @property
     def address(self) -> str:
         """Address at which this machine reaches its ports."""
-        return str(self._state["NetworkSettings"]["Networks"][NETWORK]["IPAddress"])
+        return self.node.address
 
-    @property
+    @cached_property
     def root(self) -> Path:
         """Root of its file system."""
-        return Path(f"/proc/{self._state['State']['Pid']}/root")
+        return nodes.root_of(self.node)
 
     @property
     def records(self) -> Path:
@@ -115,7 +108,12 @@ class Host:
     def run(self, script: str, *, check: bool = True, timeout: float = 60) -> str:
         """Run a shell script on the host; return its output."""
         command = ("sh", "-c", script)
-        return containers.execute(self.node.container, *command, check=check, timeout=timeout)
+        return nodes.execute(self.node, *command, check=check, timeout=timeout)
+
+    def write(self, path: str, text: str, *, append: bool = False) -> None:
+        """Write a file on the host, as its own root."""
+        sign = ">>" if append else ">"
+        nodes.execute(self.node, "sh", "-c", f'cat {sign}"$1"', "-", path, stdin=text.encode())
 
     def containers(self) -> list[dict[str, str]]:
         """Return all containers, or none while Docker does not answer."""
@@ -149,7 +147,7 @@ class Host:
 
     def processes(self) -> list[Process]:
         """Return its processes, without those inside its containers."""
-        namespace = _pid_namespace(self._state["State"]["Pid"])
+        namespace = _pid_namespace(int(self.root.parent.name))
         own = (_process(pid) for pid in process_ids() if _pid_namespace(pid) == namespace)
         return [process for process in own if process]
 
@@ -182,7 +180,7 @@ class Host:
 
     def docker_answers(self) -> bool:
         """Return True if its Docker engine answers."""
-        return containers.succeeds_inside(self.node.container, "docker", "info")
+        return nodes.succeeds_inside(self.node, "docker", "info")
 
     @contextmanager
     def work_directory_in_memory(self) -> Iterator[None]:

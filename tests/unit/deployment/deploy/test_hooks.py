@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,7 @@ def test_a_hook_receives_all_facts_about_the_deploy(checkout: HookCheckout) -> N
         "KTRDR_OUTCOME": "failed",
         "KTRDR_DURATION_S": "12.3",
         "KTRDR_REASON": "backend keeps restarting",
+        "KTRDR_SKIPPED": "",
     }
 
 
@@ -121,6 +123,13 @@ def test_a_hook_receives_the_variables_and_secrets_that_the_inventory_names(
     assert environment["TOKEN"] == "of-the-operator"
     assert environment["KTRDR_SECRET_DB_PASSWORD"] == PASSWORD
     assert "KTRDR_SECRET_JWT_SECRET" not in environment
+
+
+def test_a_hook_receives_a_further_field_of_the_inventory(checkout: HookCheckout) -> None:
+    hooks = checkout.hooks(settings={"secrets": ["broker_api_key"]})
+    hooks = replace(hooks, secrets={"broker_api_key": Secret("k3y")})
+    environment = hooks.environment(Hook.NOTIFY, FACTS)
+    assert environment["KTRDR_SECRET_BROKER_API_KEY"] == "k3y"
 
 
 def test_a_hook_runs_in_the_checkout(checkout: HookCheckout) -> None:

@@ -136,7 +136,8 @@ def test_the_registry_is_asked_for_images_and_for_some_only_if_they_are_missing(
     shell: Shell,
 ) -> None:
     shell.docker("image", '[ "$3" = there:1 ]')
-    shell.docker("compose", 'case $(cat) in *bad*) echo "no  manifest"; exit 1 ;; esac; '
+    shell.docker("compose", 'echo "WARNING: Error loading config file: denied" >&2; '
+                 'case $(cat) in *bad*) echo "no  manifest"; exit 1 ;; esac; '
                  "echo '  image: x@sha256:abc'")  # fmt: skip
     arguments = (
         *repeat("--ask", ["a:1", "bad:1"]),
@@ -259,7 +260,7 @@ def test_nothing_changes_without_the_lock(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_images_are_never_removed_by_force(shell: Shell, tmp_path: Path) -> None:
-    shell.docker("image", "exit 1")
+    shell.docker("image", "echo 'conflict: it is used' >&2; exit 1")
     kept = tmp_path / ".ktrdr" / "releases"
     kept.mkdir(parents=True)
     (kept / "old.tar.gz").write_text("")
@@ -269,9 +270,21 @@ def test_images_are_never_removed_by_force(shell: Shell, tmp_path: Path) -> None
     with locked(tmp_path):
         said = shell.run(Script("scripts/prune.sh", (*options, "--image", "sha256:1 x:1 y:1")))
     assert said == ["stays sha256:1"]
-    assert shell.calls == ["image rm sha256:1", "image rm x:1 y:1"]
+    assert shell.calls == ["image rm sha256:1", "image rm x:1 y:1", "image inspect sha256:1"]
     assert [each.name for each in tmp_path.iterdir()] == [".ktrdr"]
     assert [each.name for each in kept.iterdir()] == ["new.tar.gz"]
+
+
+def test_an_image_that_goes_with_its_last_tag_does_not_stay(shell: Shell, tmp_path: Path) -> None:
+    shell.docker("image", 'echo "Error response from daemon: No such image: $3" >&2; exit 1')
+    options = ("--workdir", str(tmp_path), "--note", NOTE, "--image", "sha256:1 x:1 x@sha256:1")
+    with locked(tmp_path):
+        assert shell.run(Script("scripts/prune.sh", options)) == []
+
+
+def test_images_without_a_tag_are_listed(shell: Shell, tmp_path: Path) -> None:
+    shell.run(Script("scripts/list_unused.sh", (str(tmp_path),)))
+    assert "image ls --all --quiet --no-trunc" in shell.calls
 
 
 def test_containers_are_stopped_in_parallel_and_a_failure_is_reported(
@@ -305,10 +318,17 @@ def test_the_resources_of_a_project_are_listed(shell: Shell) -> None:
     ]
 
 
-def test_migrations_are_read_in_the_container_of_the_database(shell: Shell) -> None:
-    script = Script("homelab/scripts/applied_migrations.sh", ("ktrdr-core",))
+@pytest.mark.parametrize(
+    ("question", "statement"),
+    [
+        ("migrations", "SELECT name FROM schema_migrations"),
+        ("max-connections", "SHOW max_connections"),
+    ],
+)
+def test_the_database_is_queried_in_its_container(shell: Shell, question, statement) -> None:
+    script = Script("homelab/scripts/query_database.sh", ("ktrdr-core", question))
     done = shell.start(script)
     assert (done.returncode, done.stderr) == (1, "the database does not run\n")
     shell.docker("ps", "echo 0123456789ab")
     shell.docker("exec", 'echo "$7"')
-    assert shell.run(script) == ["SELECT name FROM schema_migrations"]
+    assert shell.run(script) == [statement]

@@ -145,13 +145,13 @@ def test_a_failed_fetch_removes_the_staged_files(shell, tmp_path: Path) -> None:
 @pytest.mark.parametrize("there", [True, False])
 def test_present_images_are_not_pulled_and_inspected_once(shell, tmp_path, there) -> None:
     marker = shell.directory / "pulled"
-    shell.docker("image-inspect", f"[ -e {marker} ] && echo '{{}}' || exit 1")
+    shell.docker("image-inspect", f"[ -e {marker} ] && echo 'id - os/cpu {{}}' || exit 1")
     shell.docker("compose", f': >{marker}; echo "$*"')
     if there:
         marker.touch()
     options = ("--image", "a:1", "--pull-missing", "one", "--pull-missing", "two")
     printed = shell.run(fetch(tmp_path, {}, *options))
-    assert section(printed, "images") == ["{}"]
+    assert section(printed, "images") == ["a:1 - {}"]
     pulled = section(printed, "pull")
     assert len(pulled) == (0 if there else 1)
     assert all(line.endswith(" pull --policy missing one two") for line in pulled)
@@ -175,12 +175,30 @@ def test_a_present_image_is_only_tagged(shell, tmp_path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("pin", "name"),
+    [
+        ("localhost:5000/a:tag", "localhost:5000/a"),
+        ("localhost:5000/a", "localhost:5000/a"),
+        ("redis", "redis"),
+    ],
+)
+def test_an_image_without_a_name_is_found_by_its_digest(shell, tmp_path, pin, name) -> None:
+    shell.docker("image-inspect", "[ $3 = sha256:0123 ]")
+    shell.run(fetch(tmp_path, {}, "--pin", f"{pin}@sha256:0123"))
+    assert shell.calls[:3] == [
+        f"image inspect {name}@sha256:0123",
+        "image inspect sha256:0123",
+        f"tag sha256:0123 {pin}",
+    ]
+
+
 def test_a_missing_image_is_pulled_by_its_digest(shell, tmp_path) -> None:
     file = shell.directory / "file"
     shell.docker("image-inspect", "exit 1")
     shell.docker("compose", f'case "$*" in *-pin*) cat >{file} ;; esac')
     shell.run(fetch(tmp_path, {}, "--pin", "ghcr.io/a/b:tag@sha256:0123"))
-    assert shell.calls[1:3] == [
+    assert shell.calls[2:4] == [
         "compose -p p-pin -f - pull --quiet",
         "tag ghcr.io/a/b@sha256:0123 ghcr.io/a/b:tag",
     ]

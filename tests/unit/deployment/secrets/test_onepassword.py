@@ -36,12 +36,17 @@ def stand_in(tmp_path: Path) -> StandIn:
         environment: dict[str, str] | None = None,
         timeout_s: float = 20,
         body: str = "",
+        vault: str | None = VAULT,
+        account: str | None = None,
     ) -> OnePassword:
         script = f"""\
             #!{sys.executable}
-            import json, os, sys
+            import json, os, stat, sys
+            kind = os.fstat(0).st_mode
+            if stat.S_ISFIFO(kind):
+                sys.exit("[ERROR] 2026/11/23 17:00:00 invalid JSON in piped input")
             with open({str(tmp_path / "called.json")!r}, "w") as file:
-                json.dump([sys.argv[1:], dict(os.environ), sys.stdin.read()], file)
+                json.dump([sys.argv[1:], dict(os.environ), stat.S_ISCHR(kind)], file)
             sys.stdout.write({stdout!r})
             sys.stderr.write({stderr!r})
             sys.stdout.flush()
@@ -52,8 +57,9 @@ def stand_in(tmp_path: Path) -> StandIn:
         executable.write_text(textwrap.dedent(script))
         executable.chmod(0o755)
         return OnePassword(
-            VAULT,
+            vault,
             ITEM,
+            account=account,
             executable=str(executable),
             timeout_s=timeout_s,
             environment=environment or dict(os.environ),
@@ -88,9 +94,17 @@ def test_one_call_gives_the_fields_by_label(stand_in: StandIn, tmp_path: Path) -
         "db_password": Secret("s3cret"),
         "jwt_secret": Secret("é日本 \n'\""),
     }
-    arguments, _, given = json.loads((tmp_path / "called.json").read_text())
+    arguments, _, is_device = json.loads((tmp_path / "called.json").read_text())
     assert arguments == ["item", "get", ITEM, "--vault", VAULT, "--format", "json"]
-    assert given == ""
+    assert is_device, "op reads standard input if it is a pipe"
+
+
+def test_without_a_vault_all_vaults_of_the_named_account_are_searched(
+    stand_in: StandIn, tmp_path: Path
+) -> None:
+    stand_in(item(field("a", "b")), vault=None, account="my.1password.eu").fetch()
+    arguments, *_ = json.loads((tmp_path / "called.json").read_text())
+    assert arguments == ["item", "get", ITEM, "--account", "my.1password.eu", "--format", "json"]
 
 
 def test_a_user_name_kept_as_text_counts_and_other_types_do_not(stand_in: StandIn) -> None:
@@ -143,6 +157,26 @@ TIMESTAMP = "[ERROR] 2026/11/23 17:00:00 "
 ERRORS = {
     "You are not currently signed in. Please run `op signin --help`": "is not signed in",
     "account is not signed in": "is not signed in",
+    "not signed in": "is not signed in",
+    "you aren't signed in": "is not signed in",
+    "1Password CLI couldn't connect to the 1Password desktop app. To fix this, update it": (
+        "cannot reach the 1Password app"
+    ),
+    "multiple accounts found. Use the --account flag or set OP_ACCOUNT": "which of several",
+    'error initializing client: found multiple accounts for filter "my.1password.com"': (
+        "which of several"
+    ),
+    'error initializing client: found no accounts for filter "x.1password.com"': (
+        "op has no 1Password account of that name"
+    ),
+    "no account found for filter": "op has no 1Password account of that name",
+    "(401) Unauthorized: You aren't authorized to perform this action.": "does not let this",
+    f'"{ITEM}" isn\'t an item. Specify the item with its UUID, name, or domain.': (
+        f'the vault "{VAULT}" has no item "{ITEM}"'
+    ),
+    "item not found": f'the vault "{VAULT}" has no item "{ITEM}"',
+    "not found": f'the vault "{VAULT}" has no item "{ITEM}"',
+    "vault not found": f'has no vault "{VAULT}"',
     "session expired, sign in to create a new session": "session has expired",
     "error initializing client: authorization prompt dismissed, please try again": "was dismissed",
     "error initializing client: authorization timeout": "in time",
@@ -182,13 +216,30 @@ def test_different_errors_of_op_have_different_messages(stand_in: StandIn) -> No
     messages = {
         str(fetch_error(stand_in(stderr=f"{TIMESTAMP}{words}\n", code=1))) for words in ERRORS
     }
-    # Two of op's texts mean that no account is signed in.
-    assert len(messages) == len(ERRORS) - 1
+    assert len(messages) == len(set(ERRORS.values()))
 
 
 def test_an_unknown_error_is_quoted_without_its_timestamp(stand_in: StandIn) -> None:
     error = fetch_error(stand_in(stderr=f"{TIMESTAMP}something quite new\n\n", code=1))
     assert str(error) == "op failed: something quite new"
+
+
+def test_the_timestamp_of_an_error_may_be_missing(stand_in: StandIn) -> None:
+    error = fetch_error(stand_in(stderr="[ERROR] something quite new\n", code=1))
+    assert str(error) == "op failed: something quite new"
+
+
+def test_without_a_vault_messages_name_the_account(stand_in: StandIn) -> None:
+    missing = stand_in(stderr=f'"{ITEM}" isn\'t an item.', code=1, vault=None)
+    assert str(fetch_error(missing)) == f'this 1Password account has no item "{ITEM}"'
+    no_account = stand_in(stderr="found no accounts for filter", code=1, account="my")
+    assert str(fetch_error(no_account)) == 'op has no 1Password account "my"'
+
+
+def test_names_in_an_error_of_op_are_not_taken_for_its_cause(stand_in: StandIn) -> None:
+    vault = "not signed in: desktop app, session expired"
+    source = stand_in(stderr=f'"x" isn\'t an item in the "{vault}" vault', code=1, vault=vault)
+    assert str(fetch_error(source)) == f'the vault "{vault}" has no item "{ITEM}"'
 
 
 def test_a_credential_that_op_quotes_is_not_passed_on(stand_in: StandIn) -> None:

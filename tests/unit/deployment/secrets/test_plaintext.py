@@ -20,7 +20,7 @@ FIELDS = ("db_username", "db_password", "jwt_secret")
 
 
 def parse(text: str) -> Mapping[str, Secret]:
-    return parse_fields(Secret(text), FILE, FIELDS)
+    return parse_fields(Secret(text), f"the content of {FILE}", FIELDS)
 
 
 def error(text: str) -> str:

@@ -1,0 +1,105 @@
+"""Loader of compose files, with Compose's own tags and services that extend others."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any, Final, NamedTuple
+
+import yaml
+
+from ktrdr.errors import ConfigurationError
+
+# Libyaml is ten times as fast, if it is installed.
+_SafeLoader: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Replacement(NamedTuple):
+    """Value with the tag ``!override``, or None with ``!reset``: it inherits nothing."""
+
+    value: Any
+
+
+class _Loader(_SafeLoader):  # type: ignore[misc]  # which one it is depends on the machine
+    """Safe loader that knows these tags."""
+
+
+def _construct(loader: Any, node: Any) -> _Replacement:
+    plain = copy(node)
+    plain.tag = loader.resolve(type(node), node.value, (True, False))
+    return _Replacement(loader.construct_object(plain, deep=True))
+
+
+_Loader.add_constructor("!override", _construct)
+_Loader.add_constructor("!reset", lambda _loader, _node: _Replacement(None))
+
+
+class ServiceError(Exception):
+    """Service that a release cannot have; the text says why, after its name."""
+
+    def __init__(self, service: str, reason: str) -> None:
+        super().__init__(f"service {service} {reason}")
+        self.service = service
+
+
+def load(content: bytes) -> Any:
+    """Return the content of a compose file, with what its services inherit from each other.
+
+    Raises:
+        ServiceError: A service extends one that is not in this file, or itself.
+        yaml.YAMLError: This is not YAML.
+    """
+    document = yaml.load(content, Loader=_Loader)  # noqa: S506 - it is a safe one
+    services = document.get("services") if isinstance(document, dict) else None
+    if isinstance(services, dict):
+        document["services"] = {name: _resolve(services, name) for name in services}
+    return document
+
+
+def to_error(name: str, content: bytes, error: Exception) -> ConfigurationError:
+    """Return the error for a compose file that cannot be read, with the line if it is known."""
+    if isinstance(error, ServiceError):
+        return ConfigurationError(
+            f"{name}:{_line(content, error.service)}: {error}",
+            hint="Give it the image that hosts pull, in this file; or deploy another commit.",
+        )
+    mark = getattr(error, "problem_mark", None)
+    reason = f": line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else ""
+    return ConfigurationError(
+        f"{name} of the release is not a compose file{reason}",
+        hint="Correct it (`docker compose config` checks it), or deploy another commit.",
+    )
+
+
+def _line(content: bytes, service: str) -> int:
+    root: Any = yaml.compose(content, Loader=_Loader)
+    keys = [
+        key for top, entries in root.value if top.value == "services" for key, _ in entries.value
+    ]
+    return next((key.start_mark.line + 1 for key in keys if key.value == service), 1)
+
+
+def _resolve(services: dict[str, Any], name: str, extending: tuple[str, ...] = ()) -> Any:
+    """Return a service with what it inherits."""
+    entry, base = services[name], None
+    if isinstance(entry, dict) and (extends := entry.get("extends")):
+        other = extends.get("service") if isinstance(extends, dict) else extends
+        if isinstance(extends, dict) and extends.get("file"):
+            raise ServiceError(name, "extends one of another file, which no release has")
+        if other not in services or other in (name, *extending):
+            raise ServiceError(name, f"extends {other}, which is not in this file or extends it")
+        base = _resolve(services, other, (name, *extending))
+    return _merge(base, entry)
+
+
+def _merge(base: Any, own: Any) -> Any:
+    """Return a value with what it inherits, as Compose merges the two."""
+    if isinstance(own, _Replacement):
+        return _merge(None, own.value)
+    if isinstance(own, dict):
+        inherited = base if isinstance(base, dict) else {}
+        merged = {key: _merge(inherited.get(key), value) for key, value in own.items()}
+        removed = {key for key, value in own.items() if value == _Replacement(None)}
+        return {key: value for key, value in (inherited | merged).items() if key not in removed}
+    if isinstance(own, list):
+        return [*(base if isinstance(base, list) else ()), *(_merge(None, item) for item in own)]
+    return base if own is None else own

@@ -1,0 +1,59 @@
+"""A prepared homelab: requirements on its hosts, and facts about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ktrdr.deployment.homelab.hosts import select_hosts
+from ktrdr.deployment.homelab.inventory import Inventory, add_defaults
+from ktrdr.deployment.homelab.preparation import host_requirements
+from ktrdr.deployment.prepare.requirements import HostRequirements
+
+# A bare Debian 13 in a privileged LXC container.
+BARE = {
+    "login": "root",
+    "os": "debian",
+    "os_version": "13",
+    "codename": "trixie",
+    "os_name": "Debian GNU/Linux 13 (trixie)",
+    "systemd": "yes",
+    "container": "lxc",
+    "first_uid": "0",
+    "nesting": "yes",
+    "keyctl": "yes",
+    "devices": "yes",
+    "routes": "10.0.0.0/24 eth0|",
+    "needed": "10.0.0.1 10.0.0.99",
+    "peer backend.lab.test": "10.0.0.11",
+    "peer workers-b.lab.test": "10.0.0.12 fd00::12",
+    "peer workers-c.lab.test": "10.0.0.13",
+}
+PREPARED = {
+    **BARE,
+    "docker": "29.0.4",
+    "compose": "2.40.3",
+    "user": "ktrdr",
+    "daemon_json": "eyJsb2ctZHJpdmVyIjogImxvY2FsIn0=",  # {"log-driver": "local"}
+    "firewall": "yes",
+}
+
+
+@pytest.fixture
+def requirements() -> Callable[..., HostRequirements]:
+    """Return the requirements on a host of an inventory with settings."""
+
+    def build(
+        *words: str, only_firewall: bool = False, packages: str | None = None, **settings: Any
+    ) -> HostRequirements:
+        inventory = Inventory.model_validate(
+            add_defaults(
+                {"domain": "lab.test", "workers": {"B": None, "C": None}, "prepare": settings}
+            )
+        )
+        (host,) = select_hosts(inventory, words)
+        return host_requirements(inventory, host, packages, only_firewall=only_firewall)
+
+    return build
