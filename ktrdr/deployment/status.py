@@ -58,7 +58,7 @@ class HostStatus:
         host: The host.
         now: Time on the host.
         containers: Its containers, sorted by service.
-        digests: Digest of each image that a container runs, by the image's id in Docker's store.
+        digests: Possible digests of each image that a container runs, by its id in Docker's store.
         problems: Services that are not healthy.
         drift: Differences from the last release, one sentence each.
         history: Its deploys, oldest first.
@@ -72,7 +72,7 @@ class HostStatus:
     host: Host
     now: datetime | None = None
     containers: tuple[Container, ...] = ()
-    digests: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     problems: tuple[HealthProblem, ...] = ()
     drift: tuple[str, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
@@ -93,7 +93,7 @@ class HostStatus:
 
     def image_digest(self, container: Container) -> str:
         """Return the digest of a container's image; empty if no registry gave it one."""
-        return self.digests.get(container.store_image_id, "")
+        return next(iter(self.digests.get(container.store_image_id, ())), "")
 
 
 def collect_status(
@@ -107,7 +107,7 @@ def collect_status(
 def find_drift(
     entries: Sequence[HistoryEntry],
     containers: Sequence[Container],
-    digests: Mapping[str, str],
+    digests: Mapping[str, Sequence[str]],
     files: Iterable[str],
 ) -> tuple[str, ...]:
     """Return the differences between a host and its last release, one sentence each.
@@ -115,7 +115,7 @@ def find_drift(
     Args:
         entries: The host's history, oldest first.
         containers: The containers that exist.
-        digests: Digests of the images that run, by the images' ids in Docker's store.
+        digests: Possible digests of the images that run, by the images' ids in Docker's store.
         files: Files that differ from the release: ``~``, ``-`` or ``+``, and the name.
     """
     drift: list[str] = []
@@ -143,7 +143,7 @@ def _fetch_status(host: Host, transport: Transport, clock: Clock) -> HostStatus:
     containers = tuple(by_service[service] for service in sorted(by_service))
     images = parse_images(output.get("images", ()))
     digests = {
-        each.store_image_id: image.registry_digest(each.image)
+        each.store_image_id: image.registry_digests(each.image)
         for each in containers
         if (image := images.get(each.store_image_id))
     }
@@ -220,15 +220,16 @@ def _parse_disks(lines: Sequence[str]) -> tuple[Disk, ...]:
 
 
 def _container_drift(
-    container: Container, release: HistoryEntry, digests: Mapping[str, str], last: HistoryEntry
+    container: Container,
+    release: HistoryEntry,
+    digests: Mapping[str, Sequence[str]],
+    last: HistoryEntry,
 ) -> Iterator[str]:
     name, image = container.service, container.image
-    digest = digests.get(container.store_image_id, "")
     if release.images and image not in release.images:
         yield f"{name} runs {_short_name(image)}, which is not in release {release.id}"
     elif (
-        digest
-        and (release.images.get(image) or digest) != digest
+        release.had_other_image(image, digests.get(container.store_image_id, ()))
         # Another index of the same manifest leaves the release's containers as they are.
         and release.containers.get(name) != container.short_id
     ):

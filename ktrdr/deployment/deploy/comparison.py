@@ -63,7 +63,7 @@ class Comparison:
         files: Configuration files that change: ``+ FILE`` or ``- FILE``.
         before: Containers that exist.
         destructive_effects: Interruptions and losses, one sentence each, to be confirmed.
-        digests: Current digests of the release's images, by name.
+        digests: Possible current digests of the release's images, by name.
         history: Deploys that the host remembers.
         sections: Output of the fetch step, by section.
         is_unfinished: Whether an earlier deploy was cut off while it changed something.
@@ -74,7 +74,7 @@ class Comparison:
     files: tuple[str, ...]
     before: Snapshot
     destructive_effects: tuple[str, ...]
-    digests: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     history: tuple[HistoryEntry, ...] = ()
     sections: Mapping[str, Sequence[str]] = field(default_factory=dict)
     is_unfinished: bool = False
@@ -117,7 +117,7 @@ def compare(plan: Plan, sections: Mapping[str, Sequence[str]], compose: str = ""
         if name in before
     ]
     digests = {
-        each.image: image.registry_digest(each.image)
+        each.image: image.registry_digests(each.image)
         for each in plan.expected
         if (image := images.get(each.image))
     }

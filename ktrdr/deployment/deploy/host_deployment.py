@@ -272,11 +272,10 @@ class HostDeployment:
             reason=reason,
             duration_s=self._duration_s,
             skipped=self.skipped,
-            images=self.comparison.digests if self.comparison else {},
             # After a failure, the last query predates the rollback.
             containers=containers.short_ids(self._gate.sections) if outcome.is_good else {},
             contract_migrations=containers.known_contract_migrations(self._gate.sections),
-        )
+        ).with_digests(self.comparison.digests if self.comparison else {})
         begun = [] if self._has_begun else [entry.begun_event()]
         step = self.plan.record(*begun, entry.ended_event(), good=outcome.is_good)
         try:
@@ -365,10 +364,9 @@ class HostDeployment:
             entry = replace(
                 entry,
                 outcome=DeployOutcome.DEPLOYED,
-                images=comparison.digests,
                 containers=containers.short_ids(self._gate.sections),
                 contract_migrations=containers.known_contract_migrations(self._gate.sections),
-            )
+            ).with_digests(comparison.digests)
         except KtrdrError as error:
             self._runner.undo_all()
             entry = replace(entry, outcome=outcome_of(error), reason=error.message)

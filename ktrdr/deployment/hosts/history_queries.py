@@ -84,7 +84,7 @@ def find_behind(
         is_off = isinstance(history.error, HostUnreachable) and history.error.is_off
         if history.error and not (is_off and history.host.node):
             raise history.error
-    digests: Mapping[str, str] = {}
+    digests: Mapping[str, Sequence[str]] = {}
     if tag is None:
         newest = newest_release(entry for each in histories for entry in each.entries)
         if newest is None:
@@ -92,7 +92,7 @@ def find_behind(
                 "no host remembers a good release, so none can be behind it",
                 hint="Deploy without --behind, or name a version with --tag.",
             )
-        tag, digests = newest.tag, newest.images
+        tag, digests = newest.tag, {name: newest.digests_of(name) for name in newest.images}
     behind = [each.host for each in histories if is_behind(each.entries, tag, digests)]
     return tag, [host for host in behind if host in hosts]
 

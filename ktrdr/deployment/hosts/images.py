@@ -61,12 +61,17 @@ class Image:
     names: tuple[str, ...] = ()
     digest: str = ""
 
-    def registry_digest(self, name: str) -> str:
-        """Return the digest that a registry has for a name; empty if the image was built here."""
+    def registry_digests(self, name: str) -> tuple[str, ...]:
+        """Return the digests that a registry may have for a name; none if it was built here.
+
+        The classic store keeps the digests of all tags of an image, in no order.
+        """
         wanted = parse_image_name(name)
+        if wanted.digest:
+            return (wanted.digest,)
         names = map(parse_image_name, self.names)
-        digests = [each.digest for each in names if each.repository == wanted.repository]
-        return wanted.digest or (digests[-1] if digests else self.digest)
+        found = {each.digest for each in names if each.repository == wanted.repository}
+        return tuple(sorted(found)) or ((self.digest,) if self.digest else ())
 
     def recorded_ids(self, compose: str) -> tuple[str, ...]:
         """Return what a version of Compose may record with a container of this image."""

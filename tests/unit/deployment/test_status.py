@@ -33,7 +33,7 @@ IMAGE = f"{BACKEND_IMAGE}:{TAG}"
 BACKEND = container("backend")
 RELEASE = history_entry(1, TAG, duration_s=3700.0, images={IMAGE: "sha256:1"})
 ENDED = RELEASE.deploy.at + timedelta(seconds=3700)
-DIGESTS = {BACKEND.store_image_id: "sha256:1"}
+DIGESTS = {BACKEND.store_image_id: ("sha256:1",)}
 
 
 def survey_output(**changes: list[str]) -> str:
@@ -175,7 +175,7 @@ def test_an_unreadable_output_is_no_error() -> None:
 def drift(
     *entries: HistoryEntry,
     containers: Sequence[Container] = (BACKEND,),
-    digests: Mapping[str, str] = DIGESTS,
+    digests: Mapping[str, tuple[str, ...]] = DIGESTS,
     files: Sequence[str] = (),
 ) -> tuple[str, ...]:
     return find_drift(entries, containers, digests, files)
@@ -197,7 +197,7 @@ def test_an_image_with_another_tag_is_drift() -> None:
 
 
 def test_another_image_with_the_same_tag_is_drift() -> None:
-    (sentence,) = drift(RELEASE, digests={BACKEND.store_image_id: "sha256:2"})
+    (sentence,) = drift(RELEASE, digests={BACKEND.store_image_id: ("sha256:2",)})
     assert sentence.startswith(
         "backend runs a different image with the tag ktrdr-backend:sha-abc1234"
     )

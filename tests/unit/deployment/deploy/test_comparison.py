@@ -46,7 +46,8 @@ def test_a_host_that_matches_the_release_has_no_changes(host: SimulatedHost) -> 
     comparison = compared(host)
     assert comparison.is_empty
     assert [change.service for change in comparison.services] == ["db", "backend", "prometheus"]
-    assert comparison.digests[f"ghcr.io/ktrdr/ktrdr-backend:{TAG}"].startswith("sha256:")
+    (digest,) = comparison.digests[f"ghcr.io/ktrdr/ktrdr-backend:{TAG}"]
+    assert digest.startswith("sha256:")
 
 
 def test_changed_files_and_unfinished_deploys_are_changes(host: SimulatedHost) -> None:

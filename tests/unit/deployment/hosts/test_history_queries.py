@@ -193,6 +193,16 @@ def test_a_tag_that_moved_puts_a_host_behind(transport) -> None:
     assert behind(transport) == ("main", ["workers C"])
 
 
+def test_a_classic_store_that_knows_an_image_by_several_digests_is_not_behind(transport) -> None:
+    containerd = history_entry(2, "main").with_digests({"x:main": ("sha256:2",)})
+    classic = history_entry(2, "main").with_digests({"x:main": ("sha256:1", "sha256:2")})
+    remember(transport, core=[containerd], b=[containerd], c=[classic])
+    assert behind(transport) == ("main", [])
+    other = history_entry(2, "main").with_digests({"x:main": ("sha256:1", "sha256:3")})
+    remember(transport, core=[containerd], b=[containerd], c=[other])
+    assert behind(transport) == ("main", ["workers C"])
+
+
 def test_with_a_tag_only_the_named_hosts_are_asked(transport) -> None:
     remember(transport, core=off(), b=[OLD, NEW], c=[OLD])
     assert behind(transport, OLD.tag) == (OLD.tag, ["workers B"])
