@@ -27,7 +27,7 @@ ODD = "'\"$`\\%#=&;|<>(){}*?!~ \t\né日本"
 ORDER = (
     *("lab", "deploy", "break_glass", "releases", "check_diff", "stack", "nodes", "maintenance"),
     *("rotation", "memory", "further_secrets", "replacement", "errors", "failures", "chaos_deploy"),
-    "development_stack",
+    *("development_stack", "images"),
     "readme",
 )
 

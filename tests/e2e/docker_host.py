@@ -1,9 +1,4 @@
-"""Host with a real Docker, to which a test deploys small stacks.
-
-``KTRDR_DOCKER_HOST`` names the host, as root. It reaches the registry ``KTRDR_DOCKER_REGISTRY`` (a
-URL of this machine) as localhost:5000, and as its mirror of Docker Hub. ``KTRDR_SSH_CONFIG`` is the
-configuration of ssh.
-"""
+"""Host of the lab to which a test deploys small stacks, with images of its own."""
 
 from __future__ import annotations
 
@@ -36,7 +31,7 @@ from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.deployment.status import HostStatus, collect_status
 from ktrdr.schemas import Worker
 from ktrdr.secret import Secret
-from tests.integration.oci_registry import OciRegistry
+from tests.e2e.oci_registry import OciRegistry
 
 TAG = "sha-abc1234"
 
@@ -76,7 +71,7 @@ class Deploy:
 
 @dataclass
 class DockerHost:
-    """Host with a real Docker.
+    """Host of the lab.
 
     Attributes:
         address: Its address.
