@@ -133,6 +133,8 @@ def _write_environment(version: Version) -> None:
         "KTRDR_DEPLOY_TAG": version.tag,
         "KTRDR_SSH_CONFIG": ssh_keys.CONFIG,
         "KTRDR_INVENTORY": ROOT / "deploy/inventory.yml",
+        # This machine serves the shared directory, as a Proxmox host does.
+        "KTRDR_INVENTORY_CORE_NFS": "external",
         "KTRDR_API_URL": core_url(API_PORT),
         "KTRDR_CONFIG": STATE / "ktrdr.toml",
         "KTRDR_LAB_GRAFANA_URL": core_url(GRAFANA_PORT),

@@ -116,15 +116,20 @@ def unfreeze(node: Node) -> None:
     run(*_lxc("unfreeze", node))
 
 
-def start(node: Node) -> None:
+def start(node: Node, *settings: str) -> None:
     """Start a stopped host, without waiting until it answers.
+
+    Args:
+        node: The host.
+        settings: Lines of LXC's configuration that are valid until the host stops.
 
     Raises:
         LabError: LXC cannot start it on this machine.
     """
     log = log_file(node.container)
     log.unlink(missing_ok=True)
-    started = run(*_lxc("start", node), "--daemon", "--logfile", str(log), check=False, timeout=60)
+    words = ("--daemon", "--logfile", str(log), *(f"--define={each}" for each in settings))
+    started = run(*_lxc("start", node), *words, check=False, timeout=60)
     if started.returncode:
         reason = next(
             (
@@ -137,11 +142,19 @@ def start(node: Node) -> None:
         raise LabError(f"LXC cannot start {node.container} on this machine: {reason}")
 
 
-def reboot(node: Node) -> None:
-    """Reboot a host, and wait until it answers."""
+def reboot(node: Node, *settings: str) -> None:
+    """Reboot a host, and wait until it answers; see `start` for the settings."""
     stop(node)
-    start(node)
+    start(node, *settings)
     wait_until(f"{node.names[0]} is up", lambda: is_healthy(node), _START_TIMEOUT_S)
+
+
+def permit_nfs_server() -> str:
+    """Return the setting of a host that can run an NFS server, which opens files by handles."""
+    profile = HOSTS / "nfs.seccomp"
+    lines = _STOCK_PROFILE.read_text().splitlines(keepends=True)
+    profile.write_text("".join(line for line in lines if "open_by_handle_at" not in line))
+    return f"lxc.seccomp.profile={profile}"
 
 
 def stop_docker(node: Node) -> None:
@@ -241,7 +254,6 @@ def _configuration(node: Node, tree: Path) -> Iterator[str]:
     yield _bind(node, ssh_keys.directory_of(node), "etc/ssh/lab", "dir", "ro")
     authority = _authority(node)
     yield _bind(node, authority, "etc/docker/certs.d/ghcr.io/ca.crt", "file", "ro")
-    yield f"lxc.seccomp.profile = {_profile(node)}"
 
 
 def _bind(node: Node, source: Path, target: str, kind: str, *options: str) -> str:
@@ -253,17 +265,6 @@ def _bind(node: Node, source: Path, target: str, kind: str, *options: str) -> st
 def _authority(node: Node) -> Path:
     """Return the host's copy of the certificate of the lab's authority."""
     return node.directory / "ca.crt"
-
-
-def _profile(node: Node) -> Path:
-    """Return the seccomp profile: LXC's own, but for the system call that the NFS server needs."""
-    if node.key != "core":
-        return _STOCK_PROFILE
-    profile = HOSTS / "nfs.seccomp"
-    HOSTS.mkdir(parents=True, exist_ok=True)
-    lines = _STOCK_PROFILE.read_text().splitlines(keepends=True)
-    profile.write_text("".join(line for line in lines if "open_by_handle_at" not in line))
-    return profile
 
 
 def _engine_answers(node: Node) -> bool:

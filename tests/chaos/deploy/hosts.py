@@ -21,7 +21,7 @@ from lab.config import NODES, Node
 
 # Ports of the workers' health checks.
 _WORKERS = {"backtest-worker-1": 5003, "training-worker-1": 5005}
-_CORE = ("db", "backend", "prometheus", "grafana", "jaeger", "nfs-server")
+_CORE = ("db", "backend", "prometheus", "grafana", "jaeger")
 _LIST_CONTAINERS = (
     'docker ps --all --quiet | xargs -r docker inspect --format \'{"service":'
     '{{json (index .Config.Labels "com.docker.compose.service")}},"image":{{json .Config.Image}},'
