@@ -81,7 +81,7 @@ def test_workers_that_started_before_the_mount_say_so_and_continue_once_it_is_th
     try:
         lab.on("B", "docker", "restart", *containers)
         wait_until(
-            lambda: {each["status"] for each in workers_of_b(lab)} == {"not ready"},
+            lambda: {each["status"] for each in workers_of_b(lab)} == {"temporarily_unavailable"},
             "the workers without the share are not ready",
             60,
         )
