@@ -82,7 +82,13 @@ def test_only_the_publishing_job_has_write_permission_and_only_for_packages(root
     assert writing == {("image.yml", "packages")}
 
 
-def test_both_images_are_published_by_short_commit_and_as_latest(root):
+def pushing_step(job):
+    """Return the step that builds and pushes an image."""
+    (step,) = (each for each in job["steps"] if "build-push-action" in each.get("uses", ""))
+    return step
+
+
+def test_both_images_are_published_by_short_commit(root):
     job = workflow(root, "image.yml")["jobs"]["push"]
     images = {entry["image"]: entry["dockerfile"] for entry in job["strategy"]["matrix"]["include"]}
     assert images == {
@@ -91,17 +97,9 @@ def test_both_images_are_published_by_short_commit_and_as_latest(root):
     }
     naming = next(step["run"] for step in job["steps"] if step.get("id") == "name")
     assert "sha-${GITHUB_SHA::7}" in naming
-    push = job["steps"][-1]["with"]
-    assert push["tags"].split() == [
-        "${{",
-        "steps.name.outputs.image",
-        "}}:${{",
-        "steps.name.outputs.tag",
-        "}}",
-        "${{",
-        "steps.name.outputs.image",
-        "}}:latest",
-    ]
+    push = pushing_step(job)["with"]
+    name = "${{ steps.name.outputs.image }}:${{ steps.name.outputs.tag }}"
+    assert push["tags"] == name
     assert "GIT_COMMIT=${{ github.sha }}" in push["build-args"]
 
 
@@ -125,11 +123,37 @@ def test_images_are_built_only_after_the_tests_of_their_commit_passed(root):
     assert group == "test-${{ github.event.pull_request.number || github.sha }}"
 
 
+@pytest.mark.parametrize(("newest", "is_moved"), [("abc", True), ("def", False)])
+def test_only_the_newest_commit_moves_the_tag_latest(root, tmp_path, newest, is_moved):
+    script = workflow(root, "image.yml")["jobs"]["push"]["steps"][-1]["run"]
+    for name, text in (("gh", f"echo {newest}"), ("docker", f'echo "$*" >>{tmp_path}/record')):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    variables = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "GITHUB_SHA": "abc",
+        "GITHUB_REPOSITORY": "acme/ktrdr",
+        "GITHUB_REF_NAME": "main",
+        "IMAGE": "ghcr.io/acme/ktrdr-backend",
+        "TAG": "sha-abc1234",
+    }
+    # GitHub runs steps with these options.
+    subprocess.run(["bash", "-e", "-c", script], env=variables, check=True)
+    record = tmp_path / "record"
+    assert record.exists() == is_moved
+    if is_moved:
+        assert record.read_text() == (
+            "buildx imagetools create --tag ghcr.io/acme/ktrdr-backend:latest "
+            "ghcr.io/acme/ktrdr-backend:sha-abc1234\n"
+        )
+
+
 def test_images_are_for_hosts_and_for_macs_and_describe_their_origin(root):
     steps = workflow(root, "image.yml")["jobs"]["push"]["steps"]
     (emulation,) = (step for step in steps if "qemu" in step.get("uses", ""))
     assert emulation["with"]["platforms"] == "arm64"
-    push = steps[-1]["with"]
+    push = pushing_step({"steps": steps})["with"]
     assert push["platforms"] == "linux/amd64,linux/arm64"
     assert (push["provenance"], push["sbom"]) == ("mode=max", True)
 
