@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lab import demo
+from lab.config import STATE
 from tests.e2e.conftest import Lab
 
 BACKTEST = ["-p", "symbol=SP500", "-p", "folds=8"]
@@ -53,7 +54,7 @@ def work(
 ) -> dict[str, Any]:
     """Run a backtest and a training on twenty years of the S&P 500."""
     lab = bare_lab
-    lab.good("data", "import", ".lab/data/SP500.csv", "--symbol", "SP500")
+    lab.good("data", "import", str(STATE / "data/SP500.csv"), "--symbol", "SP500")
     done = {}
     for kind, parameters in (("backtest", BACKTEST), ("training", TRAINING)):
         submitted = lab.good("operations", "submit", kind, *parameters, "--wait", "--json").json
