@@ -91,6 +91,7 @@ class DockerHost:
             "host": self.address,
             "workdir": "/opt/image-test",
             "shared_directory": "/srv/image-test",
+            "nfs": "external",
         }
         values = {"domain": "lab.test", "core": core, "workers": {"B": None}}
         self.product = Homelab(Inventory.model_validate(add_defaults(values)))
@@ -108,13 +109,17 @@ class DockerHost:
             "docker ps --all --quiet | xargs -r docker rm --force --volumes\n"
             "for image in $(docker image ls --all --quiet --no-trunc | sort -u); do\n"
             "docker image rm --force $image >/dev/null 2>&1 || :; done\n"
-            "rm -rf /opt/image-test; install -d -o 10001 -g 10001 /srv/image-test"
+            "rm -rf /opt/image-test; install -d -o 10001 -g 10001 /srv/image-test /srv/image-test/data"
         )
 
     def plan(self, images: Mapping[str, str], *, revision: int = 0, **arguments: Any) -> Plan:
         """Plan a deploy of services, each with an image; revisions are different releases."""
         self.number += 1
-        services = {name: {"image": image, "stop_signal": "KILL"} for name, image in images.items()}
+        services: dict[str, Any] = {
+            name: {"image": image, "stop_signal": "KILL"} for name, image in images.items()
+        }
+        # Not started, as with `core.nfs: external`.
+        services["nfs-server"] = {"image": "one:1", "profiles": ["nfs"]}
         files = {
             "docker-compose.core.yml": json.dumps({"services": services}).encode(),
             ".env.core": f"REVISION={revision}\n".encode(),
