@@ -28,23 +28,25 @@ def host_requirements(
         only_firewall: Whether only its firewall rules may change.
     """
     core, ports, settings = inventory.core, inventory.core.ports, inventory.prepare
+    is_external = core.nfs == "external"
     nodes = tuple(node.host for node in inventory.workers.values())
     source, options, shared = settings.share or "", _MOUNT_OPTIONS, core.shared_directory
-    published = [PublishedPorts((ports.postgres, ports.otlp, ports.nfs), nodes)]
+    nfs = () if is_external else (ports.nfs,)
+    published = [PublishedPorts((ports.postgres, ports.otlp, *nfs), nodes)]
     if settings.people:
         for_people = (ports.backend, ports.grafana, ports.jaeger)
         published.append(PublishedPorts(for_people, (*settings.people, *nodes)))
     if host.node:
         shared = inventory.workers[host.node].shared_directory
         published = [PublishedPorts(_WORKER_PORTS, (core.host,))]
-        if not source:
+        if not source and not is_external:
             source, options = f"{core.host}:{_EXPORT}", f"{options},port={ports.nfs}"
     return HostRequirements(
         host=host,
         user="ktrdr",
         uid=CONTAINER_UID,
         shared_directory=shared,
-        share_is_mounted=bool(source),
+        share_is_mounted=is_external or bool(source),
         share_source=source,
         share_options=options,
         published=tuple(published) if settings.firewall else (),

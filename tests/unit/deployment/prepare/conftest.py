@@ -46,13 +46,19 @@ def requirements() -> Callable[..., HostRequirements]:
     """Return the requirements on a host of an inventory with settings."""
 
     def build(
-        *words: str, only_firewall: bool = False, packages: str | None = None, **settings: Any
+        *words: str,
+        only_firewall: bool = False,
+        packages: str | None = None,
+        nfs: str = "container",
+        **settings: Any,
     ) -> HostRequirements:
-        inventory = Inventory.model_validate(
-            add_defaults(
-                {"domain": "lab.test", "workers": {"B": None, "C": None}, "prepare": settings}
-            )
-        )
+        values = {
+            "domain": "lab.test",
+            "core": {"nfs": nfs},
+            "workers": {"B": None, "C": None},
+            "prepare": settings,
+        }
+        inventory = Inventory.model_validate(add_defaults(values))
         (host,) = select_hosts(inventory, words)
         return host_requirements(inventory, host, packages, only_firewall=only_firewall)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -209,14 +208,30 @@ def test_an_export_of_a_nas_is_mounted_on_core_and_workers(requirements) -> None
         assert "10001" not in [owner for _, owner in values_of(plan, "--directory")]
 
 
-def test_a_share_from_elsewhere_must_be_mounted_or_have_a_known_export(requirements) -> None:
-    external = replace(requirements("core"), share_is_mounted=True)
+@pytest.mark.parametrize(
+    ("words", "directory"),
+    [(["core"], "/srv/ktrdr-shared"), (["workers", "B"], "/mnt/ktrdr-shared")],
+)
+def test_an_external_share_must_be_mounted_or_have_a_known_export(
+    requirements, words, directory
+) -> None:
+    external = requirements(*words, nfs="external")
     with pytest.raises(HostNotReady) as raised:
         make_preparation(external, BARE)
-    assert "the shared directory /srv/ktrdr-shared is not mounted" in raised.value.message
-    assert "mp0: /mnt/pve/ktrdr-shared,mp=/srv/ktrdr-shared" in (raised.value.hint or "")
+    assert f"the shared directory {directory} is not mounted" in raised.value.message
+    assert f"mp0: /mnt/pve/ktrdr-shared,mp={directory}" in (raised.value.hint or "")
     plan = make_preparation(external, BARE | {"mounted": "/dev/sda[/share]"})
-    assert ("/srv/ktrdr-shared", "") in values_of(plan, "--directory"), "its owner is set elsewhere"
+    assert (directory, "") in values_of(plan, "--directory"), "its owner is set elsewhere"
+    assert values_of(plan, "--share") == [], "the core serves nothing"
+
+
+def test_without_an_nfs_server_the_core_opens_no_port_for_it(requirements) -> None:
+    facts = BARE | {"mounted": "/dev/sda[/share]"}
+    assert rules(make_preparation(requirements("core", nfs="external"), facts)) == [
+        "tcp dport { 4317, 5432 } ip saddr { 10.0.0.12, 10.0.0.13 } accept",
+        "tcp dport { 4317, 5432 } ip6 saddr { fd00::12 } accept",
+        "tcp dport { 4317, 5432 } drop",
+    ]
 
 
 @pytest.mark.skipif(not shutil.which("systemd-escape"), reason="needs systemd")
