@@ -104,10 +104,8 @@ def prepare(
             for host, plan in plans.items():
                 _show(host, plan)
         names = ", ".join(host.name for host in changing)
-        if not yes and not operator.is_interactive():
-            raise operator.confirmation_required([f"{names} will be changed"])
         if not yes:
-            operator.confirm(f"Change {names}?")
+            operator.confirm(f"Change {names}?", [f"{names} will be changed"])
 
         def apply(host: Host) -> Preparation:
             show_progress = progress_printer(host)
