@@ -17,7 +17,6 @@ from rich.text import Text
 from ktrdr.cli import deploy_summary
 from ktrdr.cli.deploy.operator import (
     confirm,
-    confirmation_required,
     is_interactive,
     new_deploy_id,
 )
@@ -157,7 +156,7 @@ def _confirm_checkout(options: DeployOptions, head: Head) -> None:
         raise ambiguous_image_error(warnings)
     for warning in warnings:
         write_note(warning)
-    confirm("Deploy the image of the last commit anyway?")
+    confirm("Deploy the image of the last commit anyway?", warnings)
 
 
 class TerminalUi:
@@ -191,11 +190,8 @@ class TerminalUi:
         for effect in destructive_effects:
             line = Text.assemble("  ", ("attention: ", "yellow"), effect)
             self._err.print(line, soft_wrap=True)
-        if self._options.yes:
-            return
-        if not is_interactive():
-            raise confirmation_required(destructive_effects)
-        confirm("Continue?")
+        if not self._options.yes:
+            confirm("Continue?", destructive_effects)
 
     def show_result(self, result: DeployResult) -> None:
         """Print the result.

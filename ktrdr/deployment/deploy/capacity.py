@@ -32,14 +32,14 @@ def check_capacity(plan: Plan, facts: Mapping[str, str]) -> CheckResult:
     processors = int(facts["processors"])
     sizes = Counter(each.memory_mb / _MIB_PER_GIB for each in expected if each.memory_mb)
     used, cpus = sum(sizes.elements()), sum(each.cpus or 0 for each in expected)
-    problems = []
+    texts = []
     if used > memory * _TOLERANCE:
         terms = " + ".join(f"{count} × {size:g}" for size, count in sorted(sizes.items()))
-        text = f"its services may use {terms} = {used:g} GiB of memory, but it has {memory}"
-        problems.append(Problem(text, _HINT))
-    for service in expected:
-        if (service.cpus or 0) > processors:
-            text = f"{service.name} may use {service.cpus:g} processors, but it has {processors}"
-            problems.append(Problem(text, _HINT))
+        texts.append(f"its services may use {terms} = {used:g} GiB of memory, but it has {memory}")
+    texts += [
+        f"{service.name} may use {service.cpus:g} processors, but it has {processors}"
+        for service in expected
+        if service.cpus and service.cpus > processors
+    ]
     detail = f"{used:g} of {memory} GiB of memory, {cpus:g} of {processors} processors"
-    return CheckResult("capacity", detail, tuple(problems))
+    return CheckResult("capacity", detail, tuple(Problem(text, _HINT) for text in texts))

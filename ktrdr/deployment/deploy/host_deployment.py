@@ -20,6 +20,7 @@ from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.history import DeployOutcome, HistoryEntry, last_good, moved_tags
 from ktrdr.deployment.hosts.history_queries import fetch_release
 from ktrdr.deployment.hosts.lock import LOCK_LOST, HostLock, lock_lost_error
+from ktrdr.deployment.hosts.problems import all_problems, require_none
 from ktrdr.deployment.product import Backend
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts import sections
@@ -196,7 +197,8 @@ class HostDeployment:
             if result.exit_code:
                 raise step_errors.query_error(self.plan, "readiness", result)
             facts = preflight.parse_facts(result.stdout)
-            preflight.require_ready(self.plan, facts, now=self.clock.now())
+            results = preflight.check_host(self.plan, facts, now=self.clock.now())
+            require_none(f"{self.plan.host.address} is not ready", all_problems(results))
             # Distributions append to the engine's version.
             engine, self._compose = facts["docker"].partition("+")[0], facts["compose"]
             details.append(f"Docker {engine}, Compose {facts['compose'].lstrip('v')}")

@@ -10,8 +10,7 @@ from typing import Final
 from ktrdr.deployment.deploy import capacity, ports
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.hosts import networks
-from ktrdr.deployment.hosts.problems import CheckResult, Problem, all_problems
-from ktrdr.errors import HostNotReady
+from ktrdr.deployment.hosts.problems import CheckResult, Problem
 
 # First version of Compose that reads a registry login from DOCKER_AUTH_CONFIG.
 MINIMUM_COMPOSE: Final = (2, 38, 0)
@@ -32,6 +31,17 @@ DOCKER_KINDS: Final = {
         f"Run `apt-get remove podman-docker` on the host, {_INSTALL}",
     ),
 }
+_DOCKER_STATES: Final = {
+    "missing": Problem("Docker is not installed", "Install Docker Engine with the Compose plugin."),
+    "down": Problem(
+        "the Docker daemon is not running", "Start it with `systemctl start docker` on the host."
+    ),
+    "waiting": Problem(
+        "Docker does not respond",
+        "See what it waits for with `systemctl list-jobs` on the host: after `ktrdr host "
+        "prepare` it starts when the shared directory is mounted.",
+    ),
+}
 _NOT_PERMITTED: Final = "Operation not permitted"
 
 
@@ -41,53 +51,33 @@ def parse_facts(output: str) -> dict[str, str]:
     return {name: value.strip() for name, _, value in pairs}
 
 
-def require_ready(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> None:
-    """Refuse a host that cannot run the stack.
-
-    Args:
-        plan: The plan.
-        facts: Facts about the host.
-        now: Time of the operator's machine.
-
-    Raises:
-        HostNotReady: Names every problem, and a remedy for each.
-    """
-    problems = list(all_problems(check_host(plan, facts, now=now)))
-    if problems:
-        messages = "; ".join(problem.message for problem in problems)
-        hints = " ".join(dict.fromkeys(problem.hint for problem in problems))
-        raise HostNotReady(f"{plan.host.address} is not ready: {messages}", hint=hints)
-
-
 def check_host(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterator[CheckResult]:
     """Yield the result of each check of a host.
 
     A check is left out if its facts are missing, such as that of the ports.
     """
     workdir, shared = plan.host.workdir, plan.config.shared_directory
-    yield CheckResult(
-        "Docker", _format_version(facts.get("docker", "")), tuple(_check_docker(facts))
-    )
+    docker = facts.get("docker", "missing")
+    # Without a distribution's suffix.
+    version = docker.partition("+")[0] if docker[:1].isdigit() else ""
+    yield CheckResult("Docker", version, tuple(_check_docker(facts)))
     if warning := facts.get("docker_warning"):
         owner = f"`chown {facts.get('user', 'USER')}` it"
         note = f"Docker ignores its configuration ({warning}): correct the file, or {owner}"
         yield CheckResult("Docker's configuration", note=note)
-    if facts.get("docker", "missing") != "missing":
+    if docker != "missing":
         compose = facts.get("compose", "")
         yield CheckResult("Compose", compose.lstrip("v"), tuple(_check_compose(compose)))
-    yield CheckResult("programs", "all installed", tuple(_check_programs(facts)))
     yield CheckResult("work directory", workdir, tuple(_check_workdir(facts, workdir)))
     # Only worker nodes differ in what they are given.
     has_capacity = all(facts.get(name, "").isdecimal() for name in ("memory_kb", "processors"))
     if plan.host.node and has_capacity:
         yield capacity.check_capacity(plan, facts)
-    yield CheckResult("disk", _format_free_disk(facts), tuple(_check_disk(facts, plan)))
-    yield CheckResult("shared directory", shared, tuple(_check_share(facts, plan)))
+    yield _check_disk(facts, plan)
+    yield CheckResult("shared directory", shared, _check_share(facts, plan))
     if "handles" in facts:
         yield _check_file_server(facts, plan)
-    yield CheckResult(
-        "clock", _format_clock_skew(facts, now), tuple(_check_clock(plan, facts, now))
-    )
+    yield _check_clock(plan, facts, now)
     if "memory" in facts:
         yield CheckResult("memory", facts["memory"], tuple(_check_memory(facts, plan)))
     if known := [name for name in plan.config.peers if f"resolves {name}" in facts]:
@@ -99,29 +89,15 @@ def check_host(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterat
 
 
 def _check_docker(facts: Mapping[str, str]) -> Iterator[Problem]:
-    state = facts.get("docker", "missing")
-    if problem := DOCKER_KINDS.get(facts.get("docker_kind", "")):
+    kind, state = facts.get("docker_kind", ""), facts.get("docker", "missing")
+    if problem := DOCKER_KINDS.get(kind) or _DOCKER_STATES.get(state):
         yield problem
-        return
-    if state == "missing":
-        yield Problem("Docker is not installed", "Install Docker Engine with the Compose plugin.")
-    if state == "down":
-        yield Problem(
-            "the Docker daemon is not running",
-            "Start it with `systemctl start docker` on the host.",
-        )
-    if state.startswith("error "):
+    elif state.startswith("error "):
         yield Problem(
             f"Docker does not answer: {state.removeprefix('error ').rstrip('.')}",
             "Run `docker info` on the host, and correct what it complains about.",
         )
-    if state == "waiting":
-        yield Problem(
-            "Docker does not respond",
-            "See what it waits for with `systemctl list-jobs` on the host: after `ktrdr host "
-            "prepare` it starts when the shared directory is mounted.",
-        )
-    if state == "forbidden":
+    elif state == "forbidden":
         user = facts.get("user", "the user")
         yield Problem(
             f"{user} has no permission to use Docker",
@@ -137,25 +113,11 @@ def is_older_compose(version: str) -> bool:
 
 def _check_compose(version: str) -> Iterator[Problem]:
     wanted = ".".join(map(str, MINIMUM_COMPOSE))
-    if not re.match(r"v?\d+\.\d+\.\d+", version):
+    if is_older_compose(version):
+        older = f"Docker Compose {version} is older than {wanted}"
         yield Problem(
-            "Docker Compose is not installed",
+            older if version else "Docker Compose is not installed",
             f"Install the Compose plugin, version {wanted} or newer, on the host.",
-        )
-    elif is_older_compose(version):
-        yield Problem(
-            f"Docker Compose {version} is older than {wanted}",
-            f"Install the Compose plugin, version {wanted} or newer, on the host.",
-        )
-
-
-def _check_programs(facts: Mapping[str, str]) -> Iterator[Problem]:
-    lacks = facts.get("lacks", "").split()
-    if lacks:
-        yield Problem(
-            f"programs are missing: {', '.join(lacks)}",
-            "Install them on the host; they are in Debian's util-linux, diffutils, mawk, tar and "
-            "coreutils.",
         )
 
 
@@ -174,24 +136,29 @@ def _check_workdir(facts: Mapping[str, str], workdir: str) -> Iterator[Problem]:
         )
 
 
-def _check_disk(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
+def _check_disk(facts: Mapping[str, str], plan: Plan) -> CheckResult:
     directories = {
         "docker_free_kb": "Docker's directory",
         "image_store_free_kb": "containerd's directory",
         "workdir_free_kb": "the work directory",
     }
-    for fact, directory in directories.items():
-        text = facts.get(fact, "")
-        if text.isdigit() and int(text) // _KIB_PER_MIB < plan.product.minimum_free_mb:
-            yield Problem(
-                f"the disk of {directory} has too little free space: "
-                f"{int(text) // _KIB_PER_MIB} MiB free, {plan.product.minimum_free_mb} needed",
-                "Free space on the host, for example with `docker image prune --all`.",
-            )
+    free = {name: int(facts[fact]) for fact, name in directories.items() if facts.get(fact)}
+    needed = plan.product.minimum_free_mb
+    problems = tuple(
+        Problem(
+            f"the disk of {name} has too little free space: {kib // _KIB_PER_MIB} MiB free, "
+            f"{needed} needed",
+            "Free space on the host, for example with `docker image prune --all`.",
+        )
+        for name, kib in free.items()
+        if kib // _KIB_PER_MIB < needed
+    )
+    least = min(free.values(), default=0)
+    return CheckResult("disk", f"{least / _KIB_PER_GIB:.0f} GiB free", problems)
 
 
-def _check_share(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
-    directory, state = plan.config.shared_directory, facts.get("shared")
+def _check_share(facts: Mapping[str, str], plan: Plan) -> tuple[Problem, ...]:
+    directory, state = plan.config.shared_directory, facts.get("shared", "")
     uid = owner = plan.config.container_uid
     mount = f"Mount the core's NFS export there: `mount {directory}`."
     server = "the core host"
@@ -199,25 +166,25 @@ def _check_share(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
         mount = "Mount it there before Docker starts, as docs/storage.md describes."
         owner, server = int(facts.get("owner", uid)), "the Proxmox host or NAS"
     make = f"Run `install -d -o {uid} -g {uid} {directory}` as root there."
-    if state == "missing":
-        remedy = mount if plan.config.is_share_mounted else make
-        yield Problem(f"the shared directory {directory} is missing", remedy)
-    if state == "not-mounted":
-        yield Problem(
-            f"the shared directory {directory} is not mounted: it is on the host's own disk",
-            mount,
-        )
-    if state == "stale":
-        yield Problem(
+    problems = {
+        "missing": Problem(
+            f"the shared directory {directory} is missing",
+            mount if plan.config.is_share_mounted else make,
+        ),
+        "not-mounted": Problem(
+            f"the shared directory {directory} is not mounted: it is on the host's own disk", mount
+        ),
+        "stale": Problem(
             f"the shared directory {directory} does not respond",
             f"Check that {server} serves it, then mount the directory again.",
-        )
-    if state == "not-writable":
-        yield Problem(
+        ),
+        "not-writable": Problem(
             f"the containers' user ({uid}) cannot write to the shared directory {directory}",
             f"Run `chown {owner}:{owner}` on it as root on {server}, and check that it is not "
             "mounted read-only.",
-        )
+        ),
+    }
+    return (problems[state],) if state in problems else ()
 
 
 def _check_file_server(facts: Mapping[str, str], plan: Plan) -> CheckResult:
@@ -276,25 +243,22 @@ def _on_container_host(facts: Mapping[str, str], command: str) -> str:
     return f"This host is a container: run `{command}` on its own host, such as Proxmox."
 
 
-def _check_clock(plan: Plan, facts: Mapping[str, str], now: datetime) -> Iterator[Problem]:
-    text = facts.get("clock", "")
-    if not text.isdigit():
-        return
-    skew = int(text) - now.timestamp()
-    if abs(skew) > plan.config.max_clock_skew_s:
-        direction = "ahead of" if skew > 0 else "behind"
-        yield Problem(
-            f"its clock is {abs(skew):.0f} s {direction} this machine's, so tokens would "
-            "be rejected",
-            _on_container_host(facts, "timedatectl set-ntp true")
-            or "Synchronise both with a time server (`timedatectl set-ntp true`).",
-        )
+def _check_clock(plan: Plan, facts: Mapping[str, str], now: datetime) -> CheckResult:
+    skew = int(facts.get("clock", now.timestamp())) - now.timestamp()
+    direction = "ahead of" if skew > 0 else "behind"
+    problem = Problem(
+        f"its clock is {abs(skew):.0f} s {direction} this machine's, so tokens would be rejected",
+        _on_container_host(facts, "timedatectl set-ntp true")
+        or "Synchronise both with a time server (`timedatectl set-ntp true`).",
+    )
+    is_off = abs(skew) > plan.config.max_clock_skew_s
+    return CheckResult("clock", f"{abs(skew):.0f} s off", (problem,) if is_off else ())
 
 
 def _check_ports(plan: Plan, facts: Mapping[str, str]) -> Iterator[Problem]:
-    for conflict in ports.find_conflicts(plan, facts):
+    for port, owner in ports.find_conflicts(plan, facts):
         yield Problem(
-            f"the port {conflict.port} is in use by {conflict.owner}",
+            f"the port {port} is in use by {owner}",
             "Find its owner with `ss -ltnp` on the host, or change the port in the inventory.",
         )
 
@@ -303,32 +267,13 @@ def _check_networks(plan: Plan, facts: Mapping[str, str]) -> Iterator[Problem]:
     found = networks.parse_docker_networks(facts.get("networks", ""))
     for network, route in networks.find_collisions(found, networks.parse_routes(facts["routes"])):
         subnets = ", ".join(map(str, network.subnets))
-        own = network.name.startswith(f"{plan.host.project}_")
-        target = plan.host.name if plan.host.node else f"{plan.host.name} all"
+        name, commands = plan.host.name, ""
+        if network.name.startswith(f"{plan.host.project}_"):
+            target = name if plan.host.node else f"{name} all"
+            commands = f": `ktrdr deploy down {name}`, `ktrdr deploy {target}`"
         yield Problem(
             f"Docker's network {network.name} ({subnets}) has addresses that the host reaches "
             f"through {route.interface} ({route.network})",
-            f"Choose other addresses with `ktrdr host prepare {plan.host.name}`, then "
-            + (
-                f"recreate the network: `ktrdr deploy down {plan.host.name}`, "
-                f"`ktrdr deploy {target}`."
-                if own
-                else "recreate the network."
-            ),
+            f"Choose other addresses with `ktrdr host prepare {name}`, then recreate the network"
+            f"{commands}.",
         )
-
-
-def _format_version(text: str) -> str:
-    """Return a version without a distribution's suffix, or nothing if the text is not a version."""
-    return text.partition("+")[0] if text[:1].isdigit() else ""
-
-
-def _format_free_disk(facts: Mapping[str, str]) -> str:
-    sizes = [size for fact, size in facts.items() if fact.endswith("_free_kb")]
-    least = min((int(size) for size in sizes if size.isdigit()), default=0)
-    return f"{least / _KIB_PER_GIB:.0f} GiB free"
-
-
-def _format_clock_skew(facts: Mapping[str, str], now: datetime) -> str:
-    text = facts.get("clock", "")
-    return f"{abs(int(text) - now.timestamp()):.0f} s off" if text.isdigit() else ""

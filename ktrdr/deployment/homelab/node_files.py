@@ -54,22 +54,17 @@ def node_files(
 def _override(
     node: WorkerNode, counts: Mapping[str, int], kind: str, number: int
 ) -> dict[str, Any]:
-    memory = {"backtest": node.backtest_memory, "training": node.training_memory}[kind]
-    cpus = {"backtest": node.backtest_cpus, "training": node.training_cpus}[kind]
-    profiles = []
+    override: dict[str, Any] = {}
     if number > counts[kind] and number == 1:
-        profiles = [_LEFT_OUT]
+        override["profiles"] = [_LEFT_OUT]
     elif 1 < number <= counts[kind] and _NODE_PROFILE in select_profiles(counts):
-        profiles = [_NODE_PROFILE]
-    # Compose replaces variables after a single dollar sign.
-    environment = {name: text.replace("$", "$$") for name, text in node.environment.items()}
-    if environment:
-        environment["CHILD_VARIABLES"] = " ".join(environment)
+        override["profiles"] = [_NODE_PROFILE]
+    if node.environment:
+        # Compose replaces variables after a single dollar sign.
+        values = {name: text.replace("$", "$$") for name, text in node.environment.items()}
+        override["environment"] = {**values, "CHILD_VARIABLES": " ".join(values)}
+    memory, cpus = getattr(node, f"{kind}_memory"), getattr(node, f"{kind}_cpus")
     limits = {"memory": memory, "cpus": cpus and f"{cpus:g}"}
-    limits = {name: limit for name, limit in limits.items() if limit}
-    override = {
-        "profiles": profiles,
-        "environment": environment,
-        "deploy": {"resources": {"limits": limits}} if limits else {},
-    }
-    return {key: value for key, value in override.items() if value}
+    if given := {name: limit for name, limit in limits.items() if limit}:
+        override["deploy"] = {"resources": {"limits": given}}
+    return override

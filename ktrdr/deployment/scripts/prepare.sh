@@ -2,23 +2,20 @@
 # Bring a host into a described state, in the order of the options, or print what that would change. Run as root.
 #
 # Usage: prepare.sh check|apply OPTION ARGUMENT...   No argument begins with "--".
-#   --lock DIRECTORY NOTE               hold the lock of this work directory meanwhile, if it exists
-#   --packages "NAME..."                install packages
-#   --at-least PACKAGE VERSION          refuse if apt offers an older version
-#   --repository URL SHA256 SOURCE      add a repository to apt, whose key has this sum
-#   --docker-config CONTENT SHA256 ADDED  write Docker's daemon.json; SHA256 is that of the file that CONTENT
-#                                       adds to, and ADDED is shown instead of the difference
-#   --user NAME UID                     create a user and its group, without a login
-#   --member USER GROUP                 add a user to a group
-#   --directory DIRECTORY OWNER         create a directory; an empty owner is not changed
-#   --firewall RULES                    load nftables' RULES now and at each start, before Docker
-#   --share DIRECTORY UNIT CONTENT      mount a directory by systemd, before Docker starts
-#   --docker                            start Docker; restart it if daemon.json is newer
-#   --no-firewall, --no-share UNIT      undo these
+#   --packages "NAME, ..."          install packages; "NAME (>= VERSION)" refuses older ones
+#   --repository URL SHA256 SOURCE  add a repository to apt, whose key has this sum
+#   --docker-config CONTENT ADDED   write Docker's daemon.json; ADDED is shown instead of the difference
+#   --docker                        start Docker; restart it if daemon.json is newer
+#   --user NAME UID                 create a user and its group, without a login
+#   --member USER GROUP             add a user to a group
+#   --directory DIRECTORY OWNER     create a directory; an empty owner is not changed
+#   --firewall RULES                load nftables' RULES now and at each start, before Docker
+#   --share DIRECTORY CONTENT       mount a directory by the unit CONTENT of systemd, before Docker starts
+#   --no-firewall, --no-share DIRECTORY   undo these
 # Prints a line "* CHANGE" for each change, with the lines of files indented below it, and "! NOTE" for what is
-# left to do. Fails with 70 and a sentence if something is refused, 71 if the share cannot be mounted, and 75 if
-# another command holds the lock.
+# left to do. Fails with 70 and a sentence if something is refused.
 set -euf
+umask 022
 
 . ./lib/output.sh
 FIREWALL_SERVICE=$(cat ./firewall.service)
@@ -26,14 +23,13 @@ FIREWALL_SERVICE=$(cat ./firewall.service)
 # Tests replace /etc.
 etc=${KTRDR_ETC:-/etc}
 UNITS=$etc/systemd/system
-DROP_IN=$UNITS/docker.service.d/ktrdr-share.conf
 RULES=$etc/ktrdr/firewall.nft
 FIREWALL=ktrdr-firewall.service
 DOCKER_CONFIG=$etc/docker/daemon.json
 KEY=$etc/apt/keyrings/docker.asc
-SOURCE=$etc/apt/sources.list.d/docker.sources
 
-changed='' lists_are_fresh=''
+# The file that was written last, and the file of a repository that was added.
+written='' repository=''
 
 # Print a change. Return whether to make it.
 #   change TEXT
@@ -42,123 +38,83 @@ change() {
     [ "$mode" = apply ]
 }
 
-# End the script, with $code or 70, and the last line of a program's messages.
+# End the script with a sentence, and the first error among the messages of apt, nft or mount.
 #   refuse SENTENCE [MESSAGES]
 refuse() {
-    printf '%s\n' "$1${2:+: $(printf '%s\n' "$2" | tail -n 1)}" >&2
-    exit "${code:-70}"
+    reason=$(printf '%s\n' "${2-}" | sed -nE 's/.*(Depends: )/\1/; /^E: |^Depends: |Error: |^mount\./{p;q;}')
+    printf '%s\n' "$1${reason:+: $reason}" >&2
+    exit 70
 }
-
-# -------------------------------------------------------------------------------------------------- packages
-
-apt_get() {
-    DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l apt-get -q -o DPkg::Lock::Timeout=300 "$@" 2>&1
-}
-
-# Update the lists of packages, once. Wait for another program that does the same, such as apt's own timer.
-update_lists() {
-    attempts=30
-    until [ -n "$lists_are_fresh" ] || answer=$(apt_get update); do
-        attempts=$((attempts - 1))
-        [ "${answer#*Could not get lock}" != "$answer" ] && [ "$attempts" -gt 0 ] ||
-            refuse "apt cannot update its lists" "$answer"
-        sleep 10
-    done
-    lists_are_fresh=yes
-}
-
-ensure_packages() {
-    missing=
-    for package in $1; do
-        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
-    done
-    [ -n "$missing" ] || return 0
-    change "install the packages$missing" || return 0
-    update_lists
-    # shellcheck disable=SC2086 # several names
-    answer=$(apt_get install --yes --no-install-recommends -o Dpkg::Options::=--force-confold $missing) ||
-        refuse "apt cannot install$missing" "$answer"
-}
-
-# In a preview, the lists may be old, and the repository is yet to come.
-require_version() {
-    [ "$mode" = apply ] || return 0
-    update_lists
-    offered=$(apt-cache policy "$1" | sed -n 's/^  Candidate: //p')
-    dpkg --compare-versions "${offered#(none)}" ge "$2" || refuse "apt offers $1 ${offered:-(none)}, not $2 or newer"
-}
-
-add_repository() {
-    if [ "$(sha256sum "$KEY" 2>/dev/null | cut -d ' ' -f 1)" != "$2" ] && change "download $1/gpg to $KEY"; then
-        mkdir -p "${KEY%/*}"
-        answer=$(/usr/lib/apt/apt-helper download-file "$1/gpg" "$KEY" "SHA256:$2" 2>&1) || {
-            rm -f "$KEY"
-            refuse "the key $1/gpg cannot be downloaded, or is not the known one" "$answer"
-        }
-        chmod 644 "$KEY"
-    fi
-    write_file "$SOURCE" "$3"
-    # A repository without this distribution would break every later update.
-    if [ "$mode" = apply ] && ! (update_lists); then
-        rm -f "$SOURCE"
-        exit 70
-    fi
-}
-
-# ----------------------------------------------------------------------------------------------------- files
 
 # Write a file if it differs, in one move.
 #   write_file FILE CONTENT [TEXT]   TEXT is shown instead of the difference
 write_file() {
     if printf '%s\n' "$2" | cmp -s - "$1"; then return 0; fi
-    changed="$changed $1 "
-    old=$1
-    [ -e "$1" ] || old=/dev/null
+    written=$1
     printf '* write %s\n' "$1"
-    if [ "$#" = 3 ]; then
-        printf '%s\n' "$3"
-    else
-        printf '%s\n' "$2" | diff -U 2 "$old" - | sed 1,3d
-    fi | sed 's/^/    /'
+    printf '%s\n' "${3-$(printf '%s\n' "$2" | diff -N -U 2 "$1" - | sed 1,3d)}" | sed 's/^/    /'
     [ "$mode" = apply ] || return 0
     mkdir -p "${1%/*}"
-    new=$(mktemp "${1%/*}/.ktrdr-XXXXXX")
-    printf '%s\n' "$2" >"$new"
-    chmod 644 "$new"
-    mv "$new" "$1"
-    lists_are_fresh=
+    printf '%s\n' "$2" >"$1.ktrdr-new"
+    mv "$1.ktrdr-new" "$1"
     [ "${1#"$UNITS"}" = "$1" ] || systemctl daemon-reload
 }
 
+apt_get() {
+    DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l apt-get -q -o DPkg::Lock::Timeout=300 "$@" 2>&1
+}
+
+# Wait for another program that updates apt's lists, such as apt's own timer. Other failures to update them matter
+# only if packages are missing.
+install_packages() {
+    change "install $1" || return 0
+    attempts=30
+    until answer=$(
+        apt_get update || :
+        apt_get satisfy --yes --no-install-recommends -o Dpkg::Options::=--force-confold "$1"
+    ); do
+        attempts=$((attempts - 1))
+        if [ "${answer#*Could not get lock}" = "$answer" ] || [ "$attempts" = 0 ]; then
+            # A repository without this distribution would break every later update.
+            rm -f ${repository:+"$repository"}
+            refuse "apt cannot install $1" "$answer"
+        fi
+        sleep 10
+    done
+}
+
+add_repository() {
+    if [ "$(sha256sum "$KEY" 2>/dev/null | cut -d ' ' -f 1)" != "$2" ] && change "download $1/gpg to $KEY"; then
+        mkdir -p "${KEY%/*}"
+        answer=$(/usr/lib/apt/apt-helper download-file "$1/gpg" "$KEY" "SHA256:$2" 2>&1) ||
+            refuse "the key $1/gpg cannot be downloaded, or is not the known one" "$answer"
+    fi
+    repository=$etc/apt/sources.list.d/docker.sources
+    write_file "$repository" "$3"
+}
+
 write_docker_config() {
-    sum=-
-    [ ! -e "$DOCKER_CONFIG" ] || sum=$(sha256sum "$DOCKER_CONFIG" | cut -d ' ' -f 1)
-    [ "$sum" = "$2" ] || refuse "$DOCKER_CONFIG was changed meanwhile"
-    if [ "$mode" = apply ] && [ "$sum" != - ]; then cp -p "$DOCKER_CONFIG" "$DOCKER_CONFIG.before-ktrdr"; fi
-    write_file "$DOCKER_CONFIG" "$1" "$3"
-    # A Docker that is installed later starts with it.
-    systemctl is-active --quiet docker.service || changed=
+    if [ "$mode" = apply ] && [ -e "$DOCKER_CONFIG" ]; then cp -p "$DOCKER_CONFIG" "$DOCKER_CONFIG.before-ktrdr"; fi
+    write_file "$DOCKER_CONFIG" "$1" "$2"
 }
 
-remove_file() {
-    if [ -e "$1" ] && change "remove $1"; then
-        rm -f "$1"
-        systemctl daemon-reload
-    fi
-}
-
-ensure_directory() {
-    owner=${2:-root}
-    if [ ! -d "$1" ]; then
-        change "create the directory $1, owned by $owner" || return 0
-        mkdir -p "$1"
-    elif [ -z "$2" ] || [ "$(stat -c %u "$1")" = "$(id -u "$2" 2>/dev/null)" ]; then
+# Docker may wait for the share, so do not wait for its start. An interrupted run may have left daemon.json newer.
+ensure_docker() {
+    if ! systemctl is-active --quiet docker.service; then
+        ! change "start Docker" || systemctl enable --quiet --now --no-block docker.service
         return 0
-    else
-        change "give the directory $1 to $owner" || return 0
     fi
-    chown "$(id -u "$owner"):$(id -g "$owner")" "$1" ||
-        refuse "$1 can be given to $owner only on the machine around this container"
+    began=$(TZ=UTC systemctl show --property ActiveEnterTimestamp --value docker.service)
+    if [ "$written" != "$DOCKER_CONFIG" ] && [ "$(stat -c %Y "$DOCKER_CONFIG" || echo 0)" -le "$(date -d "$began" +%s)" ]; then
+        return 0
+    fi
+    change "restart Docker, with $(docker ps --quiet | wc -l) running containers" || return 0
+    systemctl restart docker.service && return 0
+    [ "$written" = "$DOCKER_CONFIG" ] || refuse "Docker does not start with $DOCKER_CONFIG"
+    mv "$DOCKER_CONFIG.before-ktrdr" "$DOCKER_CONFIG" || rm -f "$DOCKER_CONFIG"
+    systemctl reset-failed docker.service
+    systemctl start docker.service
+    refuse "Docker did not start with the new $DOCKER_CONFIG; the former one is back"
 }
 
 ensure_user() {
@@ -169,135 +125,83 @@ ensure_user() {
 }
 
 ensure_member() {
-    case " $(id -nG "$1") " in
-        *" $2 "*) ;;
-        *) ! change "add the user $1 to the group $2" || usermod --append --groups "$2" "$1" ;;
-    esac
+    id -nG "$1" | tr ' ' '\n' | grep -qx "$2" || ! change "add the user $1 to the group $2" ||
+        usermod --append --groups "$2" "$1"
 }
 
-# -------------------------------------------------------------------------------------------------- services
-
-state_of() {
-    systemctl show --property ActiveState --value "$1"
-}
-
-# Return whether a file is newer than the start of a unit, or was changed by this script.
-#   is_newer FILE UNIT
-is_newer() {
-    if [ "${changed#*" $1 "}" != "$changed" ]; then return 0; fi
-    [ -e "$1" ] || return 1
-    began=$(TZ=UTC systemctl show --property ActiveEnterTimestamp --value "$2")
-    [ "$(stat -c %Y "$1")" -gt "$(date -d "$began" +%s)" ]
-}
-
-ensure_firewall() {
-    write_file "$RULES" "$1"
-    write_file "$UNITS/$FIREWALL" "$FIREWALL_SERVICE"
-    if systemctl is-enabled --quiet $FIREWALL 2>/dev/null && nft list table inet ktrdr >/dev/null 2>&1 &&
-        ! is_newer "$RULES" $FIREWALL && ! is_newer "$UNITS/$FIREWALL" $FIREWALL; then
+ensure_directory() {
+    owner=${2:-root}
+    if [ -d "$1" ] && { [ -z "$2" ] || [ "$(stat -c %u "$1")" = "$(id -u "$2" 2>/dev/null)" ]; }; then
         return 0
     fi
-    change "load the firewall rules, now and at each start" || return 0
-    answer=$(nft --check -f "$RULES" 2>&1) ||
-        refuse "nftables cannot load $RULES" "$(printf '%s\n' "$answer" | grep Error)"
-    systemctl enable --quiet $FIREWALL
-    systemctl restart $FIREWALL
+    change "set up the directory $1, owned by $owner" || return 0
+    mkdir -p "$1"
+    chown "$(id -u "$owner"):$(id -g "$owner")" "$1" ||
+        refuse "$1 can be given to $owner only on the machine around this container"
 }
 
-undo_firewall() {
-    if [ -e "$UNITS/$FIREWALL" ] && change "unload the firewall rules"; then
-        systemctl disable --quiet --now $FIREWALL
+# Load the rules before they are written, so that an interrupted run is repeated. nft loads all of them or none.
+ensure_firewall() {
+    nft list table inet ktrdr >/dev/null 2>&1 || echo "* load the firewall rules"
+    if [ "$mode" = apply ]; then
+        answer=$(printf '%s\n' "$1" | nft -f - 2>&1) || refuse "nftables cannot load the firewall rules" "$answer"
     fi
-    remove_file "$UNITS/$FIREWALL"
-    remove_file "$RULES"
+    write_file "$RULES" "$1"
+    write_file "$UNITS/$FIREWALL" "$FIREWALL_SERVICE"
+    systemctl is-enabled --quiet $FIREWALL 2>/dev/null || ! change "load the firewall rules at each start" ||
+        systemctl enable --quiet --now $FIREWALL
 }
 
 ensure_share() {
-    write_file "$UNITS/$2" "$3"
-    write_file "$DROP_IN" "# Docker waits for the share, so that no container starts with an empty directory in its place.
-[Unit]
-RequiresMountsFor=$(printf %s "$1" | sed 's/ /\\x20/g')"
-    case $(state_of "$2") in
-        active)
-            ! is_newer "$UNITS/$2" "$2" || echo "! $1 stays mounted as it is until the host restarts"
-            return 0
-            ;;
-        activating) ;;
-        *)
-            change "mount $1" || return 0
-            systemctl start --no-block "$2"
-            ;;
-    esac
-    attempts=15
-    while state=$(state_of "$2") && [ "$state" != active ] && [ "$state" != failed ] && [ "$attempts" -gt 0 ]; do
-        sleep 1
-        attempts=$((attempts - 1))
-    done
-    case $state in
-        active) ;;
-        failed) share_error="$1 cannot be mounted: $(journalctl --unit "$2" --output cat --lines 20 | grep -i '^mount' | tail -n 1)" ;;
-        *) echo "! $1 is not mounted yet, because its server does not answer: $2 keeps trying, and Docker waits for it" ;;
+    unit=$(systemd-escape --path --suffix=mount "$1")
+    write_file "$UNITS/$unit" "$2"
+    if systemctl is-enabled --quiet "$unit" 2>/dev/null && systemctl is-active --quiet "$unit"; then
+        [ "$written" != "$UNITS/$unit" ] || echo "! $1 stays mounted as it is until the host restarts"
+        return 0
+    fi
+    change "mount $1, now and before Docker starts" || return 0
+    systemctl enable --quiet "$unit"
+    code=0
+    timeout 15 systemctl start "$unit" || code=$?
+    case $code in
+        0) ;;
+        124) echo "! $1 is not mounted yet, because its server does not answer: systemd keeps trying, and Docker waits for it" ;;
+        *) refuse "$1 cannot be mounted" "$(journalctl --unit "$unit" --output cat --since -30s)" ;;
     esac
 }
 
-undo_share() {
-    remove_file "$DROP_IN"
-    if [ -e "$UNITS/$1" ] && [ "$(state_of "$1")" != inactive ] && change "unmount the share; running containers keep it"; then
-        systemctl stop "$1"
-    fi
-    remove_file "$UNITS/$1"
-}
-
-ensure_docker() {
-    if [ -n "$(systemctl show --property Job --value docker.service)" ]; then
-        echo "! Docker waits for the share, because its server does not answer"
-    elif ! systemctl is-active --quiet docker.service; then
-        ! change "start Docker" || systemctl enable --quiet --now docker.service
-    elif is_newer "$DOCKER_CONFIG" docker.service && change "restart Docker, with $(docker ps --quiet | wc -l) running containers"; then
-        systemctl restart docker.service && return 0
-        mv "$DOCKER_CONFIG.before-ktrdr" "$DOCKER_CONFIG" || rm -f "$DOCKER_CONFIG"
-        systemctl reset-failed docker.service
-        systemctl start docker.service
-        refuse "Docker did not start with the new $DOCKER_CONFIG; the former one is back"
-    fi
-}
-
-# Hold the lock of a work directory, as acquire_lock.sh does, until the script ends.
-hold_lock() {
-    [ -e "$1/.ktrdr/lock" ] || return 0
-    exec 8<>"$1/.ktrdr/lock"
-    flock -n 8 || {
-        cat "$1/.ktrdr/lock"
-        exit 75
-    }
-    printf '%s %s\n' "$$" "$2" >"$1/.ktrdr/lock"
+# Stop and remove a unit. After this, Docker does not require it any more.
+#   remove_unit UNIT CHANGE [FILE]
+remove_unit() {
+    [ -e "$UNITS/$1" ] || return 0
+    change "$2" || return 0
+    systemctl disable --quiet --now "$1"
+    rm -f "$UNITS/$1" ${3:+"$3"}
+    systemctl daemon-reload
 }
 
 main() {
-    mode=$1 share_error=
+    mode=$1
     shift
     while [ "$#" -gt 0 ]; do
         option=$1
         shift
         case $option in
-            --lock) hold_lock "$1" "$2" ;;
-            --packages) ensure_packages "$1" ;;
-            --at-least) require_version "$1" "$2" ;;
+            --packages) install_packages "$1" ;;
             --repository) add_repository "$1" "$2" "$3" ;;
-            --docker-config) write_docker_config "$1" "$2" "$3" ;;
+            --docker-config) write_docker_config "$1" "$2" ;;
+            --docker) ensure_docker ;;
             --user) ensure_user "$1" "$2" ;;
             --member) ensure_member "$1" "$2" ;;
             --directory) ensure_directory "$1" "$2" ;;
             --firewall) ensure_firewall "$1" ;;
-            --share) ensure_share "$1" "$2" "$3" ;;
-            --docker) ensure_docker ;;
-            --no-firewall) undo_firewall ;;
-            --no-share) undo_share "$1" ;;
+            --share) ensure_share "$1" "$2" ;;
+            --no-firewall) remove_unit $FIREWALL "remove the firewall rules" "$RULES" ;;
+            --no-share) remove_unit "$(systemd-escape --path --suffix=mount "$1")" "unmount $1; running containers keep it" ;;
             *) refuse_option "$option" ;;
         esac
         until [ "$#" = 0 ] || [ "${1#--}" != "$1" ]; do shift; done
     done
-    [ -z "$share_error" ] || code=71 refuse "$share_error"
 }
 
 main "$@"

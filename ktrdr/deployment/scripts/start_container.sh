@@ -6,15 +6,6 @@
 # with Docker's exit code and error if the container does not start.
 set -eu
 
-# Start the container, and set $answer to Docker's error.
-#   start_container NAME IMAGE
-start_container() {
-    answer=$(
-        docker run --rm --name "$1" --pull never --network none --log-driver none --read-only \
-            --cap-drop ALL --security-opt no-new-privileges --entrypoint true "$2" 2>&1
-    )
-}
-
 main() {
     name=$1
     shift
@@ -24,17 +15,21 @@ main() {
         echo 'no image'
         return 0
     fi
-    code=0
-    start_container "$name" "$image" || code=$?
-    case $answer in
-        *'is already in use'*)
-            # Another command uses this name, or was cut off and has left its container behind.
-            sleep 2
-            docker rm --force --volumes "$name" >/dev/null 2>&1 || :
-            code=0
-            start_container "$name" "$image" || code=$?
-            ;;
-    esac
+    for attempt in first second; do
+        code=0
+        answer=$(
+            docker run --rm --name "$name" --pull never --network none --log-driver none --read-only \
+                --cap-drop ALL --security-opt no-new-privileges --entrypoint true "$image" 2>&1
+        ) || code=$?
+        case $attempt$answer in
+            first*'is already in use'*)
+                # Another command uses this name, or was cut off and has left its container behind.
+                sleep 2
+                docker rm --force --volumes "$name" >/dev/null 2>&1 || :
+                ;;
+            *) break ;;
+        esac
+    done
     case $code$answer in
         # If the image has no such program, the runtime fails as late as it can.
         0* | *'exec: "true":'*) echo started ;;

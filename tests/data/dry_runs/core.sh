@@ -108,19 +108,10 @@ print_docker_kind() {
         *)
             case $(docker --version 2>/dev/null) in
                 podman*) echo podman ;;
-                *) find_rootless_socket ;;
+                *) ! ls /run/user/*/docker.sock >/dev/null 2>&1 || echo rootless ;;
             esac
             ;;
     esac
-}
-
-find_rootless_socket() {
-    for socket in /run/user/*/docker.sock; do
-        if [ -S "$socket" ]; then
-            echo rootless
-            return 0
-        fi
-    done
 }
 
 # Print "NAME ID BRIDGE SUBNET...|" for each bridge network. BRIDGE is "-" if the id names the bridge.
@@ -197,25 +188,12 @@ sub try_it {
 
 print try_it(), "\n";'
 
-# Programs that the scripts of a deploy need besides Docker. Debian and Ubuntu have all of them.
-PROGRAMS='awk base64 cmp flock sha256sum tar'
-
-check_programs() {
-    lacks=
-    for program in $PROGRAMS; do
-        command -v "$program" >/dev/null || lacks="$lacks$program "
-    done
-    fact lacks "$lacks"
-}
+# The share may not answer.
+with_timeout='timeout -s KILL 5'
 
 # Print the versions of Docker and Compose, and set $docker_root and $image_store to the directories.
 check_docker() {
     docker_root='' image_store=''
-    if ! command -v docker >/dev/null; then
-        fact docker missing
-        fact docker_kind "$(print_docker_kind '')"
-        return 0
-    fi
     # One call for all three: each start of Docker's program takes as long as the rest of the check. It may
     # warn besides.
     code=0
@@ -241,6 +219,7 @@ END
         docker_root=${answer#* }
     else
         case $code:$info in
+            127:*) fact docker missing ;;
             137:*) fact docker waiting ;;
             *'permission denied while trying'* | *'connect: permission denied'*) fact docker forbidden ;;
             *'Cannot connect to the Docker'* | *'failed to connect to the docker API'*) fact docker down ;;
@@ -251,71 +230,45 @@ END
     fact docker_kind "$(print_docker_kind "$docker_root")"
 }
 
-# Print the memory and the number of processors.
-check_capacity() {
-    read -r _ size _ </proc/meminfo
-    fact memory_kb "$size"
-    fact processors "$(nproc 2>/dev/null || :)"
-}
-
-# Print the state of the work directory, and set $probe to the file that was created to test it.
 check_workdir() {
     nearest_existing "$workdir"
-    probe="$existing/.ktrdr-$$"
     if [ ! -d "$existing" ]; then
         fact workdir not-a-directory
-    elif (set -C && : >"$probe") 2>/dev/null; then
+    elif probe=$(mktemp "$existing/.ktrdr-XXXXXX" 2>/dev/null); then
+        rm -f "$probe"
         fact workdir writable
-        return 0
     else
         fact workdir not-writable
     fi
-    probe=
 }
 
-check_disks() {
-    set -- "$existing"
-    names=workdir
-    [ ! -e "$image_store" ] || { set -- "$image_store" "$@" && names="image_store $names"; }
-    [ ! -e "$docker_root" ] || { set -- "$docker_root" "$@" && names="docker $names"; }
-    disks=$(df -Pk "$@" 2>/dev/null) || :
-    {
-        read -r _ || :
-        for name in $names; do
-            read -r _ _ _ free _ && fact "${name}_free_kb" "$free" || :
-        done
-    } <<END
-$disks
-END
+# Print the free space of a directory's disk, if the directory exists.
+#   check_disk NAME DIRECTORY
+check_disk() {
+    [ -e "$2" ] || return 0
+    { df -Pk "$2" 2>/dev/null || :; } | awk -v name="$1" 'NR == 2 { printf "%s_free_kb=%s\n", name, $4 }'
 }
 
-# Print whether the containers' user can write to the shared directory. Root tests it as that user. Remove
-# $probe, too.
+# Print whether the containers' user can write to the shared directory. Root tests it as that user.
 check_shared() {
-    with_timeout=
-    ! command -v timeout >/dev/null || with_timeout='timeout -s KILL 5'
-    # Root owns the root directory, so that `id` need not be started.
-    is_root=
-    [ ! -O / ] || is_root=yes
-    shared_probe='' code=0
-    if [ -n "$is_root" ] && command -v setpriv >/dev/null; then
-        shared_probe=$(
+    probe='' code=0
+    uid=$(id -u)
+    if [ "$uid" = 0 ] && command -v setpriv >/dev/null; then
+        probe=$(
             $with_timeout setpriv --reuid "$container_uid" --regid "$container_uid" --clear-groups \
                 mktemp "$shared/.ktrdr-XXXXXX" 2>/dev/null
         ) || code=$?
     else
         $with_timeout test -w "$shared" 2>/dev/null || code=$?
     fi
-    rm -f ${probe:+"$probe"} ${shared_probe:+"$shared_probe"} || :
+    rm -f ${probe:+"$probe"} || :
     if [ "$code" -gt 128 ]; then
         fact shared stale
     elif [ ! -d "$shared" ]; then
         fact shared missing
     elif [ "$shared_is_mounted" = yes ] && is_plain_directory; then
         fact shared not-mounted
-    elif [ "$code" = 0 ]; then
-        fact shared writable
-    elif [ -z "$is_root" ] && [ "$(stat -c %u "$shared")" = "$container_uid" ]; then
+    elif [ "$code" = 0 ] || { [ "$uid" != 0 ] && [ "$(stat -c %u "$shared")" = "$container_uid" ]; }; then
         fact shared writable
     else
         fact shared not-writable
@@ -323,14 +276,10 @@ check_shared() {
 }
 
 # Return whether the shared directory has neither data nor the mark of the backend, and is of the host's own
-# disk, as without its mount. A bind mount may be of the same device. The kernel writes a space as \040.
+# disk, as without its mount. A bind mount may be of the same device.
 is_plain_directory() {
     [ ! -d "$shared/data" ] && [ ! -e "$shared/.ktrdr-share" ] &&
-        [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ] &&
-        ! path=$(cd "$shared" && pwd -P) awk '
-            { gsub(/\\040/, " ", $5) }
-            $5 == ENVIRON["path"] { found = 1 }
-            END { exit !found }' /proc/self/mountinfo
+        [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ] && ! findmnt --mountpoint "$shared" >/dev/null
 }
 
 # Print whether a service can serve the shared directory by NFS.
@@ -340,16 +289,9 @@ check_file_server() {
     fact handles "$($with_timeout perl -e "$OPEN_BY_HANDLE" "$directory" 2>/dev/null || echo unknown)"
 }
 
-# Print the user that the containers' user is on the machine around this one, if this one is a container.
-check_owner() {
-    awk -v uid="$container_uid" '
-        uid >= $1 && uid < $1 + $3 { printf "owner=%d\n", uid - $1 + $2 }' /proc/self/uid_map || :
-}
-
 # Print the file system of a directory for secrets, and the device that memory is swapped out to.
 check_memory() {
-    existing=$1
-    [ -d "$existing" ] || existing=${existing%/*}
+    nearest_existing "$1"
     fact memory "$(stat -f -c %T "$existing" 2>/dev/null || echo unknown)"
     # A tmpfs may be written to swap. Compressed memory and encrypted devices do not count.
     swap=none
@@ -365,19 +307,6 @@ check_memory() {
     ! grep -q " $existing tmpfs [^ ]*noswap" /proc/mounts || swap=none
     [ "$(cat /sys/fs/cgroup/memory.swap.max 2>/dev/null)" != 0 ] || swap=none
     fact swap "$swap"
-}
-
-# Print the kind of container that the host is, such as lxc, or nothing if it is a machine.
-check_container() {
-    container=
-    if [ -r /run/systemd/container ]; then
-        read -r container </run/systemd/container || :
-    elif [ ! -d /run/systemd/system ]; then
-        while read -r device _; do [ "$device" != lxcfs ] || container=lxc; done </proc/mounts
-        [ -n "$container" ] ||
-            container=$({ tr '\0' '\n' </proc/1/environ | sed -n 's/^container=//p'; } 2>/dev/null)
-    fi
-    fact container "$container"
 }
 
 # Print the listening sockets and the published ports. The kernel's list needs no further program.
@@ -421,7 +350,7 @@ check_name() {
 
 # Try to connect to HOST:PORT. Bash itself implements redirections to /dev/tcp.
 check_reach() {
-    if ! command -v bash >/dev/null || ! command -v timeout >/dev/null; then
+    if ! command -v bash >/dev/null; then
         fact "reaches $1" unknown
     elif answer=$(
         LC_ALL=C timeout 3 bash -c ': <"/dev/tcp/$0/$1"' "${1%:*}" "${1##*:}" 2>&1
@@ -451,14 +380,20 @@ main() {
     fact clock "$(date +%s)"
     # sshd sets the name of the user, so that `id` need not be started.
     fact user "${USER:-$(id -un)}"
-    check_programs
     check_docker
-    check_capacity
+    read -r _ size _ </proc/meminfo
+    fact memory_kb "$size"
+    fact processors "$(nproc)"
     check_workdir
-    check_disks
+    check_disk workdir "$existing"
+    check_disk docker "$docker_root"
+    check_disk image_store "$image_store"
     check_shared
-    check_container
-    check_owner
+    # Its code is not 0 on a machine.
+    container=$(systemd-detect-virt --container 2>/dev/null) || container=
+    fact container "$container"
+    # The user that the containers' user is on the machine around this one, if this one is a container.
+    awk -v uid="$container_uid" 'uid >= $1 && uid < $1 + $3 { printf "owner=%d\n", uid - $1 + $2 }' /proc/self/uid_map
     [ "$shared_is_mounted" = yes ] || check_file_server
     [ -z "$memory" ] || check_memory "$memory"
     if [ "$ports" = yes ]; then
@@ -1221,15 +1156,6 @@ code=$?
 # with Docker's exit code and error if the container does not start.
 set -eu
 
-# Start the container, and set $answer to Docker's error.
-#   start_container NAME IMAGE
-start_container() {
-    answer=$(
-        docker run --rm --name "$1" --pull never --network none --log-driver none --read-only \
-            --cap-drop ALL --security-opt no-new-privileges --entrypoint true "$2" 2>&1
-    )
-}
-
 main() {
     name=$1
     shift
@@ -1239,17 +1165,21 @@ main() {
         echo 'no image'
         return 0
     fi
-    code=0
-    start_container "$name" "$image" || code=$?
-    case $answer in
-        *'is already in use'*)
-            # Another command uses this name, or was cut off and has left its container behind.
-            sleep 2
-            docker rm --force --volumes "$name" >/dev/null 2>&1 || :
-            code=0
-            start_container "$name" "$image" || code=$?
-            ;;
-    esac
+    for attempt in first second; do
+        code=0
+        answer=$(
+            docker run --rm --name "$name" --pull never --network none --log-driver none --read-only \
+                --cap-drop ALL --security-opt no-new-privileges --entrypoint true "$image" 2>&1
+        ) || code=$?
+        case $attempt$answer in
+            first*'is already in use'*)
+                # Another command uses this name, or was cut off and has left its container behind.
+                sleep 2
+                docker rm --force --volumes "$name" >/dev/null 2>&1 || :
+                ;;
+            *) break ;;
+        esac
+    done
     case $code$answer in
         # If the image has no such program, the runtime fails as late as it can.
         0* | *'exec: "true":'*) echo started ;;

@@ -40,14 +40,13 @@ from ktrdr.deployment.hosts.lock import (
     parse_lock_state,
 )
 from ktrdr.deployment.prepare.plan import facts_script, make_preparation
-from ktrdr.deployment.prepare.run import HostPreparer
 from ktrdr.deployment.product import Product
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts.script import Script, render, render_for_display
 from ktrdr.secret import Secret
-from tests.recording_transport import RecordingTransport
 from tests.unit.deployment.conftest import NOW
 from tests.unit.deployment.harness import earlier_entry
+from tests.unit.deployment.prepare.conftest import BARE
 from tests.unit.deployment.sample_hosts import BACKEND_IMAGE, CORE, TAG, container_json
 from tests.unit.deployment.shell import SHELLS, Shell
 from tests.unit.deployment.test_services import BACKEND_REPORT, NEEDS_DB, OWNER, ManagedHost
@@ -97,13 +96,12 @@ def restart(product: Product, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def preparation(inventory: Inventory) -> str:
-    """Return the scripts that prepare a worker node that was not asked."""
+    """Return the scripts that prepare a bare worker node."""
     (host,) = select_hosts(inventory, ["workers", "B"])
-    requirements = host_requirements(inventory, host, None, only_firewall=False)
-    preparer = HostPreparer(requirements, RecordingTransport(), OWNER, undo=False)
-    plan = make_preparation(requirements, {})
-    scripts = [facts_script(requirements), preparer.script(plan, "apply")]
-    return "\n".join(map(render_for_display, scripts))
+    requirements = host_requirements(inventory, host)
+    plan = make_preparation(requirements, BARE)
+    apply = Script("scripts/prepare.sh", ("apply", *plan.arguments))
+    return "\n".join(map(render_for_display, [facts_script(requirements), apply]))
 
 
 @pytest.fixture

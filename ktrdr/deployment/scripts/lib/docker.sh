@@ -19,19 +19,10 @@ print_docker_kind() {
         *)
             case $(docker --version 2>/dev/null) in
                 podman*) echo podman ;;
-                *) find_rootless_socket ;;
+                *) ! ls /run/user/*/docker.sock >/dev/null 2>&1 || echo rootless ;;
             esac
             ;;
     esac
-}
-
-find_rootless_socket() {
-    for socket in /run/user/*/docker.sock; do
-        if [ -S "$socket" ]; then
-            echo rootless
-            return 0
-        fi
-    done
 }
 
 # Print "NAME ID BRIDGE SUBNET...|" for each bridge network. BRIDGE is "-" if the id names the bridge.

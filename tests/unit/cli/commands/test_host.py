@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from ktrdr.cli.commands import host as command_module
 from ktrdr.deployment.hosts.host import DeployId
-from ktrdr.deployment.hosts.lock import LockOwner
+from ktrdr.deployment.hosts.lock import LOCK_BUSY, LockOwner
 from ktrdr.errors import HostNotReady, HostUnreachable, KtrdrError, Locked, UsageError
 from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.prepare.conftest import BARE, PREPARED
@@ -60,17 +60,17 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HostCommand:
     return command
 
 
-def test_a_check_shows_what_would_change_and_exits_with_10(command) -> None:
+def test_a_dry_run_shows_what_would_change_and_exits_with_10(command) -> None:
     command.is_like(CORE, BARE, "install the packages nftables", "start Docker")
-    result = command.run("core", "--check")
+    result = command.run("core", "--dry-run")
     assert result.exit_code == 10
-    assert "core  backend.lab.test  Debian GNU/Linux 13 (trixie), privileged LXC" in result.stdout
+    assert "core  backend.lab.test" in result.stdout
     assert "  * install the packages nftables" in result.stdout
     assert "`features: nesting=1`" in result.stdout
     assert command.applied() == []
 
 
-@pytest.mark.parametrize("words", [["core", "--check"], ["core", "--yes"], ["core"]])
+@pytest.mark.parametrize("words", [["core", "--dry-run"], ["core", "--yes"], ["core"]])
 def test_a_prepared_host_is_left_unchanged(command, words) -> None:
     command.is_like(CORE, PREPARED)
     result = command.run(*words)
@@ -127,25 +127,17 @@ def test_a_core_that_cannot_be_reached_does_not_keep_a_node_from_being_prepared(
     command.transport.answer(Answer(error=HostUnreachable("it is off")), host=CORE)
     result = command.run("workers", "B", "--yes")
     assert result.exit_code == 0
-    assert "the firewall of the core was not examined: it is off" in result.stderr
+    assert "the firewall of the core is not updated: it is off" in result.stderr
     assert command.applied() == [B]
 
 
-def test_undo_changes_only_the_named_hosts_and_asks_for_no_facts(command) -> None:
+def test_undo_changes_only_the_named_hosts(command) -> None:
     command.is_like(B, BARE, "unload the firewall rules")
     result = command.run("workers", "B", "--undo", "--yes")
     assert result.exit_code == 0
     assert {run.host for run in command.transport.runs} == {B}
-    assert not any(FACTS in run.script.reveal() for run in command.transport.runs)
-
-
-def test_a_dry_run_prints_scripts_and_opens_no_connection(command) -> None:
-    result = command.run("all", "--dry-run")
-    assert result.exit_code == 0
-    assert command.transport.runs == []
-    assert "ip saddr { workers-b.lab.test, workers-c.lab.test } accept" in result.stdout
-    assert result.stdout.count("main apply") == 3
-    assert "main apply" in command.run("core", "--undo", "--dry-run").stdout
+    scripts = [run.script.reveal() for run in command.transport.runs]
+    assert "--no-firewall" in scripts[-1]
 
 
 @pytest.mark.parametrize(
@@ -157,21 +149,23 @@ def test_a_dry_run_prints_scripts_and_opens_no_connection(command) -> None:
             "let sudo ask this user for no password",
         ),
         (
-            Answer(exit_code=70, stderr="apt offers docker-compose 2.26.1-4, not 2.38.0 or newer"),
-            "apt offers docker-compose 2.26.1-4",
-            "--docker-packages docker",
+            Answer(
+                exit_code=70, stderr="apt cannot install x: Depends: docker-compose (>= 2.38.0)"
+            ),
+            "Depends: docker-compose (>= 2.38.0)",
+            "`prepare.docker_packages: docker` in the inventory",
         ),
         (
-            Answer(exit_code=71, stderr="/mnt/x cannot be mounted: mount.nfs4: access denied"),
+            Answer(exit_code=70, stderr="/mnt/x cannot be mounted: mount.nfs: access denied"),
             "access denied",
             "mount=nfs",
         ),
         (
-            Answer(exit_code=71, stderr="/mnt/x cannot be mounted: mount.nfs: No such device"),
+            Answer(exit_code=70, stderr="/mnt/x cannot be mounted: mount.nfs: No such device"),
             "No such device",
             "modprobe nfs",
         ),
-        (Answer(exit_code=70, stderr="daemon.json was changed meanwhile"), "meanwhile", "again"),
+        (Answer(exit_code=100, stderr="useradd: cannot lock"), "cannot lock", "again"),
     ],
 )
 def test_a_failed_change_names_the_host_the_reason_and_a_remedy(
@@ -188,17 +182,26 @@ def test_a_failed_change_names_the_host_the_reason_and_a_remedy(
 
 def test_a_host_that_is_being_deployed_is_locked(command) -> None:
     owner = LockOwner(DeployId("r9", "ada@laptop", NOW), "deploy of sha-abc1234")
-    command.is_like(CORE, BARE, "start Docker")
-    busy = Answer(exit_code=75, stdout=f"7 {owner.to_json()}\n")
-    command.transport.answer(busy, host=CORE, containing=APPLY)
+    command.is_like(CORE, PREPARED, "start Docker")
+    busy = Answer(exit_code=LOCK_BUSY, stdout=f"7 {owner.to_json()}\n")
+    command.transport.answer(busy, host=CORE, containing="exec 9<>")
     result = command.run("core", "--yes")
     assert result.exit_code == Locked.exit_code
     assert "is locked by ada@laptop" in result.stderr
+    assert command.applied() == []
+
+
+@pytest.mark.parametrize("facts", [BARE, PREPARED])
+def test_a_host_with_a_stack_is_locked_meanwhile(command, facts) -> None:
+    command.is_like(CORE, facts, "start Docker")
+    assert command.run("core", "--yes").exit_code == 0
+    locks = [run for run in command.transport.runs if "exec 9<>" in run.script.reveal()]
+    assert len(locks) == (facts is PREPARED), "a bare host has no place for it yet"
 
 
 def test_the_json_document_is_frozen(command) -> None:
     command.is_like(CORE, BARE | {"container": "", "synchronised": "yes"}, "start Docker")
-    result = command.run("core", "--check", "--json")
+    result = command.run("core", "--dry-run", "--json")
     assert json.loads(result.stdout) == {
         "schema": 2,
         "hosts": [
