@@ -246,7 +246,8 @@ def test_a_dry_run_opens_no_connection_and_does_not_read_the_vault(
     document = lab.good("deploy", "workers", "B", "--dry-run", "--json", env=env).on_host
     kinds = [step["kind"] for step in document["steps"]]
     assert kinds == ["lock", "check", "fetch", "start", "apply", "verify", "record"]
-    assert "WORKER_TOKEN" in document["steps"][3]["secrets"]
+    (apply,) = (step for step in document["steps"] if step["kind"] == "apply")
+    assert "WORKER_TOKEN" in apply["secrets"]
 
 
 def test_output_is_coloured_only_on_terminals_without_no_color(lab: Lab) -> None:
