@@ -17,11 +17,10 @@ from ktrdr.deployment.hosts.lock import parse_lock_state
 from ktrdr.deployment.hosts.parallel import map_hosts
 from ktrdr.deployment.hosts.problems import CheckResult, Problem, all_problems
 from ktrdr.deployment.hosts.registry import RegistryAnswer, parse_registry_answers
-from ktrdr.deployment.product import REGISTRY_LOGIN, Product
+from ktrdr.deployment.product import REGISTRY_LOGIN, Product, SecretSource
 from ktrdr.deployment.releases.checkout import TAG_HINT, Checkout
 from ktrdr.deployment.releases.release import required_variables
 from ktrdr.deployment.scripts.script import Script, render, repeat
-from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh import diagnosis
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
 from ktrdr.deployment.ssh.session import program_output

@@ -9,8 +9,8 @@ import click
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.hosts import inventory_option, read_inventory
 from ktrdr.cli.render import json_option, write_json, write_note, write_table
+from ktrdr.deployment.homelab.secret_source import describe_source, make_source
 from ktrdr.deployment.homelab.secret_values import inspect_fields, require_usable_fields
-from ktrdr.deployment.secrets.sources import describe_source, make_source
 
 
 @click.group()

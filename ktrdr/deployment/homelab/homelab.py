@@ -20,9 +20,8 @@ from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
 from ktrdr.deployment.hosts.host import Host, HostConfig
 from ktrdr.deployment.hosts.problems import CheckResult
-from ktrdr.deployment.product import Backend, ScriptExtensions
+from ktrdr.deployment.product import Backend, ScriptExtensions, SecretSource
 from ktrdr.deployment.releases.release import Release, Service
-from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.errors import DeploymentFailed, SecretsError
 from ktrdr.secret import Secret

@@ -15,8 +15,7 @@ from ktrdr.deployment.homelab.hosts import VERIFIER
 from ktrdr.deployment.homelab.inventory import FIELDS, Inventory
 from ktrdr.deployment.homelab.scram import make_verifier
 from ktrdr.deployment.hosts.problems import CheckResult, Problem
-from ktrdr.deployment.product import REGISTRY_LOGIN, TOKEN_HINT
-from ktrdr.deployment.secrets.sources import SecretSource
+from ktrdr.deployment.product import REGISTRY_LOGIN, TOKEN_HINT, SecretSource
 from ktrdr.errors import SecretsError
 from ktrdr.secret import MIN_SCRUBBED_LENGTH, Secret
 from ktrdr.tokens import MINIMUM_SECRET_LENGTH, create_node_token

@@ -171,4 +171,4 @@ def test_words_that_are_not_known_are_not_passed_on(
 ) -> None:
     program = stand_in.says(stderr="db_password: HUNTER22 is odd", code=3)
     text = refusal(kind(file, identity, executable=program, environment=dict(os.environ)).fetch)
-    assert text.endswith(f"could not decrypt {file} (exit code 3)")
+    assert text.endswith(f"could not decrypt {file}")
