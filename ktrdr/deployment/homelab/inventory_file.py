@@ -256,48 +256,32 @@ def _check_secrets(source: _Source, inventory: Inventory) -> None:
     secrets, given = inventory.secrets, inventory.secrets.source
     needed = {"age": "file", "sops": "file", "command": "command"}.get(given)
     if needed and not getattr(secrets, needed):
-        location = source.locate(("secrets", "source"))
-        raise _error(location, f"secrets.source {given} needs secrets.{needed} as well")
+        reason = f"secrets.source {given} needs secrets.{needed} as well"
+        raise _error(source.locate(("secrets", "source")), reason)
     names = [*FIELDS, *secrets.fields]
-    for number, name in enumerate(names):
-        # Hooks and environments have field names in one case.
-        if name.lower() in map(str.lower, names[:number]):
-            location = source.locate(("secrets", "fields", name))
-            raise _error(location, f"secrets.fields.{name} is a field of KTRDR or occurs twice")
-    _check_unique(
-        source,
-        (
-            (("secrets", "fields", name, "variable"), f"{each.variable} of {stack}")
+    # Hooks and environments have field names in one case.
+    paths = [
+        *((name,) for name in FIELDS),
+        *(("secrets", "fields", name) for name in secrets.fields),
+    ]
+    _check_unique(source, ((path, path[-1].lower()) for path in paths), "{} is already a field: {}")
+    for node, environment in {
+        "": (),
+        **{n: w.environment for n, w in inventory.workers.items()},
+    }.items():
+        stack = "workers" if node else "core"
+        variables = [
+            (("secrets", "fields", name, "variable"), variable)
             for name, each in secrets.fields.items()
-            for stack in dict.fromkeys(each.stacks)
-        ),
-        "{} is already used by {}",
-    )
-    _check_variables(source, inventory)
+            if stack in each.stacks
+            for variable in (each.variable, f"{each.variable}_FILE")
+        ]
+        others = [(("workers", node, "environment", name), name) for name in environment]
+        _check_unique(source, [*variables, *others], "{} is already used by {}")
     for name in inventory.hooks.secrets:
         if name not in names:
-            location = source.locate(("hooks", "secrets"))
-            raise _error(
-                location, f"hooks.secrets: no field is called {name!r}{did_you_mean(name, names)}"
-            )
-
-
-def _check_variables(source: _Source, inventory: Inventory) -> None:
-    """Refuse a variable of a node that is a secret's too: its containers would have only one."""
-    secrets = {
-        variable: name
-        for name, each in inventory.secrets.fields.items()
-        if "workers" in each.stacks
-        for variable in (each.variable, f"{each.variable}_FILE")
-    }
-    for node, entry in inventory.workers.items():
-        for variable in entry.environment:
-            if variable in secrets:
-                path = ("workers", node, "environment", variable)
-                raise _error(
-                    source.locate(path),
-                    f"{dotted(path)} is already set by secrets.fields.{secrets[variable]}",
-                )
+            reason = f"hooks.secrets: no field is called {name!r}{did_you_mean(name, names)}"
+            raise _error(source.locate(("hooks", "secrets")), reason)
 
 
 def _resolve_paths(inventory: Inventory, directory: Path) -> Inventory:

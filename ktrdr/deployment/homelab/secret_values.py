@@ -37,14 +37,8 @@ _MINIMUM_LENGTH: Final = MIN_SCRUBBED_LENGTH
 # Linux limits a variable with its name to 128 KiB.
 _MAXIMUM_BYTES: Final = 120_000
 _FIX_HINT: Final = "Correct these fields in the vault and run the command again."
-_BLANKS: Final = re.compile(r"[\s\ufeff\u200b\u2060]*")
-_BLANK_NAMES: Final = {
-    "\ufeff": "a byte order mark",
-    "\r": "a carriage return",
-    "\n": "a line end",
-    "\u200b": "an invisible character",
-    "\u2060": "an invisible character",
-}
+# White space, and characters that nobody sees, such as a byte order mark.
+_BLANK: Final = re.compile(r"[\s\ufeff\u200b\u2060]")
 
 # initdb does not accept these characters in the name of the first role, and its configuration
 # file has no escape for control characters.
@@ -108,19 +102,12 @@ def require_usable_fields(fields: Mapping[str, Secret], names: Iterable[str]) ->
             too short, or contains what an environment variable (NUL, lone surrogates) or PostgreSQL
             does not accept.
     """
-    problems = {name: text for name, text in find_field_problems(fields, names).items() if text}
+    problems = {name: text for name in names if (text := _find_problem(name, fields.get(name)))}
     if problems:
         raise SecretsError(
             f"the vault's secrets cannot be used: {'; '.join(problems.values())}",
             hint=_fix_hint(problems),
         )
-
-
-def find_field_problems(
-    fields: Mapping[str, Secret], names: Iterable[str]
-) -> dict[str, str | None]:
-    """Return the problem of each named field, or None if it has none."""
-    return {name: _find_problem(name, fields.get(name)) for name in names}
 
 
 def inspect_fields(
@@ -180,24 +167,23 @@ def check_secrets(
     """
     fields = source.fetch()
     required = required_fields(inventory, plans)
-    notes = {
-        each.field: f"{each.field} is weak: it {' and '.join(each.remarks)}"
-        if each.strength == "weak"
-        else f"{each.field} {' and '.join(each.remarks)}"
-        for each in inspect_fields(fields, required)
-        if each.usable and each.remarks
-    }
-    results = [
-        CheckResult(name, problems=_to_problems(name, problem), note=notes.get(name, ""))
-        for name, problem in find_field_problems(fields, required).items()
-    ]
+    results = []
+    for each in inspect_fields(fields, required):
+        weak = "is weak: it " if each.strength == "weak" else ""
+        text = f"{each.field} {weak}{' and '.join(each.remarks)}" if each.remarks else ""
+        problem = Problem(text, _fix_hint([each.field]), SecretsError.exit_code)
+        results.append(
+            CheckResult(each.field, note=text)
+            if each.usable
+            else CheckResult(each.field, problems=(problem,))
+        )
     return results, {name: secret for name, secret in fields.items() if name != _USER_NAME}
 
 
 def usable_registry_token(fields: Mapping[str, Secret]) -> Secret | None:
     """Return the token for the registry, or None if it is missing or cannot be used."""
     token = fields.get(REGISTRY_TOKEN)
-    return None if find_field_problems(fields, [REGISTRY_TOKEN])[REGISTRY_TOKEN] else token
+    return None if _find_problem(REGISTRY_TOKEN, token) else token
 
 
 def registry_login(registry: str, user: str, token: Secret) -> Secret:
@@ -251,12 +237,6 @@ def secrets_to_scrub(
     )
 
 
-def _to_problems(name: str, message: str | None) -> tuple[Problem, ...]:
-    if message is None:
-        return ()
-    return (Problem(message, _fix_hint([name]), SecretsError.exit_code),)
-
-
 def _fix_hint(names: Iterable[str]) -> str:
     return f"{_FIX_HINT} {TOKEN_HINT}" if REGISTRY_TOKEN in names else _FIX_HINT
 
@@ -292,24 +272,18 @@ def _find_problem(name: str, secret: Secret | None) -> str | None:
 
 
 def _find_token_problem(name: str, value: str) -> str | None:
-    if reason := _find_blanks(value):
-        return f"{name} {reason}, which no token does"
-    if "\n" in value or "\r" in value:
-        return f"{name} contains a line end, which no token does"
+    if blank := _name_blank(value):
+        return f"{name} contains {blank}, which no token does"
     if value.startswith("github_pat_"):
         return f"{name} is a fine-grained token (github_pat_…), which GHCR refuses"
     return None
 
 
-def _find_blanks(value: str) -> str | None:
-    """Return the white space around a value, as a predicate; None if there is none."""
-    reasons = []
-    for verb, text in (("begins", value), ("ends", value[::-1])):
-        found = _BLANKS.match(text)
-        names = [_BLANK_NAMES.get(each, "a blank") for each in found[0]] if found else []
-        if names:
-            reasons.append(f"{verb} with {' and '.join(sorted(set(names)))}")
-    return " and ".join(reasons) or None
+def _name_blank(text: str) -> str:
+    """Return the name of the white space in a text, or an empty string if there is none."""
+    blanks = _BLANK.findall(text)
+    name = "a line end" if {"\r", "\n"}.intersection(blanks) else "white space"
+    return name if blanks else ""
 
 
 def _find_role_problem(name: str, value: str) -> str | None:
@@ -327,15 +301,16 @@ def _inspect_field(name: str, fields: Mapping[str, Secret]) -> SecretFieldReport
     problem = _find_problem(name, fields.get(name))
     is_measured = name in _STRONG_GUESSES_LOG10 and problem is None
     weaknesses = list(_find_weaknesses(name, fields)) if is_measured else []
-    blanks = _find_blanks(secret.reveal())
-    remarks = [problem.removeprefix(f"{name} ")] if problem else [*weaknesses, blanks]
+    blank = _name_blank(secret.reveal()[:1] + secret.reveal()[-1:])
+    blanks = [f"begins or ends with {blank}"] if blank else []
+    remarks = [problem.removeprefix(f"{name} ")] if problem else [*weaknesses, *blanks]
     return SecretFieldReport(
         field=name,
         present=bool(secret.reveal().strip()),
         long_enough=len(secret.reveal()) >= MINIMUM_LENGTHS.get(name, _MINIMUM_LENGTH),
         usable=problem is None,
         strength=("weak" if weaknesses else "strong") if is_measured else "not measured",
-        remarks=tuple(filter(None, remarks)),
+        remarks=tuple(remarks),
     )
 
 

@@ -155,7 +155,7 @@ def test_the_check_notes_white_space_around_a_secret(further) -> None:
     )
     results, confidential = plan.product.check_secrets(vault, [plan])
     notes = {each.name: each.note for each in results}
-    assert notes["broker_api_key"] == "broker_api_key ends with a line end"
+    assert notes["broker_api_key"] == "broker_api_key begins or ends with a line end"
     assert "broker_api_key" in confidential
 
 
