@@ -41,17 +41,24 @@ class ServiceError(Exception):
         self.service = service
 
 
-def load(content: bytes) -> Any:
+def load(content: bytes, override: bytes = b"") -> Any:
     """Return the content of a compose file, with what its services inherit from each other.
+
+    Args:
+        content: The compose file.
+        override: Another compose file, which overrides it.
 
     Raises:
         ServiceError: A service extends one that is not in this file, or itself.
         yaml.YAMLError: This is not YAML.
     """
-    document = yaml.load(content, Loader=_Loader)  # noqa: S506 - it is a safe one
+    document, other = (yaml.load(text, Loader=_Loader) for text in (content, override))  # noqa: S506 - it is a safe one
     services = document.get("services") if isinstance(document, dict) else None
     if isinstance(services, dict):
-        document["services"] = {name: _resolve(services, name) for name in services}
+        own = other["services"] if other else {}
+        document["services"] = {
+            name: _merge(_resolve(services, name), own.get(name)) for name in services
+        }
     return document
 
 

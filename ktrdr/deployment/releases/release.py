@@ -289,19 +289,14 @@ def parse_compose_file(name: str, content: bytes, override: bytes = b"") -> Comp
     Args:
         name: Name of the file, for error messages.
         content: Content of the file.
-        override: Content of a file that adds profiles to its services, or changes their limits.
+        override: Content of another compose file, which overrides it.
 
     Raises:
         ConfigurationError: It is not a compose file.
     """
     try:
-        services = _load(content)["services"]
-        own = (_load(override) or {}).get("services", {})
-        return ComposeFile(
-            tuple(
-                _parse_service(name, entry, own.get(name, {})) for name, entry in services.items()
-            )
-        )
+        services = _load(content, override)["services"]
+        return ComposeFile(tuple(_parse_service(name, entry) for name, entry in services.items()))
     except (yaml.YAMLError, ServiceError, AttributeError, TypeError, KeyError, ValueError) as exc:
         raise compose_yaml.to_error(name, content, exc) from exc
 
@@ -360,8 +355,8 @@ def interpolate(text: str, variables: Mapping[str, str]) -> str:
 
 # Several hosts use the same file, and each needs several facts of it. No caller changes the result.
 @lru_cache(maxsize=8)
-def _load(content: bytes) -> Any:
-    return compose_yaml.load(content)
+def _load(content: bytes, override: bytes = b"") -> Any:
+    return compose_yaml.load(content, override)
 
 
 def _environments(content: bytes) -> list[Mapping[str, Any]]:
@@ -378,10 +373,11 @@ def _parse_environment(environment: Any) -> Mapping[str, Any]:
     return environment if isinstance(environment, Mapping) else {}
 
 
-def _parse_service(name: str, entry: Mapping[str, Any], own: Mapping[str, Any]) -> Service:
+def _parse_service(name: str, entry: Mapping[str, Any]) -> Service:
     environment = entry.get("environment")
     port = environment.get("WORKER_PORT") if isinstance(environment, Mapping) else None
-    limits = {**_limits(entry), **_limits(own)}
+    resources = (entry.get("deploy") or {}).get("resources") or {}
+    limits = resources.get("limits") or {}
     memory = _MEMORY.fullmatch(str(limits.get("memory")))
     cpus = re.fullmatch(r"\d+(\.\d+)?", str(limits.get("cpus")))
     if not entry.get("image"):
@@ -389,15 +385,10 @@ def _parse_service(name: str, entry: Mapping[str, Any], own: Mapping[str, Any]) 
     return Service(
         name=name,
         image=str(entry["image"]),
-        profiles=(*(entry.get("profiles") or ()), *own.get("profiles", ())),
+        profiles=tuple(entry.get("profiles") or ()),
         depends_on=tuple(entry.get("depends_on") or ()),
         worker_port=int(port) if port else None,
         ports=tuple(map(str, entry.get("ports") or ())),
         memory_mb=int(memory[1]) * _UNITS_MB[memory[2]] if memory else None,
         cpus=float(cpus[0]) if cpus else None,
     )
-
-
-def _limits(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    resources = (entry.get("deploy") or {}).get("resources") or {}
-    return resources.get("limits") or {}
