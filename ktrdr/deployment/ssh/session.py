@@ -137,7 +137,7 @@ class SessionEnded(Exception):
 
 
 class CancelEvent:
-    """One-shot event that cancels all waits for it. Create a new one for each operation."""
+    """Event that is set once, and cancels all waits for it. Create another for each operation."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
