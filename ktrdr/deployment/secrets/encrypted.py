@@ -36,14 +36,10 @@ _AGE_ERRORS: Final = (
         "protected.",
     ),
     ErrorPattern(
-        r"could not read passphrase|/dev/tty",
-        "{identity} is protected by a passphrase, which cannot be entered without a terminal",
-        "Run the command in a terminal, or use a key without a passphrase.",
-    ),
-    ErrorPattern(
-        r"passphrase",
-        "{file} is encrypted with a passphrase, not for a key",
-        "Encrypt it for a key: `age --encrypt --recipient KEY`.",
+        r"passphrase|/dev/tty",
+        "{file} or {identity} needs a passphrase, which cannot be entered without a terminal",
+        "Encrypt the file for a key (`age --encrypt --recipient KEY`), and use a key without a "
+        "passphrase, or run the command in a terminal.",
     ),
     ErrorPattern(
         r"unknown identity type|no secret keys found|malformed secret key|failed to read \"",
