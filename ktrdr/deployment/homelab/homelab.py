@@ -5,26 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 from ktrdr.deployment.deploy.comparison import Action, Comparison, ServiceChange
 from ktrdr.deployment.deploy.host_deployment import HostDeployment
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.step_errors import ErrorPattern
-from ktrdr.deployment.homelab import health, hosts, rotation, schema, secret_values
+from ktrdr.deployment.homelab import health, hosts, rotation, schema
 from ktrdr.deployment.homelab.connections import check_connections
 from ktrdr.deployment.homelab.drain import drained
-from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.homelab.secret_values import InventorySecrets
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
 from ktrdr.deployment.hosts.host import Host, HostConfig
 from ktrdr.deployment.hosts.problems import CheckResult
-from ktrdr.deployment.product import Backend, ScriptExtensions, SecretSource
+from ktrdr.deployment.product import Backend, ScriptExtensions
 from ktrdr.deployment.releases.release import Release, Service
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.errors import DeploymentFailed, SecretsError
-from ktrdr.secret import Secret
 
 _SCRIPTS: Final = "homelab/scripts"
 _HOUR_S: Final = 3600
@@ -65,14 +63,8 @@ _APPLY_ERRORS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Homelab:
-    """KTRDR on the hosts of an inventory; implements `ktrdr.deployment.product.Product`.
-
-    Attributes:
-        inventory: The inventory.
-    """
-
-    inventory: Inventory
+class Homelab(InventorySecrets):
+    """KTRDR on the hosts of an inventory; implements `ktrdr.deployment.product.Product`."""
 
     @property
     def hosts(self) -> Sequence[Host]:
@@ -114,32 +106,6 @@ class Homelab:
             options=("--token-overlap", str(self._token_overlap_s)),
             carried_secrets=("JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_UNTIL"),
         )
-
-    def read_secrets(self, source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
-        return secret_values.read_secrets(source, self.inventory, plans)
-
-    def check_secrets(
-        self, source: SecretSource, plans: Sequence[Plan]
-    ) -> tuple[Sequence[CheckResult], Mapping[str, Secret]]:
-        return secret_values.check_secrets(source, self.inventory, plans)
-
-    def registry_login(self, fields: Mapping[str, Secret]) -> Secret | None:
-        token = secret_values.usable_registry_token(fields)
-        user = self.inventory.registry_user
-        return secret_values.registry_login(self.registry, user, token) if token else None
-
-    def secret_values(
-        self, fields: Mapping[str, Secret], plan: Plan, *, now: datetime
-    ) -> Mapping[str, Secret]:
-        return secret_values.secret_values(fields, self.inventory, plan, now=now)
-
-    def secrets_to_scrub(
-        self,
-        fields: Mapping[str, Secret],
-        values: Iterable[Mapping[str, Secret]],
-        plans: Iterable[Plan],
-    ) -> tuple[Secret, ...]:
-        return secret_values.secrets_to_scrub(fields, values, plans)
 
     def required_connections(self, plan: Plan, plans: Iterable[Plan]) -> Iterable[tuple[str, int]]:
         core = self.inventory.core

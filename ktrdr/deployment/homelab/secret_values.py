@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -122,119 +123,102 @@ def inspect_fields(
     return [_inspect_field(name, fields) for name in names]
 
 
-def required_fields(inventory: Inventory, plans: Iterable[Plan]) -> tuple[str, ...]:
-    """Return the fields of the vault that plans and the further ones that hooks need."""
-    needed = [
-        field
-        for plan in plans
-        for variable, field in _fields_by_variable(inventory, plan).items()
-        if variable in plan.config.secrets
-    ]
-    for_hooks = [name for name in inventory.hooks.secrets if name in inventory.secrets.fields]
-    return tuple(dict.fromkeys([*needed, SIGNING_KEY, REGISTRY_TOKEN, *for_hooks]))
+@dataclass(frozen=True, slots=True)
+class InventorySecrets:
+    """Secrets of an installation: the part of `Product` that reads and derives them.
 
-
-def _fields_by_variable(inventory: Inventory, plan: Plan) -> dict[str, str]:
-    further = inventory.secrets.fields.items()
-    stack = plan.host.stack
-    return {**_VAULT_FIELDS, **{f.variable: name for name, f in further if stack in f.stacks}}
-
-
-def read_secrets(
-    source: SecretSource, inventory: Inventory, plans: Sequence[Plan]
-) -> Mapping[str, Secret]:
-    """Read the fields that plans need, with one call to the source, and check them.
-
-    Raises:
-        SecretsError: A field cannot be read or used.
-    """
-    fields = source.fetch()
-    required = required_fields(inventory, plans)
-    require_usable_fields(fields, required)
-    return {name: fields[name] for name in required}
-
-
-def check_secrets(
-    source: SecretSource, inventory: Inventory, plans: Sequence[Plan]
-) -> tuple[Sequence[CheckResult], Mapping[str, Secret]]:
-    """Check each field that plans need, with one call to the source.
-
-    Returns:
-        The result for each field, with a note for a weak secret, and all confidential fields.
-
-    Raises:
-        SecretsError: The source cannot be read.
-    """
-    fields = source.fetch()
-    required = required_fields(inventory, plans)
-    results = []
-    for each in inspect_fields(fields, required):
-        weak = "is weak: it " if each.strength == "weak" else ""
-        text = f"{each.field} {weak}{' and '.join(each.remarks)}" if each.remarks else ""
-        problem = Problem(text, _fix_hint([each.field]), SecretsError.exit_code)
-        results.append(
-            CheckResult(each.field, note=text)
-            if each.usable
-            else CheckResult(each.field, problems=(problem,))
-        )
-    return results, {name: secret for name, secret in fields.items() if name != _USER_NAME}
-
-
-def usable_registry_token(fields: Mapping[str, Secret]) -> Secret | None:
-    """Return the token for the registry, or None if it is missing or cannot be used."""
-    token = fields.get(REGISTRY_TOKEN)
-    return None if _find_problem(REGISTRY_TOKEN, token) else token
-
-
-def registry_login(registry: str, user: str, token: Secret) -> Secret:
-    """Return the value of ``DOCKER_AUTH_CONFIG`` for one registry."""
-    login = f"{user}:{token.reveal()}".encode()
-    auths = {registry: {"auth": base64.b64encode(login).decode()}}
-    return Secret(json.dumps({"auths": auths}))
-
-
-def secret_values(
-    fields: Mapping[str, Secret], inventory: Inventory, plan: Plan, *, now: datetime
-) -> dict[str, Secret]:
-    """Return the secret variables that a plan's scripts export.
-
-    Args:
-        fields: Fields of the vault.
+    Attributes:
         inventory: The inventory.
-        plan: The plan.
-        now: The current time, from which a worker's token is valid.
     """
-    names = _fields_by_variable(inventory, plan)
-    known = {name: fields[field] for name, field in names.items() if field in fields}
-    values = {name: known[name] for name in plan.config.secrets if name in known}
-    if "WORKER_TOKEN" in plan.config.secrets:
-        values["WORKER_TOKEN"] = create_node_token(
-            fields[SIGNING_KEY], plan.host.network_name, now=now
+
+    inventory: Inventory
+
+    def required_fields(self, plans: Iterable[Plan]) -> tuple[str, ...]:
+        """Return the fields of the vault that plans and the further ones that hooks need."""
+        needed = [
+            field
+            for plan in plans
+            for variable, field in self._fields_by_variable(plan).items()
+            if variable in plan.config.secrets
+        ]
+        further, for_hooks = self.inventory.secrets.fields, self.inventory.hooks.secrets
+        own = (SIGNING_KEY, REGISTRY_TOKEN)
+        return tuple(
+            dict.fromkeys([*needed, *own, *(each for each in for_hooks if each in further)])
         )
-    if VERIFIER in plan.config.apply_secrets:
-        values[VERIFIER] = make_verifier(
-            known["DB_USER"], known["DB_PASSWORD"], key=fields[SIGNING_KEY]
+
+    def read_secrets(self, source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
+        """See `Product.read_secrets`."""
+        fields, required = source.fetch(), self.required_fields(plans)
+        require_usable_fields(fields, required)
+        return {name: fields[name] for name in required}
+
+    def check_secrets(
+        self, source: SecretSource, plans: Sequence[Plan]
+    ) -> tuple[Sequence[CheckResult], Mapping[str, Secret]]:
+        """See `Product.check_secrets`. A weak secret has a note."""
+        fields, results = source.fetch(), []
+        for each in inspect_fields(fields, self.required_fields(plans)):
+            weak = "is weak: it " if each.strength == "weak" else ""
+            text = f"{each.field} {weak}{' and '.join(each.remarks)}" if each.remarks else ""
+            problem = Problem(text, _fix_hint([each.field]), SecretsError.exit_code)
+            results.append(
+                CheckResult(each.field, note=text)
+                if each.usable
+                else CheckResult(each.field, problems=(problem,))
+            )
+        return results, {name: secret for name, secret in fields.items() if name != _USER_NAME}
+
+    def registry_login(self, fields: Mapping[str, Secret]) -> Secret | None:
+        """See `Product.registry_login`. The value is that of ``DOCKER_AUTH_CONFIG``."""
+        token = fields.get(REGISTRY_TOKEN)
+        if token is None or _find_problem(REGISTRY_TOKEN, token):
+            return None
+        login = f"{self.inventory.registry_user}:{token.reveal()}".encode()
+        auths = {self.inventory.registry: {"auth": base64.b64encode(login).decode()}}
+        return Secret(json.dumps({"auths": auths}))
+
+    def secret_values(
+        self, fields: Mapping[str, Secret], plan: Plan, *, now: datetime
+    ) -> Mapping[str, Secret]:
+        """See `Product.secret_values`. A worker's token is valid from now."""
+        names = self._fields_by_variable(plan)
+        known = {name: fields[field] for name, field in names.items() if field in fields}
+        values = {name: known[name] for name in plan.config.secrets if name in known}
+        if "WORKER_TOKEN" in plan.config.secrets:
+            values["WORKER_TOKEN"] = create_node_token(
+                fields[SIGNING_KEY], plan.host.network_name, now=now
+            )
+        if VERIFIER in plan.config.apply_secrets:
+            values[VERIFIER] = make_verifier(
+                known["DB_USER"], known["DB_PASSWORD"], key=fields[SIGNING_KEY]
+            )
+        login = self.registry_login(fields)
+        return {**values, **({REGISTRY_LOGIN: login} if login else {})}
+
+    def secrets_to_scrub(
+        self,
+        fields: Mapping[str, Secret],
+        values: Iterable[Mapping[str, Secret]],
+        plans: Iterable[Plan],
+    ) -> tuple[Secret, ...]:
+        """See `Product.secrets_to_scrub`.
+
+        The database's user name is left out if it is a common word, such as ``ktrdr``. Its removal
+        would make the output illegible, and the gaps would reveal it.
+        """
+        common = " ".join(word for plan in plans for word in _common_words(plan))
+        return tuple(
+            secret
+            for mapping in (fields, *values)
+            for name, secret in mapping.items()
+            if name not in (_USER_NAME, "DB_USER") or secret.reveal() not in common
         )
-    token = fields[REGISTRY_TOKEN]
-    values[REGISTRY_LOGIN] = registry_login(inventory.registry, inventory.registry_user, token)
-    return values
 
-
-def secrets_to_scrub(
-    fields: Mapping[str, Secret], values: Iterable[Mapping[str, Secret]], plans: Iterable[Plan]
-) -> tuple[Secret, ...]:
-    """Return the secrets to remove from all output of hosts.
-
-    The database's user name is left out if it is a common word, such as ``ktrdr``. Its removal
-    would make the output illegible, and the gaps would reveal it.
-    """
-    common = " ".join(word for plan in plans for word in _common_words(plan))
-    return tuple(
-        secret
-        for mapping in (fields, *values)
-        for name, secret in mapping.items()
-        if name not in (_USER_NAME, "DB_USER") or secret.reveal() not in common
-    )
+    def _fields_by_variable(self, plan: Plan) -> dict[str, str]:
+        further = self.inventory.secrets.fields.items()
+        stack = plan.host.stack
+        return {**_VAULT_FIELDS, **{f.variable: name for name, f in further if stack in f.stacks}}
 
 
 def _fix_hint(names: Iterable[str]) -> str:
