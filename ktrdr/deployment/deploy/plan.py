@@ -257,7 +257,7 @@ class Plan:
             *repeat("--only", [] if self.service == ALL else [self.service]),
             *repeat("--dependency", (service.name for service in self.dependencies)),
             *repeat("--surplus", self.surplus),
-            *repeat("--managed-directory", filter(None, [host.managed_directory])),
+            *repeat("--managed-directory", host.managed_directories),
             *("--secrets-delivery", "tmpfs" if config.secrets_in_memory else "env"),
             *("--secrets-directory", host.secrets_directory),
             *("--secrets-image", image_with_shell),

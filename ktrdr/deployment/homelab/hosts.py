@@ -15,6 +15,7 @@ from ktrdr.deployment.homelab.node_files import node_files, select_profiles
 from ktrdr.deployment.hosts.host import Host, HostConfig, unknown_name_error
 from ktrdr.deployment.hosts.images import parse_image_name
 from ktrdr.deployment.releases.release import (
+    FIELDS,
     GRAFANA,
     MONITORING,
     NODE,
@@ -60,7 +61,7 @@ def all_hosts(inventory: Inventory) -> tuple[Host, ...]:
         stack="core",
         project=CORE_PROJECT,
         secrets_directory=f"{SECRETS_ROOT}/{CORE_PROJECT}",
-        managed_directory=MONITORING.rstrip("/"),
+        managed_directories=(MONITORING.rstrip("/"), FIELDS.rstrip("/")),
         further_secrets=further["core"],
     )
     nodes = (
@@ -72,7 +73,7 @@ def all_hosts(inventory: Inventory) -> tuple[Host, ...]:
             stack="workers",
             project=WORKERS_PROJECT,
             secrets_directory=f"{SECRETS_ROOT}/{WORKERS_PROJECT}",
-            managed_directory=NODE.rstrip("/"),
+            managed_directories=(NODE.rstrip("/"), FIELDS.rstrip("/")),
             further_secrets=further["workers"],
             node=name,
         )

@@ -35,6 +35,7 @@ DATABASE: Final = "deploy/db/"
 MONITORING: Final = "monitoring/"
 # Compose files of single hosts; a deploy writes them, and no commit has them.
 NODE: Final = "deploy/node/"
+FIELDS: Final = "deploy/fields/"
 GRAFANA: Final = "monitoring/grafana/"
 
 # ${NAME}, ${NAME:-default} and ${NAME-default}, the forms that our compose files use in images.
@@ -215,7 +216,7 @@ def node_file_name(stack: str) -> str:
 
 def fields_file_name(stack: str) -> str:
     """Return the name of the compose file that delivers further secrets of the inventory."""
-    return f"deploy/fields/{stack}.yml"
+    return f"{FIELDS}{stack}.yml"
 
 
 def host_file_names(stack: str) -> tuple[str, ...]:

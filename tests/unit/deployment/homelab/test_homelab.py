@@ -51,10 +51,6 @@ def test_only_worker_nodes_mount_the_shared_directory_and_mint_no_tokens(product
     assert "JWT_SECRET" in core.secrets
     assert "JWT_SECRET" not in node.secrets
     assert (core.apply_secrets, node.apply_secrets) == (("DB_PASSWORD_VERIFIER",), ())
-    assert (core.host.managed_directory, node.host.managed_directory) == (
-        "monitoring",
-        "deploy/node",
-    )
 
 
 def test_only_the_core_has_tokens_that_overlap(product: Homelab) -> None:
