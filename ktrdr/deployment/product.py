@@ -195,7 +195,7 @@ class Product(Protocol):
         changes: Sequence[ServiceChange],
         before: Snapshot,
         reports: Mapping[str, Mapping[str, Any]],
-    ) -> Sequence[str]:
+    ) -> Iterable[str]:
         """Return the interruptions and losses that changes cause, one sentence each."""
 
     def check_schema(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ktrdr.deployment.deploy.comparison import Action, Comparison, ServiceChange
-from ktrdr.deployment.deploy.host_deployment import HostDeployment
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.step_errors import ErrorPattern
 from ktrdr.deployment.homelab import health, hosts, rotation, schema
@@ -65,6 +63,11 @@ _APPLY_ERRORS: Final = (
 @dataclass(frozen=True, slots=True)
 class Homelab(InventorySecrets):
     """KTRDR on the hosts of an inventory; implements `ktrdr.deployment.product.Product`."""
+
+    fetch_error_phases: ClassVar = _FETCH_ERRORS
+    apply_error_patterns: ClassVar = _APPLY_ERRORS
+    check_report = staticmethod(health.check_report)
+    drained = staticmethod(drained)
 
     @property
     def hosts(self) -> Sequence[Host]:
@@ -123,11 +126,6 @@ class Homelab(InventorySecrets):
         if not plan.host.node:
             yield from check_connections(self.inventory, plan.host, transport)
 
-    def check_report(
-        self, service: ExpectedService, report: Mapping[str, Any] | None, tag: str
-    ) -> HealthProblem | None:
-        return health.check_report(service, report, tag)
-
     def unregistered(self, plan: Plan, backend: Backend) -> Sequence[HealthProblem]:
         if not any(service.worker_url for service in plan.expected):
             return ()
@@ -138,19 +136,25 @@ class Homelab(InventorySecrets):
         changes: Sequence[ServiceChange],
         before: Snapshot,
         reports: Mapping[str, Mapping[str, Any]],
-    ) -> Sequence[str]:
-        return tuple(_destructive_effects(changes, before, reports))
+    ) -> Iterator[str]:
+        for change in changes:
+            target = (change.service, change.action)
+            if target == ("db", Action.RECREATED) and before["db"].is_running:
+                reason = f"({change.reason}), which interrupts all its users"
+                yield f"the database will be restarted {reason}"
+            # A server that never became healthy serves nobody.
+            is_nfs_removed = target == (hosts.NFS_SERVER, Action.REMOVED)
+            if is_nfs_removed and before[change.service].health == "healthy":
+                yield "the NFS server will be removed: hosts lose the directories mounted from it"
+            operation = reports.get(change.service, {}).get("current_operation_id")
+            if change.action is Action.REMOVED and operation:
+                yield f"{change.service} will be stopped while it is running {operation}"
 
     def check_schema(
         self, prepared: Sequence[tuple[Plan, Comparison]], transport: Transport
     ) -> None:
         core, *_ = self.hosts
         schema.check_deploy(core, prepared, transport)
-
-    def drained(
-        self, deployment: HostDeployment, backend: Backend, timeout_s: float
-    ) -> AbstractContextManager[None]:
-        return drained(deployment, backend, timeout_s)
 
     def rotation_warnings(
         self, sections: Mapping[str, Sequence[str]], plan: Plan, later_nodes: Sequence[str]
@@ -164,32 +168,5 @@ class Homelab(InventorySecrets):
         )
 
     @property
-    def fetch_error_phases(self) -> Sequence[ErrorPattern]:
-        return _FETCH_ERRORS
-
-    @property
-    def apply_error_patterns(self) -> Sequence[ErrorPattern]:
-        return _APPLY_ERRORS
-
-    @property
     def _token_overlap_s(self) -> int:
         return self.inventory.secrets.overlap_hours * _HOUR_S
-
-
-def _destructive_effects(
-    changes: Sequence[ServiceChange],
-    before: Snapshot,
-    reports: Mapping[str, Mapping[str, Any]],
-) -> Iterator[str]:
-    for change in changes:
-        if change.service == "db" and change.action is Action.RECREATED and before["db"].is_running:
-            yield (
-                f"the database will be restarted ({change.reason}), which interrupts all its users"
-            )
-        is_nfs_removed = (change.service, change.action) == (hosts.NFS_SERVER, Action.REMOVED)
-        # A server that never became healthy serves nobody.
-        if is_nfs_removed and before[change.service].health == "healthy":
-            yield "the NFS server will be removed: hosts lose the directories mounted from it"
-        operation = reports.get(change.service, {}).get("current_operation_id")
-        if change.action is Action.REMOVED and operation:
-            yield f"{change.service} will be stopped while it is running {operation}"

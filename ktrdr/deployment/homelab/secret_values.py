@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
@@ -207,7 +207,11 @@ class InventorySecrets:
         The database's user name is left out if it is a common word, such as ``ktrdr``. Its removal
         would make the output illegible, and the gaps would reveal it.
         """
-        common = " ".join(word for plan in plans for word in _common_words(plan))
+        common = " ".join(
+            f"postgres {plan.host.project} {plan.host.address} {plan.host.network_name} "
+            + " ".join(f"{each.name} {each.image}" for each in plan.expected)
+            for plan in plans
+        )
         return tuple(
             secret
             for mapping in (fields, *values)
@@ -223,16 +227,6 @@ class InventorySecrets:
 
 def _fix_hint(names: Iterable[str]) -> str:
     return f"{_FIX_HINT} {TOKEN_HINT}" if REGISTRY_TOKEN in names else _FIX_HINT
-
-
-def _common_words(plan: Plan) -> Iterator[str]:
-    yield plan.host.project
-    yield plan.host.address
-    yield plan.host.network_name
-    yield "postgres"
-    for service in plan.expected:
-        yield service.name
-        yield service.image
 
 
 def _find_problem(name: str, secret: Secret | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from typing import Final, NamedTuple
 
 from ktrdr.errors import ConfigurationError, HostUnreachable, KtrdrError, last_line
@@ -141,8 +142,9 @@ def connection_error(host: str, log: str) -> KtrdrError:
     ):
         for pattern, message, hint in patterns:
             if match := re.search(pattern, log, re.MULTILINE):
-                values = _values(host, log) | {k: v or "" for k, v in match.groupdict().items()}
-                error = kind(message.format(**values), hint=hint.format(**values))
+                named = {name: text for name, text in match.groupdict().items() if text}
+                values = defaultdict(str, _values(host, log) | named)
+                error = kind(message.format_map(values), hint=hint.format_map(values))
                 if isinstance(error, HostUnreachable):
                     error.is_off = bool(_NO_ANSWER.search(log))
                 return error
@@ -244,7 +246,4 @@ def _values(host: str, log: str) -> dict[str, str]:
     known_hosts = f" (known from {offending[1]}, line {offending[2]})" if offending else ""
     suggested = re.search(r"ssh-keygen -f ['\"]?([^'\"]+)['\"]? -R ['\"]?([^'\"\s]+)", log)
     key_name = f"'{suggested[2]}' -f {suggested[1]}" if suggested else host
-    return {
-        "host": host, "name": host, "file": "", "location": "", "reason": "",
-        "known_hosts": known_hosts, "key_name": key_name,
-    }  # fmt: skip
+    return {"host": host, "known_hosts": known_hosts, "key_name": key_name}
