@@ -28,7 +28,6 @@ from ktrdr.errors import ConfigurationError, HostSkipped, HostUnreachable, Ktrdr
 from ktrdr.secret import Scrubber, Secret
 
 _TIMEOUT_S: Final = 30.0
-_MINIMUM_PYTHON: Final = (3, 11)
 _REFUSED: Final = re.compile("refused", re.IGNORECASE)
 _TIMED_OUT: Final = 124
 
@@ -58,21 +57,14 @@ def exit_code(report: Sequence[CheckedSubject]) -> int:
 
 
 def check_programs(ssh: str) -> Iterator[CheckResult]:
-    """Check Python, OpenSSH and git on this machine.
+    """Check OpenSSH and git on this machine, and show the version of Python.
 
     A git that is missing or refuses the checkout is a problem of the checkout.
 
     Args:
         ssh: Name or path of the ssh program.
     """
-    version = platform.python_version()
-    too_old = Problem(
-        f"Python {version} is older than {'.'.join(map(str, _MINIMUM_PYTHON))}",
-        "Install a newer version, then reinstall ktrdr with it.",
-        ConfigurationError.exit_code,
-    )
-    is_old = tuple(map(int, platform.python_version_tuple()[:2])) < _MINIMUM_PYTHON
-    yield CheckResult("Python", version, (too_old,) if is_old else ())
+    yield CheckResult("Python", platform.python_version())
     ssh_version = _version(ssh, "-V")
     missing = Problem.from_error(diagnosis.ssh_missing_error(ssh))
     yield CheckResult("ssh", ssh_version, () if ssh_version else (missing,))

@@ -153,7 +153,7 @@ def test_a_missing_op_is_reported(lab: Lab, tmp_path: Path) -> None:
         ("prompt dismissed", "prompt was dismissed"),
         ("prompt timeout", "or not answered in time"),
         ("no app", "cannot reach the 1Password app"),
-        ("no account", "no 1Password account is configured for op"),
+        ("no account", "op has no 1Password account"),
         ("rate limited", "Your client has been rate-limited"),
         ("several accounts", "which of several 1Password accounts"),
         ("unknown", "something happened that nobody has seen before"),

@@ -155,7 +155,7 @@ def test_a_file_that_is_not_encrypted_is_not_quoted(tmp_path, keys, environment)
     source = SopsFile(file, keys.path, executable=SOPS, environment=environment)
     assert fetch_error(source) == f"{file} is not encrypted with SOPS"
     file.write_text("db_password: @hunter22\n")
-    assert fetch_error(source) == f"SOPS cannot read {file}"
+    assert fetch_error(source) == f"{file} is not encrypted with SOPS"
     file.write_text("")
     assert fetch_error(AgeFile(file, keys.path)) == f"{file} is not encrypted with age"
 

@@ -54,15 +54,10 @@ _AGE_ERRORS: Final = (
 )
 _SOPS_ERRORS: Final = (
     ErrorPattern(
-        r"metadata not found",
+        r"metadata not found|unmarshalling",
         "{file} is not encrypted with SOPS",
-        "Encrypt it with `sops encrypt --in-place`, and change the values, which were not "
-        "protected.",
-    ),
-    ErrorPattern(
-        r"unmarshalling",
-        "SOPS cannot read {file}",
-        "Give it the extension of its format, .yaml or .json, and encrypt it with SOPS.",
+        "Give it the extension of its format, .yaml or .json, encrypt it with `sops encrypt "
+        "--in-place`, and change the values, which were not protected.",
     ),
     ErrorPattern(
         r"Failed to get the data key",

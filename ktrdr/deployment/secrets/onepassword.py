@@ -26,20 +26,15 @@ _ERRORS: Final = (
         "Run the command again and allow the access.",
     ),
     ErrorPattern(
-        r"(?i)No accounts configured",
-        "no 1Password account is configured for op",
-        "Switch on the app's CLI integration, run `op account add`, or set "
-        "OP_SERVICE_ACCOUNT_TOKEN.",
-    ),
-    ErrorPattern(
         r"(?i)multiple accounts",
         "op does not know which of several 1Password accounts to use",
         "Set secrets.account in the inventory to an address or ID that `op account list` shows.",
     ),
     ErrorPattern(
-        r"(?i)no accounts? (was |were )?found|found no account",
-        "op has no 1Password account {account}",
-        "Correct secrets.account in the inventory, or OP_ACCOUNT: see `op account list`.",
+        r"(?i)no accounts? (configured|(was |were )?found)|found no account",
+        "op has no 1Password account{account}",
+        "Switch on the app's CLI integration, run `op account add`, set OP_SERVICE_ACCOUNT_TOKEN, "
+        "or correct secrets.account in the inventory: see `op account list`.",
     ),
     ErrorPattern(
         r"(?i)desktop app|1Password app|connectionreset",
@@ -61,11 +56,6 @@ _ERRORS: Final = (
         r"(?i)More than one (item|vault) matches",
         'more than one item or vault matches "{item}" of {place}',
         "Rename all but one, or put the right one's id into the inventory.",
-    ),
-    ErrorPattern(
-        r"(?i)a vault query must be provided",
-        "a service account of 1Password needs the name of the vault",
-        "Set secrets.vault in the inventory.",
     ),
     ErrorPattern(
         r"(?i)unauthorized|forbidden|aren't authorized|invalid .*token|DecodeSACredentials",
@@ -129,7 +119,7 @@ class OnePassword(ProgramSource):
                 "vault": self.vault or "",
                 "item": self.item,
                 "place": f'the vault "{self.vault}"' if self.vault else "this 1Password account",
-                "account": f'"{self.account}"' if self.account else "of that name",
+                "account": f' "{self.account}"' if self.account else "",
             },
         )
         entries = _parse_item(output)

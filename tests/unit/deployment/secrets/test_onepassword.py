@@ -171,9 +171,9 @@ ERRORS = {
         "which of several"
     ),
     'error initializing client: found no accounts for filter "x.1password.com"': (
-        "op has no 1Password account of that name"
+        "op has no 1Password account"
     ),
-    "no account found for filter": "op has no 1Password account of that name",
+    "no account found for filter": "op has no 1Password account",
     "(401) Unauthorized: You aren't authorized to perform this action.": "does not let this",
     f'"{ITEM}" isn\'t an item. Specify the item with its UUID, name, or domain.': (
         f'the vault "{VAULT}" has no item "{ITEM}"'
@@ -187,16 +187,13 @@ ERRORS = {
     "error initializing client: connecting to desktop app: cannot connect to 1Password app": (
         "cannot reach the 1Password app"
     ),
-    "No accounts configured for use with 1Password CLI.": "no 1Password account is configured",
+    "No accounts configured for use with 1Password CLI.": "op has no 1Password account",
     f'"{ITEM}" isn\'t an item in the "{VAULT}" vault. Specify the item': (
         f'the vault "{VAULT}" has no item "{ITEM}"'
     ),
     f'"{VAULT}" isn\'t a vault in this account. Specify the vault': f'has no vault "{VAULT}"',
     f'More than one item matches "{ITEM}". Try again and specify the item by its ID:': (
         "more than one item"
-    ),
-    "a vault query must be provided when this command is called by a service account": (
-        "needs the name of the vault"
     ),
 }
 
