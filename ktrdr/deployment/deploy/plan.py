@@ -34,6 +34,7 @@ from ktrdr.deployment.releases.release import (
     host_file_names,
     interpolate,
     pack_archive,
+    tmpfs_file_name,
 )
 from ktrdr.deployment.scripts.script import Script, repeat
 from ktrdr.errors import UsageError
@@ -242,7 +243,8 @@ class Plan:
         config, host = self.config, self.host
         files = [compose_file_name(host.stack)]
         if config.secrets_in_memory:
-            files.append(self.release.require_tmpfs_file(host.stack))
+            files.append(tmpfs_file_name(host.stack))
+            self.release.read(files[-1])
         files += [name for name in host_file_names(host.stack) if name in self.release.files]
         # After the pull, the host has our own image, if the deploy includes one of our services.
         own = [service.image for service in self.expected if service.reports_version]

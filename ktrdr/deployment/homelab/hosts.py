@@ -14,6 +14,7 @@ from ktrdr.deployment.homelab.inventory import Core, Inventory, WorkerNode
 from ktrdr.deployment.homelab.node_files import node_files, select_profiles
 from ktrdr.deployment.hosts.host import Host, HostConfig, unknown_name_error
 from ktrdr.deployment.hosts.images import parse_image_name
+from ktrdr.deployment.releases import compose_yaml
 from ktrdr.deployment.releases.release import (
     FIELDS,
     GRAFANA,
@@ -24,7 +25,6 @@ from ktrdr.deployment.releases.release import (
     fields_file_name,
     interpolate,
     node_file_name,
-    secret_env_map,
 )
 from ktrdr.errors import ConfigurationError, UsageError
 from ktrdr.tokens import CLOCK_LEEWAY
@@ -140,10 +140,9 @@ def configure_host(
 
 def _require_no_use(variables: Sequence[str], host: Host, release: Release) -> None:
     """Refuse a compose file that passes a secret itself: Docker would keep it on the disk."""
-    content = release.compose_content(host.stack)
-    passed = {variable for variable, _ in secret_env_map(content, variables)}
+    content = str(compose_yaml.load(release.compose_content(host.stack)))
     for name in variables:
-        if name in passed or re.search(rb"\$\{?%s\b" % name.encode(), content):
+        if re.search(rf"\b{name}\b", content):
             raise ConfigurationError(
                 f"{compose_file_name(host.stack)} uses {name}, so Docker would keep it on the "
                 "host's disk, in spite of secrets.delivery tmpfs",

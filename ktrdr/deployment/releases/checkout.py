@@ -151,10 +151,10 @@ class Checkout:
             return Release(tag or tag_for_commit(commit), commit, files)
         if tag is None:
             raise self._no_commit_error()
-        lack = "commit of this checkout"
-        if name and self._git("rev-parse", "--is-shallow-repository") == b"true\n":
-            lack += ", which is a shallow clone (`git fetch --unshallow` completes it)"
-        note = f"{tag} names no {lack}, so the configuration of the working tree will be deployed"
+        note = (
+            f"{tag} names no commit of this checkout, so the configuration of the working tree "
+            "will be deployed"
+        )
         return Release(tag, None, dict(self._working_files(stack)), note)
 
     def commits_between(self, old: str, new: str) -> CommitRange | None:

@@ -154,21 +154,11 @@ class Release:
 
     def compose_content(self, stack: str) -> bytes:
         """Return the content of the stack's compose file."""
-        return self._read(compose_file_name(stack))
+        return self.read(compose_file_name(stack))
 
     def settings(self, stack: str) -> dict[str, str]:
         """Return the variables of the stack's ``.env`` file."""
-        return parse_env_file(self._read(env_file_name(stack)))
-
-    def require_tmpfs_file(self, stack: str) -> str:
-        """Return the name of the compose file that delivers the stack's secrets in memory.
-
-        Raises:
-            ConfigurationError: The release does not have this file.
-        """
-        name = tmpfs_file_name(stack)
-        self._read(name)
-        return name
+        return parse_env_file(self.read(env_file_name(stack)))
 
     def with_host_files(self, stack: str, files: Mapping[str, bytes]) -> Release:
         """Return the release with these compose files of one host, and no other ones of a host."""
@@ -185,7 +175,12 @@ class Release:
                 digest.update(f"{content} {path}\n".encode())
         return digest.hexdigest()
 
-    def _read(self, name: str) -> bytes:
+    def read(self, name: str) -> bytes:
+        """Return the content of a file.
+
+        Raises:
+            ConfigurationError: The release does not have it.
+        """
         if name not in self.files:
             raise ConfigurationError(
                 f"{self.source} has no {name}",

@@ -514,16 +514,17 @@ def test_a_tag_of_a_full_clone_is_pushed_if_a_branch_has_it(place: Path) -> None
     assert Checkout(place).head().pushed is True
 
 
-def test_a_commit_that_a_shallow_clone_lacks_is_told_from_an_unknown_one(
+def test_a_commit_that_a_shallow_clone_lacks_is_found_in_a_complete_one(
     origin: Path, tmp_path: Path
 ) -> None:
     branch = "+refs/heads/main:refs/remotes/origin/main"
     checkout = fetched(origin, tmp_path / "ci", branch)
     first = git_in(origin, "rev-parse", "v1")
 
-    note = checkout.load_release("core", f"sha-{first[:7]}").note
+    release = checkout.load_release("core", f"sha-{first[:7]}")
 
-    assert "which is a shallow clone (`git fetch --unshallow` completes it), so the" in note
+    assert release.commit is None
+    assert release.note.startswith(f"sha-{first[:7]} names no commit of this checkout")
     git_in(checkout.root, "fetch", "-q", "--unshallow")
     assert checkout.load_release("core", f"sha-{first[:7]}").commit == first
 
