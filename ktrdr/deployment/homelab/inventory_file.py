@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import string
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,17 @@ from ktrdr.yaml_source import KeyPath, YamlFault, dotted, kind_of, read_yaml
 ENVIRONMENT_PREFIX: Final = "KTRDR_INVENTORY_"
 _TEMPLATE: Final = "inventory.template.yml"
 _NODE_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?")
+# Sections by their paths; the star stands for the name of a node or a field.
+_SECTIONS: Final[Mapping[KeyPath, type[BaseModel]]] = {
+    (): Inventory,
+    ("secrets",): SecretSettings,
+    ("secrets", "fields", "*"): SecretField,
+    ("hooks",): HookSettings,
+    ("prepare",): PrepareSettings,
+    ("core",): Core,
+    ("core", "ports"): Ports,
+    ("workers", "*"): WorkerNode,
+}
 _HINT: Final = "docs/adding-a-node.md lists the inventory's keys, their types and defaults."
 
 
@@ -166,8 +177,11 @@ def _parse_yaml(text: str, name: str) -> _Source:
 
 def _path_of_variable(variable: str, data: Mapping[str, Any]) -> KeyPath:
     paths = {
-        ENVIRONMENT_PREFIX + "_".join(path).upper().replace("-", "_"): path
-        for path in _known_paths(data)
+        ENVIRONMENT_PREFIX + "_".join((*path, key)).upper().replace("-", "_"): (*path, key)
+        for pattern, model in _SECTIONS.items()
+        for path in _expand(pattern, data)
+        for key in model.model_fields
+        if (*path, key) not in {*_SECTIONS, ("workers",)}
     }
     if variable not in paths:
         raise ConfigurationError(
@@ -176,31 +190,13 @@ def _path_of_variable(variable: str, data: Mapping[str, Any]) -> KeyPath:
     return paths[variable]
 
 
-def _known_paths(data: Mapping[str, Any]) -> Iterator[KeyPath]:
-    for model, path in _models(data):
-        for key, info in model.model_fields.items():
-            if not _is_model(info.annotation) and (*path, key) != ("workers",):
-                yield (*path, key)
-
-
-def _models(data: Mapping[str, Any]) -> Iterator[tuple[type[BaseModel], KeyPath]]:
-    yield Inventory, ()
-    yield SecretSettings, ("secrets",)
-    secrets = data.get("secrets")
-    fields = secrets.get("fields") if isinstance(secrets, Mapping) else None
-    for name in fields if isinstance(fields, Mapping) else ():
-        yield SecretField, ("secrets", "fields", name)
-    yield HookSettings, ("hooks",)
-    yield PrepareSettings, ("prepare",)
-    yield Core, ("core",)
-    yield Ports, ("core", "ports")
-    workers = data.get("workers")
-    for name in workers if isinstance(workers, Mapping) else ():
-        yield WorkerNode, ("workers", name)
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _expand(pattern: KeyPath, data: Any) -> list[KeyPath]:
+    """Return the path of a section, or of all sections with the names that the data have."""
+    if pattern[-1:] != ("*",):
+        return [pattern]
+    for key in pattern[:-1]:
+        data = data.get(key) if isinstance(data, Mapping) else None
+    return [(*pattern[:-1], name) for name in data] if isinstance(data, Mapping) else []
 
 
 def _override(source: _Source, path: KeyPath, text: str, *, location: str) -> None:
@@ -369,11 +365,8 @@ def _describe(details: Any, path: KeyPath) -> str:
 
 
 def _siblings(path: KeyPath) -> list[str]:
-    names = dict.fromkeys(path)
-    for model, parent in _models({"workers": names, "secrets": {"fields": names}}):
-        if parent == path[:-1]:
-            return list(model.model_fields)
-    return []
+    model = _SECTIONS.get(path[:-1]) or _SECTIONS.get((*path[:-2], "*"))
+    return list(model.model_fields) if model else []
 
 
 def _line(location: str) -> int:

@@ -129,10 +129,11 @@ class Checkout:
         commit = self._resolve("HEAD")
         if not commit:
             raise self._no_commit_error()
-        changes = self._git("status", "--porcelain", "-z", "--untracked-files=normal")
+        options = ("--porcelain", "-z", "--untracked-files=normal", "--no-renames")
+        changes = self._git("status", *options).decode("utf-8", "replace").split("\0")
         return Head(
             commit=commit,
-            changed_files=tuple(_parse_status(changes.decode("utf-8", "replace"))),
+            changed_files=tuple(entry[3:] for entry in changes if entry),
             pushed=self._is_pushed(),
         )
 
@@ -229,13 +230,3 @@ class Checkout:
                         # As git stores text, if a checkout on Windows has other line ends.
                         content = content.replace(b"\r\n", b"\n")
                     yield file.relative_to(self._root).as_posix(), content
-
-
-def _parse_status(status: str) -> Iterator[str]:
-    entries = iter(status.split("\0"))
-    for entry in entries:
-        if entry:
-            yield entry[3:]
-        # The former name of a renamed file follows it.
-        if entry[:1] in ("R", "C"):
-            next(entries, None)

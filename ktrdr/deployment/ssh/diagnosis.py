@@ -93,11 +93,6 @@ _CONNECTION_ERRORS: Final = (
         "Check this machine's network or VPN, and that {host} is switched on.",
     ),
     _ErrorPattern(
-        r"Unable to negotiate|no matching .* found",
-        "{host} and this machine's ssh have no common algorithm",
-        "Update OpenSSH on the older of the two.",
-    ),
-    _ErrorPattern(
         r"Connection (?:closed|reset)|kex_exchange_identification|banner exchange",
         "{host} closed the connection before the login",
         "Read the log of sshd on {host}: it may be overloaded, or block this machine.",

@@ -243,7 +243,7 @@ def test_settings_that_decorate_the_output_change_nothing(
 
     assert describe(place) == plain
     head = Checkout(place).head()
-    assert sorted(head.changed_files) == ["größe.txt", "renamed"]
+    assert sorted(head.changed_files) == [".env.core", "größe.txt", "renamed"]
     assert [subject for _, subject in Checkout(place).recent_commits(5)] == ["second", "größer"]
 
 
