@@ -85,6 +85,13 @@ SshName = Annotated[
 ]
 # URLs have host names in lower case, and tokens are compared with them.
 HostName = Annotated[SshName, AfterValidator(str.lower)]
+NodeName = Annotated[
+    str,
+    _require(
+        r"[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?",
+        "is not a name of letters, digits and inner hyphens",
+    ),
+]
 AbsolutePath = Annotated[
     str,
     _require(r"/[^\x00-\x1f:$]*[^\x00-\x1f:$/]", "is not an absolute path that Docker can mount"),
@@ -344,7 +351,7 @@ class Inventory(_Section):
     hooks: HookSettings = HookSettings()
     prepare: PrepareSettings = PrepareSettings()
     core: Core
-    workers: Mapping[str, WorkerNode]
+    workers: Mapping[NodeName, WorkerNode]
 
     @property
     def registry(self) -> str:

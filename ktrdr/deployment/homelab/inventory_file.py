@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import re
+import os
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +30,6 @@ from ktrdr.yaml_source import KeyPath, YamlFault, dotted, kind_of, read_yaml
 
 ENVIRONMENT_PREFIX: Final = "KTRDR_INVENTORY_"
 _TEMPLATE: Final = "inventory.template.yml"
-_NODE_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?")
 # Sections by their paths; the star stands for the name of a node or a field.
 _SECTIONS: Final[Mapping[KeyPath, type[BaseModel]]] = {
     (): Inventory,
@@ -222,7 +221,6 @@ def _parse_value(text: str, location: str) -> Any:
 
 
 def _validate(source: _Source) -> Inventory:
-    _check_node_names(source)
     try:
         inventory = Inventory.model_validate(add_defaults(source.data))
     except ValidationError as exc:
@@ -282,32 +280,18 @@ def _check_secrets(source: _Source, inventory: Inventory) -> None:
 
 def _resolve_paths(inventory: Inventory, directory: Path) -> Inventory:
     """Make the paths of files on this machine absolute. They are relative to the inventory."""
+
+    def resolve(text: str) -> str:
+        # Unlike `Path.expanduser`, it leaves an unknown user to the error of the missing file.
+        return str(directory / os.path.expanduser(text))  # noqa: PTH111
+
     secrets = inventory.secrets
     paths = {"file": secrets.file, "identity": secrets.identity}
-    absolute: dict[str, Any] = {
-        key: str(directory / _expand_user(text)) for key, text in paths.items() if text
-    }
+    absolute: dict[str, Any] = {key: resolve(text) for key, text in paths.items() if text}
     # A program without a slash is searched in PATH.
     if secrets.command and "/" in (program := secrets.command[0]):
-        absolute["command"] = (str(directory / _expand_user(program)), *secrets.command[1:])
+        absolute["command"] = (resolve(program), *secrets.command[1:])
     return inventory.model_copy(update={"secrets": secrets.model_copy(update=absolute)})
-
-
-def _expand_user(text: str) -> Path:
-    # An unknown user has no home. Reading the unchanged path reports the problem.
-    with contextlib.suppress(RuntimeError):
-        return Path(text).expanduser()
-    return Path(text)
-
-
-def _check_node_names(source: _Source) -> None:
-    workers = source.data.get("workers")
-    for name in workers if isinstance(workers, Mapping) else ():
-        if not _NODE_NAME.fullmatch(str(name)):
-            raise _error(
-                source.locate(("workers", str(name))),
-                f"{name!r} is not a valid node name: use letters, digits and inner hyphens",
-            )
 
 
 def _check_unique(source: _Source, entries: Iterable[tuple[KeyPath, Any]], message: str) -> None:

@@ -259,7 +259,7 @@ WRONG = [
     (
         "workers: {'B C': }",
         1,
-        "'B C' is not a valid node name: use letters, digits and inner hyphens",
+        "workers.B C is not a name of letters, digits and inner hyphens: 'B C'",
     ),
     (
         "domain: !!python/name:os.system ''",
