@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import BaseModel
 
 from ktrdr.deployment.homelab.hosts import VERIFIER
-from ktrdr.deployment.homelab.inventory import FIELDS, Inventory
+from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.homelab.scram import make_verifier
 from ktrdr.deployment.hosts.problems import CheckResult, Problem
 from ktrdr.deployment.product import REGISTRY_LOGIN, TOKEN_HINT, SecretSource
@@ -33,8 +33,6 @@ MINIMUM_LENGTHS: Final[Mapping[str, int]] = {
     # A user name is not confidential. It is not removed from output.
     "db_username": 1,
 }
-# A shorter value could not be removed from output.
-_MINIMUM_LENGTH: Final = MIN_SCRUBBED_LENGTH
 # Linux limits a variable with its name to 128 KiB.
 _MAXIMUM_BYTES: Final = 120_000
 _FIX_HINT: Final = "Correct these fields in the vault and run the command again."
@@ -103,24 +101,35 @@ def require_usable_fields(fields: Mapping[str, Secret], names: Iterable[str]) ->
             too short, or contains what an environment variable (NUL, lone surrogates) or PostgreSQL
             does not accept.
     """
-    problems = {name: text for name in names if (text := _find_problem(name, fields.get(name)))}
+    problems = {name: why for name in names if (why := _find_problem(name, fields.get(name)))}
     if problems:
+        reasons = "; ".join(f"{name} {reason}" for name, reason in problems.items())
         raise SecretsError(
-            f"the vault's secrets cannot be used: {'; '.join(problems.values())}",
-            hint=_fix_hint(problems),
+            f"the vault's secrets cannot be used: {reasons}", hint=_fix_hint(problems)
         )
 
 
-def inspect_fields(
-    fields: Mapping[str, Secret], names: Iterable[str] = FIELDS
-) -> list[SecretFieldReport]:
-    """Check fields that KTRDR asks for.
+def inspect_field(name: str, fields: Mapping[str, Secret]) -> SecretFieldReport:
+    """Check a field.
 
     Args:
-        fields: Fields from the secret source, by name.
-        names: Names of the fields to check.
+        name: Name of the field.
+        fields: All fields from the secret source, by name.
     """
-    return [_inspect_field(name, fields) for name in names]
+    value = fields.get(name, Secret("")).reveal()
+    problem = _find_problem(name, fields.get(name))
+    is_measured = name in _STRONG_GUESSES_LOG10 and not problem
+    weaknesses = list(_find_weaknesses(name, fields)) if is_measured else []
+    blank = _name_blank(value[:1] + value[-1:])
+    blanks = [f"begins or ends with {blank}"] if blank else []
+    return SecretFieldReport(
+        field=name,
+        present=bool(value.strip()),
+        long_enough=len(value) >= MINIMUM_LENGTHS.get(name, MIN_SCRUBBED_LENGTH),
+        usable=not problem,
+        strength=("weak" if weaknesses else "strong") if is_measured else "not measured",
+        remarks=(problem,) if problem else (*weaknesses, *blanks),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +167,8 @@ class InventorySecrets:
     ) -> tuple[Sequence[CheckResult], Mapping[str, Secret]]:
         """See `Product.check_secrets`. A weak secret has a note."""
         fields, results = source.fetch(), []
-        for each in inspect_fields(fields, self.required_fields(plans)):
+        for name in self.required_fields(plans):
+            each = inspect_field(name, fields)
             weak = "is weak: it " if each.strength == "weak" else ""
             text = f"{each.field} {weak}{' and '.join(each.remarks)}" if each.remarks else ""
             problem = Problem(text, _fix_hint([each.field]), SecretsError.exit_code)
@@ -229,32 +239,27 @@ def _fix_hint(names: Iterable[str]) -> str:
     return f"{_FIX_HINT} {TOKEN_HINT}" if REGISTRY_TOKEN in names else _FIX_HINT
 
 
-def _find_problem(name: str, secret: Secret | None) -> str | None:
+def _find_problem(name: str, secret: Secret | None) -> str:
+    """Return why a field cannot be used, as a predicate; empty if it can be."""
     if secret is None:
-        return f"{name} is missing"
+        return "is missing"
     value = secret.reveal()
-    minimum = MINIMUM_LENGTHS.get(name, _MINIMUM_LENGTH)
+    minimum = MINIMUM_LENGTHS.get(name, MIN_SCRUBBED_LENGTH)
     if not value.strip():
-        return f"{name} is empty"
+        return "is empty"
     if "\0" in value:
-        return f"{name} contains a NUL character"
+        return "contains a NUL character"
     if any("\ud800" <= character <= "\udfff" for character in value):
-        return f"{name} contains half a character (a lone surrogate)"
+        return "contains half a character (a lone surrogate)"
     if len(value) < minimum:
-        return f"{name} is shorter than {minimum} characters"
+        return f"is shorter than {minimum} characters"
     if len(value.encode()) > _MAXIMUM_BYTES:
-        return f"{name} is longer than {_MAXIMUM_BYTES} bytes, so no variable can hold it"
-    if name == REGISTRY_TOKEN:
-        return _find_token_problem(name, value)
-    return _find_role_problem(name, value) if name == _USER_NAME else None
-
-
-def _find_token_problem(name: str, value: str) -> str | None:
-    if blank := _name_blank(value):
-        return f"{name} contains {blank}, which no token does"
-    if value.startswith("github_pat_"):
-        return f"{name} is a fine-grained token (github_pat_…), which GHCR refuses"
-    return None
+        return f"is longer than {_MAXIMUM_BYTES} bytes, so no variable can hold it"
+    if name == REGISTRY_TOKEN and (blank := _name_blank(value)):
+        return f"contains {blank}, which no token does"
+    if name == REGISTRY_TOKEN and value.startswith("github_pat_"):
+        return "is a fine-grained token (github_pat_…), which GHCR refuses"
+    return _find_role_problem(value) if name == _USER_NAME else ""
 
 
 def _name_blank(text: str) -> str:
@@ -264,32 +269,12 @@ def _name_blank(text: str) -> str:
     return name if blanks else ""
 
 
-def _find_role_problem(name: str, value: str) -> str | None:
+def _find_role_problem(value: str) -> str:
     if _NOT_IN_ROLES.intersection(value):
-        return f"{name} contains a character that PostgreSQL refuses (\" $ ' \\ ` or a control)"
+        return "contains a character that PostgreSQL refuses (\" $ ' \\ ` or a control)"
     if len(value.encode()) > _MAX_ROLE_BYTES:
-        return f"{name} is longer than {_MAX_ROLE_BYTES} bytes"
-    if value.startswith("pg_"):
-        return f"{name} begins with pg_, which PostgreSQL reserves"
-    return None
-
-
-def _inspect_field(name: str, fields: Mapping[str, Secret]) -> SecretFieldReport:
-    secret = fields.get(name, Secret(""))
-    problem = _find_problem(name, fields.get(name))
-    is_measured = name in _STRONG_GUESSES_LOG10 and problem is None
-    weaknesses = list(_find_weaknesses(name, fields)) if is_measured else []
-    blank = _name_blank(secret.reveal()[:1] + secret.reveal()[-1:])
-    blanks = [f"begins or ends with {blank}"] if blank else []
-    remarks = [problem.removeprefix(f"{name} ")] if problem else [*weaknesses, *blanks]
-    return SecretFieldReport(
-        field=name,
-        present=bool(secret.reveal().strip()),
-        long_enough=len(secret.reveal()) >= MINIMUM_LENGTHS.get(name, _MINIMUM_LENGTH),
-        usable=problem is None,
-        strength=("weak" if weaknesses else "strong") if is_measured else "not measured",
-        remarks=tuple(remarks),
-    )
+        return f"is longer than {_MAX_ROLE_BYTES} bytes"
+    return "begins with pg_, which PostgreSQL reserves" if value.startswith("pg_") else ""
 
 
 def _find_weaknesses(name: str, fields: Mapping[str, Secret]) -> Iterable[str]:

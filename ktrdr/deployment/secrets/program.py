@@ -39,7 +39,6 @@ class ProgramSource:
 
     Attributes:
         fields: Names that must be unique and text if the program prints them.
-        executable: Path of the program, if it is not searched in PATH.
         timeout_s: Maximum duration, including a person's answer to a prompt (s).
         environment: Environment of the program.
     """
@@ -49,7 +48,6 @@ class ProgramSource:
     _errors: ClassVar[Sequence[ErrorPattern]] = ()
 
     fields: Collection[str] = ()
-    executable: str | None = None
     # A person may have to type a passphrase or touch a sensor first.
     timeout_s: float = 90.0
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
@@ -74,10 +72,9 @@ class ProgramSource:
         Raises:
             SecretsError: The program cannot be started, fails, takes too long, or prints too much.
         """
-        program = self.executable or command[0]
         try:
             process = subprocess.Popen(
-                [program, *command[1:]],
+                command,
                 stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -89,7 +86,7 @@ class ProgramSource:
                 "is not installed on this machine" if is_missing else f"cannot run: {exc.strerror}"
             )
             raise SecretsError(
-                f"secrets cannot be fetched, because {program} {reason}", hint=self._install_hint
+                f"secrets cannot be fetched, because {command[0]} {reason}", hint=self._install_hint
             ) from exc
         with process:
             try:

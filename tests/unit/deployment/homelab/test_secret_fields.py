@@ -4,6 +4,7 @@ import json
 import re
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from ktrdr.deployment.homelab.inventory import FIELDS
 from ktrdr.deployment.homelab.secret_values import (
     MINIMUM_LENGTHS,
     SecretFieldReport,
-    inspect_fields,
+    inspect_field,
     require_usable_fields,
 )
 from ktrdr.errors import SecretsError
@@ -41,6 +42,12 @@ def error(changes: dict[str, Secret]) -> str:
         require_usable_fields(SHORTEST | changes, FIELDS)
     assert caught.value.hint
     return str(caught.value)
+
+
+def inspect_fields(
+    fields: Mapping[str, Secret], names: Sequence[str] = FIELDS
+) -> list[SecretFieldReport]:
+    return [inspect_field(name, fields) for name in names]
 
 
 def report(name: str, **changes: str) -> SecretFieldReport:

@@ -61,9 +61,8 @@ def stand_in(tmp_path: Path) -> StandIn:
             ITEM,
             account=account,
             fields=("db_password", "jwt_secret"),
-            executable=str(executable),
             timeout_s=timeout_s,
-            environment=environment or dict(os.environ),
+            environment={**(environment or os.environ), "PATH": str(tmp_path)},
         )
 
     return make
@@ -146,7 +145,6 @@ def test_the_environment_is_passed_on_and_no_argument_holds_a_credential(
     stand_in: StandIn, tmp_path: Path
 ) -> None:
     environment = {
-        "PATH": os.environ["PATH"],
         "OP_SERVICE_ACCOUNT_TOKEN": "ops_t0ken",
         "OP_CONNECT_HOST": "http://connect",
         "OP_CONNECT_TOKEN": "c0nnect",
@@ -244,7 +242,7 @@ def test_a_credential_that_op_quotes_is_not_passed_on(stand_in: StandIn) -> None
 
 
 def test_op_that_is_not_installed(tmp_path: Path) -> None:
-    error = fetch_error(OnePassword(VAULT, ITEM, executable=str(tmp_path / "no-op")))
+    error = fetch_error(OnePassword(VAULT, ITEM, environment={"PATH": str(tmp_path)}))
     assert "is not installed" in str(error)
 
 
@@ -310,7 +308,7 @@ def echo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     executable = directory / "op"
     executable.write_text(f"#!/bin/sh\nexec cat '{directory}/answer'\n")
     executable.chmod(0o755)
-    return executable, directory / "answer"
+    return directory, directory / "answer"
 
 
 items = st.lists(
@@ -331,10 +329,11 @@ answers = st.one_of(
 @settings(max_examples=150, deadline=None)
 @given(answer=answers)
 def test_any_answer_gives_fields_or_a_sentence(echo: tuple[Path, Path], answer: bytes) -> None:
-    executable, file = echo
+    directory, file = echo
     file.write_bytes(answer)
+    environment = {"PATH": f"{directory}:/usr/bin:/bin"}
     try:
-        said = str(OnePassword(VAULT, ITEM, executable=str(executable)).fetch())
+        said = str(OnePassword(VAULT, ITEM, environment=environment).fetch())
     except SecretsError as error:
         said = error.message
     assert said.startswith(("{", "op printed no fields", f'the item "{ITEM}" cannot be used'))
