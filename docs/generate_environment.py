@@ -101,8 +101,9 @@ DEVELOPMENT: Final = {
 
 LAPTOP: Final = {
     "KTRDR_API_URL": "URL of the backend, such as `http://backend.ktrdr.home.mynerd.place:8000`.",
-    "KTRDR_CONFIG": "Configuration file of the CLI, instead of `~/.config/ktrdr/config.toml`. "
-    "The token file of `DIR/NAME.toml` is `DIR/NAME.token`, instead of `~/.config/ktrdr/token`.",
+    "KTRDR_CONFIG": "Configuration file of the CLI, instead of `ktrdr/config.toml` in "
+    "`$XDG_CONFIG_HOME`, by default `~/.config`. The token file of `DIR/NAME.toml` is "
+    "`DIR/NAME.token`, instead of `ktrdr/token` there.",
     "KTRDR_DEBUG": "Set to anything to show the traceback of an internal error.",
     "KTRDR_DEPLOY_TAG": "Image tag to deploy, like `--tag`.",
     "KTRDR_INVENTORY": "Inventory file, like `--inventory`; default `deploy/inventory.yml`.",

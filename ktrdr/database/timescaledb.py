@@ -24,9 +24,7 @@ SETTLED_AFTER_S: Final = 900.0
 _LOCK_TIMEOUT_MS: Final = 10_000
 
 _VERSIONS: Final = """
-SELECT extversion, default_version
-FROM pg_extension JOIN pg_available_extensions ON name = extname
-WHERE extname = 'timescaledb'
+SELECT installed_version, default_version FROM pg_available_extensions WHERE name = 'timescaledb'
 """
 # Sessions that use the former version fail at their next statement. Ended while idle, they are
 # replaced without any error.
@@ -54,7 +52,7 @@ async def update_timescaledb(settings: Settings) -> list[str]:
     """
     try:
         versions = await _execute(settings, _VERSIONS)
-        if versions is None or versions[0] == versions[1]:
+        if versions is None or versions[0] in (None, versions[1]):
             return []
     except psycopg.errors.UndefinedFile:
         # Without the library of the installed version, only the update works.

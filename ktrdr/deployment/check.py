@@ -17,11 +17,10 @@ from ktrdr.deployment.hosts.lock import parse_lock_state
 from ktrdr.deployment.hosts.parallel import map_hosts
 from ktrdr.deployment.hosts.problems import CheckResult, Problem, all_problems
 from ktrdr.deployment.hosts.registry import RegistryAnswer, parse_registry_answers
-from ktrdr.deployment.product import REGISTRY_LOGIN, Product
+from ktrdr.deployment.product import REGISTRY_LOGIN, Product, SecretSource
 from ktrdr.deployment.releases.checkout import TAG_HINT, Checkout
 from ktrdr.deployment.releases.release import required_variables
 from ktrdr.deployment.scripts.script import Script, render, repeat
-from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh import diagnosis
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
 from ktrdr.deployment.ssh.session import program_output
@@ -58,7 +57,7 @@ def exit_code(report: Sequence[CheckedSubject]) -> int:
 
 
 def check_programs(ssh: str) -> Iterator[CheckResult]:
-    """Check Python, OpenSSH and git on this machine.
+    """Check OpenSSH and git on this machine, and show the version of Python.
 
     A git that is missing or refuses the checkout is a problem of the checkout.
 
@@ -270,47 +269,31 @@ def _check_lock(facts: Mapping[str, str]) -> Iterator[CheckResult]:
 
 
 def _check_connections(facts: Mapping[str, str]) -> Iterator[CheckResult]:
-    """Yield a result for each other host that this one connects to."""
-    answers: dict[str, dict[str, str]] = {}
-    for name, answer in facts.items():
-        if name.startswith("reaches "):
-            other, _, port = name.removeprefix("reaches ").rpartition(":")
-            answers.setdefault(other, {})[port] = answer
-    for other, by_port in answers.items():
-        yield _check_connection(other, dict(sorted(by_port.items())))
-
-
-def _check_connection(other: str, answers: Mapping[str, str]) -> CheckResult:
-    """Check the connections to one host, from the answer of each port.
+    """Yield a result for each other host that this one connects to.
 
     A refused connection is not a problem, because nothing listens there before the other host is
     deployed.
     """
-    opened, refused, unknown = [], [], []
-    failed: dict[str, list[str]] = {}
-    for port, answer in answers.items():
-        if answer == "open":
-            opened.append(port)
-        elif answer == "unknown":
-            unknown.append(port)
-        elif _REFUSED.search(answer):
-            refused.append(port)
-        else:
-            failed.setdefault(answer, []).append(port)
-    notes = []
-    if refused:
-        notes.append(f"nothing listens on {other}:{', '.join(refused)} (yet)")
-    if unknown:
-        notes.append(f"the connection to {other} cannot be checked, because this host has no bash")
-    return CheckResult(
-        f"reaches {other}",
-        ", ".join(opened),
-        tuple(_connection_problem(other, each, answer) for answer, each in failed.items()),
-        "; ".join(notes),
-    )
+    hosts: dict[str, dict[str, list[str]]] = {}
+    for name, answer in sorted(facts.items()):
+        if name.startswith("reaches "):
+            other, _, port = name.removeprefix("reaches ").rpartition(":")
+            kind = "refused" if _REFUSED.search(answer) else answer
+            hosts.setdefault(other, {}).setdefault(kind, []).append(port)
+    for other, ports in hosts.items():
+        opened, refused, unknown = (
+            ", ".join(ports.pop(kind, ())) for kind in ("open", "refused", "unknown")
+        )
+        notes = [f"nothing listens on {other}:{refused} (yet)"] if refused else []
+        if unknown:
+            notes.append(
+                f"the connection to {other} cannot be checked, because this host has no bash"
+            )
+        problems = tuple(_connection_problem(other, each, ports[each]) for each in ports)
+        yield CheckResult(f"reaches {other}", opened, problems, "; ".join(notes))
 
 
-def _connection_problem(other: str, failed_ports: Sequence[str], answer: str) -> Problem:
+def _connection_problem(other: str, answer: str, failed_ports: Sequence[str]) -> Problem:
     code, _, text = answer.partition(" ")
     reason = text.rpartition(": ")[2] or f"code {code}"
     if code == str(_TIMED_OUT):

@@ -18,7 +18,6 @@ from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
 from ktrdr.deployment.hosts.host import Host, HostConfig
 from ktrdr.deployment.hosts.problems import CheckResult
 from ktrdr.deployment.releases.release import Release, Service
-from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.secret import Secret
 
@@ -35,6 +34,17 @@ TOKEN_HINT: Final = (
     "GHCR takes only a classic personal access token (ghp_…) with the scope read:packages as "  # noqa: S105  # no value
     "ghcr_token, no fine-grained one."
 )
+
+
+class SecretSource(Protocol):
+    """Source of secrets by name."""
+
+    def fetch(self) -> Mapping[str, Secret]:
+        """Fetch all fields by name, with one call to the source.
+
+        Raises:
+            SecretsError: The secrets cannot be read; the message says why and how to fix it.
+        """
 
 
 class Backend(Protocol):
@@ -185,7 +195,7 @@ class Product(Protocol):
         changes: Sequence[ServiceChange],
         before: Snapshot,
         reports: Mapping[str, Mapping[str, Any]],
-    ) -> Sequence[str]:
+    ) -> Iterable[str]:
         """Return the interruptions and losses that changes cause, one sentence each."""
 
     def check_schema(

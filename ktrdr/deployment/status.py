@@ -170,8 +170,7 @@ def _fetch_changed_files(
     release = last_good(history, ALL)
     if release is None:
         return ()
-    managed = [host.managed_directory] if host.managed_directory else []
-    arguments = (host.workdir, release.configuration, *managed)
+    arguments = (host.workdir, release.configuration, *host.managed_directories)
     script = render(Script("scripts/changed_files.sh", arguments), {})
     result = transport.run(host.address, script, timeout_s=_TIMEOUT_S)
     return sections.split(result.stdout).get("files", ())

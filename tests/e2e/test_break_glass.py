@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.inventory_file import load_inventory
-from ktrdr.deployment.homelab.secret_values import registry_login
 from ktrdr.secret import Secret
 from ktrdr.tokens import create_node_token
 from lab import nodes
@@ -42,8 +42,8 @@ def secrets_of_worker(lab: Lab, key: str) -> Mapping[str, str]:
     """Return the variables that an operator sets by hand, with values of the vault."""
     inventory = load_inventory(ROOT / "deploy/inventory.yml", shown_as="inventory", environ={})
     signing_key, now = Secret(lab.fields["jwt_secret"]), datetime.now(UTC)
-    token = Secret(lab.fields["ghcr_token"])
-    login = registry_login(inventory.registry, inventory.registry_user, token)
+    login = Homelab(inventory).registry_login({"ghcr_token": Secret(lab.fields["ghcr_token"])})
+    assert login
     return {
         "DB_USER": lab.fields["db_username"],
         "DB_PASSWORD": lab.fields["db_password"],

@@ -9,8 +9,8 @@ import click
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.hosts import inventory_option, read_inventory
 from ktrdr.cli.render import json_option, write_json, write_note, write_table
-from ktrdr.deployment.homelab.secret_values import inspect_fields, require_usable_fields
-from ktrdr.deployment.secrets.sources import describe_source, make_source
+from ktrdr.deployment.homelab.secret_source import describe_source, make_source
+from ktrdr.deployment.homelab.secret_values import inspect_field, require_usable_fields
 
 
 @click.group()
@@ -35,7 +35,7 @@ def check(inventory: Path | None, overrides: tuple[str, ...], as_json: bool) -> 
     """
     settings = read_inventory(inventory, settings=overrides).secrets
     fields = make_source(settings).fetch()
-    reports = inspect_fields(fields, settings.field_names)
+    reports = [inspect_field(name, fields) for name in settings.field_names]
     if as_json:
         write_json(reports)
     else:

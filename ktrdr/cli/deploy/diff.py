@@ -24,9 +24,9 @@ from ktrdr.deployment.diff.changes import FileChange, HostDiff
 from ktrdr.deployment.diff.query import Differ
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.hosts import select_hosts
+from ktrdr.deployment.homelab.secret_source import make_source
 from ktrdr.deployment.releases.checkout import Checkout, CommitRange
 from ktrdr.deployment.releases.release import validate_tag
-from ktrdr.deployment.secrets.sources import make_source
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.secret import Scrubber, Secret
 

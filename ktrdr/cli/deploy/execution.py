@@ -32,11 +32,11 @@ from ktrdr.deployment.deploy.result import DeployResult, plans_to_json
 from ktrdr.deployment.deploy.rollout import DeployDependencies, deploy
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.homelab.secret_source import make_source
 from ktrdr.deployment.hosts.history_queries import find_behind
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.releases.checkout import Checkout, Head, ambiguous_image_error
 from ktrdr.deployment.releases.release import Release, validate_tag
-from ktrdr.deployment.secrets.sources import make_source
 from ktrdr.errors import NotFound
 from ktrdr.secret import Secret
 from ktrdr.tokens import Role, create_token

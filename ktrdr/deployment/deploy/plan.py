@@ -34,18 +34,11 @@ from ktrdr.deployment.releases.release import (
     host_file_names,
     interpolate,
     pack_archive,
+    tmpfs_file_name,
 )
 from ktrdr.deployment.scripts.script import Script, repeat
 from ktrdr.errors import UsageError
 
-_CHECK_TIMEOUT_S: Final = 30.0
-# A first pull transfers gigabytes over a home connection.
-_FETCH_TIMEOUT_S: Final = 1800.0
-# Stopping has its grace periods (60 s for the database), starting waits for dependencies.
-_APPLY_TIMEOUT_S: Final = 600.0
-_VERIFY_TIMEOUT_S: Final = 60.0
-_RECORD_TIMEOUT_S: Final = 30.0
-_START_TIMEOUT_S: Final = 60.0
 # A container stops within its grace period (60 s for the database).
 UNDO_TIMEOUT_S: Final = 90.0
 # The history only grows. A rollback needs fewer events than this.
@@ -64,6 +57,20 @@ class StepKind(StrEnum):
     APPLY = "apply"
     VERIFY = "verify"
     RECORD = "record"
+
+
+# Titles for people, and maximum durations (s).
+_STEPS: Final = {
+    StepKind.LOCK: ("lock", 30.0),
+    StepKind.CHECK: ("check the host", 30.0),
+    # A first pull transfers gigabytes over a home connection.
+    StepKind.FETCH: ("fetch the release", 1800.0),
+    StepKind.START: ("start a test container", 60.0),
+    # Stopping has its grace periods (60 s for the database), starting waits for dependencies.
+    StepKind.APPLY: ("apply", 600.0),
+    StepKind.VERIFY: ("wait until healthy", 60.0),
+    StepKind.RECORD: ("record", 30.0),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +127,14 @@ class Plan:
     steps: tuple[Step, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        lock = acquire_script(self.host.workdir, self.lock_owner.to_json(), wait_s=0)
+        check = Script("scripts/check.sh", self.check_options())
+        is_checked = not self.options.skip_validation
         steps = (
-            self._lock(),
-            *([] if self.options.skip_validation else [self._check()]),
+            self._step(StepKind.LOCK, lock),
+            *([self._step(StepKind.CHECK, check)] if is_checked else []),
             self._fetch(),
-            *([] if self.options.skip_validation else [self._start()]),
+            *([self._step(StepKind.START, self.start_script)] if is_checked else []),
             self._apply(),
             self._verify(),
             self.record(replace(self.entry, reason=_RUN_BY_HAND).ended_event()),
@@ -150,14 +160,6 @@ class Plan:
         """Return the step of a kind, or None if the plan leaves it out."""
         return next((step for step in self.steps if step.kind is kind), None)
 
-    def _lock(self) -> Step:
-        script = acquire_script(self.host.workdir, self.lock_owner.to_json(), wait_s=0)
-        return self._step(StepKind.LOCK, "lock", script, _CHECK_TIMEOUT_S)
-
-    def _check(self) -> Step:
-        script = Script("scripts/check.sh", self.check_options())
-        return self._step(StepKind.CHECK, "check the host", script, _CHECK_TIMEOUT_S)
-
     def _fetch(self) -> Step:
         files = self.release.files
         extensions = self.product.script_extensions(self.host)
@@ -177,11 +179,7 @@ class Plan:
             payload=pack_archive(files),
         )
         undo = Script("scripts/discard.sh", (self.host.workdir,))
-        return self._step(StepKind.FETCH, "fetch the release", script, _FETCH_TIMEOUT_S, undo)
-
-    def _start(self) -> Step:
-        title = "start a test container"
-        return self._step(StepKind.START, title, self.start_script, _START_TIMEOUT_S)
+        return self._step(StepKind.FETCH, script, undo)
 
     @property
     def start_script(self) -> Script:
@@ -209,13 +207,13 @@ class Plan:
         )
         timeout_s = f"{UNDO_TIMEOUT_S - 5:.0f}"
         undo = Script("scripts/recover.sh", (host.workdir, host.project, timeout_s))
-        return self._step(StepKind.APPLY, "apply", script, _APPLY_TIMEOUT_S, undo)
+        return self._step(StepKind.APPLY, script, undo)
 
     def _verify(self) -> Step:
         own = (service.name for service in self.expected if service.reports_version)
         health = self.product.script_extensions(self.host).health
         script = Script("scripts/verify.sh", (self.host.project, *own), extensions=(health,))
-        return self._step(StepKind.VERIFY, "wait until healthy", script, _VERIFY_TIMEOUT_S)
+        return self._step(StepKind.VERIFY, script)
 
     def record(self, *events: str, good: bool = True) -> Step:
         """Return the step that appends events to the history, and keeps a good configuration."""
@@ -223,7 +221,7 @@ class Plan:
         if good:
             arguments += ["--keep", self.entry.configuration, "--", *sorted(self.release.files)]
         script = Script("scripts/record.sh", tuple(arguments))
-        return self._step(StepKind.RECORD, "record", script, _RECORD_TIMEOUT_S)
+        return self._step(StepKind.RECORD, script)
 
     def check_options(self) -> tuple[str, ...]:
         """Return the options with which ``check.sh`` queries the host."""
@@ -242,7 +240,8 @@ class Plan:
         config, host = self.config, self.host
         files = [compose_file_name(host.stack)]
         if config.secrets_in_memory:
-            files.append(self.release.require_tmpfs_file(host.stack))
+            files.append(tmpfs_file_name(host.stack))
+            self.release.read(files[-1])
         files += [name for name in host_file_names(host.stack) if name in self.release.files]
         # After the pull, the host has our own image, if the deploy includes one of our services.
         own = [service.image for service in self.expected if service.reports_version]
@@ -257,7 +256,7 @@ class Plan:
             *repeat("--only", [] if self.service == ALL else [self.service]),
             *repeat("--dependency", (service.name for service in self.dependencies)),
             *repeat("--surplus", self.surplus),
-            *repeat("--managed-directory", filter(None, [host.managed_directory])),
+            *repeat("--managed-directory", host.managed_directories),
             *("--secrets-delivery", "tmpfs" if config.secrets_in_memory else "env"),
             *("--secrets-directory", host.secrets_directory),
             *("--secrets-image", image_with_shell),
@@ -287,14 +286,8 @@ class Plan:
             *repeat("--pull-missing", immutable),
         )
 
-    def _step(
-        self,
-        kind: StepKind,
-        title: str,
-        script: Script,
-        timeout_s: float,
-        undo: Script | None = None,
-    ) -> Step:
+    def _step(self, kind: StepKind, script: Script, undo: Script | None = None) -> Step:
+        title, timeout_s = _STEPS[kind]
         return Step(kind, self.host.address, title, script, timeout_s, undo)
 
 

@@ -21,9 +21,8 @@ from ktrdr.deployment.deploy.result import DeployResult, HostResult
 from ktrdr.deployment.hosts.history import DeployKind, HistoryEntry
 from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.hosts.parallel import SIGNAL_INTERVAL_S
-from ktrdr.deployment.product import Backend
+from ktrdr.deployment.product import Backend, SecretSource
 from ktrdr.deployment.releases.release import Release
-from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.errors import HostSkipped, Interrupted, KtrdrError, NotStarted
 from ktrdr.secret import Scrubber, Secret

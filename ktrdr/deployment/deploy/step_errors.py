@@ -55,22 +55,15 @@ _WARNING: Final = re.compile(r"^WARNING: Error .* config file.*\n?", re.MULTILIN
 _PULL_PATTERNS: Final = (
     _DISK_FULL,
     ErrorPattern(
-        r"error getting credentials|docker-credential-",
-        ImageError,
-        "Docker on {host} uses a credential helper that fails: {reason}",
-        "Remove credsStore and credHelpers from ~/.docker/config.json of the user on {host}; ktrdr "
-        "passes the login itself.",
-    ),
-    ErrorPattern(
         r"unauthorized|authentication required|no basic auth credentials|denied|"
         r"\b401\b|\b403\b|Forbidden",
         ImageError,
         "the registry rejects the login for {image}",
         "Check whether the vault's ghcr_token has expired, and the inventory's registry_user and "
-        f"image. {TOKEN_HINT}",
+        f"image. An image that was never pushed is rejected, too. {TOKEN_HINT}",
     ),
     ErrorPattern(
-        r"manifest unknown|manifest for .* not found|\bnot found\b|no such manifest|name unknown",
+        r"manifest unknown|\bnot found\b(?! in \$PATH)|no such manifest|name unknown",
         ImageError,
         "the image {image} is not in the registry",
         "Wait until CI has built it, start its run again if it was cancelled, or select another "
@@ -108,23 +101,19 @@ _APPLY_PATTERNS: Final = (
         "Mount a tmpfs on /run/ktrdr, or set secrets.delivery to env.",
     ),
 )
-# Why Docker's runtime starts no container in an LXC container of Proxmox, with the remedies there.
-_NO_START: Final = "no container starts on {host}: {reason}"
-_START_PATTERNS: Final = (
-    ErrorPattern(
-        r"reopen fd \d+: permission denied",
-        HostNotReady,
-        _NO_START,
-        "AppArmor refuses what runc does since 1.3.3. Update lxc-pve on the Proxmox host to "
-        "6.0.5-2 or newer, and restart this LXC container.",
-    ),
-    ErrorPattern(
-        r"session key|apparmor",
-        HostNotReady,
-        _NO_START,
-        "Set `features: nesting=1,keyctl=1` for this LXC container on the Proxmox host, and "
-        "restart it.",
-    ),
+_RUNC_REFUSED: Final = ErrorPattern(
+    r"reopen fd \d+: permission denied",
+    HostNotReady,
+    "no container starts on {host}: {reason}",
+    "AppArmor refuses what runc does since 1.3.3. Update lxc-pve on the Proxmox host to 6.0.5-2 or "
+    "newer, and restart this LXC container.",
+)
+_NO_START: Final = ErrorPattern(
+    "",
+    HostNotReady,
+    "no container starts on {host}: {reason}",
+    "Run `docker run --rm IMAGE true` on the host for details. An LXC container of Proxmox needs "
+    "`features: nesting=1,keyctl=1`.",
 )
 # A shell adds this to the number of the signal that ended a program.
 _SIGNAL_BASE: Final = 128
@@ -168,18 +157,15 @@ def fetch_error(plan: Plan, phase: str, result: RemoteResult) -> KtrdrError:
 
 def start_error(plan: Plan, result: RemoteResult) -> KtrdrError:
     """Return the error of a host on which no container starts; nothing has changed."""
-    patterns = (_DISK_FULL, *_START_PATTERNS, _DOCKER_STOPPED)
-    any_other = ErrorPattern(
-        "", HostNotReady, _NO_START, "Run `docker run --rm IMAGE true` on the host for details."
-    )
-    return _match(patterns, plan, result) or _to_error(any_other, plan, result)
+    patterns = (_DISK_FULL, _RUNC_REFUSED, _DOCKER_STOPPED)
+    return _match(patterns, plan, result) or _to_error(_NO_START, plan, result)
 
 
 def apply_error(plan: Plan, result: RemoteResult) -> KtrdrError:
     """Return the error of a failed apply."""
     patterns = (
         *_APPLY_PATTERNS,
-        *_START_PATTERNS,
+        _RUNC_REFUSED,
         *plan.product.apply_error_patterns,
         _DOCKER_STOPPED,
     )

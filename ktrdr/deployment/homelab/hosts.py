@@ -10,11 +10,13 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ktrdr.deployment.homelab.connections import max_connections
-from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.homelab.inventory import Core, Inventory, WorkerNode
 from ktrdr.deployment.homelab.node_files import node_files, select_profiles
 from ktrdr.deployment.hosts.host import Host, HostConfig, unknown_name_error
 from ktrdr.deployment.hosts.images import parse_image_name
+from ktrdr.deployment.releases import compose_yaml
 from ktrdr.deployment.releases.release import (
+    FIELDS,
     GRAFANA,
     MONITORING,
     NODE,
@@ -23,13 +25,10 @@ from ktrdr.deployment.releases.release import (
     fields_file_name,
     interpolate,
     node_file_name,
-    secret_env_map,
 )
 from ktrdr.errors import ConfigurationError, UsageError
 from ktrdr.tokens import CLOCK_LEEWAY
 
-CORE_PROJECT: Final = "ktrdr-core"
-WORKERS_PROJECT: Final = "ktrdr-workers"
 # Variables of the compose files that are secret.
 CORE_SECRETS: Final = ("DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD")
 WORKER_SECRETS: Final = ("DB_USER", "DB_PASSWORD", "WORKER_TOKEN")
@@ -47,38 +46,30 @@ _FIELDS_HEADING: Final = "# Written by ktrdr for secrets.fields in the inventory
 
 def all_hosts(inventory: Inventory) -> tuple[Host, ...]:
     """Return all hosts: the core, then the worker nodes in the inventory's order."""
-    fields = inventory.secrets.fields.values()
-    further = {
-        stack: tuple(each.variable for each in fields if stack in each.stacks)
-        for stack in ("core", "workers")
-    }
-    core = Host(
-        name="core",
-        address=inventory.core.ssh_host,
-        dns_name=inventory.core.host,
-        workdir=inventory.core.workdir,
-        stack="core",
-        project=CORE_PROJECT,
-        secrets_directory=f"{SECRETS_ROOT}/{CORE_PROJECT}",
-        managed_directory=MONITORING.rstrip("/"),
-        further_secrets=further["core"],
-    )
+    core = _host(inventory, "core", inventory.core, MONITORING)
     nodes = (
-        Host(
-            name=f"workers {name}",
-            address=node.ssh_host,
-            dns_name=node.host,
-            workdir=node.workdir,
-            stack="workers",
-            project=WORKERS_PROJECT,
-            secrets_directory=f"{SECRETS_ROOT}/{WORKERS_PROJECT}",
-            managed_directory=NODE.rstrip("/"),
-            further_secrets=further["workers"],
-            node=name,
-        )
-        for name, node in inventory.workers.items()
+        _host(inventory, "workers", node, NODE, name) for name, node in inventory.workers.items()
     )
     return (core, *nodes)
+
+
+def _host(
+    inventory: Inventory, stack: str, section: Core | WorkerNode, directory: str, node: str = ""
+) -> Host:
+    """Return a host of a stack, in which deploys manage the files of a directory."""
+    project, fields = f"ktrdr-{stack}", inventory.secrets.fields.values()
+    return Host(
+        name=f"{stack} {node}".rstrip(),
+        address=section.ssh_host,
+        dns_name=section.host,
+        workdir=section.workdir,
+        stack=stack,
+        project=project,
+        secrets_directory=f"{SECRETS_ROOT}/{project}",
+        managed_directories=(directory.rstrip("/"), FIELDS.rstrip("/")),
+        further_secrets=tuple(each.variable for each in fields if stack in each.stacks),
+        node=node,
+    )
 
 
 def select_hosts(inventory: Inventory, words: Sequence[str]) -> tuple[Host, ...]:
@@ -149,10 +140,9 @@ def configure_host(
 
 def _require_no_use(variables: Sequence[str], host: Host, release: Release) -> None:
     """Refuse a compose file that passes a secret itself: Docker would keep it on the disk."""
-    content = release.compose_content(host.stack)
-    passed = {variable for variable, _ in secret_env_map(content, variables)}
+    content = str(compose_yaml.load(release.compose_content(host.stack)))
     for name in variables:
-        if name in passed or re.search(rb"\$\{?%s\b" % name.encode(), content):
+        if re.search(rf"\b{name}\b", content):
             raise ConfigurationError(
                 f"{compose_file_name(host.stack)} uses {name}, so Docker would keep it on the "
                 "host's disk, in spite of secrets.delivery tmpfs",
@@ -167,9 +157,8 @@ def is_own_image(inventory: Inventory, image: str) -> bool:
 
 
 def _configure_core(inventory: Inventory, host: Host, release: Release) -> HostConfig:
-    core, ports = inventory.core, inventory.core.ports
-    is_external = core.nfs == "external"
-    profiles = () if is_external else (NFS_PROFILE,)
+    core, is_external = inventory.core, inventory.core.nfs == "external"
+    profiles, ports = () if is_external else (NFS_PROFILE,), core.ports.model_dump().items()
     return HostConfig(
         host=host,
         settings=(
@@ -179,13 +168,7 @@ def _configure_core(inventory: Inventory, host: Host, release: Release) -> HostC
             ("SHARED_HOST_PATH", core.shared_directory),
             ("CORE_BIND_ADDRESS", core.bind_address),
             ("CORE_PUBLIC_ADDRESS", core.public_address),
-            ("BACKEND_PORT", str(ports.backend)),
-            ("GRAFANA_PORT", str(ports.grafana)),
-            ("JAEGER_PORT", str(ports.jaeger)),
-            ("OTLP_PORT", str(ports.otlp)),
-            ("PROMETHEUS_PORT", str(ports.prometheus)),
-            ("POSTGRES_PORT", str(ports.postgres)),
-            ("NFS_PORT", str(ports.nfs)),
+            *((f"{name.upper()}_PORT", str(port)) for name, port in ports),
             ("POSTGRES_MAX_CONNECTIONS", str(max_connections(inventory))),
             ("COMPOSE_PROFILES", ",".join(profiles)),
             # Compose does not read mounted files. These hashes change if one of them changes.
@@ -210,11 +193,7 @@ def _configure_core(inventory: Inventory, host: Host, release: Release) -> HostC
 def _configure_workers(
     inventory: Inventory, host: Host, release: Release, scale: int | None
 ) -> HostConfig:
-    node, core_host, ports = (
-        inventory.workers[host.node],
-        inventory.core.host,
-        inventory.core.ports,
-    )
+    node, core_host, ports = inventory.workers[host.node], inventory.core.host, inventory.core.ports
     counts = dict.fromkeys(node.counts, scale) if scale else node.counts
     return HostConfig(
         host=host,

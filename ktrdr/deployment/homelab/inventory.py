@@ -8,31 +8,31 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 DEFAULT_DOMAIN: Final = "ktrdr.home.mynerd.place"
 MAX_SCALE: Final = 3
-_MAX_VALUE_LENGTH: Final = 4096
 # Variables that the compose files and the image set in workers, also in their form with a file.
-_OWN_VARIABLE: Final = re.compile(
+_OWN_VARIABLES: Final = (
     r"((DB|WORKER|KTRDR)_\w+|CHILD_VARIABLES|ENVIRONMENT|HOME|IMAGE_TAG|LOG_LEVEL|MPLCONFIGDIR|"
     r"OMP_NUM_THREADS|OPENBLAS_NUM_THREADS|OTLP_ENDPOINT|PATH|PYTHON(DONTWRITEBYTECODE|PATH|UNBUFFERED)|"
     r"SHARED_MOUNT_PATH)(_FILE)?"
 )
-_CONFIDENTIAL_NAME: Final = re.compile(
-    r"(?i)(password|passwd|passphrase|secret|token|api_?key|credentials?)(_|\d|$)|"
-    r"(^|_)(auth|cookie|dsn|key|pass|pwd)(_|$)"
+_CONFIDENTIAL_NAME: Final = (
+    r"(?i:(password|passwd|passphrase|secret|token|api_?key|credentials?)(_|\d|$)|"
+    r"(^|_)(auth|cookie|dsn|key|pass|pwd)(_|$))"
 )
 # A user in a URL, and the beginnings of tokens and keys.
-_CONFIDENTIAL_VALUE: Final = re.compile(
+_CONFIDENTIAL_VALUE: Final = (
     r"://[^/\s]*@|^(AGE-SECRET-KEY-|AKIA|eyJ|gh[a-z]_|github_pat_|glpat-|sk-|-----BEGIN )"
 )
 # Single words, such as PATH, belong to shells and systems. Others make a program load, trust or
 # contact something else, or configure KTRDR itself.
-_RESERVED_VARIABLE: Final = re.compile(
+_RESERVED_VARIABLES: Final = (
     r"(LD|DYLD|GLIBC|GCONV|MALLOC|BASH|LC|XDG|PYTHON|VIRTUAL|NODE|JAVA|SSL|OPENSSL|REQUESTS|CURL"
     r"|GIT|SSH|DOCKER|COMPOSE|BUILDKIT|UVICORN|PSYCOPG|OMP|OPENBLAS|MKL|NUMEXPR"
     r"|KTRDR|DB|JWT|WORKER|CORE|BACKEND|IMAGE|SHARED|NFS|OTLP|POSTGRES|PROMETHEUS|GRAFANA|JAEGER"
@@ -48,117 +48,112 @@ MAX_OVERLAP_HOURS: Final = 720
 FIELDS: Final = ("db_username", "db_password", "jwt_secret", "grafana_password", "ghcr_token")
 # Docker's default. An installation with several interfaces may choose one of them.
 ALL_INTERFACES: Final = "0.0.0.0"  # noqa: S104  # as Docker does
+# One character of a line of text.
+_PLAIN: Final = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 
 
-def _host_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?", text):
-        raise ValueError("is not a host name")
-    return text
+def _require(pattern: str, reason: str) -> AfterValidator:
+    """Return a validator of texts that match a pattern as a whole."""
+
+    def validate(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(reason)
+        return text
+
+    return AfterValidator(validate)
 
 
-def _absolute_path(text: str) -> str:
-    if not re.fullmatch(r"/[^\x00-\x1f:$]*[^\x00-\x1f:$/]", text):
-        raise ValueError("is not an absolute path that Docker can mount")
-    return text
+def _refuse(pattern: str, reason: str) -> AfterValidator:
+    """Return a validator of texts that contain no match of a pattern."""
+    return _require(rf"(?s)(?!.*(?:{pattern})).*", reason)
 
 
-def _address(text: str) -> str:
-    try:
-        ipaddress.IPv4Address(text)
-    except ValueError as exc:
-        raise ValueError("is not an IPv4 address") from exc
-    return text
+def _parse(parse: Callable[[str], object], reason: str) -> AfterValidator:
+    """Return a validator of texts that a function understands; the text becomes its form of it."""
+
+    def validate(text: str) -> str:
+        try:
+            return str(parse(text))
+        except ValueError as exc:
+            raise ValueError(reason) from exc
+
+    return AfterValidator(validate)
 
 
-def _image_name(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.:-]*(/[a-z0-9][a-z0-9._-]*)+", text):
-        raise ValueError("is not an image name without a tag")
-    return text
-
-
-def _url(text: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/?#'\"$]+", text):
-        raise ValueError("is not a URL of the form http://HOST:PORT")
-    return text
-
-
-def _plain_line(text: str) -> str:
-    if not text.strip() or not text.isprintable():
-        raise ValueError("is not one line of text")
-    return text
-
-
-def _variable_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
-        raise ValueError("is not the name of a variable")
-    return text
-
-
-def _extra_variable(name: str) -> str:
-    if _OWN_VARIABLE.fullmatch(_variable_name(name)):
-        raise ValueError("is a variable that KTRDR sets itself")
-    if _CONFIDENTIAL_NAME.search(name):
-        raise ValueError("looks like the name of a secret, which belongs into the vault")
-    return name
-
-
-def _extra_value(text: str) -> str:
-    if not text.isprintable() or len(text) > _MAX_VALUE_LENGTH:
-        raise ValueError(f"is not one line of at most {_MAX_VALUE_LENGTH} characters")
-    if _CONFIDENTIAL_VALUE.search(text):
-        raise ValueError("looks like a secret, which belongs into the vault")
-    return text
-
-
-def _memory(text: str) -> str:
-    # A worker and its operation need half of the minimum each.
-    if not re.fullmatch(r"(?i)(51[2-9]|5[2-9]\d|[6-9]\d\d|[1-9]\d{3,5})m|[1-9]\d{0,3}g", text):
-        raise ValueError("is not an amount of memory such as 512m, which is the least, or 3g")
-    return text.lower()
-
-
-def _secret_variable(text: str) -> str:
-    if not re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", text):
-        raise ValueError("must be two or more words in capitals, such as BROKER_API_KEY")
-    if _RESERVED_VARIABLE.fullmatch(text):
-        raise ValueError("must not be a variable of KTRDR or of a program in its containers")
-    return text
-
-
-SshName = Annotated[str, AfterValidator(_host_name)]
+SshName = Annotated[
+    str, _require(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?", "is not a host name")
+]
 # URLs have host names in lower case, and tokens are compared with them.
 HostName = Annotated[SshName, AfterValidator(str.lower)]
-
-
-def _network(text: str) -> str:
-    try:
-        return str(ipaddress.ip_network(text, strict=False))
-    except ValueError as exc:
-        raise ValueError("is not an address or a network such as 192.168.1.0/24") from exc
-
-
-def _export(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*:/[^\x00-\x1f$]*", text):
-        raise ValueError("is not an NFS export such as nas.example.org:/tank/ktrdr")
-    return text
-
-
-AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
-Address = Annotated[str, AfterValidator(_address)]
-ImageName = Annotated[str, AfterValidator(_image_name)]
-Url = Annotated[str, AfterValidator(_url)]
-Line = Annotated[str, AfterValidator(_plain_line)]
-VariableName = Annotated[str, AfterValidator(_variable_name)]
-ExtraVariable = Annotated[str, AfterValidator(_extra_variable)]
-ExtraValue = Annotated[str, AfterValidator(_extra_value)]
-Memory = Annotated[str, AfterValidator(_memory)]
-Cpus = Annotated[float, Field(ge=0.1, le=512)]
-Count = Annotated[int, Field(ge=0, le=MAX_SCALE)]
-Network = Annotated[str, AfterValidator(_network)]
-Export = Annotated[str, AfterValidator(_export)]
-SecretVariable = Annotated[str, AfterValidator(_secret_variable)]
+NodeName = Annotated[
+    str,
+    _require(
+        r"[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?",
+        "is not a name of letters, digits and inner hyphens",
+    ),
+]
+AbsolutePath = Annotated[
+    str,
+    _require(r"/[^\x00-\x1f:$]*[^\x00-\x1f:$/]", "is not an absolute path that Docker can mount"),
+]
+Address = Annotated[str, _parse(ipaddress.IPv4Address, "is not an IPv4 address")]
+ImageName = Annotated[
+    str,
+    _require(r"[a-z0-9][a-z0-9.:-]*(/[a-z0-9][a-z0-9._-]*)+", "is not an image name without a tag"),
+]
+Url = Annotated[
+    str, _require(r"https?://[^\s/?#'\"$]+", "is not a URL of the form http://HOST:PORT")
+]
+Line = Annotated[str, _require(rf"(?=.*\S){_PLAIN}+", "is not one line of text")]
 # An empty name is none.
 OptionalLine = Annotated[Line | None, BeforeValidator(lambda text: text or None)]
+VariableName = Annotated[str, _require(r"[A-Za-z_][A-Za-z0-9_]*", "is not the name of a variable")]
+ExtraVariable = Annotated[
+    VariableName,
+    _refuse(rf"^({_OWN_VARIABLES})$", "is a variable that KTRDR sets itself"),
+    _refuse(_CONFIDENTIAL_NAME, "looks like the name of a secret, which belongs into the vault"),
+]
+ExtraValue = Annotated[
+    str,
+    _require(rf"{_PLAIN}{{0,4096}}", "is not one line of at most 4096 characters"),
+    _refuse(_CONFIDENTIAL_VALUE, "looks like a secret, which belongs into the vault"),
+]
+# A worker and its operation need half of the minimum each.
+Memory = Annotated[
+    str,
+    _require(
+        r"(?i)(51[2-9]|5[2-9]\d|[6-9]\d\d|[1-9]\d{3,5})m|[1-9]\d{0,3}g",
+        "is not an amount of memory such as 512m, which is the least, or 3g",
+    ),
+    AfterValidator(str.lower),
+]
+Cpus = Annotated[float, Field(ge=0.1, le=512)]
+Count = Annotated[int, Field(ge=0, le=MAX_SCALE)]
+Network = Annotated[
+    str,
+    _parse(
+        partial(ipaddress.ip_network, strict=False),
+        "is not an address or a network such as 192.168.1.0/24",
+    ),
+]
+Export = Annotated[
+    str,
+    _require(
+        r"[A-Za-z0-9][A-Za-z0-9_.-]*:/[^\x00-\x1f$]*",
+        "is not an NFS export such as nas.example.org:/tank/ktrdr",
+    ),
+]
+SecretVariable = Annotated[
+    str,
+    _require(
+        r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+",
+        "must be two or more words in capitals, such as BROKER_API_KEY",
+    ),
+    _refuse(
+        rf"^({_RESERVED_VARIABLES})$",
+        "must not be a variable of KTRDR or of a program in its containers",
+    ),
+]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -356,7 +351,7 @@ class Inventory(_Section):
     hooks: HookSettings = HookSettings()
     prepare: PrepareSettings = PrepareSettings()
     core: Core
-    workers: Mapping[str, WorkerNode]
+    workers: Mapping[NodeName, WorkerNode]
 
     @property
     def registry(self) -> str:
@@ -369,26 +364,23 @@ def add_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
 
     Values of a wrong type stay unchanged, for the validation to report.
     """
-    domain = given.get("domain", DEFAULT_DOMAIN)
-    zone = domain if isinstance(domain, str) else DEFAULT_DOMAIN
-    core = _add_host_defaults(given.get("core", {}), {"host": f"backend.{zone}"})
-    workers = given.get("workers", {})
+    domain, workers = given.get("domain", DEFAULT_DOMAIN), given.get("workers", {})
+    core = _add_host_defaults(given.get("core"), host=f"backend.{domain}")
     if isinstance(workers, Mapping):
         workers = {
-            name: _add_node_defaults(str(name), entry, zone) for name, entry in workers.items()
+            name: _add_host_defaults(
+                entry, host=f"workers-{label}.{domain}", workdir=f"/opt/ktrdr-workers-{label}"
+            )
+            for name, entry in workers.items()
+            for label in [str(name).lower()]
         }
     return {"api_url": _api_url(core), **given, "domain": domain, "core": core, "workers": workers}
 
 
-def _add_node_defaults(name: str, given: Any, zone: str) -> Any:
-    label = name.lower()
-    defaults = {"host": f"workers-{label}.{zone}", "workdir": f"/opt/ktrdr-workers-{label}"}
-    return _add_host_defaults(given, defaults)
-
-
-def _add_host_defaults(given: Any, defaults: Mapping[str, Any]) -> Any:
-    host = _add_missing(given, defaults)
-    return _add_missing(host, {"ssh_host": host["host"]}) if isinstance(host, Mapping) else host
+def _add_host_defaults(given: Any, **defaults: str) -> Any:
+    # `D:` without a value is the shortest entry of a node.
+    host = {**defaults, **(given or {})} if isinstance(given, Mapping | None) else given
+    return {"ssh_host": host["host"], **host} if isinstance(host, Mapping) else host
 
 
 def _api_url(core: Any) -> str:
@@ -397,10 +389,3 @@ def _api_url(core: Any) -> str:
     ports = core.get("ports")
     port = ports.get("backend", 8000) if isinstance(ports, Mapping) else 8000
     return f"http://{core['host']}:{port}".lower()
-
-
-def _add_missing(given: Any, defaults: Mapping[str, Any]) -> Any:
-    # `D:` without a value is the shortest entry of a node.
-    if given is None:
-        return dict(defaults)
-    return {**defaults, **given} if isinstance(given, Mapping) else given

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import re
+import os
 import string
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +30,17 @@ from ktrdr.yaml_source import KeyPath, YamlFault, dotted, kind_of, read_yaml
 
 ENVIRONMENT_PREFIX: Final = "KTRDR_INVENTORY_"
 _TEMPLATE: Final = "inventory.template.yml"
-_NODE_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?")
+# Sections by their paths; the star stands for the name of a node or a field.
+_SECTIONS: Final[Mapping[KeyPath, type[BaseModel]]] = {
+    (): Inventory,
+    ("secrets",): SecretSettings,
+    ("secrets", "fields", "*"): SecretField,
+    ("hooks",): HookSettings,
+    ("prepare",): PrepareSettings,
+    ("core",): Core,
+    ("core", "ports"): Ports,
+    ("workers", "*"): WorkerNode,
+}
 _HINT: Final = "docs/adding-a-node.md lists the inventory's keys, their types and defaults."
 
 
@@ -166,8 +176,11 @@ def _parse_yaml(text: str, name: str) -> _Source:
 
 def _path_of_variable(variable: str, data: Mapping[str, Any]) -> KeyPath:
     paths = {
-        ENVIRONMENT_PREFIX + "_".join(path).upper().replace("-", "_"): path
-        for path in _known_paths(data)
+        ENVIRONMENT_PREFIX + "_".join((*path, key)).upper().replace("-", "_"): (*path, key)
+        for pattern, model in _SECTIONS.items()
+        for path in _expand(pattern, data)
+        for key in model.model_fields
+        if (*path, key) not in {*_SECTIONS, ("workers",)}
     }
     if variable not in paths:
         raise ConfigurationError(
@@ -176,31 +189,13 @@ def _path_of_variable(variable: str, data: Mapping[str, Any]) -> KeyPath:
     return paths[variable]
 
 
-def _known_paths(data: Mapping[str, Any]) -> Iterator[KeyPath]:
-    for model, path in _models(data):
-        for key, info in model.model_fields.items():
-            if not _is_model(info.annotation) and (*path, key) != ("workers",):
-                yield (*path, key)
-
-
-def _models(data: Mapping[str, Any]) -> Iterator[tuple[type[BaseModel], KeyPath]]:
-    yield Inventory, ()
-    yield SecretSettings, ("secrets",)
-    secrets = data.get("secrets")
-    fields = secrets.get("fields") if isinstance(secrets, Mapping) else None
-    for name in fields if isinstance(fields, Mapping) else ():
-        yield SecretField, ("secrets", "fields", name)
-    yield HookSettings, ("hooks",)
-    yield PrepareSettings, ("prepare",)
-    yield Core, ("core",)
-    yield Ports, ("core", "ports")
-    workers = data.get("workers")
-    for name in workers if isinstance(workers, Mapping) else ():
-        yield WorkerNode, ("workers", name)
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _expand(pattern: KeyPath, data: Any) -> list[KeyPath]:
+    """Return the path of a section, or of all sections with the names that the data have."""
+    if pattern[-1:] != ("*",):
+        return [pattern]
+    for key in pattern[:-1]:
+        data = data.get(key) if isinstance(data, Mapping) else None
+    return [(*pattern[:-1], name) for name in data] if isinstance(data, Mapping) else []
 
 
 def _override(source: _Source, path: KeyPath, text: str, *, location: str) -> None:
@@ -226,7 +221,6 @@ def _parse_value(text: str, location: str) -> Any:
 
 
 def _validate(source: _Source) -> Inventory:
-    _check_node_names(source)
     try:
         inventory = Inventory.model_validate(add_defaults(source.data))
     except ValidationError as exc:
@@ -256,78 +250,48 @@ def _check_secrets(source: _Source, inventory: Inventory) -> None:
     secrets, given = inventory.secrets, inventory.secrets.source
     needed = {"age": "file", "sops": "file", "command": "command"}.get(given)
     if needed and not getattr(secrets, needed):
-        location = source.locate(("secrets", "source"))
-        raise _error(location, f"secrets.source {given} needs secrets.{needed} as well")
+        reason = f"secrets.source {given} needs secrets.{needed} as well"
+        raise _error(source.locate(("secrets", "source")), reason)
     names = [*FIELDS, *secrets.fields]
-    for number, name in enumerate(names):
-        # Hooks and environments have field names in one case.
-        if name.lower() in map(str.lower, names[:number]):
-            location = source.locate(("secrets", "fields", name))
-            raise _error(location, f"secrets.fields.{name} is a field of KTRDR or occurs twice")
-    _check_unique(
-        source,
-        (
-            (("secrets", "fields", name, "variable"), f"{each.variable} of {stack}")
+    # Hooks and environments have field names in one case.
+    paths = [
+        *((name,) for name in FIELDS),
+        *(("secrets", "fields", name) for name in secrets.fields),
+    ]
+    _check_unique(source, ((path, path[-1].lower()) for path in paths), "{} is already a field: {}")
+    for node, environment in {
+        "": (),
+        **{n: w.environment for n, w in inventory.workers.items()},
+    }.items():
+        stack = "workers" if node else "core"
+        variables = [
+            (("secrets", "fields", name, "variable"), variable)
             for name, each in secrets.fields.items()
-            for stack in dict.fromkeys(each.stacks)
-        ),
-        "{} is already used by {}",
-    )
-    _check_variables(source, inventory)
+            if stack in each.stacks
+            for variable in (each.variable, f"{each.variable}_FILE")
+        ]
+        others = [(("workers", node, "environment", name), name) for name in environment]
+        _check_unique(source, [*variables, *others], "{} is already used by {}")
     for name in inventory.hooks.secrets:
         if name not in names:
-            location = source.locate(("hooks", "secrets"))
-            raise _error(
-                location, f"hooks.secrets: no field is called {name!r}{did_you_mean(name, names)}"
-            )
-
-
-def _check_variables(source: _Source, inventory: Inventory) -> None:
-    """Refuse a variable of a node that is a secret's too: its containers would have only one."""
-    secrets = {
-        variable: name
-        for name, each in inventory.secrets.fields.items()
-        if "workers" in each.stacks
-        for variable in (each.variable, f"{each.variable}_FILE")
-    }
-    for node, entry in inventory.workers.items():
-        for variable in entry.environment:
-            if variable in secrets:
-                path = ("workers", node, "environment", variable)
-                raise _error(
-                    source.locate(path),
-                    f"{dotted(path)} is already set by secrets.fields.{secrets[variable]}",
-                )
+            reason = f"hooks.secrets: no field is called {name!r}{did_you_mean(name, names)}"
+            raise _error(source.locate(("hooks", "secrets")), reason)
 
 
 def _resolve_paths(inventory: Inventory, directory: Path) -> Inventory:
     """Make the paths of files on this machine absolute. They are relative to the inventory."""
+
+    def resolve(text: str) -> str:
+        # Unlike `Path.expanduser`, it leaves an unknown user to the error of the missing file.
+        return str(directory / os.path.expanduser(text))  # noqa: PTH111
+
     secrets = inventory.secrets
     paths = {"file": secrets.file, "identity": secrets.identity}
-    absolute: dict[str, Any] = {
-        key: str(directory / _expand_user(text)) for key, text in paths.items() if text
-    }
+    absolute: dict[str, Any] = {key: resolve(text) for key, text in paths.items() if text}
     # A program without a slash is searched in PATH.
     if secrets.command and "/" in (program := secrets.command[0]):
-        absolute["command"] = (str(directory / _expand_user(program)), *secrets.command[1:])
+        absolute["command"] = (resolve(program), *secrets.command[1:])
     return inventory.model_copy(update={"secrets": secrets.model_copy(update=absolute)})
-
-
-def _expand_user(text: str) -> Path:
-    # An unknown user has no home. Reading the unchanged path reports the problem.
-    with contextlib.suppress(RuntimeError):
-        return Path(text).expanduser()
-    return Path(text)
-
-
-def _check_node_names(source: _Source) -> None:
-    workers = source.data.get("workers")
-    for name in workers if isinstance(workers, Mapping) else ():
-        if not _NODE_NAME.fullmatch(str(name)):
-            raise _error(
-                source.locate(("workers", str(name))),
-                f"{name!r} is not a valid node name: use letters, digits and inner hyphens",
-            )
 
 
 def _check_unique(source: _Source, entries: Iterable[tuple[KeyPath, Any]], message: str) -> None:
@@ -385,11 +349,8 @@ def _describe(details: Any, path: KeyPath) -> str:
 
 
 def _siblings(path: KeyPath) -> list[str]:
-    names = dict.fromkeys(path)
-    for model, parent in _models({"workers": names, "secrets": {"fields": names}}):
-        if parent == path[:-1]:
-            return list(model.model_fields)
-    return []
+    model = _SECTIONS.get(path[:-1]) or _SECTIONS.get((*path[:-2], "*"))
+    return list(model.model_fields) if model else []
 
 
 def _line(location: str) -> int:

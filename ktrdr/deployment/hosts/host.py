@@ -21,7 +21,7 @@ class Host:
         stack: Stack that runs there, such as ``core``.
         project: Compose project of that stack.
         secrets_directory: Directory in its memory for the secrets of its containers.
-        managed_directory: Directory in which a deploy removes files of no release; may be empty.
+        managed_directories: Directories in which a deploy removes files of no release.
         further_secrets: Secret variables of its containers that the release does not know.
         node: Name of the worker node; empty for a host that is not one of several.
         dns_name: Name or address in the network; empty if it is `address`.
@@ -33,7 +33,7 @@ class Host:
     stack: str
     project: str
     secrets_directory: str
-    managed_directory: str = ""
+    managed_directories: tuple[str, ...] = ()
     further_secrets: tuple[str, ...] = ()
     node: str = ""
     dns_name: str = ""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,8 +22,10 @@ from ktrdr.errors import ConfigurationError
 TAG_HINT: Final = "Commit and push, wait for CI to build the image, or name one with --tag."
 _LISTED_FILES: Final = 3
 
-# Beginnings of files whose content only a filter of git can read: Git LFS and git-crypt.
-_FILTERED: Final = (b"version https://git-lfs.github.com/", b"\0GITCRYPT\0")
+# A branch of a remote, unlike a pull request or its merge commit, which CI may fetch beside them.
+_BRANCH: Final = re.compile(
+    r"refs/remotes/(?!(.*/)?(pr|pull|merge-requests)/\d+(/(head|merge))?$)[^/]+/.+"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Checkout:
         """Return the GitHub owner of the remote ``origin``, under which CI publishes images."""
         url = b""
         with suppress(ConfigurationError):
-            url = git.run(self._root, "remote", "get-url", "origin") or b""
+            url = self._git("remote", "get-url", "origin")
         match = re.search(r"github\.com[:/]+([A-Za-z0-9-]+)/", url.decode("utf-8", "replace"))
         return match[1].lower() if match else None
 
@@ -129,10 +129,11 @@ class Checkout:
         commit = self._resolve("HEAD")
         if not commit:
             raise self._no_commit_error()
-        changes = self._git("status", "--porcelain", "-z", "--untracked-files=normal")
+        options = ("--porcelain", "-z", "--untracked-files=normal", "--no-renames")
+        changes = self._git("status", *options).decode("utf-8", "replace").split("\0")
         return Head(
             commit=commit,
-            changed_files=tuple(_parse_status(changes.decode("utf-8", "replace"))),
+            changed_files=tuple(entry[3:] for entry in changes if entry),
             pushed=self._is_pushed(),
         )
 
@@ -151,10 +152,10 @@ class Checkout:
             return Release(tag or tag_for_commit(commit), commit, files)
         if tag is None:
             raise self._no_commit_error()
-        lack = "commit of this checkout"
-        if name and self._git("rev-parse", "--is-shallow-repository") == b"true\n":
-            lack += ", which is a shallow clone (`git fetch --unshallow` completes it)"
-        note = f"{tag} names no {lack}, so the configuration of the working tree will be deployed"
+        note = (
+            f"{tag} names no commit of this checkout, so the configuration of the working tree "
+            "will be deployed"
+        )
         return Release(tag, None, dict(self._working_files(stack)), note)
 
     def commits_between(self, old: str, new: str) -> CommitRange | None:
@@ -174,7 +175,7 @@ class Checkout:
         return CommitRange(self._log(f"{first}..{last}"), self._log(f"{last}..{first}"))
 
     def _git(self, *arguments: str, stdin: bytes = b"") -> bytes:
-        return git.run(self._root, *arguments, stdin=stdin) or b""
+        return git.run(self._root, *arguments, stdin=stdin)
 
     def _log(self, *arguments: str) -> tuple[str, ...]:
         # Unlike `git log`, this command heeds no setting for colours, signatures or formats.
@@ -186,12 +187,9 @@ class Checkout:
         return commit.decode().strip() or None
 
     def _no_commit_error(self) -> ConfigurationError:
-        if not shutil.which("git"):
-            return git.missing_error("Install git.")
-        ignored = "; GIT_DIR is ignored" if "GIT_DIR" in os.environ else ""
         return ConfigurationError(
             f"{self._root} is not a git checkout or has no commit, so no image can be selected",
-            hint=f"Run ktrdr in a checkout of the project, or name an image with --tag{ignored}.",
+            hint="Run ktrdr in a checkout of the project, or name an image with --tag.",
         )
 
     def _is_pushed(self) -> bool | None:
@@ -199,43 +197,27 @@ class Checkout:
             "for-each-ref", "--contains=HEAD", "--format=%(refname)", "refs/remotes"
         )
         refs = listing.decode("utf-8", "replace").splitlines()
-        if refs and any(map(self._branch_pattern().fullmatch, refs)):
+        if any(map(_BRANCH.fullmatch, refs)):
             return True
         state = self._git("rev-parse", "--is-shallow-repository", "--symbolic-full-name", "HEAD")
         # A tag, or a commit, that was fetched alone. A pull request's commit has a ref.
         return None if state == b"true\nHEAD\n" and not refs else False
 
-    def _branch_pattern(self) -> re.Pattern[str]:
-        """Return the pattern of the remotes' branches, without what else the settings fetch."""
-        settings = self._git("config", "--get-regexp", r"^remote\..*\.(url|fetch)$")
-        remotes, others = {"$"}, {"$"}
-        for line in settings.decode("utf-8", "replace").splitlines():
-            key, _, value = line.partition(" ")
-            remotes.add(re.escape(key.removeprefix("remote.").rpartition(".")[0]))
-            source, _, target = value.removeprefix("+").partition(":")
-            # Pull requests, such as refs/pull/*/head:refs/remotes/origin/pr/*.
-            if key.endswith(".fetch") and not source.startswith("refs/heads/"):
-                others.add(re.escape(target).replace(r"\*", ".*"))
-        return re.compile(f"(?!(?:{'|'.join(others)})$)refs/remotes/(?:{'|'.join(remotes)})/.*")
-
     def _committed_files(self, commit: str, stack: str) -> Iterator[tuple[str, bytes]]:
         listing = self._git("ls-tree", "-r", "-z", commit, "--", *shipped_paths(stack)).decode()
-        entries = (entry.partition("\t") for entry in listing.split("\0"))
         # Files, but neither links nor submodules.
-        blobs = {path: entry.split()[2] for entry, _, path in entries if entry.startswith("100")}
+        blobs = re.findall(r"100\d+ blob (\w+)\t([^\0]+)\0", listing)
         # `git archive` would convert line ends, and more, as the settings of this machine say.
-        rest = self._git("cat-file", "--batch", stdin="\n".join(blobs.values()).encode())
-        for path in blobs:
+        rest = self._git("cat-file", "--batch", stdin="\n".join(blob for blob, _ in blobs).encode())
+        for _, path in blobs:
             header, _, rest = rest.partition(b"\n")
             size = header.rpartition(b" ")[2]
-            length = int(size) if size.isdigit() else 0
-            content, rest = rest[:length], rest[length + 1 :]
-            if not size.isdigit() or content.startswith(_FILTERED):
+            if not size.isdigit():
                 raise ConfigurationError(
-                    f"commit {commit[:7]} has no readable {path}",
-                    hint="Commit it without Git LFS and git-crypt, or run `git fsck`.",
+                    f"commit {commit[:7]} has no readable {path}", hint="Run `git fsck` to see why."
                 )
-            yield path, content
+            yield path, rest[: int(size)]
+            rest = rest[int(size) + 1 :]
 
     def _working_files(self, stack: str) -> Iterator[tuple[str, bytes]]:
         for shipped in shipped_paths(stack):
@@ -248,13 +230,3 @@ class Checkout:
                         # As git stores text, if a checkout on Windows has other line ends.
                         content = content.replace(b"\r\n", b"\n")
                     yield file.relative_to(self._root).as_posix(), content
-
-
-def _parse_status(status: str) -> Iterator[str]:
-    entries = iter(status.split("\0"))
-    for entry in entries:
-        if entry:
-            yield entry[3:]
-        # The former name of a renamed file follows it.
-        if entry[:1] in ("R", "C"):
-            next(entries, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from copy import copy
 from typing import Any, Final, NamedTuple
 
@@ -41,25 +42,35 @@ class ServiceError(Exception):
         self.service = service
 
 
-def load(content: bytes) -> Any:
+def load(content: bytes, override: bytes = b"") -> Any:
     """Return the content of a compose file, with what its services inherit from each other.
+
+    Args:
+        content: The compose file.
+        override: Another compose file, which overrides it.
 
     Raises:
         ServiceError: A service extends one that is not in this file, or itself.
         yaml.YAMLError: This is not YAML.
     """
-    document = yaml.load(content, Loader=_Loader)  # noqa: S506 - it is a safe one
+    document, other = (yaml.load(text, Loader=_Loader) for text in (content, override))  # noqa: S506 - it is a safe one
     services = document.get("services") if isinstance(document, dict) else None
     if isinstance(services, dict):
-        document["services"] = {name: _resolve(services, name) for name in services}
+        own = other["services"] if other else {}
+        document["services"] = {
+            name: _merge(_resolve(services, name), own.get(name)) for name in services
+        }
     return document
 
 
 def to_error(name: str, content: bytes, error: Exception) -> ConfigurationError:
     """Return the error for a compose file that cannot be read, with the line if it is known."""
     if isinstance(error, ServiceError):
+        # Keys of the services themselves are indented once.
+        found = re.search(rb"^ {1,4}%s:" % re.escape(error.service.encode()), content, re.MULTILINE)
+        line = content.count(b"\n", 0, found.start()) + 1 if found else 1
         return ConfigurationError(
-            f"{name}:{_line(content, error.service)}: {error}",
+            f"{name}:{line}: {error}",
             hint="Give it the image that hosts pull, in this file; or deploy another commit.",
         )
     mark = getattr(error, "problem_mark", None)
@@ -70,25 +81,19 @@ def to_error(name: str, content: bytes, error: Exception) -> ConfigurationError:
     )
 
 
-def _line(content: bytes, service: str) -> int:
-    root: Any = yaml.compose(content, Loader=_Loader)
-    keys = [
-        key for top, entries in root.value if top.value == "services" for key, _ in entries.value
-    ]
-    return next((key.start_mark.line + 1 for key in keys if key.value == service), 1)
-
-
 def _resolve(services: dict[str, Any], name: str, extending: tuple[str, ...] = ()) -> Any:
     """Return a service with what it inherits."""
-    entry, base = services[name], None
-    if isinstance(entry, dict) and (extends := entry.get("extends")):
-        other = extends.get("service") if isinstance(extends, dict) else extends
-        if isinstance(extends, dict) and extends.get("file"):
-            raise ServiceError(name, "extends one of another file, which no release has")
-        if other not in services or other in (name, *extending):
-            raise ServiceError(name, f"extends {other}, which is not in this file or extends it")
-        base = _resolve(services, other, (name, *extending))
-    return _merge(base, entry)
+    entry = services[name]
+    extends = entry.get("extends") if isinstance(entry, dict) else None
+    if not extends:
+        return _merge(None, entry)
+    parts = (
+        [extends.get("file"), extends.get("service")] if isinstance(extends, dict) else [extends]
+    )
+    other = ":".join(filter(None, parts))
+    if other not in services or other in (name, *extending):
+        raise ServiceError(name, f"extends {other}, which is not in this file or extends it")
+    return _merge(_resolve(services, other, (name, *extending)), entry)
 
 
 def _merge(base: Any, own: Any) -> Any:

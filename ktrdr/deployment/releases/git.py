@@ -26,15 +26,10 @@ _GIT_ENVIRONMENT: Final = {
 _ABSENT: Final = re.compile(
     r"not a git repository|[Nn]eeded a single revision|must be run in a work tree|No such remote"
 )
-# macOS has a program of this name that only offers to install git.
-_MACOS_STUB: Final = re.compile(r"xcode-select|xcrun: error")
-_OTHER_OWNER: Final = re.compile(r"dubious ownership|unsafe repository")
-_SAFE_DIRECTORY: Final = re.compile(r"safe\.directory (.+)")
-_MESSAGE: Final = re.compile(r"^(?:fatal|error): (.+)", re.MULTILINE)
 
 
-def run(directory: Path, *arguments: str, stdin: bytes = b"") -> bytes | None:
-    """Return git's output, or None if there is no repository, or not what was asked for.
+def run(directory: Path, *arguments: str, stdin: bytes = b"") -> bytes:
+    """Return git's output, or nothing if there is no repository, or not what was asked for.
 
     Raises:
         ConfigurationError: Git is missing although there is a repository, or refuses to read it.
@@ -56,27 +51,20 @@ def run(directory: Path, *arguments: str, stdin: bytes = b"") -> bytes | None:
         )
     except (FileNotFoundError, PermissionError) as exc:
         if find_repository(directory) is None:
-            return None
-        raise missing_error("Install git.") from exc
+            return b""
+        raise ConfigurationError(
+            "git is not installed on this machine, so the commit to deploy cannot be read",
+            hint="Install git.",
+        ) from exc
     except subprocess.TimeoutExpired as exc:
         raise _refusal(directory, f"it did not answer within {_TIMEOUT_S} s") from exc
     output = done.stderr.decode("utf-8", "replace")
     if done.returncode == 0:
         return done.stdout
-    if _MACOS_STUB.search(output):
-        raise missing_error("Run `xcode-select --install`.")
-    if _OTHER_OWNER.search(output):
-        path = _SAFE_DIRECTORY.search(output)
-        raise ConfigurationError(
-            f"git refuses {directory}, because it belongs to another user",
-            hint="Run `git config --global --add safe.directory "
-            f"{path[1].strip() if path else directory}`.",
-        )
     is_broken = "not a git repository" in output and (directory / ".git").exists()
     if not output or (_ABSENT.search(output) and not is_broken):
-        return None
-    reasons = _MESSAGE.findall(output) or [last_line(output)]
-    raise _refusal(directory, reasons[-1])
+        return b""
+    raise _refusal(directory, output)
 
 
 def find_repository(directory: Path) -> Path | None:
@@ -85,15 +73,11 @@ def find_repository(directory: Path) -> Path | None:
     return next((at for at in (directory, *directory.parents) if (at / ".git").exists()), None)
 
 
-def missing_error(hint: str) -> ConfigurationError:
-    """Return the error for a machine without git."""
+def _refusal(directory: Path, output: str) -> ConfigurationError:
+    reasons = re.findall(r"^(?:fatal|error): (.+)", output, re.MULTILINE) or [last_line(output)]
+    # Git names the remedy if the checkout belongs to another user.
+    remedy = re.search(r"git config --global --add safe\.directory .+", output)
     return ConfigurationError(
-        "git is not installed on this machine, so the commit to deploy cannot be read", hint=hint
-    )
-
-
-def _refusal(directory: Path, reason: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"git cannot read the checkout {directory}: {reason.rstrip('.')}",
-        hint=f"Run `git -C {directory} status` to see why.",
+        f"git cannot read the checkout {directory}: {reasons[-1].rstrip('.')}",
+        hint=f"Run `{remedy[0]}`." if remedy else f"Run `git -C {directory} status` to see why.",
     )

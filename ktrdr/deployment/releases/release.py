@@ -35,6 +35,7 @@ DATABASE: Final = "deploy/db/"
 MONITORING: Final = "monitoring/"
 # Compose files of single hosts; a deploy writes them, and no commit has them.
 NODE: Final = "deploy/node/"
+FIELDS: Final = "deploy/fields/"
 GRAFANA: Final = "monitoring/grafana/"
 
 # ${NAME}, ${NAME:-default} and ${NAME-default}, the forms that our compose files use in images.
@@ -153,21 +154,11 @@ class Release:
 
     def compose_content(self, stack: str) -> bytes:
         """Return the content of the stack's compose file."""
-        return self._read(compose_file_name(stack))
+        return self.read(compose_file_name(stack))
 
     def settings(self, stack: str) -> dict[str, str]:
         """Return the variables of the stack's ``.env`` file."""
-        return parse_env_file(self._read(env_file_name(stack)))
-
-    def require_tmpfs_file(self, stack: str) -> str:
-        """Return the name of the compose file that delivers the stack's secrets in memory.
-
-        Raises:
-            ConfigurationError: The release does not have this file.
-        """
-        name = tmpfs_file_name(stack)
-        self._read(name)
-        return name
+        return parse_env_file(self.read(env_file_name(stack)))
 
     def with_host_files(self, stack: str, files: Mapping[str, bytes]) -> Release:
         """Return the release with these compose files of one host, and no other ones of a host."""
@@ -184,7 +175,12 @@ class Release:
                 digest.update(f"{content} {path}\n".encode())
         return digest.hexdigest()
 
-    def _read(self, name: str) -> bytes:
+    def read(self, name: str) -> bytes:
+        """Return the content of a file.
+
+        Raises:
+            ConfigurationError: The release does not have it.
+        """
         if name not in self.files:
             raise ConfigurationError(
                 f"{self.source} has no {name}",
@@ -215,7 +211,7 @@ def node_file_name(stack: str) -> str:
 
 def fields_file_name(stack: str) -> str:
     """Return the name of the compose file that delivers further secrets of the inventory."""
-    return f"deploy/fields/{stack}.yml"
+    return f"{FIELDS}{stack}.yml"
 
 
 def host_file_names(stack: str) -> tuple[str, ...]:
@@ -289,19 +285,14 @@ def parse_compose_file(name: str, content: bytes, override: bytes = b"") -> Comp
     Args:
         name: Name of the file, for error messages.
         content: Content of the file.
-        override: Content of a file that adds profiles to its services, or changes their limits.
+        override: Content of another compose file, which overrides it.
 
     Raises:
         ConfigurationError: It is not a compose file.
     """
     try:
-        services = _load(content)["services"]
-        own = (_load(override) or {}).get("services", {})
-        return ComposeFile(
-            tuple(
-                _parse_service(name, entry, own.get(name, {})) for name, entry in services.items()
-            )
-        )
+        services = _load(content, override)["services"]
+        return ComposeFile(tuple(_parse_service(name, entry) for name, entry in services.items()))
     except (yaml.YAMLError, ServiceError, AttributeError, TypeError, KeyError, ValueError) as exc:
         raise compose_yaml.to_error(name, content, exc) from exc
 
@@ -360,8 +351,8 @@ def interpolate(text: str, variables: Mapping[str, str]) -> str:
 
 # Several hosts use the same file, and each needs several facts of it. No caller changes the result.
 @lru_cache(maxsize=8)
-def _load(content: bytes) -> Any:
-    return compose_yaml.load(content)
+def _load(content: bytes, override: bytes = b"") -> Any:
+    return compose_yaml.load(content, override)
 
 
 def _environments(content: bytes) -> list[Mapping[str, Any]]:
@@ -378,10 +369,11 @@ def _parse_environment(environment: Any) -> Mapping[str, Any]:
     return environment if isinstance(environment, Mapping) else {}
 
 
-def _parse_service(name: str, entry: Mapping[str, Any], own: Mapping[str, Any]) -> Service:
+def _parse_service(name: str, entry: Mapping[str, Any]) -> Service:
     environment = entry.get("environment")
     port = environment.get("WORKER_PORT") if isinstance(environment, Mapping) else None
-    limits = {**_limits(entry), **_limits(own)}
+    resources = (entry.get("deploy") or {}).get("resources") or {}
+    limits = resources.get("limits") or {}
     memory = _MEMORY.fullmatch(str(limits.get("memory")))
     cpus = re.fullmatch(r"\d+(\.\d+)?", str(limits.get("cpus")))
     if not entry.get("image"):
@@ -389,15 +381,10 @@ def _parse_service(name: str, entry: Mapping[str, Any], own: Mapping[str, Any]) 
     return Service(
         name=name,
         image=str(entry["image"]),
-        profiles=(*(entry.get("profiles") or ()), *own.get("profiles", ())),
+        profiles=tuple(entry.get("profiles") or ()),
         depends_on=tuple(entry.get("depends_on") or ()),
         worker_port=int(port) if port else None,
         ports=tuple(map(str, entry.get("ports") or ())),
         memory_mb=int(memory[1]) * _UNITS_MB[memory[2]] if memory else None,
         cpus=float(cpus[0]) if cpus else None,
     )
-
-
-def _limits(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    resources = (entry.get("deploy") or {}).get("resources") or {}
-    return resources.get("limits") or {}

@@ -106,9 +106,6 @@ print_removal() {
 # Print the files that will change, and keep the staged files if there are any.
 #   print_changes FILE...
 print_changes() {
-    if [ "$release" = "$workdir" ] && [ -z "$managed_directory" ]; then
-        return 0
-    fi
     changes=$(list_changes "$@")
     if [ -n "$changes" ]; then
         printf '%s\n' "$changes"

@@ -1,40 +1,28 @@
-"""Runner of the programs that read secrets. Their output and their errors are secret."""
+"""Sources that run a program. Its output and its errors are secret."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import selectors
+import shlex
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
-from ktrdr.errors import SecretsError
-from ktrdr.secret import Secret
+from ktrdr.errors import SecretsError, last_line
+from ktrdr.secret import Scrubber, Secret, redact_assignments
 
-# A person may have to type a passphrase or touch a sensor first.
-PROMPT_TIMEOUT_S: Final = 90.0
 MAX_OUTPUT_BYTES: Final = 1024 * 1024
 # A background process of a program keeps the output open. Nobody waits for its end.
-_LINGER_S: Final = 0.2
-
-
-class ProgramResult(NamedTuple):
-    """Result of a program.
-
-    Attributes:
-        exit_code: Exit code.
-        stdout: Standard output.
-        stderr: Standard error, which may quote the program's input.
-    """
-
-    exit_code: int
-    stdout: Secret
-    stderr: Secret
+_LINGER_S: Final = 0.05
+_MAX_QUOTED: Final = 200
+# Variables with credentials, such as BW_SESSION, VAULT_TOKEN and OP_SERVICE_ACCOUNT_TOKEN.
+_CREDENTIAL: Final = re.compile(r"TOKEN|SECRET|PASS|SESSION|KEY|CREDENTIAL", re.IGNORECASE)
+_NAMES: Final = re.compile(r'"[^"\n]*"')
+_PREFIX: Final = re.compile(r"^\[ERROR\] (\d{4}/\d\d/\d\d \d\d:\d\d:\d\d )?")
 
 
 class ErrorPattern(NamedTuple):
@@ -45,121 +33,129 @@ class ErrorPattern(NamedTuple):
     hint: str
 
 
-def read_output(
-    command: Sequence[str],
-    *,
-    environment: Mapping[str, str],
-    timeout_s: float,
-    install_hint: str,
-    explain: Callable[[ProgramResult], SecretsError],
-    stdin: Secret | None = None,
-) -> Secret:
-    """Run a program that prints secrets; return its output.
+@dataclass(frozen=True, kw_only=True)
+class ProgramSource:
+    """Source of secrets that a program prints.
 
-    Without ``stdin``, its standard input is ``/dev/null``: `op` would read a pipe as an item.
-
-    Args:
-        command: The program and its arguments, none of which may be secret.
-        environment: Environment of the program.
+    Attributes:
+        fields: Names that must be unique and text if the program prints them.
         timeout_s: Maximum duration, including a person's answer to a prompt (s).
-        install_hint: Remedy if this machine does not have the program.
-        explain: Returns the error for a result with an exit code.
-        stdin: Standard input of the program.
-
-    Raises:
-        SecretsError: The program cannot be started, fails, takes too long, or prints too much.
+        environment: Environment of the program.
     """
-    name, deadline = Path(command[0]).name, time.monotonic() + timeout_s
-    try:
-        process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(environment),
-            bufsize=0,
-        )
-    except OSError as exc:
-        is_missing = isinstance(exc, FileNotFoundError)
-        reason = "is not installed on this machine" if is_missing else f"cannot run: {exc.strerror}"
-        raise SecretsError(
-            f"secrets cannot be fetched, because {command[0]} {reason}", hint=install_hint
-        ) from exc
-    exit_code = None
-    with process:
+
+    _install_hint: ClassVar[str]
+    # Known messages of the program. A cause stands before its consequences.
+    _errors: ClassVar[Sequence[ErrorPattern]] = ()
+
+    fields: Collection[str] = ()
+    # A person may have to type a passphrase or touch a sensor first.
+    timeout_s: float = 90.0
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+
+    def _run(
+        self,
+        *command: str,
+        names: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        stdin: Secret | None = None,
+    ) -> Secret:
+        """Run the program; return its output.
+
+        Without ``stdin``, its standard input is ``/dev/null``: `op` would read a pipe as an item.
+
+        Args:
+            command: The program and its arguments, none of which may be secret.
+            names: Values that messages and hints name.
+            environment: Environment of the program, if it is another one.
+            stdin: Standard input of the program.
+
+        Raises:
+            SecretsError: The program cannot be started, fails, takes too long, or prints too much.
+        """
         try:
-            if stdin:
-                threading.Thread(target=_feed, args=(process, stdin), daemon=True).start()
-            outputs = _read_outputs(process, deadline)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                exit_code = process.wait(max(0.0, deadline - time.monotonic()))
-        finally:
-            process.kill()
-    if outputs is None:
-        raise SecretsError(
-            f"{name} printed more than {MAX_OUTPUT_BYTES} bytes",
-            hint="It must print the secrets and nothing else.",
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=dict(self.environment if environment is None else environment),
+            )
+        except OSError as exc:
+            is_missing = isinstance(exc, FileNotFoundError)
+            reason = (
+                "is not installed on this machine" if is_missing else f"cannot run: {exc.strerror}"
+            )
+            raise SecretsError(
+                f"secrets cannot be fetched, because {command[0]} {reason}", hint=self._install_hint
+            ) from exc
+        with process:
+            try:
+                outputs = _communicate(process, stdin, time.monotonic() + self.timeout_s)
+            finally:
+                process.kill()
+        name = Path(command[0]).name
+        if outputs is None:
+            raise SecretsError(
+                f"{name} did not answer within {self.timeout_s:g} s",
+                hint="Check whether it waits for your answer to a prompt, or for a hardware key.",
+            )
+        if max(len(each.reveal()) for each in outputs) > MAX_OUTPUT_BYTES:
+            raise SecretsError(
+                f"{name} printed more than {MAX_OUTPUT_BYTES} bytes",
+                hint="It must print the secrets and nothing else.",
+            )
+        stdout, stderr = outputs
+        if process.returncode:
+            raise self._known_error(stderr, names or {}) or self._other_error(
+                command, process.returncode, stdout, stderr
+            )
+        return stdout
+
+    def _known_error(self, stderr: Secret, names: Mapping[str, str]) -> SecretsError | None:
+        # A name that the program quotes may consist of any words.
+        text = _NAMES.sub('""', stderr.reveal())
+        for pattern, message, hint in self._errors:
+            if re.search(pattern, text):
+                return SecretsError(message.format(**names), hint=hint.format(**names))
+        return None
+
+    def _other_error(
+        self, command: Sequence[str], exit_code: int, stdout: Secret, stderr: Secret
+    ) -> SecretsError:
+        """Return the error for a message that is not known, without secrets."""
+        credentials = (v for k, v in self.environment.items() if _CREDENTIAL.search(k))
+        scrubber = Scrubber(map(Secret, (*credentials, *stdout.reveal().splitlines())))
+        reason = redact_assignments(last_line(scrubber.scrub(stderr.reveal())))
+        shown = "".join(filter(str.isprintable, _PREFIX.sub("", reason)))[:_MAX_QUOTED]
+        return SecretsError(
+            f"{command[0]} failed with exit code {exit_code}: {shown}",
+            hint=f"Run `{shlex.join(command)} </dev/null` by hand.",
         )
-    if exit_code is None:
-        raise SecretsError(
-            f"{name} did not answer within {timeout_s:g} s",
-            hint="Check whether it waits for your answer to a prompt, or for a hardware key.",
-        )
-    if exit_code:
-        raise explain(ProgramResult(exit_code, *outputs))
-    return outputs[0]
 
 
-def _feed(process: subprocess.Popen[bytes], stdin: Secret) -> None:
-    # A program that ends without reading says why.
-    with contextlib.suppress(OSError, ValueError):
-        if process.stdin:
-            process.stdin.write(stdin.reveal().encode())
-            process.stdin.close()
-
-
-def _read_outputs(
-    process: subprocess.Popen[bytes], deadline: float
+def _communicate(
+    process: subprocess.Popen[bytes], stdin: Secret | None, deadline: float
 ) -> tuple[Secret, Secret] | None:
-    """Return both outputs when they end, or what came until the deadline; None if it is too much.
+    """Return both outputs when the program ends, or prints too much; None after the deadline.
 
     The caller raises errors, whose traceback must contain no output.
     """
-    outputs = bytearray(), bytearray()
-    with selectors.DefaultSelector() as selector:
-        for pipe, output in zip((process.stdout, process.stderr), outputs, strict=True):
-            selector.register(pipe, selectors.EVENT_READ, output)  # type: ignore[arg-type]  # pipes
-        while selector.get_map() and (left_s := deadline - time.monotonic()) > 0:
-            ready = selector.select(min(left_s, _LINGER_S))
-            if not ready and process.poll() is not None:
-                break
-            for key, _ in ready:
-                data = os.read(key.fd, MAX_OUTPUT_BYTES)
-                key.data.extend(data)
-                if len(key.data) > MAX_OUTPUT_BYTES:
-                    process.kill()
-                    return None
-                if not data:
-                    selector.unregister(key.fd)
-    return _decode(outputs[0]), _decode(outputs[1])
-
-
-def match_error(
-    patterns: Iterable[ErrorPattern], stderr: Secret, values: Mapping[str, str]
-) -> SecretsError | None:
-    """Return the error of the first pattern that matches, or None.
-
-    Args:
-        patterns: Known errors of the program; a cause stands before its consequences.
-        stderr: Standard error of the program.
-        values: Values that the messages and hints name.
-    """
-    for pattern, message, hint in patterns:
-        if re.search(pattern, stderr.reveal()):
-            return SecretsError(message.format(**values), hint=hint.format(**values))
+    data = stdin.reveal().encode() if stdin else None
+    has_ended = False
+    while (left_s := deadline - time.monotonic()) > 0:
+        try:
+            # A second call would not send the rest of the data.
+            out, err = process.communicate(data, left_s if data else min(left_s, _LINGER_S))
+        except subprocess.TimeoutExpired as exc:
+            out, err = exc.output or b"", exc.stderr or b""
+            if not has_ended and max(len(out), len(err)) <= MAX_OUTPUT_BYTES:
+                has_ended = process.poll() is not None
+                data = None
+                continue
+        return _decode(out), _decode(err)
     return None
 
 
-def _decode(output: bytearray) -> Secret:
+def _decode(output: bytes) -> Secret:
     # Bytes that are not UTF-8 become lone surrogates, which the check of the fields reports.
     return Secret(output.decode("utf-8", "surrogateescape"))

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from typing import Final, NamedTuple
 
 from ktrdr.errors import ConfigurationError, HostUnreachable, KtrdrError, last_line
 
 
 class _ErrorPattern(NamedTuple):
-    """Pattern of a message of ssh, with our message and remedy, and whether the host may be off."""
+    """Pattern of a message of ssh, with our message and remedy."""
 
     pattern: str
     message: str
     hint: str
-    may_be_off: bool = False
 
 
 # Messages of OpenSSH 7 to 10 and of the C libraries of Linux and macOS. The first match counts, so
@@ -42,7 +42,6 @@ _CONNECTION_ERRORS: Final = (
         r"Could not resolve hostname (?P<name>\S+):",
         "the name {name} cannot be resolved",
         "Correct the host in the inventory, or use the DNS server that knows this name.",
-        may_be_off=True,
     ),
     _ErrorPattern(
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
@@ -82,29 +81,16 @@ _CONNECTION_ERRORS: Final = (
         r"Connection refused",
         "{host} refused the connection",
         "Check that sshd runs on {host} and that the port in the ssh configuration is right.",
-        may_be_off=True,
     ),
     _ErrorPattern(
         r"timed out|Timeout, server .* not responding",
         "{host} did not answer in time",
         "Check that {host} is switched on and that no firewall drops packets on the way.",
-        may_be_off=True,
     ),
     _ErrorPattern(
         r"No route to host|[Nn]etwork is (?:unreachable|down)|Host is down",
         "there is no network route to {host}",
         "Check this machine's network or VPN, and that {host} is switched on.",
-        may_be_off=True,
-    ),
-    _ErrorPattern(
-        r"Unable to negotiate|no matching .* found",
-        "{host} and this machine's ssh have no common algorithm",
-        "Update OpenSSH on the older of the two.",
-    ),
-    _ErrorPattern(
-        r"\A\s*(?P<reason>.+)(?s:.*)by UNKNOWN port",
-        "the ProxyCommand or ProxyJump to {host} ended: {reason}",
-        "Run `ssh -v {host} true` to see its command.",
     ),
     _ErrorPattern(
         r"Connection (?:closed|reset)|kex_exchange_identification|banner exchange",
@@ -112,16 +98,18 @@ _CONNECTION_ERRORS: Final = (
         "Read the log of sshd on {host}: it may be overloaded, or block this machine.",
     ),
 )
-# Nothing answered, here or behind a jump host. A host whose login hangs is not off.
+# Nothing answered, here or behind a jump host. A host whose login hangs is not off. A firewall of
+# this machine denies permission.
 _NO_ANSWER: Final = re.compile(
     r"Could not resolve hostname|timed out during banner exchange|"
-    r"(?:connect to host \S+ port \d+|open failed: connect failed): "
+    r"(?:connect to host \S+ port \d+|open failed: connect failed): (?!Permission denied)"
 )
 # What ssh logs once the host has accepted the login.
 LOGGED_IN: Final = "Authenticated to "
-# What ssh logs to inform, and not for a reason.
+# What ssh logs to inform, and not for a reason. A proxy that ends has given the reason before.
 _INFORMATION: Final = re.compile(
-    r"^(?:debug\d: |Authenticated to |Transferred: |Bytes per second: |\*\* |Warning: Perm).*\n?",
+    r"^(?:debug\d: |Authenticated to |Transferred: |Bytes per second: |\*\* |Warning: Perm|"
+    r"(?:kex_exchange_identification: .*\s+)?Connection \w+ by UNKNOWN).*\n?",
     re.M,
 )
 # What ssh logs when it loses a connection. It also logs much else after the login, such as new host
@@ -147,12 +135,13 @@ def connection_error(host: str, log: str) -> KtrdrError:
         (_CONFIGURATION_ERRORS, ConfigurationError),
         (_CONNECTION_ERRORS, HostUnreachable),
     ):
-        for pattern, message, hint, may_be_off in patterns:
+        for pattern, message, hint in patterns:
             if match := re.search(pattern, log, re.MULTILINE):
-                values = _values(host, log) | {k: v or "" for k, v in match.groupdict().items()}
-                error = kind(message.format(**values), hint=hint.format(**values))
+                named = {name: text for name, text in match.groupdict().items() if text}
+                values = defaultdict(str, _values(host, log) | named)
+                error = kind(message.format_map(values), hint=hint.format_map(values))
                 if isinstance(error, HostUnreachable):
-                    error.is_off = may_be_off and bool(_NO_ANSWER.search(log))
+                    error.is_off = bool(_NO_ANSWER.search(log))
                 return error
     return HostUnreachable(
         f"ssh could not connect to {host}: {last_line(log)}",
@@ -252,7 +241,4 @@ def _values(host: str, log: str) -> dict[str, str]:
     known_hosts = f" (known from {offending[1]}, line {offending[2]})" if offending else ""
     suggested = re.search(r"ssh-keygen -f ['\"]?([^'\"]+)['\"]? -R ['\"]?([^'\"\s]+)", log)
     key_name = f"'{suggested[2]}' -f {suggested[1]}" if suggested else host
-    return {
-        "host": host, "name": host, "file": "", "location": "", "reason": "",
-        "known_hosts": known_hosts, "key_name": key_name,
-    }  # fmt: skip
+    return {"host": host, "known_hosts": known_hosts, "key_name": key_name}

@@ -137,7 +137,7 @@ class SessionEnded(Exception):
 
 
 class CancelEvent:
-    """One-shot event that cancels all waits for it. Create a new one for each operation."""
+    """Event that is set once, and cancels all waits for it. Create another for each operation."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
@@ -278,16 +278,15 @@ class RemoteSession:
     def _log_in(self, program: SshProgram, cancel: CancelEvent | None) -> None:
         """Wait for the shell; if it takes long, ask which shell it is."""
         timeout_s = program.connect_timeout_s * _CONNECT_ATTEMPTS
-        for wait_s in (timeout_s / 6, timeout_s / 6 * 5):
-            with contextlib.suppress(TimeoutError):
-                self._exchange(wait_s, cancel)
-                # What ssh has logged until now is no reason for the end of the session.
-                with contextlib.suppress(FileNotFoundError):
-                    self._login_log_size = self._log.stat().st_size
-                return
+        try:
+            self._exchange(timeout_s / 6, cancel)
+        except TimeoutError:
             if error := self._foreign_shell_error(program):
-                raise error
-        raise TimeoutError
+                raise error from None
+            self._exchange(timeout_s / 6 * 5, cancel)
+        # What ssh has logged until now is no reason for the end of the session.
+        with contextlib.suppress(FileNotFoundError):
+            self._login_log_size = self._log.stat().st_size
 
     def _foreign_shell_error(self, program: SshProgram) -> KtrdrError | None:
         """Ask in another session for the shell. Some run nothing before their input ends."""

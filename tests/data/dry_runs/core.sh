@@ -504,7 +504,7 @@ remove_secrets() { :; }
 newline='
 '
 project='' workdir='' compose_files='' env_file='' profiles=''
-services='' only='' dependencies='' surplus='' managed_directory=''
+services='' only='' dependencies='' surplus='' managed_directories=''
 secrets_delivery=env secrets_directory='' secrets_image='' further_secrets=''
 
 # Set one of these options, or pass it to the hook stack_option.
@@ -521,7 +521,7 @@ common_option() {
         --only) only=$2 ;;
         --dependency) dependencies="$dependencies $2" ;;
         --surplus) surplus="$surplus $2" ;;
-        --managed-directory) managed_directory=$2 ;;
+        --managed-directory) managed_directories="$managed_directories $2" ;;
         --secrets-delivery) secrets_delivery=$2 ;;
         --secrets-directory) secrets_directory=$2 ;;
         --secrets-image) secrets_image=$2 ;;
@@ -565,17 +565,16 @@ print_hashes() {
 # by hand, the archive comes on standard input.
 payload() { cat; }
 
-# Run a command with each file in the managed directory that is not in the release.
+# Run a command with each file in a managed directory that is not in the release.
 #   each_obsolete_file COMMAND FILE...
 each_obsolete_file() {
     obsolete_file_command=$1
     shift
-    if [ -z "$managed_directory" ] || [ ! -d "$workdir/$managed_directory" ]; then
-        return 0
-    fi
     released=$newline
     for file; do released=$released$file$newline; done
-    (cd "$workdir" && find "$managed_directory" -type f) | while IFS= read -r file; do
+    for directory in $managed_directories; do
+        [ ! -d "$workdir/$directory" ] || (cd "$workdir" && find "$directory" -type f)
+    done | while IFS= read -r file; do
         case $released in
             *"$newline$file$newline"*) ;;
             *) "$obsolete_file_command" "$file" ;;
@@ -798,9 +797,6 @@ print_removal() {
 # Print the files that will change, and keep the staged files if there are any.
 #   print_changes FILE...
 print_changes() {
-    if [ "$release" = "$workdir" ] && [ -z "$managed_directory" ]; then
-        return 0
-    fi
     changes=$(list_changes "$@")
     if [ -n "$changes" ]; then
         printf '%s\n' "$changes"
@@ -1123,6 +1119,7 @@ run() {
         --service backend \
         --service prometheus \
         --managed-directory monitoring \
+        --managed-directory deploy/fields \
         --secrets-delivery env \
         --secrets-directory /run/ktrdr/ktrdr-core \
         --secrets-image ghcr.io/ktrdr/ktrdr-backend:sha-abc1234 \
@@ -1281,7 +1278,7 @@ remove_secrets() { :; }
 newline='
 '
 project='' workdir='' compose_files='' env_file='' profiles=''
-services='' only='' dependencies='' surplus='' managed_directory=''
+services='' only='' dependencies='' surplus='' managed_directories=''
 secrets_delivery=env secrets_directory='' secrets_image='' further_secrets=''
 
 # Set one of these options, or pass it to the hook stack_option.
@@ -1298,7 +1295,7 @@ common_option() {
         --only) only=$2 ;;
         --dependency) dependencies="$dependencies $2" ;;
         --surplus) surplus="$surplus $2" ;;
-        --managed-directory) managed_directory=$2 ;;
+        --managed-directory) managed_directories="$managed_directories $2" ;;
         --secrets-delivery) secrets_delivery=$2 ;;
         --secrets-directory) secrets_directory=$2 ;;
         --secrets-image) secrets_image=$2 ;;
@@ -1381,17 +1378,16 @@ append_events() {
 # by hand, the archive comes on standard input.
 payload() { cat; }
 
-# Run a command with each file in the managed directory that is not in the release.
+# Run a command with each file in a managed directory that is not in the release.
 #   each_obsolete_file COMMAND FILE...
 each_obsolete_file() {
     obsolete_file_command=$1
     shift
-    if [ -z "$managed_directory" ] || [ ! -d "$workdir/$managed_directory" ]; then
-        return 0
-    fi
     released=$newline
     for file; do released=$released$file$newline; done
-    (cd "$workdir" && find "$managed_directory" -type f) | while IFS= read -r file; do
+    for directory in $managed_directories; do
+        [ ! -d "$workdir/$directory" ] || (cd "$workdir" && find "$directory" -type f)
+    done | while IFS= read -r file; do
         case $released in
             *"$newline$file$newline"*) ;;
             *) "$obsolete_file_command" "$file" ;;
@@ -2213,6 +2209,7 @@ run() {
         --service backend \
         --service prometheus \
         --managed-directory monitoring \
+        --managed-directory deploy/fields \
         --secrets-delivery env \
         --secrets-directory /run/ktrdr/ktrdr-core \
         --secrets-image ghcr.io/ktrdr/ktrdr-backend:sha-abc1234 \

@@ -21,7 +21,7 @@
 newline='
 '
 project='' workdir='' compose_files='' env_file='' profiles=''
-services='' only='' dependencies='' surplus='' managed_directory=''
+services='' only='' dependencies='' surplus='' managed_directories=''
 secrets_delivery=env secrets_directory='' secrets_image='' further_secrets=''
 
 # Set one of these options, or pass it to the hook stack_option.
@@ -38,7 +38,7 @@ common_option() {
         --only) only=$2 ;;
         --dependency) dependencies="$dependencies $2" ;;
         --surplus) surplus="$surplus $2" ;;
-        --managed-directory) managed_directory=$2 ;;
+        --managed-directory) managed_directories="$managed_directories $2" ;;
         --secrets-delivery) secrets_delivery=$2 ;;
         --secrets-directory) secrets_directory=$2 ;;
         --secrets-image) secrets_image=$2 ;;

@@ -107,7 +107,7 @@ def test_a_fine_grained_token_is_refused_with_the_kind_that_ghcr_takes(check) ->
 
 def test_a_token_with_a_line_end_is_refused(check) -> None:
     result = check(GHCR_TOKEN="ghp_0123456789\n")
-    assert "ghcr_token ends with a line end, which no token does" in str(result.exception)
+    assert "ghcr_token contains a line end, which no token does" in str(result.exception)
 
 
 def test_the_fields_may_come_from_a_program(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ WARNING = "WARNING: Error loading config file: open /home/x/config.json: permiss
         (
             'error getting credentials - err: exec: "docker-credential-x": not found in $PATH',
             ImageError,
-            "uses a credential helper that fails",
+            "could not pull .*: error getting credentials",
         ),
     ],
 )

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ktrdr.deployment.deploy import events, rollout
-from ktrdr.deployment.homelab import secret_values
+from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome
 from ktrdr.deployment.releases.release import pack_archive
 from ktrdr.errors import (
@@ -250,7 +250,7 @@ def test_ctrl_c_while_the_secrets_are_read_changes_no_host(fleet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "function"), [(secret_values, "secret_values"), (rollout.Rollout, "__init__")]
+    ("owner", "function"), [(Homelab, "secret_values"), (rollout.Rollout, "__init__")]
 )
 def test_the_error_of_ctrl_c_before_the_first_host_says_that_none_was_changed(
     fleet, monkeypatch, owner, function

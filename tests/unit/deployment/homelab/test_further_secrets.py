@@ -165,6 +165,14 @@ def test_without_further_fields_a_release_stays_as_it_is(plan, shipped) -> None:
         assert plan("workers", {}, delivery).release == Release(TAG, COMMIT, shipped)
 
 
+@pytest.mark.parametrize("stack", ["core", "workers"])
+def test_the_file_of_former_fields_is_removed_from_the_host(plan, stack) -> None:
+    for kind in (StepKind.FETCH, StepKind.APPLY):
+        script = plan(stack, {}).step(kind).script
+        assert ("--managed-directory", "deploy/fields") in pairwise(script.arguments)
+        assert f"deploy/fields/{stack}.yml" not in script.arguments
+
+
 def test_the_file_is_the_same_for_the_same_inventory(plan) -> None:
     first, second = (plan("workers", {**BROKER, **EVERYWHERE}) for _ in range(2))
     assert first.release.configuration_hash == second.release.configuration_hash

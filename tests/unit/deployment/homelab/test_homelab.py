@@ -51,10 +51,6 @@ def test_only_worker_nodes_mount_the_shared_directory_and_mint_no_tokens(product
     assert "JWT_SECRET" in core.secrets
     assert "JWT_SECRET" not in node.secrets
     assert (core.apply_secrets, node.apply_secrets) == (("DB_PASSWORD_VERIFIER",), ())
-    assert (core.host.managed_directory, node.host.managed_directory) == (
-        "monitoring",
-        "deploy/node",
-    )
 
 
 def test_only_the_core_has_tokens_that_overlap(product: Homelab) -> None:
@@ -180,7 +176,7 @@ def test_the_backend_accepts_the_workers_of_a_host_with_capitals(release, deploy
 def test_other_changes_than_the_restart_of_a_running_database_are_not_destructive(
     product: Homelab, change: ServiceChange, before: Snapshot
 ) -> None:
-    assert product.destructive_effects([change], before, {}) == ()
+    assert tuple(product.destructive_effects([change], before, {})) == ()
 
 
 def test_the_restart_of_a_running_database_is_destructive(product: Homelab) -> None:
@@ -205,9 +201,9 @@ def test_only_the_removal_of_a_healthy_nfs_server_is_destructive(
 ) -> None:
     change = ServiceChange("nfs-server", action, "core.nfs is external")
     before = {"nfs-server": running_container("nfs-server", health=health)}
-    assert len(product.destructive_effects([change], before, {})) == effects
+    assert len(list(product.destructive_effects([change], before, {}))) == effects
     created = ServiceChange("nfs-server", Action.CREATED, "does not exist yet")
-    assert product.destructive_effects([created], {}, {}) == ()
+    assert tuple(product.destructive_effects([created], {}, {})) == ()
 
 
 def test_only_the_removal_of_a_busy_worker_is_destructive(product: Homelab) -> None:
@@ -222,7 +218,7 @@ def test_only_the_removal_of_a_busy_worker_is_destructive(product: Homelab) -> N
         ServiceChange("training-worker-2", Action.REMOVED, "beyond the scale"),
         ServiceChange("backtest-worker-3", Action.REMOVED, "beyond the scale"),
     ]
-    assert product.destructive_effects(changes, {}, reports) == (
+    assert tuple(product.destructive_effects(changes, {}, reports)) == (
         "backtest-worker-2 will be stopped while it is running op-1",
     )
 

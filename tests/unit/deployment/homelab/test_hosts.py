@@ -48,7 +48,7 @@ def test_a_host_has_the_address_directory_and_project_of_its_stack(inventory) ->
         stack="core",
         project="ktrdr-core",
         secrets_directory="/run/ktrdr/ktrdr-core",
-        managed_directory="monitoring",
+        managed_directories=("monitoring", "deploy/fields"),
     )
     assert core.secrets_root == "/run/ktrdr"
     (node,) = select_hosts(inventory, ["workers", "B"])
@@ -56,7 +56,7 @@ def test_a_host_has_the_address_directory_and_project_of_its_stack(inventory) ->
         name="workers B",
         address="workers-b.lab.test",
         dns_name="workers-b.lab.test",
-        managed_directory="deploy/node",
+        managed_directories=("deploy/node", "deploy/fields"),
         workdir="/opt/ktrdr-workers-b",
         stack="workers",
         project="ktrdr-workers",

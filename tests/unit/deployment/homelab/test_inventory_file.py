@@ -244,12 +244,12 @@ WRONG = [
     (
         "secrets:\n  fields:\n    DB_password: {variable: A_KEY, stacks: []}\n",
         3,
-        "secrets.fields.DB_password is a field of KTRDR or occurs twice",
+        "secrets.fields.DB_password: db_password is already a field: db_password",
     ),
     (
         "secrets:\n  fields:\n    x: &x {variable: A_KEY, stacks: [core]}\n    y: *x\n",
         3,
-        "secrets.fields.y.variable: A_KEY of core is already used by secrets.fields.x.variable",
+        "secrets.fields.y.variable: A_KEY is already used by secrets.fields.x.variable",
     ),
     (
         "hooks:\n  secrets: [jwt_secrets]\n",
@@ -259,7 +259,7 @@ WRONG = [
     (
         "workers: {'B C': }",
         1,
-        "'B C' is not a valid node name: use letters, digits and inner hyphens",
+        "workers.B C is not a name of letters, digits and inner hyphens: 'B C'",
     ),
     (
         "domain: !!python/name:os.system ''",
@@ -727,7 +727,8 @@ def test_a_variable_of_a_node_cannot_be_that_of_a_secret(read, name):
     with pytest.raises(ConfigurationError) as raised:
         read(text.replace("STACK", "workers"))
     assert str(raised.value).endswith(
-        f":6: workers.B.environment.{name} is already set by secrets.fields.broker"
+        f":6: workers.B.environment.{name}: {name} is already used by "
+        "secrets.fields.broker.variable"
     )
     assert read(text.replace("STACK", "core")).workers["B"].environment[name] == "x"
 

@@ -4,6 +4,7 @@ import json
 import re
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from ktrdr.deployment.homelab.inventory import FIELDS
 from ktrdr.deployment.homelab.secret_values import (
     MINIMUM_LENGTHS,
     SecretFieldReport,
-    inspect_fields,
+    inspect_field,
     require_usable_fields,
 )
 from ktrdr.errors import SecretsError
@@ -41,6 +42,12 @@ def error(changes: dict[str, Secret]) -> str:
         require_usable_fields(SHORTEST | changes, FIELDS)
     assert caught.value.hint
     return str(caught.value)
+
+
+def inspect_fields(
+    fields: Mapping[str, Secret], names: Sequence[str] = FIELDS
+) -> list[SecretFieldReport]:
+    return [inspect_field(name, fields) for name in names]
 
 
 def report(name: str, **changes: str) -> SecretFieldReport:
@@ -119,22 +126,21 @@ GHP = "ghp_" + "a1B2" * 9
 @pytest.mark.parametrize(
     ("token", "problem"),
     [
-        (f"{GHP}\n", "ends with a line end"),
-        (f"{GHP}\r\n", "ends with a carriage return and a line end"),
-        (f"{GHP}\r", "ends with a carriage return"),
-        (f" {GHP}", "begins with a blank"),
-        (f"\t{GHP} \n", "begins with a blank and ends with a blank and a line end"),
-        (f"\ufeff{GHP}", "begins with a byte order mark"),
-        (f"{GHP}\u200b", "ends with an invisible character"),
-        (f"{GHP}\xa0", "ends with a blank"),
-        (f"{GHP[:20]}\n{GHP[20:]}", "contains a line end"),
+        (f"{GHP}\n", "a line end"),
+        (f"{GHP}\r", "a line end"),
+        (f"\t{GHP} \n", "a line end"),
+        (f"{GHP[:20]}\n{GHP[20:]}", "a line end"),
+        (f" {GHP}", "white space"),
+        (f"\ufeff{GHP}", "white space"),
+        (f"{GHP}\u200b", "white space"),
+        (f"{GHP}\xa0", "white space"),
     ],
 )
 def test_a_token_with_white_space_that_no_token_has_is_refused_by_its_kind(
     token: str, problem: str
 ) -> None:
     assert error({"ghcr_token": Secret(token)}).endswith(
-        f"ghcr_token {problem}, which no token does"
+        f"ghcr_token contains {problem}, which no token does"
     )
 
 
@@ -159,9 +165,7 @@ def test_only_problems_of_the_token_explain_which_token_is_needed() -> None:
 def test_white_space_around_another_secret_is_a_remark(name: str) -> None:
     found = report(name, **{name: f"\ufeff{STRONG[name].reveal()}\r\n"})
     assert (found.usable, found.strength) == (True, "strong")
-    assert found.remarks == (
-        "begins with a byte order mark and ends with a carriage return and a line end",
-    )
+    assert found.remarks == ("begins or ends with a line end",)
 
 
 @given(st.text(st.sampled_from(" \t\r\n\xa0\ufeff\u200b"), max_size=4), st.booleans())
@@ -184,7 +188,7 @@ def test_a_further_field_has_the_rules_of_a_secret_without_a_length_of_its_own()
     assert (found.usable, found.strength, found.remarks) == (
         True,
         "not measured",
-        ("ends with a line end",),
+        ("begins or ends with a line end",),
     )
 
 

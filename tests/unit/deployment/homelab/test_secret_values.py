@@ -14,7 +14,6 @@ from ktrdr.deployment.deploy.options import DeployOptions
 from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.inventory import Inventory, add_defaults
-from ktrdr.deployment.homelab.secret_values import required_fields
 from ktrdr.deployment.product import REGISTRY_LOGIN
 from ktrdr.errors import SecretsError
 from ktrdr.secret import Secret
@@ -40,12 +39,12 @@ def revealed(values: Mapping[str, Secret]) -> dict[str, str]:
     return {name: value.reveal() for name, value in values.items()}
 
 
-def test_each_stack_requires_the_fields_of_its_secrets(inventory, planned: Planned) -> None:
+def test_each_stack_requires_the_fields_of_its_secrets(product: Homelab, planned: Planned) -> None:
     database = {"db_username", "db_password"}
     always = {"jwt_secret", "ghcr_token"}
-    core = required_fields(inventory, [planned("core")])
+    core = product.required_fields([planned("core")])
     assert set(core) == database | always | {"grafana_password"}
-    assert set(required_fields(inventory, [planned("workers")])) == database | always
+    assert set(product.required_fields([planned("workers")])) == database | always
 
 
 def test_the_secrets_of_all_plans_are_read_with_one_call(product: Homelab, planned) -> None:
@@ -119,7 +118,7 @@ def further(release, deploy_id) -> Callable[..., Plan]:
 def test_a_further_field_is_required_by_its_stack_and_by_hooks(further) -> None:
     def required(target: str) -> set[str]:
         plan = further(target)
-        return set(required_fields(plan.product.inventory, [plan]))
+        return set(plan.product.required_fields([plan]))
 
     assert {"broker_api_key", "alert_token"} <= required("workers")
     assert "broker_api_key" not in required("core")
@@ -155,7 +154,7 @@ def test_the_check_notes_white_space_around_a_secret(further) -> None:
     )
     results, confidential = plan.product.check_secrets(vault, [plan])
     notes = {each.name: each.note for each in results}
-    assert notes["broker_api_key"] == "broker_api_key ends with a line end"
+    assert notes["broker_api_key"] == "broker_api_key begins or ends with a line end"
     assert "broker_api_key" in confidential
 
 

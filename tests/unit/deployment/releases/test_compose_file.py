@@ -135,7 +135,7 @@ def test_removed_variables_are_not_required():
         ("  x: {extends: nothing}", "extends nothing, which is not in this file or extends it"),
         ("  x: {extends: x}", "extends x, which is not in this file or extends it"),
         ("  x: {extends: {file: other.yml, service: db}, image: a}",
-         "extends one of another file, which no release has"),
+         "extends other.yml:db, which is not in this file or extends it"),
     ],
 )  # fmt: skip
 def test_a_service_that_no_release_can_have_is_named_with_its_line(line, reason):

@@ -62,9 +62,13 @@ def test_files_that_differ_from_the_kept_configuration_are_printed(
     os.utime(workdir / ".env.core", (0, 0))
     changed = ["+ monitoring/new.yml", "- monitoring/gone.yml", "~ compose.yml"]
     assert sorted(shell.run(asked)[1:]) == changed
-    # A worker node has no managed directory.
     asked = Script("scripts/changed_files.sh", (str(workdir), "c1"))
     assert sorted(shell.run(asked)[1:]) == changed[1:]
+    (workdir / "deploy/fields").mkdir(parents=True)
+    (workdir / "deploy/fields/core.yml").write_text("")
+    managed = ("deploy/node", "monitoring", "deploy/fields")
+    asked = Script("scripts/changed_files.sh", (str(workdir), "c1", *managed))
+    assert sorted(shell.run(asked)[1:]) == ["+ deploy/fields/core.yml", *changed]
 
 
 def test_without_a_kept_configuration_no_file_is_printed(shell: Shell, tmp_path: Path) -> None:

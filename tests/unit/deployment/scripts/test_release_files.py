@@ -110,6 +110,25 @@ def test_a_release_whose_files_are_in_place_is_not_unpacked(shell, tmp_path: Pat
     assert compose_reads(shell) == f"{workdir}/.ktrdr-staging"
 
 
+@pytest.mark.parametrize("release_changes", [True, False])
+def test_the_compose_file_of_a_former_field_is_neither_read_nor_kept(
+    shell, tmp_path: Path, release_changes: bool
+) -> None:
+    fields, release = "deploy/fields/core.yml", {"c.yml": b"new"}
+    for name in (fields, "monitoring/gone.yml", *([] if release_changes else release)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(release.get(name, b"x"))
+    managed = ("--managed-directory", "deploy/node", "--managed-directory", "deploy/fields")
+    found = section(shell.run(fetch(tmp_path, release, *managed)), "files")
+    assert [line for line in found if line.startswith("-")] == [
+        "- monitoring/gone.yml",
+        f"- {fields}",
+    ]
+    apply(shell, tmp_path, release, *managed)
+    assert files_below(tmp_path) == {"c.yml"}
+    assert not [call for call in shell.calls if fields in call]
+
+
 def test_obsolete_files_are_removed_even_if_all_files_are_in_place(shell, tmp_path: Path) -> None:
     release = {"a.yml": b"new", "monitoring/b.yml": b"1"}
     for name, text in {**release, "monitoring/gone.yml": b"x"}.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import traceback
 from collections.abc import Callable
@@ -10,15 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.secrets.program import MAX_OUTPUT_BYTES, ProgramResult, read_output
+from ktrdr.deployment.secrets.program import MAX_OUTPUT_BYTES, ErrorPattern, ProgramSource
 from ktrdr.errors import SecretsError
 from ktrdr.secret import Secret
 
 Read = Callable[..., str]
 
 
-def explain(result: ProgramResult) -> SecretsError:
-    return SecretsError(f"{result.exit_code}: {len(result.stderr.reveal())} characters")
+class Program(ProgramSource):
+    """Source that runs one program."""
+
+    _install_hint = "Install it."
+    _errors = (
+        ErrorPattern("lost its key", "{file} has no key", "Create the key of {file}."),
+        ErrorPattern("lost", "the program is lost", "Find it."),
+    )
+
+    def read(self, program: Path, stdin: Secret | None = None, **names: str) -> str:
+        return self._run(str(program), names=names, stdin=stdin).reveal()
 
 
 @pytest.fixture
@@ -29,15 +37,7 @@ def read(tmp_path: Path) -> Read:
         program = tmp_path / "program"
         program.write_text(f"#!/bin/sh\n{body}\n")
         program.chmod(0o755)
-        output = read_output(
-            [str(program)],
-            environment=os.environ,
-            timeout_s=timeout_s,
-            install_hint="install",
-            explain=explain,
-            stdin=stdin,
-        )
-        return output.reveal()
+        return Program(timeout_s=timeout_s).read(program, stdin, file="the file")
 
     return run
 
@@ -45,7 +45,7 @@ def read(tmp_path: Path) -> Read:
 def error(read: Read, body: str, **given: float) -> str:
     with pytest.raises(SecretsError) as caught:
         read(body, **given)
-    assert caught.value.hint or "characters" in caught.value.message
+    assert caught.value.hint
     shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
     assert "hunter22" not in "".join(shown).replace(body, "").replace(repr(body), "")
     return caught.value.message
@@ -62,7 +62,7 @@ def test_standard_input_that_is_given_arrives_whole(read: Read) -> None:
 
 
 def test_a_program_that_does_not_read_its_standard_input_says_why(read: Read) -> None:
-    with pytest.raises(SecretsError, match="3: 4 characters"):
+    with pytest.raises(SecretsError, match="failed with exit code 3: odd"):
         read("echo odd >&2; exit 3", stdin=Secret("k" * 200_000))
 
 
@@ -89,4 +89,22 @@ def test_a_program_that_may_not_be_run_is_not_called_missing(tmp_path: Path) -> 
     program = tmp_path / "program"
     program.write_text("no program")
     with pytest.raises(SecretsError, match="cannot run: Permission denied"):
-        read_output([str(program)], environment={}, timeout_s=1, install_hint="x", explain=explain)
+        Program().read(program)
+
+
+@pytest.mark.parametrize(
+    ("said", "meaning"),
+    [
+        ("it lost its key", "the file has no key"),
+        ("it is lost", "the program is lost"),
+        ('"lost its key" is lost', "the program is lost"),
+    ],
+)
+def test_the_first_known_message_counts_and_names_in_quotes_do_not(
+    read: Read, said: str, meaning: str
+) -> None:
+    assert error(read, f"echo '{said}' >&2; exit 1") == meaning
+
+
+def test_a_program_that_ends_after_its_outputs_is_waited_for(read: Read) -> None:
+    assert read("echo done; exec >&- 2>&-; sleep 0.5") == "done\n"

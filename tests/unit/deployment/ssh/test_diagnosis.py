@@ -45,7 +45,7 @@ TEXTS = {
     "kex_exchange_identification: read: Connection reset by peer": "before the login",
     "Connection closed by 1.2.3.4 port 22": "before the login",
     "Unable to negotiate with 1.2.3.4 port 22: no matching host key type found.": (
-        "no common algorithm"
+        "ssh could not connect to nas: Unable to negotiate with 1.2.3.4 port 22: no matching host"
     ),
     # A firewall on this machine, not the host's answer to a key
     "ssh: connect to host nas port 22: Permission denied": "ssh could not connect to nas",

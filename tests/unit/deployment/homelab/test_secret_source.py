@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from ktrdr.deployment.homelab.inventory import SecretSettings
+from ktrdr.deployment.homelab.secret_source import describe_source, make_source
 from ktrdr.deployment.secrets.command import CommandSource
 from ktrdr.deployment.secrets.encrypted import AgeFile, SopsFile
 from ktrdr.deployment.secrets.environment import EnvironmentSource
 from ktrdr.deployment.secrets.onepassword import OnePassword
-from ktrdr.deployment.secrets.sources import describe_source, make_source
 
 SOURCES = [
     (
@@ -18,7 +18,7 @@ SOURCES = [
         'the item "ktrdr-homelab-core" in the vault "KTRDR Homelab Secrets"',
     ),
     ("age", AgeFile, "/srv/secrets, encrypted with age"),
-    ("sops", SopsFile, "/srv/secrets, encrypted with SOPS"),
+    ("sops", SopsFile, "/srv/secrets, encrypted with sops"),
     ("environment", EnvironmentSource, "the variables KTRDR_SECRET_…"),
     ("command", CommandSource, "the command bw"),
 ]
