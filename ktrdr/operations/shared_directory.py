@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 MARK: Final = ".ktrdr-share"
 CHECK_EVERY_S: Final = 5.0
 DISK_TIMEOUT_S: Final = 3.0
-_MAX_MARK: Final = 200
+_MAX_MARK_BYTES: Final = 200
 
 
 class SharedDirectory:
@@ -73,7 +73,7 @@ class SharedDirectory:
 
     async def check(self) -> HostNotReady | None:
         """Compare the mark with the database, and return the reason not to use the directory."""
-        reason, is_slow = "", False
+        reason, is_slow = None, False
         hint = "Check that it is mounted, has space and belongs to user 10001."
         try:
             self._id = self._id or await self._find_id()
@@ -88,17 +88,16 @@ class SharedDirectory:
                         f"Or write {self._id} into that file, if this one is to be used from now "
                         "on (docs/storage.md)."
                     )
-        except TimeoutError:
-            reason, is_slow = "does not respond", True
         except OSError as exc:
-            reason = f"cannot be used ({exc.strerror})"
+            is_slow = isinstance(exc, TimeoutError)
+            reason = "does not respond" if is_slow else f"cannot be used ({exc.strerror})"
         message = f"the shared directory {self._mark.parent} {reason}"
         problem = HostNotReady(message, hint=hint) if reason else None
         if problem and str(problem) != str(self.problem):
             logger.warning("not ready: %s", problem)
-        self.problem = problem
         is_wrong = reason and not is_slow
         self._wrong_since = (self._wrong_since or time.monotonic()) if is_wrong else None
+        self.problem = problem
         return problem
 
     async def _find_id(self) -> str | None:
@@ -124,12 +123,19 @@ async def _on_disk(work: Callable[[Path], str], file: Path) -> str:
 
 def _read_mark(file: Path) -> str:
     """Return the id in a mark, or other text that is there; empty without a mark."""
-    with suppress(FileNotFoundError), file.open(encoding="utf-8", errors="replace") as mark:
-        line = mark.readline(_MAX_MARK).strip()
-        with suppress(ValueError):
-            return str(UUID(line))
-        return line
-    return ""
+    try:
+        # Another host may have replaced the file by a link or a pipe.
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return ""
+    try:
+        text = os.read(descriptor, _MAX_MARK_BYTES).decode(errors="replace")
+    finally:
+        os.close(descriptor)
+    line = text.partition("\n")[0].strip()
+    with suppress(ValueError):
+        return str(UUID(line))
+    return line
 
 
 def _keep_or_create_mark(file: Path) -> str:
@@ -137,6 +143,8 @@ def _keep_or_create_mark(file: Path) -> str:
     with suppress(ValueError):
         return str(UUID(_read_mark(file)))
     new = str(uuid4())
-    text = f"{new}\nKTRDR recognises its shared directory by this file. Keep it.\n"
-    file.write_text(text, encoding="utf-8")
+    with file.open("w", encoding="ascii") as mark:
+        mark.write(f"{new}\nKTRDR recognises its shared directory by this file. Keep it.\n")
+        mark.flush()
+        os.fsync(mark.fileno())
     return new
