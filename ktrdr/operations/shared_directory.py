@@ -44,8 +44,11 @@ class SharedDirectory:
         self._mark, self._restart_s = settings.shared_mount_path / MARK, settings.shared_restart_s
         self._pool, self._creates_mark = pool, creates_mark
         self._id: str | None = None
+        self._is_compared = False
         self._wrong_since: float | None = None
-        self.problem: HostNotReady | None = None
+        self.problem: HostNotReady | None = HostNotReady(
+            f"the shared directory {self._mark.parent} has not been checked yet"
+        )
 
     async def run(self, is_busy: Callable[[], bool] = lambda: False) -> None:
         """Check the directory regularly, until cancelled.
@@ -73,14 +76,17 @@ class SharedDirectory:
 
     async def check(self) -> HostNotReady | None:
         """Compare the mark with the database, and return the reason not to use the directory."""
-        reason, is_slow = None, False
+        reason, is_wrong = "", False
         hint = "Check that it is mounted, has space and belongs to user 10001."
         try:
             self._id = self._id or await self._find_id()
+            self._is_compared = True
             if self._id and (mark := await _on_disk(_read_mark, self._mark)) != self._id:
                 # The database may have been restored since it was asked.
-                self._id = await self._find_id() or self._id
+                with suppress(DatabaseUnavailable):
+                    self._id = await self._find_id() or self._id
                 if mark != self._id:
+                    is_wrong = True
                     difference = "has another id than the database" if mark else "is missing"
                     reason = f"is not the right one: its file {MARK} {difference}"
                     hint = (
@@ -88,21 +94,29 @@ class SharedDirectory:
                         f"Or write {self._id} into that file, if this one is to be used from now "
                         "on (docs/storage.md)."
                     )
+        except DatabaseUnavailable:
+            if not self._is_compared:
+                reason = "cannot be compared with the database, which is not available yet"
+                hint = "Check that the database runs, and accepts the password."
         except OSError as exc:
-            is_slow = isinstance(exc, TimeoutError)
-            reason = "does not respond" if is_slow else f"cannot be used ({exc.strerror})"
+            is_wrong = not isinstance(exc, TimeoutError)
+            reason = f"cannot be used ({exc.strerror})" if is_wrong else "does not respond"
         message = f"the shared directory {self._mark.parent} {reason}"
         problem = HostNotReady(message, hint=hint) if reason else None
         if problem and str(problem) != str(self.problem):
             logger.warning("not ready: %s", problem)
-        is_wrong = reason and not is_slow
         self._wrong_since = (self._wrong_since or time.monotonic()) if is_wrong else None
         self.problem = problem
         return problem
 
     async def _find_id(self) -> str | None:
-        """Return the id in the database, or None if it has none or cannot be asked now."""
-        with suppress(DatabaseUnavailable, UndefinedTable):
+        """Return the id in the database, or None if it has none.
+
+        Raises:
+            DatabaseUnavailable: It cannot be asked now.
+            OSError: The mark cannot be created.
+        """
+        with suppress(UndefinedTable):
             async with autocommit(self._pool) as connection:
                 row = await QUERIES.fetch_one(connection, "find_shared_directory")
                 if row is None and self._creates_mark:

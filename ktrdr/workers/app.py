@@ -126,6 +126,7 @@ class WorkerService:
                 if not is_open:
                     await self._pool.open()
                     is_open = True
+                    await self._shared.check()
                 await serve_queue(
                     queue,
                     self._pool,

@@ -109,7 +109,8 @@ class DockerHost:
             "docker ps --all --quiet | xargs -r docker rm --force --volumes\n"
             "for image in $(docker image ls --all --quiet --no-trunc | sort -u); do\n"
             "docker image rm --force $image >/dev/null 2>&1 || :; done\n"
-            "rm -rf /opt/image-test; install -d -o 10001 -g 10001 /srv/image-test /srv/image-test/data"
+            "rm -rf /opt/image-test\n"
+            "install -d -o 10001 -g 10001 /srv/image-test /srv/image-test/data"
         )
 
     def plan(self, images: Mapping[str, str], *, revision: int = 0, **arguments: Any) -> Plan:

@@ -75,11 +75,27 @@ def health(process: ServerProcess, path: str = "/health") -> dict[str, Any]:
     return document
 
 
+def wait_for_wrong_share(worker: ServerProcess) -> None:
+    wait_for("the wrong share", lambda: MARK in str(health(worker)["problem"] or {}))
+
+
+def test_a_worker_is_not_ready_before_it_has_compared_the_share_with_the_database(
+    runtime: Runtime, backend: ServerProcess
+) -> None:
+    worker = runtime.worker("training", backend, DB_PORT="1")
+    assert health(worker)["problem"]["message"] == (
+        f"the shared directory {runtime.shared} cannot be compared with the database, which is not "
+        "available yet"
+    )
+    reachable = runtime.worker("training", backend)
+    wait_for("the comparison", lambda: health(reachable)["problem"] is None, 4)
+
+
 def test_a_worker_whose_share_is_not_mounted_says_so_takes_nothing_and_continues_by_itself(
     runtime: Runtime, backend: ServerProcess, client: BackendClient, node: Path
 ) -> None:
     worker = runtime.worker("training", backend, SHARED_MOUNT_PATH=str(node))
-    wait_for("the problem", lambda: health(worker)["problem"])
+    wait_for_wrong_share(worker)
     problem = health(worker)["problem"]
     assert (
         problem["message"]
@@ -112,7 +128,7 @@ def test_another_worker_takes_what_one_without_the_share_was_woken_for(
 ) -> None:
     without = runtime.worker("training", backend, SHARED_MOUNT_PATH=str(node))
     operation = submit(client)
-    wait_for("the problem", lambda: health(without)["problem"])
+    wait_for_wrong_share(without)
     healthy = runtime.worker("training", backend)
     done = wait_for_end(client, operation)
     assert done.status is OperationStatus.COMPLETED
@@ -124,7 +140,7 @@ def test_a_directory_with_the_mark_of_another_installation_is_not_accepted(
 ) -> None:
     (node / MARK).write_text(f"{uuid4()}\n")
     worker = runtime.worker("training", backend, SHARED_MOUNT_PATH=str(node))
-    wait_for("the problem", lambda: health(worker)["problem"])
+    wait_for_wrong_share(worker)
     assert "has another id than the database" in health(worker)["problem"]["message"]
     operation = submit(client)
     time.sleep(2)
