@@ -174,12 +174,27 @@ def test_a_failed_pull_is_explained_and_the_staged_files_are_removed(
     assert not harness.scripts_with(APPLY)
 
 
-def test_a_rejected_login_says_which_token_ghcr_takes(harness_for) -> None:
+@pytest.mark.parametrize(
+    ("stderr", "may_be_missing"),
+    [
+        ("error from registry: unauthorized", False),
+        ("no basic auth credentials", False),
+        # GHCR answers so, both to a bad login and for an image that was never pushed.
+        ("error from registry: denied", True),
+        ("unexpected status code: 403 Forbidden", True),
+        ("pull access denied for x, repository does not exist or may require authorization", True),
+    ],
+)
+def test_a_rejected_login_says_which_token_ghcr_takes_and_whether_the_image_may_be_missing(
+    harness_for, stderr, may_be_missing
+) -> None:
     harness = harness_for().ready()
-    answer = Answer(1, stdout="== stage\n== pull\n", stderr="error from registry: denied")
+    answer = Answer(1, stdout="== stage\n== pull\n", stderr=stderr)
     harness.transport.answer(answer, containing=FETCH)
-    with pytest.raises(ImageError) as error:
+    with pytest.raises(ImageError, match="the registry rejects the login for ") as error:
         harness.deploy()
+    assert error.value.message.endswith(", or has no such image yet") == may_be_missing
+    assert ("start its run again" in str(error.value.hint)) == may_be_missing
     assert "only a classic personal access token" in str(error.value.hint)
 
 
