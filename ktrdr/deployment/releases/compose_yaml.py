@@ -11,6 +11,8 @@ from ktrdr.errors import ConfigurationError
 
 # Libyaml is ten times as fast, if it is installed.
 _SafeLoader: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# Keys whose value may be a mapping or a list.
+_MAPPINGS: Final = frozenset({"depends_on", "environment"})
 
 
 class _Replacement(NamedTuple):
@@ -81,6 +83,8 @@ def _line(content: bytes, service: str) -> int:
 def _resolve(services: dict[str, Any], name: str, extending: tuple[str, ...] = ()) -> Any:
     """Return a service with what it inherits."""
     entry, base = services[name], None
+    if isinstance(entry, dict):
+        entry = entry | {key: _to_mapping(entry[key]) for key in _MAPPINGS & entry.keys()}
     if isinstance(entry, dict) and (extends := entry.get("extends")):
         other = extends.get("service") if isinstance(extends, dict) else extends
         if isinstance(extends, dict) and extends.get("file"):
@@ -89,6 +93,16 @@ def _resolve(services: dict[str, Any], name: str, extending: tuple[str, ...] = (
             raise ServiceError(name, f"extends {other}, which is not in this file or extends it")
         base = _resolve(services, other, (name, *extending))
     return _merge(base, entry)
+
+
+def _to_mapping(value: Any) -> Any:
+    """Return a mapping for a list of ``NAME=VALUE`` or ``NAME``, and other values unchanged."""
+    if isinstance(value, _Replacement):
+        return _Replacement(_to_mapping(value.value))
+    if isinstance(value, list):
+        pairs = (str(item).partition("=") for item in value)
+        return {name: text if equals else None for name, equals, text in pairs}
+    return value
 
 
 def _merge(base: Any, own: Any) -> Any:
