@@ -125,9 +125,14 @@ def _secret_variable(text: str) -> str:
     return text
 
 
+def _network_name(text: str) -> str:
+    """Return a host name as URLs write it, because tokens are compared with them."""
+    last = text.rpartition(".")[2]
+    return _address(text) if re.fullmatch(r"\d+|0[xX][0-9a-fA-F]*", last) else text.lower()
+
+
 SshName = Annotated[str, AfterValidator(_host_name)]
-# URLs have host names in lower case, and tokens are compared with them.
-HostName = Annotated[SshName, AfterValidator(str.lower)]
+HostName = Annotated[SshName, AfterValidator(_network_name)]
 
 
 def _network(text: str) -> str:
