@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -246,6 +247,22 @@ def test_the_log_of_a_container_that_compose_could_not_start_is_shown(harness_fo
     with pytest.raises(DeploymentFailed, match="could not start core"):
         harness.deploy()
     assert events.LogTail("db", ("FATAL: no room",)) in harness.events
+
+
+def test_further_secrets_of_the_inventory_are_hidden_in_the_log_of_a_failed_deploy(
+    planned, clock
+) -> None:
+    plan = planned(health_timeout=1)
+    host = replace(plan.host, further_secrets=("BROKER_DSN",))
+    harness = DeploymentHarness(replace(plan, config=replace(plan.config, host=host)), clock)
+    harness.ready().host.containers["backend"]["state"]["Health"]["Status"] = "unhealthy"
+    harness.transport.answer(Answer(stdout=harness.host.verify_output()), containing=VERIFY)
+    log = "== id-of-backend\nBROKER_DSN=former\n"
+    harness.transport.answer(Answer(stdout=log), containing="Usage: container_logs.sh")
+    with pytest.raises(DeploymentFailed):
+        harness.deploy()
+    (shown,) = [event for event in harness.events if isinstance(event, events.LogTail)]
+    assert shown.lines == ("BROKER_DSN=•••",)
 
 
 def test_services_that_are_not_healthy_in_time_fail_the_deploy(harness_for) -> None:
