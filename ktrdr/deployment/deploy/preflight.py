@@ -110,9 +110,10 @@ def _check_docker(facts: Mapping[str, str]) -> Iterator[Problem]:
             "the Docker daemon is not running",
             "Start it with `systemctl start docker` on the host.",
         )
-    if state.startswith("error "):
+    if state.partition(" ")[0] == "error":
+        reason = state.partition(" ")[2].rstrip(".")
         yield Problem(
-            f"Docker does not answer: {state.removeprefix('error ').rstrip('.')}",
+            f"Docker does not answer{reason and f': {reason}'}",
             "Run `docker info` on the host, and correct what it complains about.",
         )
     if state == "waiting":
