@@ -19,12 +19,18 @@ from ktrdr.deployment.hosts.problems import CheckResult, Problem, all_problems
 from ktrdr.deployment.hosts.registry import RegistryAnswer, parse_registry_answers
 from ktrdr.deployment.product import REGISTRY_LOGIN, Product, SecretSource
 from ktrdr.deployment.releases.checkout import TAG_HINT, Checkout
-from ktrdr.deployment.releases.release import required_variables
+from ktrdr.deployment.releases.release import required_variables, tag_for_commit
 from ktrdr.deployment.scripts.script import Script, render, repeat
 from ktrdr.deployment.ssh import diagnosis
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
 from ktrdr.deployment.ssh.session import program_output
-from ktrdr.errors import ConfigurationError, HostSkipped, HostUnreachable, KtrdrError
+from ktrdr.errors import (
+    ConfigurationError,
+    HostSkipped,
+    HostUnreachable,
+    ImageError,
+    KtrdrError,
+)
 from ktrdr.secret import Scrubber, Secret
 
 _TIMEOUT_S: Final = 30.0
@@ -216,8 +222,9 @@ class Checker:
                 for plan in self.plans.values()
                 if (problem := self._registry_problem(plan, image)) is not None
             ]
-            digest = next(a[image].text for a in self._answers.values() if image in a)
-            detail = "" if problems else digest.removeprefix("sha256:")[:12]
+            answer = next(a[image] for a in self._answers.values() if image in a)
+            built = f", built from {answer.commits[0][:7]}" if answer.commits else ""
+            detail = "" if problems else f"{answer.text.removeprefix('sha256:')[:12]}{built}"
             results.append(
                 CheckResult(image.rpartition("/")[2], detail, tuple(dict.fromkeys(problems)))
             )
@@ -225,8 +232,10 @@ class Checker:
 
     def _registry_problem(self, plan: Plan, image: str) -> Problem | None:
         answer = self._answers.get(plan.host.address, {}).get(image)
-        if answer is None or answer.code == 0:
+        if answer is None:
             return None
+        if answer.code == 0:
+            return _commit_problem(plan, image, answer)
         # A pull would fail with the same output.
         pull = RemoteResult(answer.code, "", f"Image {image} Error\n{answer.text}", 0.0)
         return Problem.from_error(step_errors.fetch_error(plan, "pull", pull))
@@ -236,6 +245,19 @@ class Checker:
     ) -> RemoteResult:
         rendered = render(script, values or {})
         return self.transport.run(plan.host.address, rendered, timeout_s=_TIMEOUT_S)
+
+
+def _commit_problem(plan: Plan, image: str, answer: RegistryAnswer) -> Problem | None:
+    """Return the problem of an image that was built from another commit than its tag names."""
+    tag = plan.release.tag
+    other = next((each for each in answer.commits if tag_for_commit(each) != tag), None)
+    if other is None or not (plan.release.is_immutable and image.endswith(f":{tag}")):
+        return None
+    return Problem(
+        f"the image {image} was built from commit {other[:7]}, as the record of its build says",
+        "Find out who pushed it, and let CI build the commit again, or select another with --tag.",
+        ImageError.exit_code,
+    )
 
 
 def _version(*command: str) -> str:

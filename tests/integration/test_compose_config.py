@@ -14,7 +14,11 @@ import pytest
 
 from ktrdr.deployment.homelab.inventory import WorkerNode
 from ktrdr.deployment.homelab.node_files import node_files, select_profiles
-from ktrdr.deployment.releases.release import parse_compose_file
+from ktrdr.deployment.releases.release import (
+    interpolate,
+    parse_compose_file,
+    parse_env_file,
+)
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = Path(sys.executable).with_name("docker-compose")
@@ -240,6 +244,9 @@ services:
         "x: {extends: db, depends_on: {db: {condition: service_started}}}",
         "y: {extends: db, ports: ['1:1']}\n  x: {extends: y, ports: ['2:2'], image: !override z}",
         "x: {image: a, profiles: !override [b], environment: {WORKER_PORT: !override '5005'}}",
+        "x: {image: a, environment: [WORKER_PORT=5006], depends_on: [db]}",
+        "x: {extends: db, environment: [C=d], depends_on: [db]}",
+        "x: {extends: db, environment: !override [WORKER_PORT=5007], depends_on: !override [db]}",
     ],
 )
 def test_services_that_extend_others_are_read_as_compose_reads_them(
@@ -258,3 +265,32 @@ def test_services_that_extend_others_are_read_as_compose_reads_them(
     assert str(found.worker_port or "") == expected.get("environment", {}).get("WORKER_PORT", "")
     ports = [f"{port['published']}:{port['target']}" for port in expected.get("ports", ())]
     assert sorted(found.ports) == sorted(ports)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "plain:1",
+        "$NAME",
+        "$NAME:$TAG",
+        "${NAME}:${TAG}",
+        "${NAME:?say it}-${TAG?say it}",
+        "${NAME:+other}${EMPTY:+not}${EMPTY+set}${NONE+not}",
+        "${NONE:-${NAME}:1}",
+        "${EMPTY-not}x",
+        "${QUOTED}:${DOUBLE}:${COMMENT}:${NESTED}:${EXPORTED}",
+    ],
+)
+def test_images_are_named_as_compose_names_them(tmp_path: Path, image: str) -> None:
+    file, env_file = tmp_path / "compose.yml", tmp_path / "env"
+    file.write_text(f"services:\n  x: {{image: '{image}'}}\n")
+    env_file.write_text(
+        "NAME=name\nTAG=1.2 \nEMPTY=\nQUOTED='quoted'\nDOUBLE=\"two words # x\"\n"
+        "COMMENT=value # comment\nNESTED=${NAME}-$TAG\nexport EXPORTED=1\n"
+    )
+    named = ["-p", "p", "-f", str(file), "--env-file", str(env_file)]
+    expected = config(named)["services"]["x"]["image"]
+
+    (service,) = parse_compose_file("compose.yml", file.read_bytes()).services
+
+    assert interpolate(service.image, parse_env_file(env_file.read_bytes())) == expected

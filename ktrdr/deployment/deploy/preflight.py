@@ -92,9 +92,10 @@ def _check_docker(facts: Mapping[str, str]) -> Iterator[Problem]:
     kind, state = facts.get("docker_kind", ""), facts.get("docker", "missing")
     if problem := DOCKER_KINDS.get(kind) or _DOCKER_STATES.get(state):
         yield problem
-    elif state.startswith("error "):
+    elif state.partition(" ")[0] == "error":
+        reason = state.partition(" ")[2].rstrip(".")
         yield Problem(
-            f"Docker does not answer: {state.removeprefix('error ').rstrip('.')}",
+            f"Docker does not answer{reason and f': {reason}'}",
             "Run `docker info` on the host, and correct what it complains about.",
         )
     elif state == "forbidden":

@@ -52,15 +52,24 @@ _DOCKER_STOPPED: Final = ErrorPattern(
 )
 # Docker prints this, and goes on with its defaults.
 _WARNING: Final = re.compile(r"^WARNING: Error .* config file.*\n?", re.MULTILINE)
+_LOGIN_HINT: Final = (
+    "Check whether the vault's ghcr_token has expired, and the inventory's registry_user and "
+    f"image. {TOKEN_HINT}"
+)
 _PULL_PATTERNS: Final = (
     _DISK_FULL,
     ErrorPattern(
-        r"unauthorized|authentication required|no basic auth credentials|denied|"
-        r"\b401\b|\b403\b|Forbidden",
+        # GHCR says this of images that were never pushed, too.
+        r"denied|\b403\b|Forbidden",
+        ImageError,
+        "the registry rejects the login for {image}, or has no such image yet",
+        f"If CI has not built it yet, wait, or start its run again. {_LOGIN_HINT}",
+    ),
+    ErrorPattern(
+        r"unauthorized|authentication required|no basic auth credentials|\b401\b",
         ImageError,
         "the registry rejects the login for {image}",
-        "Check whether the vault's ghcr_token has expired, and the inventory's registry_user and "
-        f"image. An image that was never pushed is rejected, too. {TOKEN_HINT}",
+        _LOGIN_HINT,
     ),
     ErrorPattern(
         r"manifest unknown|\bnot found\b(?! in \$PATH)|no such manifest|name unknown",

@@ -83,8 +83,6 @@ def _parse(parse: Callable[[str], object], reason: str) -> AfterValidator:
 SshName = Annotated[
     str, _require(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?", "is not a host name")
 ]
-# URLs have host names in lower case, and tokens are compared with them.
-HostName = Annotated[SshName, AfterValidator(str.lower)]
 NodeName = Annotated[
     str,
     _require(
@@ -97,6 +95,15 @@ AbsolutePath = Annotated[
     _require(r"/[^\x00-\x1f:$]*[^\x00-\x1f:$/]", "is not an absolute path that Docker can mount"),
 ]
 Address = Annotated[str, _parse(ipaddress.IPv4Address, "is not an IPv4 address")]
+
+
+def _url_host(text: str) -> str:
+    """Return a host name as URLs write it, because tokens are compared with them."""
+    is_number = re.fullmatch(r"(?:.*\.)?(\d+|0[xX][0-9a-fA-F]*)", text)
+    return str(ipaddress.IPv4Address(text)) if is_number else text.lower()
+
+
+HostName = Annotated[SshName, _parse(_url_host, "is not an IPv4 address")]
 ImageName = Annotated[
     str,
     _require(r"[a-z0-9][a-z0-9.:-]*(/[a-z0-9][a-z0-9._-]*)+", "is not an image name without a tag"),

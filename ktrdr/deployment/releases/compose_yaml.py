@@ -12,6 +12,8 @@ from ktrdr.errors import ConfigurationError
 
 # Libyaml is ten times as fast, if it is installed.
 _SafeLoader: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# Keys whose value may be a mapping or a list.
+_MAPPINGS: Final = frozenset({"depends_on", "environment"})
 
 
 class _Replacement(NamedTuple):
@@ -84,6 +86,8 @@ def to_error(name: str, content: bytes, error: Exception) -> ConfigurationError:
 def _resolve(services: dict[str, Any], name: str, extending: tuple[str, ...] = ()) -> Any:
     """Return a service with what it inherits."""
     entry = services[name]
+    if isinstance(entry, dict):
+        entry = entry | {key: _to_mapping(entry[key]) for key in _MAPPINGS & entry.keys()}
     extends = entry.get("extends") if isinstance(entry, dict) else None
     if not extends:
         return _merge(None, entry)
@@ -94,6 +98,16 @@ def _resolve(services: dict[str, Any], name: str, extending: tuple[str, ...] = (
     if other not in services or other in (name, *extending):
         raise ServiceError(name, f"extends {other}, which is not in this file or extends it")
     return _merge(_resolve(services, other, (name, *extending)), entry)
+
+
+def _to_mapping(value: Any) -> Any:
+    """Return a mapping for a list of ``NAME=VALUE`` or ``NAME``, and other values unchanged."""
+    if isinstance(value, _Replacement):
+        return _Replacement(_to_mapping(value.value))
+    if isinstance(value, list):
+        pairs = (str(item).partition("=") for item in value)
+        return {name: text if equals else None for name, equals, text in pairs}
+    return value
 
 
 def _merge(base: Any, own: Any) -> Any:

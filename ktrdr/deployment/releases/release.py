@@ -38,8 +38,12 @@ NODE: Final = "deploy/node/"
 FIELDS: Final = "deploy/fields/"
 GRAFANA: Final = "monitoring/grafana/"
 
-# ${NAME}, ${NAME:-default} and ${NAME-default}, the forms that our compose files use in images.
-_VARIABLE: Final = re.compile(r"\$\{(\w+)(?:(:?-)([^}]*))?\}")
+# $NAME, ${NAME}, and ${NAME:-default}, ${NAME:?message}, ${NAME:+other} with or without the colon.
+_VARIABLE: Final = re.compile(r"(?<!\$)\$(?:(\w+)|\{(\w+)(?:(:?[-?+])((?:[^{}]|\{[^{}]*\})*))?\})")
+# A line of an .env file, with a value in quotes or without.
+_ENV_LINE: Final = re.compile(
+    r"""\s*(?:export\s+)?(\w+)\s*=\s*(?:'([^']*)'|"([^"]*)"|(.*?))\s*(?:\s#.*)?"""
+)
 # A variable without a default, as the whole value.
 _VARIABLE_ALONE: Final = re.compile(r"\$\{(\w+)(?::?-)?\}")
 # ${NAME} and ${NAME:?message}. Compose does not replace variables after two dollar signs.
@@ -330,21 +334,24 @@ def secret_env_map(content: bytes, variables: Iterable[str]) -> tuple[tuple[str,
 
 
 def parse_env_file(content: bytes) -> dict[str, str]:
-    """Parse an ``.env`` file: ``NAME=value`` lines and comments."""
-    lines = (line.strip() for line in content.decode().splitlines())
-    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    """Parse an ``.env`` file as Compose does: ``NAME=value`` lines and comments."""
+    values: dict[str, str] = {}
+    for match in filter(None, map(_ENV_LINE.fullmatch, content.decode().splitlines())):
+        name, literal, quoted, plain = match.groups()
+        values[name] = literal or interpolate(quoted or plain or "", values)
+    return values
 
 
 def interpolate(text: str, variables: Mapping[str, str]) -> str:
     """Replace variables in a text as Compose does."""
 
     def value_of(match: re.Match[str]) -> str:
-        name, operator, default = match.groups()
-        value = variables.get(name)
-        if value is None or (operator == ":-" and not value):
-            return default or ""
-        return value
+        operator, other = match[3] or "", interpolate(match[4] or "", variables)
+        value = variables.get(match[1] or match[2])
+        is_set = bool(value) if ":" in operator else value is not None
+        if "+" in operator:
+            return other if is_set else ""
+        return other if "-" in operator and not is_set else value or ""
 
     return _VARIABLE.sub(value_of, text)
 
@@ -357,21 +364,11 @@ def _load(content: bytes, override: bytes = b"") -> Any:
 
 def _environments(content: bytes) -> list[Mapping[str, Any]]:
     services = (_load(content) or {}).get("services") or {}
-    environments = (entry.get("environment") for entry in services.values())
-    return [_parse_environment(environment) for environment in environments]
-
-
-def _parse_environment(environment: Any) -> Mapping[str, Any]:
-    """Return the variables of a service, which may be a mapping or a list of ``NAME=VALUE``."""
-    if isinstance(environment, list):
-        pairs = (str(entry).partition("=") for entry in environment)
-        return {name: value if equals else None for name, equals, value in pairs}
-    return environment if isinstance(environment, Mapping) else {}
+    return [entry.get("environment") or {} for entry in services.values()]
 
 
 def _parse_service(name: str, entry: Mapping[str, Any]) -> Service:
-    environment = entry.get("environment")
-    port = environment.get("WORKER_PORT") if isinstance(environment, Mapping) else None
+    port = (entry.get("environment") or {}).get("WORKER_PORT")
     resources = (entry.get("deploy") or {}).get("resources") or {}
     limits = resources.get("limits") or {}
     memory = _MEMORY.fullmatch(str(limits.get("memory")))

@@ -10,7 +10,7 @@ main() {
     name=$1
     shift
     image=$(docker image inspect --format '{{.Id}}' "$@" 2>/dev/null | head -n 1)
-    [ -n "$image" ] || image=$(docker image ls --quiet --no-trunc | head -n 1)
+    [ -n "$image" ] || image=$(docker image ls --all --quiet --no-trunc | head -n 1)
     if [ -z "$image" ]; then
         echo 'no image'
         return 0

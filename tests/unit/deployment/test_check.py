@@ -198,6 +198,39 @@ def test_an_image_that_the_registry_lacks_is_reported_once_for_all_hosts(lab) ->
     assert exit_code(report) == 7
 
 
+def test_an_image_that_was_built_from_another_commit_is_a_problem(lab) -> None:
+    commit = next(iter(lab.plans.values())).release.commit
+    lab.registry = f"0 sha256:0123456789abcdef {commit}"
+    assert messages(lab.check()) == {}
+    (image,) = [each for each in lab.check()[1].results if "backend" in each.name]
+    assert image.detail == "0123456789ab, built from abc1234"
+    lab.registry = f"0 sha256:0123456789abcdef {'f' * 40}"
+    report = lab.check()
+    message = (
+        "the image ghcr.io/ktrdr/ktrdr-backend:sha-abc1234 was built from commit fffffff, as the "
+        "record of its build says"
+    )
+    assert messages(report) == {"registry": [message]}
+    assert exit_code(report) == 7
+
+
+def test_a_tag_that_names_no_commit_may_have_been_built_from_any(lab, planned, release) -> None:
+    moving = replace(release, tag="latest", commit=None)
+    lab.plans = {
+        host: replace(
+            plan,
+            release=moving,
+            expected=tuple(
+                replace(each, image=each.image.replace("sha-abc1234", "latest"))
+                for each in plan.expected
+            ),
+        )
+        for host, plan in lab.plans.items()
+    }
+    lab.registry = f"0 sha256:0123456789abcdef {'f' * 40}"
+    assert messages(lab.check()) == {}
+
+
 @pytest.mark.parametrize(
     ("answer", "message", "note"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -174,12 +175,27 @@ def test_a_failed_pull_is_explained_and_the_staged_files_are_removed(
     assert not harness.scripts_with(APPLY)
 
 
-def test_a_rejected_login_says_which_token_ghcr_takes(harness_for) -> None:
+@pytest.mark.parametrize(
+    ("stderr", "may_be_missing"),
+    [
+        ("error from registry: unauthorized", False),
+        ("no basic auth credentials", False),
+        # GHCR answers so, both to a bad login and for an image that was never pushed.
+        ("error from registry: denied", True),
+        ("unexpected status code: 403 Forbidden", True),
+        ("pull access denied for x, repository does not exist or may require authorization", True),
+    ],
+)
+def test_a_rejected_login_says_which_token_ghcr_takes_and_whether_the_image_may_be_missing(
+    harness_for, stderr, may_be_missing
+) -> None:
     harness = harness_for().ready()
-    answer = Answer(1, stdout="== stage\n== pull\n", stderr="error from registry: denied")
+    answer = Answer(1, stdout="== stage\n== pull\n", stderr=stderr)
     harness.transport.answer(answer, containing=FETCH)
-    with pytest.raises(ImageError) as error:
+    with pytest.raises(ImageError, match="the registry rejects the login for ") as error:
         harness.deploy()
+    assert error.value.message.endswith(", or has no such image yet") == may_be_missing
+    assert ("start its run again" in str(error.value.hint)) == may_be_missing
     assert "only a classic personal access token" in str(error.value.hint)
 
 
@@ -231,6 +247,22 @@ def test_the_log_of_a_container_that_compose_could_not_start_is_shown(harness_fo
     with pytest.raises(DeploymentFailed, match="could not start core"):
         harness.deploy()
     assert events.LogTail("db", ("FATAL: no room",)) in harness.events
+
+
+def test_further_secrets_of_the_inventory_are_hidden_in_the_log_of_a_failed_deploy(
+    planned, clock
+) -> None:
+    plan = planned(health_timeout=1)
+    host = replace(plan.host, further_secrets=("BROKER_DSN",))
+    harness = DeploymentHarness(replace(plan, config=replace(plan.config, host=host)), clock)
+    harness.ready().host.containers["backend"]["state"]["Health"]["Status"] = "unhealthy"
+    harness.transport.answer(Answer(stdout=harness.host.verify_output()), containing=VERIFY)
+    log = "== id-of-backend\nBROKER_DSN=former\n"
+    harness.transport.answer(Answer(stdout=log), containing="Usage: container_logs.sh")
+    with pytest.raises(DeploymentFailed):
+        harness.deploy()
+    (shown,) = [event for event in harness.events if isinstance(event, events.LogTail)]
+    assert shown.lines == ("BROKER_DSN=•••",)
 
 
 def test_services_that_are_not_healthy_in_time_fail_the_deploy(harness_for) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -175,6 +176,22 @@ def test_a_redeploy_takes_settings_profiles_and_digests_from_the_history(planned
     assert {service.image for service in plan.expected} == {old_image}
     assert plan.pinned == ((old_image, "sha256:old"),)
     assert (plan.entry.kind, plan.entry.rolled_back_from) == (DeployKind.ROLLBACK, "failed")
+
+
+def test_an_image_whose_name_has_a_digest_is_not_pinned_to_another_one(
+    product, release, deploy_id
+) -> None:
+    db = "docker.io/timescale/timescaledb:2@sha256:0123"
+    compose = release.files["docker-compose.core.yml"].replace(
+        b"timescale/timescaledb:2", db.encode()
+    )
+    release = replace(release, files={**release.files, "docker-compose.core.yml": compose})
+    entry = earlier_entry(core_plan(product, release, deploy_id), images={db: "sha256:0123"})
+    plan = make_plan(
+        product, product.hosts[0], release, deploy_id, DeployOptions(), redeploy_of=entry
+    )
+    assert db in {service.image for service in plan.expected}
+    assert plan.pinned == ()
 
 
 # --------------------------------------------------------------------------------------------- lock

@@ -50,6 +50,7 @@ def test_a_good_host_has_no_problems(problems):
             {"docker": 'error current context "old" is not found'},
             'Docker does not answer: current context "old" is not found',
         ),
+        ({"docker": "error"}, "Docker does not answer"),
         ({"docker": "waiting"}, "Docker does not respond"),
         (
             {"docker": "missing", "docker_kind": "snap"},

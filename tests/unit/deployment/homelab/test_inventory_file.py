@@ -596,6 +596,10 @@ def test_hosts_may_have_another_name_for_ssh(read):
     assert (inventory.workers["B"].host, inventory.workers["B"].ssh_host) == ("10.0.0.5", "pve-b")
 
 
+def test_a_name_for_ssh_may_end_in_a_number(read):
+    assert read("workers: {B: {host: b.lan, ssh_host: pve.3}}").workers["B"].ssh_host == "pve.3"
+
+
 def test_the_numbers_of_workers_differ_by_type(read):
     nodes = read(
         "workers: {B: {backtest: 2, training: 0}, C: {scale: 2, training: 1}, D: }"
@@ -649,6 +653,10 @@ NODE_ERRORS = [
         "workers.B.environment.A is not one line of at most 4096 characters",
     ),
     ("host: ssh host", "workers.B.host is not a host name: 'ssh host'"),
+    # Workers would register under another address, which URLs give these.
+    ("host: 192.168.001.010", "workers.B.host is not an IPv4 address: '192.168.001.010'"),
+    ("host: '10.3'", "workers.B.host is not an IPv4 address: '10.3'"),
+    ("host: box.0x7f", "workers.B.host is not an IPv4 address: 'box.0x7f'"),
     ("ssh_host: -oProxyCommand=x", "workers.B.ssh_host is not a host name: '-oProxyCommand=x'"),
 ]
 

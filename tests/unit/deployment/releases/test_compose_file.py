@@ -45,6 +45,13 @@ def test_a_service_with_profiles_runs_only_with_one_of_them():
     assert compose_file.profiles == ("extra",)
 
 
+def test_variables_and_dependencies_may_be_lists():
+    content = FILE + b"  e: {image: five, depends_on: [a, b], environment: [WORKER_PORT=5004, A]}\n"
+    last = parse_compose_file("compose.yml", content).services[-1]
+    assert (last.depends_on, last.worker_port) == (("a", "b"), 5004)
+    assert required_variables(content) == ("A",)
+
+
 def test_a_worker_is_recognised_by_its_port():
     assert [
         service.worker_port for service in parse_compose_file("compose.yml", FILE).services
@@ -153,6 +160,17 @@ def test_env_files_are_lines_and_comments():
     assert parse_env_file(b"# a\n\nA=1\n B = two=2 \n") == {"A": "1", "B": "two=2"}
 
 
+def test_quotes_comments_and_variables_in_env_files_are_read_as_compose_does():
+    lines = [b"A=one # two", b"B='$A # x'", b'C="$A # x"', b"D=${A}:1#2", b"export E=", b"words"]
+    assert parse_env_file(b"\r\n".join(lines)) == {
+        "A": "one",
+        "B": "$A # x",
+        "C": "one # x",
+        "D": "one:1#2",
+        "E": "",
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -163,6 +181,11 @@ def test_env_files_are_lines_and_comments():
         ("${EMPTY-other}", ""),
         ("${MISSING-other}", "other"),
         ("${MISSING:-}", ""),
+        ("$NAME:$TAG", "set:"),
+        ("${NAME:?message}", "set"),
+        ("${NAME:+other}${EMPTY:+x}${EMPTY+y}${MISSING+z}", "othery"),
+        ("${MISSING:-${NAME}:1}", "set:1"),
+        ("$$NAME", "$$NAME"),
     ],
 )
 def test_variables_are_replaced_as_compose_does(text, expected):

@@ -10,6 +10,7 @@ import struct
 from pathlib import Path
 
 OPEN_BY_HANDLE_AT = {"x86_64": 304, "aarch64": 265}.get(platform.machine())
+KEYCTL = {"x86_64": 250, "aarch64": 219}.get(platform.machine())
 
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 22, 38
 _SECCOMP_MODE_FILTER = 2
@@ -23,13 +24,18 @@ _MAP = b"0 100000 65536"
 
 def refuse_open_by_handle_at() -> None:
     """Let this process and its children get EPERM from open_by_handle_at."""
+    refuse(OPEN_BY_HANDLE_AT, errno.EPERM)
+
+
+def refuse(number: int | None, error: int) -> None:
+    """Let this process and its children get an error from a system call."""
     libc = ctypes.CDLL(None, use_errno=True)
     program = b"".join(
         struct.pack("HBBI", *instruction)
         for instruction in (
             (_LOAD, 0, 0, 0),
-            (_JUMP_IF_EQUAL, 0, 1, OPEN_BY_HANDLE_AT),
-            (_RETURN, 0, 0, _ERROR | errno.EPERM),
+            (_JUMP_IF_EQUAL, 0, 1, number),
+            (_RETURN, 0, 0, _ERROR | error),
             (_RETURN, 0, 0, _ALLOW),
         )
     )

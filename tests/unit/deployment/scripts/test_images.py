@@ -107,7 +107,8 @@ def test_a_container_of_an_image_that_is_there_is_started_and_removed(shell: She
 def test_a_host_with_other_images_uses_one_of_them_and_without_any_nothing_is_started(
     shell: Shell,
 ) -> None:
-    shell.docker("image-ls", "echo sha256:8; echo sha256:9")
+    # Without --all, Docker 29 leaves out images without a tag.
+    shell.docker("image-ls", '[ "$3" != --all ] || { echo sha256:8; echo sha256:9; }')
     assert start(shell, found="").stdout.startswith("started")
     assert shell.calls[-1].endswith(" sha256:8")
     shell.docker("image-ls", "")

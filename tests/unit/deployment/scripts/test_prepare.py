@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ktrdr.deployment.scripts.script import SENTINEL, Script, render, render_as_root
 from tests.unit.deployment.prepare.conftest import BARE
+from tests.unit.deployment.scripts.confinement import KEYCTL, refuse
 from tests.unit.deployment.shell import SHELLS
 
 # Records its arguments, and runs the file in `answers` that is named after it.
@@ -60,7 +63,9 @@ class Machine:
     def start(self, mode: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run_script(Script("scripts/prepare.sh", (mode, *arguments)))
 
-    def run_script(self, script: Script) -> subprocess.CompletedProcess[str]:
+    def run_script(
+        self, script: Script, prepare: Callable[[], None] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*self.program, "-s"],
             input=render(script, {}).reveal(),
@@ -73,6 +78,7 @@ class Machine:
             text=True,
             timeout=60,
             check=False,
+            preexec_fn=prepare,
         )
 
     def lines(self, mode: str, *arguments: str) -> list[str]:
@@ -439,6 +445,15 @@ def test_facts_are_printed_without_changing_anything(machine, tmp_path) -> None:
     assert facts["first_uid"].isdigit()
     assert set(BARE) - {name for name in BARE if name.startswith("peer ")} <= set(facts)
     assert (facts["mounted"], facts["deployed"]) == ("", "")
+
+
+@pytest.mark.skipif(KEYCTL is None or not shutil.which("perl"), reason="needs x86-64 or ARM64")
+@pytest.mark.parametrize(("error", "answer"), [(errno.ENOSYS, ""), (errno.EPERM, "yes")])
+def test_a_container_without_keyctl_is_recognised(machine, tmp_path, error, answer) -> None:
+    """LXC takes the system call away; Docker's own profile only forbids its use."""
+    script = Script("scripts/prepare_facts.sh", (str(tmp_path), MOUNT, "10001"))
+    done = machine.run_script(script, lambda: refuse(KEYCTL, error))
+    assert f"keyctl={answer}\n" in done.stdout
 
 
 def test_facts_of_a_machine_without_anything_are_printed_too(machine, tmp_path) -> None:

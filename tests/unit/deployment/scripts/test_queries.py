@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -149,6 +150,42 @@ def test_the_registry_is_asked_for_images_and_for_some_only_if_they_are_missing(
     )
     found = shell.run(Script("scripts/ask_registry.sh", arguments))
     assert sorted(found) == ["a:1 0 sha256:abc", "bad:1 1 no  manifest", "c:1 0 sha256:abc"]
+
+
+# As docker-buildx prints the record of a build for two platforms, in both versions of its format.
+VCS = {"revision": "a" * 40, "source": "https://github.com/acme/ktrdr"}
+PROVENANCE = json.dumps(
+    {
+        "linux/amd64": {
+            "SLSA": {
+                "materials": [{"digest": {"sha256": "0" * 64}}],
+                "metadata": {"https://mobyproject.org/buildkit@v1#metadata": {"vcs": VCS}},
+            }
+        },
+        "linux/arm64": {
+            "SLSA": {"runDetails": {"metadata": {"buildkit_metadata": {"vcs": VCS}}}},
+        },
+    },
+    indent=2,
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "revision"),
+    [
+        (f"cat <<'END'\n{PROVENANCE}\nEND", " " + "a" * 40),
+        ("echo {}", ""),
+        ("echo \"docker: 'buildx' is not a docker command.\" >&2; exit 1", ""),
+    ],
+)
+def test_the_commit_in_the_record_of_a_build_is_printed_if_it_can_be_read(
+    shell: Shell, answer: str, revision: str
+) -> None:
+    shell.docker("compose", "echo '  image: x@sha256:abc'")
+    shell.docker("buildx", answer)
+    found = shell.run(Script("scripts/ask_registry.sh", ("--ask", "a:1")))
+    assert found == [f"a:1 0 sha256:abc{revision}"]
+    assert "buildx imagetools inspect --format {{json .Provenance}} a:1" in shell.calls
 
 
 PS = "echo 0123456789ab db; echo ba9876543210 web"
