@@ -24,7 +24,7 @@ _LISTED_FILES: Final = 3
 
 # A branch of a remote, unlike a pull request or its merge commit, which CI may fetch beside them.
 _BRANCH: Final = re.compile(
-    r"refs/remotes/(?!(.*/)?(pr|pull|merge-requests)/\d+(/(head|merge))?$)[^/]+/.+"
+    r"refs/remotes/(?!([^/]+/)?(pr|pull|merge-requests)/\d+(/(head|merge))?$)[^/]+/.+"
 )
 
 
