@@ -62,7 +62,7 @@ def load(content: bytes, override: bytes = b"") -> Any:
 def to_error(name: str, content: bytes, error: Exception) -> ConfigurationError:
     """Return the error for a compose file that cannot be read, with the line if it is known."""
     if isinstance(error, ServiceError):
-        service, reason = error.args
+        service, reason = map(str, error.args)
         # Keys of the services themselves are indented once.
         found = re.search(rb"^ {1,4}%s:" % re.escape(service.encode()), content, re.MULTILINE)
         line = content.count(b"\n", 0, found.start()) + 1 if found else 1
