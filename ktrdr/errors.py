@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class KtrdrError(Exception):
@@ -203,6 +203,14 @@ class Interrupted(KtrdrError):
     exit_code = 130
     http_status = 503
     kind = "interrupted"
+
+
+class ErrorPattern(NamedTuple):
+    """Pattern of a program's message, with our message and remedy."""
+
+    pattern: str
+    message: str
+    hint: str
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

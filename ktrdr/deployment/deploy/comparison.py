@@ -190,8 +190,7 @@ def _compare_service(
 
 def _compose_note(before: Snapshot, compose: str) -> str:
     """Return a sentence about containers that another version of Compose made, if there are any."""
-    makers = {name: each.compose for name, each in before.items() if each.compose}
-    others = {name: version for name, version in makers.items() if version != compose}
+    others = {n: each.compose for n, each in before.items() if each.compose not in ("", compose)}
     if not compose or not others:
         return ""
     versions = " or ".join(sorted(set(others.values())))

@@ -87,6 +87,13 @@ _PULL_PATTERNS: Final = (
         "Try again when the registry responds, or run `docker pull {image}` there for details.",
     ),
 )
+_RUNC_REFUSED: Final = ErrorPattern(
+    r"reopen fd \d+: permission denied",
+    HostNotReady,
+    "no container starts on {host}: {reason}",
+    "AppArmor refuses what runc does since 1.3.3. Update lxc-pve on the Proxmox host to 6.0.5-2 or "
+    "newer, and restart this LXC container.",
+)
 _APPLY_PATTERNS: Final = (
     _DISK_FULL,
     _DISK_UNWRITABLE,
@@ -109,13 +116,7 @@ _APPLY_PATTERNS: Final = (
         "the secrets of {host} cannot be kept in memory: {reason}",
         "Mount a tmpfs on /run/ktrdr, or set secrets.delivery to env.",
     ),
-)
-_RUNC_REFUSED: Final = ErrorPattern(
-    r"reopen fd \d+: permission denied",
-    HostNotReady,
-    "no container starts on {host}: {reason}",
-    "AppArmor refuses what runc does since 1.3.3. Update lxc-pve on the Proxmox host to 6.0.5-2 or "
-    "newer, and restart this LXC container.",
+    _RUNC_REFUSED,
 )
 _NO_START: Final = ErrorPattern(
     "",
@@ -172,12 +173,7 @@ def start_error(plan: Plan, result: RemoteResult) -> KtrdrError:
 
 def apply_error(plan: Plan, result: RemoteResult) -> KtrdrError:
     """Return the error of a failed apply."""
-    patterns = (
-        *_APPLY_PATTERNS,
-        _RUNC_REFUSED,
-        *plan.product.apply_error_patterns,
-        _DOCKER_STOPPED,
-    )
+    patterns = (*_APPLY_PATTERNS, *plan.product.apply_error_patterns, _DOCKER_STOPPED)
     return _match(patterns, plan, result) or DeploymentFailed(
         f"Compose could not start {plan.host.name} on {plan.host.address}: {_reason(result)}",
         hint="Fix the cause and run the command again: it continues where this one stopped.",

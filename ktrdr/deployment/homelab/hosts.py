@@ -181,7 +181,7 @@ def _configure_core(inventory: Inventory, host: Host, release: Release) -> HostC
         is_share_mounted=is_external,
         is_share_external=is_external,
         container_uid=CONTAINER_UID,
-        secrets_in_memory=inventory.secrets.in_memory,
+        secrets_in_memory=inventory.secrets.delivery == "tmpfs",
         scale_profiles=profiles,
         unwanted=((NFS_SERVER, "core.nfs is external"),) if is_external else (),
         max_clock_skew_s=CLOCK_LEEWAY.total_seconds(),
@@ -214,7 +214,7 @@ def _configure_workers(
         is_share_mounted=True,
         is_share_external=inventory.core.nfs == "external",
         container_uid=CONTAINER_UID,
-        secrets_in_memory=inventory.secrets.in_memory,
+        secrets_in_memory=inventory.secrets.delivery == "tmpfs",
         scale_profiles=select_profiles(counts),
         max_clock_skew_s=CLOCK_LEEWAY.total_seconds(),
         rank=1,
@@ -226,5 +226,5 @@ def _configure_workers(
 
 def _names(hosts: Iterable[str]) -> tuple[str, ...]:
     """Return the hosts that are not addresses, each once."""
-    is_address = re.compile(r"[0-9.]*|.*:.*").fullmatch
-    return tuple(name for name in dict.fromkeys(hosts) if not is_address(name))
+    names = dict.fromkeys(hosts)
+    return tuple(name for name in names if not re.fullmatch(r"[0-9.]*|.*:.*", name))

@@ -42,8 +42,6 @@ _RESERVED_VARIABLES: Final = (
     r"|LOG_LEVEL|LEASE_S|STOP_GRACE_S|SWEEP_EVERY_S|CORS_ORIGINS|BAD_TOKENS_A_MINUTE"
     r"|WEB_CONCURRENCY|FORWARDED_ALLOW_IPS|RES_OPTIONS"
 )
-# A month. A former secret that stays valid for longer has not been replaced in practice.
-MAX_OVERLAP_HOURS: Final = 720
 # Fields of the vault that every installation has.
 FIELDS: Final = ("db_username", "db_password", "jwt_secret", "grafana_password", "ghcr_token")
 # Docker's default. An installation with several interfaces may choose one of them.
@@ -284,17 +282,13 @@ class SecretSettings(_Section):
     command: Sequence[Line] = ()
     fields: Mapping[VariableName, SecretField] = {}
     delivery: Literal["env", "tmpfs"] = "env"
-    overlap_hours: Annotated[int, Field(ge=0, le=MAX_OVERLAP_HOURS)] = 24
+    # A former secret that stays valid for more than a month has not been replaced in practice.
+    overlap_hours: Annotated[int, Field(ge=0, le=720)] = 24
 
     @property
     def field_names(self) -> tuple[str, ...]:
         """Return the names of all fields."""
         return (*FIELDS, *self.fields)
-
-    @property
-    def in_memory(self) -> bool:
-        """Return whether containers receive the secrets as files in the host's memory."""
-        return self.delivery == "tmpfs"
 
 
 class HookSettings(_Section):

@@ -150,11 +150,9 @@ class InventorySecrets:
             for variable, field in self._fields_by_variable(plan).items()
             if variable in plan.config.secrets
         ]
-        further, for_hooks = self.inventory.secrets.fields, self.inventory.hooks.secrets
-        own = (SIGNING_KEY, REGISTRY_TOKEN)
-        return tuple(
-            dict.fromkeys([*needed, *own, *(each for each in for_hooks if each in further)])
-        )
+        further = self.inventory.secrets.fields
+        for_hooks = [name for name in self.inventory.hooks.secrets if name in further]
+        return tuple(dict.fromkeys([*needed, SIGNING_KEY, REGISTRY_TOKEN, *for_hooks]))
 
     def read_secrets(self, source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
         """See `Product.read_secrets`."""

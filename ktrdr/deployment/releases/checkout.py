@@ -24,7 +24,7 @@ _LISTED_FILES: Final = 3
 
 # A branch of a remote, unlike a pull request or its merge commit, which CI may fetch beside them.
 _BRANCH: Final = re.compile(
-    r"refs/remotes/(?!(.*/)?(pr|pull|merge-requests)/\d+(/(head|merge))?$)[^/]+/.+"
+    r"refs/remotes/(?!([^/]+/)?(pr|pull|merge-requests)/\d+(/(head|merge))?$)[^/]+/.+"
 )
 
 
@@ -88,10 +88,14 @@ class CommitRange:
 
 
 class Checkout:
-    """Directory with the project's files, usually a git checkout."""
+    """Directory with the project's files, usually a git checkout.
+
+    Attributes:
+        root: The directory.
+    """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
 
     @classmethod
     def find(cls, directory: Path) -> Checkout:
@@ -101,10 +105,6 @@ class Checkout:
         except ConfigurationError:
             return cls(git.find_repository(directory) or directory)
         return cls(Path(top.decode().rstrip("\n")) if top else directory)
-
-    @property
-    def root(self) -> Path:
-        return self._root
 
     def github_owner(self) -> str | None:
         """Return the GitHub owner of the remote ``origin``, under which CI publishes images."""
@@ -152,10 +152,7 @@ class Checkout:
             return Release(tag or tag_for_commit(commit), commit, files)
         if tag is None:
             raise self._no_commit_error()
-        note = (
-            f"{tag} names no commit of this checkout, so the configuration of the working tree "
-            "will be deployed"
-        )
+        note = f"{tag} names no commit of this checkout, so the working tree will be deployed"
         return Release(tag, None, dict(self._working_files(stack)), note)
 
     def commits_between(self, old: str, new: str) -> CommitRange | None:
@@ -175,7 +172,7 @@ class Checkout:
         return CommitRange(self._log(f"{first}..{last}"), self._log(f"{last}..{first}"))
 
     def _git(self, *arguments: str, stdin: bytes = b"") -> bytes:
-        return git.run(self._root, *arguments, stdin=stdin)
+        return git.run(self.root, *arguments, stdin=stdin)
 
     def _log(self, *arguments: str) -> tuple[str, ...]:
         # Unlike `git log`, this command heeds no setting for colours, signatures or formats.
@@ -188,7 +185,7 @@ class Checkout:
 
     def _no_commit_error(self) -> ConfigurationError:
         return ConfigurationError(
-            f"{self._root} is not a git checkout or has no commit, so no image can be selected",
+            f"{self.root} is not a git checkout or has no commit, so no image can be selected",
             hint="Run ktrdr in a checkout of the project, or name an image with --tag.",
         )
 
@@ -221,7 +218,7 @@ class Checkout:
 
     def _working_files(self, stack: str) -> Iterator[tuple[str, bytes]]:
         for shipped in shipped_paths(stack):
-            path = self._root / shipped
+            path = self.root / shipped
             files = sorted(path.rglob("*")) if shipped.endswith("/") else [path]
             for file in files:
                 if file.is_file():
@@ -229,4 +226,4 @@ class Checkout:
                     if b"\0" not in content:
                         # As git stores text, if a checkout on Windows has other line ends.
                         content = content.replace(b"\r\n", b"\n")
-                    yield file.relative_to(self._root).as_posix(), content
+                    yield file.relative_to(self.root).as_posix(), content

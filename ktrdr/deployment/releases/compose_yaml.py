@@ -37,11 +37,7 @@ _Loader.add_constructor("!reset", lambda _loader, _node: _Replacement(None))
 
 
 class ServiceError(Exception):
-    """Service that a release cannot have; the text says why, after its name."""
-
-    def __init__(self, service: str, reason: str) -> None:
-        super().__init__(f"service {service} {reason}")
-        self.service = service
+    """Service that a release cannot have: its name, and the reason as a predicate."""
 
 
 def load(content: bytes, override: bytes = b"") -> Any:
@@ -68,11 +64,12 @@ def load(content: bytes, override: bytes = b"") -> Any:
 def to_error(name: str, content: bytes, error: Exception) -> ConfigurationError:
     """Return the error for a compose file that cannot be read, with the line if it is known."""
     if isinstance(error, ServiceError):
+        service, reason = map(str, error.args)
         # Keys of the services themselves are indented once.
-        found = re.search(rb"^ {1,4}%s:" % re.escape(error.service.encode()), content, re.MULTILINE)
+        found = re.search(rb"^ {1,4}%s:" % re.escape(service.encode()), content, re.MULTILINE)
         line = content.count(b"\n", 0, found.start()) + 1 if found else 1
         return ConfigurationError(
-            f"{name}:{line}: {error}",
+            f"{name}:{line}: service {service} {reason}",
             hint="Give it the image that hosts pull, in this file; or deploy another commit.",
         )
     mark = getattr(error, "problem_mark", None)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from ktrdr.deployment.secrets.plaintext import parse_fields
-from ktrdr.deployment.secrets.program import ErrorPattern, ProgramSource
-from ktrdr.errors import SecretsError
+from ktrdr.deployment.secrets.program import ProgramSource
+from ktrdr.errors import ErrorPattern, SecretsError
 from ktrdr.secret import Secret
 
 # SOPS reads age keys from these variables. `age` has no variables of its own.

@@ -10,8 +10,8 @@ from typing import Final
 from pydantic import BaseModel
 
 from ktrdr.deployment.secrets.plaintext import Entries, unique_fields
-from ktrdr.deployment.secrets.program import ErrorPattern, ProgramSource
-from ktrdr.errors import SecretsError
+from ktrdr.deployment.secrets.program import ProgramSource
+from ktrdr.errors import ErrorPattern, SecretsError
 from ktrdr.secret import Secret
 
 # Secrets are CONCEALED. A user name is a STRING by default. The two types differ in how the app

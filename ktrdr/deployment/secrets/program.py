@@ -10,9 +10,9 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final
 
-from ktrdr.errors import SecretsError, last_line
+from ktrdr.errors import ErrorPattern, SecretsError, last_line
 from ktrdr.secret import Scrubber, Secret, redact_assignments
 
 MAX_OUTPUT_BYTES: Final = 1024 * 1024
@@ -23,14 +23,6 @@ _MAX_QUOTED: Final = 200
 _CREDENTIAL: Final = re.compile(r"TOKEN|SECRET|PASS|SESSION|KEY|CREDENTIAL", re.IGNORECASE)
 _NAMES: Final = re.compile(r'"[^"\n]*"')
 _PREFIX: Final = re.compile(r"^\[ERROR\] (\d{4}/\d\d/\d\d \d\d:\d\d:\d\d )?")
-
-
-class ErrorPattern(NamedTuple):
-    """Pattern of a program's message, with our message and remedy."""
-
-    pattern: str
-    message: str
-    hint: str
 
 
 @dataclass(frozen=True, kw_only=True)

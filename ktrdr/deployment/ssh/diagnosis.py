@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from typing import Final, NamedTuple
+from typing import Final
 
-from ktrdr.errors import ConfigurationError, HostUnreachable, KtrdrError, last_line
-
-
-class _ErrorPattern(NamedTuple):
-    """Pattern of a message of ssh, with our message and remedy."""
-
-    pattern: str
-    message: str
-    hint: str
-
+from ktrdr.errors import ConfigurationError, ErrorPattern, HostUnreachable, KtrdrError, last_line
 
 # Messages of OpenSSH 7 to 10 and of the C libraries of Linux and macOS. The first match counts, so
 # a cause stands before its consequences.
 _CONFIGURATION_ERRORS: Final = (
-    _ErrorPattern(
+    ErrorPattern(
         r"Can't open user config file (?P<file>.+?):",
         "ssh cannot read its configuration file {file}",
         "Correct the path given by KTRDR_SSH_CONFIG.",
     ),
-    _ErrorPattern(
+    ErrorPattern(
         r"Bad owner or permissions on (?P<file>\S+)",
         "ssh refuses its configuration file {file}, because other users may write to it",
         "Run `chmod 600 {file}`.",
     ),
-    _ErrorPattern(
+    ErrorPattern(
         r"(?P<file>\S+): terminating, \d+ bad configuration options|"
         r"(?P<location>\S+ line \d+): (?:Bad|Unsupported|missing|no argument|keyword)",
         "ssh does not understand its configuration ({file}{location})",
@@ -38,61 +29,61 @@ _CONFIGURATION_ERRORS: Final = (
     ),
 )
 _CONNECTION_ERRORS: Final = (
-    _ErrorPattern(
+    ErrorPattern(
         r"Could not resolve hostname (?P<name>\S+):",
         "the name {name} cannot be resolved",
         "Correct the host in the inventory, or use the DNS server that knows this name.",
     ),
-    _ErrorPattern(
+    ErrorPattern(
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
         "the host key of {host} has changed{known_hosts}",
         "If the host was reinstalled, remove the old key with `ssh-keygen -R {key_name}`, connect "
         "once with `ssh {host}` and compare the fingerprints. Otherwise another machine may be "
         "intercepting the connection.",
     ),
-    _ErrorPattern(
+    ErrorPattern(
         r"Host key verification failed|host key is known for|"
         r"authenticity of host .* can't be established",
         "the host key of {host} is not known to this machine",
         "Connect once with `ssh {host}` and compare the fingerprint it shows with the host's own.",
     ),
-    _ErrorPattern(
+    ErrorPattern(
         r"UNPROTECTED PRIVATE KEY FILE|Permissions \d+ for '(?P<file>[^']+)' are too open",
         "ssh refuses the private key, because other users can read its file",
         "Run `chmod 600` on the key file that `ssh {host}` names.",
     ),
-    _ErrorPattern(
+    ErrorPattern(
         r"sign_and_send_pubkey: signing failed.*?: (?P<reason>[^:\n]+)$",
         "this user's key for {host} could not be used: {reason}",
         "Unlock or touch what holds the key, and run the command again; `ssh {host}` asks for it.",
     ),
-    _ErrorPattern(
+    ErrorPattern(
         r"System is (?:booting up|going down)|not permitted to log in yet",
         "{host} accepts no logins, because it is starting or shutting down",
         "Run the command again when it has started.",
     ),
-    _ErrorPattern(
+    ErrorPattern(
         r"Permission denied \(|Too many authentication failures|No supported authentication",
         "{host} refused this user's key",
         "Load the right key (`ssh-add -l` lists the loaded ones), or add it to the authorized_keys "
         "of the user on {host}. `ssh -v {host}` shows which keys were tried.",
     ),
-    _ErrorPattern(
+    ErrorPattern(
         r"Connection refused",
         "{host} refused the connection",
         "Check that sshd runs on {host} and that the port in the ssh configuration is right.",
     ),
-    _ErrorPattern(
+    ErrorPattern(
         r"timed out|Timeout, server .* not responding",
         "{host} did not answer in time",
         "Check that {host} is switched on and that no firewall drops packets on the way.",
     ),
-    _ErrorPattern(
+    ErrorPattern(
         r"No route to host|[Nn]etwork is (?:unreachable|down)|Host is down",
         "there is no network route to {host}",
         "Check this machine's network or VPN, and that {host} is switched on.",
     ),
-    _ErrorPattern(
+    ErrorPattern(
         r"Connection (?:closed|reset)|kex_exchange_identification|banner exchange",
         "{host} closed the connection before the login",
         "Read the log of sshd on {host}: it may be overloaded, or block this machine.",
@@ -209,14 +200,6 @@ def killed_error(host: str) -> HostUnreachable:
         f"the script on {host} was killed there before it finished",
         hint=f"Read the kernel log of {host} (`dmesg`, for a container on its own host): it may be "
         "out of memory.",
-    )
-
-
-def incomplete_error(host: str) -> HostUnreachable:
-    """Return the error for a script that ended with 0, but not with its last line."""
-    return HostUnreachable(
-        f"the connection to {host} was lost: the output of the script is incomplete",
-        hint="Run the command again.",
     )
 
 

@@ -90,11 +90,10 @@ class SshProgram:
         """
         try:
             # -t wins over the -T before it: ssh uses the last of the two.
-            arguments = [*self._arguments(), "-o", "LogLevel=INFO", "-t", "--", host, command]
-            done = subprocess.run(arguments, check=False)
+            options = ("-o", "LogLevel=INFO", "-t", "--")
+            return subprocess.call([*self._arguments(), *options, host, command])
         except (FileNotFoundError, PermissionError) as exc:
             raise diagnosis.ssh_missing_error(self.executable) from exc
-        return done.returncode
 
     def _arguments(self) -> list[str]:
         arguments = [self.executable, "-T"]

@@ -82,7 +82,7 @@ class SshTransport:
             frame = protocol.subshell_frame(script.reveal())
             result = self._run(session, frame, timeout_s, out, err)
         if result.exit_code == 0 and not out.is_complete:
-            raise diagnosis.incomplete_error(host)
+            raise diagnosis.connection_lost_error(host, "its output is incomplete")
         return result
 
     def acquire(

@@ -151,6 +151,11 @@ def test_a_service_that_no_release_can_have_is_named_with_its_line(line, reason)
     assert caught.value.message == f"compose.yml:9: service x {reason}"
 
 
+def test_a_service_whose_name_is_a_number_is_named():
+    with pytest.raises(ConfigurationError, match=r"^compose\.yml:9: service 1 has no image"):
+        parse("  1: {build: .}")
+
+
 def test_services_that_extend_each_other_are_refused():
     with pytest.raises(ConfigurationError, match=r"service y extends x, which"):
         parse("  x: {extends: y, image: a}", "  y: {extends: x}")

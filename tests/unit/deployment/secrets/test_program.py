@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.deployment.secrets.program import MAX_OUTPUT_BYTES, ErrorPattern, ProgramSource
-from ktrdr.errors import SecretsError
+from ktrdr.deployment.secrets.program import MAX_OUTPUT_BYTES, ProgramSource
+from ktrdr.errors import ErrorPattern, SecretsError
 from ktrdr.secret import Secret
 
 Read = Callable[..., str]
