@@ -81,9 +81,7 @@ def test_every_link_to_a_section_leads_to_a_heading(page: Path) -> None:
 
 def test_every_documented_mount_is_safe_and_comes_before_docker() -> None:
     pages = "".join((ROOT / "docs" / name).read_text() for name in ("storage.md", "deploying.md"))
-    # With nfs4, `mount=nfs` of a Proxmox container would not allow it.
     lines = re.findall(r"^\S+ /\S+ (?:nfs|none) (\S+) 0 0$", pages, re.MULTILINE)
-    assert "nfs4" not in pages
     assert len(lines) == 3
     for options in lines:
         wanted = {"nosuid", "nodev", "nosymfollow", "x-systemd.before=docker.service"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -14,7 +13,6 @@ import pytest
 
 from ktrdr.deployment.scripts.script import SENTINEL, Script, render, render_as_root
 from tests.unit.deployment.prepare.conftest import BARE
-from tests.unit.deployment.scripts.confinement import KEYCTL, refuse
 from tests.unit.deployment.shell import SHELLS
 
 # Records its arguments, and runs the file in `answers` that is named after it.
@@ -445,15 +443,6 @@ def test_facts_are_printed_without_changing_anything(machine, tmp_path) -> None:
     assert facts["first_uid"].isdigit()
     assert set(BARE) - {name for name in BARE if name.startswith("peer ")} <= set(facts)
     assert (facts["mounted"], facts["deployed"]) == ("", "")
-
-
-@pytest.mark.skipif(KEYCTL is None or not shutil.which("perl"), reason="needs x86-64 or ARM64")
-@pytest.mark.parametrize(("error", "answer"), [(errno.ENOSYS, ""), (errno.EPERM, "yes")])
-def test_a_container_without_keyctl_is_recognised(machine, tmp_path, error, answer) -> None:
-    """LXC takes the system call away; Docker's own profile only forbids its use."""
-    script = Script("scripts/prepare_facts.sh", (str(tmp_path), MOUNT, "10001"))
-    done = machine.run_script(script, lambda: refuse(KEYCTL, error))
-    assert f"keyctl={answer}\n" in done.stdout
 
 
 def test_facts_of_a_machine_without_anything_are_printed_too(machine, tmp_path) -> None:
