@@ -8,6 +8,8 @@ PYTHON ?= python3
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 STAMP := .venv/.installed
+# zsh, fish and tcsh are login shells of operators, and each treats what ssh sends in its own way.
+TEST_PACKAGES := postgresql openssh-server age busybox zsh fish tcsh
 # All shell scripts of the repository; shfmt recognises them by their names or first lines.
 SHELL_FILES = $(shell git ls-files -co --exclude-standard ':!tests/data' | xargs -r ls -d 2>/dev/null | xargs -r $(BIN)/shfmt -f)
 
@@ -32,7 +34,7 @@ build-nfs-server: ## build the image of the NFS server; TAG=… names it, by def
 	@$(call build,deploy/nfs-server/Dockerfile,$(or $(NFS_IMAGE_NAME),ghcr.io/ktrdr/ktrdr-nfs-server))
 
 test: setup ## run all tests: unit, integration, end-to-end in the lab
-	@scripts/apt-need postgresql openssh-server age busybox zsh fish tcsh
+	@scripts/apt-need $(TEST_PACKAGES)
 	@# The lab starts meanwhile. The end-to-end tests start what is missing, and report why.
 	@$(BIN)/python -m lab up >/dev/null 2>&1 & \
 	    status=0; $(BIN)/pytest -n auto tests/unit tests/integration || status=$$?; \
@@ -56,7 +58,7 @@ lint: setup
 	@$(BIN)/ruff format --check --quiet || { echo "some files are not formatted: run make format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/shfmt -i 4 -ci -d $(SHELL_FILES) || { echo "some scripts are not formatted: run make format" >&2; exit 1; }
-	@$(BIN)/shellcheck -x -P SCRIPTDIR $(SHELL_FILES)
+	@printf '%s\n' $(SHELL_FILES) | xargs -P 2 -n 10 $(BIN)/shellcheck -x -P SCRIPTDIR
 	@$(BIN)/lint-imports --no-logo | tail -n 3
 
 types: setup
@@ -69,7 +71,7 @@ golden: setup ## write tests/data/dry_runs again, to review changes of scripts
 	@KTRDR_RENEW_GOLDEN=1 $(BIN)/pytest -q tests/unit/deployment/test_dry_runs.py
 
 integration: setup ## run only the integration tests
-	@scripts/apt-need postgresql openssh-server age busybox zsh fish tcsh
+	@scripts/apt-need $(TEST_PACKAGES)
 	@$(BIN)/pytest -q -n auto tests/integration
 
 e2e: setup ## run only the end-to-end tests, in two labs

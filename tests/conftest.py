@@ -9,8 +9,12 @@ import signal
 # Tests send Ctrl-C to them on purpose.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# While tests are collected, almost nothing becomes garbage.
+gc.disable()
+
 
 def pytest_collection_finish() -> None:
     """Exclude from garbage collection what the collection of tests has made; it takes seconds."""
     gc.collect()
     gc.freeze()
+    gc.enable()

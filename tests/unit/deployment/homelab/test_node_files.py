@@ -161,6 +161,8 @@ def test_services_that_are_no_workers_and_unknown_workers_are_left_alone() -> No
 def test_values_survive_in_the_file_whatever_they_contain(value: str) -> None:
     if not value.isprintable():
         return
-    written = override(node(environment={"A": value}))["training-worker-1"]["environment"]["A"]
+    # Not validated: Hypothesis also draws what looks like a secret, which the inventory refuses.
+    entry = node().model_copy(update={"environment": {"A": value}})
+    written = override(entry)["training-worker-1"]["environment"]["A"]
     assert written.replace("$$", "$") == value
     assert "$" not in written.replace("$$", "")

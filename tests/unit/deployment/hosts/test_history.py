@@ -57,7 +57,7 @@ def test_unreadable_lines_are_skipped(noise: list[str]) -> None:
 
 
 @given(
-    st.recursive(st.none() | st.text() | st.integers(), st.lists),
+    st.recursive(st.none() | st.text() | st.integers(), st.lists, max_leaves=8),
     st.sampled_from(["kind", "contracts", "outcome", "at", "images", "id", "containers"]),
 )
 def test_an_event_with_any_value_is_parsed_or_skipped(value, key) -> None:

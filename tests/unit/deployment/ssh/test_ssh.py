@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ktrdr.deployment.ssh import session
 from ktrdr.deployment.ssh.session import SshProgram
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import HostUnreachable
@@ -60,8 +61,18 @@ def test_ssh_gets_only_the_options_that_its_version_knows(
     assert arguments.isdisjoint(unknown)
 
 
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_PROBE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(session, "_CONNECT_ATTEMPTS", 1)
+
+
+ANSWERS_V = '[ "$1" != -V ] || exit 0'
+
+
+@pytest.mark.usefixtures("short_waits")
 def test_a_login_that_waits_shows_what_was_said_even_without_a_log(tmp_path: Path) -> None:
-    error = failure(program(tmp_path, "echo 'visit https://a/0' >&2", "exec sleep 60"))
+    error = failure(program(tmp_path, ANSWERS_V, "echo 'visit https://a/0' >&2", "exec sleep 60"))
     assert error.message == "the login on node waits for something; it said: visit https://a/0"
 
 
@@ -73,8 +84,9 @@ def test_another_shell_is_recognised_even_without_a_log(tmp_path: Path, shell: s
     assert f"on node starts {shell}, which is not a POSIX shell" in error.message
 
 
+@pytest.mark.usefixtures("short_waits")
 def test_a_connection_that_never_stood_is_a_host_that_does_not_answer(tmp_path: Path) -> None:
-    error = failure(program(tmp_path, "exec sleep 60"))
+    error = failure(program(tmp_path, ANSWERS_V, "exec sleep 60"))
     assert error.message == "node did not answer in time"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ktrdr.deployment.scripts.script import Script, render
-from tests.unit.deployment.scripts.confinement import (
+from tests.integration.confinement import (
     OPEN_BY_HANDLE_AT,
     enter_user_namespace,
     refuse_open_by_handle_at,
@@ -334,23 +334,30 @@ def resolver(tmp_path: Path) -> Callable[..., list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "more", "answer"),
+    ("more", "answers"),
     [
-        ("hosts.lab.test", (), "no"),
-        ("hosts", (), "no"),
-        ("printer.local", (), "no"),
-        # The host asks DNS servers for other names, as containers do.
-        ("dns.lab.test", (), None),
-        ("nowhere.lab.test", (), None),
+        (
+            (),
+            {
+                "hosts.lab.test": "no",
+                "hosts": "no",
+                "printer.local": "no",
+                # The host asks DNS servers for other names, as containers do.
+                "dns.lab.test": None,
+                "nowhere.lab.test": None,
+            },
+        ),
         # A check, unlike a deploy, asks them for every name that the host knows.
-        ("dns.lab.test", ("--ports", "yes"), "yes"),
-        ("hosts.lab.test", ("--ports", "yes"), "no"),
-        ("nowhere.lab.test", ("--ports", "yes"), None),
+        (
+            ("--ports", "yes"),
+            {"dns.lab.test": "yes", "hosts.lab.test": "no", "nowhere.lab.test": None},
+        ),
     ],
 )
-def test_names_that_only_the_host_knows_are_found(shell, resolver, name, more, answer) -> None:
-    found = facts([*resolver(), *shell], "/tmp", "/tmp", "--resolve", name, *more)
-    assert found.get(f"resolves {name}") == answer
+def test_names_that_only_the_host_knows_are_found(shell, resolver, more, answers) -> None:
+    names = [word for name in answers for word in ("--resolve", name)]
+    found = facts([*resolver(), *shell], "/tmp", "/tmp", *names, *more)
+    assert {name: found.get(f"resolves {name}") for name in answers} == answers
 
 
 def test_a_name_that_dns_servers_know_as_well_is_good(shell, resolver, tmp_path) -> None:

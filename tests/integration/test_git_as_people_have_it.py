@@ -114,7 +114,7 @@ def test_a_checkout_with_the_line_ends_of_windows_ships_those_of_the_commit(plac
 def test_this_repository_is_checked_out_with_the_same_line_ends_everywhere(
     tmp_path: Path, own_git: Path
 ) -> None:
-    root = Path(__file__).parents[4]
+    root = Path(__file__).parents[2]
     own_git.write_text(f"[core]\nautocrlf = true\n[safe]\ndirectory = {root}\n")
     listed = git_in(root, "check-attr", "text", "eol", "--", "docker-compose.core.yml")
 

@@ -33,6 +33,7 @@ DEPLOY_ID = DeployId("20261124-120000-abcd", "ada@laptop", datetime(2026, 11, 24
 # Number of sets of values that a run tries; 1,000 take some minutes.
 EXAMPLES = int(os.environ.get("KTRDR_EXAMPLES", "5"))
 MEMORY = Path("/dev/shm")
+ROOT = Path(__file__).resolve().parents[2]
 TARGETS: tuple[Target, ...] = ("core", "workers")
 # Stand-in for Docker, whose subcommands record their environment or their input.
 DOCKER = """#!/bin/sh
@@ -147,12 +148,12 @@ def memory() -> Iterator[Path]:
 
 @pytest.fixture
 def new_host(
-    tmp_path: Path, memory: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], LocalHost]:
     """Return a function that creates a host to which nothing was deployed yet."""
     monkeypatch.setattr(hosts, "SECRETS_ROOT", str(memory / "ktrdr"))
     shipped = [name for target in TARGETS for name in shipped_paths(target) if name[-1] != "/"]
-    files = {name: (root / name).read_bytes() for name in shipped}
+    files = {name: (ROOT / name).read_bytes() for name in shipped}
 
     def create() -> LocalHost:
         for leftover in (memory / "ktrdr", tmp_path / "work"):
