@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 STAMP := .venv/.installed
 # zsh, fish and tcsh are login shells of operators, and each treats what ssh sends in its own way.
-TEST_PACKAGES := postgresql openssh-server age busybox zsh fish tcsh
+TEST_PACKAGES := postgresql openssh-server age busybox zsh fish tcsh nftables iproute2
 # All shell scripts of the repository; shfmt recognises them by their names or first lines.
 SHELL_FILES = $(shell git ls-files -co --exclude-standard ':!tests/data' | xargs -r ls -d 2>/dev/null | xargs -r $(BIN)/shfmt -f)
 

@@ -211,8 +211,8 @@ def bare_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         "db_password": f"db-{mark}{ODD}-end",
         "jwt_secret": f"jwt-{secrets.token_hex(16)}{ODD}-end",
         "grafana_password": f"gf-{mark}{ODD[::-1]}-end",
-        # The registry's password file has one line for each user.
-        "ghcr_token": f"ghp-{mark}{ODD.replace(chr(10), '')}-end",
+        # No token has white space, and one with it is refused.
+        "ghcr_token": f"ghp-{mark}{''.join(ODD.split())}-end",
     }
     vault.write_file(place / "vault.json", fields)
     registries.set_token(fields["ghcr_token"])
