@@ -241,7 +241,7 @@ def test_down_requires_confirmation_and_a_deploy_restores_the_data(lab: Lab) -> 
     code, text = on_a_terminal(lab, "deploy", "down", "core", "--volumes", types="corr\n")
     assert code == 130, text
     assert "postgres_data" in text
-    assert len(lab.inspect("core")) == 6
+    assert len(lab.inspect("core")) == 5
     code, text = on_a_terminal(lab, "deploy", "down", "workers", "C", types="y\n")
     assert code == 0, text
     assert lab.inspect("C") == {}

@@ -75,7 +75,7 @@ def in_memory(
         "db_password": password("db"),
         "grafana_password": password("gf"),
         "jwt_secret": password(f"jwt-{'x' * 20}"),
-        "ghcr_token": password("ghp").replace("\n", ""),
+        "ghcr_token": "".join(password("ghp").split()),
     }
     vault = bare_lab.write_vault(tmp_path_factory.mktemp("vault") / "vault.json", fields)
     registries.set_token(fields["ghcr_token"])
