@@ -100,6 +100,10 @@ def read_config(environ: Mapping[str, str]) -> Mapping[str, object]:
         ConfigurationError: The file cannot be read, or is not TOML.
     """
     path = _config_path(environ)
+    former = Path.home() / ".config" / "ktrdr" / "config.toml"
+    if not (environ.get("KTRDR_CONFIG") or path.exists()) and former.exists():
+        # The release before did not know XDG_CONFIG_HOME. The next one will not read this file.
+        path = former
     try:
         return tomllib.loads(_read_text(path, "configuration file") or "")
     except tomllib.TOMLDecodeError as exc:
