@@ -45,6 +45,9 @@ ORDER = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the tests in the order that their shared stack requires."""
     mine = [item for item in items if item.path.parent.name == "e2e"]
+    for item in mine:
+        # A slow machine takes longer for the same work. A test's own limit comes first.
+        item.add_marker(pytest.mark.timeout(600))
     mine.sort(key=lambda item: ORDER.index(item.path.stem.removeprefix("test_")))
     others = [item for item in items if item not in mine]
     items[:] = [*others, *mine]
