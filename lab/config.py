@@ -63,8 +63,8 @@ class Node:
         names: DNS names.
         address: IPv4 address on the lab's bridge.
         shared: Path of the shared directory.
-        docker: Docker Engine: ``current`` with the containerd image store, or ``old`` with the
-            classic one.
+        docker: Docker Engine: ``current`` with the containerd image store, ``old`` with the
+            classic one, or ``none``, which has only the packages to install it.
         is_privileged: False if its root is another user of this machine, as in Proxmox'
             unprivileged containers.
     """
@@ -108,6 +108,9 @@ NODES: Final = (
     _worker_node("B", 12, "current", is_privileged=False),
     _worker_node("C", 13, "old", is_privileged=True),
 )
+
+# Host for `ktrdr host prepare`; only its test starts it.
+BARE_NODE: Final = _worker_node("D", 14, "none", is_privileged=True)
 
 API_PORT: Final = 8000
 GRAFANA_PORT: Final = 3000

@@ -23,6 +23,7 @@ from lab import (
 )
 from lab.config import (
     API_PORT,
+    BARE_NODE,
     GRAFANA_PORT,
     JAEGER_PORT,
     NODES,
@@ -75,7 +76,7 @@ def down(progress: Progress, *, purge: bool) -> None:
         progress.write("the Docker Engine is not running, so the lab is not running either")
         return
     with progress.step("stop hosts and registries"), ThreadPoolExecutor() as pool:
-        stopped = pool.map(nodes.stop, NODES)
+        stopped = pool.map(nodes.stop, (*NODES, BARE_NODE))
         list(pool.map(_stop_container, (registries.GHCR, registries.MIRROR)))
         list(stopped)
     network.remove()

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from lab.config import BRIDGE, GATEWAY, HOSTS, NODES, PREFIX_LENGTH
+from lab.config import BARE_NODE, BRIDGE, GATEWAY, HOSTS, NODES, PREFIX_LENGTH
 from lab.progress import LabError
 from lab.shell import log_file, run, succeeds, wait_until
 
@@ -51,7 +51,7 @@ def is_healthy() -> bool:
 
 def _start_resolver() -> None:
     """Start a resolver that knows only the names of the lab, and asks no other server."""
-    names = {name: node.address for node in NODES for name in node.names}
+    names = {name: node.address for node in (*NODES, BARE_NODE) for name in node.names}
     names |= dict.fromkeys(REGISTRY_NAMES, GATEWAY)
     configuration = HOSTS / "dnsmasq.conf"
     lines = [

@@ -15,7 +15,7 @@ from typing import Final
 
 from lab import certificates, ssh_keys, trees
 from lab.build import hash_content
-from lab.config import BRIDGE, GATEWAY, HOSTS, NODES, PREFIX_LENGTH, SHARED, UID, Node
+from lab.config import BARE_NODE, BRIDGE, GATEWAY, HOSTS, NODES, PREFIX_LENGTH, SHARED, UID, Node
 from lab.progress import LabError, Progress
 from lab.shell import log_file, run, succeeds, wait_until
 
@@ -42,6 +42,20 @@ def ensure_running(progress: Progress) -> None:
         made = pool.map(lambda engine: trees.ensure_host_tree(engine, progress), engines)
         by_engine = dict(zip(engines, made, strict=True))
         list(pool.map(lambda node: _ensure_node(node, by_engine[node.docker], progress), NODES))
+
+
+def start_bare(progress: Progress) -> None:
+    """Start the host without Docker, as it is after its installation."""
+    remove_bare()
+    ssh_keys.ensure()
+    _ensure_node(BARE_NODE, trees.ensure_host_tree(BARE_NODE.docker, progress), progress)
+
+
+def remove_bare() -> None:
+    """Remove the host without Docker."""
+    if state(BARE_NODE) != "STOPPED":
+        kill(BARE_NODE)
+    shutil.rmtree(BARE_NODE.directory, ignore_errors=True)
 
 
 def pull_changed_images(images: Iterable[str]) -> None:
@@ -83,8 +97,12 @@ def root_of(node: Node) -> Path:
 
 
 def is_healthy(node: Node) -> bool:
-    """Return True if the host's engine and SSH server answer."""
-    return state(node) == "RUNNING" and _engine_answers(node) and _ssh_answers(node)
+    """Return True if the host's engine, if it has one, and its SSH server answer."""
+    return (
+        state(node) == "RUNNING"
+        and (node.docker == "none" or _engine_answers(node))
+        and _ssh_answers(node)
+    )
 
 
 def state(node: Node) -> str:

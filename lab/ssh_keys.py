@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from lab.config import NODES, STATE, Node
+from lab.config import BARE_NODE, NODES, STATE, Node
 from lab.shell import run
 
 DIRECTORY: Final = STATE / "ssh"
@@ -25,7 +25,7 @@ def ensure() -> None:
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     _generate_key(_OPERATOR, "operator")
     known_hosts = []
-    for node in NODES:
+    for node in (*NODES, BARE_NODE):
         directory = directory_of(node)
         directory.mkdir(parents=True, exist_ok=True)
         _generate_key(directory / "host_key", node.key)
@@ -33,7 +33,7 @@ def ensure() -> None:
         key = " ".join((directory / "host_key.pub").read_text().split()[:2])
         known_hosts.append(f"{','.join(node.names)} {key}\n")
     _KNOWN_HOSTS.write_text("".join(known_hosts))
-    CONFIG.write_text("\n".join(map(_config_section, NODES)))
+    CONFIG.write_text("\n".join(map(_config_section, (*NODES, BARE_NODE))))
 
 
 def _generate_key(path: Path, comment: str) -> None:

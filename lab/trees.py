@@ -25,6 +25,8 @@ _HOST_PACKAGES: Final = (
 _DOCKER_PACKAGES: Final = {
     "old": ("docker.io", "docker-cli"),
     "current": ("--target-release", "sid", "docker.io", "docker-cli"),
+    # `ktrdr host prepare` installs them, without a network.
+    "none": ("--download-only", "docker.io", "docker-cli", "docker-compose", "nftables"),
 }
 # The package index of the mirror may be older than its declared validity.
 _APT_CONFIGURATION: Final = (
@@ -33,6 +35,10 @@ _APT_CONFIGURATION: Final = (
     'Acquire::Check-Valid-Until "false";\n'
 )
 _PIN: Final = "Package: *\nPin: release n=sid\nPin-Priority: 100\n"
+# Debian 13 itself has a Compose that is too old.
+_DOCKER_PIN: Final = (
+    "\nPackage: docker* containerd runc tini\nPin: release n=sid\nPin-Priority: 990\n"
+)
 
 
 def ensure_bare(progress: Progress) -> None:
@@ -53,12 +59,12 @@ def ensure_host_tree(engine: str, progress: Progress) -> Path:
     """Return the root file system of hosts, created if it does not exist.
 
     Args:
-        engine: ``current`` or ``old``; see `lab.config.Node`.
+        engine: ``current``, ``old`` or ``none``; see `lab.config.Node`.
         progress: Output of the step.
     """
     compose = ROOT / ".venv/bin/docker-compose"
     packages = (*_HOST_PACKAGES, *_DOCKER_PACKAGES[engine])
-    content = hash_content(HOST_FILES, compose, *packages, _APT_CONFIGURATION)
+    content = hash_content(HOST_FILES, compose, *packages, _APT_CONFIGURATION, _DOCKER_PIN)
     tree = TREES / f"host-{engine}-{content[:12]}"
     if tree.exists():
         return tree
@@ -66,23 +72,26 @@ def ensure_host_tree(engine: str, progress: Progress) -> Path:
         partial = TREES / f"host-{engine}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         run("cp", "--archive", "--reflink=auto", str(BARE), str(partial))
-        if engine == "current":
+        if engine != "old":
             sources = partial / "etc/apt/sources.list"
             (partial / "etc/apt/sources.list.d/sid.list").write_text(
                 sources.read_text().replace(SUITE, "sid")
             )
-            (partial / "etc/apt/preferences.d/sid").write_text(_PIN)
+            pins = _PIN + (_DOCKER_PIN if engine == "none" else "")
+            (partial / "etc/apt/preferences.d/sid").write_text(pins)
         _chroot(partial, "apt-get", "update", "-q")
         _chroot(partial, "apt-get", "install", "--yes", "-q", *_HOST_PACKAGES)
-        _chroot(partial, "apt-get", "install", "--yes", "-q", *_DOCKER_PACKAGES[engine])
         _chroot(partial, "apt-get", "clean")
+        _chroot(partial, "apt-get", "install", "--yes", "-q", *_DOCKER_PACKAGES[engine])
         (partial / "usr/sbin/policy-rc.d").unlink()
         shutil.copytree(HOST_FILES / "files", partial, dirs_exist_ok=True)
-        daemon = HOST_FILES / f"daemon-{engine}.json"
-        shutil.copy(daemon, partial / "etc/docker/daemon.json")
-        plugins = partial / "usr/local/lib/docker/cli-plugins"
-        plugins.mkdir(parents=True)
-        shutil.copy(compose, plugins / "docker-compose")
+        if engine != "none":
+            _chroot(partial, "apt-get", "clean")
+            daemon = HOST_FILES / f"daemon-{engine}.json"
+            shutil.copy(daemon, partial / "etc/docker/daemon.json")
+            plugins = partial / "usr/local/lib/docker/cli-plugins"
+            plugins.mkdir(parents=True)
+            shutil.copy(compose, plugins / "docker-compose")
         _chroot(partial, "systemctl", "enable", "ssh.service", "prometheus-relay.socket")
         partial.rename(tree)
     return tree
