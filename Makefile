@@ -41,7 +41,9 @@ test: setup ## run all tests: unit, integration, end-to-end in the lab
 	    wait; exit $$status
 	@scripts/e2e
 
-check: setup lint types unit ## run the fast checks: format, lint, types, layers, unit tests
+check: setup ## run the fast checks: format, lint, types, layers, unit tests
+	@$(MAKE) -j 2 lint types
+	@$(MAKE) unit
 
 setup: $(STAMP) ## create .venv with the development dependencies
 
