@@ -37,11 +37,13 @@ test: setup ## run all tests: unit, integration, end-to-end in the lab
 	@scripts/apt-need $(TEST_PACKAGES)
 	@# The lab starts meanwhile. The end-to-end tests start what is missing, and report why.
 	@$(BIN)/python -m lab up >/dev/null 2>&1 & \
-	    status=0; $(BIN)/pytest -n auto tests/unit tests/integration || status=$$?; \
+	    status=0; KTRDR_THOROUGH=1 $(BIN)/pytest -n auto tests/unit tests/integration || status=$$?; \
 	    wait; exit $$status
 	@scripts/e2e
 
-check: setup lint types unit ## run the fast checks: format, lint, types, layers, unit tests
+check: setup ## run the fast checks: format, lint, types, layers, unit tests
+	@$(MAKE) -j 2 lint types
+	@$(MAKE) unit
 
 setup: $(STAMP) ## create .venv with the development dependencies
 
@@ -72,7 +74,7 @@ golden: setup ## write tests/data/dry_runs again, to review changes of scripts
 
 integration: setup ## run only the integration tests
 	@scripts/apt-need $(TEST_PACKAGES)
-	@$(BIN)/pytest -q -n auto tests/integration
+	@KTRDR_THOROUGH=1 $(BIN)/pytest -q -n auto tests/integration
 
 e2e: setup ## run only the end-to-end tests, in two labs
 	@scripts/e2e

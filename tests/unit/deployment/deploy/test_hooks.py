@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ktrdr.deployment.deploy import hooks
 from ktrdr.deployment.deploy.hooks import DIRECTORY, Hook, HookFacts, Hooks
 from ktrdr.deployment.deploy.result import DeployResult, HostResult
 from ktrdr.deployment.homelab.inventory import HookSettings
@@ -177,7 +178,10 @@ def test_other_hooks_only_cause_warnings(checkout: HookCheckout) -> None:
     assert "cannot be run" in warning
 
 
-def test_a_hook_that_takes_too_long_is_ended_with_all_its_processes(checkout: HookCheckout) -> None:
+def test_a_hook_that_takes_too_long_is_ended_with_all_its_processes(
+    checkout: HookCheckout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks, "_GRACE_S", 0.2)
     checkout.add(Hook.NOTIFY, "trap '' TERM; sleep 60 & echo $! >child; wait; sleep 60")
     began = time.monotonic()
     result = checkout.hooks(settings={"timeout_s": 1}).run(Hook.NOTIFY, FACTS)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from pydantic import HttpUrl
 
-from ktrdr.api.auth import require_own_node
 from ktrdr.deployment.deploy.comparison import CONFIGURATION_CHANGED, Action, ServiceChange
 from ktrdr.deployment.deploy.options import DeployOptions
 from ktrdr.deployment.deploy.plan import Plan, make_plan
@@ -150,6 +149,9 @@ def test_the_backend_accepts_the_workers_of_a_host_with_capitals(release, deploy
         version=TAG,
     )
     assert plan.expected[0].worker_url == str(registration.endpoint_url).rstrip("/")
+    # Only this test needs FastAPI, which takes long to import.
+    from ktrdr.api.auth import require_own_node
+
     for each in (token, former):
         require_own_node(Keyring(key).verify(each.reveal(), now), registration)
 

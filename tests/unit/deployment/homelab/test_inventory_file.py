@@ -461,7 +461,7 @@ _KEYS = st.text(max_size=12) | st.sampled_from(
 _VALUES = st.text(max_size=20) | st.from_regex(r"[\[\]{}:,&*!<>|\"'\\ a-z0-9=~.-]*", fullmatch=True)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(deadline=None)
 @given(st.lists(st.tuples(_KEYS, _VALUES), max_size=3))
 def test_all_overrides_give_an_inventory_or_an_error(given_values):
     environ = {
@@ -478,7 +478,7 @@ def test_all_overrides_give_an_inventory_or_an_error(given_values):
             assert message
 
 
-@settings(max_examples=150, deadline=None)
+@settings(deadline=None)
 @given(st.text(max_size=30) | st.from_regex(r"[a-z0-9_.:@%\[\]/-]{1,20}", fullmatch=True))
 def test_a_valid_host_name_is_no_option_of_ssh(name):
     with tempfile.TemporaryDirectory() as directory:
@@ -491,7 +491,7 @@ def test_a_valid_host_name_is_no_option_of_ssh(name):
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", host)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(deadline=None)
 @given(st.text(max_size=80) | st.from_regex(r"(core|workers|domain): ?[\[\{\]\}:,\- a-z0-9]*\n"))
 def test_all_texts_give_an_inventory_or_an_error_that_names_the_file(text):
     with tempfile.TemporaryDirectory() as directory:

@@ -229,10 +229,14 @@ def test_each_library_is_inserted_once(file):
     assert f"# Usage: {file.name}" in text
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 @in_every_shell
-def test_every_shell_parses_every_script(shell, file):
-    subprocess.run([*shell, "-n"], input=bundle(str(file)).encode(), check=True)
+def test_every_shell_parses_every_script(shell):
+    assert len(FILES) > 30
+    for file in FILES:
+        done = subprocess.run(
+            [*shell, "-n"], input=bundle(str(file)).encode(), capture_output=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, b""), file.name
 
 
 def test_programs_that_are_inserted_as_texts_contain_no_single_quotes():

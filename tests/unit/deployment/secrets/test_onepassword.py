@@ -322,7 +322,7 @@ answers = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(deadline=None)
 @given(answer=answers)
 def test_any_answer_gives_fields_or_a_sentence(echo: tuple[Path, Path], answer: bytes) -> None:
     directory, file = echo

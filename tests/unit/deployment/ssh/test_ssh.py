@@ -63,8 +63,8 @@ def test_ssh_gets_only_the_options_that_its_version_knows(
 
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_PROBE_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(session, "_CONNECT_ATTEMPTS", 1)
+    monkeypatch.setattr(session, "_PROBE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(session, "_CONNECT_ATTEMPTS", 0.3)
 
 
 ANSWERS_V = '[ "$1" != -V ] || exit 0'

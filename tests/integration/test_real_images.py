@@ -32,12 +32,13 @@ case "$*" in
     */api/search*) echo '[{"type": "dash-db"}, {"type": "dash-db"}]' ;;
 esac
 """
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts/real-images"
 PROGRAMS = {"docker": DOCKER, "curl": CURL, "sleep": "#!/bin/sh\n"}
 WORKS = {"ALLOWED": "123", "SERVICES": '"ktrdr-backend"', "FAILS": "nothing"}
 
 
 @pytest.fixture
-def run(root, tmp_path: Path):
+def run(tmp_path: Path):
     """Return a function that runs the script, and returns the result and the recorded calls."""
     for name, text in PROGRAMS.items():
         (tmp_path / name).write_text(text)
@@ -46,7 +47,7 @@ def run(root, tmp_path: Path):
 
     def run(**answers: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
         done = subprocess.run(
-            [root / "scripts" / "real-images"],
+            [SCRIPT],
             env={
                 "PATH": f"{tmp_path}:{os.environ['PATH']}",
                 "RECORD": str(record),
