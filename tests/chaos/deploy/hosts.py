@@ -207,7 +207,7 @@ class Host:
         and the others see the shared one.
         """
         shared, kept = self.node.shared, "/run/ktrdr-chaos-share"
-        self.run(f"mkdir {kept} && mount --bind {shared} {kept} && umount --lazy {shared}")
+        self.run(f"mkdir -p {kept} && mount --bind {shared} {kept} && umount --lazy {shared}")
         try:
             yield
         finally:
