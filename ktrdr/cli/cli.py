@@ -133,9 +133,11 @@ def main() -> NoReturn:
     # Children such as `op` and `ssh` have secrets in their memory, as this process has. A core dump
     # would write them to the disk. With a hard limit of 0, no child can raise the limit.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    code = _run()
-    # The outcome is decided. While the interpreter ends, Ctrl-C would only print a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        code = _run()
+    finally:
+        # The outcome is decided. While the interpreter ends, Ctrl-C would only print a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code)
 
 
