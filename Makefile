@@ -8,26 +8,42 @@ PYTHON ?= python3
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 STAMP := .venv/.installed
+# zsh, fish and tcsh are login shells of operators, and each treats what ssh sends in its own way.
+TEST_PACKAGES := postgresql openssh-server age busybox zsh fish tcsh nftables iproute2
 # All shell scripts of the repository; shfmt recognises them by their names or first lines.
 SHELL_FILES = $(shell git ls-files -co --exclude-standard ':!tests/data' | xargs -r ls -d 2>/dev/null | xargs -r $(BIN)/shfmt -f)
 
-.PHONY: help setup demo test check format lint types unit golden integration e2e chaos chaos-deploy chaos-sigterm fuzz-api bench-runtime bench-deploy bench-data lab-up lab-down lab-status screens lock docs
+# Build an image with BuildKit, which is not the default of Docker 20.10.
+#   $(call build,DOCKERFILE,IMAGE)
+build = DOCKER_BUILDKIT=1 docker build --file $(1) --tag $(2):$(or $(TAG),local) \
+    --build-arg GIT_COMMIT="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
+    --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" .
+
+.PHONY: help setup demo build-backend build-nfs-server test check format lint types unit golden integration e2e chaos chaos-deploy chaos-sigterm fuzz-api bench-runtime bench-deploy bench-data lab-up lab-down lab-status screens lock docs
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## start the lab, deploy to it, run a backtest, a sweep and a training
 	@$(BIN)/python -m lab demo
 
+build-backend: ## build the image of backend and workers for this machine; TAG=… names it, by default local
+	@$(call build,deploy/Dockerfile,$(or $(IMAGE_NAME),ghcr.io/ktrdr/ktrdr-backend))
+
+build-nfs-server: ## build the image of the NFS server; TAG=… names it, by default local
+	@$(call build,deploy/nfs-server/Dockerfile,$(or $(NFS_IMAGE_NAME),ghcr.io/ktrdr/ktrdr-nfs-server))
+
 test: setup ## run all tests: unit, integration, end-to-end in the lab
-	@scripts/apt-need postgresql openssh-server age busybox
+	@scripts/apt-need $(TEST_PACKAGES)
 	@# The lab starts meanwhile. The end-to-end tests start what is missing, and report why.
 	@$(BIN)/python -m lab up >/dev/null 2>&1 & \
-	    status=0; $(BIN)/pytest -n auto tests/unit tests/integration || status=$$?; \
+	    status=0; KTRDR_THOROUGH=1 $(BIN)/pytest -n auto tests/unit tests/integration || status=$$?; \
 	    wait; exit $$status
 	@scripts/e2e
 
-check: setup lint types unit ## run the fast checks: format, lint, types, layers, unit tests
+check: setup ## run the fast checks: format, lint, types, layers, unit tests
+	@$(MAKE) -j 2 lint types
+	@$(MAKE) unit
 
 setup: $(STAMP) ## create .venv with the development dependencies
 
@@ -44,7 +60,7 @@ lint: setup
 	@$(BIN)/ruff format --check --quiet || { echo "some files are not formatted: run make format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/shfmt -i 4 -ci -d $(SHELL_FILES) || { echo "some scripts are not formatted: run make format" >&2; exit 1; }
-	@$(BIN)/shellcheck -x -P SCRIPTDIR $(SHELL_FILES)
+	@printf '%s\n' $(SHELL_FILES) | xargs -P 2 -n 10 $(BIN)/shellcheck -x -P SCRIPTDIR
 	@$(BIN)/lint-imports --no-logo | tail -n 3
 
 types: setup
@@ -57,8 +73,8 @@ golden: setup ## write tests/data/dry_runs again, to review changes of scripts
 	@KTRDR_RENEW_GOLDEN=1 $(BIN)/pytest -q tests/unit/deployment/test_dry_runs.py
 
 integration: setup ## run only the integration tests
-	@scripts/apt-need postgresql openssh-server age busybox
-	@$(BIN)/pytest -q -n auto tests/integration
+	@scripts/apt-need $(TEST_PACKAGES)
+	@KTRDR_THOROUGH=1 $(BIN)/pytest -q -n auto tests/integration
 
 e2e: setup ## run only the end-to-end tests, in two labs
 	@scripts/e2e

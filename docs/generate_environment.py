@@ -35,6 +35,10 @@ COMPOSE: Final = {
         "core",
         "With delivery `tmpfs`: fingerprint of the backend's secrets; set by `ktrdr deploy`.",
     ),
+    "COMPOSE_PROFILES": (
+        "core",
+        "Variable of Compose: `nfs` starts the NFS server. `ktrdr deploy` follows `core.nfs`.",
+    ),
     "CORE_BIND_ADDRESS": (
         "core",
         "Listening address of PostgreSQL (5432), OTLP (4317) and NFS (2049), for worker nodes.",
@@ -55,6 +59,10 @@ COMPOSE: Final = {
     "NFS_IMAGE_NAME": ("core", "Image of the NFS server, without tag; the tag is the same."),
     "NFS_PORT": ("core", "Published port of the NFS server; 2049."),
     "OTLP_PORT": ("core", "Published port of Jaeger's OTLP receiver; 4317."),
+    "POSTGRES_MAX_CONNECTIONS": (
+        "core",
+        "Connections that PostgreSQL allows; `ktrdr deploy` computes it from the workers; 100.",
+    ),
     "POSTGRES_PORT": ("core", "Published port of PostgreSQL; 5432."),
     "PROMETHEUS_CONFIG_HASH": (
         "core",
@@ -66,7 +74,7 @@ COMPOSE: Final = {
     ),
     "SHARED_HOST_PATH": (
         "core, workers",
-        "Shared directory on the host: its own disk on the core, the NFS mount on workers.",
+        "Shared directory on the host; see [storage.md](storage.md).",
     ),
     "WORKER_BIND_ADDRESS": (
         "workers",
@@ -93,8 +101,9 @@ DEVELOPMENT: Final = {
 
 LAPTOP: Final = {
     "KTRDR_API_URL": "URL of the backend, such as `http://backend.ktrdr.home.mynerd.place:8000`.",
-    "KTRDR_CONFIG": "Configuration file of the CLI, instead of `~/.config/ktrdr/config.toml`. "
-    "The token file of `DIR/NAME.toml` is `DIR/NAME.token`, instead of `~/.config/ktrdr/token`.",
+    "KTRDR_CONFIG": "Configuration file of the CLI, instead of `ktrdr/config.toml` in "
+    "`$XDG_CONFIG_HOME`, by default `~/.config`. The token file of `DIR/NAME.toml` is "
+    "`DIR/NAME.token`, instead of `ktrdr/token` there.",
     "KTRDR_DEBUG": "Set to anything to show the traceback of an internal error.",
     "KTRDR_DEPLOY_TAG": "Image tag to deploy, like `--tag`.",
     "KTRDR_INVENTORY": "Inventory file, like `--inventory`; default `deploy/inventory.yml`.",
@@ -106,6 +115,7 @@ LAPTOP: Final = {
     "KTRDR_SSH_CONFIG": "Configuration file for ssh, instead of the user's own.",
     "KTRDR_TOKEN": "**Secret.** Token for the backend's API, instead of the token file.",
     "NO_COLOR": "Set to anything to disable colours.",
+    "OP_ACCOUNT": "Account of 1Password, unless `secrets.account` names one; read by `op` itself.",
     "OP_CONNECT_HOST": "URL of 1Password Connect; read by `op` itself.",
     "OP_CONNECT_TOKEN": "**Secret.** Token of 1Password Connect; read by `op` itself.",
     "OP_SERVICE_ACCOUNT_TOKEN": "**Secret.** Token of a 1Password service account; read by "

@@ -12,6 +12,7 @@
     │   ├── Forbidden             exit 4    HTTP 403   a valid token that lacks the right
     │   └── TooManyAttempts       exit 4    HTTP 429   too many bad tokens from one address
     ├── HostUnreachable           exit 5    HTTP 502   name, network, SSH or the backend's HTTP
+    │   └── HostSkipped           exit 11   HTTP 502   off, and left out of a deploy to others
     ├── HostNotReady              exit 6    HTTP 503   reachable, but cannot run the stack
     │   ├── DatabaseUnavailable   exit 6    HTTP 503
     │   └── NotStarted            exit 6    HTTP 503   unchanged, because another host failed
@@ -30,7 +31,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class KtrdrError(Exception):
@@ -122,11 +123,23 @@ class TooManyAttempts(SecretsError):
 
 
 class HostUnreachable(KtrdrError):
-    """A host cannot be reached by name, network, SSH or HTTP."""
+    """A host cannot be reached by name, network, SSH or HTTP.
+
+    Attributes:
+        is_off: Whether no connection could be opened, as to a host that is switched off.
+    """
 
     exit_code = 5
     http_status = 502
     kind = "unreachable"
+    is_off = False
+
+
+class HostSkipped(HostUnreachable):
+    """A host is off, and the deploy went on without it."""
+
+    exit_code = 11
+    kind = "skipped"
 
 
 class HostNotReady(KtrdrError):
@@ -190,6 +203,14 @@ class Interrupted(KtrdrError):
     exit_code = 130
     http_status = 503
     kind = "interrupted"
+
+
+class ErrorPattern(NamedTuple):
+    """Pattern of a program's message, with our message and remedy."""
+
+    pattern: str
+    message: str
+    hint: str
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

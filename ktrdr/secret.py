@@ -32,14 +32,16 @@ _ASSIGNMENT: Final = re.compile(
 )
 
 
-def redact_assignments(text: str) -> str:
+def redact_assignments(text: str, names: Iterable[str] = ()) -> str:
     """Redact everything behind the name of a variable with a secret, to the end of its line.
 
     Use it for output of programs that have secrets which this process does not know: a `Scrubber`
     finds only those that it has learnt. It finds ``DB_PASSWORD=…`` and
     ``'JWT_SECRET_PREVIOUS': …``, but neither a value alone nor the further lines of a value with
-    several.
+    several. Further variables may be named.
     """
+    for name in names:
+        text = re.sub(rf"""(?<!\w)({name}['"]?[ ]*[=:][ ]*)(?=\S).+""", rf"\1{REDACTED}", text)
     return _ASSIGNMENT.sub(rf"\1{REDACTED}", text)
 
 

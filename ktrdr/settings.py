@@ -54,6 +54,12 @@ class Settings(BaseModel):
     shared_mount_path: Path = Field(
         default=Path("/mnt/shared"), description="Shared directory with data, results and models."
     )
+    shared_restart_s: float = Field(
+        default=60,
+        ge=0,
+        description="Seconds after which an idle service without the right shared directory ends, "
+        "to be started again with what is mounted then; 0: never.",
+    )
     environment: str = Field(
         default="homelab", description="Value of `deployment.environment.name` in traces."
     )
@@ -206,6 +212,9 @@ class WorkerSettings(Settings):
         ge=128,
         description="MiB of memory that an operation may use; default: the container's limit "
         "minus the worker's own share.",
+    )
+    child_variables: str = Field(
+        default="", description="Further variables that an operation's process inherits."
     )
     stop_grace_s: float = Field(
         default=20,

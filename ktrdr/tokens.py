@@ -217,7 +217,8 @@ def _to_identity(claims: dict[str, Any]) -> Identity:
     return Identity(
         subject=str(claims["sub"]),
         role=role,
-        node=str(claims["node"]) if role is Role.WORKER else None,
+        # A URL has its host in lower case.
+        node=str(claims["node"]).lower() if role is Role.WORKER else None,
         token_id=str(claims["jti"]),
         expires_at=datetime.fromtimestamp(claims["exp"], tz=UTC),
     )

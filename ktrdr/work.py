@@ -11,6 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from ktrdr.errors import InvalidParameters
+
+
+class DatasetMissing(InvalidParameters):
+    """The operation's dataset does not exist, at least not on this host."""
+
 
 class Stopped(Exception):
     """Request to end the run, raised by ``WorkContext.checkpoint`` once the checkpoint is safe."""

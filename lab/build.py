@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from lab.config import BASE_IMAGE, LABEL, STATE
 from lab.engine import docker
-from lab.progress import LabError, Progress
-from lab.shell import run, succeeds
+from lab.shell import run
 
 HASH_LABEL: Final = f"{LABEL}.hash"
 STANDIN_LABEL: Final = f"{LABEL}.stand-in"
-SUITE: Final = "bookworm"
 CA_BUNDLE: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -86,64 +81,6 @@ def build_image(
         command += ["--file", str(dockerfile)]
     run(*command, str(context), env={**os.environ, "DOCKER_BUILDKIT": "1"})
     return True
-
-
-def ensure_base_image(progress: Progress) -> None:
-    """Create a bare Debian image from packages, without a registry."""
-    if succeeds(docker(), "image", "inspect", BASE_IMAGE):
-        return
-    with progress.step("create a bare Debian image from packages (debootstrap)"):
-        target = Path(tempfile.mkdtemp(prefix="ktrdr-lab-debian-"))
-        try:
-            run("debootstrap", "--variant=minbase", SUITE, str(target), *_package_mirror())
-            _adapt(target)
-            _import_image(target)
-        finally:
-            shutil.rmtree(target, ignore_errors=True)
-
-
-def _package_mirror() -> list[str]:
-    """Return the package mirror of this machine, if it runs the same Debian release."""
-    template = "$(ORIGIN) $(CODENAME) $(REPO_URI)"
-    done = run("apt-get", "indextargets", "--format", template, check=False)
-    for line in done.stdout.splitlines():
-        origin, _, rest = line.partition(" ")
-        codename, _, uri = rest.partition(" ")
-        if (origin, codename) == ("Debian", SUITE):
-            return [uri]
-    return []
-
-
-def _adapt(target: Path) -> None:
-    """Copy this machine's certificates, and keep the package cache small."""
-    if CA_BUNDLE.exists():
-        certificates = target / CA_BUNDLE.relative_to("/")
-        certificates.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(CA_BUNDLE, certificates)
-    shutil.rmtree(target / "var/cache/apt", ignore_errors=True)
-    (target / "var/cache/apt/archives/partial").mkdir(parents=True)
-    (target / "etc/apt/apt.conf.d/99lab").write_text(
-        'APT::Install-Recommends "false";\nAcquire::Languages "none";\n'
-    )
-    # There is no init process that could start services.
-    policy = target / "usr/sbin/policy-rc.d"
-    policy.write_text("#!/bin/sh\nexit 101\n")
-    policy.chmod(0o755)
-
-
-def _import_image(target: Path) -> None:
-    with subprocess.Popen(
-        ["tar", "--create", "--numeric-owner", "--directory", str(target), "."],
-        stdout=subprocess.PIPE,
-    ) as archive:
-        done = subprocess.run(
-            [docker(), "import", "--change", "CMD bash", "-", BASE_IMAGE],
-            stdin=archive.stdout,
-            capture_output=True,
-            check=False,
-        )
-    if archive.returncode or done.returncode:
-        raise LabError(f"cannot import the Debian image: {done.stderr.decode().strip()}")
 
 
 def _build_secrets() -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""Containers of this machine's engine, kept in a described state."""
+"""Containers of this machine's engine, which run the registries, kept in a described state."""
 
 from __future__ import annotations
 
@@ -7,17 +7,11 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from lab.build import hash_content
-from lab.config import LABEL, NETWORK
+from lab.config import LABEL
 from lab.engine import docker
 from lab.shell import run, succeeds
 
 _MADE_FROM: Final = f"{LABEL}.made-from"
-
-
-def ensure_network() -> None:
-    """Create the network in which the lab's containers resolve each other's names."""
-    if not succeeds(docker(), "network", "inspect", NETWORK):
-        run(docker(), "network", "create", "--label", LABEL, NETWORK)
 
 
 def ensure_running(
@@ -42,7 +36,7 @@ def ensure_running(
     remove(name)
     labels = ("--label", LABEL, "--label", f"{_MADE_FROM}={made_from}")
     run(
-        *(docker(), "run", "--detach", "--name", name, "--network", NETWORK, *labels),
+        *(docker(), "run", "--detach", "--name", name, *labels),
         *(*run_options, image, *words),
         timeout=120,
     )
@@ -67,13 +61,3 @@ def is_running(name: str) -> bool:
 def remove(name: str) -> None:
     """Remove a container, if it exists. Named volumes stay."""
     run(docker(), "rm", "--force", "--volumes", name, check=False)
-
-
-def execute(name: str, *command: str, timeout: float = 60, check: bool = True) -> str:
-    """Run a program inside a container; return its output."""
-    return run(docker(), "exec", name, *command, timeout=timeout, check=check).stdout
-
-
-def succeeds_inside(name: str, *command: str, timeout: float = 15) -> bool:
-    """Return True if a program inside a container exits with 0."""
-    return succeeds(docker(), "exec", name, *command, timeout=timeout)

@@ -167,7 +167,8 @@ def run_operations(demo: DemoRunner) -> str:
     with demo.section("Run a backtest, a training and a sweep on market data"):
         demo.run("ktrdr", "token", "create", "--role", "operator", "--save")
         for symbol in ("SP500", "NASDAQ"):
-            demo.run("ktrdr", "data", "import", f".lab/data/{symbol}.csv", "--symbol", symbol)
+            file = f"{STATE.name}/data/{symbol}.csv"
+            demo.run("ktrdr", "data", "import", file, "--symbol", symbol)
         operations: list[str] = [
             demo.run_json("ktrdr", "operations", "submit", kind, *parameters)["operation_id"]
             for kind, parameters in (
@@ -178,7 +179,7 @@ def run_operations(demo: DemoRunner) -> str:
         ]
         demo.run("ktrdr", "operations", "watch", *operations)
         for operation in operations:
-            demo.run("ktrdr", "operations", "results", operation, "--save", ".lab/results")
+            demo.run("ktrdr", "operations", "results", operation, "--save", f"{STATE.name}/results")
     return operations[0]
 
 
@@ -204,13 +205,14 @@ def summary_table(addresses: Addresses, reports: list[Path]) -> Table:
     table.add_column(overflow="fold")
     table.show_header = False
     table.add_row("API", f"{addresses.api}/api/v1/docs")
-    table.add_row("Grafana", f"{addresses.grafana} (user admin, password in .lab/vault.json)")
+    login = f"user admin, password in {STATE.name}/vault.json"
+    table.add_row("Grafana", f"{addresses.grafana} ({login})")
     table.add_row("Jaeger", addresses.jaeger)
     table.add_row("Prometheus", addresses.prometheus)
     for report in reports:
         table.add_row("Report", str(report.relative_to(ROOT)))
     table.add_row("", "")
-    table.add_row("Try next", ". .lab/env")
+    table.add_row("Try next", f". {STATE.name}/env")
     table.add_row("", "ktrdr operations submit backtest -p symbol=NASDAQ --wait")
     table.add_row("", "ktrdr deploy workers B --scale 2")
     table.add_row("", "ktrdr deploy core all --dry-run")
@@ -241,7 +243,7 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    reports = sorted((ROOT / ".lab/results").rglob("report.html"), key=lambda p: p.stat().st_mtime)
+    reports = sorted((STATE / "results").rglob("report.html"), key=lambda p: p.stat().st_mtime)
     console.print()
     console.print(summary_table(addresses, reports[-2:]))
     console.print(f"\n[dim]finished in {time.monotonic() - started:.0f} s[/dim]")

@@ -16,6 +16,10 @@ from lab.shell import log_file, run, succeeds
 PACKAGES: Final = (
     "docker.io",
     "iptables",
+    "iproute2",
+    "lxc",
+    "uidmap",
+    "dnsmasq-base",
     "debootstrap",
     "openssh-client",
     "openssl",

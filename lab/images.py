@@ -19,7 +19,6 @@ from lab.config import (
     BASE_IMAGE,
     IMAGES,
     NFS_REPOSITORY,
-    NODE_IMAGE,
     PYTHON_IMAGE,
     REGISTRY_IMAGE,
     ROOT,
@@ -53,8 +52,8 @@ class ThirdParty:
 
 
 THIRD_PARTIES: Final = (
-    ThirdParty("db", "PostgreSQL 15 of Debian, without TimescaleDB"),
-    ThirdParty("prometheus", "Prometheus 2 of Debian"),
+    ThirdParty("db", "TimescaleDB 2.19 on PostgreSQL 17, both of Debian"),
+    ThirdParty("prometheus", "Prometheus 3.5 of Debian"),
     ThirdParty("grafana", "a stand-in"),
     ThirdParty("jaeger", "a stand-in: a real OTLP receiver"),
 )
@@ -92,13 +91,12 @@ def third_party_images() -> Mapping[str, str]:
     return {party.service: str(services[party.service]["image"]) for party in THIRD_PARTIES}
 
 
-def build_host_images(progress: Progress) -> None:
-    """Build the images of hosts and registries, and the base of the other images."""
-    with progress.step("build the images of hosts and registry"), ThreadPoolExecutor(2) as pool:
-        node = pool.submit(_build_node_image)
-        build_image(REGISTRY_IMAGE, IMAGES / "registry")
+def build_base_images(progress: Progress) -> None:
+    """Build the image of the registries, and the base of the other images."""
+    with progress.step("build the images of registry and Python"), ThreadPoolExecutor(2) as pool:
+        registry = pool.submit(build_image, REGISTRY_IMAGE, IMAGES / "registry")
         build_image(PYTHON_IMAGE, IMAGES / "python")
-        node.result()
+        registry.result()
 
 
 def push_third_party_images(progress: Progress) -> list[str]:
@@ -128,13 +126,6 @@ def push_project_images(progress: Progress, version: Version) -> None:
 def stand_in_image(service: str) -> str:
     """Return the lab's name of the replacement of a third-party image."""
     return f"ktrdr-lab/{service}"
-
-
-def _build_node_image() -> None:
-    context = _fresh_context("node")
-    shutil.copytree(IMAGES / "node", context, dirs_exist_ok=True)
-    shutil.copy(ROOT / ".venv/bin/docker-compose", context / "docker-compose")
-    build_image(NODE_IMAGE, context)
 
 
 def _push_third_party_image(party: ThirdParty) -> str | None:

@@ -8,18 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lab import build, containers, engine, images, nodes, registries, ssh_keys, vault, wheels
+from lab import (
+    certificates,
+    containers,
+    engine,
+    images,
+    network,
+    nodes,
+    registries,
+    ssh_keys,
+    trees,
+    vault,
+    wheels,
+)
 from lab.config import (
     API_PORT,
+    BARE_NODE,
     GRAFANA_PORT,
     JAEGER_PORT,
-    NETWORK,
     NODES,
     PROMETHEUS_PORT,
     ROOT,
-    SHARED_VOLUME,
     STATE,
-    local_url,
+    core_url,
 )
 from lab.engine import docker
 from lab.images import Version
@@ -40,15 +51,16 @@ def up(progress: Progress) -> None:
     engine.start(progress)
     vault.ensure()
     ssh_keys.ensure()
-    build.ensure_base_image(progress)
+    trees.ensure_bare(progress)
     version = images.checked_out_version()
     # Steps that depend on each other run in order, the others in parallel.
     with ThreadPoolExecutor(2) as pool:
         data = pool.submit(wheels.ensure_market_data)
-        images.build_host_images(progress)
-        containers.ensure_network()
-        registries.ensure()
+        certificates.ensure()
+        network.ensure()
         hosts = pool.submit(_start_hosts, progress)
+        images.build_base_images(progress)
+        registries.ensure()
         data.result()
         changed = images.push_third_party_images(progress)
         images.push_project_images(progress, version)
@@ -63,13 +75,14 @@ def down(progress: Progress, *, purge: bool) -> None:
     if not engine.is_running():
         progress.write("the Docker Engine is not running, so the lab is not running either")
         return
-    names = [*(node.container for node in NODES), registries.GHCR, registries.MIRROR]
-    with progress.step("stop hosts and registries"), ThreadPoolExecutor(len(names)) as pool:
-        list(pool.map(_stop_container, names))
-    run(docker(), "network", "rm", NETWORK, check=False)
+    with progress.step("stop hosts and registries"), ThreadPoolExecutor() as pool:
+        stopped = pool.map(nodes.stop, (*NODES, BARE_NODE))
+        list(pool.map(_stop_container, (registries.GHCR, registries.MIRROR)))
+        list(stopped)
+    network.remove()
     if purge:
-        volumes = [volume for node in NODES for volume in nodes.volumes(node)]
-        volumes += [SHARED_VOLUME, registries.GHCR, registries.MIRROR]
+        nodes.remove_data()
+        volumes = (registries.GHCR, registries.MIRROR)
         run(docker(), "volume", "rm", "--force", *volumes, check=False)
         progress.write("removed all data of the hosts")
     ENVIRONMENT.unlink(missing_ok=True)
@@ -93,7 +106,7 @@ def status() -> list[Component]:
     hosts = [
         Component(
             f"host {node.key}",
-            f"{node.names[0]} (ssh 127.0.0.1:{node.ssh_port})",
+            f"{node.names[0]} ({node.address})",
             nodes.is_healthy(node),
         )
         for node in NODES
@@ -121,11 +134,13 @@ def _write_environment(version: Version) -> None:
         "KTRDR_DEPLOY_TAG": version.tag,
         "KTRDR_SSH_CONFIG": ssh_keys.CONFIG,
         "KTRDR_INVENTORY": ROOT / "deploy/inventory.yml",
-        "KTRDR_API_URL": local_url(API_PORT),
+        # This machine serves the shared directory, as a Proxmox host does.
+        "KTRDR_INVENTORY_CORE_NFS": "external",
+        "KTRDR_API_URL": core_url(API_PORT),
         "KTRDR_CONFIG": STATE / "ktrdr.toml",
-        "KTRDR_LAB_GRAFANA_URL": local_url(GRAFANA_PORT),
-        "KTRDR_LAB_JAEGER_URL": local_url(JAEGER_PORT),
-        "KTRDR_LAB_PROMETHEUS_URL": local_url(PROMETHEUS_PORT),
+        "KTRDR_LAB_GRAFANA_URL": core_url(GRAFANA_PORT),
+        "KTRDR_LAB_JAEGER_URL": core_url(JAEGER_PORT),
+        "KTRDR_LAB_PROMETHEUS_URL": core_url(PROMETHEUS_PORT),
     }
     lines = ["# Written by `make lab-up`: makes ktrdr commands address the lab."]
     lines += [f"export {name}={shlex.quote(str(value))}" for name, value in variables.items()]

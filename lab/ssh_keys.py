@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from lab.config import NODES, STATE, Node
+from lab.config import BARE_NODE, NODES, STATE, Node
 from lab.shell import run
 
 DIRECTORY: Final = STATE / "ssh"
@@ -17,7 +17,7 @@ _KNOWN_HOSTS: Final = DIRECTORY / "known_hosts"
 
 def directory_of(node: Node) -> Path:
     """Return the directory with a host's key and its authorized keys, which the host mounts."""
-    return DIRECTORY / node.key
+    return node.directory / "ssh"
 
 
 def ensure() -> None:
@@ -25,15 +25,15 @@ def ensure() -> None:
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     _generate_key(_OPERATOR, "operator")
     known_hosts = []
-    for node in NODES:
+    for node in (*NODES, BARE_NODE):
         directory = directory_of(node)
-        directory.mkdir(exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         _generate_key(directory / "host_key", node.key)
         shutil.copy(_OPERATOR.with_suffix(".pub"), directory / "authorized_keys")
         key = " ".join((directory / "host_key.pub").read_text().split()[:2])
         known_hosts.append(f"{','.join(node.names)} {key}\n")
     _KNOWN_HOSTS.write_text("".join(known_hosts))
-    CONFIG.write_text("\n".join(map(_config_section, NODES)))
+    CONFIG.write_text("\n".join(map(_config_section, (*NODES, BARE_NODE))))
 
 
 def _generate_key(path: Path, comment: str) -> None:
@@ -43,8 +43,7 @@ def _generate_key(path: Path, comment: str) -> None:
 
 def _config_section(node: Node) -> str:
     return f"""Host {" ".join(node.names)}
-    HostName 127.0.0.1
-    Port {node.ssh_port}
+    HostName {node.address}
     User root
     IdentityFile "{_OPERATOR}"
     IdentitiesOnly yes

@@ -23,7 +23,7 @@ _SERIES: Final = {
 
 @cache
 def download_wheels(*names: str) -> tuple[Path, ...]:
-    """Return the wheels of packages for Python 3.11; download them once, with verified hashes.
+    """Return the wheels of packages for Python 3.13; download them once, with verified hashes.
 
     Args:
         names: Names of packages, with underscores as in names of wheels.
@@ -32,7 +32,7 @@ def download_wheels(*names: str) -> tuple[Path, ...]:
     if not lock.exists() or lock.read_text() != _LOCK.read_text():
         run(
             *(sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check"),
-            *("--no-deps", "--only-binary=:all:", "--python-version=3.11", "--require-hashes"),
+            *("--no-deps", "--only-binary=:all:", "--python-version=3.13", "--require-hashes"),
             *("--dest", str(_DIRECTORY), "--requirement", str(_LOCK)),
         )
         lock.write_text(_LOCK.read_text())

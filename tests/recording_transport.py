@@ -158,7 +158,7 @@ class RecordingTransport:
         out.finish()
         err.finish()
         if answer.exit_code == 0 and not out.is_complete:
-            raise diagnosis.incomplete_error(host)
+            raise diagnosis.connection_lost_error(host, "its output is incomplete")
         return RemoteResult(answer.exit_code, out.text, err.text, answer.duration_s)
 
 

@@ -17,7 +17,7 @@ from benchmarks.deploy.contenders import Contender, HostAccess
 from benchmarks.deploy.inputs import DeployInputs
 from benchmarks.deploy.ssh_servers import SshServers
 from ktrdr.deployment.releases.release import commit_in_tag
-from lab import build, containers, demo, lifecycle, registries
+from lab import build, demo, lifecycle, nodes, registries
 from lab.config import BACKEND_REPOSITORY, NFS_REPOSITORY, NODES, Node
 from lab.progress import Progress
 
@@ -149,7 +149,7 @@ class LabEnvironment:
 
     def _run_on_all_hosts(self, script: str) -> list[str]:
         def run_on(node: Node) -> str:
-            return containers.execute(node.container, "sh", "-c", script, timeout=180)
+            return nodes.execute(node, "sh", "-c", script, timeout=180)
 
         with ThreadPoolExecutor(len(NODES)) as pool:
             return list(pool.map(run_on, NODES))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from lab import containers, ssh_keys
+from lab import nodes, ssh_keys
 from lab.config import NODES, Node
 
 _PORT: Final = 2222
@@ -43,7 +43,7 @@ class SshServers:
     def count(self) -> Count:
         """Return the counts since the last call."""
         script = f"cat {_LOG}; : >{_LOG}"
-        log = "".join(containers.execute(node.container, "sh", "-c", script) for node in NODES)
+        log = "".join(nodes.execute(node, "sh", "-c", script) for node in NODES)
         return Count(log.count("Accepted publickey"), log.count("Starting session"))
 
 
@@ -55,27 +55,25 @@ def run_servers(directory: Path) -> Iterator[SshServers]:
     with servers.known_hosts.open("w") as known_hosts:
         for node in NODES:
             _start(node)
-            container = containers.inspect(node.container)
-            assert container, f"there is no container {node.container}"
-            address = next(iter(container["NetworkSettings"]["Networks"].values()))["IPAddress"]
-            published = f"HostName 127.0.0.1\n    Port {node.ssh_port}\n"
-            assert published in config, "the lab's ssh configuration has an unknown form"
-            config = config.replace(published, f"HostName {address}\n    Port {_PORT}\n")
+            line = f"HostName {node.address}\n"
+            assert line in config, "the lab's ssh configuration has an unknown form"
+            config = config.replace(line, f"{line}    Port {_PORT}\n")
             public_key = (ssh_keys.directory_of(node) / "host_key.pub").read_text().split()[:2]
-            known_hosts.write(f"[{address}]:{_PORT} {' '.join(public_key)}\n")
+            known_hosts.write(f"[{node.address}]:{_PORT} {' '.join(public_key)}\n")
     servers.config.write_text(config)
     try:
         yield servers
     finally:
         for node in NODES:
-            containers.execute(node.container, "sh", "-c", _STOP, check=False)
+            nodes.execute(node, "sh", "-c", _STOP, check=False)
 
 
 def _start(node: Node) -> None:
     # A killed run may have left a server behind.
-    containers.execute(node.container, "sh", "-c", _STOP)
+    nodes.execute(node, "sh", "-c", _STOP)
     options = ("LogLevel=VERBOSE", f"PidFile={_PID}", "Subsystem=sftp internal-sftp")
-    containers.execute(
-        *(node.container, "/usr/sbin/sshd", "-E", _LOG, "-p", str(_PORT)),
+    nodes.execute(
+        node,
+        *("/usr/sbin/sshd", "-E", _LOG, "-p", str(_PORT)),
         *(word for option in options for word in ("-o", option)),
     )

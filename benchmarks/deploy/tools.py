@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from lab import containers
+from lab import nodes
 from lab.config import NODES, PYTHON_IMAGE, ROOT
 from lab.engine import docker
 from lab.shell import run
@@ -51,7 +51,7 @@ def version(package: str) -> str:
 def install_python_on_hosts() -> None:
     """Copy Python to the lab's hosts."""
     for node in NODES:
-        if not containers.succeeds_inside(node.container, "python3", "-c", "import json, ssl"):
+        if not nodes.succeeds_inside(node, "python3", "-c", "import json, ssl"):
             export = f"{docker()} run --rm {PYTHON_IMAGE} sh -c {shlex.quote(_PYTHON)}"
-            extract = f"{docker()} exec -i {node.container} tar -x -C /"
+            extract = f"{shlex.join(nodes.attach_command(node))} tar -x -C /"
             run("sh", "-c", f"{export} | {extract}", timeout=120)

@@ -25,6 +25,7 @@ from ktrdr.database.pool import connection_arguments, make_pool
 from ktrdr.operations.drain_requests import DrainStore
 from ktrdr.operations.leases import LeaseStore
 from ktrdr.operations.queue import make_worker_app, serve_queue
+from ktrdr.operations.shared_directory import SharedDirectory
 from ktrdr.operations.store import OperationStore
 from ktrdr.schemas import OperationRequest, OperationType, WorkerType
 from ktrdr.secret import Secret
@@ -212,7 +213,10 @@ async def _measure_start_up(
             make_pool(settings, "submits", max_size=POOL_SIZE)
         )
         working = await stack.enter_async_context(make_pool(settings, "works", max_size=POOL_SIZE))
-        supervisor = Supervisor(worker_settings, "w", LeaseStore(working), DrainStore(working))
+        marked = SharedDirectory(worker_settings, working, creates_mark=True)
+        supervisor = Supervisor(
+            worker_settings, "w", LeaseStore(working), DrainStore(working), marked
+        )
         store, queue = OperationStore(submitting), make_worker_app(working, supervisor.run)
         worker = serve_queue(
             queue, working, worker_id="w", worker_type=WorkerType.BACKTESTING, grace_s=1

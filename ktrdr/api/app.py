@@ -36,6 +36,7 @@ from ktrdr.api.routes import (
 from ktrdr.api.state import BackendState
 from ktrdr.database.migrate import migrate
 from ktrdr.database.pool import make_pool, wait_until_reachable
+from ktrdr.database.timescaledb import update_once_settled
 from ktrdr.errors import KtrdrError
 from ktrdr.fleet.health import WorkerHealthChecker
 from ktrdr.fleet.leader import LeaderTasks
@@ -43,6 +44,7 @@ from ktrdr.fleet.registry import WorkerRegistry
 from ktrdr.operations.change_feed import ChangeFeed
 from ktrdr.operations.drain_requests import DrainStore
 from ktrdr.operations.leases import LeaseStore
+from ktrdr.operations.shared_directory import SharedDirectory
 from ktrdr.operations.store import OperationStore
 from ktrdr.schemas import (
     API_PREFIX,
@@ -128,16 +130,25 @@ async def _run_services(
         expand = partial(expand_sweep, settings.shared_mount_path / "strategies")
         store, registry = OperationStore(pool, expand_sweep=expand), WorkerRegistry(pool)
         change_feed, revocations = ChangeFeed(settings), RevocationList(pool)
+        shared = SharedDirectory(settings, pool, creates_mark=True)
+        await shared.check()
         await revocations.load()
         leader = LeaderTasks(
             settings, WorkerHealthChecker(registry, settings), LeaseStore(pool), store
         )
         await stack.enter_async_context(
-            _run_in_background(change_feed.run(), leader.run(), revocations.run())
+            _run_in_background(
+                change_feed.run(),
+                leader.run(),
+                revocations.run(),
+                update_once_settled(settings),
+                shared.run(),
+            )
         )
         yield BackendState(
             settings=settings,
             pool=pool,
+            shared=shared,
             operations=store,
             registry=registry,
             change_feed=change_feed,

@@ -68,6 +68,11 @@ OperatorCaller = Annotated[Identity, Depends(_require_role(Role.OPERATOR))]
 WorkerCaller = Annotated[Identity, Depends(_require_role(Role.WORKER))]
 
 
+async def require_shared_directory(_caller: Caller, state: StateDep) -> None:
+    """Reject a request that needs the shared directory while it cannot be used."""
+    await state.shared.require()
+
+
 def require_own_node(caller: Identity, registration: WorkerRegistration) -> None:
     """Reject a registration whose URL is not on the node of the worker's token.
 

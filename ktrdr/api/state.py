@@ -17,6 +17,7 @@ from ktrdr.database.pool import Pool
 from ktrdr.fleet.registry import WorkerRegistry
 from ktrdr.operations.change_feed import ChangeFeed
 from ktrdr.operations.drain_requests import DrainStore
+from ktrdr.operations.shared_directory import SharedDirectory
 from ktrdr.operations.store import OperationStore
 from ktrdr.schemas import BuildVersion
 from ktrdr.settings import BackendSettings
@@ -29,6 +30,7 @@ class BackendState:
 
     settings: BackendSettings
     pool: Pool
+    shared: SharedDirectory
     operations: OperationStore
     registry: WorkerRegistry
     change_feed: ChangeFeed

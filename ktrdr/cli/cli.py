@@ -23,7 +23,8 @@ Exit codes:
   2 usage                     7 image or registry
   3 configuration             8 deployment or operation failed
   4 secrets or tokens         9 locked or in conflict
-  5 host unreachable        130 interrupted
+  5 host unreachable         11 deployed, but hosts that are off were skipped
+                            130 interrupted
 """
 INTERRUPTED: Final = 130
 
@@ -88,6 +89,7 @@ class LazyGroup(click.Group):
 
 COMMANDS: Final = {
     "deploy": LazyCommand("ktrdr.cli.commands.deploy:deploy", "Deploy the stack to the hosts."),
+    "host": LazyCommand("ktrdr.cli.commands.host:host", "Prepare hosts for the first deploy."),
     "status": LazyCommand(
         "ktrdr.cli.commands.status:status", "Show hosts, services, workers and operations."
     ),

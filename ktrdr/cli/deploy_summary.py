@@ -12,8 +12,9 @@ from ktrdr.deployment.deploy.comparison import Action
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceState
 from ktrdr.deployment.hosts.history import DeployOutcome
+from ktrdr.deployment.hosts.images import parse_image_name
 from ktrdr.deployment.scripts.script import render_for_display
-from ktrdr.errors import KtrdrError, NotStarted
+from ktrdr.errors import HostSkipped, KtrdrError, NotStarted
 
 # More file names than these are only counted.
 _LISTED_FILES: Final = 3
@@ -22,6 +23,9 @@ _STYLES: Final = {Action.UNCHANGED: "dim", Action.REMOVED: "yellow"}
 
 def show_result(console: Console, result: DeployResult) -> None:
     """Print what runs now, and what changed."""
+    if not result.hosts:
+        console.print("Nothing was changed: no node is behind.")
+        return
     if len(result.hosts) == 1:
         _show_services(console, result.hosts[0])
     else:
@@ -59,10 +63,12 @@ def failure(result: DeployResult) -> KtrdrError:
     """Return the error that the command ends with: the first, naming all failed hosts."""
     error = result.failed[0].error
     assert error is not None  # noqa: S101  # it is among the failed
-    own = [host.plan.host.name for host in result.failed if not isinstance(host.error, NotStarted)]
-    if len(own) == 1:
+    others = (NotStarted, HostSkipped)
+    own = [each.plan.host.name for each in result.failed if not isinstance(each.error, others)]
+    if len(own or result.skipped) == 1:
         return _rolled_back_error(result.failed[0]) or error
     names = f"{len(own)} hosts failed ({', '.join(own)}), the first with: "
+    names = names if own else f"{len(result.skipped)} hosts were skipped; "
     return type(error)(names + error.message, hint=error.hint)
 
 
@@ -157,6 +163,8 @@ def _count_healthy(host: HostResult) -> str:
 
 
 def _format_outcome(host: HostResult) -> str:
+    if host.is_skipped:
+        return "[yellow]skipped[/]"
     if host.outcome is None:
         return "[dim]not started[/]"
     if host.restored:
@@ -197,7 +205,7 @@ def _format_files(host: HostResult) -> str:
 def _format_version(state: ServiceState) -> str:
     if state.container is None:
         return ""
-    return escape(state.container.image.partition("@")[0].rpartition(":")[2])
+    return escape(parse_image_name(state.container.image).version)
 
 
 def _format_state(state: ServiceState) -> str:

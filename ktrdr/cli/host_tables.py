@@ -8,6 +8,7 @@ from typing import Any, Final
 from ktrdr.cli.render import format_age, format_duration, write_table
 from ktrdr.deployment.deploy.result import error_to_json
 from ktrdr.deployment.hosts.history import DeployKind, HistoryEntry
+from ktrdr.deployment.hosts.images import parse_image_name
 from ktrdr.deployment.status import HostStatus
 
 _DIGEST_LENGTH: Final = 12
@@ -23,8 +24,7 @@ def write_services(host: HostStatus) -> None:
             (
                 container.service,
                 container.state,
-                # The tag of NAME:TAG@DIGEST.
-                container.image.partition("@")[0].rpartition(":")[2],
+                parse_image_name(container.image).version,
                 host.image_digest(container).rpartition(":")[2][:_DIGEST_LENGTH],
                 format_duration(now - container.started_at) if container.is_running else "",
                 f"{container.restarts}",

@@ -82,28 +82,28 @@ def save_token(path: Path, token: Secret) -> None:
 
 
 def token_path(environ: Mapping[str, str]) -> Path:
-    """Return the path of the token file.
+    """Return the path of the token file, which is beside the configuration file.
 
-    Default: ``$XDG_CONFIG_HOME/ktrdr/token``, or ``~/.config/ktrdr/token``. With
-    ``KTRDR_CONFIG=DIR/NAME.toml`` it is ``DIR/NAME.token``, so that each configuration file has a
-    token of its own.
+    With ``KTRDR_CONFIG=DIR/NAME.toml`` it is ``DIR/NAME.token``, so that each configuration file
+    has a token of its own.
     """
-    if configured := environ.get("KTRDR_CONFIG"):
-        config = Path(configured)
-        return config.parent / f"{config.stem}.token"
-    base = Path(environ.get("XDG_CONFIG_HOME", ""))
-    # The XDG specification says to ignore a relative path.
-    return (base if base.is_absolute() else Path.home() / ".config") / "ktrdr" / "token"
+    config = _config_path(environ)
+    return (
+        config.with_suffix(".token") if environ.get("KTRDR_CONFIG") else config.with_name("token")
+    )
 
 
 def read_config(environ: Mapping[str, str]) -> Mapping[str, object]:
-    """Return the content of ``KTRDR_CONFIG`` or ``~/.config/ktrdr/config.toml``, empty if missing.
+    """Return the content of the configuration file, empty if it is missing.
 
     Raises:
         ConfigurationError: The file cannot be read, or is not TOML.
     """
-    configured = environ.get("KTRDR_CONFIG")
-    path = Path(configured) if configured else Path.home() / ".config" / "ktrdr" / "config.toml"
+    path = _config_path(environ)
+    former = Path.home() / ".config" / "ktrdr" / "config.toml"
+    if not (environ.get("KTRDR_CONFIG") or path.exists()) and former.exists():
+        # The release before did not know XDG_CONFIG_HOME. The next one will not read this file.
+        path = former
     try:
         return tomllib.loads(_read_text(path, "configuration file") or "")
     except tomllib.TOMLDecodeError as exc:
@@ -111,6 +111,15 @@ def read_config(environ: Mapping[str, str]) -> Mapping[str, object]:
             f"the configuration file {path} is not TOML: {exc}",
             hint="Correct the file, or delete it.",
         ) from exc
+
+
+def _config_path(environ: Mapping[str, str]) -> Path:
+    """Return ``KTRDR_CONFIG`` or ``ktrdr/config.toml`` in ``XDG_CONFIG_HOME`` or ``~/.config``."""
+    if configured := environ.get("KTRDR_CONFIG"):
+        return Path(configured)
+    base = Path(environ.get("XDG_CONFIG_HOME", ""))
+    # The XDG specification says to ignore a relative path.
+    return (base if base.is_absolute() else Path.home() / ".config") / "ktrdr" / "config.toml"
 
 
 def _read_text(path: Path, label: str) -> str | None:

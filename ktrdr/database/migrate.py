@@ -20,6 +20,7 @@ from procrastinate.schema import SchemaManager
 from psycopg import AsyncConnection, sql
 
 from ktrdr.database.pool import connection_arguments
+from ktrdr.database.timescaledb import update_timescaledb
 from ktrdr.errors import ConfigurationError, DatabaseUnavailable
 from ktrdr.settings import Settings
 
@@ -79,9 +80,19 @@ async def migrate(settings: Settings, phases: Sequence[Phase] = ("pre",)) -> lis
     Of several concurrent callers, one applies them and the others wait for it.
 
     Raises:
-        ConfigurationError: The text of an applied migration has changed.
+        ConfigurationError: The text of an applied migration has changed, or the database needs a
+            version of TimescaleDB that its image does not have.
         DatabaseUnavailable: A table of a migration is in use.
     """
+    try:
+        return await _migrate(settings, phases)
+    except psycopg.errors.UndefinedFile:
+        # The image has no library for the database's version of TimescaleDB.
+        await update_timescaledb(settings)
+        return await _migrate(settings, phases)
+
+
+async def _migrate(settings: Settings, phases: Sequence[Phase]) -> list[str]:
     arguments = connection_arguments(settings, "ktrdr-migrate")
     connection = await AsyncConnection.connect(**arguments, autocommit=True)
     async with connection:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from ktrdr.errors import DatabaseUnavailable
 from ktrdr.settings import Settings
@@ -25,6 +25,9 @@ Connection = AsyncConnection[DictRow]
 Pool = AsyncConnectionPool[Connection]
 
 CONNECT_TIMEOUT_S: Final = 5
+# The pool tries again with growing delays, for this time. Then the next request tries anew, so that
+# a database that returns after minutes is used at once.
+RECONNECT_TIMEOUT_S: Final = 5.0
 # Waiting for a connection means that the database is unavailable, so the error comes soon.
 POOL_TIMEOUT_S: Final = 4.0
 # Queries take milliseconds. One that takes this long is stuck.
@@ -90,7 +93,8 @@ def make_pool(settings: Settings, application: str, *, max_size: int) -> Pool:
         min_size=1,
         max_size=max_size,
         timeout=POOL_TIMEOUT_S,
-        max_idle=300,
+        max_idle=60,
+        reconnect_timeout=RECONNECT_TIMEOUT_S,
         check=check,
         open=False,
         name=application,
@@ -135,7 +139,12 @@ async def autocommit(pool: Pool) -> AsyncIterator[Connection]:
     try:
         async with pool.connection() as connection:
             yield connection
-    except (psycopg.OperationalError, PoolTimeout) as exc:
+    except psycopg.Error as exc:
+        # The server ends a session with a FATAL error of any kind, such as TimescaleDB's after its
+        # update: "already loaded with a different version".
+        ended = exc.diag.severity_nonlocalized == "FATAL"
+        if not ended and not isinstance(exc, psycopg.OperationalError):
+            raise
         raise DatabaseUnavailable(
             f"the database does not respond ({type(exc).__name__})",
             hint="Check the db service with `ktrdr status`, then repeat the request.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import re
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,19 +17,23 @@ from ktrdr.deployment.hosts.lock import parse_lock_state
 from ktrdr.deployment.hosts.parallel import map_hosts
 from ktrdr.deployment.hosts.problems import CheckResult, Problem, all_problems
 from ktrdr.deployment.hosts.registry import RegistryAnswer, parse_registry_answers
-from ktrdr.deployment.product import REGISTRY_LOGIN, Product
+from ktrdr.deployment.product import REGISTRY_LOGIN, Product, SecretSource
 from ktrdr.deployment.releases.checkout import TAG_HINT, Checkout
-from ktrdr.deployment.releases.release import required_variables
+from ktrdr.deployment.releases.release import required_variables, tag_for_commit
 from ktrdr.deployment.scripts.script import Script, render, repeat
-from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh import diagnosis
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
-from ktrdr.errors import ConfigurationError, KtrdrError
+from ktrdr.deployment.ssh.session import program_output
+from ktrdr.errors import (
+    ConfigurationError,
+    HostSkipped,
+    HostUnreachable,
+    ImageError,
+    KtrdrError,
+)
 from ktrdr.secret import Scrubber, Secret
 
 _TIMEOUT_S: Final = 30.0
-_LOCAL_TIMEOUT_S: Final = 10
-_MINIMUM_PYTHON: Final = (3, 11)
 _REFUSED: Final = re.compile("refused", re.IGNORECASE)
 _TIMED_OUT: Final = 124
 
@@ -60,22 +63,20 @@ def exit_code(report: Sequence[CheckedSubject]) -> int:
 
 
 def check_programs(ssh: str) -> Iterator[CheckResult]:
-    """Check Python and OpenSSH on this machine.
+    """Check OpenSSH and git on this machine, and show the version of Python.
+
+    A git that is missing or refuses the checkout is a problem of the checkout.
 
     Args:
         ssh: Name or path of the ssh program.
     """
-    version = platform.python_version()
-    too_old = Problem(
-        f"Python {version} is older than {'.'.join(map(str, _MINIMUM_PYTHON))}",
-        "Install a newer version, then reinstall ktrdr with it.",
-        ConfigurationError.exit_code,
-    )
-    is_old = tuple(map(int, platform.python_version_tuple()[:2])) < _MINIMUM_PYTHON
-    yield CheckResult("Python", version, (too_old,) if is_old else ())
-    ssh_version = _ssh_version(ssh)
+    yield CheckResult("Python", platform.python_version())
+    ssh_version = _version(ssh, "-V")
     missing = Problem.from_error(diagnosis.ssh_missing_error(ssh))
-    yield CheckResult("ssh", ssh_version or "", () if ssh_version else (missing,))
+    yield CheckResult("ssh", ssh_version, () if ssh_version else (missing,))
+    git_version = _version("git", "--version")
+    if git_version[:1].isdigit():
+        yield CheckResult("git", git_version)
 
 
 def check_checkout(checkout: Checkout, tag: str | None) -> CheckResult:
@@ -87,9 +88,8 @@ def check_checkout(checkout: Checkout, tag: str | None) -> CheckResult:
     except KtrdrError as error:
         return CheckResult("checkout", problems=(Problem.from_error(error),))
     problems = [Problem(each, TAG_HINT, ConfigurationError.exit_code) for each in head.warnings()]
-    return CheckResult(
-        "checkout", f"commit {head.commit[:7]}, pushed and unchanged", tuple(problems)
-    )
+    detail = f"commit {head.commit[:7]}, pushed and unchanged"
+    return CheckResult("checkout", detail, tuple(problems), head.note())
 
 
 def check_plan(make_plan: Callable[[], Plan]) -> tuple[Plan | None, CheckResult]:
@@ -99,14 +99,8 @@ def check_plan(make_plan: Callable[[], Plan]) -> tuple[Plan | None, CheckResult]
         problems = tuple(_missing_settings(plan))
     except KtrdrError as error:
         return None, CheckResult("configuration", problems=(Problem.from_error(error),))
-    note = ""
-    if plan.release.commit is None:
-        note = (
-            f"{plan.release.tag} names no commit of this checkout, so the configuration of the "
-            "working tree would be deployed"
-        )
     name = f"configuration of {plan.host.stack}"
-    return plan, CheckResult(name, f"from {plan.release.source}", problems, note)
+    return plan, CheckResult(name, f"from {plan.release.source}", problems, plan.release.note)
 
 
 @dataclass(slots=True)
@@ -161,12 +155,18 @@ class Checker:
         try:
             facts = self._fetch_facts(plan)
             results = list(preflight.check_host(plan, facts, now=self.clock.now()))
+            results += self.product.check_running(plan, self.transport)
+            # What follows needs Docker and Compose, which are checked first.
+            is_usable = not any(all_problems(results[:2]))
+            results += [self._check_start(plan)] if is_usable else []
         except KtrdrError as error:
-            unreachable = CheckResult("SSH", problems=(Problem.from_error(error),))
+            problem = Problem.from_error(error)
+            if plan.may_be_skipped and isinstance(error, HostUnreachable) and error.is_off:
+                problem = problem._replace(exit_code=HostSkipped.exit_code)
+            unreachable = CheckResult("SSH", problems=(problem,))
             return CheckedSubject(host.name, host.address, (unreachable,))
         results += [*_check_lock(facts), *_check_connections(facts)]
-        # The registry is asked through Docker and Compose, which are checked first.
-        if not any(all_problems(results[:2])):
+        if is_usable:
             self._query_registry(plan, vault.result()[1])
         return CheckedSubject(host.name, host.address, (CheckResult("SSH"), *results))
 
@@ -181,6 +181,14 @@ class Checker:
         if result.exit_code:
             raise step_errors.query_error(plan, "readiness", result)
         return preflight.parse_facts(result.stdout)
+
+    def _check_start(self, plan: Plan) -> CheckResult:
+        result = self._run(plan, plan.start_script)
+        if result.exit_code:
+            problem = Problem.from_error(step_errors.start_error(plan, result))
+            return CheckResult("containers", problems=(problem,))
+        note = "no container was started, because the host has no image yet"
+        return CheckResult("containers", "start", note=note if "no image" in result.stdout else "")
 
     def _query_registry(self, plan: Plan, login: Secret | None) -> None:
         """Ask for the release's images, and for others that the host does not have."""
@@ -214,8 +222,9 @@ class Checker:
                 for plan in self.plans.values()
                 if (problem := self._registry_problem(plan, image)) is not None
             ]
-            digest = next(a[image].text for a in self._answers.values() if image in a)
-            detail = "" if problems else digest.removeprefix("sha256:")[:12]
+            answer = next(a[image] for a in self._answers.values() if image in a)
+            built = f", built from {answer.commits[0][:7]}" if answer.commits else ""
+            detail = "" if problems else f"{answer.text.removeprefix('sha256:')[:12]}{built}"
             results.append(
                 CheckResult(image.rpartition("/")[2], detail, tuple(dict.fromkeys(problems)))
             )
@@ -223,8 +232,10 @@ class Checker:
 
     def _registry_problem(self, plan: Plan, image: str) -> Problem | None:
         answer = self._answers.get(plan.host.address, {}).get(image)
-        if answer is None or answer.code == 0:
+        if answer is None:
             return None
+        if answer.code == 0:
+            return _commit_problem(plan, image, answer)
         # A pull would fail with the same output.
         pull = RemoteResult(answer.code, "", f"Image {image} Error\n{answer.text}", 0.0)
         return Problem.from_error(step_errors.fetch_error(plan, "pull", pull))
@@ -236,21 +247,24 @@ class Checker:
         return self.transport.run(plan.host.address, rendered, timeout_s=_TIMEOUT_S)
 
 
-def _ssh_version(executable: str) -> str | None:
-    """Return the name and version that the ssh program prints, or None if there is none."""
-    try:
-        done = subprocess.run(
-            [executable, "-V"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_LOCAL_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+def _commit_problem(plan: Plan, image: str, answer: RegistryAnswer) -> Problem | None:
+    """Return the problem of an image that was built from another commit than its tag names."""
+    tag = plan.release.tag
+    other = next((each for each in answer.commits if tag_for_commit(each) != tag), None)
+    if other is None or not (plan.release.is_immutable and image.endswith(f":{tag}")):
         return None
-    match = re.match(r"OpenSSH_(\S+?),?\s", done.stderr)
-    return f"OpenSSH {match[1]}" if match else done.stderr.partition("\n")[0]
+    return Problem(
+        f"the image {image} was built from commit {other[:7]}, as the record of its build says",
+        "Find out who pushed it, and let CI build the commit again, or select another with --tag.",
+        ImageError.exit_code,
+    )
+
+
+def _version(*command: str) -> str:
+    """Return the version that ssh or git prints, or an empty string without the program."""
+    text = program_output(*command).partition("\n")[0]
+    match = re.match(r"(?:(OpenSSH)_|git version )([\w.]+)", text)
+    return " ".join(filter(None, match.groups())) if match else text
 
 
 def _missing_settings(plan: Plan) -> Iterator[Problem]:
@@ -277,47 +291,31 @@ def _check_lock(facts: Mapping[str, str]) -> Iterator[CheckResult]:
 
 
 def _check_connections(facts: Mapping[str, str]) -> Iterator[CheckResult]:
-    """Yield a result for each other host that this one connects to."""
-    answers: dict[str, dict[str, str]] = {}
-    for name, answer in facts.items():
-        if name.startswith("reaches "):
-            other, _, port = name.removeprefix("reaches ").rpartition(":")
-            answers.setdefault(other, {})[port] = answer
-    for other, by_port in answers.items():
-        yield _check_connection(other, dict(sorted(by_port.items())))
-
-
-def _check_connection(other: str, answers: Mapping[str, str]) -> CheckResult:
-    """Check the connections to one host, from the answer of each port.
+    """Yield a result for each other host that this one connects to.
 
     A refused connection is not a problem, because nothing listens there before the other host is
     deployed.
     """
-    opened, refused, unknown = [], [], []
-    failed: dict[str, list[str]] = {}
-    for port, answer in answers.items():
-        if answer == "open":
-            opened.append(port)
-        elif answer == "unknown":
-            unknown.append(port)
-        elif _REFUSED.search(answer):
-            refused.append(port)
-        else:
-            failed.setdefault(answer, []).append(port)
-    notes = []
-    if refused:
-        notes.append(f"nothing listens on {other}:{', '.join(refused)} (yet)")
-    if unknown:
-        notes.append(f"the connection to {other} cannot be checked, because this host has no bash")
-    return CheckResult(
-        f"reaches {other}",
-        ", ".join(opened),
-        tuple(_connection_problem(other, each, answer) for answer, each in failed.items()),
-        "; ".join(notes),
-    )
+    hosts: dict[str, dict[str, list[str]]] = {}
+    for name, answer in sorted(facts.items()):
+        if name.startswith("reaches "):
+            other, _, port = name.removeprefix("reaches ").rpartition(":")
+            kind = "refused" if _REFUSED.search(answer) else answer
+            hosts.setdefault(other, {}).setdefault(kind, []).append(port)
+    for other, ports in hosts.items():
+        opened, refused, unknown = (
+            ", ".join(ports.pop(kind, ())) for kind in ("open", "refused", "unknown")
+        )
+        notes = [f"nothing listens on {other}:{refused} (yet)"] if refused else []
+        if unknown:
+            notes.append(
+                f"the connection to {other} cannot be checked, because this host has no bash"
+            )
+        problems = tuple(_connection_problem(other, each, ports[each]) for each in ports)
+        yield CheckResult(f"reaches {other}", opened, problems, "; ".join(notes))
 
 
-def _connection_problem(other: str, failed_ports: Sequence[str], answer: str) -> Problem:
+def _connection_problem(other: str, answer: str, failed_ports: Sequence[str]) -> Problem:
     code, _, text = answer.partition(" ")
     reason = text.rpartition(": ")[2] or f"code {code}"
     if code == str(_TIMED_OUT):

@@ -48,16 +48,17 @@ def execute_command(
         # Output before the marker belongs to the script, output after it to the command.
         nonlocal is_running
         if is_running:
-            on_line(stream, redact_assignments(line))
+            on_line(stream, redact_assignments(line, host.further_secrets))
         elif stream == "stdout" and line == RUNS:
             is_running = True
 
     result = transport.run(host.address, script, timeout_s=timeout_s, on_line=forward)
     if is_running:
-        out = redact_assignments(result.stdout.partition("\n")[2])
-        return RemoteResult(
-            result.exit_code, out, redact_assignments(result.stderr), result.duration_s
+        out, err = (
+            redact_assignments(text, host.further_secrets)
+            for text in (result.stdout.partition("\n")[2], result.stderr)
         )
+        return RemoteResult(result.exit_code, out, err, result.duration_s)
     if result.exit_code:
         raise docker_unavailable(host, result)
     running = result.stdout.splitlines()[1:]

@@ -257,8 +257,10 @@ class _Source:
             self._note_caught_up()
         elif text.startswith(NAMED):
             self.services.add(text.removeprefix(NAMED))
-        elif (line := self._parser.parse(redact_assignments(text))) and self._query.matches(line):
-            self._send(line)
+        else:
+            line = self._parser.parse(redact_assignments(text, self.host.further_secrets))
+            if line and self._query.matches(line):
+                self._send(line)
 
     def _note_caught_up(self) -> None:
         self._delays = iter(_RETRY_DELAYS_S)

@@ -18,7 +18,6 @@ from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
 from ktrdr.deployment.hosts.host import Host, HostConfig
 from ktrdr.deployment.hosts.problems import CheckResult
 from ktrdr.deployment.releases.release import Release, Service
-from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.secret import Secret
 
@@ -31,6 +30,21 @@ if TYPE_CHECKING:
 
 # Variable that holds the login at the registry in scripts, so that no file holds it.
 REGISTRY_LOGIN: Final = "DOCKER_AUTH_CONFIG"
+TOKEN_HINT: Final = (
+    "GHCR takes only a classic personal access token (ghp_…) with the scope read:packages as "  # noqa: S105  # no value
+    "ghcr_token, no fine-grained one."
+)
+
+
+class SecretSource(Protocol):
+    """Source of secrets by name."""
+
+    def fetch(self) -> Mapping[str, Secret]:
+        """Fetch all fields by name, with one call to the source.
+
+        Raises:
+            SecretsError: The secrets cannot be read; the message says why and how to fix it.
+        """
 
 
 class Backend(Protocol):
@@ -83,8 +97,17 @@ class Product(Protocol):
     def minimum_free_mb(self) -> int:
         """Return the free disk space that a deploy needs (MiB)."""
 
-    def configure(self, host: Host, release: Release) -> HostConfig:
-        """Return the configuration of a host for a release."""
+    def configure(
+        self, host: Host, release: Release, scale: int | None = None, *, is_kept: bool = False
+    ) -> HostConfig:
+        """Return the configuration of a host for a release.
+
+        Args:
+            host: The host.
+            release: The release.
+            scale: Number of workers of each type; None for the inventory's numbers.
+            is_kept: Whether the host has kept the release, whose own choices then count.
+        """
 
     def script_extensions(self, host: Host) -> ScriptExtensions:
         """Return the extensions of the scripts for a host."""
@@ -98,9 +121,6 @@ class Product(Protocol):
 
     def expected_service(self, service: Service, config: HostConfig, image: str) -> ExpectedService:
         """Return what a service of a compose file is expected to run, with its final image."""
-
-    def scale_profiles(self, scale: int) -> Sequence[str]:
-        """Return the Compose profiles for a number of workers of each type."""
 
     def read_secrets(self, source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
         """Read and check the fields that plans need, with one call to the source.
@@ -145,6 +165,13 @@ class Product(Protocol):
             plans: The plans of all hosts.
         """
 
+    def check_running(self, plan: Plan, transport: Transport) -> Iterable[CheckResult]:
+        """Yield the result of each of the product's own checks of what a host runs.
+
+        Raises:
+            HostUnreachable: The host cannot be reached.
+        """
+
     def check_report(
         self, service: ExpectedService, report: Mapping[str, Any] | None, tag: str
     ) -> HealthProblem | None:
@@ -168,7 +195,7 @@ class Product(Protocol):
         changes: Sequence[ServiceChange],
         before: Snapshot,
         reports: Mapping[str, Mapping[str, Any]],
-    ) -> Sequence[str]:
+    ) -> Iterable[str]:
         """Return the interruptions and losses that changes cause, one sentence each."""
 
     def check_schema(

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ktrdr.deployment.hosts.history import HistoryEntry, parse_history
 from ktrdr.deployment.hosts.host import Host
+from ktrdr.deployment.hosts.images import parse_image_name
 from ktrdr.deployment.hosts.queries import query_docker
 from ktrdr.deployment.scripts.script import Script, repeat
 from ktrdr.deployment.services import ServiceManager
@@ -40,8 +41,12 @@ class Image:
     @property
     def repositories(self) -> set[str]:
         """Return its names without tag and digest."""
-        by_tag = {tag.rpartition(":")[0] for tag in self.tags}
-        return by_tag | {digest.partition("@")[0] for digest in self.digests}
+        return {parse_image_name(name).repository for name in (*self.tags, *self.digests)}
+
+    @property
+    def registry_digests(self) -> set[str]:
+        """Return its digests in registries; in containerd's store, its id is one."""
+        return {self.id, *(digest.partition("@")[2] for digest in self.digests)}
 
     @property
     def name(self) -> str:
@@ -149,12 +154,14 @@ def make_prune_plan(
     entries = parse_history(output.get("history", ()))
     needed = needed_releases(entries, keep)
     released = {image for entry in entries for image in entry.images}
-    removable = {*repositories, *(name.rpartition(":")[0] for name in released)}
+    removable = {parse_image_name(name).repository for name in (*repositories, *released)}
+    # In containerd's store, an image that lost its tag has no name.
+    recorded = {digest for entry in entries for digest in entry.images.values()}
     used = set(output.get("used", ()))
     images = [
         image
         for image in _parse_images(output.get("images", ()))
-        if image.id not in used and image.repositories & removable
+        if image.id not in used and (image.repositories & removable or image.id in recorded)
         if not any(_has_run(entry, image) for entry in needed)
     ]
     archives = {f"{entry.configuration}{_ARCHIVE}" for entry in needed}
@@ -187,11 +194,11 @@ def needed_releases(entries: Sequence[HistoryEntry], keep: int) -> list[HistoryE
 
 def _has_run(release: HistoryEntry, image: Image) -> bool:
     """Return whether a release ran an image, by the recorded digests and by the tags."""
-    digests = {digest.partition("@")[2] for digest in image.digests}
+    names = set(map(parse_image_name, image.tags))
     for name, digest in release.images.items():
-        if digest in digests or (not digest and name in image.tags):
+        if digest in image.registry_digests or (not digest and parse_image_name(name) in names):
             return True
-    return any(tag.rpartition(":")[2] == release.tag for tag in image.tags)
+    return any(name.tag == release.tag for name in names)
 
 
 def _parse_images(lines: Iterable[str]) -> list[Image]:
@@ -199,7 +206,9 @@ def _parse_images(lines: Iterable[str]) -> list[Image]:
     for line in lines:
         try:
             entry = json.loads(line)
-            tags, digests = entry.get("tags") or (), entry.get("digests") or ()
+            # In containerd's store, names with a digest are among the tags, too.
+            tags = [tag for tag in entry.get("tags") or () if "@" not in tag]
+            digests = entry.get("digests") or ()
             images.append(Image(entry["id"], tuple(tags), tuple(digests), int(entry["size"])))
         except (ValueError, TypeError, KeyError, AttributeError):
             continue

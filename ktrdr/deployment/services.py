@@ -12,6 +12,7 @@ from ktrdr.deployment.hosts import containers as docker_output
 from ktrdr.deployment.hosts.containers import Container, Snapshot
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem, find_problems
 from ktrdr.deployment.hosts.host import Host, unknown_name_error
+from ktrdr.deployment.hosts.images import parse_image_name
 from ktrdr.deployment.hosts.lock import LOCK_LOST, HostLock, lock_lost_error
 from ktrdr.deployment.hosts.queries import query_docker
 from ktrdr.deployment.product import Product
@@ -169,7 +170,7 @@ class ServiceManager:
                 after,
                 reports,
                 check_report=self.product.check_report,
-                tag=service.image.rpartition(":")[2],
+                tag=parse_image_name(service.image).tag,
                 restarts_before=restarts,
                 now=now,
             )

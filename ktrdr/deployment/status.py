@@ -13,6 +13,7 @@ from ktrdr.deployment.hosts.containers import Container
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem, find_problems
 from ktrdr.deployment.hosts.history import ALL, HistoryEntry, last_good, parse_history
 from ktrdr.deployment.hosts.host import Host
+from ktrdr.deployment.hosts.images import parse_images
 from ktrdr.deployment.hosts.lock import LockOwner, parse_lock_state
 from ktrdr.deployment.hosts.parallel import map_hosts
 from ktrdr.deployment.hosts.queries import docker_unavailable
@@ -57,7 +58,7 @@ class HostStatus:
         host: The host.
         now: Time on the host.
         containers: Its containers, sorted by service.
-        digests: Digest of each image that a container runs, by the image's id.
+        digests: Possible digests of each image that a container runs, by its id in Docker's store.
         problems: Services that are not healthy.
         drift: Differences from the last release, one sentence each.
         history: Its deploys, oldest first.
@@ -71,7 +72,7 @@ class HostStatus:
     host: Host
     now: datetime | None = None
     containers: tuple[Container, ...] = ()
-    digests: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     problems: tuple[HealthProblem, ...] = ()
     drift: tuple[str, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
@@ -92,7 +93,7 @@ class HostStatus:
 
     def image_digest(self, container: Container) -> str:
         """Return the digest of a container's image; empty if no registry gave it one."""
-        return self.digests.get(container.image_id, "")
+        return next(iter(self.digests.get(container.store_image_id, ())), "")
 
 
 def collect_status(
@@ -106,7 +107,7 @@ def collect_status(
 def find_drift(
     entries: Sequence[HistoryEntry],
     containers: Sequence[Container],
-    digests: Mapping[str, str],
+    digests: Mapping[str, Sequence[str]],
     files: Iterable[str],
 ) -> tuple[str, ...]:
     """Return the differences between a host and its last release, one sentence each.
@@ -114,7 +115,7 @@ def find_drift(
     Args:
         entries: The host's history, oldest first.
         containers: The containers that exist.
-        digests: Digests of the images that run, by the images' ids.
+        digests: Possible digests of the images that run, by the images' ids in Docker's store.
         files: Files that differ from the release: ``~``, ``-`` or ``+``, and the name.
     """
     drift: list[str] = []
@@ -122,7 +123,7 @@ def find_drift(
         release = last_good(entries, container.service)
         if release is not None:
             drift += _container_drift(container, release, digests, entries[-1])
-    return (*drift, *_missing_images(entries, containers), *_file_drift(files))
+    return (*drift, *_missing_services(entries, containers), *_file_drift(files))
 
 
 def _fetch_status(host: Host, transport: Transport, clock: Clock) -> HostStatus:
@@ -140,8 +141,12 @@ def _fetch_status(host: Host, transport: Transport, clock: Clock) -> HostStatus:
         return HostStatus(host, error=error)
     by_service = docker_output.parse_containers(output.get("containers", ()))
     containers = tuple(by_service[service] for service in sorted(by_service))
-    images = docker_output.parse_image_ids(output.get("images", ()))
-    digests = {image: name.partition("@")[2] for name, image in images.items() if "@" in name}
+    images = parse_images(output.get("images", ()))
+    digests = {
+        each.store_image_id: image.registry_digests(each.image)
+        for each in containers
+        if (image := images.get(each.store_image_id))
+    }
     now = docker_output.parse_clock(output.get("clock", ())) or clock.now()
     return HostStatus(
         host=host,
@@ -165,8 +170,7 @@ def _fetch_changed_files(
     release = last_good(history, ALL)
     if release is None:
         return ()
-    managed = [host.managed_directory] if host.managed_directory else []
-    arguments = (host.workdir, release.configuration, *managed)
+    arguments = (host.workdir, release.configuration, *host.managed_directories)
     script = render(Script("scripts/changed_files.sh", arguments), {})
     result = transport.run(host.address, script, timeout_s=_TIMEOUT_S)
     return sections.split(result.stdout).get("files", ())
@@ -215,13 +219,19 @@ def _parse_disks(lines: Sequence[str]) -> tuple[Disk, ...]:
 
 
 def _container_drift(
-    container: Container, release: HistoryEntry, digests: Mapping[str, str], last: HistoryEntry
+    container: Container,
+    release: HistoryEntry,
+    digests: Mapping[str, Sequence[str]],
+    last: HistoryEntry,
 ) -> Iterator[str]:
-    name, image, digest = container.service, container.image, digests.get(container.image_id, "")
-    recorded = release.images
-    if recorded and image not in recorded:
+    name, image = container.service, container.image
+    if release.images and image not in release.images:
         yield f"{name} runs {_short_name(image)}, which is not in release {release.id}"
-    elif digest and recorded.get(image) and recorded[image] != digest:
+    elif (
+        release.had_other_image(image, digests.get(container.store_image_id, ()))
+        # Another index of the same manifest leaves the release's containers as they are.
+        and release.containers.get(name) != container.short_id
+    ):
         yield (
             f"{name} runs a different image with the tag {_short_name(image)} "
             f"than release {release.id}"
@@ -241,17 +251,14 @@ def _is_left_by(last: HistoryEntry, container: Container) -> bool:
     return container.created_at <= ended + _CLOCK_TOLERANCE
 
 
-def _missing_images(
+def _missing_services(
     entries: Sequence[HistoryEntry], containers: Sequence[Container]
 ) -> Iterator[str]:
-    """Yield the images of the last release of the whole stack that no container runs."""
+    """Yield the services of the last release of the whole stack that have no container."""
     release = last_good([each for each in entries if each.service == ALL], ALL)
-    if release is None:
-        return
-    running = {_repository(each.image) for each in containers}
-    for image in release.images:
-        if _repository(image) not in running:
-            yield f"no container runs {_short_name(image)}, which is in release {release.id}"
+    recorded = release.containers if release else {}
+    for service in sorted(recorded.keys() - {each.service for each in containers}):
+        yield f"{service} has no container, unlike in release {release and release.id}"
 
 
 def _file_drift(lines: Iterable[str]) -> list[str]:
@@ -264,10 +271,6 @@ def _file_drift(lines: Iterable[str]) -> list[str]:
     if len(drift) <= _MAX_LISTED_FILES:
         return drift
     return [*drift[:_MAX_LISTED_FILES], f"{len(drift) - _MAX_LISTED_FILES} more files differ"]
-
-
-def _repository(image: str) -> str:
-    return image.partition("@")[0].rpartition(":")[0]
 
 
 def _short_name(image: str) -> str:

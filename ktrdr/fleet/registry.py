@@ -14,6 +14,7 @@ from ktrdr.errors import NotFound
 from ktrdr.schemas import Worker, WorkerHealth, WorkerRegistration, WorkerStatus, WorkerType
 
 QUERIES: Final = QuerySet("ktrdr.fleet")
+MAX_PROBLEM: Final = 500
 
 
 def node_from_url(endpoint_url: str) -> str:
@@ -24,7 +25,7 @@ def node_from_url(endpoint_url: str) -> str:
 def to_worker(row: Row) -> Worker:
     """Convert a row into the schema that the API returns."""
     status = WorkerStatus.BUSY if row["current_operation_id"] else WorkerStatus.AVAILABLE
-    if row["unavailable"]:
+    if row["unavailable"] or row["problem"]:
         status = WorkerStatus.TEMPORARILY_UNAVAILABLE
     return Worker.model_validate({**row, "status": status})
 
@@ -90,6 +91,7 @@ class WorkerRegistry:
                 "version": health.version,
                 "current_operation_id": health.current_operation_id,
                 "clock_skew_s": skew_s,
+                "problem": health.problem.message[:MAX_PROBLEM] if health.problem else None,
             }
             for worker, health, skew_s in checked
         ]

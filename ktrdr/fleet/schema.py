@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from ktrdr.database.migrate import list_pending, migrate
 from ktrdr.database.pool import make_pool
+from ktrdr.database.timescaledb import update_timescaledb
 from ktrdr.errors import Conflict, KtrdrError, UsageError
 from ktrdr.fleet.registry import WorkerRegistry
 from ktrdr.settings import Settings
@@ -33,7 +34,7 @@ async def apply_contract_migrations(settings: Settings) -> list[str]:
             f"some workers run a release other than {settings.image_tag}: {names}",
             hint="Deploy this release to them, or remove them, then run this again.",
         )
-    return await migrate(settings, ("post",))
+    return [*await migrate(settings, ("post",)), *await update_timescaledb(settings)]
 
 
 async def _run(arguments: Sequence[str], settings: Settings) -> list[str]:

@@ -27,6 +27,7 @@ from ktrdr.marketdata.store import (
 )
 from ktrdr.marketdata.timeframe import bars_per_year
 from ktrdr.schemas.data import Dataset
+from ktrdr.work import DatasetMissing
 
 Floats = NDArray[np.float64]
 
@@ -83,7 +84,7 @@ def read_bars(
         with path.open("rb") as file:
             content = _read_range(path, file, start, end)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise InvalidParameters(
+        raise DatasetMissing(
             f"there is no data for {symbol} {timeframe}", hint=suggest_datasets(root, symbol)
         ) from None
     except OSError as exc:

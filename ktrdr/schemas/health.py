@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from ktrdr.schemas.base import ResponseModel
+from ktrdr.schemas.errors import ErrorDetail
 from ktrdr.schemas.workers import WorkerType
 
 
@@ -42,6 +43,7 @@ class BackendHealth(ResponseModel):
     status: Literal["ok", "degraded"]
     version: BuildVersion
     database: Literal["ok", "unavailable"]
+    problem: ErrorDetail | None = Field(default=None, description="Why it is not ready.")
     uptime_s: float
     contract_migrations: ContractMigrations = ()
 
@@ -57,6 +59,7 @@ class WorkerHealth(ResponseModel):
     version: str
     commit: str
     current_operation_id: str | None
+    problem: ErrorDetail | None = Field(default=None, description="Why it is not ready.")
     registered: bool
     registration_error: str | None = Field(
         default=None, description="Why the last registration failed; None once registered."

@@ -76,6 +76,9 @@ class Worker(ResponseModel):
     drain: DrainMode | None = Field(
         default=None, description="Set while the worker gets no new operations."
     )
+    problem: str | None = Field(
+        default=None, description="Why it is not ready and claims no operations."
+    )
     clock_skew_s: float | None = Field(
         default=None,
         description="Seconds by which its clock is ahead of the backend's, to about a second.",

@@ -22,7 +22,9 @@ from ktrdr.errors import ConfigurationError, DatabaseUnavailable, NotFound
 from ktrdr.operations.drain_requests import DrainStore
 from ktrdr.operations.files import read_log_chunk
 from ktrdr.operations.leases import LeaseStore
+from ktrdr.operations.model import to_error_detail
 from ktrdr.operations.queue import make_worker_app, serve_queue
+from ktrdr.operations.shared_directory import SharedDirectory
 from ktrdr.schemas import ProblemDocument, WorkerHealth, WorkerRegistration, WorkerType
 from ktrdr.settings import WorkerSettings
 from ktrdr.telemetry import metrics
@@ -38,8 +40,10 @@ SERVICE_NAMES: Final = {
     WorkerType.BACKTESTING: "ktrdr-backtest-worker",
     WorkerType.TRAINING: "ktrdr-training-worker",
 }
-# One connection listens, one is for the queue's own queries, the others are for leases.
-POOL_SIZE: Final = 4
+# Connections besides the one that listens. An idle worker needs one, for the queue. During an
+# operation, the renewal of its lease and its writes need others.
+IDLE_POOL_SIZE: Final = 1
+BUSY_POOL_SIZE: Final = 3
 
 
 def make_worker_id(settings: WorkerSettings) -> str:
@@ -58,9 +62,10 @@ class WorkerService:
         self.settings = settings
         self.worker_id = make_worker_id(settings)
         self._started_at = time.monotonic()
-        self._pool = make_pool(settings, self.worker_id, max_size=POOL_SIZE)
+        self._pool = make_pool(settings, self.worker_id, max_size=IDLE_POOL_SIZE)
+        self._shared = SharedDirectory(settings, self._pool)
         self.supervisor = Supervisor(
-            settings, self.worker_id, LeaseStore(self._pool), DrainStore(self._pool)
+            settings, self.worker_id, LeaseStore(self._pool), DrainStore(self._pool), self._shared
         )
         self.registrar = Registrar(settings, self._registration)
 
@@ -69,11 +74,14 @@ class WorkerService:
         """Run the tasks during the block; at its end, requeue the operation and deregister."""
         registering = asyncio.create_task(self.registrar.run())
         serving = asyncio.create_task(self._serve_queue())
+        checking = asyncio.create_task(
+            self._shared.run(is_busy=lambda: self.supervisor.current is not None)
+        )
         try:
             yield
         finally:
             self.supervisor.stop()
-            for task in (serving, registering):
+            for task in (serving, registering, checking):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
@@ -101,6 +109,7 @@ class WorkerService:
             version=self.settings.image_tag,
             commit=self.settings.ktrdr_commit,
             current_operation_id=current.operation_id if current else None,
+            problem=to_error_detail(self._shared.problem) if self._shared.problem else None,
             registered=self.registrar.is_registered,
             registration_error=self.registrar.error,
             uptime_s=round(time.monotonic() - self._started_at, 3),
@@ -109,7 +118,7 @@ class WorkerService:
 
     async def _serve_queue(self) -> None:
         """Serve the queue, and start again whenever the database was unavailable."""
-        queue = make_worker_app(self._pool, self.supervisor.run)
+        queue = make_worker_app(self._pool, self._run)
         is_open = False
         while True:
             try:
@@ -117,6 +126,7 @@ class WorkerService:
                 if not is_open:
                     await self._pool.open()
                     is_open = True
+                    await self._shared.check()
                 await serve_queue(
                     queue,
                     self._pool,
@@ -133,6 +143,14 @@ class WorkerService:
                 # A worker that does not serve the queue is useless, so any error is retried.
                 logger.exception("serving the queue failed, trying again")
             await asyncio.sleep(1)
+
+    async def _run(self, operation_id: str) -> None:
+        await self._pool.resize(IDLE_POOL_SIZE, BUSY_POOL_SIZE)
+        try:
+            await self.supervisor.run(operation_id)
+        finally:
+            # Unused connections are closed after a while.
+            await self._pool.resize(IDLE_POOL_SIZE, IDLE_POOL_SIZE)
 
     def _registration(self) -> WorkerRegistration:
         current = self.supervisor.current

@@ -20,7 +20,14 @@ from typing import Any, BinaryIO, Final
 from ktrdr.errors import HostNotReady
 from ktrdr.operations.model import parse_parameters, to_error_detail
 from ktrdr.schemas import ErrorDetail, OperationType
-from ktrdr.work import Checkpoint, ChildResult, Stopped, WorkContext, WorkResult
+from ktrdr.work import (
+    Checkpoint,
+    ChildResult,
+    DatasetMissing,
+    Stopped,
+    WorkContext,
+    WorkResult,
+)
 from ktrdr.workers.memory import limit_memory
 from ktrdr.workers.messages import (
     STOP,
@@ -147,7 +154,8 @@ def run_task(task: ChildTask, worker: WorkerConnection) -> ChildMessage:
         return TaskFailed(to_error_detail(exc).model_dump())
     except Exception as exc:  # noqa: BLE001  # any exception of a handler is the operation's error
         traceback.print_exc()
-        return TaskFailed(to_error_detail(exc).model_dump())
+        is_missing = isinstance(exc, DatasetMissing)
+        return TaskFailed(to_error_detail(exc).model_dump(), is_dataset_missing=is_missing)
     return TaskCompleted(dict(result.summary), result.report, result.model)
 
 

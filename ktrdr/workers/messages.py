@@ -73,10 +73,12 @@ class TaskFailed:
     Attributes:
         error: `ErrorDetail` as JSON.
         is_transient: True if a retry may succeed.
+        is_dataset_missing: True if it did not find its dataset.
     """
 
     error: dict[str, Any] = field(default_factory=dict)
     is_transient: bool = False
+    is_dataset_missing: bool = False
     kind: Literal["failed"] = "failed"
 
     def to_error_detail(self) -> ErrorDetail:

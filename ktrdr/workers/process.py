@@ -124,7 +124,8 @@ async def start_child(
         log: File for its standard error.
         environment: Variables, of which the child inherits a few.
     """
-    inherited = {name: environment[name] for name in INHERITED_VARIABLES if name in environment}
+    names = (*INHERITED_VARIABLES, *environment.get("CHILD_VARIABLES", "").split())
+    inherited = {name: environment[name] for name in names if name in environment}
     process = await create_subprocess_exec(
         sys.executable,
         "-m",

@@ -12,7 +12,7 @@ from typing import Final
 import httpx
 from pydantic import ValidationError
 
-from ktrdr.schemas import API_PREFIX, ProblemDocument, WorkerRegistration
+from ktrdr.schemas import API_PREFIX, OperationParameters, ProblemDocument, WorkerRegistration
 from ktrdr.settings import WorkerSettings
 from ktrdr.telemetry import metrics
 
@@ -32,6 +32,18 @@ def registration_delay_s(attempt: int, jitter: Callable[[], float] = random.rand
     """
     delay_s = min(FIRST_DELAY_S * 2.0 ** min(attempt, 10), MAX_DELAY_S)
     return delay_s * (1 - jitter() / 2)
+
+
+async def is_in_catalogue(settings: WorkerSettings, parameters: OperationParameters) -> bool:
+    """Return whether the backend has an operation's dataset; True also if it cannot be asked."""
+    path = f"{API_PREFIX}/data/{parameters.symbol}/{parameters.timeframe}"
+    url = f"{str(settings.ktrdr_api_url).rstrip('/')}{path}"
+    headers = {"Authorization": f"Bearer {settings.worker_token.reveal()}"}
+    try:
+        async with httpx.AsyncClient(headers=headers, timeout=TIMEOUT_S, trust_env=False) as client:
+            return (await client.get(url)).status_code != httpx.codes.NOT_FOUND
+    except httpx.HTTPError:
+        return True
 
 
 class Registrar:

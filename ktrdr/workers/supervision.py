@@ -23,6 +23,7 @@ from ktrdr.operations.drain_requests import DrainStore
 from ktrdr.operations.leases import LeaseLost, LeaseStore
 from ktrdr.operations.model import Claim, Lease, Renewal, to_error_detail
 from ktrdr.operations.retry import FailureKind
+from ktrdr.operations.shared_directory import SharedDirectory
 from ktrdr.schemas import DrainMode, ErrorDetail, OperationStatus
 from ktrdr.settings import WorkerSettings
 from ktrdr.telemetry import metrics
@@ -40,6 +41,7 @@ from ktrdr.workers.messages import (
     TaskStopped,
 )
 from ktrdr.workers.process import ChildProcess, CurrentOperation, explain_exit, start_child
+from ktrdr.workers.registration import is_in_catalogue
 from ktrdr.workers.storage import Workspace
 
 logger = logging.getLogger(__name__)
@@ -47,8 +49,8 @@ T = TypeVar("T")
 
 # A cancelled operation must end soon; its last checkpoint is enough to resume from.
 CANCEL_TIMEOUT_S: Final = 2.0
-# A drained worker notices the end of its drain after this time.
-DRAIN_POLL_S: Final = 2.0
+# A worker that may not claim operations notices after this time that it may again.
+CLAIM_POLL_S: Final = 2.0
 
 
 class Supervisor:
@@ -59,19 +61,26 @@ class Supervisor:
         worker_id: Id of the worker.
         leases: Leases in the database.
         drains: Drain requests in the database.
+        shared: The shared directory.
 
     Attributes:
         current: Operation that runs, or None.
     """
 
     def __init__(
-        self, settings: WorkerSettings, worker_id: str, leases: LeaseStore, drains: DrainStore
+        self,
+        settings: WorkerSettings,
+        worker_id: str,
+        leases: LeaseStore,
+        drains: DrainStore,
+        shared: SharedDirectory,
     ) -> None:
         self._settings = settings
         self._worker_id = worker_id
         self._drain_targets = (worker_id, settings.worker_public_base_url.host or "")
         self._leases = leases
         self._drains = drains
+        self._shared = shared
         self._renewer = LeaseRenewer(
             leases, settings.lease_s, self._drain_targets, self._handle_renewal
         )
@@ -84,6 +93,9 @@ class Supervisor:
         Raises:
             DatabaseUnavailable: The database was unavailable for the duration of a lease.
         """
+        if await self._shared.check():
+            await self._pass_on(operation_id)
+            return
         claim = await self._retry_while_unavailable(
             lambda: self._leases.claim(
                 operation_id,
@@ -94,10 +106,7 @@ class Supervisor:
         )
         if claim is None:
             if await self._retry_while_unavailable(self._is_drained):
-                await self._retry_while_unavailable(
-                    lambda: self._leases.wake_another_worker(operation_id)
-                )
-                await self._wait_until_undrained()
+                await self._pass_on(operation_id)
             return
         if self._stopping.is_set():
             await self._leases.requeue(claim.lease)
@@ -114,16 +123,17 @@ class Supervisor:
     async def _is_drained(self) -> bool:
         return await self._drains.find_mode(self._drain_targets) is not None
 
-    async def _wait_until_undrained(self) -> None:
-        """Occupy the worker, so that it fetches no queue entry while it is drained."""
-        logger.info("drained: this worker claims no new operations")
+    async def _pass_on(self, operation_id: str) -> None:
+        """Wake another worker, and fetch no queue entry while this one is drained or not ready."""
+        await self._retry_while_unavailable(lambda: self._leases.wake_another_worker(operation_id))
+        logger.info("drained or not ready: this worker claims no new operations")
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(DRAIN_POLL_S):
+                async with asyncio.timeout(CLAIM_POLL_S):
                     await self._stopping.wait()
             with contextlib.suppress(DatabaseUnavailable):
-                if not await self._is_drained():
-                    logger.info("no longer drained")
+                if not (await self._shared.check() or await self._is_drained()):
+                    logger.info("this worker claims operations again")
                     return
 
     async def _run_attempt(self, claim: Claim) -> OperationStatus | None:
@@ -164,6 +174,8 @@ class Supervisor:
             await self._persist(lambda: self._leases.complete(claim.lease, result))
             await asyncio.to_thread(workspace.finish)
             return OperationStatus.COMPLETED
+        if isinstance(last, TaskFailed):
+            await self._require_files(claim, last)
         return await self._end_without_result(claim.lease, current, last, exit_code)
 
     async def _make_task(self, claim: Claim, workspace: Workspace) -> ChildTask:
@@ -210,6 +222,7 @@ class Supervisor:
             directory = await asyncio.to_thread(
                 workspace.keep_checkpoint, message.step, message.directory
             )
+            await self._shared.require()
         await self._persist(
             lambda: self._leases.save_checkpoint(
                 claim.lease, step=message.step, state=message.state, directory=directory
@@ -230,7 +243,23 @@ class Supervisor:
                 lease, lease_s=self._settings.lease_s, progress=None, message="publishing"
             )
         )
-        return await asyncio.to_thread(workspace.publish, last.summary, last.report, last.model)
+        result = await asyncio.to_thread(workspace.publish, last.summary, last.report, last.model)
+        await self._shared.require()
+        return result
+
+    async def _require_files(self, claim: Claim, failed: TaskFailed) -> None:
+        """Check that a task did not fail for a file that is missing only here, or only now.
+
+        Raises:
+            HostNotReady: A retry may succeed.
+        """
+        await self._shared.require()
+        if failed.is_dataset_missing and await is_in_catalogue(self._settings, claim.parameters):
+            raise HostNotReady(
+                f"{claim.parameters.symbol} {claim.parameters.timeframe} is not in this worker's "
+                "shared directory yet",
+                hint="NFS may show new files late. Otherwise check the mount of the worker's host.",
+            )
 
     async def _end_without_result(
         self, lease: Lease, current: CurrentOperation, last: ChildMessage | None, exit_code: int

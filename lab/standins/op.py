@@ -1,8 +1,9 @@
 """A stand-in for the 1Password CLI, which is proprietary and cannot be installed here.
 
-It accepts the arguments of the real program (`op item get ITEM --vault VAULT --format json`,
-`op --version`, `op account list`, `op vault list`), prints the same JSON and error texts, and exits
-with 1 on every error. It reads a vault file, which you may edit:
+It accepts the arguments of the real program (`op item get ITEM [--vault VAULT] [--account ACCOUNT]
+--format json`, `op --version`, `op account list`, `op vault list`), prints the same JSON and error
+texts, and exits with 1 on every error. Like the real program, it reads its standard input if that
+is a pipe. It reads a vault file, which you may edit:
 
     {"state": "signed in", "vaults": {"VAULT": {"ITEM": {"FIELD": "value", …}}}}
 
@@ -16,11 +17,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import stat
 import sys
 import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+ACCOUNT = "my.1password.com"
 STATES = {
     "signed out": "You are not currently signed in. Please run `op signin --help` for instructions",
     "not signed in": "account is not signed in",
@@ -29,6 +32,7 @@ STATES = {
     "prompt timeout": "error initializing client: authorization timeout",
     "no app": "error initializing client: connecting to desktop app: is it running?",
     "no account": "No accounts configured for use with 1Password CLI.",
+    "several accounts": "multiple accounts found. Use the --account flag to select an account.",
     "rate limited": "Too many requests. Your client has been rate-limited.",
     "unknown": "something happened that nobody has seen before",
 }
@@ -56,19 +60,29 @@ def main() -> None:
     elif arguments[:2] == ["vault", "list"]:
         print("\n".join(content["vaults"]))
     elif arguments[:2] == ["account", "list"]:
-        print("my.1password.com  lab@example.org")
+        print(f"{ACCOUNT}  lab@example.org")
     else:
         fail(f'unknown command {" ".join(arguments[:2])!r} for "op"')
 
 
 def get_item(vaults: dict[str, Any], arguments: list[str]) -> None:
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        fail("invalid JSON in piped input")
     parser = argparse.ArgumentParser(prog="op item get")
     parser.add_argument("item")
     parser.add_argument("--vault")
+    parser.add_argument("--account", default=ACCOUNT)
     parser.add_argument("--format", choices=["json"], required=True)
     asked = parser.parse_args(arguments)
+    if asked.account != ACCOUNT:
+        fail(f'error initializing client: found no accounts for filter "{asked.account}"')
     if asked.vault is None:
-        fail("a vault query must be provided when this command is called by a service account")
+        if "OP_SERVICE_ACCOUNT_TOKEN" in os.environ:
+            fail("a vault query must be provided when this command is called by a service account")
+        holders = [name for name, items in vaults.items() if asked.item in items]
+        if not holders:
+            fail(f'"{asked.item}" isn\'t an item. Specify the item with its UUID, name, or domain.')
+        asked.vault = holders[0]
     if asked.vault not in vaults:
         fail(f'"{asked.vault}" isn\'t a vault in this account.')
     items = vaults[asked.vault]

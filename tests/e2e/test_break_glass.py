@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.inventory_file import load_inventory
-from ktrdr.deployment.homelab.secret_values import registry_login
 from ktrdr.secret import Secret
 from ktrdr.tokens import create_node_token
+from lab import nodes
 from lab.config import ROOT
-from lab.engine import docker
 from tests.e2e.conftest import Lab, node
 from tests.e2e.leaks import CommandLineSampler, leaks_in
 
@@ -42,8 +42,8 @@ def secrets_of_worker(lab: Lab, key: str) -> Mapping[str, str]:
     """Return the variables that an operator sets by hand, with values of the vault."""
     inventory = load_inventory(ROOT / "deploy/inventory.yml", shown_as="inventory", environ={})
     signing_key, now = Secret(lab.fields["jwt_secret"]), datetime.now(UTC)
-    token = Secret(lab.fields["ghcr_token"])
-    login = registry_login(inventory.registry, inventory.registry_user, token)
+    login = Homelab(inventory).registry_login({"ghcr_token": Secret(lab.fields["ghcr_token"])})
+    assert login
     return {
         "DB_USER": lab.fields["db_username"],
         "DB_PASSWORD": lab.fields["db_password"],
@@ -54,7 +54,7 @@ def secrets_of_worker(lab: Lab, key: str) -> Mapping[str, str]:
 
 def run_on_host(key: str, text: str) -> subprocess.CompletedProcess[str]:
     """Run a script in a shell on a host; pass it on standard input, not as an argument."""
-    command = [docker(), "exec", "--interactive", node(key).container, "sh"]
+    command = [*nodes.attach_command(node(key)), "sh"]
     return subprocess.run(
         command, input=text, capture_output=True, text=True, timeout=280, check=False
     )

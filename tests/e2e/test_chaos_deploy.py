@@ -39,7 +39,7 @@ def chaos_environment(lab: Lab) -> Iterator[ChaosEnvironment]:
             lab.good("deploy", "all", "--yes")
 
 
-# About twenty deploys with a fault and as many without, two in parallel.
+# More than twenty deploys with a fault and as many without, two in parallel.
 @pytest.mark.timeout(1200)
 def test_after_every_fault_a_release_serves_the_lock_is_free_and_the_next_deploy_converges(
     chaos_environment: ChaosEnvironment,

@@ -136,7 +136,7 @@ def test_the_stack_and_a_worker_of_each_type_start_without_any_editing(
         ),
         30,
     )
-    for service, path in (("GRAFANA", "/api/health"), ("JAEGER", "/api/services")):
+    for service, path in (("GRAFANA", "/api/health"), ("JAEGER", "/api/v3/services")):
         url = f"http://127.0.0.1:{development.env[f'DEV_{service}_PORT']}{path}"
         with urllib.request.urlopen(url, timeout=5) as answer:
             assert answer.status == 200

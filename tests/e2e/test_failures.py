@@ -114,7 +114,7 @@ def test_an_interrupted_deploy_leaves_a_working_host_and_the_next_one_converges(
         ".ktrdr-staging" not in healed.on("core", "ls", "-a", "/opt/ktrdr-core") or step == "apply"
     )
     states = {name: each["State"]["Status"] for name, each in healed.inspect("core").items()}
-    assert set(states) == {"db", "backend", "prometheus", "grafana", "jaeger", "nfs-server"}
+    assert set(states) == {"db", "backend", "prometheus", "grafana", "jaeger"}
     converged = healed.good("deploy", "core", "all", "--tag", moving_tag, "--json").on_host
     assert {each["health"] for each in converged["services"]} == {"healthy"}
     assert ".ktrdr-staging" not in healed.on("core", "ls", "-a", "/opt/ktrdr-core")

@@ -120,7 +120,7 @@ def test_following_continues_after_the_last_line_when_a_connection_was_cut(lab: 
     following = lab.start("deploy", "logs", "-f", "workers", "C", "--tail", "1")
     try:
         wait_until(lambda: followers("C", lab) > 0, "it is followed")
-        sessions = lab.on("C", "pgrep", "-f", "^sshd: .*@notty").split()
+        sessions = lab.on("C", "pgrep", "-f", "^sshd(-session)?: .*@notty").split()
         lab.on("C", "kill", *sessions)
         told = read_until(following, "; reconnecting")
         assert "lost: workers C: the connection to" in told
@@ -241,7 +241,7 @@ def test_down_requires_confirmation_and_a_deploy_restores_the_data(lab: Lab) -> 
     code, text = on_a_terminal(lab, "deploy", "down", "core", "--volumes", types="corr\n")
     assert code == 130, text
     assert "postgres_data" in text
-    assert len(lab.inspect("core")) == 6
+    assert len(lab.inspect("core")) == 5
     code, text = on_a_terminal(lab, "deploy", "down", "workers", "C", types="y\n")
     assert code == 0, text
     assert lab.inspect("C") == {}

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import containers, registries
-from lab.engine import docker
-from lab.shell import run, wait_until
+from lab import nodes, registries
+from lab.shell import wait_until
 from tests.e2e.conftest import Lab, node
 from tests.e2e.leaks import leaks_in, leaks_on_disk
 from tests.e2e.test_rotation import password, started
@@ -76,7 +75,7 @@ def in_memory(
         "db_password": password("db"),
         "grafana_password": password("gf"),
         "jwt_secret": password(f"jwt-{'x' * 20}"),
-        "ghcr_token": password("ghp").replace("\n", ""),
+        "ghcr_token": "".join(password("ghp").split()),
     }
     vault = bare_lab.write_vault(tmp_path_factory.mktemp("vault") / "vault.json", fields)
     registries.set_token(fields["ghcr_token"])
@@ -95,10 +94,9 @@ def health_of(lab: Lab, key: str) -> set[str]:
 
 
 def until_docker_answers(key: str) -> None:
-    name = node(key).container
     # Wait for the new engine, not for the one that is stopping.
     time.sleep(2)
-    wait_until("Docker is back", lambda: containers.succeeds_inside(name, "docker", "info"), 90)
+    wait_until("Docker is back", lambda: nodes.succeeds_inside(node(key), "docker", "info"), 90)
 
 
 def until_healthy(lab: Lab, key: str) -> None:
@@ -131,10 +129,10 @@ def test_after_a_switch_former_secrets_remain_only_in_free_space_of_containerds_
 
 
 def test_the_search_of_disks_finds_a_planted_secret(in_memory: InMemory) -> None:
-    planted = in_memory.lab.root_of("B") / "var/lib/docker/planted"
+    planted = in_memory.lab.root_of("C") / "var/lib/docker/planted"
     planted.write_text(json.dumps({"password": in_memory.fields["db_password"]}))
     try:
-        assert in_memory.on_disk("B") == [f"db_password in {planted}"]
+        assert in_memory.on_disk("C") == [f"db_password in {planted}"]
     finally:
         planted.unlink()
 
@@ -225,11 +223,10 @@ def test_a_changed_secret_replaces_only_the_containers_that_use_it(
 
 
 def test_a_rebooted_host_needs_a_deploy_and_reports_it(in_memory: InMemory) -> None:
-    lab, name = in_memory.lab, node("core").container
+    lab = in_memory.lab
 
     assert json.loads(lab.good("deploy", "status", "core", "--json").out)["hosts"][0]["drift"] == []
-    run(docker(), "restart", "--time", "20", name, timeout=120)
-    until_docker_answers("core")
+    nodes.reboot(node("core"))
     states = {service: each["State"]["Status"] for service, each in lab.inspect("core").items()}
     assert states["backend"] != "running"
     for command in (("deploy", "status", "core"), ("status",)):

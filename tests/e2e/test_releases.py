@@ -205,7 +205,7 @@ def test_after_an_interruption_the_next_deploy_converges(
 ) -> None:
     lab = restored
     with lab.start("deploy", "all", "--tag", moving_tag) as process:
-        said = read_until(process, "✓ fetch the release", len(HOSTS))
+        said = read_until(process, "✓ start a test container", len(HOSTS))
         time.sleep(0.3)
         process.send_signal(by)
         output, _ = process.communicate(timeout=120)

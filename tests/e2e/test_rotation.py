@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import registries
+from lab import nodes, registries
 from tests.e2e.conftest import ODD, Lab, Ran, node
 from tests.e2e.leaks import leaks_in
 
@@ -78,7 +78,7 @@ def password(kind: str) -> str:
 
 
 def opens(lab: Lab, password: str) -> bool:
-    command = ["docker", "exec", "-i", node("core").container, "docker", "exec", "-i"]
+    command = [*nodes.attach_command(node("core")), "docker", "exec", "-i"]
     done = subprocess.run(
         [*command, "ktrdr-core-backend-1", "python3", "-c", OPENS],
         input=password.encode(),

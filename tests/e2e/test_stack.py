@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lab import demo
+from lab.config import STATE
 from tests.e2e.conftest import Lab
 
 BACKTEST = ["-p", "symbol=SP500", "-p", "folds=8"]
@@ -53,7 +54,7 @@ def work(
 ) -> dict[str, Any]:
     """Run a backtest and a training on twenty years of the S&P 500."""
     lab = bare_lab
-    lab.good("data", "import", ".lab/data/SP500.csv", "--symbol", "SP500")
+    lab.good("data", "import", str(STATE / "data/SP500.csv"), "--symbol", "SP500")
     done = {}
     for kind, parameters in (("backtest", BACKTEST), ("training", TRAINING)):
         submitted = lab.good("operations", "submit", kind, *parameters, "--wait", "--json").json
@@ -175,21 +176,6 @@ def test_a_workers_token_permits_no_operations_and_no_registration_of_other_host
     assert "workers-c.ktrdr.home.mynerd.place" in problem["detail"]
 
 
-def test_a_real_nfs_client_reads_and_writes_the_shared_directory(lab: Lab) -> None:
-    """Access the export from a worker host by the core host's name, like a real mount."""
-    export = "nfs://backend.ktrdr.home.mynerd.place/srv/ktrdr-shared"
-    lab.on("B", "sh", "-c", "echo from a client >/tmp/nfs-probe")
-    lab.on("B", "nfs-cp", "/tmp/nfs-probe", f"{export}/nfs-probe?version=4")
-    try:
-        assert "nfs-probe" in lab.on("B", "nfs-ls", f"{export}?version=4")
-        assert lab.on("core", "cat", "/srv/ktrdr-shared/nfs-probe") == "from a client\n"
-        owner = lab.on("core", "stat", "-c", "%u:%g", "/srv/ktrdr-shared/nfs-probe")
-        assert owner.strip() == "10001:10001"
-    finally:
-        lab.on("core", "rm", "-f", "/srv/ktrdr-shared/nfs-probe")
-        lab.on("B", "rm", "-f", "/tmp/nfs-probe")
-
-
 def test_containers_run_without_privileges(lab: Lab) -> None:
     for key in ("core", "B", "C"):
         for service, each in lab.inspect(key).items():
@@ -198,8 +184,7 @@ def test_containers_run_without_privileges(lab: Lab) -> None:
             assert host["CapDrop"] == ["ALL"], service
             assert "no-new-privileges:true" in host["SecurityOpt"], service
             assert host["RestartPolicy"]["Name"] == "unless-stopped", service
-            if service != "nfs-server":
-                assert each["Config"]["User"] not in ("", "root", "0"), service
+            assert each["Config"]["User"] not in ("", "root", "0"), service
     limits = {
         service: (each["HostConfig"]["NanoCpus"] / 1e9, each["HostConfig"]["Memory"] / 2**30)
         for service, each in lab.inspect("B").items()

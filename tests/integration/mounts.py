@@ -1,4 +1,4 @@
-"""File systems that are really full or read-only."""
+"""File systems that are really full or read-only, and directories that are really mounted."""
 
 from __future__ import annotations
 
@@ -18,6 +18,19 @@ def small_file_system(where: Path, megabytes: int) -> Iterator[Path]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(where)], check=True)
     try:
         yield where
+    finally:
+        subprocess.run(["umount", "--lazy", str(where)], check=True)
+
+
+@contextmanager
+def mounted(source: Path, where: Path, *, options: str = "") -> Iterator[None]:
+    """Mount a directory at another, or at itself, during the block; this needs root."""
+    subprocess.run(["mount", "--bind", str(source), str(where)], check=True)
+    try:
+        if options:
+            command = ["mount", "-o", f"remount,bind,{options}", str(where)]
+            subprocess.run(command, check=True)
+        yield
     finally:
         subprocess.run(["umount", "--lazy", str(where)], check=True)
 

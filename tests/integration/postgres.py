@@ -7,7 +7,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,20 +78,47 @@ def _binaries() -> Path:
     return paths[-1].parent
 
 
+def _with_extensions(binaries: Path, root: Path, files: Mapping[str, str]) -> Path:
+    """Copy the programs so that they find further extensions, and return their directory.
+
+    PostgreSQL looks for its files at the same place relative to its programs.
+    """
+    programs, share = root / binaries.relative_to("/"), Path("/usr/share/postgresql")
+    share /= binaries.parent.name
+    programs.mkdir(parents=True)
+    (programs.parent / "lib").symlink_to(binaries.parent / "lib")
+    for name in ("initdb", "pg_ctl", "postgres"):
+        shutil.copy(binaries / name, programs)
+    copy = root / share.relative_to("/")
+    (copy / "extension").mkdir(parents=True)
+    for path in [*share.iterdir(), *(share / "extension").iterdir()]:
+        if path.name != "extension":
+            (copy / path.relative_to(share)).symlink_to(path)
+    for name, text in files.items():
+        (copy / "extension" / name).write_text(text)
+    return programs
+
+
 def _as_postgres(command: list[str]) -> list[str]:
     # initdb and postgres refuse to run as root.
     return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *command]
 
 
 @contextmanager
-def running_server(*, durable: bool = False) -> Iterator[PostgresServer]:
+def running_server(
+    *, durable: bool = False, options: str = "", extensions: Mapping[str, str] | None = None
+) -> Iterator[PostgresServer]:
     """Run a new server during the block, and remove it afterwards.
 
     Args:
         durable: True lets a commit wait for the disk, as in production.
+        options: Further options of the server.
+        extensions: Files of extensions that the server can install, by name.
     """
     binaries, port = _binaries(), free_port()
     root = Path(tempfile.mkdtemp(prefix="ktrdr-pg-"))
+    if extensions:
+        binaries = _with_extensions(binaries, root, extensions)
     password_file = root / "password"
     password_file.write_text(PASSWORD)
     as_root = os.geteuid() == 0
@@ -101,7 +128,7 @@ def running_server(*, durable: bool = False) -> Iterator[PostgresServer]:
         shutil.chown(password_file, "postgres", "postgres")
     data = root / "data"
     initdb = [str(binaries / "initdb"), "-D", str(data), "-U", USER, f"--pwfile={password_file}"]
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -k {root}"
+    options += f" -p {port} -c listen_addresses=127.0.0.1 -k {root}"
     options += " -c max_connections=200" + ("" if durable else " -c fsync=off")
 
     def control(*action: str) -> None:

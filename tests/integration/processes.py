@@ -108,7 +108,9 @@ class Runtime:
     def environment(self, **extra: str) -> dict[str, str]:
         """Return the environment of a process."""
         inherited = {
-            name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ
+            name: os.environ[name]
+            for name in ("PATH", "HOME", "LANG", "PYTHONPATH")
+            if name in os.environ
         }
         return {
             **inherited,
@@ -205,7 +207,11 @@ def open_runtime(settings: Settings, directory: Path) -> Iterator[Runtime]:
 
 def run_ktrdr(backend: ServerProcess, *arguments: str, exit_code: int = 0) -> str:
     """Run a `ktrdr` command as an operator, and return all its output."""
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    inherited = {
+        name: os.environ[name]
+        for name in ("PATH", "HOME", "LANG", "PYTHONPATH")
+        if name in os.environ
+    }
     result = subprocess.run(
         [Path(sys.executable).with_name("ktrdr"), *arguments],
         env={

@@ -21,8 +21,13 @@ def _git(*words: str) -> bytes:
 
 def unpack_previous_release(directory: Path) -> Path:
     """Unpack the package of the previous release, and return the directory for PYTHONPATH."""
+    return unpack_release(directory, PREVIOUS_COMMIT)
+
+
+def unpack_release(directory: Path, commit: str) -> Path:
+    """Unpack the package of a commit, and return the directory for PYTHONPATH."""
     archive = directory / "before.tar"
-    archive.write_bytes(_git("archive", "--format=tar", PREVIOUS_COMMIT, "ktrdr"))
+    archive.write_bytes(_git("archive", "--format=tar", commit, "ktrdr"))
     with tarfile.open(archive) as tar:
         tar.extractall(directory, filter="data")
     return directory

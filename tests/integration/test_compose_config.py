@@ -12,6 +12,14 @@ from typing import Any
 
 import pytest
 
+from ktrdr.deployment.homelab.inventory import WorkerNode
+from ktrdr.deployment.homelab.node_files import node_files, select_profiles
+from ktrdr.deployment.releases.release import (
+    interpolate,
+    parse_compose_file,
+    parse_env_file,
+)
+
 ROOT = Path(__file__).parents[2]
 COMPOSE = Path(sys.executable).with_name("docker-compose")
 NASTY = "'\" $ $$ ${HOME} ` \\ % # = & ; | < > ( ) { } * ? ! ~ \t\né, 日本"
@@ -80,6 +88,47 @@ def test_compose_accepts_every_combination_of_profiles_without_a_warning(files, 
 )
 def test_each_scale_starts_the_workers_of_the_port_table(profiles, expected):
     assert config(WORKERS, *profiles)["services"].keys() == expected
+
+
+@pytest.mark.parametrize("counts", [(2, 0), (0, 1), (3, 1), (1, 3), (2, 2)], ids=str)
+def test_the_own_file_of_a_node_starts_its_workers_with_its_limits_and_variables(counts, tmp_path):
+    value = NASTY.replace("\t", "").replace("\n", "") + " no 0o17 :# é"
+    node = WorkerNode(
+        host="b",
+        ssh_host="b",
+        workdir="/opt/b",
+        backtest=counts[0],
+        training=counts[1],
+        backtest_memory="1536m",
+        training_cpus=4,
+        environment={"NASTY": value, "YES": "no", "OCTAL": "0o17", "EMPTY": ""},
+    )
+    content = (ROOT / "docker-compose.workers.yml").read_bytes()
+    names = parse_compose_file("workers", content).names
+    (own,) = node_files(node, node.counts, names).values()
+    (tmp_path / "own.yml").write_bytes(own)
+    tmpfs = ["-f", "deploy/tmpfs/workers.yml"]
+    profiles = select_profiles(node.counts)
+    services = config([*WORKERS, *tmpfs, "-f", str(tmp_path / "own.yml")], *profiles)["services"]
+    parsed = parse_compose_file("workers", content, own)
+    expected = {each.name: each for each in parsed.enabled_services(profiles)}
+    assert services.keys() == expected.keys()
+    assert len(services) == sum(counts)
+    for name, service in services.items():
+        limits = service["deploy"]["resources"]["limits"]
+        assert int(limits["memory"]) == (expected[name].memory_mb or 0) * 1024**2
+        assert limits["cpus"] == expected[name].cpus
+        assert service["environment"]["NASTY"].replace("$$", "$") == value
+        shown = [service["environment"][key] for key in ("YES", "OCTAL", "EMPTY")]
+        assert shown == ["no", "0o17", ""]
+
+
+def test_the_nfs_server_runs_unless_the_inventory_says_that_another_machine_serves_the_share():
+    assert "nfs-server" in config(CORE)["services"], "as the specification's plain call runs it"
+    assert "nfs-server" in config(CORE, "nfs", COMPOSE_PROFILES="nfs")["services"]
+    # `ktrdr deploy` exports the variable, which wins over .env.core.
+    external = config(CORE, COMPOSE_PROFILES="")["services"]
+    assert external.keys() == {"db", "backend", "prometheus", "grafana", "jaeger"}
 
 
 def test_secrets_reach_every_service_that_needs_them_unchanged():
@@ -171,3 +220,77 @@ def test_a_developers_own_env_file_wins_over_the_example(tmp_path):
     database, backend = services["services"]["db"], services["services"]["backend"]
     assert database["environment"]["POSTGRES_PASSWORD"] == "my-own-password"
     assert backend["environment"]["DB_PASSWORD"] == "my-own-password"
+
+
+EXTENDED = """
+services:
+  first: {image: one}
+  db:
+    image: postgres:17
+    ports: ["5432:5432"]
+    profiles: [base]
+    depends_on: {first: {condition: service_started}}
+    environment: {WORKER_PORT: "5003", A: b}
+"""
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        "x: {extends: {service: db}, profiles: [backup]}",
+        "x: {extends: db, image: other, ports: ['1:1'], environment: {WORKER_PORT: '5004'}}",
+        "x: {extends: db, ports: !reset [], environment: {WORKER_PORT: !reset null}}",
+        "x: {extends: db, ports: !override ['1:1'], depends_on: !reset null}",
+        "x: {extends: db, depends_on: {db: {condition: service_started}}}",
+        "y: {extends: db, ports: ['1:1']}\n  x: {extends: y, ports: ['2:2'], image: !override z}",
+        "x: {image: a, profiles: !override [b], environment: {WORKER_PORT: !override '5005'}}",
+        "x: {image: a, environment: [WORKER_PORT=5006], depends_on: [db]}",
+        "x: {extends: db, environment: [C=d], depends_on: [db]}",
+        "x: {extends: db, environment: !override [WORKER_PORT=5007], depends_on: !override [db]}",
+    ],
+)
+def test_services_that_extend_others_are_read_as_compose_reads_them(
+    tmp_path: Path, added: str
+) -> None:
+    file = tmp_path / "compose.yml"
+    file.write_text(f"{EXTENDED}  {added}\n")
+    expected = config(["-p", "p", "-f", str(file)], "*")["services"]["x"]
+
+    services = parse_compose_file("compose.yml", file.read_bytes()).services
+
+    (found,) = [service for service in services if service.name == "x"]
+    assert found.image == expected["image"]
+    assert found.profiles == tuple(expected.get("profiles", ()))
+    assert set(found.depends_on) == set(expected.get("depends_on", ()))
+    assert str(found.worker_port or "") == expected.get("environment", {}).get("WORKER_PORT", "")
+    ports = [f"{port['published']}:{port['target']}" for port in expected.get("ports", ())]
+    assert sorted(found.ports) == sorted(ports)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "plain:1",
+        "$NAME",
+        "$NAME:$TAG",
+        "${NAME}:${TAG}",
+        "${NAME:?say it}-${TAG?say it}",
+        "${NAME:+other}${EMPTY:+not}${EMPTY+set}${NONE+not}",
+        "${NONE:-${NAME}:1}",
+        "${EMPTY-not}x",
+        "${QUOTED}:${DOUBLE}:${COMMENT}:${NESTED}:${EXPORTED}",
+    ],
+)
+def test_images_are_named_as_compose_names_them(tmp_path: Path, image: str) -> None:
+    file, env_file = tmp_path / "compose.yml", tmp_path / "env"
+    file.write_text(f"services:\n  x: {{image: '{image}'}}\n")
+    env_file.write_text(
+        "NAME=name\nTAG=1.2 \nEMPTY=\nQUOTED='quoted'\nDOUBLE=\"two words # x\"\n"
+        "COMMENT=value # comment\nNESTED=${NAME}-$TAG\nexport EXPORTED=1\n"
+    )
+    named = ["-p", "p", "-f", str(file), "--env-file", str(env_file)]
+    expected = config(named)["services"]["x"]["image"]
+
+    (service,) = parse_compose_file("compose.yml", file.read_bytes()).services
+
+    assert interpolate(service.image, parse_env_file(env_file.read_bytes())) == expected

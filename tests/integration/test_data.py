@@ -17,6 +17,7 @@ from ktrdr.errors import HostNotReady, InvalidParameters, NotFound, UsageError
 from ktrdr.schemas import OperationRequest, OperationType
 from ktrdr.schemas.data import GapPolicy, ImportRequest, Repair
 from ktrdr.tokens import Role
+from tests.integration.mounts import mounted
 from tests.integration.processes import Runtime, ServerProcess, token
 
 CSV = b"date,open,high,low,close\n2020-01-01,1,2,0.5,1\n2020-01-02,1,2,0.5,1.5\n"
@@ -166,8 +167,13 @@ def test_an_unwritable_shared_directory_is_reported(
     with pytest.raises(HostNotReady, match="cannot be written") as caught:
         client.import_dataset(io.BytesIO(CSV), "X", "1d")
     assert "space and owner" in str(caught.value.hint)
-    runtime.shared.rename(runtime.shared.with_name("gone"))
-    with pytest.raises(HostNotReady, match="cannot write the upload"):
+    with (
+        mounted(runtime.shared, runtime.shared, options="ro"),
+        pytest.raises(HostNotReady, match="cannot write the upload"),
+    ):
         client.import_dataset(io.BytesIO(CSV + b"\n" * 20_000_000), "X", "1d")
     assert client.list_datasets() == []
+    runtime.shared.rename(runtime.shared.with_name("gone"))
+    with pytest.raises(HostNotReady, match="is not the right one"):
+        client.list_datasets()
     assert "Traceback" not in backend.output

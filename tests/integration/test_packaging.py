@@ -26,7 +26,7 @@ def test_every_script_is_in_the_wheel(wheel: Path) -> None:
         file
         for directory in ("scripts", "homelab/scripts")
         for file in (ROOT / "ktrdr/deployment" / directory).rglob("*")
-        if file.suffix in (".sh", ".py", ".sql")
+        if file.suffix in (".sh", ".py", ".sql", ".pl")
     ]
     assert len(files) > 50
     with zipfile.ZipFile(wheel) as archive:

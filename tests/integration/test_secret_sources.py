@@ -66,7 +66,12 @@ def others_keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 def environment(tmp_path: Path) -> dict[str, str]:
     """Provide an environment without a key."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SOPS_")}
-    return {**kept, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    return {
+        **kept,
+        "PATH": f"{Path(SOPS).parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+    }
 
 
 @pytest.fixture
@@ -124,13 +129,13 @@ def test_age_and_sops_find_the_key_in_the_same_place(
     encrypted = age_file(json.dumps(VALUES).encode())
     assert AgeFile(encrypted, environment=environment).fetch() == EXPECTED
     file = sops_file(json.dumps(VALUES), "secrets.json")
-    assert SopsFile(file, executable=SOPS, environment=environment).fetch() == EXPECTED
+    assert SopsFile(file, environment=environment).fetch() == EXPECTED
 
 
 @pytest.mark.parametrize("name", ["secrets.yaml", "secrets.json"])
 def test_sops_files_are_read(sops_file, keys, environment, name) -> None:
     file = sops_file(json.dumps(VALUES, ensure_ascii=False), name)
-    source = SopsFile(file, keys.path, executable=SOPS, environment=environment)
+    source = SopsFile(file, keys.path, environment=environment)
     assert source.fetch() == EXPECTED
 
 
@@ -144,7 +149,7 @@ def test_a_wrong_key_is_named(age_file, sops_file, others_keys, environment) -> 
         f"the private key in SOPS_AGE_KEY cannot decrypt {file}"
     )
     file = sops_file("db_password: hunter22")
-    source = SopsFile(file, others_keys.path, executable=SOPS, environment=environment)
+    source = SopsFile(file, others_keys.path, environment=environment)
     assert fetch_error(source) == f"SOPS found no key on this machine that decrypts {file}"
 
 
@@ -152,10 +157,10 @@ def test_a_file_that_is_not_encrypted_is_not_quoted(tmp_path, keys, environment)
     file = tmp_path / "secrets.yaml"
     file.write_text("db_password: hunter22\n")
     assert fetch_error(AgeFile(file, keys.path)) == f"{file} is not encrypted with age"
-    source = SopsFile(file, keys.path, executable=SOPS, environment=environment)
+    source = SopsFile(file, keys.path, environment=environment)
     assert fetch_error(source) == f"{file} is not encrypted with SOPS"
     file.write_text("db_password: @hunter22\n")
-    assert fetch_error(source) == f"SOPS cannot read {file}"
+    assert fetch_error(source) == f"{file} is not encrypted with SOPS"
     file.write_text("")
     assert fetch_error(AgeFile(file, keys.path)) == f"{file} is not encrypted with age"
 
@@ -182,15 +187,13 @@ def test_a_damaged_file_is_reported(age_file, keys, cut) -> None:
 def test_a_change_without_sops_is_noticed(sops_file, keys, environment, field) -> None:
     file = sops_file("db_password: hunter22\nother: x\n")
     file.write_text(file.read_text().replace(field, f"{field}AAAA"))
-    source = SopsFile(file, keys.path, executable=SOPS, environment=environment)
+    source = SopsFile(file, keys.path, environment=environment)
     assert fetch_error(source) == f"{file} is damaged, or was changed without SOPS"
 
 
 def test_a_number_in_a_sops_file_is_not_text(sops_file, keys, environment) -> None:
     file = sops_file("db_password: 0123\njwt_secret: x\n")
-    source = SopsFile(
-        file, keys.path, executable=SOPS, fields=("db_password",), environment=environment
-    )
+    source = SopsFile(file, keys.path, fields=("db_password",), environment=environment)
     assert fetch_error(source).endswith("cannot be used: db_password is not text")
 
 

@@ -217,7 +217,8 @@ def test_all_threads_that_wait_for_a_host_share_one_failure(tmp_path: Path) -> N
     attempts = tmp_path / "attempts"
     slow = tmp_path / "ssh"
     slow.write_text(
-        f"#!/bin/sh\necho >>{attempts}\nsleep 1\necho 'Connection refused' >&2\nexit 255\n"
+        f'#!/bin/sh\n[ "$1" != -V ] || exit\necho >>{attempts}\nsleep 1\n'
+        "echo 'Connection refused' >&2\nexit 255\n"
     )
     slow.chmod(0o755)
     with (

@@ -143,3 +143,29 @@ def test_a_configuration_file_with_a_mistake(tmp_path: Path) -> None:
         pytest.raises(ConfigurationError, match="does not understand its configuration"),
     ):
         ssh.run("node", Secret(f"echo {SENTINEL}\n"), timeout_s=20)
+
+
+def test_only_a_host_that_nothing_answers_for_is_off(
+    sshd: Sshd, silent_port: int, closing_port: int, tmp_path: Path
+) -> None:
+    """Only such a host may be skipped by a deploy."""
+    stranger = str(make_key(tmp_path / "stranger"))
+    off = {
+        "closed": {"Port": str(free_port())},
+        "silent": {"Port": str(silent_port)},
+        "unknown name": {"HostName": "no-such.invalid"},
+        "behind a jump host": {"ProxyCommand": _jump(sshd, free_port())},
+    }
+    on = {
+        "closing": {"Port": str(closing_port)},
+        "unknown key": {"UserKnownHostsFile": str(tmp_path / "none")},
+        "refused key": {"IdentityFile": stranger},
+    }
+    for name, options in (off | on).items():
+        error = refusal(sshd.client_config(name.replace(" ", "-"), **options))
+        assert error.is_off == (name in off), f"{name}: {error}"
+
+
+def _jump(sshd: Sshd, port: int) -> str:
+    """Return the command with which ssh reaches a port behind a jump host."""
+    return f"ssh -F {sshd.client_config('jump-host')} -W 127.0.0.1:{port} node"

@@ -47,7 +47,7 @@ def test_aliases_are_rejected_unless_they_are_allowed() -> None:
         read_yaml(text, "x.yml", aliases=False)
 
 
-@pytest.mark.parametrize("text", ["a: " + "[" * 5000, "a: &x [*x]"])
+@pytest.mark.parametrize("text", ["a: " + "[" * 1000, "a: &x [*x]"])
 def test_endless_nesting_is_rejected(text: str) -> None:
     with pytest.raises(YamlFault):
         read_yaml(text, "x.yml")

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import IO, Annotated, Final
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from ktrdr.api.auth import Caller, OperatorCaller
+from ktrdr.api.auth import Caller, OperatorCaller, require_shared_directory
 from ktrdr.api.errors import describe_errors
 from ktrdr.api.state import StateDep
 from ktrdr.errors import HostNotReady
@@ -20,7 +20,7 @@ from ktrdr.marketdata.importing import import_csv
 from ktrdr.schemas import NAME_PATTERN
 from ktrdr.schemas.data import Dataset, DatasetDetails, ImportReport, ImportRequest
 
-router = APIRouter(prefix="/data", tags=["data"])
+router = APIRouter(prefix="/data", tags=["data"], dependencies=[Depends(require_shared_directory)])
 
 # Larger uploads go to a file in the shared directory, because the container's own is small.
 MAX_IN_MEMORY_BYTES: Final = 16 * 1024 * 1024

@@ -13,6 +13,7 @@ from ktrdr.api.state import BackendState, StateDep
 from ktrdr.database.migrate import contract_migrations
 from ktrdr.database.pool import autocommit
 from ktrdr.errors import DatabaseUnavailable
+from ktrdr.operations.model import to_error_detail
 from ktrdr.schemas import BackendHealth, RequestModel
 from ktrdr.telemetry import metrics
 
@@ -38,10 +39,12 @@ async def get_health(state: StateDep) -> BackendHealth:
         await _query_database(state)
     except DatabaseUnavailable:
         is_database_up = False
+    problem = state.shared.problem
     return BackendHealth(
-        status="ok" if is_database_up else "degraded",
+        status="ok" if is_database_up and not problem else "degraded",
         version=state.version,
         database="ok" if is_database_up else "unavailable",
+        problem=to_error_detail(problem) if problem else None,
         uptime_s=round(time.monotonic() - state.started_at, 3),
         contract_migrations=contract_migrations(),
     )

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import FileResponse, StreamingResponse
 
-from ktrdr.api.auth import Caller
+from ktrdr.api.auth import Caller, require_shared_directory
 from ktrdr.api.errors import describe_errors
 from ktrdr.api.routes.operations import OperationId
 from ktrdr.api.state import BackendState, StateDep
@@ -40,6 +40,7 @@ async def get_results(
 @router.get(
     "/{operation_id}/results/files/{name:path}",
     response_class=FileResponse,
+    dependencies=[Depends(require_shared_directory)],
     responses={
         200: {"content": {content_type: {} for content_type in CONTENT_TYPES}},
         **describe_errors(401, 404, 409),

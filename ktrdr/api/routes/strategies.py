@@ -6,17 +6,19 @@ import asyncio
 from pathlib import Path as FilePath
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from ktrdr.api.auth import Caller, OperatorCaller
+from ktrdr.api.auth import Caller, OperatorCaller, require_shared_directory
 from ktrdr.api.errors import describe_errors
 from ktrdr.api.state import BackendState, StateDep
 from ktrdr.errors import UsageError
 from ktrdr.schemas import NAME_PATTERN, StrategyInfo
 from ktrdr.strategies import catalogue
 
-router = APIRouter(prefix="/strategies", tags=["strategies"])
+router = APIRouter(
+    prefix="/strategies", tags=["strategies"], dependencies=[Depends(require_shared_directory)]
+)
 
 YAML_TYPE: Final = "application/yaml"
 StrategyName = Annotated[str, Path(pattern=NAME_PATTERN)]

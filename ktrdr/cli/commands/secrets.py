@@ -9,8 +9,8 @@ import click
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.hosts import inventory_option, read_inventory
 from ktrdr.cli.render import json_option, write_json, write_note, write_table
-from ktrdr.deployment.homelab.secret_values import FIELDS, inspect_fields, require_usable_fields
-from ktrdr.deployment.secrets.sources import describe_source, make_source
+from ktrdr.deployment.homelab.secret_source import describe_source, make_source
+from ktrdr.deployment.homelab.secret_values import inspect_field, require_usable_fields
 
 
 @click.group()
@@ -34,8 +34,8 @@ def check(inventory: Path | None, overrides: tuple[str, ...], as_json: bool) -> 
     Exits with 4 if a deploy could not use one. A weak secret only causes a warning.
     """
     settings = read_inventory(inventory, settings=overrides).secrets
-    fields = make_source(settings, FIELDS).fetch()
-    reports = inspect_fields(fields)
+    fields = make_source(settings).fetch()
+    reports = [inspect_field(name, fields) for name in settings.field_names]
     if as_json:
         write_json(reports)
     else:
@@ -51,7 +51,7 @@ def check(inventory: Path | None, overrides: tuple[str, ...], as_json: bool) -> 
             for report in reports
         ]
         write_table(("field", "present", "usable", "strength", "remarks"), rows, empty="")
-    require_usable_fields(fields, FIELDS)
+    require_usable_fields(fields, settings.field_names)
     if weak := [report.field for report in reports if report.strength == "weak"]:
         write_note(
             f"warning: weak secrets: {', '.join(weak)}. "

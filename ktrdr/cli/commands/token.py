@@ -14,8 +14,8 @@ from ktrdr.cli.hosts import inventory_option, read_inventory
 from ktrdr.cli.render import json_option, write_json, write_line, write_note, write_table
 from ktrdr.client.backend import open_backend
 from ktrdr.client.configuration import read_token, save_token, token_path
-from ktrdr.deployment.homelab.secret_values import FIELDS, require_usable_fields
-from ktrdr.deployment.secrets.sources import make_source
+from ktrdr.deployment.homelab.secret_source import make_source
+from ktrdr.deployment.homelab.secret_values import require_usable_fields
 from ktrdr.errors import SecretsError, UsageError
 from ktrdr.secret import Secret
 from ktrdr.tokens import Role, create_token, decode_unverified
@@ -169,7 +169,7 @@ def _user_name() -> str:
 
 def _signing_secret(variable: str | None, inventory: Path | None) -> Secret:
     if not variable:
-        fields = make_source(read_inventory(inventory).secrets, FIELDS).fetch()
+        fields = make_source(read_inventory(inventory).secrets).fetch()
         require_usable_fields(fields, [_FIELD])
         return fields[_FIELD]
     value = os.environ.get(variable)

@@ -83,6 +83,9 @@ def write_workers(workers: Sequence[Worker]) -> None:
         ],
         empty="No worker is registered; deploy some with `ktrdr deploy workers NODE`.",
     )
+    for worker in workers:
+        if worker.problem:
+            write_note(f"{worker.worker_id} is not ready: {worker.problem}")
     wrong_clocks = {
         worker.node: worker.clock_skew_s
         for worker in workers
@@ -101,9 +104,10 @@ def _resolve_target(api: BackendClient, name: str) -> str:
     registered = api.list_workers()
     nodes = {worker.node for worker in registered}
     drained = {drain.target for drain in api.list_drains()}
-    if name in {worker.worker_id for worker in registered} | nodes | drained:
-        return name
-    matching = sorted(node for node in nodes | drained if node.partition(".")[0] == name)
+    for spelling in (name, name.lower()):
+        if spelling in {worker.worker_id for worker in registered} | nodes | drained:
+            return spelling
+    matching = sorted(node for node in nodes | drained if node.partition(".")[0] == name.lower())
     if len(matching) == 1:
         return matching[0]
     raise NotFound(

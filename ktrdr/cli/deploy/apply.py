@@ -11,12 +11,13 @@ import click
 from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploy.operator import signals_as_ctrl_c
-from ktrdr.cli.deploy.options import deploy_options, profile_option, scale_option
+from ktrdr.cli.deploy.options import deploy_options, profile_option, scale_option, skip_option
 from ktrdr.cli.hosts import open_connections, read_inventory
 from ktrdr.cli.render import errors_as_json_lines
 from ktrdr.deployment.deploy.options import DeployOptions
 from ktrdr.deployment.homelab.hosts import select_hosts
 from ktrdr.deployment.releases.checkout import Checkout
+from ktrdr.errors import UsageError
 
 _ALL = "all"
 
@@ -38,6 +39,12 @@ def core(service: str, **options: Any) -> None:
 @click.argument("node", nargs=-1, required=True, shell_complete=completion.complete_nodes)
 @scale_option
 @profile_option
+@skip_option
+@click.option(
+    "--behind",
+    is_flag=True,
+    help="Deploy only nodes that do not run the newest release of all hosts, or --tag.",
+)
 @deploy_options
 def workers(node: tuple[str, ...], **options: Any) -> None:
     """Deploy the workers of one NODE, of several, or of `all` nodes in the inventory.
@@ -49,6 +56,7 @@ def workers(node: tuple[str, ...], **options: Any) -> None:
 
 @click.command("all", epilog=EXIT_CODES)
 @scale_option
+@skip_option
 @deploy_options
 def all_hosts(**options: Any) -> None:
     """Deploy the core and, once it is healthy, the workers of all nodes.
@@ -60,6 +68,11 @@ def all_hosts(**options: Any) -> None:
 
 def _deploy(options: DeployOptions, words: Sequence[str], service: str) -> None:
     with errors_as_json_lines(options.as_json):
+        if options.behind and options.dry_run:
+            raise UsageError(
+                "--behind reads the histories of the hosts, and --dry-run connects to none",
+                hint="Use `ktrdr deploy diff` to see what a deploy would change.",
+            )
         checkout = Checkout.find(Path.cwd())
         inventory = read_inventory(options.inventory, checkout=checkout, settings=options.settings)
         hosts = select_hosts(inventory, words)

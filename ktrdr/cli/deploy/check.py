@@ -28,12 +28,11 @@ from ktrdr.deployment.deploy.options import DeployOptions
 from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.hosts import select_hosts
-from ktrdr.deployment.homelab.secret_values import FIELDS
+from ktrdr.deployment.homelab.secret_source import describe_source, make_source
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.problems import CheckResult, Problem
 from ktrdr.deployment.releases.checkout import Checkout
 from ktrdr.deployment.releases.release import validate_tag
-from ktrdr.deployment.secrets.sources import describe_source, make_source
 from ktrdr.deployment.ssh.session import SshProgram
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import KtrdrError
@@ -92,7 +91,7 @@ def _check(words: Sequence[str], options: DeployOptions) -> Iterator[CheckedSubj
         checker = Checker(
             product,
             plans,
-            make_source(secrets, FIELDS),
+            make_source(secrets),
             describe_source(secrets),
             transport,
             scrubber,

@@ -24,10 +24,9 @@ from ktrdr.deployment.diff.changes import FileChange, HostDiff
 from ktrdr.deployment.diff.query import Differ
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.hosts import select_hosts
-from ktrdr.deployment.homelab.secret_values import FIELDS
+from ktrdr.deployment.homelab.secret_source import make_source
 from ktrdr.deployment.releases.checkout import Checkout, CommitRange
 from ktrdr.deployment.releases.release import validate_tag
-from ktrdr.deployment.secrets.sources import make_source
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.secret import Scrubber, Secret
 
@@ -68,7 +67,8 @@ def diff(hosts: tuple[str, ...], with_secrets: bool, full: bool, **options: Any)
     selected = select_hosts(inventory, hosts)
     tag = validate_tag(parsed.tag) if parsed.tag else None
     if tag is None:
-        for warning in checkout.head().warnings():
+        head = checkout.head()
+        for warning in filter(None, (*head.warnings(), head.note())):
             write_note(f"note: {warning}")
     product, deploy_id = Homelab(inventory), new_deploy_id()
     plans = {
@@ -96,7 +96,7 @@ def _read_secret_values(
     product: Homelab, plans: Sequence[Plan], scrubber: Scrubber
 ) -> Mapping[str, Mapping[str, Secret]]:
     """Return the secret variables of each host by its address, with one call to the vault."""
-    fields = product.read_secrets(make_source(product.inventory.secrets, FIELDS), plans)
+    fields = product.read_secrets(make_source(product.inventory.secrets), plans)
     now = Clock().now()
     values = {plan.host.address: product.secret_values(fields, plan, now=now) for plan in plans}
     scrubber.learn(*product.secrets_to_scrub(fields, values.values(), plans))

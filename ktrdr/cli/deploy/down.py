@@ -92,14 +92,10 @@ def _confirm(
             err.print(line, soft_wrap=True)
     if volumes is not None:
         _confirm_name(hosts[0], volumes)
-    if yes:
-        return
-    if not operator.is_interactive():
-        names = ", ".join(host.name for host in hosts)
-        raise operator.confirmation_required([f"the stack will be removed from {names}"])
     # An operator who typed the host's name has confirmed already.
-    if volumes != _ASK:
-        operator.confirm("Remove the stack?")
+    if not yes and volumes != _ASK:
+        names = ", ".join(host.name for host in hosts)
+        operator.confirm("Remove the stack?", [f"the stack will be removed from {names}"])
 
 
 def _describe(host: Host, resources: ProjectResources, *, volumes: bool) -> list[Text]:

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -16,7 +17,6 @@ from rich.text import Text
 from ktrdr.cli import deploy_summary
 from ktrdr.cli.deploy.operator import (
     confirm,
-    confirmation_required,
     is_interactive,
     new_deploy_id,
 )
@@ -32,11 +32,11 @@ from ktrdr.deployment.deploy.result import DeployResult, plans_to_json
 from ktrdr.deployment.deploy.rollout import DeployDependencies, deploy
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.inventory import Inventory
-from ktrdr.deployment.homelab.secret_values import FIELDS
+from ktrdr.deployment.homelab.secret_source import make_source
+from ktrdr.deployment.hosts.history_queries import find_behind
 from ktrdr.deployment.hosts.host import Host
-from ktrdr.deployment.releases.checkout import Checkout, ambiguous_image_error
+from ktrdr.deployment.releases.checkout import Checkout, Head, ambiguous_image_error
 from ktrdr.deployment.releases.release import Release, validate_tag
-from ktrdr.deployment.secrets.sources import make_source
 from ktrdr.errors import NotFound
 from ktrdr.secret import Secret
 from ktrdr.tokens import Role, create_token
@@ -74,19 +74,25 @@ def plan_and_run(
         KtrdrError: The first error, after all errors were reported.
     """
     with errors_as_json_lines(options.as_json):
+        if options.behind:
+            newest, hosts = find_behind(
+                hosts, Homelab(inventory).hosts, options.tag, connections.transport
+            )
+            options = replace(options, tag=newest)
+            if not hosts:
+                result = DeployResult(new_deploy_id().id, (), 0.0, connections=0, scripts=0)
+                TerminalUi(options, ()).show_result(result)
+                return
         if options.tag is None:
-            _confirm_checkout(options, checkout.head().warnings())
+            _confirm_checkout(options, checkout.head())
         tag = validate_tag(options.tag) if options.tag else None
         releases: dict[str, Release] = {}
         for host in hosts:
             if host.stack not in releases:
                 releases[host.stack] = checkout.load_release(host.stack, tag)
         release = next(iter(releases.values()))
-        if release.commit is None:
-            write_note(
-                f"note: {release.tag} names no commit of this checkout, so the configuration "
-                "of the working tree will be deployed"
-            )
+        if release.note:
+            write_note(f"note: {release.note}")
         deploy_id, product = new_deploy_id(), Homelab(inventory)
         plans = [
             make_plan(product, host, releases[host.stack], deploy_id, options, service=service)
@@ -126,7 +132,7 @@ def run_plans(plans: Sequence[Plan], inventory: Inventory, connections: HostConn
             scrubber=connections.scrubber,
         )
         deps = DeployDependencies(
-            vault=make_source(inventory.secrets, FIELDS),
+            vault=make_source(inventory.secrets),
             hosts=connections,
             backend=DeployBackend(inventory),
             ui=ui,
@@ -136,8 +142,11 @@ def run_plans(plans: Sequence[Plan], inventory: Inventory, connections: HostConn
     ui.show_result(result)
 
 
-def _confirm_checkout(options: DeployOptions, warnings: Sequence[str]) -> None:
+def _confirm_checkout(options: DeployOptions, head: Head) -> None:
     """Ask whether to deploy the last commit although the checkout differs from it."""
+    if note := head.note():
+        write_note(f"note: {note}")
+    warnings = head.warnings()
     if not warnings:
         return
     if options.dry_run or options.yes:
@@ -147,7 +156,7 @@ def _confirm_checkout(options: DeployOptions, warnings: Sequence[str]) -> None:
         raise ambiguous_image_error(warnings)
     for warning in warnings:
         write_note(warning)
-    confirm("Deploy the image of the last commit anyway?")
+    confirm("Deploy the image of the last commit anyway?", warnings)
 
 
 class TerminalUi:
@@ -181,11 +190,8 @@ class TerminalUi:
         for effect in destructive_effects:
             line = Text.assemble("  ", ("attention: ", "yellow"), effect)
             self._err.print(line, soft_wrap=True)
-        if self._options.yes:
-            return
-        if not is_interactive():
-            raise confirmation_required(destructive_effects)
-        confirm("Continue?")
+        if not self._options.yes:
+            confirm("Continue?", destructive_effects)
 
     def show_result(self, result: DeployResult) -> None:
         """Print the result.

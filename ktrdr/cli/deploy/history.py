@@ -72,6 +72,8 @@ def _write(history: HostHistory, last: int) -> None:
     for entry in entries:
         if entry.reason:
             write_note(f"{entry.id}: {entry.reason}")
+        if entry.skipped:
+            write_note(f"{entry.id}: skipped {', '.join(entry.skipped)}")
 
 
 def _row(entry: HistoryEntry) -> tuple[str, ...]:

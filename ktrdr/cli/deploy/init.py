@@ -19,10 +19,11 @@ _SOURCES: Final = ("1password", "age", "sops", "environment")
 _DEFAULT_NODES: Final = ("B", "C")
 _NEXT_STEPS: Final = """\
 Next:
-  edit the file          set the hosts and everything else that differs from the defaults
-  ktrdr secrets check    check the secrets
-  ktrdr deploy check     check the hosts (docs/deploying.md lists the requirements)
-  ktrdr deploy all       deploy to all hosts"""
+  edit the file           set the hosts and everything else that differs from the defaults
+  ktrdr secrets check     check the secrets
+  ktrdr host prepare all  set up the hosts
+  ktrdr deploy check      check the hosts (docs/deploying.md lists the requirements)
+  ktrdr deploy all        deploy to all hosts"""
 
 
 @click.command(epilog=EXIT_CODES)

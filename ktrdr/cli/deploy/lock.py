@@ -59,10 +59,7 @@ def release(hosts: tuple[str, ...], yes: bool, inventory: Path | None, as_json: 
     states = _for_each_host(fetch_lock_owner, hosts, inventory)
     locked = [f"{state.host.name} is locked by {state.result}" for state in states if state.result]
     if locked and not yes:
-        if not operator.is_interactive():
-            raise operator.confirmation_required(locked)
-        click.echo("; ".join(locked), err=True)
-        operator.confirm("Release the lock?")
+        operator.confirm(f"{'; '.join(locked)}\nRelease the lock?", locked)
     if locked:
         states = _for_each_host(break_lock, hosts, inventory)
     _print(states, as_json=as_json, is_released=True)

@@ -80,7 +80,7 @@ class MaintenanceRun:
             lock=lock,
             product=self.product,
             transport=self.transport,
-            show_progress=_progress_printer(host),
+            show_progress=progress_printer(host),
             health_timeout_s=health_timeout_s,
             stopping=self.stopping,
         )
@@ -100,7 +100,7 @@ class MaintenanceRun:
             return for_each_host(hosts, function, self._context)
 
 
-def _progress_printer(host: Host) -> Callable[[str], None]:
+def progress_printer(host: Host) -> Callable[[str], None]:
     """Return a function that prints the progress on a host to standard error."""
 
     def show_progress(text: str) -> None:

@@ -38,8 +38,18 @@ def is_interactive() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def confirm(question: str) -> None:
-    """Ask a question; raise Interrupted unless the answer is yes."""
+def confirm(question: str, effects: Sequence[str]) -> None:
+    """Ask whether effects are wanted.
+
+    Raises:
+        UsageError: No terminal can answer.
+        Interrupted: The answer is not yes.
+    """
+    if not is_interactive():
+        raise UsageError(
+            f"confirmation required: {'; '.join(effects)}",
+            hint="Nothing was changed; re-run with --yes to accept this.",
+        )
     declined = Interrupted("the command was cancelled, nothing was changed")
     try:
         if click.confirm(question, err=True):
@@ -47,14 +57,6 @@ def confirm(question: str) -> None:
     except click.Abort as exc:
         raise declined from exc
     raise declined
-
-
-def confirmation_required(effects: Sequence[str]) -> UsageError:
-    """Return the error for effects that need a confirmation where no terminal can ask."""
-    return UsageError(
-        f"confirmation required: {'; '.join(effects)}",
-        hint="Nothing was changed; re-run with --yes to accept this.",
-    )
 
 
 @contextmanager

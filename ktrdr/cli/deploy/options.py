@@ -124,8 +124,13 @@ profile_option: Final = click.option(
     metavar="PROFILE",
     help="Also start the services of this Compose profile. May be repeated.",
 )
+skip_option: Final = click.option(
+    "--skip-unreachable",
+    is_flag=True,
+    help="Go on without worker nodes that are off; the exit code is 11 then.",
+)
 scale_option: Final = click.option(
     "--scale",
     type=click.IntRange(1, MAX_SCALE),
-    help="Workers of each type, for this deploy.  [default: the inventory's value]",
+    help="Workers of each type, for this deploy.  [default: the inventory's numbers]",
 )

@@ -12,15 +12,16 @@ from ktrdr.deployment.hosts.containers import (
     Container,
     Snapshot,
     parse_containers,
-    parse_digests,
-    parse_image_ids,
     parse_reports,
 )
 from ktrdr.deployment.hosts.health import ExpectedService
 from ktrdr.deployment.hosts.history import HistoryEntry, parse_history
+from ktrdr.deployment.hosts.images import Image, parse_image_name, parse_images
 
 CONFIGURATION_CHANGED: Final = "its configuration has changed"
 TAG_MOVED: Final = "its tag now refers to a different image"
+IMAGE_MISSING: Final = "its image is not on the host any more"
+RECORDED_DIFFERENTLY: Final = "Compose records its image differently now"
 
 
 class Action(StrEnum):
@@ -62,20 +63,22 @@ class Comparison:
         files: Configuration files that change: ``+ FILE`` or ``- FILE``.
         before: Containers that exist.
         destructive_effects: Interruptions and losses, one sentence each, to be confirmed.
-        digests: Current digests of the release's images, by name and tag.
+        digests: Possible current digests of the release's images, by name.
         history: Deploys that the host remembers.
         sections: Output of the fetch step, by section.
         is_unfinished: Whether an earlier deploy was cut off while it changed something.
+        compose_note: Containers that another version of Compose made; empty if there are none.
     """
 
     services: tuple[ServiceChange, ...]
     files: tuple[str, ...]
     before: Snapshot
     destructive_effects: tuple[str, ...]
-    digests: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     history: tuple[HistoryEntry, ...] = ()
     sections: Mapping[str, Sequence[str]] = field(default_factory=dict)
     is_unfinished: bool = False
+    compose_note: str = ""
 
     @property
     def is_empty(self) -> bool:
@@ -84,28 +87,48 @@ class Comparison:
             change.action is Action.UNCHANGED for change in self.services
         )
 
+    def keeps(self, image: str, release: HistoryEntry) -> bool:
+        """Return whether all containers of an image are unchanged since a release."""
+        services = [name for name, each in self.before.items() if each.image == image]
+        unchanged = {each.service for each in self.services if each.action is Action.UNCHANGED}
+        return bool(services) and all(
+            name in unchanged and release.containers.get(name) == self.before[name].short_id
+            for name in services
+        )
 
-def compare(plan: Plan, sections: Mapping[str, Sequence[str]]) -> Comparison:
-    """Compare a plan with the output of its fetch step."""
+
+def compare(plan: Plan, sections: Mapping[str, Sequence[str]], compose: str = "") -> Comparison:
+    """Compare a plan with the output of its fetch step.
+
+    Args:
+        plan: The plan.
+        sections: The output.
+        compose: Version of Compose on the host; empty if it is unknown.
+    """
     before = parse_containers(sections.get("containers", ()))
-    image_ids = parse_image_ids(sections.get("images", ()))
+    images = parse_images(sections.get("images", ()), before.values())
     pairs = (line.split() for line in sections.get("hashes", ()))
     hashes = {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
-    changes = [_compare_service(each, before, image_ids, hashes) for each in plan.expected]
+    reasons = dict(plan.config.unwanted)
+    changes = [_compare_service(each, before, images, hashes, compose) for each in plan.expected]
     changes += [
-        ServiceChange(name, Action.REMOVED, "beyond the scale")
+        ServiceChange(name, Action.REMOVED, reasons.get(name, "beyond the scale"))
         for name in plan.surplus
         if name in before
     ]
-    images = {service.image for service in plan.expected}
-    digests = parse_digests(sections.get("images", ())).items()
+    digests = {
+        each.image: image.registry_digests(each.image)
+        for each in plan.expected
+        if (image := images.get(each.image))
+    }
     effects = plan.product.destructive_effects(changes, before, parse_reports(sections))
     return Comparison(
         services=tuple(changes),
         files=tuple(sections.get("files", ())),
         before=before,
         destructive_effects=tuple(effects),
-        digests={image: digest for image, digest in digests if image in images},
+        digests=digests,
+        compose_note=_compose_note(before, compose.lstrip("v")),
         history=parse_history(sections.get("history", ())),
         sections=sections,
         is_unfinished=bool(sections.get("unfinished")),
@@ -133,25 +156,29 @@ def applied_changes(
     )
 
 
-def image_tag(image: str) -> str:
-    """Return the tag of an image reference, without its digest."""
-    return image.partition("@")[0].rpartition(":")[2]
-
-
 def _compare_service(
     service: ExpectedService,
     before: Snapshot,
-    image_ids: Mapping[str, str],
+    images: Mapping[str, Image],
     hashes: Mapping[str, str],
+    compose: str,
 ) -> ServiceChange:
-    container = before.get(service.name)
+    """Return what Compose will do with a service: it compares ids and hashes that it recorded."""
+    container, image = before.get(service.name), images.get(service.image)
     if container is None:
         return ServiceChange(service.name, Action.CREATED, "does not exist yet")
     if container.image != service.image:
-        reason = f"{image_tag(container.image)} → {image_tag(service.image)}"
+        old, new = map(parse_image_name, (container.image, service.image))
+        reason = f"{old.version} → {new.version}"
+        if old.version == new.version:
+            reason = f"{container.image} → {service.image}"
         return ServiceChange(service.name, Action.RECREATED, reason)
-    if container.image_id != image_ids.get(service.image):
-        return ServiceChange(service.name, Action.RECREATED, TAG_MOVED)
+    if image is None:
+        return ServiceChange(service.name, Action.RECREATED, IMAGE_MISSING)
+    if container.image_id not in image.recorded_ids(compose):
+        is_same = container.content_id == image.content_id
+        reason = RECORDED_DIFFERENTLY if is_same else TAG_MOVED
+        return ServiceChange(service.name, Action.RECREATED, reason)
     if container.config_hash != hashes.get(service.name):
         return ServiceChange(service.name, Action.RECREATED, CONFIGURATION_CHANGED)
     if container.is_unstartable:
@@ -159,6 +186,18 @@ def _compare_service(
     if not container.is_running:
         return ServiceChange(service.name, Action.STARTED, f"is {container.status}")
     return ServiceChange(service.name, Action.UNCHANGED)
+
+
+def _compose_note(before: Snapshot, compose: str) -> str:
+    """Return a sentence about containers that another version of Compose made, if there are any."""
+    others = {n: each.compose for n, each in before.items() if each.compose not in ("", compose)}
+    if not compose or not others:
+        return ""
+    versions = " or ".join(sorted(set(others.values())))
+    return (
+        f"{', '.join(others)}: Compose was {versions} when these containers were made, and is "
+        f"{compose} now, so it may recreate them although nothing else has changed"
+    )
 
 
 def _applied_action(before: Container | None, after: Container | None) -> Action:

@@ -131,7 +131,8 @@ class HealthGate:
         result = self.runner.query(script, _LOGS_TIMEOUT_S, observed=False)
         for container_id, lines in sections.split(result.stdout).items():
             if container_id in names:
-                shown = tuple(map(redact_assignments, lines[-_LOG_LINES:]))
+                further = self.plan.host.further_secrets
+                shown = tuple(redact_assignments(line, further) for line in lines[-_LOG_LINES:])
                 self.observe(events.LogTail(names[container_id], shown))
 
     def _query(self, step: Step) -> Sections:

@@ -86,6 +86,7 @@ class HookFacts:
         outcome: How the deploy ended; empty before that.
         duration_s: Its duration (s); None before its end.
         reason: Cause of a failure in one sentence; empty otherwise.
+        skipped: Names of the hosts that were off and skipped.
     """
 
     release: str
@@ -99,6 +100,7 @@ class HookFacts:
     outcome: str = ""
     duration_s: float | None = None
     reason: str = ""
+    skipped: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, plans: Sequence[Plan]) -> Self:
@@ -117,11 +119,12 @@ class HookFacts:
 
     def with_result(self, result: DeployResult) -> Self:
         """Return the facts with the result of a deploy that ended."""
-        error = result.failed[0].error if result.failed else None
-        if error is not None:
-            return self.with_error(error, result.duration_s)
+        facts = replace(self, skipped=result.skipped)
+        for host in result.failed:
+            if host.error is not None and not host.is_skipped:
+                return facts.with_error(host.error, result.duration_s)
         outcome = DeployOutcome.DEPLOYED if result.changed else DeployOutcome.UNCHANGED
-        return replace(self, outcome=outcome.value, duration_s=result.duration_s)
+        return replace(facts, outcome=outcome.value, duration_s=result.duration_s)
 
     def with_error(self, error: KtrdrError, duration_s: float) -> Self:
         """Return the facts with the error that ended a deploy."""
@@ -143,6 +146,7 @@ class HookFacts:
             "KTRDR_OUTCOME": self.outcome,
             "KTRDR_DURATION_S": duration,
             "KTRDR_REASON": self.reason,
+            "KTRDR_SKIPPED": ", ".join(self.skipped),
         }
 
 

@@ -20,6 +20,7 @@ from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.history import DeployOutcome, HistoryEntry, last_good, moved_tags
 from ktrdr.deployment.hosts.history_queries import fetch_release
 from ktrdr.deployment.hosts.lock import LOCK_LOST, HostLock, lock_lost_error
+from ktrdr.deployment.hosts.problems import all_problems, require_none
 from ktrdr.deployment.product import Backend
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts import sections
@@ -57,9 +58,11 @@ class HostDeployment:
         plan_rollback: Plans the rollback after a failure; None leaves the failed release in place.
         stopping: Set when the operator interrupts the deploy.
         later_nodes: Worker nodes that the same command deploys after this host.
+        skipped: Names of hosts that the same command skipped.
         clock: The time.
         held_lock: Lock that the caller holds; None if the deploy acquires its own.
         comparison: Result of `prepare`; None before it.
+        is_off: Whether `prepare` found that the host is off, before it did anything there.
     """
 
     plan: Plan
@@ -70,12 +73,15 @@ class HostDeployment:
     plan_rollback: PlanRollback | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     later_nodes: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
     clock: Clock = field(default_factory=Clock)
     held_lock: HostLock | None = None
     comparison: Comparison | None = field(default=None, init=False)
+    is_off: bool = field(default=False, init=False)
     _lock: HostLock = field(init=False)
     _runner: ScriptRunner = field(init=False)
     _gate: HealthGate = field(init=False)
+    _compose: str = ""
     _began: float = 0.0
     _has_begun: bool = False
 
@@ -94,7 +100,9 @@ class HostDeployment:
         self._gate = HealthGate(plan, self._runner, self.backend, self.observe, self.clock)
 
     def prepare(self) -> None:
-        """Lock and check the host, fetch the release, and compare; no service changes.
+        """Lock and check the host, fetch the release, compare, and start a test container.
+
+        No service changes.
 
         Raises:
             Locked: Another deploy holds the lock.
@@ -112,8 +120,12 @@ class HostDeployment:
                 # The check usually reports why the host cannot lock, with everything else.
                 self._check()
                 raise
+            except HostUnreachable as error:
+                self.is_off = error.is_off
+                raise
             self._check()
-            self._fetch()
+            if not self._fetch().is_empty:
+                self._start_container()
         except BaseException:
             self.cancel()
             raise
@@ -161,7 +173,7 @@ class HostDeployment:
                 restored=restored,
             )
         outcome = DeployOutcome.DEPLOYED if self._has_begun else DeployOutcome.UNCHANGED
-        self._record(outcome, images=comparison.digests)
+        self._record(outcome)
         names = [service.name for service in self.plan.expected]
         changes = applied_changes(comparison.before, after, names)
         return HostResult(
@@ -185,9 +197,10 @@ class HostDeployment:
             if result.exit_code:
                 raise step_errors.query_error(self.plan, "readiness", result)
             facts = preflight.parse_facts(result.stdout)
-            preflight.require_ready(self.plan, facts, now=self.clock.now())
+            results = preflight.check_host(self.plan, facts, now=self.clock.now())
+            require_none(f"{self.plan.host.address} is not ready", all_problems(results))
             # Distributions append to the engine's version.
-            engine = facts["docker"].partition("+")[0]
+            engine, self._compose = facts["docker"].partition("+")[0], facts["compose"]
             details.append(f"Docker {engine}, Compose {facts['compose'].lstrip('v')}")
 
     def _fetch(self) -> Comparison:
@@ -199,16 +212,30 @@ class HostDeployment:
             if result.exit_code:
                 phase = next(reversed(found), "stage")
                 raise step_errors.fetch_error(self.plan, phase, result)
-            comparison = compare(self.plan, found)
+            comparison = compare(self.plan, found, self._compose)
             details.append(_count_actions(comparison))
         self.comparison = comparison
         self.observe(events.Compared(comparison))
+        actions = {change.action for change in comparison.services}
+        if comparison.compose_note and Action.RECREATED in actions:
+            self._gate.warn(comparison.compose_note)
         for reference, entry in moved_tags(comparison.history, comparison.digests).items():
-            self._gate.warn(
-                f"{reference} refers to a different image than in release {entry.id}: "
-                "its tag was moved"
-            )
+            # Another index of the same manifest leaves the release's containers as they are.
+            if not comparison.keeps(reference, entry):
+                self._gate.warn(
+                    f"{reference} refers to a different image than in release {entry.id}: "
+                    "its tag was moved"
+                )
         return comparison
+
+    def _start_container(self) -> None:
+        step = self.plan.step(StepKind.START)
+        if step is None:
+            return
+        with self._runner.report(step):
+            result = self._runner.run(step.script, step.timeout_s)
+            if result.exit_code:
+                raise step_errors.start_error(self.plan, result)
 
     def _apply_release(self) -> None:
         step = self._step(StepKind.APPLY)
@@ -239,24 +266,18 @@ class HostDeployment:
             details.append(f"{len(self.plan.expected)} of {len(self.plan.expected)} healthy")
         return after
 
-    def _record(
-        self,
-        outcome: DeployOutcome,
-        *,
-        reason: str = "",
-        images: Mapping[str, str] | None = None,
-    ) -> None:
+    def _record(self, outcome: DeployOutcome, *, reason: str = "") -> None:
         """Record the outcome on the host, and release the lock."""
         entry = replace(
             self.plan.entry,
             outcome=outcome,
             reason=reason,
             duration_s=self._duration_s,
-            images=images or {},
+            skipped=self.skipped,
             # After a failure, the last query predates the rollback.
             containers=containers.short_ids(self._gate.sections) if outcome.is_good else {},
             contract_migrations=containers.known_contract_migrations(self._gate.sections),
-        )
+        ).with_digests(self.comparison.digests if self.comparison else {})
         begun = [] if self._has_begun else [entry.begun_event()]
         step = self.plan.record(*begun, entry.ended_event(), good=outcome.is_good)
         try:
@@ -345,10 +366,9 @@ class HostDeployment:
             entry = replace(
                 entry,
                 outcome=DeployOutcome.DEPLOYED,
-                images=comparison.digests,
                 containers=containers.short_ids(self._gate.sections),
                 contract_migrations=containers.known_contract_migrations(self._gate.sections),
-            )
+            ).with_digests(comparison.digests)
         except KtrdrError as error:
             self._runner.undo_all()
             entry = replace(entry, outcome=outcome_of(error), reason=error.message)
@@ -366,7 +386,7 @@ class HostDeployment:
 
     def _step(self, kind: StepKind) -> Step:
         step = self.plan.step(kind)
-        assert step is not None  # noqa: S101  # only the check can be left out
+        assert step is not None  # noqa: S101  # only what checks the host can be left out
         return step
 
 

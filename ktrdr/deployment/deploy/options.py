@@ -29,6 +29,8 @@ class DeployOptions:
         drain_timeout: Maximum wait for that (s).
         parallel: Number of hosts that are deployed at the same time.
         serial: Whether worker nodes are deployed one after the other.
+        skip_unreachable: Whether worker nodes that are off are skipped.
+        behind: Whether hosts that run the release already are left out.
         yes: Whether confirmations are skipped.
         as_json: Whether events and result are printed as JSON lines.
         verbose: 1 shows Compose's output, 2 all output of hosts.
@@ -48,6 +50,8 @@ class DeployOptions:
     drain_timeout: float = DEFAULT_DRAIN_TIMEOUT_S
     parallel: int = DEFAULT_PARALLEL
     serial: bool = False
+    skip_unreachable: bool = False
+    behind: bool = False
     yes: bool = False
     as_json: bool = False
     verbose: int = 0

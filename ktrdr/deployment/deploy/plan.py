@@ -1,13 +1,14 @@
 """Plan of a deploy to one host: its steps, each a remote script, fixed before anything runs.
 
-There are six steps, and nothing changes before the fourth:
+There are seven steps, and nothing changes before the fifth:
 
 1. lock: exclude other deploys until the end;
 2. check: query the host, and report all its problems together;
 3. fetch: put the configuration beside the current one, pull images, compare with what runs;
-4. apply: put the configuration in its place, and let Compose change the services;
-5. verify: query the services until they are healthy, or certainly will not be;
-6. record: append the outcome to the history; then the lock is released.
+4. start: start a container that does nothing, if anything is to be changed;
+5. apply: put the configuration in its place, and let Compose change the services;
+6. verify: query the services until they are healthy, or certainly will not be;
+7. record: append the outcome to the history; then the lock is released.
 """
 
 from __future__ import annotations
@@ -30,19 +31,14 @@ from ktrdr.deployment.releases.release import (
     Service,
     compose_file_name,
     env_file_name,
+    host_file_names,
     interpolate,
     pack_archive,
+    tmpfs_file_name,
 )
 from ktrdr.deployment.scripts.script import Script, repeat
 from ktrdr.errors import UsageError
 
-_CHECK_TIMEOUT_S: Final = 30.0
-# A first pull transfers gigabytes over a home connection.
-_FETCH_TIMEOUT_S: Final = 1800.0
-# Stopping has its grace periods (60 s for the database), starting waits for dependencies.
-_APPLY_TIMEOUT_S: Final = 600.0
-_VERIFY_TIMEOUT_S: Final = 60.0
-_RECORD_TIMEOUT_S: Final = 30.0
 # A container stops within its grace period (60 s for the database).
 UNDO_TIMEOUT_S: Final = 90.0
 # The history only grows. A rollback needs fewer events than this.
@@ -57,9 +53,24 @@ class StepKind(StrEnum):
     LOCK = "lock"
     CHECK = "check"
     FETCH = "fetch"
+    START = "start"
     APPLY = "apply"
     VERIFY = "verify"
     RECORD = "record"
+
+
+# Titles for people, and maximum durations (s).
+_STEPS: Final = {
+    StepKind.LOCK: ("lock", 30.0),
+    StepKind.CHECK: ("check the host", 30.0),
+    # A first pull transfers gigabytes over a home connection.
+    StepKind.FETCH: ("fetch the release", 1800.0),
+    StepKind.START: ("start a test container", 60.0),
+    # Stopping has its grace periods (60 s for the database), starting waits for dependencies.
+    StepKind.APPLY: ("apply", 600.0),
+    StepKind.VERIFY: ("wait until healthy", 60.0),
+    StepKind.RECORD: ("record", 30.0),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +127,14 @@ class Plan:
     steps: tuple[Step, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        lock = acquire_script(self.host.workdir, self.lock_owner.to_json(), wait_s=0)
+        check = Script("scripts/check.sh", self.check_options())
+        is_checked = not self.options.skip_validation
         steps = (
-            self._lock(),
-            *([] if self.options.skip_validation else [self._check()]),
+            self._step(StepKind.LOCK, lock),
+            *([self._step(StepKind.CHECK, check)] if is_checked else []),
             self._fetch(),
+            *([self._step(StepKind.START, self.start_script)] if is_checked else []),
             self._apply(),
             self._verify(),
             self.record(replace(self.entry, reason=_RUN_BY_HAND).ended_event()),
@@ -135,17 +150,15 @@ class Plan:
         """Return the one service to deploy, or ``all``."""
         return self.entry.service
 
+    @property
+    def may_be_skipped(self) -> bool:
+        """Return whether a deploy to several hosts may go on without this one if it is off."""
+        is_requested = self.options.skip_unreachable or self.config.is_often_off
+        return bool(self.host.node) and is_requested
+
     def step(self, kind: StepKind) -> Step | None:
         """Return the step of a kind, or None if the plan leaves it out."""
         return next((step for step in self.steps if step.kind is kind), None)
-
-    def _lock(self) -> Step:
-        script = acquire_script(self.host.workdir, self.lock_owner.to_json(), wait_s=0)
-        return self._step(StepKind.LOCK, "lock", script, _CHECK_TIMEOUT_S)
-
-    def _check(self) -> Step:
-        script = Script("scripts/check.sh", self.check_options())
-        return self._step(StepKind.CHECK, "check the host", script, _CHECK_TIMEOUT_S)
 
     def _fetch(self) -> Step:
         files = self.release.files
@@ -166,7 +179,13 @@ class Plan:
             payload=pack_archive(files),
         )
         undo = Script("scripts/discard.sh", (self.host.workdir,))
-        return self._step(StepKind.FETCH, "fetch the release", script, _FETCH_TIMEOUT_S, undo)
+        return self._step(StepKind.FETCH, script, undo)
+
+    @property
+    def start_script(self) -> Script:
+        """Return the script that starts a container of an image that the host has."""
+        images = dict.fromkeys(service.image for service in self.expected)
+        return Script("scripts/start_container.sh", (f"{self.host.project}-test", *images))
 
     def _apply(self) -> Step:
         host = self.host
@@ -188,13 +207,13 @@ class Plan:
         )
         timeout_s = f"{UNDO_TIMEOUT_S - 5:.0f}"
         undo = Script("scripts/recover.sh", (host.workdir, host.project, timeout_s))
-        return self._step(StepKind.APPLY, "apply", script, _APPLY_TIMEOUT_S, undo)
+        return self._step(StepKind.APPLY, script, undo)
 
     def _verify(self) -> Step:
         own = (service.name for service in self.expected if service.reports_version)
         health = self.product.script_extensions(self.host).health
         script = Script("scripts/verify.sh", (self.host.project, *own), extensions=(health,))
-        return self._step(StepKind.VERIFY, "wait until healthy", script, _VERIFY_TIMEOUT_S)
+        return self._step(StepKind.VERIFY, script)
 
     def record(self, *events: str, good: bool = True) -> Step:
         """Return the step that appends events to the history, and keeps a good configuration."""
@@ -202,7 +221,7 @@ class Plan:
         if good:
             arguments += ["--keep", self.entry.configuration, "--", *sorted(self.release.files)]
         script = Script("scripts/record.sh", tuple(arguments))
-        return self._step(StepKind.RECORD, "record", script, _RECORD_TIMEOUT_S)
+        return self._step(StepKind.RECORD, script)
 
     def check_options(self) -> tuple[str, ...]:
         """Return the options with which ``check.sh`` queries the host."""
@@ -213,6 +232,7 @@ class Plan:
             *("--shared-is-mounted", "yes" if config.is_share_mounted else "no"),
             *("--container-uid", str(config.container_uid)),
             *repeat("--memory", [self.host.secrets_root] if config.secrets_in_memory else []),
+            *repeat("--resolve", config.peers),
         )
 
     def stack_options(self, profiles: Iterable[str]) -> tuple[str, ...]:
@@ -220,7 +240,9 @@ class Plan:
         config, host = self.config, self.host
         files = [compose_file_name(host.stack)]
         if config.secrets_in_memory:
-            files.append(self.release.require_tmpfs_file(host.stack))
+            files.append(tmpfs_file_name(host.stack))
+            self.release.read(files[-1])
+        files += [name for name in host_file_names(host.stack) if name in self.release.files]
         # After the pull, the host has our own image, if the deploy includes one of our services.
         own = [service.image for service in self.expected if service.reports_version]
         image_with_shell = (own or [service.image for service in self.expected])[0]
@@ -234,10 +256,11 @@ class Plan:
             *repeat("--only", [] if self.service == ALL else [self.service]),
             *repeat("--dependency", (service.name for service in self.dependencies)),
             *repeat("--surplus", self.surplus),
-            *repeat("--managed-directory", filter(None, [host.managed_directory])),
+            *repeat("--managed-directory", host.managed_directories),
             *("--secrets-delivery", "tmpfs" if config.secrets_in_memory else "env"),
             *("--secrets-directory", host.secrets_directory),
             *("--secrets-image", image_with_shell),
+            *repeat("--further-secret", (n for n in host.further_secrets if n in config.secrets)),
             *self.product.script_extensions(host).options,
         )
 
@@ -263,14 +286,8 @@ class Plan:
             *repeat("--pull-missing", immutable),
         )
 
-    def _step(
-        self,
-        kind: StepKind,
-        title: str,
-        script: Script,
-        timeout_s: float,
-        undo: Script | None = None,
-    ) -> Step:
+    def _step(self, kind: StepKind, script: Script, undo: Script | None = None) -> Step:
+        title, timeout_s = _STEPS[kind]
         return Step(kind, self.host.address, title, script, timeout_s, undo)
 
 
@@ -306,11 +323,12 @@ def make_plan(
             not selected; the message lists the valid names.
         ConfigurationError: The release has no such stack.
     """
-    config = product.configure(host, release)
+    config = product.configure(host, release, options.scale, is_kept=redeploy_of is not None)
+    release = release.with_host_files(host.stack, config.files)
     if redeploy_of:
         config = replace(config, settings=tuple(redeploy_of.settings.items()))
     stack = release.parse_compose_file(host.stack)
-    profiles = _select_profiles(product, config, options, stack, redeploy_of)
+    profiles = _select_profiles(config, options, stack, redeploy_of)
     variables = {**release.settings(host.stack), **dict(config.settings)}
 
     def expect(services: Iterable[Service]) -> tuple[ExpectedService, ...]:
@@ -349,7 +367,6 @@ def make_plan(
 
 
 def _select_profiles(
-    product: Product,
     config: HostConfig,
     options: DeployOptions,
     stack: ComposeFile,
@@ -360,8 +377,9 @@ def _select_profiles(
     for profile in options.profiles:
         if profile not in stack.profiles:
             raise unknown_name_error("profile", profile, stack.profiles)
-    scale = product.scale_profiles(options.scale) if options.scale else config.scale_profiles
-    return tuple(dict.fromkeys([*scale, *options.profiles]))
+    # An earlier release may not have them.
+    known = [profile for profile in config.scale_profiles if profile in stack.profiles]
+    return tuple(dict.fromkeys([*known, *options.profiles]))
 
 
 def _select_services(stack: ComposeFile, name: str, profiles: Iterable[str]) -> tuple[Service, ...]:
@@ -383,16 +401,22 @@ def _find_surplus(
     config: HostConfig, stack: ComposeFile, service: str, profiles: Iterable[str]
 ) -> tuple[str, ...]:
     """Return the services of unselected profiles, which express the scale of worker nodes."""
-    if not config.host.node or service != ALL:
+    if service != ALL:
         return ()
     kept = {each.name for each in stack.enabled_services(profiles)}
-    return tuple(name for name in stack.names if name not in kept)
+    removable = stack.names if config.host.node else dict(config.unwanted)
+    return tuple(name for name in removable if name not in kept)
 
 
 def _recorded_digests(
     redeploy_of: HistoryEntry | None, expected: Iterable[ExpectedService]
 ) -> tuple[tuple[str, str], ...]:
-    """Return the images to pin: those of an earlier deploy whose digest was recorded."""
+    """Return the images to pin: those of an earlier deploy whose digest was recorded.
+
+    An image whose name contains a digest needs none.
+    """
     digests: Mapping[str, str] = redeploy_of.images if redeploy_of else {}
     images = dict.fromkeys(service.image for service in expected)
-    return tuple((image, digests[image]) for image in images if digests.get(image))
+    return tuple(
+        (image, digests[image]) for image in images if digests.get(image) and "@" not in image
+    )

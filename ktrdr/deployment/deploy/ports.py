@@ -26,25 +26,9 @@ class PortBinding(NamedTuple):
 
     def conflicts_with(self, other: PortBinding) -> bool:
         """Return whether two programs cannot listen on both at the same time."""
-        if self.port != other.port:
-            return False
         addresses = {self.address, other.address}
-        return len(addresses) == 1 or not addresses.isdisjoint(_EVERYWHERE)
-
-
-class PublishingContainer(NamedTuple):
-    """Container that publishes ports."""
-
-    project: str
-    name: str
-    bindings: tuple[PortBinding, ...]
-
-
-class PortConflict(NamedTuple):
-    """Port that a stack needs, but another program uses."""
-
-    port: int
-    owner: str
+        is_shared = len(addresses) == 1 or not addresses.isdisjoint(_EVERYWHERE)
+        return self.port == other.port and is_shared
 
 
 def published_ports(plan: Plan) -> tuple[PortBinding, ...]:
@@ -57,28 +41,25 @@ def published_ports(plan: Plan) -> tuple[PortBinding, ...]:
     return tuple(PortBinding(each[1] or _EVERYWHERE[0], int(each[2])) for each in found if each)
 
 
-def find_conflicts(plan: Plan, facts: Mapping[str, str]) -> Iterator[PortConflict]:
-    """Yield the ports of a plan that other programs use, according to the host's facts."""
-    containers = tuple(_parse_containers(facts.get("published", "")))
-    listening = tuple(_parse_listening(facts.get("listening", "")))
-    own = [each for each in containers if each.project == plan.host.project]
-    others = [each for each in containers if each.project != plan.host.project]
-    for binding in published_ports(plan):
-
-        def uses(container: PublishingContainer, binding: PortBinding = binding) -> bool:
-            return any(map(binding.conflicts_with, container.bindings))
-
-        if owner := next(filter(uses, others), None):
-            yield PortConflict(binding.port, f"the container {owner.name}")
-        elif any(map(binding.conflicts_with, listening)) and not any(map(uses, own)):
-            yield PortConflict(binding.port, "another program")
-
-
-def _parse_containers(text: str) -> Iterator[PublishingContainer]:
-    for entry in filter(None, text.split("|")):
+def find_conflicts(plan: Plan, facts: Mapping[str, str]) -> Iterator[tuple[int, str]]:
+    """Yield each port of a plan that another program uses, and this program, according to facts."""
+    own: list[PortBinding] = []
+    others: list[tuple[str, PortBinding]] = []
+    for entry in filter(None, facts.get("published", "").split("|")):
         project, _, rest = entry.partition(";")
-        name, _, published = rest.partition(";")
-        yield PublishingContainer(project, name, tuple(_parse_published(published)))
+        name, _, text = rest.partition(";")
+        if project == plan.host.project:
+            own += _parse_published(text)
+        else:
+            others += [(f"the container {name}", each) for each in _parse_published(text)]
+    listening = list(_parse_listening(facts.get("listening", "")))
+    for binding in published_ports(plan):
+        owner = next((name for name, each in others if binding.conflicts_with(each)), None)
+        is_own = any(map(binding.conflicts_with, own))
+        if not owner and not is_own and any(map(binding.conflicts_with, listening)):
+            owner = "another program"
+        if owner:
+            yield binding.port, owner
 
 
 def _parse_published(text: str) -> Iterator[PortBinding]:

@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from ktrdr.deployment.deploy import ports
+from ktrdr.deployment.deploy import capacity, ports
 from ktrdr.deployment.deploy.plan import Plan
-from ktrdr.deployment.hosts.problems import CheckResult, Problem, all_problems
-from ktrdr.errors import HostNotReady
+from ktrdr.deployment.hosts import networks
+from ktrdr.deployment.hosts.problems import CheckResult, Problem
 
 # First version of Compose that reads a registry login from DOCKER_AUTH_CONFIG.
 MINIMUM_COMPOSE: Final = (2, 38, 0)
 _KIB_PER_MIB: Final = 1024
 _KIB_PER_GIB: Final = 1024**2
+_INSTALL: Final = "then install Docker Engine, for example with `ktrdr host prepare`."
+DOCKER_KINDS: Final = {
+    "snap": Problem(
+        "Docker is installed as a snap, which cannot read the work directory",
+        f"Run `snap disable docker` on the host, {_INSTALL}",
+    ),
+    "rootless": Problem(
+        "Docker runs rootless, which cannot publish ports with the addresses of their clients",
+        f"Run `systemctl --user disable --now docker` as its user on the host, {_INSTALL}",
+    ),
+    "podman": Problem(
+        "the program docker is Podman, which lacks what deploys use",
+        f"Run `apt-get remove podman-docker` on the host, {_INSTALL}",
+    ),
+}
+_DOCKER_STATES: Final = {
+    "missing": Problem("Docker is not installed", "Install Docker Engine with the Compose plugin."),
+    "down": Problem(
+        "the Docker daemon is not running", "Start it with `systemctl start docker` on the host."
+    ),
+    "waiting": Problem(
+        "Docker does not respond",
+        "See what it waits for with `systemctl list-jobs` on the host: after `ktrdr host "
+        "prepare` it starts when the shared directory is mounted.",
+    ),
+}
+_NOT_PERMITTED: Final = "Operation not permitted"
 
 
 def parse_facts(output: str) -> dict[str, str]:
@@ -24,59 +51,54 @@ def parse_facts(output: str) -> dict[str, str]:
     return {name: value.strip() for name, _, value in pairs}
 
 
-def require_ready(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> None:
-    """Refuse a host that cannot run the stack.
-
-    Args:
-        plan: The plan.
-        facts: Facts about the host.
-        now: Time of the operator's machine.
-
-    Raises:
-        HostNotReady: Names every problem, and a remedy for each.
-    """
-    problems = list(all_problems(check_host(plan, facts, now=now)))
-    if problems:
-        messages = "; ".join(problem.message for problem in problems)
-        hints = " ".join(dict.fromkeys(problem.hint for problem in problems))
-        raise HostNotReady(f"{plan.host.address} is not ready: {messages}", hint=hints)
-
-
 def check_host(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterator[CheckResult]:
     """Yield the result of each check of a host.
 
     A check is left out if its facts are missing, such as that of the ports.
     """
     workdir, shared = plan.host.workdir, plan.config.shared_directory
-    yield CheckResult(
-        "Docker", _format_version(facts.get("docker", "")), tuple(_check_docker(facts))
-    )
-    if facts.get("docker", "missing") != "missing":
+    docker = facts.get("docker", "missing")
+    # Without a distribution's suffix.
+    version = docker.partition("+")[0] if docker[:1].isdigit() else ""
+    yield CheckResult("Docker", version, tuple(_check_docker(facts)))
+    if warning := facts.get("docker_warning"):
+        owner = f"`chown {facts.get('user', 'USER')}` it"
+        note = f"Docker ignores its configuration ({warning}): correct the file, or {owner}"
+        yield CheckResult("Docker's configuration", note=note)
+    if docker != "missing":
         compose = facts.get("compose", "")
         yield CheckResult("Compose", compose.lstrip("v"), tuple(_check_compose(compose)))
-    yield CheckResult("programs", "all installed", tuple(_check_programs(facts)))
     yield CheckResult("work directory", workdir, tuple(_check_workdir(facts, workdir)))
-    yield CheckResult("disk", _format_free_disk(facts), tuple(_check_disk(facts, plan)))
-    yield CheckResult("shared directory", shared, tuple(_check_share(facts, plan)))
-    yield CheckResult(
-        "clock", _format_clock_skew(facts, now), tuple(_check_clock(plan, facts, now))
-    )
+    # Only worker nodes differ in what they are given.
+    has_capacity = all(facts.get(name, "").isdecimal() for name in ("memory_kb", "processors"))
+    if plan.host.node and has_capacity:
+        yield capacity.check_capacity(plan, facts)
+    yield _check_disk(facts, plan)
+    yield CheckResult("shared directory", shared, _check_share(facts, plan))
+    if "handles" in facts:
+        yield _check_file_server(facts, plan)
+    yield _check_clock(plan, facts, now)
     if "memory" in facts:
         yield CheckResult("memory", facts["memory"], tuple(_check_memory(facts, plan)))
+    if known := [name for name in plan.config.peers if f"resolves {name}" in facts]:
+        yield _check_names(known, facts)
     if "listening" in facts:
         yield CheckResult("ports", "free", tuple(_check_ports(plan, facts)))
+    if "routes" in facts:
+        yield CheckResult("networks", problems=tuple(_check_networks(plan, facts)))
 
 
 def _check_docker(facts: Mapping[str, str]) -> Iterator[Problem]:
-    state = facts.get("docker", "missing")
-    if state == "missing":
-        yield Problem("Docker is not installed", "Install Docker Engine with the Compose plugin.")
-    if state == "down":
+    kind, state = facts.get("docker_kind", ""), facts.get("docker", "missing")
+    if problem := DOCKER_KINDS.get(kind) or _DOCKER_STATES.get(state):
+        yield problem
+    elif state.partition(" ")[0] == "error":
+        reason = state.partition(" ")[2].rstrip(".")
         yield Problem(
-            "the Docker daemon is not running",
-            "Start it with `systemctl start docker` on the host.",
+            f"Docker does not answer{reason and f': {reason}'}",
+            "Run `docker info` on the host, and correct what it complains about.",
         )
-    if state == "forbidden":
+    elif state == "forbidden":
         user = facts.get("user", "the user")
         yield Problem(
             f"{user} has no permission to use Docker",
@@ -84,28 +106,19 @@ def _check_docker(facts: Mapping[str, str]) -> Iterator[Problem]:
         )
 
 
+def is_older_compose(version: str) -> bool:
+    """Return whether a version of Compose is older than deploys need, or missing."""
+    numbers = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
+    return not numbers or tuple(map(int, numbers.groups())) < MINIMUM_COMPOSE
+
+
 def _check_compose(version: str) -> Iterator[Problem]:
     wanted = ".".join(map(str, MINIMUM_COMPOSE))
-    numbers = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
-    if not numbers:
+    if is_older_compose(version):
+        older = f"Docker Compose {version} is older than {wanted}"
         yield Problem(
-            "Docker Compose is not installed",
+            older if version else "Docker Compose is not installed",
             f"Install the Compose plugin, version {wanted} or newer, on the host.",
-        )
-    elif tuple(map(int, numbers.groups())) < MINIMUM_COMPOSE:
-        yield Problem(
-            f"Docker Compose {version} is older than {wanted}",
-            f"Install the Compose plugin, version {wanted} or newer, on the host.",
-        )
-
-
-def _check_programs(facts: Mapping[str, str]) -> Iterator[Problem]:
-    lacks = facts.get("lacks", "").split()
-    if lacks:
-        yield Problem(
-            f"programs are missing: {', '.join(lacks)}",
-            "Install them on the host; they are in Debian's util-linux, diffutils, mawk, tar and "
-            "coreutils.",
         )
 
 
@@ -124,42 +137,71 @@ def _check_workdir(facts: Mapping[str, str], workdir: str) -> Iterator[Problem]:
         )
 
 
-def _check_disk(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
-    directories = {"docker_free_kb": "Docker's directory", "workdir_free_kb": "the work directory"}
-    for fact, directory in directories.items():
-        text = facts.get(fact, "")
-        if text.isdigit() and int(text) // _KIB_PER_MIB < plan.product.minimum_free_mb:
-            yield Problem(
-                f"the disk of {directory} has too little free space: "
-                f"{int(text) // _KIB_PER_MIB} MiB free, {plan.product.minimum_free_mb} needed",
-                "Free space on the host, for example with `docker image prune --all`.",
-            )
+def _check_disk(facts: Mapping[str, str], plan: Plan) -> CheckResult:
+    directories = {
+        "docker_free_kb": "Docker's directory",
+        "image_store_free_kb": "containerd's directory",
+        "workdir_free_kb": "the work directory",
+    }
+    free = {name: int(facts[fact]) for fact, name in directories.items() if facts.get(fact)}
+    needed = plan.product.minimum_free_mb
+    problems = tuple(
+        Problem(
+            f"the disk of {name} has too little free space: {kib // _KIB_PER_MIB} MiB free, "
+            f"{needed} needed",
+            "Free space on the host, for example with `docker image prune --all`.",
+        )
+        for name, kib in free.items()
+        if kib // _KIB_PER_MIB < needed
+    )
+    least = min(free.values(), default=0)
+    return CheckResult("disk", f"{least / _KIB_PER_GIB:.0f} GiB free", problems)
 
 
-def _check_share(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
-    directory, state = plan.config.shared_directory, facts.get("shared")
-    uid = plan.config.container_uid
+def _check_share(facts: Mapping[str, str], plan: Plan) -> tuple[Problem, ...]:
+    directory, state = plan.config.shared_directory, facts.get("shared", "")
+    uid = owner = plan.config.container_uid
     mount = f"Mount the core's NFS export there: `mount {directory}`."
+    server = "the core host"
+    if plan.config.is_share_external:
+        mount = "Mount it there before Docker starts, as docs/storage.md describes."
+        owner, server = int(facts.get("owner", uid)), "the Proxmox host or NAS"
     make = f"Run `install -d -o {uid} -g {uid} {directory}` as root there."
-    if state == "missing":
-        remedy = mount if plan.config.is_share_mounted else make
-        yield Problem(f"the shared directory {directory} is missing", remedy)
-    if state == "not-mounted":
-        yield Problem(
-            f"the shared directory {directory} is not mounted: it is on the host's own disk",
-            mount,
-        )
-    if state == "stale":
-        yield Problem(
+    problems = {
+        "missing": Problem(
+            f"the shared directory {directory} is missing",
+            mount if plan.config.is_share_mounted else make,
+        ),
+        "not-mounted": Problem(
+            f"the shared directory {directory} is not mounted: it is on the host's own disk", mount
+        ),
+        "stale": Problem(
             f"the shared directory {directory} does not respond",
-            "Check that the core host's NFS server runs, then mount the directory again.",
-        )
-    if state == "not-writable":
-        yield Problem(
+            f"Check that {server} serves it, then mount the directory again.",
+        ),
+        "not-writable": Problem(
             f"the containers' user ({uid}) cannot write to the shared directory {directory}",
-            f"Run `chown {uid}:{uid} {directory}` as root on the core host, and check that it is "
-            "not mounted read-only.",
-        )
+            f"Run `chown {owner}:{owner}` on it as root on {server}, and check that it is not "
+            "mounted read-only.",
+        ),
+    }
+    return (problems[state],) if state in problems else ()
+
+
+def _check_file_server(facts: Mapping[str, str], plan: Plan) -> CheckResult:
+    """Check that a service can open files by their handles, as an NFS server must."""
+    answer, uid = facts["handles"], str(plan.config.container_uid)
+    if answer == "unknown":
+        note = "not checked whether one can run here, which needs root and perl"
+        return CheckResult("NFS server", note=note)
+    reason = "in unprivileged containers" if facts.get("owner", uid) != uid else "by LXC's default"
+    problem = Problem(
+        "no NFS server can run here, because open_by_handle_at is refused "
+        f"({answer}{f', as {reason}' if answer == _NOT_PERMITTED else ''})",
+        "Set `core.nfs: external` in the inventory, and let the Proxmox host or a NAS serve "
+        f"{plan.config.shared_directory} (docs/storage.md).",
+    )
+    return CheckResult("NFS server", "can run", () if answer == "opened" else (problem,))
 
 
 def _check_memory(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
@@ -172,46 +214,67 @@ def _check_memory(facts: Mapping[str, str], plan: Plan) -> Iterator[Problem]:
             f"Mount a tmpfs there: `mount -t tmpfs -o mode=755 ktrdr {root}`.",
         )
     elif kind == "tmpfs" and swap != "none":
+        name = swap if swap.startswith("/") else "the swap of this container's host"
         yield Problem(
-            f"memory, including secrets, may be swapped out to {swap}, which may not be encrypted",
-            f"Turn swap off (`swapoff -a`), encrypt it, or `mount -t ramfs ramfs {root}`, "
+            f"memory, including secrets, may be swapped out to {name}, which may not be encrypted",
+            _on_container_host(facts, "pct set CTID --swap 0`, with the CTID of `pct list")
+            or f"Turn swap off (`swapoff -a`), encrypt it, or `mount -t ramfs ramfs {root}`, "
             "which is never swapped out.",
         )
 
 
-def _check_clock(plan: Plan, facts: Mapping[str, str], now: datetime) -> Iterator[Problem]:
-    text = facts.get("clock", "")
-    if not text.isdigit():
-        return
-    skew = int(text) - now.timestamp()
-    if abs(skew) > plan.config.max_clock_skew_s:
-        direction = "ahead of" if skew > 0 else "behind"
-        yield Problem(
-            f"its clock is {abs(skew):.0f} s {direction} this machine's, so tokens would "
-            "be rejected",
-            "Synchronise both with a time server (`timedatectl set-ntp true`).",
-        )
+def _check_names(names: Sequence[str], facts: Mapping[str, str]) -> CheckResult:
+    """Check the names of other hosts, which containers ask DNS servers for, and no other source."""
+    unknown, missing = (
+        [name for name in names if facts[f"resolves {name}"] == answer]
+        for answer in ("unknown", "no")
+    )
+    note = f"containers may not be able to resolve {', '.join(unknown)}" if unknown else ""
+    text = "containers cannot resolve {}: no DNS server knows it, only /etc/hosts or mDNS here"
+    hint = "Add the name to your DNS server, or write its address as `host` in the inventory, and "
+    hint += "the name as `ssh_host`."
+    problems = tuple(Problem(text.format(name), hint) for name in missing)
+    return CheckResult("names", "known to DNS", problems, note)
+
+
+def _on_container_host(facts: Mapping[str, str], command: str) -> str:
+    """Return the remedy for a container, in which the command does not work; otherwise nothing."""
+    if not (facts.get("container") or facts.get("swap") == "virtual"):
+        return ""
+    return f"This host is a container: run `{command}` on its own host, such as Proxmox."
+
+
+def _check_clock(plan: Plan, facts: Mapping[str, str], now: datetime) -> CheckResult:
+    skew = int(facts.get("clock", now.timestamp())) - now.timestamp()
+    direction = "ahead of" if skew > 0 else "behind"
+    problem = Problem(
+        f"its clock is {abs(skew):.0f} s {direction} this machine's, so tokens would be rejected",
+        _on_container_host(facts, "timedatectl set-ntp true")
+        or "Synchronise both with a time server (`timedatectl set-ntp true`).",
+    )
+    is_off = abs(skew) > plan.config.max_clock_skew_s
+    return CheckResult("clock", f"{abs(skew):.0f} s off", (problem,) if is_off else ())
 
 
 def _check_ports(plan: Plan, facts: Mapping[str, str]) -> Iterator[Problem]:
-    for conflict in ports.find_conflicts(plan, facts):
+    for port, owner in ports.find_conflicts(plan, facts):
         yield Problem(
-            f"the port {conflict.port} is in use by {conflict.owner}",
+            f"the port {port} is in use by {owner}",
             "Find its owner with `ss -ltnp` on the host, or change the port in the inventory.",
         )
 
 
-def _format_version(text: str) -> str:
-    """Return a version without a distribution's suffix, or nothing if the text is not a version."""
-    return text.partition("+")[0] if text[:1].isdigit() else ""
-
-
-def _format_free_disk(facts: Mapping[str, str]) -> str:
-    sizes = [facts.get(fact, "") for fact in ("docker_free_kb", "workdir_free_kb")]
-    least = min((int(size) for size in sizes if size.isdigit()), default=0)
-    return f"{least / _KIB_PER_GIB:.0f} GiB free"
-
-
-def _format_clock_skew(facts: Mapping[str, str], now: datetime) -> str:
-    text = facts.get("clock", "")
-    return f"{abs(int(text) - now.timestamp()):.0f} s off" if text.isdigit() else ""
+def _check_networks(plan: Plan, facts: Mapping[str, str]) -> Iterator[Problem]:
+    found = networks.parse_docker_networks(facts.get("networks", ""))
+    for network, route in networks.find_collisions(found, networks.parse_routes(facts["routes"])):
+        subnets = ", ".join(map(str, network.subnets))
+        name, commands = plan.host.name, ""
+        if network.name.startswith(f"{plan.host.project}_"):
+            target = name if plan.host.node else f"{name} all"
+            commands = f": `ktrdr deploy down {name}`, `ktrdr deploy {target}`"
+        yield Problem(
+            f"Docker's network {network.name} ({subnets}) has addresses that the host reaches "
+            f"through {route.interface} ({route.network})",
+            f"Choose other addresses with `ktrdr host prepare {name}`, then recreate the network"
+            f"{commands}.",
+        )

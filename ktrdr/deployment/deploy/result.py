@@ -11,7 +11,7 @@ from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.hosts.containers import Container
 from ktrdr.deployment.hosts.history import DeployOutcome, HistoryEntry
 from ktrdr.deployment.scripts.script import render_for_display
-from ktrdr.errors import Interrupted, KtrdrError, NotStarted
+from ktrdr.errors import HostSkipped, Interrupted, KtrdrError, NotStarted
 
 # Increase it when a key disappears or changes its meaning; new keys may appear at any time.
 SCHEMA: Final = 2
@@ -60,16 +60,22 @@ class HostResult:
         return self.error is None
 
     @property
+    def is_skipped(self) -> bool:
+        """Return whether the deploy to the other hosts went on without this one."""
+        return isinstance(self.error, HostSkipped)
+
+    @property
     def changed(self) -> bool:
         """Return whether anything on the host changed."""
         return self.outcome is DeployOutcome.DEPLOYED
 
     def to_json(self) -> dict[str, Any]:
         """Return the host's part of the final JSON document."""
+        not_begun = "skipped" if self.is_skipped else "not begun"
         return {
             **_describe_plan(self.plan),
             "ok": self.is_good,
-            "outcome": self.outcome.value if self.outcome else "not begun",
+            "outcome": self.outcome.value if self.outcome else not_begun,
             "changed": self.changed,
             "services": [_describe_service(state) for state in self.services],
             "changed_files": list(self.files),
@@ -112,7 +118,13 @@ class DeployResult:
     def failed(self) -> tuple[HostResult, ...]:
         """Return the hosts with an error; those that did not start come last."""
         failed = [host for host in self.hosts if host.error is not None]
-        return tuple(sorted(failed, key=lambda host: isinstance(host.error, NotStarted)))
+        last = (NotStarted, HostSkipped)
+        return tuple(sorted(failed, key=lambda host: isinstance(host.error, last)))
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Return the names of the skipped hosts."""
+        return tuple(host.plan.host.name for host in self.hosts if host.is_skipped)
 
     def to_json(self) -> dict[str, Any]:
         """Return the final JSON document."""
@@ -122,6 +134,7 @@ class DeployResult:
             "ok": self.is_good,
             "id": self.id,
             "changed": self.changed,
+            "skipped": list(self.skipped),
             "hosts": [host.to_json() for host in self.hosts],
             "duration_s": round(self.duration_s, 3),
             "ssh": {"connections": self.connections, "scripts": self.scripts},

@@ -21,11 +21,10 @@ from ktrdr.deployment.deploy.result import DeployResult, HostResult
 from ktrdr.deployment.hosts.history import DeployKind, HistoryEntry
 from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.hosts.parallel import SIGNAL_INTERVAL_S
-from ktrdr.deployment.product import Backend
+from ktrdr.deployment.product import Backend, SecretSource
 from ktrdr.deployment.releases.release import Release
-from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh.interface import Transport
-from ktrdr.errors import Interrupted, KtrdrError, NotStarted
+from ktrdr.errors import HostSkipped, Interrupted, KtrdrError, NotStarted
 from ktrdr.secret import Scrubber, Secret
 
 
@@ -91,7 +90,8 @@ def deploy(plans: Sequence[Plan], deps: DeployDependencies) -> DeployResult:
 
     1. Read and check all secrets, before any host changes.
     2. Run the hook ``pre-deploy``, which can refuse the deploy.
-    3. Prepare all hosts: lock, check, fetch, compare. If one fails, cancel all.
+    3. Prepare all hosts: lock, check, fetch, compare. If one fails, cancel all; but worker nodes
+       that are off are skipped if options or inventory permit it.
     4. Check the database's schema, and ask the operator about destructive effects.
     5. Apply, verify and record: the core first, then the worker nodes.
     6. Run the hooks that report the outcome.
@@ -190,9 +190,11 @@ class Rollout:
     def run(self) -> tuple[HostResult, ...]:
         """Prepare all hosts, ask once, and change them; return a result for each plan."""
         parallel = max(1, min(self._options.parallel, len(self._deployments)))
+        plans = [deployment.plan for deployment in self._deployments]
         with ThreadPoolExecutor(parallel) as pool, self._interruptible(pool):
             errors = self._prepare_all(pool)
-            if errors:
+            skipped = self._skip_hosts(errors)
+            if errors and not skipped:
                 prepared = [d for d in self._deployments if d.plan.host.name not in errors]
                 self._cancel(pool, prepared)
                 return tuple(
@@ -208,7 +210,8 @@ class Rollout:
             except (KtrdrError, KeyboardInterrupt):
                 self._cancel(pool, self._deployments)
                 raise
-            return self._apply_all(pool)
+            results = skipped | self._apply_all(pool)
+        return tuple(results[plan.host.name] for plan in plans)
 
     @contextmanager
     def _interruptible(self, pool: ThreadPoolExecutor) -> Iterator[None]:
@@ -235,7 +238,32 @@ class Rollout:
                 raise error
         return errors
 
-    def _apply_all(self, pool: ThreadPoolExecutor) -> tuple[HostResult, ...]:
+    def _skip_hosts(self, errors: Mapping[str, KtrdrError]) -> dict[str, HostResult]:
+        """Leave out the nodes that are off, and return their results by name.
+
+        Leave out none if another host has an error, or if all are off.
+        """
+        off = [each for each in self._deployments if each.is_off and each.plan.may_be_skipped]
+        if not off or len(off) < len(errors) or len(off) == len(self._deployments):
+            return {}
+        results = {}
+        for deployment in off:
+            host = deployment.plan.host
+            error = HostSkipped(
+                f"{host.name} was skipped: {errors[host.name].message}",
+                hint="When it is on again, run `ktrdr deploy workers all --behind`.",
+            )
+            deployment.observe(events.Warned(error.message))
+            results[host.name] = HostResult(deployment.plan, None, error=error)
+        self._deployments = [
+            each for each in self._deployments if each.plan.host.name not in results
+        ]
+        nodes = tuple(each.plan.host.node for each in self._deployments if each.plan.host.node)
+        for deployment in self._deployments:
+            deployment.skipped, deployment.later_nodes = tuple(results), nodes
+        return results
+
+    def _apply_all(self, pool: ThreadPoolExecutor) -> dict[str, HostResult]:
         results: dict[str, HostResult] = {}
         for wave in self._waves():
             failed = [name for name, result in results.items() if not result.is_good]
@@ -247,7 +275,7 @@ class Rollout:
                 self._wait(applied)
                 ended = [future.result() for future in applied]
             results |= {result.plan.host.name: result for result in ended}
-        return tuple(results[deployment.plan.host.name] for deployment in self._deployments)
+        return results
 
     def _waves(self) -> Iterator[Sequence[HostDeployment]]:
         """Yield the hosts that are deployed at the same time: those of the lowest rank first."""

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.hosts.health import HealthProblem
+from ktrdr.deployment.product import TOKEN_HINT
 from ktrdr.deployment.ssh.interface import RemoteResult
 from ktrdr.errors import ConfigurationError, DeploymentFailed, HostNotReady, ImageError, KtrdrError
 
@@ -49,21 +50,33 @@ _DOCKER_STOPPED: Final = ErrorPattern(
     "the Docker daemon of {host} stopped running",
     "Start it with `systemctl start docker` on the host, and run the command again.",
 )
+# Docker prints this, and goes on with its defaults.
+_WARNING: Final = re.compile(r"^WARNING: Error .* config file.*\n?", re.MULTILINE)
+_LOGIN_HINT: Final = (
+    "Check whether the vault's ghcr_token has expired, and the inventory's registry_user and "
+    f"image. {TOKEN_HINT}"
+)
 _PULL_PATTERNS: Final = (
     _DISK_FULL,
     ErrorPattern(
-        r"unauthorized|authentication required|no basic auth credentials|denied|"
-        r"\b401\b|\b403\b|Forbidden",
+        # GHCR says this of images that were never pushed, too.
+        r"denied|\b403\b|Forbidden",
         ImageError,
-        "the registry rejects the login for {image}",
-        "Check the vault's field ghcr_token (it needs the scope read:packages, and may have "
-        "expired) and the inventory's registry_user and image.",
+        "the registry rejects the login for {image}, or has no such image yet",
+        f"If CI has not built it yet, wait, or start its run again. {_LOGIN_HINT}",
     ),
     ErrorPattern(
-        r"manifest unknown|manifest for .* not found|\bnot found\b|no such manifest|name unknown",
+        r"unauthorized|authentication required|no basic auth credentials|\b401\b",
+        ImageError,
+        "the registry rejects the login for {image}",
+        _LOGIN_HINT,
+    ),
+    ErrorPattern(
+        r"manifest unknown|\bnot found\b(?! in \$PATH)|no such manifest|name unknown",
         ImageError,
         "the image {image} is not in the registry",
-        "Wait until CI has built it, or select another with --tag.",
+        "Wait until CI has built it, start its run again if it was cancelled, or select another "
+        "with --tag.",
     ),
     ErrorPattern(
         r"connection refused|no such host|i/o timeout|timed? ?out|deadline exceeded|unreachable|"
@@ -73,6 +86,13 @@ _PULL_PATTERNS: Final = (
         "{host} cannot reach the registry for {image}: {reason}",
         "Try again when the registry responds, or run `docker pull {image}` there for details.",
     ),
+)
+_RUNC_REFUSED: Final = ErrorPattern(
+    r"reopen fd \d+: permission denied",
+    HostNotReady,
+    "no container starts on {host}: {reason}",
+    "AppArmor refuses what runc does since 1.3.3. Update lxc-pve on the Proxmox host to 6.0.5-2 or "
+    "newer, and restart this LXC container.",
 )
 _APPLY_PATTERNS: Final = (
     _DISK_FULL,
@@ -96,6 +116,14 @@ _APPLY_PATTERNS: Final = (
         "the secrets of {host} cannot be kept in memory: {reason}",
         "Mount a tmpfs on /run/ktrdr, or set secrets.delivery to env.",
     ),
+    _RUNC_REFUSED,
+)
+_NO_START: Final = ErrorPattern(
+    "",
+    HostNotReady,
+    "no container starts on {host}: {reason}",
+    "Run `docker run --rm IMAGE true` on the host for details. An LXC container of Proxmox needs "
+    "`features: nesting=1,keyctl=1`.",
 )
 # A shell adds this to the number of the signal that ended a program.
 _SIGNAL_BASE: Final = 128
@@ -115,7 +143,8 @@ def fetch_error(plan: Plan, phase: str, result: RemoteResult) -> KtrdrError:
     if result.exit_code > _SIGNAL_BASE:
         return HostNotReady(
             f"the fetch on {host} was killed by signal {result.exit_code - _SIGNAL_BASE}",
-            hint="Check the host's kernel log (`dmesg`): it may be out of memory.",
+            hint="Check the kernel log (`dmesg`, for a container on its own host): it may be out "
+            "of memory.",
         )
     if phase == "stage":
         return HostNotReady(
@@ -134,6 +163,12 @@ def fetch_error(plan: Plan, phase: str, result: RemoteResult) -> KtrdrError:
         f"Compose on {host} rejects the release's configuration: {_reason(result)}",
         hint="Check it with `docker compose config`, or deploy another commit.",
     )
+
+
+def start_error(plan: Plan, result: RemoteResult) -> KtrdrError:
+    """Return the error of a host on which no container starts; nothing has changed."""
+    patterns = (_DISK_FULL, _RUNC_REFUSED, _DOCKER_STOPPED)
+    return _match(patterns, plan, result) or _to_error(_NO_START, plan, result)
 
 
 def apply_error(plan: Plan, result: RemoteResult) -> KtrdrError:
@@ -168,8 +203,9 @@ def unhealthy_error(
 
 
 def _match(patterns: Iterable[ErrorPattern], plan: Plan, result: RemoteResult) -> KtrdrError | None:
+    output = _WARNING.sub("", result.stderr)
     for pattern in patterns:
-        if re.search(pattern.pattern, result.stderr, re.IGNORECASE):
+        if re.search(pattern.pattern, output, re.IGNORECASE):
             return _to_error(pattern, plan, result)
     return None
 
@@ -194,8 +230,10 @@ def _failed_image(plan: Plan, result: RemoteResult) -> str:
 
 def _reason(result: RemoteResult) -> str:
     """Return the last line of the error output, without its prefix."""
-    lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+    output = _WARNING.sub("", result.stderr)
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     if not lines:
         return f"exit code {result.exit_code}"
     last = re.sub(r"^(Error response from daemon|Error|ERROR):\s*", "", lines[-1])
-    return last.rstrip(".")
+    # Each program on the way to the runtime adds a prefix.
+    return last.rpartition("OCI runtime create failed: ")[2].rstrip(".")

@@ -24,6 +24,7 @@ from ktrdr.deployment.releases.checkout import CommitRange
 from ktrdr.deployment.releases.release import (
     compose_file_name,
     env_file_name,
+    host_file_names,
     parse_env_file,
     tmpfs_file_name,
 )
@@ -203,11 +204,12 @@ def with_reason(
     """
     if change.reason != CONFIGURATION_CHANGED:
         return change
-    name = compose_file_name(plan.host.stack)
-    new = _parse_service(plan.release.files.get(name), change.service)
-    old = next((_parse_service(f.old, change.service) for f in files if f.path == name), new)
+    reasons, new = [], None
+    for name in (*host_file_names(plan.host.stack), compose_file_name(plan.host.stack)):
+        new = _parse_service(plan.release.files.get(name), change.service)
+        old = next((_parse_service(f.old, change.service) for f in files if f.path == name), new)
+        reasons += [f"its definition in {name}"] if old != new else []
     used = set(_VARIABLE.findall(str(new)))
-    reasons = [f"its definition in {name}"] if old != new else []
     memory = tmpfs_file_name(plan.host.stack)
     if plan.config.secrets_in_memory and any(file.path == memory for file in files):
         reasons.append(memory)

@@ -13,13 +13,13 @@ from ktrdr.deployment.deploy.comparison import (
     Comparison,
     ServiceChange,
     compare,
-    image_tag,
 )
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.diff import changes
 from ktrdr.deployment.diff.changes import HostDiff
 from ktrdr.deployment.hosts.history import last_good, parse_history
 from ktrdr.deployment.hosts.host import Host
+from ktrdr.deployment.hosts.images import parse_image_name, parse_images
 from ktrdr.deployment.hosts.parallel import map_hosts
 from ktrdr.deployment.hosts.registry import parse_registry_answers
 from ktrdr.deployment.product import REGISTRY_LOGIN
@@ -66,8 +66,8 @@ class Differ:
         host, files = plan.host, plan.release.files
         extensions = plan.product.script_extensions(host)
         secrets = (*plan.config.secrets, *extensions.carried_secrets)
-        content = plan.release.compose_content(host.stack)
-        deployed = secret_env_map(content, secrets)
+        contents = (plan.release.compose_content(host.stack), *plan.config.files.values())
+        deployed = [pair for each in contents for pair in secret_env_map(each, secrets)]
         arguments = (
             # With all profiles: the hash of a service does not depend on the others.
             *plan.stack_options(["*"]),
@@ -113,7 +113,9 @@ class Differ:
         settings = tuple(changes.setting_changes(plan, files, last.settings if last else None))
         changed_settings, rotated = {change.name for change in settings}, _rotated(output)
         comparison = compare(
-            plan, {**output, "files": [f"{file.marker} {file.path}" for file in files]}
+            plan,
+            {**output, "files": [f"{file.marker} {file.path}" for file in files]},
+            next(iter(output.get("compose", ())), ""),
         )
         moved = _moved_images(output)
         images = {service.name: service.image for service in plan.expected}
@@ -145,7 +147,7 @@ class Differ:
         """Return the commits between each running release and the planned one, by tag."""
         new = plan.release
         tags = {
-            image_tag(container.image)
+            parse_image_name(container.image).tag
             for service in plan.expected
             if service.reports_version and (container := comparison.before.get(service.name))
         }
@@ -158,6 +160,8 @@ class Differ:
         name, tag = plan.host.name, plan.release.tag
         if not comparison.before:
             return
+        if comparison.compose_note:
+            yield comparison.compose_note
         if self.values is None:
             yield "secrets are assumed unchanged; use --secrets to compare them with the vault"
             if not plan.release.is_immutable:
@@ -189,7 +193,10 @@ def _rotated(output: Mapping[str, Sequence[str]]) -> set[str]:
 def _moved_images(output: Mapping[str, Sequence[str]]) -> frozenset[str]:
     """Return the images whose tag names another image in the registry than on the host."""
     answers = parse_registry_answers(output.get("registry", ()))
-    text = "\n".join(output.get("images", ()))
+    images = parse_images(output.get("images", ()))
     return frozenset(
-        image for image, answer in answers.items() if answer.code == 0 and answer.text not in text
+        name
+        for name, answer in answers.items()
+        if answer.code == 0 and (image := images.get(name))
+        if answer.text not in (image.digest, *(each.partition("@")[2] for each in image.names))
     )

@@ -30,7 +30,7 @@ def drained(deployment: HostDeployment, backend: Backend, timeout_s: float) -> I
     Raises:
         KtrdrError: The backend cannot be asked.
     """
-    node = deployment.plan.host.address
+    node = deployment.plan.host.network_name
     was_drained = _is_drained(backend.workers(), node)
     if not was_drained:
         backend.drain(node)
@@ -48,7 +48,7 @@ def drained(deployment: HostDeployment, backend: Backend, timeout_s: float) -> I
 
 
 def _wait_until_idle(deployment: HostDeployment, backend: Backend, timeout_s: float) -> None:
-    node, clock, observe = deployment.plan.host.address, deployment.clock, deployment.observe
+    node, clock, observe = deployment.plan.host.network_name, deployment.clock, deployment.observe
     began = clock.monotonic()
     observe(events.StepStarted(_TITLE, node))
     try:
@@ -79,5 +79,5 @@ def _running_operations(workers: Sequence[Worker], node: str) -> list[str]:
 
 
 def _warn(deployment: HostDeployment, message: str) -> None:
-    command = f"ktrdr workers undrain {deployment.plan.host.address}"
+    command = f"ktrdr workers undrain {deployment.plan.host.network_name}"
     deployment.observe(events.Warned(f"{message}; run `{command}` to give it operations again"))

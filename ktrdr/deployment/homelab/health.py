@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
 
 if TYPE_CHECKING:
     from ktrdr.schemas import Worker
+
+_MAX_TEXT: Final = 500
 
 
 def check_report(
@@ -23,9 +25,11 @@ def check_report(
     """
     if report is None:
         return HealthProblem(service.name, "does not respond yet")
-    if service.worker_url:
-        return _check_worker(service.name, report, tag)
-    return _check_backend(report, tag)
+    check = _check_worker if service.worker_url else _check_backend
+    problem, own = check(service.name, report, tag), report.get("problem")
+    if isinstance(own, Mapping) and not (problem and problem.is_fatal):
+        return HealthProblem(service.name, f"is not ready: {str(own.get('message'))[:_MAX_TEXT]}")
+    return problem
 
 
 def unregistered_workers(
@@ -53,13 +57,13 @@ def unregistered_workers(
     )
 
 
-def _check_backend(report: Mapping[str, Any], tag: str) -> HealthProblem | None:
+def _check_backend(name: str, report: Mapping[str, Any], tag: str) -> HealthProblem | None:
     version = report.get("version")
     running = version.get("image_tag") if isinstance(version, Mapping) else None
     if running != tag:
-        return HealthProblem("backend", f"reports version {running}, not {tag}", is_fatal=True)
+        return HealthProblem(name, f"reports version {running}, not {tag}", is_fatal=True)
     if report.get("status") != "ok":
-        return HealthProblem("backend", f"reports that the database is {report.get('database')}")
+        return HealthProblem(name, f"reports that the database is {report.get('database')}")
     return None
 
 

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ktrdr.deployment.deploy.comparison import Action, Comparison, ServiceChange
-from ktrdr.deployment.deploy.host_deployment import HostDeployment
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.step_errors import ErrorPattern
-from ktrdr.deployment.homelab import health, hosts, rotation, schema, secret_values
+from ktrdr.deployment.homelab import health, hosts, rotation, schema
+from ktrdr.deployment.homelab.connections import check_connections
 from ktrdr.deployment.homelab.drain import drained
-from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.homelab.secret_values import InventorySecrets
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
 from ktrdr.deployment.hosts.host import Host, HostConfig
 from ktrdr.deployment.hosts.problems import CheckResult
 from ktrdr.deployment.product import Backend, ScriptExtensions
 from ktrdr.deployment.releases.release import Release, Service
-from ktrdr.deployment.secrets.sources import SecretSource
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.errors import DeploymentFailed, SecretsError
-from ktrdr.secret import Secret
 
 _SCRIPTS: Final = "homelab/scripts"
 _HOUR_S: Final = 3600
@@ -65,14 +61,13 @@ _APPLY_ERRORS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Homelab:
-    """KTRDR on the hosts of an inventory; implements `ktrdr.deployment.product.Product`.
+class Homelab(InventorySecrets):
+    """KTRDR on the hosts of an inventory; implements `ktrdr.deployment.product.Product`."""
 
-    Attributes:
-        inventory: The inventory.
-    """
-
-    inventory: Inventory
+    fetch_error_phases: ClassVar = _FETCH_ERRORS
+    apply_error_patterns: ClassVar = _APPLY_ERRORS
+    check_report = staticmethod(health.check_report)
+    drained = staticmethod(drained)
 
     @property
     def hosts(self) -> Sequence[Host]:
@@ -82,24 +77,22 @@ class Homelab:
     def minimum_free_mb(self) -> int:
         return self.inventory.minimum_free_mb
 
-    def configure(self, host: Host, release: Release) -> HostConfig:
-        configure = hosts.configure_workers if host.node else hosts.configure_core
-        return configure(self.inventory, host, release)
+    def configure(
+        self, host: Host, release: Release, scale: int | None = None, *, is_kept: bool = False
+    ) -> HostConfig:
+        return hosts.configure_host(self.inventory, host, release, scale, is_kept=is_kept)
 
     @property
     def registry(self) -> str:
         return self.inventory.registry
 
     def is_own_image(self, image: str) -> bool:
-        return image.rpartition(":")[0] == self.inventory.image
+        return hosts.is_own_image(self.inventory, image)
 
     def expected_service(self, service: Service, config: HostConfig, image: str) -> ExpectedService:
         port = service.worker_port
-        url = f"http://{config.host.address}:{port}" if port else None
+        url = f"http://{config.host.network_name}:{port}" if port else None
         return ExpectedService(service.name, image, self.is_own_image(image), url)
-
-    def scale_profiles(self, scale: int) -> Sequence[str]:
-        return hosts.scale_profiles(scale)
 
     def script_extensions(self, host: Host) -> ScriptExtensions:
         health_script = f"{_SCRIPTS}/service_health.sh"
@@ -117,48 +110,21 @@ class Homelab:
             carried_secrets=("JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_UNTIL"),
         )
 
-    def read_secrets(self, source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
-        return secret_values.read_secrets(source, plans)
-
-    def check_secrets(
-        self, source: SecretSource, plans: Sequence[Plan]
-    ) -> tuple[Sequence[CheckResult], Mapping[str, Secret]]:
-        return secret_values.check_secrets(source, plans)
-
-    def registry_login(self, fields: Mapping[str, Secret]) -> Secret | None:
-        token = secret_values.usable_registry_token(fields)
-        user = self.inventory.registry_user
-        return secret_values.registry_login(self.registry, user, token) if token else None
-
-    def secret_values(
-        self, fields: Mapping[str, Secret], plan: Plan, *, now: datetime
-    ) -> Mapping[str, Secret]:
-        return secret_values.secret_values(fields, self.inventory, plan, now=now)
-
-    def secrets_to_scrub(
-        self,
-        fields: Mapping[str, Secret],
-        values: Iterable[Mapping[str, Secret]],
-        plans: Iterable[Plan],
-    ) -> tuple[Secret, ...]:
-        return secret_values.secrets_to_scrub(fields, values, plans)
-
     def required_connections(self, plan: Plan, plans: Iterable[Plan]) -> Iterable[tuple[str, int]]:
         core = self.inventory.core
         if plan.host.node:
             ports = (core.ports.postgres, core.ports.otlp, core.ports.backend)
             return [(core.host, port) for port in ports]
         return [
-            (other.host.address, int(service.worker_url.rpartition(":")[2]))
+            (other.host.network_name, int(service.worker_url.rpartition(":")[2]))
             for other in plans
             for service in other.expected
             if service.worker_url
         ]
 
-    def check_report(
-        self, service: ExpectedService, report: Mapping[str, Any] | None, tag: str
-    ) -> HealthProblem | None:
-        return health.check_report(service, report, tag)
+    def check_running(self, plan: Plan, transport: Transport) -> Iterable[CheckResult]:
+        if not plan.host.node:
+            yield from check_connections(self.inventory, plan.host, transport)
 
     def unregistered(self, plan: Plan, backend: Backend) -> Sequence[HealthProblem]:
         if not any(service.worker_url for service in plan.expected):
@@ -170,19 +136,25 @@ class Homelab:
         changes: Sequence[ServiceChange],
         before: Snapshot,
         reports: Mapping[str, Mapping[str, Any]],
-    ) -> Sequence[str]:
-        return tuple(_destructive_effects(changes, before, reports))
+    ) -> Iterator[str]:
+        for change in changes:
+            target = (change.service, change.action)
+            if target == ("db", Action.RECREATED) and before["db"].is_running:
+                reason = f"({change.reason}), which interrupts all its users"
+                yield f"the database will be restarted {reason}"
+            # A server that never became healthy serves nobody.
+            is_nfs_removed = target == (hosts.NFS_SERVER, Action.REMOVED)
+            if is_nfs_removed and before[change.service].health == "healthy":
+                yield "the NFS server will be removed: hosts lose the directories mounted from it"
+            operation = reports.get(change.service, {}).get("current_operation_id")
+            if change.action is Action.REMOVED and operation:
+                yield f"{change.service} will be stopped while it is running {operation}"
 
     def check_schema(
         self, prepared: Sequence[tuple[Plan, Comparison]], transport: Transport
     ) -> None:
         core, *_ = self.hosts
         schema.check_deploy(core, prepared, transport)
-
-    def drained(
-        self, deployment: HostDeployment, backend: Backend, timeout_s: float
-    ) -> AbstractContextManager[None]:
-        return drained(deployment, backend, timeout_s)
 
     def rotation_warnings(
         self, sections: Mapping[str, Sequence[str]], plan: Plan, later_nodes: Sequence[str]
@@ -196,28 +168,5 @@ class Homelab:
         )
 
     @property
-    def fetch_error_phases(self) -> Sequence[ErrorPattern]:
-        return _FETCH_ERRORS
-
-    @property
-    def apply_error_patterns(self) -> Sequence[ErrorPattern]:
-        return _APPLY_ERRORS
-
-    @property
     def _token_overlap_s(self) -> int:
         return self.inventory.secrets.overlap_hours * _HOUR_S
-
-
-def _destructive_effects(
-    changes: Sequence[ServiceChange],
-    before: Snapshot,
-    reports: Mapping[str, Mapping[str, Any]],
-) -> Iterator[str]:
-    for change in changes:
-        if change.service == "db" and change.action is Action.RECREATED and before["db"].is_running:
-            yield (
-                f"the database will be restarted ({change.reason}), which interrupts all its users"
-            )
-        operation = reports.get(change.service, {}).get("current_operation_id")
-        if change.action is Action.REMOVED and operation:
-            yield f"{change.service} will be stopped while it is running {operation}"

@@ -2,52 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
+from urllib.parse import urlsplit
 
-from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.homelab.connections import max_connections
+from ktrdr.deployment.homelab.inventory import Core, Inventory, WorkerNode
+from ktrdr.deployment.homelab.node_files import node_files, select_profiles
 from ktrdr.deployment.hosts.host import Host, HostConfig, unknown_name_error
-from ktrdr.deployment.releases.release import GRAFANA, MONITORING, Release
-from ktrdr.errors import UsageError
+from ktrdr.deployment.hosts.images import parse_image_name
+from ktrdr.deployment.releases import compose_yaml
+from ktrdr.deployment.releases.release import (
+    FIELDS,
+    GRAFANA,
+    MONITORING,
+    NODE,
+    Release,
+    compose_file_name,
+    fields_file_name,
+    interpolate,
+    node_file_name,
+)
+from ktrdr.errors import ConfigurationError, UsageError
 from ktrdr.tokens import CLOCK_LEEWAY
 
-CORE_PROJECT: Final = "ktrdr-core"
-WORKERS_PROJECT: Final = "ktrdr-workers"
 # Variables of the compose files that are secret.
 CORE_SECRETS: Final = ("DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD")
 WORKER_SECRETS: Final = ("DB_USER", "DB_PASSWORD", "WORKER_TOKEN")
 # What PostgreSQL stores of the password; only the script that applies a release receives it.
 VERIFIER: Final = "DB_PASSWORD_VERIFIER"
+# Service that exports the shared directory, and the profile that starts it.
+NFS_SERVER: Final = "nfs-server"
+NFS_PROFILE: Final = "nfs"
 # User that the programs of our image run as.
 CONTAINER_UID: Final = 10001
 # Directory for secrets in the memory of hosts; deploy/tmpfs mounts directories below it.
 SECRETS_ROOT: Final = "/run/ktrdr"
+_FIELDS_HEADING: Final = "# Written by ktrdr for secrets.fields in the inventory.\n"
 
 
 def all_hosts(inventory: Inventory) -> tuple[Host, ...]:
     """Return all hosts: the core, then the worker nodes in the inventory's order."""
-    core = Host(
-        name="core",
-        address=inventory.core.host,
-        workdir=inventory.core.workdir,
-        stack="core",
-        project=CORE_PROJECT,
-        secrets_directory=f"{SECRETS_ROOT}/{CORE_PROJECT}",
-        managed_directory=MONITORING.rstrip("/"),
-    )
+    core = _host(inventory, "core", inventory.core, MONITORING)
     nodes = (
-        Host(
-            name=f"workers {name}",
-            address=node.host,
-            workdir=node.workdir,
-            stack="workers",
-            project=WORKERS_PROJECT,
-            secrets_directory=f"{SECRETS_ROOT}/{WORKERS_PROJECT}",
-            node=name,
-        )
-        for name, node in inventory.workers.items()
+        _host(inventory, "workers", node, NODE, name) for name, node in inventory.workers.items()
     )
     return (core, *nodes)
+
+
+def _host(
+    inventory: Inventory, stack: str, section: Core | WorkerNode, directory: str, node: str = ""
+) -> Host:
+    """Return a host of a stack, in which deploys manage the files of a directory."""
+    project, fields = f"ktrdr-{stack}", inventory.secrets.fields.values()
+    return Host(
+        name=f"{stack} {node}".rstrip(),
+        address=section.ssh_host,
+        dns_name=section.host,
+        workdir=section.workdir,
+        stack=stack,
+        project=project,
+        secrets_directory=f"{SECRETS_ROOT}/{project}",
+        managed_directories=(directory.rstrip("/"), FIELDS.rstrip("/")),
+        further_secrets=tuple(each.variable for each in fields if stack in each.stacks),
+        node=node,
+    )
 
 
 def select_hosts(inventory: Inventory, words: Sequence[str]) -> tuple[Host, ...]:
@@ -80,9 +102,63 @@ def _find_node(workers: Sequence[Host], name: str) -> Host:
     raise unknown_name_error("node", name, [host.node for host in workers])
 
 
-def configure_core(inventory: Inventory, host: Host, release: Release) -> HostConfig:
-    """Return the configuration of the core host for a release."""
-    core, ports = inventory.core, inventory.core.ports
+def configure_host(
+    inventory: Inventory, host: Host, release: Release, scale: int | None, *, is_kept: bool
+) -> HostConfig:
+    """Return the configuration of a host for a release; see `Product.configure`."""
+    if host.node:
+        config = _configure_workers(inventory, host, release, scale)
+    else:
+        config = _configure_core(inventory, host, release)
+    variables = host.further_secrets
+    if is_kept:
+        own = node_file_name(host.stack)
+        config = replace(config, files={k: v for k, v in release.files.items() if k == own})
+        # A rollback also takes back a field that was added since.
+        kept = release.files.get(fields_file_name(host.stack), b"").decode("utf-8", "replace")
+        variables = tuple(each for each in variables if re.search(rf'"{each}(_FILE)?"', kept))
+    if not variables:
+        return config
+    environment: dict[str, str | None] = dict.fromkeys(variables)
+    if config.secrets_in_memory:
+        _require_no_use(variables, host, release)
+        environment = {f"{name}_FILE": f"/run/secrets/{name.lower()}" for name in variables}
+    settings = {**release.settings(host.stack), **dict(config.settings)}
+    services = {
+        each.name: {"environment": environment}
+        for each in release.parse_compose_file(host.stack).services
+        if is_own_image(inventory, interpolate(each.image, settings))
+    }
+    text = json.dumps({"services": services}, indent=2)
+    content = f"{_FIELDS_HEADING}{text}\n".encode()
+    return replace(
+        config,
+        secrets=(*config.secrets, *variables),
+        files={**config.files, fields_file_name(host.stack): content},
+    )
+
+
+def _require_no_use(variables: Sequence[str], host: Host, release: Release) -> None:
+    """Refuse a compose file that passes a secret itself: Docker would keep it on the disk."""
+    content = str(compose_yaml.load(release.compose_content(host.stack)))
+    for name in variables:
+        if re.search(rf"\b{name}\b", content):
+            raise ConfigurationError(
+                f"{compose_file_name(host.stack)} uses {name}, so Docker would keep it on the "
+                "host's disk, in spite of secrets.delivery tmpfs",
+                hint="Let the service read it from a file, as docs/secrets.md describes.",
+            )
+
+
+def is_own_image(inventory: Inventory, image: str) -> bool:
+    """Return whether an image, with any tag, holds our own programs."""
+    own = parse_image_name(inventory.image)
+    return parse_image_name(image).repository == own.repository
+
+
+def _configure_core(inventory: Inventory, host: Host, release: Release) -> HostConfig:
+    core, is_external = inventory.core, inventory.core.nfs == "external"
+    profiles, ports = () if is_external else (NFS_PROFILE,), core.ports.model_dump().items()
     return HostConfig(
         host=host,
         settings=(
@@ -92,13 +168,9 @@ def configure_core(inventory: Inventory, host: Host, release: Release) -> HostCo
             ("SHARED_HOST_PATH", core.shared_directory),
             ("CORE_BIND_ADDRESS", core.bind_address),
             ("CORE_PUBLIC_ADDRESS", core.public_address),
-            ("BACKEND_PORT", str(ports.backend)),
-            ("GRAFANA_PORT", str(ports.grafana)),
-            ("JAEGER_PORT", str(ports.jaeger)),
-            ("OTLP_PORT", str(ports.otlp)),
-            ("PROMETHEUS_PORT", str(ports.prometheus)),
-            ("POSTGRES_PORT", str(ports.postgres)),
-            ("NFS_PORT", str(ports.nfs)),
+            *((f"{name.upper()}_PORT", str(port)) for name, port in ports),
+            ("POSTGRES_MAX_CONNECTIONS", str(max_connections(inventory))),
+            ("COMPOSE_PROFILES", ",".join(profiles)),
             # Compose does not read mounted files. These hashes change if one of them changes.
             ("PROMETHEUS_CONFIG_HASH", release.digest(MONITORING, except_below=GRAFANA)),
             ("GRAFANA_CONFIG_HASH", release.digest(GRAFANA)),
@@ -106,22 +178,23 @@ def configure_core(inventory: Inventory, host: Host, release: Release) -> HostCo
         secrets=CORE_SECRETS,
         apply_secrets=(VERIFIER,),
         shared_directory=core.shared_directory,
-        is_share_mounted=False,
+        is_share_mounted=is_external,
+        is_share_external=is_external,
         container_uid=CONTAINER_UID,
-        secrets_in_memory=inventory.secrets.in_memory,
-        scale_profiles=(),
+        secrets_in_memory=inventory.secrets.delivery == "tmpfs",
+        scale_profiles=profiles,
+        unwanted=((NFS_SERVER, "core.nfs is external"),) if is_external else (),
         max_clock_skew_s=CLOCK_LEEWAY.total_seconds(),
         rank=0,
+        peers=_names(node.host for node in inventory.workers.values()),
     )
 
 
-def configure_workers(inventory: Inventory, host: Host, release: Release) -> HostConfig:
-    """Return the configuration of a worker node for a release."""
-    node, core_host, ports = (
-        inventory.workers[host.node],
-        inventory.core.host,
-        inventory.core.ports,
-    )
+def _configure_workers(
+    inventory: Inventory, host: Host, release: Release, scale: int | None
+) -> HostConfig:
+    node, core_host, ports = inventory.workers[host.node], inventory.core.host, inventory.core.ports
+    counts = dict.fromkeys(node.counts, scale) if scale else node.counts
     return HostConfig(
         host=host,
         settings=(
@@ -139,14 +212,19 @@ def configure_workers(inventory: Inventory, host: Host, release: Release) -> Hos
         apply_secrets=(),
         shared_directory=node.shared_directory,
         is_share_mounted=True,
+        is_share_external=inventory.core.nfs == "external",
         container_uid=CONTAINER_UID,
-        secrets_in_memory=inventory.secrets.in_memory,
-        scale_profiles=scale_profiles(node.scale),
+        secrets_in_memory=inventory.secrets.delivery == "tmpfs",
+        scale_profiles=select_profiles(counts),
         max_clock_skew_s=CLOCK_LEEWAY.total_seconds(),
         rank=1,
+        peers=_names([core_host, urlsplit(inventory.api_url).hostname or ""]),
+        files=node_files(node, counts, release.parse_compose_file(host.stack).names),
+        is_often_off=node.skip_unreachable,
     )
 
 
-def scale_profiles(scale: int) -> tuple[str, ...]:
-    """Return the Compose profiles that start this number of workers of each type."""
-    return tuple(f"scale-{number}" for number in range(2, scale + 1))
+def _names(hosts: Iterable[str]) -> tuple[str, ...]:
+    """Return the hosts that are not addresses, each once."""
+    names = dict.fromkeys(hosts)
+    return tuple(name for name in names if not re.fullmatch(r"[0-9.]*|.*:.*", name))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import re
+import os
 import string
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,10 +14,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ktrdr.deployment.homelab.inventory import (
+    FIELDS,
     Core,
     HookSettings,
     Inventory,
     Ports,
+    PrepareSettings,
+    SecretField,
     SecretSettings,
     WorkerNode,
     add_defaults,
@@ -27,7 +30,17 @@ from ktrdr.yaml_source import KeyPath, YamlFault, dotted, kind_of, read_yaml
 
 ENVIRONMENT_PREFIX: Final = "KTRDR_INVENTORY_"
 _TEMPLATE: Final = "inventory.template.yml"
-_NODE_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?")
+# Sections by their paths; the star stands for the name of a node or a field.
+_SECTIONS: Final[Mapping[KeyPath, type[BaseModel]]] = {
+    (): Inventory,
+    ("secrets",): SecretSettings,
+    ("secrets", "fields", "*"): SecretField,
+    ("hooks",): HookSettings,
+    ("prepare",): PrepareSettings,
+    ("core",): Core,
+    ("core", "ports"): Ports,
+    ("workers", "*"): WorkerNode,
+}
 _HINT: Final = "docs/adding-a-node.md lists the inventory's keys, their types and defaults."
 
 
@@ -163,8 +176,11 @@ def _parse_yaml(text: str, name: str) -> _Source:
 
 def _path_of_variable(variable: str, data: Mapping[str, Any]) -> KeyPath:
     paths = {
-        ENVIRONMENT_PREFIX + "_".join(path).upper().replace("-", "_"): path
-        for path in _known_paths(data)
+        ENVIRONMENT_PREFIX + "_".join((*path, key)).upper().replace("-", "_"): (*path, key)
+        for pattern, model in _SECTIONS.items()
+        for path in _expand(pattern, data)
+        for key in model.model_fields
+        if (*path, key) not in {*_SECTIONS, ("workers",)}
     }
     if variable not in paths:
         raise ConfigurationError(
@@ -173,26 +189,13 @@ def _path_of_variable(variable: str, data: Mapping[str, Any]) -> KeyPath:
     return paths[variable]
 
 
-def _known_paths(data: Mapping[str, Any]) -> Iterator[KeyPath]:
-    for model, path in _models(data):
-        for key, info in model.model_fields.items():
-            if not _is_model(info.annotation) and (*path, key) != ("workers",):
-                yield (*path, key)
-
-
-def _models(data: Mapping[str, Any]) -> Iterator[tuple[type[BaseModel], KeyPath]]:
-    yield Inventory, ()
-    yield SecretSettings, ("secrets",)
-    yield HookSettings, ("hooks",)
-    yield Core, ("core",)
-    yield Ports, ("core", "ports")
-    workers = data.get("workers")
-    for name in workers if isinstance(workers, Mapping) else ():
-        yield WorkerNode, ("workers", name)
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _expand(pattern: KeyPath, data: Any) -> list[KeyPath]:
+    """Return the path of a section, or of all sections with the names that the data have."""
+    if pattern[-1:] != ("*",):
+        return [pattern]
+    for key in pattern[:-1]:
+        data = data.get(key) if isinstance(data, Mapping) else None
+    return [(*pattern[:-1], name) for name in data] if isinstance(data, Mapping) else []
 
 
 def _override(source: _Source, path: KeyPath, text: str, *, location: str) -> None:
@@ -218,7 +221,6 @@ def _parse_value(text: str, location: str) -> Any:
 
 
 def _validate(source: _Source) -> Inventory:
-    _check_node_names(source)
     try:
         inventory = Inventory.model_validate(add_defaults(source.data))
     except ValidationError as exc:
@@ -229,45 +231,67 @@ def _validate(source: _Source) -> Inventory:
         ((("core", "ports", name), port) for name, port in ports),
         "port {} is already used by {}",
     )
-    nodes = inventory.workers.items()
-    _check_unique(
-        source,
-        (
-            (("core", "host"), inventory.core.host),
-            *((("workers", name, "host"), node.host) for name, node in nodes),
-        ),
-        "{} is already the host of {}",
-    )
-    secrets = inventory.secrets
-    if secrets.source in ("age", "sops") and secrets.file is None:
-        location = source.locate(("secrets", "source"))
-        raise _error(location, f"secrets.source {secrets.source} needs secrets.file as well")
+    hosts = {("core",): inventory.core} | {("workers", n): w for n, w in inventory.workers.items()}
+    for key in ("host", "ssh_host"):
+        names = (((*path, key), getattr(host, key)) for path, host in hosts.items())
+        _check_unique(source, names, "{} is already the host of {}")
+    for name, node in inventory.workers.items():
+        if not any(node.counts.values()):
+            raise _error(
+                source.locate(("workers", name, "backtest")),
+                f"workers.{name} has no workers: give it some, or remove its stack with `ktrdr "
+                f"deploy down workers {name}` and then its entry",
+            )
+    _check_secrets(source, inventory)
     return inventory
+
+
+def _check_secrets(source: _Source, inventory: Inventory) -> None:
+    secrets, given = inventory.secrets, inventory.secrets.source
+    needed = {"age": "file", "sops": "file", "command": "command"}.get(given)
+    if needed and not getattr(secrets, needed):
+        reason = f"secrets.source {given} needs secrets.{needed} as well"
+        raise _error(source.locate(("secrets", "source")), reason)
+    names = [*FIELDS, *secrets.fields]
+    # Hooks and environments have field names in one case.
+    paths = [
+        *((name,) for name in FIELDS),
+        *(("secrets", "fields", name) for name in secrets.fields),
+    ]
+    _check_unique(source, ((path, path[-1].lower()) for path in paths), "{} is already a field: {}")
+    for node, environment in {
+        "": (),
+        **{n: w.environment for n, w in inventory.workers.items()},
+    }.items():
+        stack = "workers" if node else "core"
+        variables = [
+            (("secrets", "fields", name, "variable"), variable)
+            for name, each in secrets.fields.items()
+            if stack in each.stacks
+            for variable in (each.variable, f"{each.variable}_FILE")
+        ]
+        others = [(("workers", node, "environment", name), name) for name in environment]
+        _check_unique(source, [*variables, *others], "{} is already used by {}")
+    for name in inventory.hooks.secrets:
+        if name not in names:
+            reason = f"hooks.secrets: no field is called {name!r}{did_you_mean(name, names)}"
+            raise _error(source.locate(("hooks", "secrets")), reason)
 
 
 def _resolve_paths(inventory: Inventory, directory: Path) -> Inventory:
     """Make the paths of files on this machine absolute. They are relative to the inventory."""
+
+    def resolve(text: str) -> str:
+        # Unlike `Path.expanduser`, it leaves an unknown user to the error of the missing file.
+        return str(directory / os.path.expanduser(text))  # noqa: PTH111
+
     secrets = inventory.secrets
     paths = {"file": secrets.file, "identity": secrets.identity}
-    absolute = {key: str(directory / _expand_user(text)) for key, text in paths.items() if text}
+    absolute: dict[str, Any] = {key: resolve(text) for key, text in paths.items() if text}
+    # A program without a slash is searched in PATH.
+    if secrets.command and "/" in (program := secrets.command[0]):
+        absolute["command"] = (resolve(program), *secrets.command[1:])
     return inventory.model_copy(update={"secrets": secrets.model_copy(update=absolute)})
-
-
-def _expand_user(text: str) -> Path:
-    # An unknown user has no home. Reading the unchanged path reports the problem.
-    with contextlib.suppress(RuntimeError):
-        return Path(text).expanduser()
-    return Path(text)
-
-
-def _check_node_names(source: _Source) -> None:
-    workers = source.data.get("workers")
-    for name in workers if isinstance(workers, Mapping) else ():
-        if not _NODE_NAME.fullmatch(str(name)):
-            raise _error(
-                source.locate(("workers", str(name))),
-                f"{name!r} is not a valid node name: use letters, digits and inner hyphens",
-            )
 
 
 def _check_unique(source: _Source, entries: Iterable[tuple[KeyPath, Any]], message: str) -> None:
@@ -287,7 +311,7 @@ def _first_error(error: ValidationError, source: _Source) -> ConfigurationError:
     """Return the error for the first problem in the file."""
     problems = []
     for details in error.errors(include_url=False):
-        path = tuple(str(part) for part in details["loc"])
+        path = tuple(str(part) for part in details["loc"] if part != "[key]")
         reason = f"{dotted(path)} {_describe(details, path)}"
         problems.append((source.locate(path), reason, path in source.locations))
     # A default that follows from an invalid value is invalid too, and not worth reporting.
@@ -301,24 +325,32 @@ def _describe(details: Any, path: KeyPath) -> str:
     kind, given, context = details["type"], details.get("input"), details.get("ctx", {})
     if kind == "extra_forbidden":
         return f"is not a known key{did_you_mean(path[-1], _siblings(path))}"
+    if kind == "missing":
+        return "is missing"
     if kind == "value_error":
-        return f"{context['error']}: {given!r}"
+        # The value of a variable may be a secret.
+        is_hidden = path[2:-1] == ("environment",) and given != path[-1]
+        return str(context["error"]) if is_hidden else f"{context['error']}: {given!r}"
     if kind in ("greater_than_equal", "less_than_equal"):
         bound = "at least" if "ge" in context else "at most"
         return f"must be {bound} {context.get('ge', context.get('le'))}, not {given}"
     if kind == "literal_error":
         return f"must be {context['expected']}, not {given!r}"
-    expected = {"string_type": "text", "int_type": "a whole number"}.get(
-        kind, "a mapping of keys to values"
-    )
+    names = {
+        "string": "text",
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "sequence_str": "a list",
+        "is_instance_of": "a list",
+    }
+    expected = names.get(kind.removesuffix("_type"), "a mapping of keys to values")
     return f"must be {expected}, not {kind_of(given)}"
 
 
 def _siblings(path: KeyPath) -> list[str]:
-    for model, parent in _models({"workers": {path[1]: {}} if len(path) > 1 else {}}):
-        if parent == path[:-1]:
-            return list(model.model_fields)
-    return []
+    model = _SECTIONS.get(path[:-1]) or _SECTIONS.get((*path[:-2], "*"))
+    return list(model.model_fields) if model else []
 
 
 def _line(location: str) -> int:

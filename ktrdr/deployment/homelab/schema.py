@@ -37,8 +37,8 @@ def require_compatible(
         HostNotReady: The database cannot be queried.
         HostUnreachable: The core host cannot be reached.
     """
-    script = render(Script("homelab/scripts/applied_migrations.sh", (core.project,)), {})
-    result = transport.run(core.address, script, timeout_s=_TIMEOUT_S)
+    script = Script("homelab/scripts/query_database.sh", (core.project, "migrations"))
+    result = transport.run(core.address, render(script, {}), timeout_s=_TIMEOUT_S)
     if result.exit_code:
         raise HostNotReady(
             f"the schema of the database on {core.address} cannot be queried: {result.reason()}",
@@ -81,22 +81,20 @@ def check_deploy(
 
 
 def last_run(
-    history: Sequence[HistoryEntry], tag: str, digests: Mapping[str, str]
+    history: Sequence[HistoryEntry], tag: str, digests: Mapping[str, Sequence[str]]
 ) -> HistoryEntry | None:
     """Return the last good deploy of the image that a tag names now, if its migrations are known.
 
     Args:
         history: Deploys that hosts remember.
         tag: The tag, which may have named another image then.
-        digests: Current digests of the images, by name and tag.
+        digests: Possible current digests of the images, by name and tag.
     """
     for entry in reversed(history):
         if entry.tag != tag or entry.contract_migrations is None or not entry.outcome.is_good:
             continue
-        recorded = {
-            name: digest for name, digest in entry.images.items() if name.endswith(f":{tag}")
-        }
-        if all(digests.get(name, digest) == digest for name, digest in recorded.items()):
+        named = (name for name in entry.images if name.endswith(f":{tag}"))
+        if not any(entry.had_other_image(name, digests.get(name, ())) for name in named):
             return entry
     return None
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -14,8 +16,7 @@ from ktrdr.deployment.homelab.hosts import VERIFIER
 from ktrdr.deployment.homelab.inventory import Inventory
 from ktrdr.deployment.homelab.scram import make_verifier
 from ktrdr.deployment.hosts.problems import CheckResult, Problem
-from ktrdr.deployment.product import REGISTRY_LOGIN
-from ktrdr.deployment.secrets.sources import SecretSource
+from ktrdr.deployment.product import REGISTRY_LOGIN, TOKEN_HINT, SecretSource
 from ktrdr.errors import SecretsError
 from ktrdr.secret import MIN_SCRUBBED_LENGTH, Secret
 from ktrdr.tokens import MINIMUM_SECRET_LENGTH, create_node_token
@@ -23,8 +24,6 @@ from ktrdr.tokens import MINIMUM_SECRET_LENGTH, create_node_token
 if TYPE_CHECKING:
     from ktrdr.deployment.deploy.plan import Plan
 
-# A secret source may hold more fields.
-FIELDS: Final = ("db_username", "db_password", "jwt_secret", "grafana_password", "ghcr_token")
 MINIMUM_LENGTHS: Final[Mapping[str, int]] = {
     # RFC 7518, section 3.2: a key as long as the hash, which is SHA-256.
     "jwt_secret": MINIMUM_SECRET_LENGTH,
@@ -34,9 +33,11 @@ MINIMUM_LENGTHS: Final[Mapping[str, int]] = {
     # A user name is not confidential. It is not removed from output.
     "db_username": 1,
 }
-# A shorter value could not be removed from output.
-_MINIMUM_LENGTH: Final = MIN_SCRUBBED_LENGTH
-FIX_HINT: Final = "Correct these fields in the vault and run the command again."
+# Linux limits a variable with its name to 128 KiB.
+_MAXIMUM_BYTES: Final = 120_000
+_FIX_HINT: Final = "Correct these fields in the vault and run the command again."
+# White space, and characters that nobody sees, such as a byte order mark.
+_BLANK: Final = re.compile(r"[\s\ufeff\u200b\u2060]")
 
 # initdb does not accept these characters in the name of the first role, and its configuration
 # file has no escape for control characters.
@@ -100,180 +101,178 @@ def require_usable_fields(fields: Mapping[str, Secret], names: Iterable[str]) ->
             too short, or contains what an environment variable (NUL, lone surrogates) or PostgreSQL
             does not accept.
     """
-    problems = list(filter(None, find_field_problems(fields, names).values()))
+    problems = {name: why for name in names if (why := _find_problem(name, fields.get(name)))}
     if problems:
+        reasons = "; ".join(f"{name} {reason}" for name, reason in problems.items())
         raise SecretsError(
-            f"the vault's secrets cannot be used: {'; '.join(problems)}", hint=FIX_HINT
+            f"the vault's secrets cannot be used: {reasons}", hint=_fix_hint(problems)
         )
 
 
-def find_field_problems(
-    fields: Mapping[str, Secret], names: Iterable[str]
-) -> dict[str, str | None]:
-    """Return the problem of each named field, or None if it has none."""
-    return {name: _find_problem(name, fields.get(name)) for name in names}
-
-
-def inspect_fields(fields: Mapping[str, Secret]) -> list[SecretFieldReport]:
-    """Check every field that KTRDR asks for.
+def inspect_field(name: str, fields: Mapping[str, Secret]) -> SecretFieldReport:
+    """Check a field.
 
     Args:
-        fields: Fields from the secret source, by name.
+        name: Name of the field.
+        fields: All fields from the secret source, by name.
     """
-    return [_inspect_field(name, fields) for name in FIELDS]
-
-
-def required_fields(plan: Plan) -> tuple[str, ...]:
-    """Return the fields of the vault that a plan needs."""
-    fields = [_VAULT_FIELDS[name] for name in plan.config.secrets if name in _VAULT_FIELDS]
-    return tuple(dict.fromkeys([*fields, SIGNING_KEY, REGISTRY_TOKEN]))
-
-
-def read_secrets(source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
-    """Read the fields that plans need, with one call to the source, and check them.
-
-    Raises:
-        SecretsError: A field cannot be read or used.
-    """
-    fields = source.fetch()
-    required = tuple(dict.fromkeys(name for plan in plans for name in required_fields(plan)))
-    require_usable_fields(fields, required)
-    return {name: fields[name] for name in required}
-
-
-def check_secrets(
-    source: SecretSource, plans: Sequence[Plan]
-) -> tuple[Sequence[CheckResult], Mapping[str, Secret]]:
-    """Check each field that plans need, with one call to the source.
-
-    Returns:
-        The result for each field, with a note for a weak secret, and all confidential fields.
-
-    Raises:
-        SecretsError: The source cannot be read.
-    """
-    fields = source.fetch()
-    required = dict.fromkeys(name for plan in plans for name in required_fields(plan))
-    weak = {
-        each.field: f"{each.field} is weak: it {' and '.join(each.remarks)}"
-        for each in inspect_fields(fields)
-        if each.strength == "weak"
-    }
-    results = [
-        CheckResult(name, problems=_to_problems(problem), note=weak.get(name, ""))
-        for name, problem in find_field_problems(fields, required).items()
-    ]
-    return results, {name: secret for name, secret in fields.items() if name != _USER_NAME}
-
-
-def usable_registry_token(fields: Mapping[str, Secret]) -> Secret | None:
-    """Return the token for the registry, or None if it is missing or cannot be used."""
-    token = fields.get(REGISTRY_TOKEN)
-    return None if find_field_problems(fields, [REGISTRY_TOKEN])[REGISTRY_TOKEN] else token
-
-
-def registry_login(registry: str, user: str, token: Secret) -> Secret:
-    """Return the value of ``DOCKER_AUTH_CONFIG`` for one registry."""
-    login = f"{user}:{token.reveal()}".encode()
-    auths = {registry: {"auth": base64.b64encode(login).decode()}}
-    return Secret(json.dumps({"auths": auths}))
-
-
-def secret_values(
-    fields: Mapping[str, Secret], inventory: Inventory, plan: Plan, *, now: datetime
-) -> dict[str, Secret]:
-    """Return the secret variables that a plan's scripts export.
-
-    Args:
-        fields: Fields of the vault.
-        inventory: The inventory.
-        plan: The plan.
-        now: The current time, from which a worker's token is valid.
-    """
-    known = {name: fields[field] for name, field in _VAULT_FIELDS.items() if field in fields}
-    values = {name: known[name] for name in plan.config.secrets if name in known}
-    if "WORKER_TOKEN" in plan.config.secrets:
-        values["WORKER_TOKEN"] = create_node_token(fields[SIGNING_KEY], plan.host.address, now=now)
-    if VERIFIER in plan.config.apply_secrets:
-        values[VERIFIER] = make_verifier(
-            known["DB_USER"], known["DB_PASSWORD"], key=fields[SIGNING_KEY]
-        )
-    token = fields[REGISTRY_TOKEN]
-    values[REGISTRY_LOGIN] = registry_login(inventory.registry, inventory.registry_user, token)
-    return values
-
-
-def secrets_to_scrub(
-    fields: Mapping[str, Secret], values: Iterable[Mapping[str, Secret]], plans: Iterable[Plan]
-) -> tuple[Secret, ...]:
-    """Return the secrets to remove from all output of hosts.
-
-    The database's user name is left out if it is a common word, such as ``ktrdr``. Its removal
-    would make the output illegible, and the gaps would reveal it.
-    """
-    common = " ".join(word for plan in plans for word in _common_words(plan))
-    return tuple(
-        secret
-        for mapping in (fields, *values)
-        for name, secret in mapping.items()
-        if name not in (_USER_NAME, "DB_USER") or secret.reveal() not in common
-    )
-
-
-def _to_problems(message: str | None) -> tuple[Problem, ...]:
-    if message is None:
-        return ()
-    return (Problem(message, FIX_HINT, SecretsError.exit_code),)
-
-
-def _common_words(plan: Plan) -> Iterator[str]:
-    yield plan.host.project
-    yield plan.host.address
-    yield "postgres"
-    for service in plan.expected:
-        yield service.name
-        yield service.image
-
-
-def _find_problem(name: str, secret: Secret | None) -> str | None:
-    if secret is None:
-        return f"{name} is missing"
-    value = secret.reveal()
-    minimum = MINIMUM_LENGTHS.get(name, _MINIMUM_LENGTH)
-    if not value.strip():
-        return f"{name} is empty"
-    if "\0" in value:
-        return f"{name} contains a NUL character"
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        return f"{name} contains half a character (a lone surrogate)"
-    if len(value) < minimum:
-        return f"{name} is shorter than {minimum} characters"
-    return _find_role_problem(name, value) if name == "db_username" else None
-
-
-def _find_role_problem(name: str, value: str) -> str | None:
-    if _NOT_IN_ROLES.intersection(value):
-        return f"{name} contains a character that PostgreSQL refuses (\" $ ' \\ ` or a control)"
-    if len(value.encode()) > _MAX_ROLE_BYTES:
-        return f"{name} is longer than {_MAX_ROLE_BYTES} bytes"
-    if value.startswith("pg_"):
-        return f"{name} begins with pg_, which PostgreSQL reserves"
-    return None
-
-
-def _inspect_field(name: str, fields: Mapping[str, Secret]) -> SecretFieldReport:
-    secret = fields.get(name, Secret(""))
+    value = fields.get(name, Secret("")).reveal()
     problem = _find_problem(name, fields.get(name))
-    is_measured = name in _STRONG_GUESSES_LOG10 and problem is None
+    is_measured = name in _STRONG_GUESSES_LOG10 and not problem
     weaknesses = list(_find_weaknesses(name, fields)) if is_measured else []
+    blank = _name_blank(value[:1] + value[-1:])
+    blanks = [f"begins or ends with {blank}"] if blank else []
     return SecretFieldReport(
         field=name,
-        present=bool(secret.reveal().strip()),
-        long_enough=len(secret.reveal()) >= MINIMUM_LENGTHS.get(name, _MINIMUM_LENGTH),
-        usable=problem is None,
+        present=bool(value.strip()),
+        long_enough=len(value) >= MINIMUM_LENGTHS.get(name, MIN_SCRUBBED_LENGTH),
+        usable=not problem,
         strength=("weak" if weaknesses else "strong") if is_measured else "not measured",
-        remarks=(problem.removeprefix(f"{name} "),) if problem else tuple(weaknesses),
+        remarks=(problem,) if problem else (*weaknesses, *blanks),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class InventorySecrets:
+    """Secrets of an installation: the part of `Product` that reads and derives them.
+
+    Attributes:
+        inventory: The inventory.
+    """
+
+    inventory: Inventory
+
+    def required_fields(self, plans: Iterable[Plan]) -> tuple[str, ...]:
+        """Return the fields of the vault that plans and the further ones that hooks need."""
+        needed = [
+            field
+            for plan in plans
+            for variable, field in self._fields_by_variable(plan).items()
+            if variable in plan.config.secrets
+        ]
+        further = self.inventory.secrets.fields
+        for_hooks = [name for name in self.inventory.hooks.secrets if name in further]
+        return tuple(dict.fromkeys([*needed, SIGNING_KEY, REGISTRY_TOKEN, *for_hooks]))
+
+    def read_secrets(self, source: SecretSource, plans: Sequence[Plan]) -> Mapping[str, Secret]:
+        """See `Product.read_secrets`."""
+        fields, required = source.fetch(), self.required_fields(plans)
+        require_usable_fields(fields, required)
+        return {name: fields[name] for name in required}
+
+    def check_secrets(
+        self, source: SecretSource, plans: Sequence[Plan]
+    ) -> tuple[Sequence[CheckResult], Mapping[str, Secret]]:
+        """See `Product.check_secrets`. A weak secret has a note."""
+        fields, results = source.fetch(), []
+        for name in self.required_fields(plans):
+            each = inspect_field(name, fields)
+            weak = "is weak: it " if each.strength == "weak" else ""
+            text = f"{each.field} {weak}{' and '.join(each.remarks)}" if each.remarks else ""
+            problem = Problem(text, _fix_hint([each.field]), SecretsError.exit_code)
+            results.append(
+                CheckResult(each.field, note=text)
+                if each.usable
+                else CheckResult(each.field, problems=(problem,))
+            )
+        return results, {name: secret for name, secret in fields.items() if name != _USER_NAME}
+
+    def registry_login(self, fields: Mapping[str, Secret]) -> Secret | None:
+        """See `Product.registry_login`. The value is that of ``DOCKER_AUTH_CONFIG``."""
+        token = fields.get(REGISTRY_TOKEN)
+        if token is None or _find_problem(REGISTRY_TOKEN, token):
+            return None
+        login = f"{self.inventory.registry_user}:{token.reveal()}".encode()
+        auths = {self.inventory.registry: {"auth": base64.b64encode(login).decode()}}
+        return Secret(json.dumps({"auths": auths}))
+
+    def secret_values(
+        self, fields: Mapping[str, Secret], plan: Plan, *, now: datetime
+    ) -> Mapping[str, Secret]:
+        """See `Product.secret_values`. A worker's token is valid from now."""
+        names = self._fields_by_variable(plan)
+        known = {name: fields[field] for name, field in names.items() if field in fields}
+        values = {name: known[name] for name in plan.config.secrets if name in known}
+        if "WORKER_TOKEN" in plan.config.secrets:
+            values["WORKER_TOKEN"] = create_node_token(
+                fields[SIGNING_KEY], plan.host.network_name, now=now
+            )
+        if VERIFIER in plan.config.apply_secrets:
+            values[VERIFIER] = make_verifier(
+                known["DB_USER"], known["DB_PASSWORD"], key=fields[SIGNING_KEY]
+            )
+        login = self.registry_login(fields)
+        return {**values, **({REGISTRY_LOGIN: login} if login else {})}
+
+    def secrets_to_scrub(
+        self,
+        fields: Mapping[str, Secret],
+        values: Iterable[Mapping[str, Secret]],
+        plans: Iterable[Plan],
+    ) -> tuple[Secret, ...]:
+        """See `Product.secrets_to_scrub`.
+
+        The database's user name is left out if it is a common word, such as ``ktrdr``. Its removal
+        would make the output illegible, and the gaps would reveal it.
+        """
+        common = " ".join(
+            f"postgres {plan.host.project} {plan.host.address} {plan.host.network_name} "
+            + " ".join(f"{each.name} {each.image}" for each in plan.expected)
+            for plan in plans
+        )
+        return tuple(
+            secret
+            for mapping in (fields, *values)
+            for name, secret in mapping.items()
+            if name not in (_USER_NAME, "DB_USER") or secret.reveal() not in common
+        )
+
+    def _fields_by_variable(self, plan: Plan) -> dict[str, str]:
+        further = self.inventory.secrets.fields.items()
+        stack = plan.host.stack
+        return {**_VAULT_FIELDS, **{f.variable: name for name, f in further if stack in f.stacks}}
+
+
+def _fix_hint(names: Iterable[str]) -> str:
+    return f"{_FIX_HINT} {TOKEN_HINT}" if REGISTRY_TOKEN in names else _FIX_HINT
+
+
+def _find_problem(name: str, secret: Secret | None) -> str:
+    """Return why a field cannot be used, as a predicate; empty if it can be."""
+    if secret is None:
+        return "is missing"
+    value = secret.reveal()
+    minimum = MINIMUM_LENGTHS.get(name, MIN_SCRUBBED_LENGTH)
+    if not value.strip():
+        return "is empty"
+    if "\0" in value:
+        return "contains a NUL character"
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        return "contains half a character (a lone surrogate)"
+    if len(value) < minimum:
+        return f"is shorter than {minimum} characters"
+    if len(value.encode()) > _MAXIMUM_BYTES:
+        return f"is longer than {_MAXIMUM_BYTES} bytes, so no variable can hold it"
+    if name == REGISTRY_TOKEN and (blank := _name_blank(value)):
+        return f"contains {blank}, which no token does"
+    if name == REGISTRY_TOKEN and value.startswith("github_pat_"):
+        return "is a fine-grained token (github_pat_…), which GHCR refuses"
+    return _find_role_problem(value) if name == _USER_NAME else ""
+
+
+def _name_blank(text: str) -> str:
+    """Return the name of the white space in a text, or an empty string if there is none."""
+    blanks = _BLANK.findall(text)
+    name = "a line end" if {"\r", "\n"}.intersection(blanks) else "white space"
+    return name if blanks else ""
+
+
+def _find_role_problem(value: str) -> str:
+    if _NOT_IN_ROLES.intersection(value):
+        return "contains a character that PostgreSQL refuses (\" $ ' \\ ` or a control)"
+    if len(value.encode()) > _MAX_ROLE_BYTES:
+        return f"is longer than {_MAX_ROLE_BYTES} bytes"
+    return "begins with pg_, which PostgreSQL reserves" if value.startswith("pg_") else ""
 
 
 def _find_weaknesses(name: str, fields: Mapping[str, Secret]) -> Iterable[str]:

@@ -14,6 +14,7 @@ _CONFIG_HASH: Final = "com.docker.compose.config-hash"
 _DEPENDS_ON: Final = "com.docker.compose.depends_on"
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _IMAGE: Final = "com.docker.compose.image"
+_COMPOSE: Final = "com.docker.compose.version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Container:
         service: Service that it belongs to.
         id: Full id; a recreated container has another.
         image: Image as the compose file names it.
-        image_id: Id of that image when the container was created.
+        image_id: Id of that image that Compose recorded when it created the container.
         config_hash: Compose's hash of its configuration, secrets included.
         status: Docker's status: created, running, restarting, exited, dead, paused.
         health: Docker's health: starting, healthy, unhealthy; empty without a health check.
@@ -36,6 +37,9 @@ class Container:
         created_at: Time of its creation.
         health_report: Health document from the last health check, if it was healthy.
         start_error: Error of Docker's last attempt to start it; empty if there was none.
+        store_image_id: Id of that image in Docker's store.
+        manifest: Digest of the platform's manifest that it runs, in containerd's store.
+        compose: Version of Compose that created it.
     """
 
     service: str
@@ -53,6 +57,14 @@ class Container:
     created_at: datetime = _NEVER
     health_report: Mapping[str, Any] | None = None
     start_error: str = ""
+    store_image_id: str = ""
+    manifest: str = ""
+    compose: str = ""
+
+    @property
+    def content_id(self) -> str:
+        """Return the id of what it runs, as `Image.content_id` does."""
+        return self.manifest or self.store_image_id
 
     @property
     def short_id(self) -> str:
@@ -88,26 +100,6 @@ def parse_containers(lines: Iterable[str]) -> dict[str, Container]:
         other = found.get(container.service)
         if other is None or (container.is_running and not other.is_running):
             found[container.service] = container
-    return found
-
-
-def parse_image_ids(lines: Iterable[str]) -> dict[str, str]:
-    """Parse the listed images; return their ids by each reference that names them."""
-    found = {}
-    for entry in _parse_objects(lines):
-        for reference in [*(entry.get("tags") or ()), *(entry.get("digests") or ())]:
-            found[reference] = entry["id"]
-    return found
-
-
-def parse_digests(lines: Iterable[str]) -> dict[str, str]:
-    """Parse the listed images; return the registry's digests by name and tag."""
-    found = {}
-    for entry in _parse_objects(lines):
-        digests = dict(each.split("@", 1) for each in entry.get("digests") or () if "@" in each)
-        for reference in entry.get("tags") or ():
-            if digest := digests.get(reference.rpartition(":")[0]):
-                found[reference] = digest
     return found
 
 
@@ -170,6 +162,9 @@ def _parse_container(entry: Mapping[str, Any]) -> Container:
         created_at=_parse_time(entry.get("created") or ""),
         health_report=_parse_object(last) if health.get("Status") == "healthy" else None,
         start_error=str(state.get("Error") or ""),
+        store_image_id=entry.get("image", ""),
+        manifest=(entry.get("manifest") or {}).get("digest", ""),
+        compose=labels.get(_COMPOSE, ""),
     )
 
 

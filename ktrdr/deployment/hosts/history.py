@@ -7,7 +7,7 @@ deploy that began and never ended was cut off, by a power cut, a lost connection
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -62,12 +62,15 @@ class HistoryEntry:
         outcome: How it ended.
         duration_s: Duration in seconds; None if it was cut off.
         images: Digest of each image, by name and tag.
+        other_digests: More digests of the same images. Docker's classic store knows an image by
+            those of all its tags, and not which tag has which.
         containers: Short id of each service's container after a good end; empty if not recorded.
         profiles: Compose profiles that were selected.
         settings: Variables for Compose that are not secret.
         reason: Cause of a failure in one sentence; empty otherwise.
         rolled_back_from: Id of the release that a rollback replaced; empty otherwise.
         contract_migrations: Contract migrations that the release's image knows; None if unknown.
+        skipped: Names of hosts that were off, so that the deploy went on without them.
     """
 
     deploy: DeployId
@@ -79,12 +82,14 @@ class HistoryEntry:
     outcome: DeployOutcome = DeployOutcome.CUT_OFF
     duration_s: float | None = None
     images: Mapping[str, str] = field(default_factory=dict)
+    other_digests: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     containers: Mapping[str, str] = field(default_factory=dict)
     profiles: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
     rolled_back_from: str = ""
     contract_migrations: tuple[str, ...] | None = None
+    skipped: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -122,9 +127,11 @@ class HistoryEntry:
                 "outcome": self.outcome.value,
                 "duration_s": round(self.duration_s or 0.0, 3),
                 "images": dict(self.images),
+                **({"other_digests": dict(self.other_digests)} if self.other_digests else {}),
                 "containers": dict(self.containers),
                 "reason": self.reason,
                 "contracts": None if migrations is None else list(migrations),
+                "skipped": list(self.skipped),
             }
         )
 
@@ -137,6 +144,24 @@ class HistoryEntry:
     def includes(self, service: str) -> bool:
         """Return whether the deploy included a service; ``all`` includes each."""
         return ALL in (service, self.service) or self.service == service
+
+    def digests_of(self, name: str) -> tuple[str, ...]:
+        """Return the possible digests of an image, by name and tag; none if it was built here."""
+        digest = self.images.get(name)
+        return (digest, *self.other_digests.get(name, ())) if digest else ()
+
+    def with_digests(self, digests: Mapping[str, Sequence[str]]) -> HistoryEntry:
+        """Return the entry with the possible digests of its images, by name and tag."""
+        return replace(
+            self,
+            images={name: next(iter(each), "") for name, each in digests.items()},
+            other_digests={name: tuple(each[1:]) for name, each in digests.items() if each[1:]},
+        )
+
+    def had_other_image(self, name: str, digests: Collection[str]) -> bool:
+        """Return whether an image had none of the digests; False if no digest is known."""
+        own = self.digests_of(name)
+        return bool(own and digests) and not set(own) & set(digests)
 
     def is_same_release(self, other: HistoryEntry) -> bool:
         """Return whether two deploys have the same image, configuration, settings and profiles."""
@@ -171,6 +196,29 @@ def last_good(entries: Sequence[HistoryEntry], service: str) -> HistoryEntry | N
     return next((entry for entry in good if entry.includes(service)), None)
 
 
+def newest_release(entries: Iterable[HistoryEntry]) -> HistoryEntry | None:
+    """Return the newest good deploy of a whole stack that was not the rollback of a failed one."""
+    back = DeployKind.AUTOMATIC_ROLLBACK
+    good = [each for each in entries if each.outcome.is_good and each.kind is not back]
+    return max((each for each in good if each.service == ALL), key=lambda e: e.id, default=None)
+
+
+def is_behind(
+    entries: Sequence[HistoryEntry], tag: str, digests: Mapping[str, Collection[str]]
+) -> bool:
+    """Return whether the last deploy failed, or left another tag or other images.
+
+    Args:
+        entries: The history of a host.
+        tag: The tag that it should have.
+        digests: Possible digests of the images that it should have, by name and tag.
+    """
+    good = last_good(entries, ALL)
+    if good is None or not entries[-1].outcome.is_good or good.tag != tag:
+        return True
+    return any(good.had_other_image(name, digests.get(name, ())) for name in good.images)
+
+
 def previous_release(entries: Sequence[HistoryEntry]) -> HistoryEntry | None:
     """Return the default target of a rollback: the last good release that is not deployed now.
 
@@ -195,23 +243,22 @@ def find_release(entries: Sequence[HistoryEntry], name: str) -> HistoryEntry | N
 
 
 def moved_tags(
-    entries: Sequence[HistoryEntry], digests: Mapping[str, str]
+    entries: Sequence[HistoryEntry], digests: Mapping[str, Collection[str]]
 ) -> dict[str, HistoryEntry]:
     """Return the images whose tag named another image in an earlier good deploy.
 
     Args:
         entries: The history.
-        digests: The current digest of each image, by name and tag.
+        digests: Current digests of each image, by name and tag.
 
     Returns:
         The last such deploy of each image, by name and tag.
     """
     moved = {}
-    for reference, digest in digests.items():
+    for reference, current in digests.items():
         for entry in reversed(entries):
-            earlier = entry.images.get(reference)
-            if earlier and entry.outcome.is_good:
-                if digest and earlier != digest:
+            if entry.images.get(reference) and entry.outcome.is_good:
+                if entry.had_other_image(reference, current):
                     moved[reference] = entry
                 break
     return moved
@@ -239,9 +286,14 @@ def _parse_ended(entry: HistoryEntry, event: Mapping[str, Any]) -> HistoryEntry:
         outcome=DeployOutcome(event["outcome"]),
         duration_s=float(event["duration_s"]),
         images=_to_text_map(event["images"]),
+        other_digests={
+            str(name): tuple(map(str, digests))
+            for name, digests in (event.get("other_digests") or {}).items()
+        },
         containers=_to_text_map(event.get("containers") or {}),
         reason=str(event.get("reason") or ""),
         contract_migrations=None if migrations is None else tuple(map(str, migrations)),
+        skipped=tuple(map(str, event.get("skipped") or ())),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +10,8 @@ from ktrdr.deployment.hosts.history import (
     RECORDS,
     HistoryEntry,
     find_release,
+    is_behind,
+    newest_release,
     parse_history,
     previous_release,
 )
@@ -18,7 +20,13 @@ from ktrdr.deployment.hosts.parallel import map_hosts
 from ktrdr.deployment.releases.release import Release, unpack_archive
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import Transport
-from ktrdr.errors import ConfigurationError, HostNotReady, KtrdrError, NotFound
+from ktrdr.errors import (
+    ConfigurationError,
+    HostNotReady,
+    HostUnreachable,
+    KtrdrError,
+    NotFound,
+)
 
 _TIMEOUT_S: Final = 30.0
 # Number of releases that the hint for an unknown name lists.
@@ -58,6 +66,35 @@ def _fetch_history(host: Host, transport: Transport) -> HostHistory:
         )
         return HostHistory(host, error=not_readable)
     return HostHistory(host, parse_history(result.stdout.splitlines()))
+
+
+def find_behind(
+    hosts: Sequence[Host], fleet: Sequence[Host], tag: str | None, transport: Transport
+) -> tuple[str, list[Host]]:
+    """Return a tag, by default that of the fleet's newest release, and the hosts that lack it.
+
+    These may include worker nodes that are off.
+
+    Raises:
+        ConfigurationError: Nothing was deployed yet.
+        KtrdrError: The history of the core, or of a host that is on, could not be queried.
+    """
+    histories = fetch_histories(hosts if tag else fleet, transport)
+    for history in histories:
+        is_off = isinstance(history.error, HostUnreachable) and history.error.is_off
+        if history.error and not (is_off and history.host.node):
+            raise history.error
+    digests: Mapping[str, Sequence[str]] = {}
+    if tag is None:
+        newest = newest_release(entry for each in histories for entry in each.entries)
+        if newest is None:
+            raise ConfigurationError(
+                "no host remembers a good release, so none can be behind it",
+                hint="Deploy without --behind, or name a version with --tag.",
+            )
+        tag, digests = newest.tag, {name: newest.digests_of(name) for name in newest.images}
+    behind = [each.host for each in histories if is_behind(each.entries, tag, digests)]
+    return tag, [host for host in behind if host in hosts]
 
 
 def rollback_target(history: HostHistory, name: str | None) -> HistoryEntry:

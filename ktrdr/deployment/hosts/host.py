@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from ktrdr.errors import UsageError
@@ -21,8 +21,10 @@ class Host:
         stack: Stack that runs there, such as ``core``.
         project: Compose project of that stack.
         secrets_directory: Directory in its memory for the secrets of its containers.
-        managed_directory: Directory in which a deploy removes files of no release; may be empty.
+        managed_directories: Directories in which a deploy removes files of no release.
+        further_secrets: Secret variables of its containers that the release does not know.
         node: Name of the worker node; empty for a host that is not one of several.
+        dns_name: Name or address in the network; empty if it is `address`.
     """
 
     name: str
@@ -31,8 +33,15 @@ class Host:
     stack: str
     project: str
     secrets_directory: str
-    managed_directory: str = ""
+    managed_directories: tuple[str, ...] = ()
+    further_secrets: tuple[str, ...] = ()
     node: str = ""
+    dns_name: str = ""
+
+    @property
+    def network_name(self) -> str:
+        """Return the name or address by which other hosts reach it."""
+        return self.dns_name or self.address
 
     @property
     def short_name(self) -> str:
@@ -71,11 +80,16 @@ class HostConfig:
         apply_secrets: Names of further secrets, for the script that applies the release.
         shared_directory: Directory that its containers share with other hosts.
         is_share_mounted: Whether that directory comes from another host.
+        is_share_external: Whether that host is none of the inventory.
         container_uid: User that the containers run as.
         secrets_in_memory: Whether containers read secrets from files in the host's memory.
-        scale_profiles: Compose profiles that the inventory's scale selects.
+        scale_profiles: Compose profiles that the inventory selects.
         max_clock_skew_s: Largest difference between the clocks of host and operator (s).
         rank: Position in a rollout: hosts of a lower rank are deployed first.
+        peers: Names of other hosts that its containers resolve.
+        files: Compose files that the release has on this host alone.
+        is_often_off: Whether a rollout goes on without the host if it is off.
+        unwanted: Services to remove if they exist and no profile selects them, with the reasons.
     """
 
     host: Host
@@ -84,11 +98,16 @@ class HostConfig:
     apply_secrets: tuple[str, ...]
     shared_directory: str
     is_share_mounted: bool
+    is_share_external: bool
     container_uid: int
     secrets_in_memory: bool
     scale_profiles: tuple[str, ...]
     max_clock_skew_s: float
     rank: int
+    peers: tuple[str, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    is_often_off: bool = False
+    unwanted: tuple[tuple[str, str], ...] = ()
 
 
 def unknown_name_error(kind: str, name: str, valid: Iterable[str]) -> UsageError:

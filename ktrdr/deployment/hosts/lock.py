@@ -136,7 +136,7 @@ class HostLock:
                 self._session = session
                 return
             if result.exit_code != LOCK_BUSY or remaining_s <= piece_s:
-                raise _acquire_error(self._host, result)
+                raise acquire_error(self._host, result)
 
     def ensure_held(self) -> None:
         """Raise Locked if another operator released the lock, or the error of a lost connection."""
@@ -222,7 +222,8 @@ def lock_lost_error(host: Host) -> Locked:
     )
 
 
-def _acquire_error(host: Host, result: RemoteResult) -> KtrdrError:
+def acquire_error(host: Host, result: RemoteResult) -> KtrdrError:
+    """Return the error for a lock that a script could not acquire."""
     if result.exit_code == LOCK_BUSY:
         owner = parse_lock_file(result.stdout.strip()) or _UNKNOWN_OWNER
         return Locked(

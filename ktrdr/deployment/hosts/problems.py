@@ -46,3 +46,13 @@ class CheckResult(NamedTuple):
 def all_problems(results: Iterable[CheckResult]) -> Iterator[Problem]:
     """Yield the problems of all results, in their order."""
     return (problem for result in results for problem in result.problems)
+
+
+def require_none(subject: str, problems: Iterable[Problem]) -> None:
+    """Raise HostNotReady with the messages and remedies of all problems, if there are any."""
+    found = list(problems)
+    if found:
+        raise HostNotReady(
+            f"{subject}: {'; '.join(problem.message for problem in found)}",
+            hint=" ".join(dict.fromkeys(problem.hint for problem in found)),
+        )

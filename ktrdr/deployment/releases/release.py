@@ -10,12 +10,14 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
 import yaml
 
+from ktrdr.deployment.releases import compose_yaml
+from ktrdr.deployment.releases.compose_yaml import ServiceError
 from ktrdr.errors import ConfigurationError
 
 # Name of a stack.
@@ -31,14 +33,24 @@ _HASH_LENGTH: Final = 24
 # Releases up to 0.1.0 mount a file there.
 DATABASE: Final = "deploy/db/"
 MONITORING: Final = "monitoring/"
+# Compose files of single hosts; a deploy writes them, and no commit has them.
+NODE: Final = "deploy/node/"
+FIELDS: Final = "deploy/fields/"
 GRAFANA: Final = "monitoring/grafana/"
 
-# ${NAME}, ${NAME:-default} and ${NAME-default}, the forms that our compose files use in images.
-_VARIABLE: Final = re.compile(r"\$\{(\w+)(?:(:?-)([^}]*))?\}")
+# $NAME, ${NAME}, and ${NAME:-default}, ${NAME:?message}, ${NAME:+other} with or without the colon.
+_VARIABLE: Final = re.compile(r"(?<!\$)\$(?:(\w+)|\{(\w+)(?:(:?[-?+])((?:[^{}]|\{[^{}]*\})*))?\})")
+# A line of an .env file, with a value in quotes or without.
+_ENV_LINE: Final = re.compile(
+    r"""\s*(?:export\s+)?(\w+)\s*=\s*(?:'([^']*)'|"([^"]*)"|(.*?))\s*(?:\s#.*)?"""
+)
 # A variable without a default, as the whole value.
 _VARIABLE_ALONE: Final = re.compile(r"\$\{(\w+)(?::?-)?\}")
 # ${NAME} and ${NAME:?message}. Compose does not replace variables after two dollar signs.
 _REQUIRED: Final = re.compile(r"(?<!\$)\$\{(\w+)(?::?\?[^}]*)?\}")
+# Memory limits as our compose files and the inventory write them.
+_MEMORY: Final = re.compile(r"(\d+)([mg])")
+_UNITS_MB: Final = {"m": 1, "g": 1024}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +64,8 @@ class Service:
         depends_on: Services that it depends on directly.
         worker_port: Port that it listens on, if it is a worker.
         ports: Published ports in Compose's short form, with variables.
+        memory_mb: Memory limit (MiB); None without a limit.
+        cpus: CPU limit; None without a limit.
     """
 
     name: str
@@ -60,6 +74,8 @@ class Service:
     depends_on: tuple[str, ...] = ()
     worker_port: int | None = None
     ports: tuple[str, ...] = ()
+    memory_mb: int | None = None
+    cpus: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +128,13 @@ class Release:
         tag: Tag of the image.
         commit: Full id of the configuration's commit, or None for the working tree.
         files: Configuration by path, as in the work directory.
+        note: Why the configuration is not that of a commit, in one sentence, if it should be.
     """
 
     tag: str
     commit: str | None
     files: Mapping[str, bytes]
+    note: str = ""
 
     @property
     def source(self) -> str:
@@ -134,26 +152,23 @@ class Release:
         return _COMMIT_TAG.fullmatch(self.tag) is not None
 
     def parse_compose_file(self, stack: str) -> ComposeFile:
-        """Parse the stack's compose file."""
-        return parse_compose_file(compose_file_name(stack), self.compose_content(stack))
+        """Parse the stack's compose file, with what the host's own one overrides."""
+        override = self.files.get(node_file_name(stack), b"")
+        return parse_compose_file(compose_file_name(stack), self.compose_content(stack), override)
 
     def compose_content(self, stack: str) -> bytes:
         """Return the content of the stack's compose file."""
-        return self._read(compose_file_name(stack))
+        return self.read(compose_file_name(stack))
 
     def settings(self, stack: str) -> dict[str, str]:
         """Return the variables of the stack's ``.env`` file."""
-        return parse_env_file(self._read(env_file_name(stack)))
+        return parse_env_file(self.read(env_file_name(stack)))
 
-    def require_tmpfs_file(self, stack: str) -> str:
-        """Return the name of the compose file that delivers the stack's secrets in memory.
-
-        Raises:
-            ConfigurationError: The release does not have this file.
-        """
-        name = tmpfs_file_name(stack)
-        self._read(name)
-        return name
+    def with_host_files(self, stack: str, files: Mapping[str, bytes]) -> Release:
+        """Return the release with these compose files of one host, and no other ones of a host."""
+        own = host_file_names(stack)
+        common = {name: content for name, content in self.files.items() if name not in own}
+        return replace(self, files={**common, **files})
 
     def digest(self, below: str, *, except_below: str = "") -> str:
         """Return a hash of the names and contents of the files below a directory."""
@@ -164,7 +179,12 @@ class Release:
                 digest.update(f"{content} {path}\n".encode())
         return digest.hexdigest()
 
-    def _read(self, name: str) -> bytes:
+    def read(self, name: str) -> bytes:
+        """Return the content of a file.
+
+        Raises:
+            ConfigurationError: The release does not have it.
+        """
         if name not in self.files:
             raise ConfigurationError(
                 f"{self.source} has no {name}",
@@ -186,6 +206,21 @@ def env_file_name(stack: str) -> str:
 def tmpfs_file_name(stack: str) -> str:
     """Return the name of the compose file that delivers the stack's secrets in memory."""
     return f"deploy/tmpfs/{stack}.yml"
+
+
+def node_file_name(stack: str) -> str:
+    """Return the name of the compose file that overrides the stack's on one host."""
+    return f"{NODE}{stack}.yml"
+
+
+def fields_file_name(stack: str) -> str:
+    """Return the name of the compose file that delivers further secrets of the inventory."""
+    return f"{FIELDS}{stack}.yml"
+
+
+def host_file_names(stack: str) -> tuple[str, ...]:
+    """Return the names of the compose files that a deploy writes for one host, as Compose reads."""
+    return node_file_name(stack), fields_file_name(stack)
 
 
 def shipped_paths(stack: str) -> tuple[str, ...]:
@@ -248,24 +283,22 @@ def validate_tag(tag: str) -> str:
     return tag
 
 
-def parse_compose_file(name: str, content: bytes) -> ComposeFile:
+def parse_compose_file(name: str, content: bytes, override: bytes = b"") -> ComposeFile:
     """Parse a compose file.
 
     Args:
         name: Name of the file, for error messages.
         content: Content of the file.
+        override: Content of another compose file, which overrides it.
 
     Raises:
         ConfigurationError: It is not a compose file.
     """
     try:
-        services = _load_yaml(content)["services"]
+        services = _load(content, override)["services"]
         return ComposeFile(tuple(_parse_service(name, entry) for name, entry in services.items()))
-    except (yaml.YAMLError, AttributeError, TypeError, KeyError, ValueError) as exc:
-        raise ConfigurationError(
-            f"{name} of the release is not a compose file",
-            hint="Correct it (`docker compose config` checks it), or deploy another commit.",
-        ) from exc
+    except (yaml.YAMLError, ServiceError, AttributeError, TypeError, KeyError, ValueError) as exc:
+        raise compose_yaml.to_error(name, content, exc) from exc
 
 
 def required_variables(content: bytes) -> tuple[str, ...]:
@@ -301,41 +334,47 @@ def secret_env_map(content: bytes, variables: Iterable[str]) -> tuple[tuple[str,
 
 
 def parse_env_file(content: bytes) -> dict[str, str]:
-    """Parse an ``.env`` file: ``NAME=value`` lines and comments."""
-    lines = (line.strip() for line in content.decode().splitlines())
-    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    """Parse an ``.env`` file as Compose does: ``NAME=value`` lines and comments."""
+    values: dict[str, str] = {}
+    for match in filter(None, map(_ENV_LINE.fullmatch, content.decode().splitlines())):
+        name, literal, quoted, plain = match.groups()
+        values[name] = literal or interpolate(quoted or plain or "", values)
+    return values
 
 
 def interpolate(text: str, variables: Mapping[str, str]) -> str:
     """Replace variables in a text as Compose does."""
 
     def value_of(match: re.Match[str]) -> str:
-        name, operator, default = match.groups()
-        value = variables.get(name)
-        if value is None or (operator == ":-" and not value):
-            return default or ""
-        return value
+        operator, other = match[3] or "", interpolate(match[4] or "", variables)
+        value = variables.get(match[1] or match[2])
+        is_set = bool(value) if ":" in operator else value is not None
+        if "+" in operator:
+            return other if is_set else ""
+        return other if "-" in operator and not is_set else value or ""
 
     return _VARIABLE.sub(value_of, text)
 
 
 # Several hosts use the same file, and each needs several facts of it. No caller changes the result.
 @lru_cache(maxsize=8)
-def _load_yaml(content: bytes) -> Any:
-    # Libyaml is ten times as fast, if it is installed.
-    return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+def _load(content: bytes, override: bytes = b"") -> Any:
+    return compose_yaml.load(content, override)
 
 
 def _environments(content: bytes) -> list[Mapping[str, Any]]:
-    services = (_load_yaml(content) or {}).get("services") or {}
-    environments = (entry.get("environment") for entry in services.values())
-    return [environment for environment in environments if isinstance(environment, Mapping)]
+    services = (_load(content) or {}).get("services") or {}
+    return [entry.get("environment") or {} for entry in services.values()]
 
 
 def _parse_service(name: str, entry: Mapping[str, Any]) -> Service:
-    environment = entry.get("environment")
-    port = environment.get("WORKER_PORT") if isinstance(environment, Mapping) else None
+    port = (entry.get("environment") or {}).get("WORKER_PORT")
+    resources = (entry.get("deploy") or {}).get("resources") or {}
+    limits = resources.get("limits") or {}
+    memory = _MEMORY.fullmatch(str(limits.get("memory")))
+    cpus = re.fullmatch(r"\d+(\.\d+)?", str(limits.get("cpus")))
+    if not entry.get("image"):
+        raise ServiceError(name, "has no image of its own, and hosts build none")
     return Service(
         name=name,
         image=str(entry["image"]),
@@ -343,4 +382,6 @@ def _parse_service(name: str, entry: Mapping[str, Any]) -> Service:
         depends_on=tuple(entry.get("depends_on") or ()),
         worker_port=int(port) if port else None,
         ports=tuple(map(str, entry.get("ports") or ())),
+        memory_mb=int(memory[1]) * _UNITS_MB[memory[2]] if memory else None,
+        cpus=float(cpus[0]) if cpus else None,
     )

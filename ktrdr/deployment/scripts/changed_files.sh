@@ -1,9 +1,9 @@
 #!/bin/sh
 # Print the files of a host that differ from a kept configuration: "~ FILE" for another content, "- FILE"
-# for a missing file, and "+ FILE" for a file in the managed directory that is not in the release.
+# for a missing file, and "+ FILE" for a file in a managed directory that is not in the release.
 #
-# Usage: changed_files.sh WORKDIR CONFIGURATION [MANAGED_DIRECTORY]
-# CONFIGURATION is the hash of its files. Outside MANAGED_DIRECTORY the operator may keep other files.
+# Usage: changed_files.sh WORKDIR CONFIGURATION [MANAGED_DIRECTORY]...
+# CONFIGURATION is the hash of its files. Outside these directories the operator may keep other files.
 set -eu
 
 . ./lib/output.sh
@@ -36,9 +36,10 @@ main() {
     if [ -e "$archive" ]; then
         cd "$1"
         LC_ALL=C tar -dzf "$archive" 2>&1 | read_differences
-        if [ -n "${3-}" ] && [ -d "$3" ]; then
-            print_new_files "$archive" "$3"
-        fi
+        shift 2
+        for directory; do
+            [ ! -d "$directory" ] || print_new_files "$archive" "$directory"
+        done
     fi
 }
 

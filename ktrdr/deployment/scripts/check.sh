@@ -4,142 +4,139 @@
 # Usage: check.sh OPTION VALUE... [--ports yes] [--reach HOST:PORT...]
 #   --workdir DIRECTORY    directory for the configuration
 #   --shared DIRECTORY     directory that the containers share with other hosts
-#   --shared-is-mounted yes|no   whether it comes from another host
+#   --shared-is-mounted yes|no   whether it comes from another host, or is served by a service of this one
 #   --container-uid UID    user that the containers run as
 #   --memory DIRECTORY     directory for secrets in memory, with the delivery tmpfs
-#   --ports yes            also print the listening ports, and the owner of the lock
+#   --resolve NAME         name of another host that containers resolve
+#   --ports yes            also print the listening ports, networks, routes, and the owner of the lock
 #   --reach HOST:PORT      also try to connect to a port of another host
 set -eu
 
 . ./lib/output.sh
 . ./lib/directories.sh
+. ./lib/docker.sh
+. ./lib/facts.sh
 . ./lib/lock.sh
+OPEN_BY_HANDLE=$(cat ./open_by_handle.pl)
 
-# Print a fact.
-#   fact NAME VALUE
-fact() {
-    printf '%s=%s\n' "$1" "$2"
-}
+# The share may not answer.
+with_timeout='timeout -s KILL 5'
 
-# Programs that the scripts of a deploy need besides Docker. Debian and Ubuntu have all of them.
-PROGRAMS='awk base64 cmp flock sha256sum tar'
-
-check_programs() {
-    lacks=
-    for program in $PROGRAMS; do
-        command -v "$program" >/dev/null || lacks="$lacks$program "
-    done
-    fact lacks "$lacks"
-}
-
-# Print the versions of Docker and Compose, and set $docker_root to Docker's directory.
+# Print the versions of Docker and Compose, and set $docker_root and $image_store to the directories.
 check_docker() {
-    docker_root=
-    if ! command -v docker >/dev/null; then
-        fact docker missing
-        return 0
+    docker_root='' image_store=''
+    # One call for all three: each start of Docker's program takes as long as the rest of the check. It may
+    # warn besides.
+    code=0
+    info=$(timeout -s KILL 15 docker info --format '{{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}} '"$ROOT_FORMAT" 2>&1) || code=$?
+    answer='' error=''
+    while IFS= read -r line; do
+        case $line in
+            [0-9]*' '*' '/*) answer=$line ;;
+            # The answer without a daemon.
+            ' '*) ;;
+            'WARNING: Error '*' config file'*) fact docker_warning "${line#WARNING: Error }" ;;
+            ?*) error=$line ;;
+        esac
+    done <<END
+$info
+END
+    if [ -n "$answer" ]; then
+        fact docker "${answer%% *}"
+        answer=${answer#* }
+        fact compose "${answer%% *}"
+        answer=${answer#* }
+        find_image_store "${answer%% *}"
+        docker_root=${answer#* }
+    else
+        case $code:$info in
+            127:*) fact docker missing ;;
+            137:*) fact docker waiting ;;
+            *'permission denied while trying'* | *'connect: permission denied'*) fact docker forbidden ;;
+            *'Cannot connect to the Docker'* | *'failed to connect to the docker API'*) fact docker down ;;
+            *) fact docker "error $error" ;;
+        esac
+        fact compose "$(docker compose version --short 2>/dev/null || :)"
     fi
-    # One call for all three: each start of Docker's program takes as long as the rest of the check.
-    info=$(docker info --format '{{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}} {{.DockerRootDir}}' 2>&1) || :
-    case $info in
-        [0-9]*' '*' '/*)
-            fact docker "${info%% *}"
-            info=${info#* }
-            fact compose "${info%% *}"
-            docker_root=${info#* }
-            ;;
-        *)
-            case $info in
-                *'permission denied'*) fact docker forbidden ;;
-                *) fact docker down ;;
-            esac
-            fact compose "$(docker compose version --short 2>/dev/null || :)"
-            ;;
-    esac
+    fact docker_kind "$(print_docker_kind "$docker_root")"
 }
 
-# Print the state of the work directory, and set $probe to the file that was created to test it.
 check_workdir() {
     nearest_existing "$workdir"
-    probe="$existing/.ktrdr-$$"
     if [ ! -d "$existing" ]; then
         fact workdir not-a-directory
-    elif (set -C && : >"$probe") 2>/dev/null; then
+    elif probe=$(mktemp "$existing/.ktrdr-XXXXXX" 2>/dev/null); then
+        rm -f "$probe"
         fact workdir writable
-        return 0
     else
         fact workdir not-writable
     fi
-    probe=
 }
 
-check_disks() {
-    set -- "$existing"
-    [ ! -e "$docker_root" ] || set -- "$docker_root" "$existing"
-    disks=$(df -Pk "$@" 2>/dev/null) || :
-    {
-        read -r _ || :
-        [ "$#" = 1 ] || { read -r _ _ _ free _ && fact docker_free_kb "$free"; } || :
-        read -r _ _ _ free _ && fact workdir_free_kb "$free" || :
-    } <<END
-$disks
-END
+# Print the free space of a directory's disk, if the directory exists.
+#   check_disk NAME DIRECTORY
+check_disk() {
+    [ -e "$2" ] || return 0
+    { df -Pk "$2" 2>/dev/null || :; } | awk -v name="$1" 'NR == 2 { printf "%s_free_kb=%s\n", name, $4 }'
 }
 
-# Print whether the containers' user can write to the shared directory. Root tests it as that user. Remove
-# $probe, too.
+# Print whether the containers' user can write to the shared directory. Root tests it as that user.
 check_shared() {
-    with_timeout=
-    ! command -v timeout >/dev/null || with_timeout='timeout -s KILL 5'
-    # Root owns the root directory, so that `id` need not be started.
-    is_root=
-    # shellcheck disable=SC3067 # dash, bash and busybox have -O
-    [ ! -O / ] || is_root=yes
-    shared_probe='' code=0
-    if [ -n "$is_root" ] && command -v setpriv >/dev/null; then
-        shared_probe=$(
+    probe='' code=0
+    uid=$(id -u)
+    if [ "$uid" = 0 ] && command -v setpriv >/dev/null; then
+        probe=$(
             $with_timeout setpriv --reuid "$container_uid" --regid "$container_uid" --clear-groups \
                 mktemp "$shared/.ktrdr-XXXXXX" 2>/dev/null
         ) || code=$?
     else
         $with_timeout test -w "$shared" 2>/dev/null || code=$?
     fi
-    rm -f ${probe:+"$probe"} ${shared_probe:+"$shared_probe"} || :
+    rm -f ${probe:+"$probe"} || :
     if [ "$code" -gt 128 ]; then
         fact shared stale
     elif [ ! -d "$shared" ]; then
         fact shared missing
-    elif [ "$shared_is_mounted" = yes ] && is_on_root_disk; then
+    elif [ "$shared_is_mounted" = yes ] && is_plain_directory; then
         fact shared not-mounted
-    elif [ "$code" = 0 ]; then
-        fact shared writable
-    elif [ -z "$is_root" ] && [ "$(stat -c %u "$shared")" = "$container_uid" ]; then
+    elif [ "$code" = 0 ] || { [ "$uid" != 0 ] && [ "$(stat -c %u "$shared")" = "$container_uid" ]; }; then
         fact shared writable
     else
         fact shared not-writable
     fi
 }
 
-# Return whether the shared directory is an empty directory of the host's own disk, as without its NFS mount.
-is_on_root_disk() {
-    [ ! -d "$shared/data" ] && [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ]
+# Return whether the shared directory has neither data nor the mark of the backend, and is of the host's own
+# disk, as without its mount. A bind mount may be of the same device.
+is_plain_directory() {
+    [ ! -d "$shared/data" ] && [ ! -e "$shared/.ktrdr-share" ] &&
+        [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ] && ! findmnt --mountpoint "$shared" >/dev/null
+}
+
+# Print whether a service can serve the shared directory by NFS.
+check_file_server() {
+    directory=/
+    [ ! -d "$shared" ] || directory=$shared
+    fact handles "$($with_timeout perl -e "$OPEN_BY_HANDLE" "$directory" 2>/dev/null || echo unknown)"
 }
 
 # Print the file system of a directory for secrets, and the device that memory is swapped out to.
 check_memory() {
-    existing=$1
-    [ -d "$existing" ] || existing=${existing%/*}
+    nearest_existing "$1"
     fact memory "$(stat -f -c %T "$existing" 2>/dev/null || echo unknown)"
     # A tmpfs may be written to swap. Compressed memory and encrypted devices do not count.
     swap=none
-    while read -r device _; do
+    while read -r device kind _; do
         case $device in
             Filename | /dev/zram*) ;;
+            # As lxcfs shows the swap of a container's host.
+            none) swap=$kind ;;
             /dev/dm-*) grep -q ^CRYPT- "/sys/block/${device#/dev/}/dm/uuid" 2>/dev/null || swap=$device ;;
             *) swap=$device ;;
         esac
     done </proc/swaps
     ! grep -q " $existing tmpfs [^ ]*noswap" /proc/mounts || swap=none
+    [ "$(cat /sys/fs/cgroup/memory.swap.max 2>/dev/null)" != 0 ] || swap=none
     fact swap "$swap"
 }
 
@@ -154,10 +151,38 @@ check_ports() {
     )"
 }
 
+# Print whether DNS servers know a name, because containers ask nothing else. A deploy asks them only for a name
+# that this host may know from elsewhere, a check for every name that it knows.
+#   check_name NAME
+check_name() {
+    case $1 in
+        *.local) ;;
+        *)
+            grep -qisFw -e "$1" /etc/hosts || {
+                [ "$ports" = yes ] && $with_timeout getent hosts "$1" >/dev/null 2>&1
+            } || return 0
+            ;;
+    esac
+    if grep -qs '^nameserver 127\.0\.0\.53' /etc/resolv.conf; then
+        # systemd-resolved answers from /etc/hosts, too. Docker gives containers the servers behind it.
+        set -- "$1" 1 resolvectl query --synthesize=no --protocol=dns "$1"
+    else
+        set -- "$1" 2 getent -s hosts:dns ahosts "$1"
+    fi
+    name=$1 not_found=$2 code=0
+    shift 2
+    $with_timeout "$@" >/dev/null 2>&1 || code=$?
+    case $code in
+        0) fact "resolves $name" yes ;;
+        "$not_found") fact "resolves $name" no ;;
+        *) fact "resolves $name" unknown ;;
+    esac
+}
+
 # Try to connect to HOST:PORT. Bash itself implements redirections to /dev/tcp.
 check_reach() {
     # shellcheck disable=SC2016 # the variables are those of bash
-    if ! command -v bash >/dev/null || ! command -v timeout >/dev/null; then
+    if ! command -v bash >/dev/null; then
         fact "reaches $1" unknown
     elif answer=$(
         LC_ALL=C timeout 3 bash -c ': <"/dev/tcp/$0/$1"' "${1%:*}" "${1##*:}" 2>&1
@@ -169,7 +194,7 @@ check_reach() {
 }
 
 main() {
-    workdir='' shared='' shared_is_mounted=no container_uid='' memory='' ports=no reach=''
+    workdir='' shared='' shared_is_mounted=no container_uid='' memory='' ports=no reach='' resolve=''
     while [ "$#" -gt 0 ]; do
         case $1 in
             --workdir) workdir=$2 ;;
@@ -177,6 +202,7 @@ main() {
             --shared-is-mounted) shared_is_mounted=$2 ;;
             --container-uid) container_uid=$2 ;;
             --memory) memory=$2 ;;
+            --resolve) resolve="$resolve $2" ;;
             --ports) ports=$2 ;;
             --reach) reach="$reach $2" ;;
             *) refuse_option "$1" ;;
@@ -186,16 +212,29 @@ main() {
     fact clock "$(date +%s)"
     # sshd sets the name of the user, so that `id` need not be started.
     fact user "${USER:-$(id -un)}"
-    check_programs
     check_docker
+    read -r _ size _ </proc/meminfo
+    fact memory_kb "$size"
+    fact processors "$(nproc)"
     check_workdir
-    check_disks
+    check_disk workdir "$existing"
+    check_disk docker "$docker_root"
+    check_disk image_store "$image_store"
     check_shared
+    # Its code is not 0 on a machine.
+    container=$(systemd-detect-virt --container 2>/dev/null) || container=
+    fact container "$container"
+    # The user that the containers' user is on the machine around this one, if this one is a container.
+    awk -v uid="$container_uid" 'uid >= $1 && uid < $1 + $3 { printf "owner=%d\n", uid - $1 + $2 }' /proc/self/uid_map
+    [ "$shared_is_mounted" = yes ] || check_file_server
     [ -z "$memory" ] || check_memory "$memory"
     if [ "$ports" = yes ]; then
         check_ports
+        fact networks "$(print_docker_networks)"
+        fact routes "$(print_routes)"
         fact lock "$(show_lock "$workdir" 2>/dev/null | tr '\n' ' ' || :)"
     fi
+    for name in $resolve; do check_name "$name" & done
     for address in $reach; do check_reach "$address" & done
     wait
 }

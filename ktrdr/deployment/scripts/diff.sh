@@ -118,11 +118,13 @@ main() {
     print_differences "$@"
     section history
     read_history "$workdir" "$history_lines"
+    section compose
+    docker compose version --short 2>/dev/null || :
     section containers
     list_containers "$project"
     section images
     # shellcheck disable=SC2086 # names of images are words
-    inspect_images $images || :
+    inspect_images $images
     section delivery
     print_delivery "$project" "$secrets_directory"
     section unfinished

@@ -5,7 +5,7 @@
 # Usage: fetch.sh OPTION VALUE...
 #   the options of lib/stack.sh and of the stack's extension, and
 #   --digests DIGESTS        files of the release, one "DIGEST  FILE" per line
-#   --pin NAME:TAG@DIGEST    image that the tag must name, even if the registry's tag has moved
+#   --pin NAME[:TAG]@DIGEST  image that the tag must name, even if the registry's tag has moved
 #   --image IMAGE            image that the host needs
 #   --pull-always SERVICE    service with a tag that can move; its image is always pulled
 #   --pull-missing SERVICE   service whose image is pulled if any image is missing
@@ -52,37 +52,37 @@ keep_staged() {
 
 # Make a tag refer to the image with a digest, even if the registry's tag has moved. Compose pulls the image,
 # because not every Docker CLI logs in with DOCKER_AUTH_CONFIG.
-#   pin_image PROJECT NAME:TAG DIGEST
+#   pin_image PROJECT NAME[:TAG] DIGEST
 pin_image() {
-    pinned=${2%:*}@$3
-    docker image inspect "$pinned" >/dev/null 2>&1 ||
-        printf 'services: {pinned: {image: "%s"}}\n' "$pinned" |
-        docker compose -p "$1-pin" -f - pull --quiet
+    name=$2
+    # A colon in front of a slash begins a port.
+    case ${2##*/} in *:*) name=${2%:*} ;; esac
+    pinned=$name@$3
+    if ! docker image inspect "$pinned" >/dev/null 2>&1; then
+        # Without a tag, an image in containerd's store has no name at all, but its digest finds it.
+        if docker image inspect "$3" >/dev/null 2>&1; then
+            pinned=$3
+        else
+            printf 'services: {pinned: {image: "%s"}}\n' "$pinned" |
+                docker compose -p "$1-pin" -f - pull --quiet
+        fi
+    fi
     docker tag "$pinned" "$2"
 }
 
-# Pull images: those with a tag that can move always, the others only if one is missing.
+# Pull images: those with a tag that can move always, the others only if one is missing. Set $found_images to
+# Docker's answers if none was missing.
 pull_images() {
     # shellcheck disable=SC2086 # names of services are words
     [ -z "$pull_always" ] || compose pull --policy always $pull_always
     found_images=
     if [ -n "$pull_missing" ]; then
         # shellcheck disable=SC2086 # names of images are words
-        found_images=$(docker image inspect --format "$IMAGE_FORMAT" $images 2>/dev/null) || {
+        found_images=$(query_images $images) || {
             found_images=
             # shellcheck disable=SC2086 # names of services are words
             compose pull --policy missing $pull_missing
         }
-    fi
-}
-
-# Print the images of the release. If pull_images has found them all, they are not inspected again.
-print_images() {
-    if [ -n "$found_images" ]; then
-        printf '%s\n' "$found_images"
-    else
-        # shellcheck disable=SC2086 # names of images are words
-        inspect_images $images || :
     fi
 }
 
@@ -106,9 +106,6 @@ print_removal() {
 # Print the files that will change, and keep the staged files if there are any.
 #   print_changes FILE...
 print_changes() {
-    if [ "$release" = "$workdir" ] && [ -z "$managed_directory" ]; then
-        return 0
-    fi
     changes=$(list_changes "$@")
     if [ -n "$changes" ]; then
         printf '%s\n' "$changes"
@@ -141,8 +138,6 @@ main() {
     export_secret_settings
     section hashes
     print_hashes
-    section images
-    print_images
     section files
     IFS=$newline
     for line in $digests; do set -- "$@" "${line#*  }"; done
@@ -155,6 +150,13 @@ main() {
     date +%s
     section containers
     list_containers "$project"
+    section images
+    # shellcheck disable=SC2086 # names of images are words
+    if [ -n "$found_images" ]; then
+        print_images "$found_images" $images
+    else
+        inspect_images $images
+    fi
     if [ -n "$surplus" ]; then
         section answers
         # The operator confirms the removal of surplus services that run operations.

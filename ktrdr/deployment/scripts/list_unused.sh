@@ -11,7 +11,8 @@ set -eu
 
 # Images and containers may disappear between two commands.
 print_images() {
-    ids=$(docker image ls --quiet --no-trunc)
+    # Without --all, Docker 29 leaves out images without a tag.
+    ids=$(docker image ls --all --quiet --no-trunc)
     # shellcheck disable=SC2046,SC2086 # ids are words
     [ -z "$ids" ] || docker image inspect \
         --format '{"id":{{json .Id}},"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}},"size":{{json .Size}}}' \

@@ -16,7 +16,9 @@ remove_image() {
     id=$1
     shift
     docker image rm "$id" >/dev/null 2>&1 && return
-    [ "$#" -gt 0 ] && docker image rm "$@" >/dev/null 2>&1 && return
+    [ "$#" = 0 ] || docker image rm "$@" >/dev/null 2>&1 || :
+    # In containerd's store, the image goes with its last tag, so that its other names are not found.
+    ! docker image inspect "$id" 2>&1 >/dev/null | grep -q 'No such image' || return 0
     printf 'stays %s\n' "$id"
 }
 

@@ -22,6 +22,7 @@ import base64
 import hashlib
 import re
 import shlex
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -87,6 +88,13 @@ def render(script: Script, values: Mapping[str, Secret]) -> Secret:
     return Secret(_frame(script, exports, _encode_payload(script.payload)))
 
 
+def render_as_root(script: Script) -> Secret:
+    """Return the text with which a host runs a script without secrets as root, or through sudo."""
+    text = render(script, {}).reveal()
+    shell = 'if [ "$(id -u)" = 0 ]; then sh -s; else sudo -n sh -s; fi'
+    return Secret(f"as_root() {{\n{shell} <<'{_END}'\n{text}{_END}\n}}\nas_root\n")
+
+
 def render_for_display(script: Script, *, whole: bool = False) -> str:
     """Return the text that a person reads. A secret appears as ``"${NAME:?}"``.
 
@@ -108,9 +116,15 @@ def render_for_display(script: Script, *, whole: bool = False) -> str:
 
 
 def render_command(script: Script) -> str:
-    """Return a script as one command line, which ssh runs with the user's terminal."""
-    text = f"{bundle(script.file, script.extensions)}\n{_CALL}"
-    return " ".join(["exec sh -c", quote(text), "sh", *map(quote, script.arguments)])
+    """Return a script as one command line, which ssh runs with the user's terminal.
+
+    The user's own shell reads it, and csh and fish differ from sh in quoted words with line ends,
+    backslashes or exclamation marks.
+    """
+    call = " ".join(["main", *map(quote, script.arguments)])
+    text = f"{bundle(script.file, script.extensions)}\n{call}"
+    words = textwrap.fill(base64.b64encode(text.encode()).decode(), _LINE_LENGTH).replace("\n", " ")
+    return f"exec sh -c 'text=$(printf %s {words} | base64 -d) && eval \"$text\"'"
 
 
 @lru_cache(maxsize=64)

@@ -15,11 +15,13 @@ set -eu
 . ./lib/images.sh
 . ./lib/delivery.sh
 
-# Print "SIZE FREE DIRECTORY" (KiB) for Docker's directory and the work directory.
+# Print "SIZE FREE DIRECTORY" (KiB) for the directories of Docker and of containerd's image store, and for
+# the work directory.
 print_disks() {
     nearest_existing "$1"
-    docker_root=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null) || docker_root=
-    for directory in "$docker_root" "$existing"; do
+    docker_root=$(docker info --format "$ROOT_FORMAT" 2>/dev/null) || docker_root=
+    find_image_store "${docker_root%% *}"
+    for directory in "${docker_root#* }" "$image_store" "$existing"; do
         [ ! -d "$directory" ] || df -Pk "$directory" | {
             read -r _
             read -r _ size _ free _
@@ -28,13 +30,11 @@ print_disks() {
     done
 }
 
-# Print a JSON object for each image of a project's containers.
-#   print_images_in_use PROJECT
+# Print the images of the listed containers by their ids.
 print_images_in_use() {
-    ids=$(project_ps "$1" --all --quiet)
+    ids=$(printf '%s\n' "$containers" | sed -n 's/^{"id":[^,]*,"image":"\([^"]*\)".*/\1/p' | sort -u)
     # shellcheck disable=SC2086 # ids are words
-    [ -z "$ids" ] || { docker inspect --format '{{.Image}}' $ids 2>/dev/null || :; } | sort -u |
-        xargs -r docker image inspect --format "$IMAGE_FORMAT" 2>/dev/null || :
+    [ -z "$ids" ] || inspect_images $ids
 }
 
 main() {
@@ -49,7 +49,7 @@ main() {
     section containers
     list_containers "$2"
     section images
-    print_images_in_use "$2"
+    print_images_in_use
     section delivery
     print_delivery "$2" "$3"
 }

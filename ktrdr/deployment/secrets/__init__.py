@@ -1,1 +1,1 @@
-"""Secret sources: 1Password, files that age or SOPS has encrypted, and the environment."""
+"""Secret sources: 1Password, files that age or SOPS has encrypted, the environment, a command."""

@@ -6,22 +6,16 @@ not encrypted. Known errors become messages of our own.
 
 from __future__ import annotations
 
-import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final, NamedTuple
+from typing import Final
 
 from ktrdr.deployment.secrets.plaintext import parse_fields
-from ktrdr.deployment.secrets.program import (
-    PROMPT_TIMEOUT_S,
-    ErrorPattern,
-    ProgramResult,
-    match_error,
-    run_program,
-)
-from ktrdr.errors import SecretsError
+from ktrdr.deployment.secrets.program import ProgramSource
+from ktrdr.errors import ErrorPattern, SecretsError
 from ktrdr.secret import Secret
 
 # SOPS reads age keys from these variables. `age` has no variables of its own.
@@ -42,14 +36,10 @@ _AGE_ERRORS: Final = (
         "protected.",
     ),
     ErrorPattern(
-        r"could not read passphrase|/dev/tty",
-        "{identity} is protected by a passphrase, which cannot be entered without a terminal",
-        "Run the command in a terminal, or use a key without a passphrase.",
-    ),
-    ErrorPattern(
-        r"passphrase",
-        "{file} is encrypted with a passphrase, not for a key",
-        "Encrypt it for a key: `age --encrypt --recipient KEY`.",
+        r"passphrase|/dev/tty",
+        "{file} or {identity} needs a passphrase, which cannot be entered without a terminal",
+        "Encrypt the file for a key (`age --encrypt --recipient KEY`), and use a key without a "
+        "passphrase, or run the command in a terminal.",
     ),
     ErrorPattern(
         r"unknown identity type|no secret keys found|malformed secret key|failed to read \"",
@@ -64,15 +54,10 @@ _AGE_ERRORS: Final = (
 )
 _SOPS_ERRORS: Final = (
     ErrorPattern(
-        r"metadata not found",
+        r"metadata not found|unmarshalling",
         "{file} is not encrypted with SOPS",
-        "Encrypt it with `sops encrypt --in-place`, and change the values, which were not "
-        "protected.",
-    ),
-    ErrorPattern(
-        r"unmarshalling",
-        "SOPS cannot read {file}",
-        "Give it the extension of its format, .yaml or .json, and encrypt it with SOPS.",
+        "Give it the extension of its format, .yaml or .json, encrypt it with `sops encrypt "
+        "--in-place`, and change the values, which were not protected.",
     ),
     ErrorPattern(
         r"Failed to get the data key",
@@ -88,48 +73,24 @@ _SOPS_ERRORS: Final = (
 )
 
 
-class _Command(NamedTuple):
-    """Command that decrypts the file, and the names that error messages use."""
-
-    arguments: Sequence[str]
-    environment: Mapping[str, str]
-    names: Mapping[str, str]
-    stdin: Secret | None = None
+_ANY_OTHER_ERROR: Final = ErrorPattern(
+    "",
+    "{program} could not decrypt {file}",
+    "Run {program} by hand to see its own message, which may quote the file.",
+)
 
 
-class _EncryptedFile(ABC):
-    """Source that decrypts a file with a program."""
+@dataclass(frozen=True)
+class _EncryptedFile(ProgramSource, ABC):
+    """Source that decrypts a file with a program.
 
-    _program: ClassVar[str]
-    _install_hint: ClassVar[str]
-    _errors: ClassVar[Sequence[ErrorPattern]]
+    Attributes:
+        file: The encrypted file.
+        identity: The file with the private key of age, if the inventory names one.
+    """
 
-    def __init__(
-        self,
-        file: Path,
-        identity: Path | None = None,
-        *,
-        fields: Collection[str] = (),
-        executable: str | None = None,
-        timeout_s: float = PROMPT_TIMEOUT_S,
-        environment: Mapping[str, str] = os.environ,
-    ) -> None:
-        """Create the source without reading the file.
-
-        Args:
-            file: The encrypted file.
-            identity: The file with the private key of age, if the inventory names one.
-            fields: Names that must be unique and text if they occur in the file.
-            executable: Path of the program; by default it is searched in PATH.
-            timeout_s: Maximum duration of decryption, including a person's answer to a prompt (s).
-            environment: Environment of the program.
-        """
-        self._file = file
-        self._identity = identity
-        self._fields = fields
-        self._executable = executable or self._program
-        self._timeout_s = timeout_s
-        self._environment = environment
+    file: Path
+    identity: Path | None = None
 
     def fetch(self) -> Mapping[str, Secret]:
         """See `SecretSource.fetch`.
@@ -138,32 +99,11 @@ class _EncryptedFile(ABC):
             SecretsError: The program, the file or the key is missing, the key does not open the
                 file, or the content of the file is invalid.
         """
-        _require_readable(self._file, "the secrets' file")
-        command = self._build_command()
-        result = run_program(
-            (self._executable, *command.arguments),
-            environment=command.environment,
-            timeout_s=self._timeout_s,
-            install_hint=self._install_hint,
-            stdin=command.stdin,
-        )
-        if result is None:
-            raise SecretsError(
-                f"{self._program} did not answer within {self._timeout_s:g} s",
-                hint="Check whether it waits for a passphrase, or for a touch of a hardware key.",
-            )
-        if result.exit_code != 0:
-            raise self._decryption_error(result, command.names)
-        return parse_fields(result.stdout, str(self._file), self._fields)
+        _require_readable(self.file, "the secrets' file")
+        return parse_fields(self._decrypt(), f"the content of {self.file}", self.fields)
 
     @abstractmethod
-    def _build_command(self) -> _Command: ...
-
-    def _decryption_error(self, result: ProgramResult, names: Mapping[str, str]) -> SecretsError:
-        return match_error(self._errors, result.stderr, names) or SecretsError(
-            f"{self._program} could not decrypt {self._file} (exit code {result.exit_code})",
-            hint=f"Run {self._program} by hand to see its own message, which may quote the file.",
-        )
+    def _decrypt(self) -> Secret: ...
 
 
 class AgeFile(_EncryptedFile):
@@ -174,26 +114,25 @@ class AgeFile(_EncryptedFile):
     of `age` work: they may ask a person to touch a token.
     """
 
-    _program = "age"
     _install_hint = "Install age: most systems have a package of that name."
-    _errors = _AGE_ERRORS
+    _errors = (*_AGE_ERRORS, _ANY_OTHER_ERROR)
 
-    def _build_command(self) -> _Command:
-        key = None if self._identity else self._environment.get(KEY)
-        identity = "-" if key else str(self._key_file())
-        return _Command(
-            ("--decrypt", "--identity", identity, str(self._file)),
-            {name: value for name, value in self._environment.items() if name != KEY},
-            {"file": str(self._file), "identity": KEY if key else identity},
-            Secret(key) if key else None,
+    def _decrypt(self) -> Secret:
+        key = None if self.identity else self.environment.get(KEY)
+        identity = KEY if key else str(self._key_file())
+        return self._run(
+            *("age", "--decrypt", "--identity", "-" if key else identity, str(self.file)),
+            names={"program": "age", "file": str(self.file), "identity": identity},
+            environment={name: value for name, value in self.environment.items() if name != KEY},
+            stdin=Secret(key) if key else None,
         )
 
     def _key_file(self) -> Path:
-        named = self._identity or self._environment.get(KEY_FILE)
-        path = Path(named) if named else default_key_file(self._environment)
+        named = self.identity or self.environment.get(KEY_FILE)
+        path = Path(named) if named else default_key_file(self.environment)
         if not named and not path.exists():
             raise SecretsError(
-                f"no private key was found to decrypt {self._file}",
+                f"no private key was found to decrypt {self.file}",
                 hint=f"Set secrets.identity or {KEY_FILE} to the key's file, or create {path}.",
             )
         _require_readable(path, "the private key's file")
@@ -207,19 +146,18 @@ class SopsFile(_EncryptedFile):
     documentation of SOPS says, because the program gets the environment.
     """
 
-    _program = "sops"
     _install_hint = "Install SOPS, version 3.9 or newer, or choose another secrets.source."
-    _errors = _SOPS_ERRORS
+    _errors = (*_SOPS_ERRORS, _ANY_OTHER_ERROR)
 
-    def _build_command(self) -> _Command:
-        environment = dict(self._environment)
-        if self._identity:
-            _require_readable(self._identity, "the private key's file")
-            environment[KEY_FILE] = str(self._identity)
-        return _Command(
-            ("decrypt", "--output-type", "json", str(self._file)),
-            environment,
-            {"file": str(self._file)},
+    def _decrypt(self) -> Secret:
+        environment = dict(self.environment)
+        if self.identity:
+            _require_readable(self.identity, "the private key's file")
+            environment[KEY_FILE] = str(self.identity)
+        return self._run(
+            *("sops", "decrypt", "--output-type", "json", str(self.file)),
+            names={"program": "SOPS", "file": str(self.file)},
+            environment=environment,
         )
 
 

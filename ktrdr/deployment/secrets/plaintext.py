@@ -9,69 +9,80 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 
 import yaml
 
 from ktrdr.errors import SecretsError
 from ktrdr.secret import Secret
 
+# Keys with their values, or with None if a value is neither text nor null.
+Entries = list[tuple[str, Secret | None]]
+
 _TEXT: Final = "tag:yaml.org,2002:str"
 _NULL: Final = "tag:yaml.org,2002:null"
 
 
-class _Entry(NamedTuple):
-    """Key with its value, or with None if the value is neither text nor null."""
-
-    key: str
-    value: Secret | None
-
-
-def parse_fields(plaintext: Secret, file: str, fields: Collection[str]) -> Mapping[str, Secret]:
+def parse_fields(
+    plaintext: Secret, origin: str, fields: Collection[str], *, is_json: bool = False
+) -> Mapping[str, Secret]:
     """Parse a decrypted document. Leave out keys whose value is not text.
 
     Args:
         plaintext: The document.
-        file: Name of the file, for error messages.
+        origin: Description of the document, for error messages.
         fields: Names that must be unique and text if they occur.
+        is_json: Whether YAML is refused: any message of a program is YAML.
 
     Raises:
         SecretsError: The document is not a mapping, or one of these fields occurs twice or is not
             text.
     """
-    entries = _json_entries(plaintext) or _yaml_entries(plaintext)
+    entries: Entries | str | None = _json_entries(plaintext)
+    if entries is None:
+        entries = "is not a JSON object" if is_json else _yaml_entries(plaintext)
     if isinstance(entries, str):
+        form = '{"db_password": "…"}' if is_json else "db_password: …"
         raise SecretsError(
-            f"the content of {file} {entries}",
-            hint="It must be a YAML or JSON mapping, such as `db_password: …`.",
+            f"{origin} {entries}",
+            hint=f"It must be a mapping of fields to texts, such as `{form}`, and nothing else.",
         )
-    problems = list(_find_problems(entries, fields))
+    return unique_fields(entries, origin, fields)
+
+
+def unique_fields(entries: Entries, origin: str, fields: Collection[str]) -> Mapping[str, Secret]:
+    """Return the entries that are text.
+
+    Raises:
+        SecretsError: One of these fields occurs twice or is not text.
+    """
+    counts = Counter(name for name, _ in entries)
+    problems = [
+        f"{name} occurs {counts[name]} times" if counts[name] > 1 else f"{name} is not text"
+        for name in fields
+        if counts[name] > 1 or (name, None) in entries
+    ]
     if problems:
         raise SecretsError(
-            f"the content of {file} cannot be used: {'; '.join(problems)}",
-            hint="Keep one entry for each field, and put its value in quotes.",
+            f"{origin} cannot be used: {'; '.join(problems)}",
+            hint="Keep one entry for each field, with a text as its value (in YAML, in quotes).",
         )
-    return {entry.key: entry.value for entry in entries if entry.value is not None}
+    return {name: value for name, value in entries if value is not None}
 
 
-def _find_problems(entries: list[_Entry], fields: Collection[str]) -> Iterator[str]:
-    counts = Counter(entry.key for entry in entries)
-    not_text = {entry.key for entry in entries if entry.value is None}
-    for field in fields:
-        if counts[field] > 1:
-            yield f"{field} occurs {counts[field]} times"
-        elif field in not_text:
-            yield f"{field} is not text"
-
-
-def _json_entries(plaintext: Secret) -> list[_Entry] | None:
+def _json_entries(plaintext: Secret) -> Entries | None:
     """Return the entries of a JSON object, or None for any other document."""
     # The parser's error contains the whole text. Suppressed here, it is no cause of a later error.
     with contextlib.suppress(ValueError, RecursionError):
-        document = json.loads(plaintext.reveal(), object_pairs_hook=_Object)
+        # Programs of Windows begin with a byte order mark.
+        text = plaintext.reveal().removeprefix("\ufeff")
+        document = json.loads(text, object_pairs_hook=_Object)
         if isinstance(document, _Object):
-            return [_Entry(key, _json_value(value)) for key, value in document]
+            return [
+                (key, Secret(value or "") if isinstance(value, str | None) else None)
+                for key, value in document
+            ]
     return None
 
 
@@ -79,13 +90,7 @@ class _Object(list[tuple[str, Any]]):
     """JSON object with all its keys, including duplicates."""
 
 
-def _json_value(value: Any) -> Secret | None:
-    if value is None:
-        return Secret("")
-    return Secret(value) if isinstance(value, str) else None
-
-
-def _yaml_entries(plaintext: Secret) -> list[_Entry] | str:
+def _yaml_entries(plaintext: Secret) -> Entries | str:
     """Return the entries of a YAML mapping, or the reason why it is none, as a predicate."""
     line = 1
     try:
@@ -104,8 +109,8 @@ def _yaml_entries(plaintext: Secret) -> list[_Entry] | str:
     return f"is neither YAML nor JSON (line {line})"
 
 
-def _yaml_entry(key: yaml.Node, value: yaml.Node) -> _Entry:
+def _yaml_entry(key: yaml.Node, value: yaml.Node) -> tuple[str, Secret | None]:
     name = key.value if isinstance(key, yaml.ScalarNode) else ""
     if isinstance(value, yaml.ScalarNode) and value.tag in (_TEXT, _NULL):
-        return _Entry(name, Secret(value.value if value.tag == _TEXT else ""))
-    return _Entry(name, None)
+        return name, Secret(value.value if value.tag == _TEXT else "")
+    return name, None

@@ -27,19 +27,28 @@ OnBytes = Callable[[bytes], None]
 HEARTBEAT: Final = b":\n"
 END: Final = b"ktrdr_end\n"
 START: Final = b"go\n"
+# Print the name of the shell that reads this, and of its user. It means the same to every shell.
+NAME_SHELL: Final = (
+    """sh -c 'read -r shell </proc/$PPID/comm; echo "ktrdr-shell $shell $LOGNAME"'"""
+)
 HEARTBEAT_INTERVAL_S: Final = 10.0
 GRACE_S: Final = 5
 _TICK_S: Final = 5
 _TICKS: Final = 9
-# The only message that ssh writes to the script's own standard error. It is always the last.
-_DISCONNECT: Final = re.compile(rb"^Connection to [^\r\n]*\r?\n?\Z", re.MULTILINE)
-_DISCONNECTED: Final = re.compile(rb"Connection to \S+ closed by remote host\.")
+# The messages that ssh writes to the script's own standard error. One of them is always the last.
+_DISCONNECT: Final = re.compile(
+    rb"^(?:Connection to|Read from remote host) [^\r\n]*\r?\n?\Z", re.MULTILINE
+)
+_DISCONNECTED: Final = re.compile(
+    rb"Connection to \S+ closed by remote host\.|Read from remote host \S+: [^\r\n]+"
+)
 
 
 def _shell_file(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
+_OPENING: Final = _shell_file("opening.sh").replace("@name@", NAME_SHELL)
 _SESSION: Final = _shell_file("session.sh")
 _SUBSHELL_FRAME: Final = _shell_file("subshell_frame.sh")
 _INLINE_FRAME: Final = _shell_file("inline_frame.sh")
@@ -57,7 +66,7 @@ def session_setup(
         grace_s: Time between SIGTERM and SIGKILL (s).
     """
     settings = f"ktrdr_mark={mark}\nktrdr_tick_s={tick_s}\nktrdr_ticks={ticks}\n"
-    return f"{settings}ktrdr_grace_s={grace_s}\n{_SESSION}".encode()
+    return f"{_OPENING}{settings}ktrdr_grace_s={grace_s}\n{_SESSION}".encode()
 
 
 def subshell_frame(script: str) -> bytes:

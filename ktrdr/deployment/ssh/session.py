@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import selectors
 import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Final
 
@@ -28,6 +30,19 @@ _SSH_FAILED: Final = 255
 _CANCEL_TIMEOUT_S: Final = protocol.GRACE_S + 2.0
 _CANCEL_INTERVAL_S: Final = 0.5
 _EXIT_TIMEOUT_S: Final = 1.0
+_PROBE_TIMEOUT_S: Final = 3.0
+_PROGRAM_TIMEOUT_S: Final = 10.0
+_MAX_LOG: Final = 1 << 20
+_SHELL: Final = "exec sh -s"
+# Options that the user may have set for manual work, and that would disturb scripts, by the first
+# version of OpenSSH that knows them.
+_OPTIONS: Final = {
+    (0, 0): "BatchMode=yes ClearAllForwardings=yes ConnectionAttempts=1 ControlMaster=no "
+    "ControlPath=none ForwardX11=no PermitLocalCommand=no RemoteCommand=none Tunnel=no "
+    "VisualHostKey=no",
+    (8, 7): "ForkAfterAuthentication=no LogVerbose=none SessionType=default StdinNull=no",
+    (9, 6): "ChannelTimeout=none",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +71,8 @@ class SshProgram:
         """
         try:
             return subprocess.Popen(
-                [*self._arguments(), *options, "--", host, command],
+                # At this level, the log tells whether the host has accepted the login.
+                [*self._arguments(), "-o", "LogLevel=DEBUG1", *options, "--", host, command],
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -74,10 +90,10 @@ class SshProgram:
         """
         try:
             # -t wins over the -T before it: ssh uses the last of the two.
-            done = subprocess.run([*self._arguments(), "-t", "--", host, command], check=False)
+            options = ("-o", "LogLevel=INFO", "-t", "--")
+            return subprocess.call([*self._arguments(), *options, host, command])
         except (FileNotFoundError, PermissionError) as exc:
             raise diagnosis.ssh_missing_error(self.executable) from exc
-        return done.returncode
 
     def _arguments(self) -> list[str]:
         arguments = [self.executable, "-T"]
@@ -85,21 +101,34 @@ class SshProgram:
             arguments += ["-F", str(self.config)]
         if self.user:
             arguments += ["-l", self.user]
-        options = {
-            "BatchMode": "yes",
-            "ConnectTimeout": str(self.connect_timeout_s),
-            "ServerAliveInterval": str(self.alive_interval_s),
-            "ServerAliveCountMax": str(_ALIVE_COUNT),
-            # The user may have set these for manual work. They would disturb scripts.
-            "ClearAllForwardings": "yes",
-            "ControlMaster": "no",
-            "ControlPath": "none",
-            "LogLevel": "INFO",
-            "RemoteCommand": "none",
-        }
-        for name, value in options.items():
-            arguments += ["-o", f"{name}={value}"]
+        version = _version(self.executable)
+        for option in (
+            f"ConnectTimeout={self.connect_timeout_s}",
+            f"ServerAliveInterval={self.alive_interval_s}",
+            f"ServerAliveCountMax={_ALIVE_COUNT}",
+            *" ".join(text for since, text in _OPTIONS.items() if version >= since).split(),
+        ):
+            arguments += ["-o", option]
         return arguments
+
+
+def program_output(*command: str) -> str:
+    """Return what a program prints, or an empty string if it cannot be run."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=_PROGRAM_TIMEOUT_S, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout or done.stderr
+
+
+@lru_cache
+def _version(executable: str) -> tuple[int, int]:
+    """Return the version of OpenSSH, or (0, 0) for another program."""
+    match = re.search(r"OpenSSH_\D*(\d+)\.(\d+)", program_output(executable, "-V"))
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 class SessionEnded(Exception):
@@ -107,7 +136,7 @@ class SessionEnded(Exception):
 
 
 class CancelEvent:
-    """One-shot event that cancels all waits for it. Create a new one for each operation."""
+    """Event that is set once, and cancels all waits for it. Create another for each operation."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
@@ -155,20 +184,22 @@ class RemoteSession:
         self._log = directory / "log"
         self._log.touch()
         self._disconnect_message = ""
+        self._login_log_size = 0
         self._mark = f"ktrdr-{secrets.token_hex(16)}"
-        self._process = program.start(host, "-E", str(self._log), command="exec sh -s")
+        self._process = program.start(host, "-E", str(self._log), command=_SHELL)
         os.set_blocking(_open_pipe(self._process.stdin).fileno(), False)
         output: list[bytes] = []
         self._begin(protocol.session_setup(self._mark), [output.append, output.append])
         try:
-            self._exchange(program.connect_timeout_s * _CONNECT_ATTEMPTS, cancel)
+            self._log_in(program, cancel)
         except SessionEnded:
             self._wait_for_exit()
             self.close()
             raise self._login_error(b"".join(output)) from None
         except TimeoutError:
             self.close()
-            raise diagnosis.connection_error(host, "the login timed out") from None
+            said = b"".join(output).decode("utf-8", "replace")
+            raise diagnosis.login_timeout_error(host, said, self._read_log()) from None
         except BaseException:
             self.close()
             raise
@@ -242,6 +273,34 @@ class RemoteSession:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             _open_pipe(pipe).close()
+
+    def _log_in(self, program: SshProgram, cancel: CancelEvent | None) -> None:
+        """Wait for the shell; if it takes long, ask which shell it is."""
+        timeout_s = program.connect_timeout_s * _CONNECT_ATTEMPTS
+        try:
+            self._exchange(timeout_s / 6, cancel)
+        except TimeoutError:
+            if error := self._foreign_shell_error(program):
+                raise error from None
+            self._exchange(timeout_s / 6 * 5, cancel)
+        # What ssh has logged until now is no reason for the end of the session.
+        with contextlib.suppress(FileNotFoundError):
+            self._login_log_size = self._log.stat().st_size
+
+    def _foreign_shell_error(self, program: SshProgram) -> KtrdrError | None:
+        """Ask in another session for the shell. Some run nothing before their input ends."""
+        log = self._read_log()
+        if log and diagnosis.LOGGED_IN not in log:
+            return None
+        with program.start(self.host, command=_SHELL) as process:
+            try:
+                output, _ = process.communicate(
+                    f"{protocol.NAME_SHELL}\n".encode(), timeout=_PROBE_TIMEOUT_S
+                )
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return None
+        return diagnosis.foreign_shell_error(self.host, output.decode("utf-8", "replace"))
 
     def _begin(self, data: bytes, on_output: Sequence[OnBytes]) -> None:
         pipes = (_open_pipe(self._process.stdout), _open_pipe(self._process.stderr))
@@ -325,20 +384,29 @@ class RemoteSession:
             self._process.wait(_EXIT_TIMEOUT_S)
 
     def _login_error(self, output: bytes) -> KtrdrError:
-        messages = output.decode("utf-8", "replace") + self._disconnect_reason()
+        said = output.decode("utf-8", "replace")
+        if error := diagnosis.foreign_shell_error(self.host, said):
+            return error
         if self._process.returncode == _SSH_FAILED:
-            return diagnosis.connection_error(self.host, messages)
-        return diagnosis.no_shell_error(self.host, messages)
+            return diagnosis.connection_error(self.host, f"{said}\n{self._read_log()}")
+        return diagnosis.no_shell_error(self.host, said)
 
     def _disconnect_reason(self) -> str:
-        """Return why ssh ended, from its own messages. `close` may have deleted its log."""
-        try:
-            log = self._log.read_text(encoding="utf-8", errors="replace").strip()
-        except FileNotFoundError:
+        """Return why the connection was lost, from the messages of ssh since the login."""
+        if not self._log.exists():
             return "it was closed"
-        if not log and (code := self._process.poll() or 0) < 0:
-            return f"ssh was ended here by signal {-code}"
-        return log or self._disconnect_message
+        log = self._read_log(self._login_log_size)
+        if reason := diagnosis.find_loss(f"{log}\n{self._disconnect_message}"):
+            return reason
+        code = self._process.poll() or 0
+        return f"ssh was ended here by signal {-code}" if code < 0 else ""
+
+    def _read_log(self, start: int = 0) -> str:
+        """Return the end of what ssh has logged; `SshTransport.close` may have deleted it."""
+        with contextlib.suppress(FileNotFoundError), self._log.open("rb") as file:
+            file.seek(max(start, file.seek(0, os.SEEK_END) - _MAX_LOG))
+            return file.read(_MAX_LOG).decode("utf-8", "replace").replace("\r\n", "\n")
+        return ""
 
 
 def _open_pipe(pipe: IO[bytes] | None) -> IO[bytes]:

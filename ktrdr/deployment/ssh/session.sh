@@ -13,6 +13,9 @@
     # nothing.
     ktrdr_end() { :; }
 
+    # The operator's ssh may send the language of another machine, and checks read messages.
+    export LC_ALL=C
+
     # Descriptor 3 is the line to the caller, 4 is standard error. The shell's own messages, about
     # processes that a signal has ended, are discarded.
     exec 3<&0 4>&2 2>/dev/null

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from ktrdr.deployment.scripts.script import SENTINEL
@@ -65,12 +64,7 @@ class SshTransport:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def run(
@@ -88,7 +82,7 @@ class SshTransport:
             frame = protocol.subshell_frame(script.reveal())
             result = self._run(session, frame, timeout_s, out, err)
         if result.exit_code == 0 and not out.is_complete:
-            raise diagnosis.incomplete_error(host)
+            raise diagnosis.connection_lost_error(host, "its output is incomplete")
         return result
 
     def acquire(

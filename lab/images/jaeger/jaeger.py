@@ -1,7 +1,8 @@
 """A stand-in for Jaeger, for the lab only.
 
-A real OTLP receiver (gRPC, port 4317) that keeps the latest traces in memory and serves the query
-API of Jaeger (port 16686): /api/services, /api/traces, /api/traces/ID.
+A real OTLP receiver (gRPC, port 4317) that keeps the latest traces in memory. It serves those parts
+of Jaeger's query API (port 16686) that 2.20 and later versions have, /api/v3/services and
+/api/traces/ID, and its health (port 13133).
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service_grpc
 
 MAX_TRACES = 5000
+HEALTH_PORT = 13133
 KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
 
 
@@ -39,14 +42,10 @@ class Store:
         with self._lock:
             return sorted({s["service"] for spans in self._traces.values() for s in spans})
 
-    def traces(self, service: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
+    def traces(self, limit: int) -> list[dict[str, Any]]:
         with self._lock:
-            matching = [
-                (trace, spans)
-                for trace, spans in reversed(self._traces.items())
-                if service is None or any(s["service"] == service for s in spans)
-            ]
-        return [to_jaeger(trace, spans) for trace, spans in matching[:limit]]
+            latest = list(islice(reversed(self._traces.items()), limit))
+        return [to_jaeger(trace, spans) for trace, spans in latest]
 
     def trace(self, trace_id: str) -> list[dict[str, Any]]:
         with self._lock:
@@ -132,19 +131,17 @@ def page(store: Store) -> str:
     )
 
 
-def make_handler(store: Store) -> type[BaseHTTPRequestHandler]:
+def make_handler(store: Store, *, is_health: bool = False) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
-            query = parse_qs(parts.query)
-            if parts.path == "/api/services":
-                self.answer({"data": store.services()})
-            elif parts.path == "/api/traces":
-                limit = int(query.get("limit", ["20"])[0])
-                self.answer({"data": store.traces(query.get("service", [None])[0], limit)})
+            if parts.path == "/api/v3/services":
+                self.answer({"services": store.services()})
             elif parts.path.startswith("/api/traces/"):
                 trace = store.trace(parts.path.rpartition("/")[2])
                 self.answer({"data": trace}, 200 if trace else 404)
+            elif is_health and parts.path == "/status":
+                self.answer({"healthy": True, "status": "StatusOK"})
             elif parts.path in ("/", "/search"):
                 self.write(200, "text/html; charset=utf-8", page(store).encode())
             else:
@@ -172,6 +169,8 @@ def main() -> None:
     service_grpc.add_TraceServiceServicer_to_server(Receiver(store), server)
     server.add_insecure_port("0.0.0.0:4317")
     server.start()
+    health = ThreadingHTTPServer(("127.0.0.1", HEALTH_PORT), make_handler(store, is_health=True))
+    threading.Thread(target=health.serve_forever, daemon=True).start()
     print("stand-in for Jaeger", flush=True)
     ThreadingHTTPServer(("0.0.0.0", 16686), make_handler(store)).serve_forever()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,14 +19,15 @@ from tests.chaos.deploy.context import CaseContext
 from tests.chaos.deploy.faults import FAULTS, Fault
 from tests.chaos.deploy.hosts import Host, VersionMonitor
 from tests.chaos.deploy.registry import BrokenRegistry
+from tests.chaos.deploy.settling import HostSettling, is_healthy
 from tests.e2e.leaks import leaks_in, leaks_in_files
 
-# Maximum time, after the end of command and fault, until a release serves and the lock is free: the
-# timeout for a silent connection (45 s), the grace period of containers (35 s), and the time that
-# they need to become healthy.
-SERVES_WITHIN_S = 150.0
 # Every fourth deploy to a node uses real workers, the others light ones.
 REAL_WORKERS_EVERY = 4
+_SERVES = {
+    **{release: f"{release} serves" for release in ("old", "new", "both", "neither")},
+    "stopped": "stopped until the next deploy",
+}
 _ARGUMENTS = {"core": ("deploy", "core", "backend"), "all": ("deploy", "all")}
 
 
@@ -38,8 +39,8 @@ class CaseResult:
         case: The case.
         injected: True if the fault was injected before the deploy ended.
         code: Exit code of the command; negative for a signal.
-        serves: Release that serves afterwards: ``old``, ``new``, ``both`` (mixed services) or
-            ``neither``.
+        serves: Release that serves afterwards: ``old``, ``new``, ``both`` (mixed services),
+            ``neither``, or ``stopped`` if the next deploy has to start it, as after a reboot.
         lock_free_s: Time until the lock was free, after the end of command and fault (s).
         serving_s: Time until all services were healthy (s).
         gap_s: Longest time without an answer of a service, during the whole case (s).
@@ -67,7 +68,7 @@ class CaseResult:
         late = "" if self.injected else " (came too late)"
         outcomes = "/".join(self.outcomes) or "nothing recorded"
         return (
-            f"{self.case}{late}: exit {self.code}, {outcomes}, {self.serves} serves "
+            f"{self.case}{late}: exit {self.code}, {outcomes}, {_SERVES[self.serves]} "
             f"after {self.serving_s:.0f} s, lock free after {self.lock_free_s:.0f} s, "
             f"gap {self.gap_s:.1f} s, "
             f"{'converged' if self.converged else 'DID NOT CONVERGE'}, {self.took_s:.0f} s in all"
@@ -118,7 +119,7 @@ def run_case(case: Case, env: ChaosEnvironment) -> CaseResult:
     try:
         with context.undo:
             _deploy_with_fault(case, fault, context, result)
-        _wait_until_stable(context, before, monitors, result)
+        _wait_until_stable(fault, context, before, monitors, result)
         _check_history(fault, context, before, result)
         _check_files(env, context, before, fault, result)
         _deploy_again(env, context, before, result)
@@ -136,7 +137,11 @@ def _make_context(
 ) -> CaseContext:
     dice = case.dice
     current = next(iter(sorted(before[0].tags)), "")
-    real_workers = case.target not in ("B", "C") or case.number % REAL_WORKERS_EVERY == 0
+    real_workers = (
+        case.target not in ("B", "C")
+        or case.number % REAL_WORKERS_EVERY == 0
+        or FAULTS[case.fault].real_workers
+    )
     tag = images.other_tag(current, images.GOOD if real_workers else images.LIGHT)
     return CaseContext(
         arguments=_ARGUMENTS.get(case.target, ("deploy", "workers", case.target)),
@@ -172,68 +177,46 @@ def _deploy_with_fault(case: Case, fault: Fault, context: CaseContext, result: C
 
 
 def _wait_until_stable(
+    fault: Fault,
     context: CaseContext,
     before: Sequence[_HostBefore],
     monitors: Sequence[VersionMonitor],
     result: CaseResult,
 ) -> None:
     """Wait until every host serves, its lock is free, and no process of a deploy runs."""
-    start = time.monotonic()
-
-    def wait_for_host(host: Host, monitor: VersionMonitor) -> None:
-        def is_idle() -> bool:
-            if host.lock_is_free() and not host.deploy_processes():
-                return True
-            result.lock_free_s = max(result.lock_free_s, time.monotonic() - start)
-            return False
-
-        def serves() -> bool:
-            return all(monitor.versions.values()) and _is_healthy(host)
-
-        if not wait_until(serves, SERVES_WITHIN_S):
-            state = _describe_state(host, monitor)
-            result.problems.append(f"{host.name}: neither release serves: {state}")
-        result.serving_s = max(result.serving_s, time.monotonic() - start)
-        if not wait_until(is_idle, SERVES_WITHIN_S):
-            left = ", ".join(" ".join(each.words)[:80] for each in host.deploy_processes())
-            free = "free" if host.lock_is_free() else "not free"
-            result.problems.append(f"{host.name}: its lock is {free}, still running: {left}")
-
-    threads = [
-        threading.Thread(target=wait_for_host, args=(state.host, monitor))
-        for state, monitor in zip(before, monitors, strict=True)
+    settling = [
+        HostSettling(monitor, may_stay_stopped=_may_stay_stopped(fault, context, monitor.host))
+        for monitor in monitors
     ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(settling)) as pool:
+        list(pool.map(HostSettling.wait, settling))
+    for each in settling:
+        result.problems += each.problems
+    result.serving_s = max(each.serving_s for each in settling)
+    result.lock_free_s = max(each.lock_free_s for each in settling)
     kinds = {
-        _serving_release(context, state, monitor)
-        for state, monitor in zip(before, monitors, strict=True)
+        "stopped" if each.is_stopped else _serving_release(context, state, each.monitor)
+        for state, each in zip(before, settling, strict=True)
     }
     result.serves = kinds.pop() if len(kinds) == 1 else "neither" if "neither" in kinds else "both"
 
 
-def _is_healthy(host: Host) -> bool:
-    services = {container["service"]: container for container in host.containers()}
-    return set(services) == set(host.services) and all(
-        container["status"] == "running" and container["health"] in ("", "healthy")
-        for container in services.values()
+def _may_stay_stopped(fault: Fault, context: CaseContext, host: Host) -> bool:
+    """Return True if the fault hit the host while Compose was changing its services."""
+    return (
+        fault.may_stay_stopped
+        and host is context.victim
+        and context.command.last_step(host.name) == "apply"
     )
 
 
 def _serving_release(context: CaseContext, before: _HostBefore, monitor: VersionMonitor) -> str:
     tags = set(monitor.versions.values())
-    if None in tags or not _is_healthy(before.host):
+    if None in tags or not is_healthy(before.host):
         return "neither"
     if tags == {context.tag}:
         return "new"
     return "old" if tags <= before.tags else "both"
-
-
-def _describe_state(host: Host, monitor: VersionMonitor) -> str:
-    containers = [f"{each['name']} {each['status']} {each['health']}" for each in host.containers()]
-    return f"{monitor.versions}; {'; '.join(containers)}"
 
 
 # ----------------------------------------------------------------------------------- the history

@@ -83,6 +83,15 @@ class DeployCommand:
             self._condition.wait_for(lambda: has_begun() or self._ended, timeout_s)
             return has_begun()
 
+    def last_step(self, host: str) -> str:
+        """Return the title of the last step that it began on a host, or empty."""
+        titles = [
+            event["title"]
+            for event in self.events
+            if event.get("event") == "step_started" and event.get("target") == host
+        ]
+        return str(titles[-1]) if titles else ""
+
     def wait(self, timeout_s: float = 420) -> int:
         """Wait for the end; return the exit code, negative for a signal.
 

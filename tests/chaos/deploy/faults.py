@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lab import vault
+from lab import nodes, vault
 from tests.chaos.deploy import images
 from tests.chaos.deploy.command import wait_until
 from tests.chaos.deploy.context import CaseContext
@@ -45,6 +45,9 @@ class Fault:
         kills: True if the command has no time to clean up on its own machine.
         workers_only: True for faults of worker nodes only.
         one_host: True for faults in deploys to one host only.
+        real_workers: True if light workers would not notice the fault.
+        may_stay_stopped: True if services that the deploy was replacing may stay stopped until the
+            next deploy.
     """
 
     steps: tuple[str, ...]
@@ -54,6 +57,8 @@ class Fault:
     kills: bool = False
     workers_only: bool = False
     one_host: bool = False
+    real_workers: bool = False
+    may_stay_stopped: bool = False
 
 
 # ------------------------------------------------------------------------ the operator's machine
@@ -121,18 +126,21 @@ def _kill_shell(context: CaseContext) -> bool:
 
 def _stop_docker(context: CaseContext, *, by: signal.Signals) -> None:
     host = context.victim
-    (host.root / "run/no-docker").touch()
     context.undo.callback(start_docker, host)
-    for process in host.processes():
-        if process.begins_with("dockerd"):
-            host.kill(process, by)
-    time.sleep(context.dice.uniform(2, 8))
+    if by is signal.SIGTERM:
+        nodes.stop_docker(host.node)
+        time.sleep(context.dice.uniform(2, 8))
+    else:
+        # systemd starts it again.
+        for process in host.processes():
+            if process.begins_with("dockerd"):
+                host.kill(process, by)
     start_docker(host)
 
 
 def start_docker(host: Host) -> None:
     """Start the host's engine, and wait for it."""
-    (host.root / "run/no-docker").unlink(missing_ok=True)
+    nodes.start_docker(host.node)
     wait_until(host.docker_answers, 90, 1)
 
 
@@ -162,11 +170,31 @@ def _fill_download_directory(context: CaseContext) -> None:
 
 def _change_host_clock(context: CaseContext) -> None:
     host, offset = context.victim, context.dice.choice((-7200, -90, 90, 7200))
-    (host.root / "run/ktrdr-chaos-clock").write_text(f"{offset}\n")
-    program = host.root / "usr/local/bin/date"
-    program.write_text(_DATE)
-    program.chmod(0o755)
-    context.undo.callback(program.unlink, missing_ok=True)
+    host.write("/run/ktrdr-chaos-clock", f"{offset}\n")
+    host.write("/usr/local/bin/date", _DATE)
+    host.run("chmod 755 /usr/local/bin/date")
+    context.undo.callback(host.run, "rm -f /usr/local/bin/date", check=False)
+
+
+def _cut_power(context: CaseContext) -> None:
+    _start_again_after(partial(nodes.kill, context.victim.node), context)
+
+
+def _reboot(context: CaseContext) -> None:
+    _start_again_after(partial(nodes.stop, context.victim.node), context)
+
+
+def _start_again_after(end: Callable[[], None], context: CaseContext) -> None:
+    """End the host, and start it again, which the deploy may notice before or after the boot."""
+    context.undo.callback(context.victim.boot)
+    end()
+    time.sleep(context.dice.choice((0, 5, 20)))
+    context.victim.boot()
+
+
+def _unmount_share(context: CaseContext) -> None:
+    with context.victim.without_share():
+        time.sleep(context.dice.uniform(2, 20))
 
 
 # -------------------------------------------------------------------------------- the registry
@@ -255,4 +283,16 @@ FAULTS: dict[str, Fault] = {
     "second deploy": Fault(_ALL, _start_second_deploy, one_host=True),
     "laptop's clock jumps": Fault(_ALL, _change_laptop_clock, _fake_clock),
     "host's clock jumps": Fault(_REMOTE, _change_host_clock),
+    # Compose's stop cancels the restart policy, and nothing else starts services at a boot. Without
+    # the core, workers are unhealthy too, so only one host is deployed.
+    "host reboots": Fault(_REMOTE, _reboot, cuts_off=True, one_host=True, may_stay_stopped=True),
+    "power cut of the host": Fault(
+        _REMOTE, _cut_power, cuts_off=True, one_host=True, may_stay_stopped=True
+    ),
+    "share unmounted for seconds": Fault(
+        ("lock", "check", "fetch", "apply", "verify"),
+        _unmount_share,
+        workers_only=True,
+        real_workers=True,
+    ),
 }

@@ -9,26 +9,35 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ktrdr.deployment.hosts.history import RECORDS
-from lab import containers
-from lab.config import NETWORK, NODES, Node
+from lab import nodes
+from lab.config import NODES, Node
+from lab.shell import wait_until
 
 # Ports of the workers' health checks.
 _WORKERS = {"backtest-worker-1": 5003, "training-worker-1": 5005}
-_CORE = ("db", "backend", "prometheus", "grafana", "jaeger", "nfs-server")
+_CORE = ("db", "backend", "prometheus", "grafana", "jaeger")
 _LIST_CONTAINERS = (
     'docker ps --all --quiet | xargs -r docker inspect --format \'{"service":'
     '{{json (index .Config.Labels "com.docker.compose.service")}},"image":{{json .Config.Image}},'
     '"name":{{json .Name}},"status":{{json .State.Status}},'
     '"health":{{if .State.Health}}{{json .State.Health.Status}}{{else}}""{{end}}}\''
 )
+# Prints those of the given services with a container that does not see the mark of the share.
+_LIST_WITHOUT_SHARE = """
+for service; do
+    for id in $(docker ps --quiet --filter "label=com.docker.compose.service=$service"); do
+        docker exec "$id" sh -c 'test -e "$SHARED_MOUNT_PATH/.ktrdr-share"' || echo "$service"
+    done
+done
+"""
+_BOOT_TIMEOUT_S = 120.0
 # Processes that a deploy starts on a host, by the beginning of their command lines.
 _DEPLOY_COMMANDS = (
     ("sh", "-s"),
@@ -91,21 +100,15 @@ class Host:
             return {"backend": (8000, "/api/v1/health")}
         return {name: (port, "/health") for name, port in _WORKERS.items()}
 
-    @cached_property
-    def _state(self) -> dict[str, Any]:
-        state = containers.inspect(self.node.container)
-        assert state, f"there is no container {self.node.container}"
-        return state
-
     @property
     def address(self) -> str:
         """Address at which this machine reaches its ports."""
-        return str(self._state["NetworkSettings"]["Networks"][NETWORK]["IPAddress"])
+        return self.node.address
 
-    @property
+    @cached_property
     def root(self) -> Path:
-        """Root of its file system."""
-        return Path(f"/proc/{self._state['State']['Pid']}/root")
+        """Root of its file system; another one after each boot."""
+        return nodes.root_of(self.node)
 
     @property
     def records(self) -> Path:
@@ -115,7 +118,12 @@ class Host:
     def run(self, script: str, *, check: bool = True, timeout: float = 60) -> str:
         """Run a shell script on the host; return its output."""
         command = ("sh", "-c", script)
-        return containers.execute(self.node.container, *command, check=check, timeout=timeout)
+        return nodes.execute(self.node, *command, check=check, timeout=timeout)
+
+    def write(self, path: str, text: str, *, append: bool = False) -> None:
+        """Write a file on the host, as its own root."""
+        sign = ">>" if append else ">"
+        nodes.execute(self.node, "sh", "-c", f'cat {sign}"$1"', "-", path, stdin=text.encode())
 
     def containers(self) -> list[dict[str, str]]:
         """Return all containers, or none while Docker does not answer."""
@@ -149,7 +157,7 @@ class Host:
 
     def processes(self) -> list[Process]:
         """Return its processes, without those inside its containers."""
-        namespace = _pid_namespace(self._state["State"]["Pid"])
+        namespace = _pid_namespace(int(self.root.parent.name))
         own = (_process(pid) for pid in process_ids() if _pid_namespace(pid) == namespace)
         return [process for process in own if process]
 
@@ -182,7 +190,33 @@ class Host:
 
     def docker_answers(self) -> bool:
         """Return True if its Docker engine answers."""
-        return containers.succeeds_inside(self.node.container, "docker", "info")
+        return nodes.succeeds_inside(self.node, "docker", "info")
+
+    def boot(self) -> None:
+        """Start the host if it is off, and wait until it answers."""
+        if nodes.state(self.node) == "STOPPED":
+            nodes.start(self.node)
+        self.__dict__.pop("root", None)
+        wait_until(f"{self.name} is up", lambda: nodes.is_healthy(self.node), _BOOT_TIMEOUT_S)
+
+    @contextmanager
+    def without_share(self) -> Iterator[None]:
+        """Unmount the shared directory, and mount it again.
+
+        Containers keep what they have mounted: those that start meanwhile see an empty directory,
+        and the others see the shared one.
+        """
+        shared, kept = self.node.shared, "/run/ktrdr-chaos-share"
+        self.run(f"mkdir -p {kept} && mount --bind {shared} {kept} && umount --lazy {shared}")
+        try:
+            yield
+        finally:
+            self.run(f"mount --bind {kept} {shared} && umount --lazy {kept} && rmdir {kept}")
+
+    def services_without_share(self) -> list[str]:
+        """Return the running services that should see the shared directory, and do not."""
+        command = ("sh", "-c", _LIST_WITHOUT_SHARE, "-", *self.versioned_services)
+        return nodes.execute(self.node, *command, check=False).split()
 
     @contextmanager
     def work_directory_in_memory(self) -> Iterator[None]:
@@ -216,6 +250,26 @@ class Host:
         self.run(f"mount -o remount,size=4g {self.workdir}")
 
 
+def stopped_services(containers: Sequence[Mapping[str, str]], services: Iterable[str]) -> list[str]:
+    """Return the services that nothing but a deploy will start.
+
+    Their containers were stopped on purpose, never started, or removed. Empty if any other service
+    is not healthy.
+
+    Args:
+        containers: All containers of a host.
+        services: Services that should run there.
+    """
+    healthy = {
+        container["service"]
+        for container in containers
+        if container["status"] == "running" and container["health"] in ("", "healthy")
+    }
+    others = [service for service in services if service not in healthy]
+    states = {container["status"] for container in containers if container["service"] in others}
+    return others if states <= {"created", "exited"} else []
+
+
 def all_hosts() -> dict[str, Host]:
     """Return the hosts by key."""
     return {node.key: Host(node) for node in NODES}
@@ -226,7 +280,7 @@ class VersionMonitor:
 
     Attributes:
         host: Host of the services.
-        versions: Current tag of each service, or None if it does not answer.
+        versions: Current tag of each service, or None if it does not answer or has a problem.
     """
 
     INTERVAL_S = 0.25
@@ -263,7 +317,8 @@ def _version(address: str, port: int, path: str) -> str | None:
         connection.request("GET", path)
         response = connection.getresponse()
         document = json.load(response)
-        if response.status != http.client.OK:
+        # A service names a problem if it cannot work, such as without the shared directory.
+        if response.status != http.client.OK or document.get("problem"):
             return None
         version = document.get("version")
         return str(version["image_tag"] if isinstance(version, dict) else version)

@@ -11,11 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from lab import certificates
-from lab.config import NETWORK
-from lab.engine import docker
+from lab.config import BRIDGE, NUMBER, PREFIX_LENGTH
 from lab.shell import run
 from tests.chaos.deploy.hosts import Host
 
+# The real registry has the bridge's first address.
+_ADDRESS = f"10.77.{NUMBER}.2"
 _MARK = "# chaos"
 _STALL_S = 600.0
 _RESOLVER_CACHE_S = 5.5
@@ -25,9 +26,8 @@ class BrokenRegistry:
     """Failing registry that listens as `ghcr.io` on an address that the lab's hosts reach."""
 
     def __init__(self) -> None:
-        template = "{{(index .IPAM.Config 0).Gateway}}"
-        gateway = run(docker(), "network", "inspect", "--format", template, NETWORK)
-        self._address = gateway.stdout.strip()
+        self._address = _ADDRESS
+        run("ip", "address", "replace", f"{_ADDRESS}/{PREFIX_LENGTH}", "dev", BRIDGE)
         self._behaviours: dict[str, str] = {}
         behaviours, closed = self._behaviours, threading.Event()
         self._closed = closed
@@ -76,14 +76,10 @@ class BrokenRegistry:
     def redirect(self, host: Host, behaviour: str) -> None:
         """Redirect a host to this registry, which answers with a status or with ``stall``."""
         self._behaviours[host.address] = behaviour
-        with (host.root / "etc/hosts").open("a") as file:
-            file.write(f"{self._address} ghcr.io {_MARK}\n")
+        host.write("/etc/hosts", f"{self._address} ghcr.io {_MARK}\n", append=True)
 
     def restore(self, host: Host) -> None:
         """Redirect a host to the real registry."""
-        path = host.root / "etc/hosts"
-        lines = [line for line in path.read_text().splitlines(keepends=True) if _MARK not in line]
-        # Written in place, because the engine mounts this file.
-        path.write_text("".join(lines))
+        host.run(f"sed -i '/{_MARK}/d' /etc/hosts")
         # Docker's resolver caches the file for 5 s.
         time.sleep(_RESOLVER_CACHE_S)

@@ -17,6 +17,7 @@ COLUMNS = (
     "new serves",
     "both",
     "neither",
+    "stopped",
     "serves after",
     "lock free after",
     "converged",
@@ -41,8 +42,8 @@ def read_results(file: Path) -> list[CaseResult]:
 def result_table(results: Iterable[CaseResult]) -> list[tuple[str, ...]]:
     """Return a row for each injected fault, and one for all faults.
 
-    ``both`` counts nodes with healthy services of the old and of the new release. Times are maxima
-    in seconds.
+    ``both`` counts nodes with healthy services of the old and of the new release, ``stopped`` those
+    whose services only the next deploy started. Times are maxima in seconds.
     """
     injected = [result for result in results if result.injected]
     rows = [
@@ -57,7 +58,7 @@ def _figures(results: list[CaseResult]) -> tuple[str, ...]:
     serves = [result.serves for result in results]
     return (
         str(len(results)),
-        *(str(serves.count(kind)) for kind in ("old", "new", "both", "neither")),
+        *(str(serves.count(kind)) for kind in ("old", "new", "both", "neither", "stopped")),
         f"{max(result.serving_s for result in results):.0f} s",
         f"{max(result.lock_free_s for result in results):.0f} s",
         str(sum(result.converged for result in results)),

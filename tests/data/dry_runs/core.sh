@@ -2,7 +2,7 @@
 #
 # To deploy without ktrdr, print this with -v, which adds the files.
 
-# Step 1 of 6: lock (at most 30 s)
+# Step 1 of 7: lock (at most 30 s)
 # Acquire the lock of a host for the shell that runs this script. The shell holds the lock until
 # release_lock.sh, or until the shell ends for any reason. So no lock can become stale.
 #
@@ -30,17 +30,18 @@ main() {
 
 main /opt/ktrdr-core 1 '{"id": "20261123-120000-ab12", "who": "ada@laptop", "reason": "deploy of sha-abc1234", "since": "2026-11-23T12:00:00+00:00"}' </dev/null || exit
 
-# Step 2 of 6: check the host (at most 30 s)
+# Step 2 of 7: check the host (at most 30 s)
 (
 # Print facts about a host, one "NAME=VALUE" per line, and change nothing.
 #
 # Usage: check.sh OPTION VALUE... [--ports yes] [--reach HOST:PORT...]
 #   --workdir DIRECTORY    directory for the configuration
 #   --shared DIRECTORY     directory that the containers share with other hosts
-#   --shared-is-mounted yes|no   whether it comes from another host
+#   --shared-is-mounted yes|no   whether it comes from another host, or is served by a service of this one
 #   --container-uid UID    user that the containers run as
 #   --memory DIRECTORY     directory for secrets in memory, with the delivery tmpfs
-#   --ports yes            also print the listening ports, and the owner of the lock
+#   --resolve NAME         name of another host that containers resolve
+#   --ports yes            also print the listening ports, networks, routes, and the owner of the lock
 #   --reach HOST:PORT      also try to connect to a port of another host
 set -eu
 
@@ -63,11 +64,76 @@ refuse_option() {
 # ---- scripts/lib/directories.sh
 # Directories of the host.
 
+# Type of Docker's image store if it is containerd's, a space, and Docker's directory.
+ROOT_FORMAT='{{range .DriverStatus}}{{if eq (index . 0) "driver-type"}}{{index . 1}}{{end}}{{end}} {{.DockerRootDir}}'
+
+# Set $image_store to the directory of containerd's image store, or to nothing with Docker's classic store,
+# which is in Docker's directory.
+#   find_image_store TYPE
+find_image_store() {
+    image_store=
+    case $1 in
+        io.containerd.*)
+            image_store=$(sed -n "s/^root *= *[\"']\(.*\)[\"'].*/\1/p" /etc/containerd/config.toml 2>/dev/null) || :
+            image_store=${image_store:-/var/lib/containerd}
+            ;;
+    esac
+}
+
 # Set $existing to a path if it exists, or to the nearest directory above it that exists.
 #   nearest_existing PATH
 nearest_existing() {
     existing=$1
     while [ ! -e "$existing" ]; do existing=$(dirname "$existing"); done
+}
+
+# ---- scripts/lib/docker.sh
+# Kinds of Docker, its networks, and the routes of the host.
+
+# Run Docker's program. It waits while Docker itself waits, for example for the share.
+#   ask_docker ARGUMENT...
+ask_docker() {
+    timeout -s KILL 10 docker "$@" 2>/dev/null
+}
+
+# Print "snap", "rootless" or "podman" if Docker is one of these, which cannot run the stacks.
+#   print_docker_kind DIRECTORY   Docker's directory, if it is known
+print_docker_kind() {
+    program=$(command -v docker || echo /snap/bin/docker)
+    case $(readlink -f "$program"):$1 in
+        /snap/* | */bin/snap:* | *:/var/snap/*) [ ! -e "$program" ] || echo snap ;;
+        *:*/containers/storage) echo podman ;;
+        *:*/.local/share/docker) echo rootless ;;
+        *:/*) ;;
+        *)
+            case $(docker --version 2>/dev/null) in
+                podman*) echo podman ;;
+                *) ! ls /run/user/*/docker.sock >/dev/null 2>&1 || echo rootless ;;
+            esac
+            ;;
+    esac
+}
+
+# Print "NAME ID BRIDGE SUBNET...|" for each bridge network. BRIDGE is "-" if the id names the bridge.
+print_docker_networks() {
+    ask_docker network ls --quiet --filter driver=bridge | xargs -r docker network inspect --format \
+        '{{.Name}} {{printf "%.12s" .Id}} {{with index .Options "com.docker.network.bridge.name"}}{{.}}{{else}}-{{end}}{{range .IPAM.Config}} {{.Subnet}}{{end}}' 2>/dev/null |
+        tr '\n' '|' || :
+}
+
+# Print "NETWORK INTERFACE|" for each IPv4 route of all tables.
+print_routes() {
+    ip -4 route show table all 2>/dev/null |
+        awk '$1 ~ /^[0-9]/ { for (i = 2; i < NF; i++) if ($i == "dev") printf "%s %s|", $1, $(i + 1) }' || :
+}
+
+# ---- scripts/lib/facts.sh
+# Facts about a host, one "NAME=VALUE" per line.
+
+# Print a fact.
+#   fact NAME VALUE
+fact() {
+    printf '%s=%s\n' "$1" "$2"
 }
 
 # ---- scripts/lib/lock.sh
@@ -94,130 +160,152 @@ show_lock() {
 }
 
 # ---- scripts/check.sh
-# Print a fact.
-#   fact NAME VALUE
-fact() {
-    printf '%s=%s\n' "$1" "$2"
+OPEN_BY_HANDLE='# Open a directory by its handle, as an NFS server does with each file. Print "opened", or the error, or "unknown"
+# if only root can tell. Every Debian and Ubuntu has perl (perl-base), which makes system calls without a compiler.
+#
+# Usage: perl open_by_handle.pl DIRECTORY
+use strict;
+use Config;
+
+my %calls = (x86_64 => [303, 304], aarch64 => [264, 265]);
+my ($name_to_handle_at, $open_by_handle_at) = @{$calls{(split /-/, $Config{archname})[0]} || []};
+# struct file_handle: size, type and bytes of the handle.
+my ($handle, $mount_id) = (pack(q(Ii a128), 128, 0, q()), pack(q(i), 0));
+
+sub try_it {
+    return q(unknown) unless $open_by_handle_at;
+    my ($capabilities, $users) = map { open my $file, q(<), "/proc/self/$_"; join q(), <$file> } qw(status uid_map);
+    # Without CAP_DAC_READ_SEARCH, kernels from 6.11 on reject the bad descriptor first, if nothing forbids the call.
+    if ($capabilities =~ /^CapEff:.*([0-9a-f])$/m && !(hex($1) & 4)) {
+        syscall($open_by_handle_at, -1, $handle, 0);
+        return $!{EBADF} && $users =~ /^\s*0\s+0\s/ ? q(opened) : q(unknown);
+    }
+    open my $directory, q(<), $ARGV[0] or return $!;
+    syscall($name_to_handle_at, -100, $ARGV[0], $handle, $mount_id, 0) == 0 or return $!;
+    # Without O_DIRECTORY, which newer kernels allow to more callers.
+    return syscall($open_by_handle_at, fileno($directory), $handle, 0) < 0 ? $! : q(opened);
 }
 
-# Programs that the scripts of a deploy need besides Docker. Debian and Ubuntu have all of them.
-PROGRAMS='awk base64 cmp flock sha256sum tar'
+print try_it(), "\n";'
 
-check_programs() {
-    lacks=
-    for program in $PROGRAMS; do
-        command -v "$program" >/dev/null || lacks="$lacks$program "
-    done
-    fact lacks "$lacks"
-}
+# The share may not answer.
+with_timeout='timeout -s KILL 5'
 
-# Print the versions of Docker and Compose, and set $docker_root to Docker's directory.
+# Print the versions of Docker and Compose, and set $docker_root and $image_store to the directories.
 check_docker() {
-    docker_root=
-    if ! command -v docker >/dev/null; then
-        fact docker missing
-        return 0
+    docker_root='' image_store=''
+    # One call for all three: each start of Docker's program takes as long as the rest of the check. It may
+    # warn besides.
+    code=0
+    info=$(timeout -s KILL 15 docker info --format '{{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}} '"$ROOT_FORMAT" 2>&1) || code=$?
+    answer='' error=''
+    while IFS= read -r line; do
+        case $line in
+            [0-9]*' '*' '/*) answer=$line ;;
+            # The answer without a daemon.
+            ' '*) ;;
+            'WARNING: Error '*' config file'*) fact docker_warning "${line#WARNING: Error }" ;;
+            ?*) error=$line ;;
+        esac
+    done <<END
+$info
+END
+    if [ -n "$answer" ]; then
+        fact docker "${answer%% *}"
+        answer=${answer#* }
+        fact compose "${answer%% *}"
+        answer=${answer#* }
+        find_image_store "${answer%% *}"
+        docker_root=${answer#* }
+    else
+        case $code:$info in
+            127:*) fact docker missing ;;
+            137:*) fact docker waiting ;;
+            *'permission denied while trying'* | *'connect: permission denied'*) fact docker forbidden ;;
+            *'Cannot connect to the Docker'* | *'failed to connect to the docker API'*) fact docker down ;;
+            *) fact docker "error $error" ;;
+        esac
+        fact compose "$(docker compose version --short 2>/dev/null || :)"
     fi
-    # One call for all three: each start of Docker's program takes as long as the rest of the check.
-    info=$(docker info --format '{{.ServerVersion}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}} {{.DockerRootDir}}' 2>&1) || :
-    case $info in
-        [0-9]*' '*' '/*)
-            fact docker "${info%% *}"
-            info=${info#* }
-            fact compose "${info%% *}"
-            docker_root=${info#* }
-            ;;
-        *)
-            case $info in
-                *'permission denied'*) fact docker forbidden ;;
-                *) fact docker down ;;
-            esac
-            fact compose "$(docker compose version --short 2>/dev/null || :)"
-            ;;
-    esac
+    fact docker_kind "$(print_docker_kind "$docker_root")"
 }
 
-# Print the state of the work directory, and set $probe to the file that was created to test it.
 check_workdir() {
     nearest_existing "$workdir"
-    probe="$existing/.ktrdr-$$"
     if [ ! -d "$existing" ]; then
         fact workdir not-a-directory
-    elif (set -C && : >"$probe") 2>/dev/null; then
+    elif probe=$(mktemp "$existing/.ktrdr-XXXXXX" 2>/dev/null); then
+        rm -f "$probe"
         fact workdir writable
-        return 0
     else
         fact workdir not-writable
     fi
-    probe=
 }
 
-check_disks() {
-    set -- "$existing"
-    [ ! -e "$docker_root" ] || set -- "$docker_root" "$existing"
-    disks=$(df -Pk "$@" 2>/dev/null) || :
-    {
-        read -r _ || :
-        [ "$#" = 1 ] || { read -r _ _ _ free _ && fact docker_free_kb "$free"; } || :
-        read -r _ _ _ free _ && fact workdir_free_kb "$free" || :
-    } <<END
-$disks
-END
+# Print the free space of a directory's disk, if the directory exists.
+#   check_disk NAME DIRECTORY
+check_disk() {
+    [ -e "$2" ] || return 0
+    { df -Pk "$2" 2>/dev/null || :; } | awk -v name="$1" 'NR == 2 { printf "%s_free_kb=%s\n", name, $4 }'
 }
 
-# Print whether the containers' user can write to the shared directory. Root tests it as that user. Remove
-# $probe, too.
+# Print whether the containers' user can write to the shared directory. Root tests it as that user.
 check_shared() {
-    with_timeout=
-    ! command -v timeout >/dev/null || with_timeout='timeout -s KILL 5'
-    # Root owns the root directory, so that `id` need not be started.
-    is_root=
-    [ ! -O / ] || is_root=yes
-    shared_probe='' code=0
-    if [ -n "$is_root" ] && command -v setpriv >/dev/null; then
-        shared_probe=$(
+    probe='' code=0
+    uid=$(id -u)
+    if [ "$uid" = 0 ] && command -v setpriv >/dev/null; then
+        probe=$(
             $with_timeout setpriv --reuid "$container_uid" --regid "$container_uid" --clear-groups \
                 mktemp "$shared/.ktrdr-XXXXXX" 2>/dev/null
         ) || code=$?
     else
         $with_timeout test -w "$shared" 2>/dev/null || code=$?
     fi
-    rm -f ${probe:+"$probe"} ${shared_probe:+"$shared_probe"} || :
+    rm -f ${probe:+"$probe"} || :
     if [ "$code" -gt 128 ]; then
         fact shared stale
     elif [ ! -d "$shared" ]; then
         fact shared missing
-    elif [ "$shared_is_mounted" = yes ] && is_on_root_disk; then
+    elif [ "$shared_is_mounted" = yes ] && is_plain_directory; then
         fact shared not-mounted
-    elif [ "$code" = 0 ]; then
-        fact shared writable
-    elif [ -z "$is_root" ] && [ "$(stat -c %u "$shared")" = "$container_uid" ]; then
+    elif [ "$code" = 0 ] || { [ "$uid" != 0 ] && [ "$(stat -c %u "$shared")" = "$container_uid" ]; }; then
         fact shared writable
     else
         fact shared not-writable
     fi
 }
 
-# Return whether the shared directory is an empty directory of the host's own disk, as without its NFS mount.
-is_on_root_disk() {
-    [ ! -d "$shared/data" ] && [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ]
+# Return whether the shared directory has neither data nor the mark of the backend, and is of the host's own
+# disk, as without its mount. A bind mount may be of the same device.
+is_plain_directory() {
+    [ ! -d "$shared/data" ] && [ ! -e "$shared/.ktrdr-share" ] &&
+        [ "$(stat -c %d "$shared")" = "$(stat -c %d /)" ] && ! findmnt --mountpoint "$shared" >/dev/null
+}
+
+# Print whether a service can serve the shared directory by NFS.
+check_file_server() {
+    directory=/
+    [ ! -d "$shared" ] || directory=$shared
+    fact handles "$($with_timeout perl -e "$OPEN_BY_HANDLE" "$directory" 2>/dev/null || echo unknown)"
 }
 
 # Print the file system of a directory for secrets, and the device that memory is swapped out to.
 check_memory() {
-    existing=$1
-    [ -d "$existing" ] || existing=${existing%/*}
+    nearest_existing "$1"
     fact memory "$(stat -f -c %T "$existing" 2>/dev/null || echo unknown)"
     # A tmpfs may be written to swap. Compressed memory and encrypted devices do not count.
     swap=none
-    while read -r device _; do
+    while read -r device kind _; do
         case $device in
             Filename | /dev/zram*) ;;
+            # As lxcfs shows the swap of a container's host.
+            none) swap=$kind ;;
             /dev/dm-*) grep -q ^CRYPT- "/sys/block/${device#/dev/}/dm/uuid" 2>/dev/null || swap=$device ;;
             *) swap=$device ;;
         esac
     done </proc/swaps
     ! grep -q " $existing tmpfs [^ ]*noswap" /proc/mounts || swap=none
+    [ "$(cat /sys/fs/cgroup/memory.swap.max 2>/dev/null)" != 0 ] || swap=none
     fact swap "$swap"
 }
 
@@ -232,9 +320,37 @@ check_ports() {
     )"
 }
 
+# Print whether DNS servers know a name, because containers ask nothing else. A deploy asks them only for a name
+# that this host may know from elsewhere, a check for every name that it knows.
+#   check_name NAME
+check_name() {
+    case $1 in
+        *.local) ;;
+        *)
+            grep -qisFw -e "$1" /etc/hosts || {
+                [ "$ports" = yes ] && $with_timeout getent hosts "$1" >/dev/null 2>&1
+            } || return 0
+            ;;
+    esac
+    if grep -qs '^nameserver 127\.0\.0\.53' /etc/resolv.conf; then
+        # systemd-resolved answers from /etc/hosts, too. Docker gives containers the servers behind it.
+        set -- "$1" 1 resolvectl query --synthesize=no --protocol=dns "$1"
+    else
+        set -- "$1" 2 getent -s hosts:dns ahosts "$1"
+    fi
+    name=$1 not_found=$2 code=0
+    shift 2
+    $with_timeout "$@" >/dev/null 2>&1 || code=$?
+    case $code in
+        0) fact "resolves $name" yes ;;
+        "$not_found") fact "resolves $name" no ;;
+        *) fact "resolves $name" unknown ;;
+    esac
+}
+
 # Try to connect to HOST:PORT. Bash itself implements redirections to /dev/tcp.
 check_reach() {
-    if ! command -v bash >/dev/null || ! command -v timeout >/dev/null; then
+    if ! command -v bash >/dev/null; then
         fact "reaches $1" unknown
     elif answer=$(
         LC_ALL=C timeout 3 bash -c ': <"/dev/tcp/$0/$1"' "${1%:*}" "${1##*:}" 2>&1
@@ -246,7 +362,7 @@ check_reach() {
 }
 
 main() {
-    workdir='' shared='' shared_is_mounted=no container_uid='' memory='' ports=no reach=''
+    workdir='' shared='' shared_is_mounted=no container_uid='' memory='' ports=no reach='' resolve=''
     while [ "$#" -gt 0 ]; do
         case $1 in
             --workdir) workdir=$2 ;;
@@ -254,6 +370,7 @@ main() {
             --shared-is-mounted) shared_is_mounted=$2 ;;
             --container-uid) container_uid=$2 ;;
             --memory) memory=$2 ;;
+            --resolve) resolve="$resolve $2" ;;
             --ports) ports=$2 ;;
             --reach) reach="$reach $2" ;;
             *) refuse_option "$1" ;;
@@ -263,16 +380,29 @@ main() {
     fact clock "$(date +%s)"
     # sshd sets the name of the user, so that `id` need not be started.
     fact user "${USER:-$(id -un)}"
-    check_programs
     check_docker
+    read -r _ size _ </proc/meminfo
+    fact memory_kb "$size"
+    fact processors "$(nproc)"
     check_workdir
-    check_disks
+    check_disk workdir "$existing"
+    check_disk docker "$docker_root"
+    check_disk image_store "$image_store"
     check_shared
+    # Its code is not 0 on a machine.
+    container=$(systemd-detect-virt --container 2>/dev/null) || container=
+    fact container "$container"
+    # The user that the containers' user is on the machine around this one, if this one is a container.
+    awk -v uid="$container_uid" 'uid >= $1 && uid < $1 + $3 { printf "owner=%d\n", uid - $1 + $2 }' /proc/self/uid_map
+    [ "$shared_is_mounted" = yes ] || check_file_server
     [ -z "$memory" ] || check_memory "$memory"
     if [ "$ports" = yes ]; then
         check_ports
+        fact networks "$(print_docker_networks)"
+        fact routes "$(print_routes)"
         fact lock "$(show_lock "$workdir" 2>/dev/null | tr '\n' ' ' || :)"
     fi
+    for name in $resolve; do check_name "$name" & done
     for address in $reach; do check_reach "$address" & done
     wait
 }
@@ -282,7 +412,9 @@ run() {
         --workdir /opt/ktrdr-core \
         --shared /srv/ktrdr-shared \
         --shared-is-mounted no \
-        --container-uid 10001
+        --container-uid 10001 \
+        --resolve workers-b.lab.test \
+        --resolve workers-c.lab.test
     echo ktrdr-script-complete
 }
 run </dev/null
@@ -290,7 +422,7 @@ run </dev/null
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
-# Step 3 of 6: fetch the release (at most 1800 s)
+# Step 3 of 7: fetch the release (at most 1800 s)
 (
 # Fetch a release: stage its files beside the current ones, pull its images, and print how the host differs
 # from it, in sections. No service changes.
@@ -298,7 +430,7 @@ code=$?
 # Usage: fetch.sh OPTION VALUE...
 #   the options of lib/stack.sh and of the stack's extension, and
 #   --digests DIGESTS        files of the release, one "DIGEST  FILE" per line
-#   --pin NAME:TAG@DIGEST    image that the tag must name, even if the registry's tag has moved
+#   --pin NAME[:TAG]@DIGEST  image that the tag must name, even if the registry's tag has moved
 #   --image IMAGE            image that the host needs
 #   --pull-always SERVICE    service with a tag that can move; its image is always pulled
 #   --pull-missing SERVICE   service whose image is pulled if any image is missing
@@ -366,13 +498,14 @@ remove_secrets() { :; }
 #   --secrets-delivery env|tmpfs   delivery of secrets to its containers
 #   --secrets-directory DIRECTORY  directory of their secrets in the host's memory, with tmpfs
 #   --secrets-image IMAGE          image with a shell, which the host has once images are pulled
+#   --further-secret NAME          secret variable of the inventory, which our own services have
 # An option may be left out, and repeated for several values.
 
 newline='
 '
 project='' workdir='' compose_files='' env_file='' profiles=''
-services='' only='' dependencies='' surplus='' managed_directory=''
-secrets_delivery=env secrets_directory='' secrets_image=''
+services='' only='' dependencies='' surplus='' managed_directories=''
+secrets_delivery=env secrets_directory='' secrets_image='' further_secrets=''
 
 # Set one of these options, or pass it to the hook stack_option.
 #   common_option OPTION VALUE
@@ -388,10 +521,11 @@ common_option() {
         --only) only=$2 ;;
         --dependency) dependencies="$dependencies $2" ;;
         --surplus) surplus="$surplus $2" ;;
-        --managed-directory) managed_directory=$2 ;;
+        --managed-directory) managed_directories="$managed_directories $2" ;;
         --secrets-delivery) secrets_delivery=$2 ;;
         --secrets-directory) secrets_directory=$2 ;;
         --secrets-image) secrets_image=$2 ;;
+        --further-secret) further_secrets="$further_secrets $2" ;;
         *) stack_option "$1" "$2" ;;
     esac
 }
@@ -431,17 +565,16 @@ print_hashes() {
 # by hand, the archive comes on standard input.
 payload() { cat; }
 
-# Run a command with each file in the managed directory that is not in the release.
+# Run a command with each file in a managed directory that is not in the release.
 #   each_obsolete_file COMMAND FILE...
 each_obsolete_file() {
     obsolete_file_command=$1
     shift
-    if [ -z "$managed_directory" ] || [ ! -d "$workdir/$managed_directory" ]; then
-        return 0
-    fi
     released=$newline
     for file; do released=$released$file$newline; done
-    (cd "$workdir" && find "$managed_directory" -type f) | while IFS= read -r file; do
+    for directory in $managed_directories; do
+        [ ! -d "$workdir/$directory" ] || (cd "$workdir" && find "$directory" -type f)
+    done | while IFS= read -r file; do
         case $released in
             *"$newline$file$newline"*) ;;
             *) "$obsolete_file_command" "$file" ;;
@@ -450,14 +583,55 @@ each_obsolete_file() {
 }
 
 # ---- scripts/lib/images.sh
-# Images of a host.
+# Images of a host. Needs: containers.sh, whose list_containers sets $containers
 
-IMAGE_FORMAT='{"id":{{json .Id}},"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}}}'
+# Id, kind and platform, and what is printed of an image. `index` reads fields that older programs of Docker
+# do not know.
+IMAGE_FORMAT='{{.Id}} {{with index . "Descriptor"}}{{index . "mediaType"}}{{else}}-{{end}} {{.Os}}/{{.Architecture}}{{with index . "Variant"}}/{{.}}{{end}} {"id":{{json .Id}},"digests":{{json .RepoDigests}},"descriptor":{{json (index . "Descriptor")}}}'
 
-# Print a JSON object for each of the images that the host has, and fail if one is missing.
-#   inspect_images IMAGE...
+# Print "NAME MANIFEST JSON" for each of the images that the host has. Docker answers in the order of the
+# names, unless one is missing.
+#   inspect_images NAME...
 inspect_images() {
+    if answers=$(query_images "$@"); then
+        print_images "$answers" "$@"
+    else
+        for image; do
+            { ! answers=$(query_images "$image") || print_images "$answers" "$image"; } &
+        done
+        wait
+    fi
+}
+
+# Print Docker's answers, and fail if the host lacks an image.
+#   query_images NAME...
+query_images() {
     docker image inspect --format "$IMAGE_FORMAT" "$@" 2>/dev/null
+}
+
+# Print answers with the names that they belong to. MANIFEST is the platform's manifest of an index, unless a
+# listed container runs it and thus shows it. Engines before 28.1 do not tell it.
+#   print_images ANSWERS NAME...
+print_images() {
+    answers=$1
+    shift
+    printf '%s\n' "$answers" | while [ "$#" -gt 0 ] && read -r id kind platform shown; do
+        manifest=-
+        case $kind in
+            *index* | *manifest.list*)
+                case ${containers-} in
+                    *"\"image\":\"$id\",\"manifest\":{"*) ;;
+                    *)
+                        manifest=$(
+                            docker image inspect --platform "$platform" --format '{{.Id}}' "$1" 2>/dev/null
+                        ) || manifest=-
+                        ;;
+                esac
+                ;;
+        esac
+        printf '%s %s %s\n' "$1" "$manifest" "$shown"
+        shift
+    done
 }
 
 # ---- scripts/lib/project.sh
@@ -476,8 +650,8 @@ project_ps() {
 # ---- scripts/lib/containers.sh
 # Queries of containers and of the services in them. Needs: project.sh
 
-# One JSON object per container, without the whole configuration, which contains the environment.
-CONTAINER_FORMAT='{"id":{{json .Id}},"image":{{json .Image}},"name":{{json .Config.Image}},"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}},"created":{{json .Created}}}'
+# One JSON object per container with the manifest that it runs in containerd's image store, without the whole configuration, which contains the environment.
+CONTAINER_FORMAT='{"id":{{json .Id}},"image":{{json .Image}},"manifest":{{json (index . "ImageManifestDescriptor")}},"name":{{json .Config.Image}},"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}},"created":{{json .Created}}}'
 
 # Print a JSON object for each container of a project, and set $containers to them.
 #   list_containers PROJECT
@@ -572,33 +746,34 @@ keep_staged() {
 
 # Make a tag refer to the image with a digest, even if the registry's tag has moved. Compose pulls the image,
 # because not every Docker CLI logs in with DOCKER_AUTH_CONFIG.
-#   pin_image PROJECT NAME:TAG DIGEST
+#   pin_image PROJECT NAME[:TAG] DIGEST
 pin_image() {
-    pinned=${2%:*}@$3
-    docker image inspect "$pinned" >/dev/null 2>&1 ||
-        printf 'services: {pinned: {image: "%s"}}\n' "$pinned" |
-        docker compose -p "$1-pin" -f - pull --quiet
+    name=$2
+    # A colon in front of a slash begins a port.
+    case ${2##*/} in *:*) name=${2%:*} ;; esac
+    pinned=$name@$3
+    if ! docker image inspect "$pinned" >/dev/null 2>&1; then
+        # Without a tag, an image in containerd's store has no name at all, but its digest finds it.
+        if docker image inspect "$3" >/dev/null 2>&1; then
+            pinned=$3
+        else
+            printf 'services: {pinned: {image: "%s"}}\n' "$pinned" |
+                docker compose -p "$1-pin" -f - pull --quiet
+        fi
+    fi
     docker tag "$pinned" "$2"
 }
 
-# Pull images: those with a tag that can move always, the others only if one is missing.
+# Pull images: those with a tag that can move always, the others only if one is missing. Set $found_images to
+# Docker's answers if none was missing.
 pull_images() {
     [ -z "$pull_always" ] || compose pull --policy always $pull_always
     found_images=
     if [ -n "$pull_missing" ]; then
-        found_images=$(docker image inspect --format "$IMAGE_FORMAT" $images 2>/dev/null) || {
+        found_images=$(query_images $images) || {
             found_images=
             compose pull --policy missing $pull_missing
         }
-    fi
-}
-
-# Print the images of the release. If pull_images has found them all, they are not inspected again.
-print_images() {
-    if [ -n "$found_images" ]; then
-        printf '%s\n' "$found_images"
-    else
-        inspect_images $images || :
     fi
 }
 
@@ -622,9 +797,6 @@ print_removal() {
 # Print the files that will change, and keep the staged files if there are any.
 #   print_changes FILE...
 print_changes() {
-    if [ "$release" = "$workdir" ] && [ -z "$managed_directory" ]; then
-        return 0
-    fi
     changes=$(list_changes "$@")
     if [ -n "$changes" ]; then
         printf '%s\n' "$changes"
@@ -657,8 +829,6 @@ main() {
     export_secret_settings
     section hashes
     print_hashes
-    section images
-    print_images
     section files
     IFS=$newline
     for line in $digests; do set -- "$@" "${line#*  }"; done
@@ -671,6 +841,12 @@ main() {
     date +%s
     section containers
     list_containers "$project"
+    section images
+    if [ -n "$found_images" ]; then
+        print_images "$found_images" $images
+    else
+        inspect_images $images
+    fi
     if [ -n "$surplus" ]; then
         section answers
         # The operator confirms the removal of surplus services that run operations.
@@ -715,6 +891,17 @@ ask_service() {
 # fingerprint of their secrets as a label, so that Compose replaces only the containers whose secrets have
 # changed. A fingerprint depends on a random key, which is beside the secrets in memory and on no disk:
 # without the key, a fingerprint reveals nothing. Needs: stack.sh
+
+# Run a command with the files of the further secrets as its last arguments: pairs of name and content. A file
+# has the name of its variable in lower case.
+#   with_further_files COMMAND [ARGUMENT...]
+with_further_files() {
+    for variable in $further_secrets; do
+        set -- "$@" "$(printf %s "$variable" | tr '[:upper:]' '[:lower:]')"
+        eval "set -- \"\$@\" \"\${$variable-}\""
+    done
+    "$@"
+}
 
 # Print the fingerprint of a consumer's secrets, and change nothing. If the key or a file is missing, print
 # "missing", which no container has.
@@ -791,7 +978,7 @@ export_deployed_secret_settings() {
 # Run a command with the files of the backend in memory as arguments: pairs of name and content.
 #   with_backend_files COMMAND [ARGUMENT...]
 with_backend_files() {
-    "$@" \
+    with_further_files "$@" \
         db_password "${DB_PASSWORD-}" \
         jwt_secret "${JWT_SECRET-}" \
         jwt_secret_previous "${JWT_SECRET_PREVIOUS-}" \
@@ -914,6 +1101,8 @@ run() {
     export PROMETHEUS_PORT=9090
     export POSTGRES_PORT=5432
     export NFS_PORT=2049
+    export POSTGRES_MAX_CONNECTIONS=100
+    export COMPOSE_PROFILES=nfs
     export PROMETHEUS_CONFIG_HASH=4487ec69eac7aa4a3d7ddd03bcb18d0e3b365823a0ad6b459cd020d30924d8d2
     export GRAFANA_CONFIG_HASH=b9c15dbda14380ab01feecc370fa70a84ddf20560c114b6e78ab31b6e1ee107d
     export DB_USER="${DB_USER:?}"
@@ -930,6 +1119,7 @@ run() {
         --service backend \
         --service prometheus \
         --managed-directory monitoring \
+        --managed-directory deploy/fields \
         --secrets-delivery env \
         --secrets-directory /run/ktrdr/ktrdr-core \
         --secrets-image ghcr.io/ktrdr/ktrdr-backend:sha-abc1234 \
@@ -954,7 +1144,60 @@ run </dev/null
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
-# Step 4 of 6: apply (at most 600 s)
+# Step 4 of 7: start a test container (at most 60 s)
+(
+# Start a container that does nothing, and remove it. Docker answers queries even if its runtime starts nothing.
+#
+# Usage: start_container.sh NAME IMAGE...
+# Uses the first IMAGE that the host has, or else any image, and no network. Prints "started" or "no image". Fails
+# with Docker's exit code and error if the container does not start.
+set -eu
+
+main() {
+    name=$1
+    shift
+    image=$(docker image inspect --format '{{.Id}}' "$@" 2>/dev/null | head -n 1)
+    [ -n "$image" ] || image=$(docker image ls --all --quiet --no-trunc | head -n 1)
+    if [ -z "$image" ]; then
+        echo 'no image'
+        return 0
+    fi
+    for attempt in first second; do
+        code=0
+        answer=$(
+            docker run --rm --name "$name" --pull never --network none --log-driver none --read-only \
+                --cap-drop ALL --security-opt no-new-privileges --entrypoint true "$image" 2>&1
+        ) || code=$?
+        case $attempt$answer in
+            first*'is already in use'*)
+                # Another command uses this name, or was cut off and has left its container behind.
+                sleep 2
+                docker rm --force --volumes "$name" >/dev/null 2>&1 || :
+                ;;
+            *) break ;;
+        esac
+    done
+    case $code$answer in
+        # If the image has no such program, the runtime fails as late as it can.
+        0* | *'exec: "true":'*) echo started ;;
+        *)
+            # Advice to read the manual comes last.
+            printf '%s\n' "$answer" | sed -e 's/^docker: //' -e '/docker run --help/d' >&2
+            return "$code"
+            ;;
+    esac
+}
+
+run() {
+    main ktrdr-core-test timescale/timescaledb:2 ghcr.io/ktrdr/ktrdr-backend:sha-abc1234 prom/prometheus:v3
+    echo ktrdr-script-complete
+}
+run </dev/null
+) 9>&-
+code=$?
+[ "$code" = 0 ] || exit "$code"
+
+# Step 5 of 7: apply (at most 600 s)
 (
 # Apply the release that fetch.sh has staged: move its files into the work directory, and let Compose change
 # the services.
@@ -1029,13 +1272,14 @@ remove_secrets() { :; }
 #   --secrets-delivery env|tmpfs   delivery of secrets to its containers
 #   --secrets-directory DIRECTORY  directory of their secrets in the host's memory, with tmpfs
 #   --secrets-image IMAGE          image with a shell, which the host has once images are pulled
+#   --further-secret NAME          secret variable of the inventory, which our own services have
 # An option may be left out, and repeated for several values.
 
 newline='
 '
 project='' workdir='' compose_files='' env_file='' profiles=''
-services='' only='' dependencies='' surplus='' managed_directory=''
-secrets_delivery=env secrets_directory='' secrets_image=''
+services='' only='' dependencies='' surplus='' managed_directories=''
+secrets_delivery=env secrets_directory='' secrets_image='' further_secrets=''
 
 # Set one of these options, or pass it to the hook stack_option.
 #   common_option OPTION VALUE
@@ -1051,10 +1295,11 @@ common_option() {
         --only) only=$2 ;;
         --dependency) dependencies="$dependencies $2" ;;
         --surplus) surplus="$surplus $2" ;;
-        --managed-directory) managed_directory=$2 ;;
+        --managed-directory) managed_directories="$managed_directories $2" ;;
         --secrets-delivery) secrets_delivery=$2 ;;
         --secrets-directory) secrets_directory=$2 ;;
         --secrets-image) secrets_image=$2 ;;
+        --further-secret) further_secrets="$further_secrets $2" ;;
         *) stack_option "$1" "$2" ;;
     esac
 }
@@ -1133,17 +1378,16 @@ append_events() {
 # by hand, the archive comes on standard input.
 payload() { cat; }
 
-# Run a command with each file in the managed directory that is not in the release.
+# Run a command with each file in a managed directory that is not in the release.
 #   each_obsolete_file COMMAND FILE...
 each_obsolete_file() {
     obsolete_file_command=$1
     shift
-    if [ -z "$managed_directory" ] || [ ! -d "$workdir/$managed_directory" ]; then
-        return 0
-    fi
     released=$newline
     for file; do released=$released$file$newline; done
-    (cd "$workdir" && find "$managed_directory" -type f) | while IFS= read -r file; do
+    for directory in $managed_directories; do
+        [ ! -d "$workdir/$directory" ] || (cd "$workdir" && find "$directory" -type f)
+    done | while IFS= read -r file; do
         case $released in
             *"$newline$file$newline"*) ;;
             *) "$obsolete_file_command" "$file" ;;
@@ -1440,6 +1684,17 @@ main() {
 # changed. A fingerprint depends on a random key, which is beside the secrets in memory and on no disk:
 # without the key, a fingerprint reveals nothing. Needs: stack.sh
 
+# Run a command with the files of the further secrets as its last arguments: pairs of name and content. A file
+# has the name of its variable in lower case.
+#   with_further_files COMMAND [ARGUMENT...]
+with_further_files() {
+    for variable in $further_secrets; do
+        set -- "$@" "$(printf %s "$variable" | tr '[:upper:]' '[:lower:]')"
+        eval "set -- \"\$@\" \"\${$variable-}\""
+    done
+    "$@"
+}
+
 # Print the fingerprint of a consumer's secrets, and change nothing. If the key or a file is missing, print
 # "missing", which no container has.
 #   print_fingerprint CONSUMER [FILE VALUE]...
@@ -1515,7 +1770,7 @@ export_deployed_secret_settings() {
 # Run a command with the files of the backend in memory as arguments: pairs of name and content.
 #   with_backend_files COMMAND [ARGUMENT...]
 with_backend_files() {
-    "$@" \
+    with_further_files "$@" \
         db_password "${DB_PASSWORD-}" \
         jwt_secret "${JWT_SECRET-}" \
         jwt_secret_previous "${JWT_SECRET_PREVIOUS-}" \
@@ -1745,8 +2000,8 @@ main() {
 }
 
 main "$@"'
-DATABASE_SH='# Run SQL statements from standard input in the container of the database. The server trusts all users on its
-# socket. It does not log the statements, because they may contain a verifier.
+DATABASE_SH='# Run SQL statements about roles, from standard input, in the container of the database. The server trusts all
+# users on its socket. It does not log the statements, because they may contain a verifier.
 #
 # Usage: database.sh SECONDS
 # Waits at most SECONDS until the database accepts connections.
@@ -1764,7 +2019,8 @@ main() {
     PGOPTIONS="-c log_statement=none -c log_duration=off -c log_min_duration_statement=-1"
     PGOPTIONS="$PGOPTIONS -c log_min_error_statement=panic"
     export PGOPTIONS
-    exec psql -qAtX -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d "$POSTGRES_DB"
+    # Roles belong to all databases. The database of KTRDR refuses statements under an older TimescaleDB.
+    exec psql -qAtX -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d postgres
 }
 
 main "$@"'
@@ -1935,6 +2191,8 @@ run() {
     export PROMETHEUS_PORT=9090
     export POSTGRES_PORT=5432
     export NFS_PORT=2049
+    export POSTGRES_MAX_CONNECTIONS=100
+    export COMPOSE_PROFILES=nfs
     export PROMETHEUS_CONFIG_HASH=4487ec69eac7aa4a3d7ddd03bcb18d0e3b365823a0ad6b459cd020d30924d8d2
     export GRAFANA_CONFIG_HASH=b9c15dbda14380ab01feecc370fa70a84ddf20560c114b6e78ab31b6e1ee107d
     export DB_USER="${DB_USER:?}"
@@ -1951,13 +2209,14 @@ run() {
         --service backend \
         --service prometheus \
         --managed-directory monitoring \
+        --managed-directory deploy/fields \
         --secrets-delivery env \
         --secrets-directory /run/ktrdr/ktrdr-core \
         --secrets-image ghcr.io/ktrdr/ktrdr-backend:sha-abc1234 \
         --token-overlap 86400 \
         --note '{"id": "20261123-120000-ab12", "who": "ada@laptop", "reason": "deploy of sha-abc1234", "since": "2026-11-23T12:00:00+00:00"}' \
         --recovery-note '{"id": "20261123-120000-ab12-recovery", "who": "ada@laptop", "reason": "recovery after a cut-off deploy of sha-abc1234", "since": "2026-11-23T12:00:00+00:00"}' \
-        --event '{"schema":1,"event":"begun","id":"20261123-120000-ab12","kind":"deploy","service":"all","tag":"sha-abc1234","commit":"abc1234000000000000000000000000000000000","configuration":"17b59060dd1e3154fb726ee6","who":"ada@laptop","at":"2026-11-23T12:00:00.000+00:00","profiles":[],"settings":{"IMAGE_TAG":"sha-abc1234","IMAGE_NAME":"ghcr.io/ktrdr/ktrdr-backend","NFS_IMAGE_NAME":"ghcr.io/ktrdr/ktrdr-nfs-server","SHARED_HOST_PATH":"/srv/ktrdr-shared","CORE_BIND_ADDRESS":"0.0.0.0","CORE_PUBLIC_ADDRESS":"0.0.0.0","BACKEND_PORT":"8000","GRAFANA_PORT":"3000","JAEGER_PORT":"16686","OTLP_PORT":"4317","PROMETHEUS_PORT":"9090","POSTGRES_PORT":"5432","NFS_PORT":"2049","PROMETHEUS_CONFIG_HASH":"4487ec69eac7aa4a3d7ddd03bcb18d0e3b365823a0ad6b459cd020d30924d8d2","GRAFANA_CONFIG_HASH":"b9c15dbda14380ab01feecc370fa70a84ddf20560c114b6e78ab31b6e1ee107d"},"of":""}' \
+        --event '{"schema":1,"event":"begun","id":"20261123-120000-ab12","kind":"deploy","service":"all","tag":"sha-abc1234","commit":"abc1234000000000000000000000000000000000","configuration":"17b59060dd1e3154fb726ee6","who":"ada@laptop","at":"2026-11-23T12:00:00.000+00:00","profiles":[],"settings":{"IMAGE_TAG":"sha-abc1234","IMAGE_NAME":"ghcr.io/ktrdr/ktrdr-backend","NFS_IMAGE_NAME":"ghcr.io/ktrdr/ktrdr-nfs-server","SHARED_HOST_PATH":"/srv/ktrdr-shared","CORE_BIND_ADDRESS":"0.0.0.0","CORE_PUBLIC_ADDRESS":"0.0.0.0","BACKEND_PORT":"8000","GRAFANA_PORT":"3000","JAEGER_PORT":"16686","OTLP_PORT":"4317","PROMETHEUS_PORT":"9090","POSTGRES_PORT":"5432","NFS_PORT":"2049","POSTGRES_MAX_CONNECTIONS":"100","COMPOSE_PROFILES":"nfs","PROMETHEUS_CONFIG_HASH":"4487ec69eac7aa4a3d7ddd03bcb18d0e3b365823a0ad6b459cd020d30924d8d2","GRAFANA_CONFIG_HASH":"b9c15dbda14380ab01feecc370fa70a84ddf20560c114b6e78ab31b6e1ee107d"},"of":""}' \
         --secret DB_USER \
         --secret DB_PASSWORD \
         --secret JWT_SECRET \
@@ -1977,7 +2236,7 @@ run </dev/null
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
-# Step 5 of 6: wait until healthy (at most 60 s)
+# Step 6 of 7: wait until healthy (at most 60 s)
 (
 # Print the state of a stack, in sections: the host's clock, the containers, and the health documents of
 # services.
@@ -2018,8 +2277,8 @@ project_ps() {
 # ---- scripts/lib/containers.sh
 # Queries of containers and of the services in them. Needs: project.sh
 
-# One JSON object per container, without the whole configuration, which contains the environment.
-CONTAINER_FORMAT='{"id":{{json .Id}},"image":{{json .Image}},"name":{{json .Config.Image}},"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}},"created":{{json .Created}}}'
+# One JSON object per container with the manifest that it runs in containerd's image store, without the whole configuration, which contains the environment.
+CONTAINER_FORMAT='{"id":{{json .Id}},"image":{{json .Image}},"manifest":{{json (index . "ImageManifestDescriptor")}},"name":{{json .Config.Image}},"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}},"created":{{json .Created}}}'
 
 # Print a JSON object for each container of a project, and set $containers to them.
 #   list_containers PROJECT
@@ -2109,7 +2368,7 @@ run </dev/null
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
-# Step 6 of 6: record (at most 30 s)
+# Step 7 of 7: record (at most 30 s)
 (
 # Record the outcome of a deploy, and keep its configuration.
 #
@@ -2188,7 +2447,7 @@ main() {
 run() {
     main \
         --workdir /opt/ktrdr-core \
-        --event '{"schema":1,"event":"ended","id":"20261123-120000-ab12","outcome":"cut off","duration_s":0.0,"images":{},"containers":{},"reason":"the steps were run manually, so health was not checked","contracts":null}' \
+        --event '{"schema":1,"event":"ended","id":"20261123-120000-ab12","outcome":"cut off","duration_s":0.0,"images":{},"containers":{},"reason":"the steps were run manually, so health was not checked","contracts":null,"skipped":[]}' \
         --keep 17b59060dd1e3154fb726ee6 \
         -- \
         .env.core \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -38,20 +39,28 @@ def context(shared: Path, name: str, **more) -> RecordingContext:
     return RecordingContext(f"op_{name}", shared, output, **more)
 
 
-@pytest.fixture
-def shared(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory with a model of the first 500 of 900 bars and a strategy that uses it."""
+    directory = tmp_path_factory.mktemp("trained")
     bars = random_bars(900)
-    write_csv(bars, tmp_path / "data" / "TEST" / "1d.csv")
-    work = context(tmp_path, "training")
+    write_csv(bars, directory / "data" / "TEST" / "1d.csv")
+    work = context(directory, "training")
     end = bars.times[500].date()
     parameters = TrainingParameters(
         symbol="TEST", end=end, epochs=3, hidden_units=(4,), horizon_bars=5
     )
     training.run(parameters, work)
-    (tmp_path / "models").mkdir()
-    (work.output / "model").rename(tmp_path / "models" / MODEL)
-    catalogue.save_strategy("by_model", DOCUMENT, tmp_path / "strategies")
+    (directory / "models").mkdir()
+    (work.output / "model").rename(directory / "models" / MODEL)
+    catalogue.save_strategy("by_model", DOCUMENT, directory / "strategies")
+    return directory
+
+
+@pytest.fixture
+def shared(trained: Path, tmp_path: Path) -> Path:
+    """Return a copy of that directory, which the test may change."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 

@@ -146,7 +146,7 @@ def cut(bars: Bars, end: int) -> Bars:
     return dataclasses.replace(bars, times=bars.times[:end], **columns)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(strategies(), st.integers(2, 89), st.integers(0, 2**32 - 1), st.floats(0.01, 100))
 def test_no_strategy_depends_on_the_future(strategy, end: int, seed: int, factor: float) -> None:
     bars = random_bars(90, seed)
@@ -157,7 +157,7 @@ def test_no_strategy_depends_on_the_future(strategy, end: int, seed: int, factor
     np.testing.assert_array_equal(whole[:end], weights_of(strategy, cut(bars, end)))
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(strategies(), st.integers(0, 2**32 - 1))
 def test_no_strategy_borrows_or_sells_short(strategy, seed: int) -> None:
     weights = weights_of(strategy, random_bars(90, seed))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.shell_completion import BashComplete
+from click.testing import CliRunner
 
 from ktrdr.cli.cli import LazyGroup, cli
 
@@ -21,14 +22,11 @@ WORKERS = "services:\n  backtest-worker-1: {image: x}\n  training-worker-1: {ima
 
 @pytest.fixture(autouse=True)
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Enter a directory like a checkout."""
     (tmp_path / "deploy").mkdir()
     (tmp_path / "deploy/inventory.yml").write_text("workers: {B: , gpu: {host: 10.0.0.7}}\n")
     (tmp_path / "docker-compose.core.yml").write_text(CORE)
     (tmp_path / "docker-compose.workers.yml").write_text(WORKERS)
-    git = ("git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.org")
-    subprocess.run([*git, "init", "-q"], check=True)
-    for message in ("first", "second"):
-        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", message], check=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KTRDR_INVENTORY", raising=False)
     return tmp_path
@@ -70,6 +68,10 @@ def test_words_are_completed_by_their_position(line: str, expected: list[str]) -
 
 
 def test_tags_of_recent_commits_are_completed_newest_first(checkout: Path) -> None:
+    git = ("git", "-C", str(checkout), "-c", "user.name=x", "-c", "user.email=x@example.org")
+    subprocess.run([*git, "init", "-q"], check=True)
+    for message in ("first", "second"):
+        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", message], check=True)
     log = subprocess.run(
         ["git", "-C", str(checkout), "log", "--format=sha-%h", "--abbrev=7"],
         capture_output=True,
@@ -94,9 +96,22 @@ def test_nodes_come_from_the_inventory_on_the_command_line(checkout: Path) -> No
         "ktrdr deploy nonsense x",
     ],
 )
-def test_an_error_completes_nothing_and_prints_nothing(checkout: Path, line: str) -> None:
+def test_an_error_completes_nothing_and_prints_nothing(
+    checkout: Path, line: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_invalid_files(checkout)
+    assert completions(line) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def write_invalid_files(checkout: Path) -> None:
     (checkout / "deploy/inventory.yml").write_text("workers: [")
     (checkout / "docker-compose.core.yml").write_text("services: [")
+
+
+def test_an_error_does_not_fail_the_program(checkout: Path) -> None:
+    write_invalid_files(checkout)
+    line = "ktrdr deploy workers "
     words = line.split(" ")
     done = subprocess.run(
         [PROGRAM],
@@ -122,10 +137,9 @@ def test_command_names_are_completed_without_importing_the_commands(
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_script_of_each_shell_calls_ktrdr(shell: str) -> None:
-    done = subprocess.run(
-        [PROGRAM, "completion", shell], capture_output=True, check=True, text=True
-    )
-    assert f"_KTRDR_COMPLETE={shell}_complete" in done.stdout
+    done = CliRunner().invoke(cli, ["completion", shell])
+    assert done.exit_code == 0
+    assert f"_KTRDR_COMPLETE={shell}_complete" in done.output
 
 
 def test_completion_works_in_a_real_bash() -> None:

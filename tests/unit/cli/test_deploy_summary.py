@@ -23,7 +23,14 @@ from ktrdr.deployment.hosts.containers import parse_containers
 from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome, HistoryEntry
 from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.releases.release import Release
-from ktrdr.errors import DeploymentFailed, HostUnreachable, Interrupted, KtrdrError, NotStarted
+from ktrdr.errors import (
+    DeploymentFailed,
+    HostSkipped,
+    HostUnreachable,
+    Interrupted,
+    KtrdrError,
+    NotStarted,
+)
 from tests.unit.deployment.conftest import COMMIT, CORE, NOW, TAG, WORKERS, SimulatedHost
 
 UNREACHABLE = HostUnreachable("it cannot be reached", hint="Check it.")
@@ -228,8 +235,37 @@ def test_a_plan_is_shown_step_by_step_without_secrets() -> None:
     show_plan(console, plan("core"), whole=False)
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
-    assert re.findall(r"^# Step (\d) of 6: (.*) \(at most .* s\)$", text, re.MULTILINE) == [
+    assert re.findall(r"^# Step (\d) of 7: (.*) \(at most .* s\)$", text, re.MULTILINE) == [
         *(("1", "lock"), ("2", "check the host"), ("3", "fetch the release")),
-        *(("4", "apply"), ("5", "wait until healthy"), ("6", "record")),
+        *(("4", "start a test container"), ("5", "apply"), ("6", "wait until healthy")),
+        ("7", "record"),
     ]
     assert 'export DB_PASSWORD="${DB_PASSWORD:?}"' in text
+
+
+# ------------------------------------------------------------------------------- skipped hosts
+
+
+def skipped(name: str) -> HostResult:
+    error = HostSkipped(f"{name} was skipped: it is off", hint="Deploy it later.")
+    return HostResult(plan(name), None, error=error)
+
+
+def test_a_skipped_host_is_shown_as_skipped() -> None:
+    lines = shown(deployed(), deployed("workers B"), skipped("workers C"))
+    (row,) = [line for line in lines if line.startswith("workers C")]
+    assert row.split() == ["workers", "C", "as", "before", "skipped"]
+    assert f"{TAG} runs on 2 of 3 hosts." in lines
+
+
+def test_a_deploy_that_only_skipped_hosts_ends_with_a_code_of_its_own() -> None:
+    one = failure(result(deployed(), skipped("workers C")))
+    assert (one.exit_code, one.message) == (11, "workers C was skipped: it is off")
+    both = failure(result(deployed(), skipped("workers B"), skipped("workers C")))
+    assert (both.exit_code, both.hint) == (11, "Deploy it later.")
+    assert both.message == "2 hosts were skipped; workers B was skipped: it is off"
+
+
+def test_a_failure_determines_the_code_although_a_host_was_skipped() -> None:
+    error = failure(result(failed(), not_started("workers B"), skipped("workers C")))
+    assert (error.exit_code, error.message) == (8, "backend is unhealthy")

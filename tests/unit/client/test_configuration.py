@@ -109,6 +109,40 @@ def test_each_configuration_file_has_its_own_token_file(
     assert token_path(variables) == Path(expected)
 
 
+@pytest.mark.parametrize(
+    ("changes", "directory"),
+    [
+        ({}, "home/.config/ktrdr"),
+        ({"XDG_CONFIG_HOME": "settings"}, "home/.config/ktrdr"),
+        ({"XDG_CONFIG_HOME": "{tmp}/settings"}, "settings/ktrdr"),
+    ],
+)
+def test_the_configuration_file_is_beside_the_token_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], directory: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    file = tmp_path / directory / "config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text('api_url = "http://here:1"\n')
+    environ = {name: value.replace("{tmp}", str(tmp_path)) for name, value in changes.items()}
+    assert read_api_url(environ) == "http://here:1"
+    assert token_path(environ).parent == file.parent
+
+
+def test_the_configuration_file_of_the_release_before_is_read_for_one_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    former, current = tmp_path / ".config/ktrdr", tmp_path / "settings/ktrdr"
+    for directory, host in ((former, "former"), (current, "current")):
+        directory.mkdir(parents=True)
+        (directory / "config.toml").write_text(f'api_url = "http://{host}:1"\n')
+    environ = {"XDG_CONFIG_HOME": str(tmp_path / "settings")}
+    assert read_api_url(environ) == "http://current:1"
+    (current / "config.toml").unlink()
+    assert read_api_url(environ) == "http://former:1"
+
+
 @pytest.mark.parametrize("content", [b"token = ", b"\xff", b"token = 5"])
 def test_a_configuration_file_that_cannot_be_read_is_an_error(
     tmp_path: Path, content: bytes

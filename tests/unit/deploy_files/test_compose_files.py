@@ -111,7 +111,28 @@ def test_the_database_is_initialised_with_a_random_password(core):
 def test_third_party_images_are_pinned_to_a_full_version(core):
     for name in ("db", "prometheus", "grafana", "jaeger"):
         image = core["services"][name]["image"]
-        assert re.fullmatch(r"[a-z]+/[a-z]+:v?\d+\.\d+\.\d+(-pg1[67])?", image), image
+        assert re.fullmatch(r"[a-z]+/[a-z]+:v?\d+\.\d+\.\d+(-pg17)?", image), image
+
+
+def test_the_major_version_of_postgresql_stays(core):
+    # PostgreSQL 18 does not start with the data of 17, and its image would create an empty
+    # database in another directory. docs/dependencies.md says how to change it.
+    assert core["services"]["db"]["image"].endswith("-pg17")
+    assert "postgres_data:/var/lib/postgresql/data" in core["services"]["db"]["volumes"]
+
+
+def test_the_database_allows_as_many_connections_as_the_inventory_needs(core, dev):
+    command = ["postgres", "-c", "max_connections=${POSTGRES_MAX_CONNECTIONS:-100}"]
+    assert core["services"]["db"]["command"] == command
+    assert "command" not in dev["services"]["db"]
+
+
+def test_grafana_neither_downloads_nor_updates_plugins(core):
+    environment = core["services"]["grafana"]["environment"]
+    assert environment["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
+    # An update stops a bundled data source, and then cannot write to the read-only root.
+    assert environment["GF_PLUGINS_PREINSTALL_AUTO_UPDATE"] == "false"
+    assert core["services"]["grafana"]["read_only"] is True
 
 
 def test_jaeger_has_major_version_2(core):

@@ -60,3 +60,10 @@ def test_the_page_lists_the_versions_of_third_party_images(root, core):
         image, tag = core["services"][name]["image"].split(":")
         version = tag.removeprefix("v").partition("-")[0]
         assert f"| {image} {version}" in page
+
+
+def test_the_page_of_the_lab_names_the_versions_that_it_stands_for(root, core):
+    page = (root / "docs" / "lab.md").read_text(encoding="utf-8")
+    for name, product in (("db", "TimescaleDB"), ("prometheus", "Prometheus")):
+        major, minor, *_ = core["services"][name]["image"].partition(":")[2].lstrip("v").split(".")
+        assert f"| {product} {major}.{minor} " in page

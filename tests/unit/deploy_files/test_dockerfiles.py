@@ -26,7 +26,7 @@ def test_no_dockerfile_requires_a_frontend_image(root, name):
 
 def test_the_base_image_is_pinned_to_a_full_version(root):
     text = (root / "deploy/Dockerfile").read_text(encoding="utf-8")
-    assert re.search(r"^ARG PYTHON_BASE=python:3\.\d+\.\d+-slim-bookworm$", text, re.MULTILINE)
+    assert re.search(r"^ARG PYTHON_BASE=python:3\.\d+\.\d+-slim-trixie$", text, re.MULTILINE)
 
 
 def test_every_stage_uses_the_replaceable_base_image(root):

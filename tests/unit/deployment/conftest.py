@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,20 @@ def release() -> Release:
             "monitoring/grafana/datasources.yml": b"datasources: []\n",
         },
     )
+
+
+@pytest.fixture
+def external(inventory) -> Homelab:
+    """Return a homelab whose shared directory is served by none of its hosts."""
+    core = inventory.core.model_copy(update={"nfs": "external"})
+    return Homelab(inventory.model_copy(update={"core": core}))
+
+
+@pytest.fixture
+def release_with_nfs(release: Release) -> Release:
+    """Return a release whose core has an NFS server."""
+    compose = CORE + '  nfs-server: {image: "nfs:1", profiles: [nfs]}\n'
+    return replace(release, files={**release.files, "docker-compose.core.yml": compose.encode()})
 
 
 @pytest.fixture
@@ -163,7 +177,8 @@ class SimulatedHost:
 
     def fetch_output(self) -> str:
         images = [
-            json.dumps({"id": f"sha256:{image}", "tags": [image], "digests": [_digest(image)]})
+            f"{image} - "
+            + json.dumps({"id": f"sha256:{image}", "digests": [_digest(image)], "descriptor": None})
             for image in {service.image for service in self.plan.expected}
         ]
         hashes = [f"{service.name} hash-of-{service.name}" for service in self.plan.expected]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Self
 
 from ktrdr.deployment.clock import Clock
+from ktrdr.deployment.deploy import events
 from ktrdr.deployment.deploy.host_deployment import HostDeployment, PlanRollback
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import HostResult
@@ -27,11 +28,11 @@ SECRETS = {
     )
 }
 # Texts by which the scripts of a deploy are told apart: each has a line with its usage.
-LOCK, RELEASE, CHECK, FETCH, APPLY, VERIFY, UNDO, DISCARD = (
+LOCK, RELEASE, CHECK, FETCH, START, APPLY, VERIFY, UNDO, DISCARD = (
     f"Usage: {name}.sh"
     for name in (
-        *("acquire_lock", "release_lock", "check", "fetch", "apply", "verify"),
-        *("recover", "discard"),
+        *("acquire_lock", "release_lock", "check", "fetch", "start_container", "apply"),
+        *("verify", "recover", "discard"),
     )
 )
 RECORD = '"event":"ended"'
@@ -129,6 +130,10 @@ class DeploymentHarness:
     def scripts_with(self, text: str) -> list[str]:
         """Return the scripts that contain a text."""
         return [script for script in self.scripts if text in script]
+
+    @property
+    def warnings(self) -> list[str]:
+        return [event.message for event in self.events if isinstance(event, events.Warned)]
 
     @property
     def is_unlocked(self) -> bool:

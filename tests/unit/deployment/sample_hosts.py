@@ -18,7 +18,7 @@ CORE = Host(
     stack="core",
     project="ktrdr-core",
     secrets_directory="/run/ktrdr/ktrdr-core",
-    managed_directory="monitoring",
+    managed_directories=("monitoring",),
 )
 B = Host(
     name="workers B",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from ktrdr.deployment.deploy.options import DeployOptions
 from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.releases.checkout import Checkout
-from ktrdr.errors import ConfigurationError, HostUnreachable, SecretsError
+from ktrdr.errors import ConfigurationError, HostNotReady, HostUnreachable, SecretsError
 from ktrdr.secret import Scrubber, Secret
 from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.conftest import SimulatedHost
@@ -25,6 +27,7 @@ GOOD = {
     for name in ("db_username", "db_password", "jwt_secret", "grafana_password", "ghcr_token")
 }
 CHECK, REGISTRY = "Usage: check.sh", "Usage: ask_registry.sh"
+START = "Usage: start_container.sh"
 
 
 class Vault:
@@ -55,6 +58,7 @@ class Lab:
         self.registry = "0 sha256:0123456789abcdef"
         self.registry_error: HostUnreachable | None = None
         self.unreachable: list[str] = []
+        self.start = Answer(stdout="started\n")
 
     def check(self) -> list[CheckedSubject]:
         for host, plan in self.plans.items():
@@ -66,10 +70,12 @@ class Lab:
                 self.transport.answer(
                     Answer(stdout=output), host=host.address, containing=containing
                 )
+        self.transport.answer(self.start, containing=START)
         if self.registry_error:
             self.transport.answer(Answer(error=self.registry_error), containing=REGISTRY)
         for address in self.unreachable:
             error = HostUnreachable("the host cannot be reached", hint="Start it.")
+            error.is_off = True
             self.transport.answer(Answer(error=error), host=address)
         checker = Checker(
             self.product,
@@ -127,6 +133,33 @@ def test_all_problems_are_found_together(lab) -> None:
     }
 
 
+def test_a_node_that_is_often_off_has_the_code_of_a_deploy_without_it(lab) -> None:
+    lab.unreachable = ["workers-c.lab.test"]
+    assert exit_code(lab.check()) == 5
+    (host,) = [host for host in lab.plans if host.node == "C"]
+    plan = lab.plans[host]
+    lab.plans[host] = replace(plan, config=replace(plan.config, is_often_off=True))
+    assert exit_code(lab.check()) == 11
+    lab.facts["workers-b.lab.test"]["shared"] = "missing"
+    assert exit_code(lab.check()) == 6
+
+
+def test_a_host_that_starts_no_container_is_a_problem(lab) -> None:
+    lab.start = Answer(126, stderr="runc: reopen fd 8: permission denied\n")
+    report = lab.check()
+    assert "no container starts on backend.lab.test: runc" in messages(report)["core"][0]
+    (problem,) = report[2].problems
+    assert "lxc-pve" in problem.hint
+    assert exit_code(report) == HostNotReady.exit_code
+
+
+def test_a_host_without_images_is_a_note(lab) -> None:
+    lab.start = Answer(stdout="no image\n")
+    report = lab.check()
+    assert messages(report) == {}
+    assert "no container was started, because the host has no image yet" in notes(report)
+
+
 def test_the_exit_code_is_that_of_the_problem_that_a_deploy_meets_first(lab) -> None:
     lab.vault.fields = {**GOOD, "db_password": Secret("")}
     lab.facts["backend.lab.test"]["docker"] = "down"
@@ -163,6 +196,39 @@ def test_an_image_that_the_registry_lacks_is_reported_once_for_all_hosts(lab) ->
         "registry": ["the image ghcr.io/ktrdr/ktrdr-backend:sha-abc1234 is not in the registry"]
     }
     assert exit_code(report) == 7
+
+
+def test_an_image_that_was_built_from_another_commit_is_a_problem(lab) -> None:
+    commit = next(iter(lab.plans.values())).release.commit
+    lab.registry = f"0 sha256:0123456789abcdef {commit}"
+    assert messages(lab.check()) == {}
+    (image,) = [each for each in lab.check()[1].results if "backend" in each.name]
+    assert image.detail == "0123456789ab, built from abc1234"
+    lab.registry = f"0 sha256:0123456789abcdef {'f' * 40}"
+    report = lab.check()
+    message = (
+        "the image ghcr.io/ktrdr/ktrdr-backend:sha-abc1234 was built from commit fffffff, as the "
+        "record of its build says"
+    )
+    assert messages(report) == {"registry": [message]}
+    assert exit_code(report) == 7
+
+
+def test_a_tag_that_names_no_commit_may_have_been_built_from_any(lab, planned, release) -> None:
+    moving = replace(release, tag="latest", commit=None)
+    lab.plans = {
+        host: replace(
+            plan,
+            release=moving,
+            expected=tuple(
+                replace(each, image=each.image.replace("sha-abc1234", "latest"))
+                for each in plan.expected
+            ),
+        )
+        for host, plan in lab.plans.items()
+    }
+    lab.registry = f"0 sha256:0123456789abcdef {'f' * 40}"
+    assert messages(lab.check()) == {}
 
 
 @pytest.mark.parametrize(
@@ -234,14 +300,47 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_python_and_ssh_are_shown_with_their_versions() -> None:
-    python, ssh = check.check_programs("ssh")
-    assert (python.problems, ssh.problems) == ((), ())
+def test_python_ssh_and_git_are_shown_with_their_versions() -> None:
+    python, ssh, git = check.check_programs("ssh")
+    assert (python.problems, ssh.problems, git.problems) == ((), (), ())
     assert ssh.detail.startswith("OpenSSH ")
+    assert git.detail[0].isdigit()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "git is not installed on this machine"),
+        ("#!/bin/sh\necho 'xcode-select: no tools' >&2\nexit 1", "xcode-select: no tools"),
+    ],
+)
+def test_a_missing_git_is_a_problem_of_the_checkout_alone(
+    repository, tmp_path: Path, monkeypatch, content: str, message: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ssh").symlink_to(shutil.which("ssh") or "ssh")
+    if content:
+        (tmp_path / "bin/git").write_text(content)
+        (tmp_path / "bin/git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert [result.name for result in check.check_programs("ssh")] == ["Python", "ssh"]
+    (problem,) = check.check_checkout(Checkout(repository), None).problems
+    assert message in problem.message
+    assert problem.exit_code == 3
+
+
+def test_a_shallow_clone_without_branches_is_a_note(repository, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "-C", str(repository), "tag", "v1"], check=True)
+    shallow = ["clone", "-q", "--depth=1", "--branch=v1", f"file://{repository}", str(clone)]
+    subprocess.run(["git", *shallow], check=True, capture_output=True)
+    result = check.check_checkout(Checkout(clone), None)
+    assert result.problems == ()
+    assert "this shallow clone cannot show whether" in result.note
 
 
 def test_a_machine_without_ssh_has_a_problem() -> None:
-    _, ssh = check.check_programs("no-such-ssh")
+    _, ssh, *_ = check.check_programs("no-such-ssh")
     (problem,) = ssh.problems
     assert "no-such-ssh" in problem.message
     assert problem.exit_code == 5

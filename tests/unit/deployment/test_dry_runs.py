@@ -23,6 +23,7 @@ from ktrdr.deployment.deploy.plan import Plan, StepKind, make_plan
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.hosts import select_hosts
 from ktrdr.deployment.homelab.inventory import Inventory, add_defaults
+from ktrdr.deployment.homelab.preparation import host_requirements
 from ktrdr.deployment.hosts import queries
 from ktrdr.deployment.hosts.history import (
     RECORDS,
@@ -38,12 +39,14 @@ from ktrdr.deployment.hosts.lock import (
     acquire_script,
     parse_lock_state,
 )
+from ktrdr.deployment.prepare.plan import facts_script, make_preparation
 from ktrdr.deployment.product import Product
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts.script import Script, render, render_for_display
 from ktrdr.secret import Secret
 from tests.unit.deployment.conftest import NOW
 from tests.unit.deployment.harness import earlier_entry
+from tests.unit.deployment.prepare.conftest import BARE
 from tests.unit.deployment.sample_hosts import BACKEND_IMAGE, CORE, TAG, container_json
 from tests.unit.deployment.shell import SHELLS, Shell
 from tests.unit.deployment.test_services import BACKEND_REPORT, NEEDS_DB, OWNER, ManagedHost
@@ -92,18 +95,28 @@ def restart(product: Product, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> 
     return "\n".join(map(render_for_display, scripts))
 
 
+def preparation(inventory: Inventory) -> str:
+    """Return the scripts that prepare a bare worker node."""
+    (host,) = select_hosts(inventory, ["workers", "B"])
+    requirements = host_requirements(inventory, host)
+    plan = make_preparation(requirements, BARE)
+    apply = Script("scripts/prepare.sh", ("apply", *plan.arguments))
+    return "\n".join(map(render_for_display, [facts_script(requirements), apply]))
+
+
 @pytest.fixture
-def dry_runs(planned, product, clock, monkeypatch) -> dict[str, str]:
+def dry_runs(planned, product, clock, monkeypatch, inventory) -> dict[str, str]:
     """Return what dry runs print, by the name of the golden file."""
     return {
         "core": printed(planned()),
         "workers": printed(planned("workers", scale=2), whole=True),
         "rollback": printed(rollback(planned)),
         "restart": restart(product, clock, monkeypatch),
+        "prepare": preparation(inventory),
     }
 
 
-@pytest.mark.parametrize("name", ["core", "workers", "rollback", "restart"])
+@pytest.mark.parametrize("name", ["core", "workers", "rollback", "restart", "prepare"])
 def test_dry_runs_match_the_golden_files(dry_runs, name) -> None:
     file = GOLDEN / f"{name}.sh"
     if RENEW:
@@ -226,6 +239,7 @@ def test_each_step_has_a_script_file(planned) -> None:
         StepKind.LOCK: "scripts/acquire_lock.sh",
         StepKind.CHECK: "scripts/check.sh",
         StepKind.FETCH: "scripts/fetch.sh",
+        StepKind.START: "scripts/start_container.sh",
         StepKind.APPLY: "scripts/apply.sh",
         StepKind.VERIFY: "scripts/verify.sh",
         StepKind.RECORD: "scripts/record.sh",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ktrdr.deployment.execute import RUNS, execute_command
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.ssh.interface import RemoteResult
 from ktrdr.errors import HostNotReady, UsageError
 from tests.recording_transport import Answer, RecordingTransport
@@ -14,11 +17,11 @@ NOT_RUNNING = "== not running"
 Lines = list[tuple[str, str]]
 
 
-def run(answer: Answer, lines: Lines) -> RemoteResult:
+def run(answer: Answer, lines: Lines, host: Host = CORE) -> RemoteResult:
     transport = RecordingTransport()
     transport.answer(answer)
     return execute_command(
-        CORE, "db", ("true",), transport, timeout_s=5, on_line=lambda *line: lines.append(line)
+        host, "db", ("true",), transport, timeout_s=5, on_line=lambda *line: lines.append(line)
     )
 
 
@@ -37,6 +40,14 @@ def test_secrets_in_a_printed_environment_are_hidden() -> None:
     )
     assert (result.stdout, result.stderr) == ("JWT_SECRET_PREVIOUS=•••\n", "DB_PASSWORD=•••\n")
     assert lines == [("stdout", "JWT_SECRET_PREVIOUS=•••"), ("stderr", "DB_PASSWORD=•••")]
+
+
+def test_further_secrets_of_the_inventory_are_hidden_by_their_names() -> None:
+    lines: Lines = []
+    host = replace(CORE, further_secrets=("BROKER_DSN",))
+    result = run(Answer(stdout=f"{RUNS}\nBROKER_DSN=x y\n", stderr="BROKER_DSN=x\n"), lines, host)
+    assert (result.stdout, result.stderr) == ("BROKER_DSN=•••\n", "BROKER_DSN=•••\n")
+    assert lines == [("stdout", "BROKER_DSN=•••"), ("stderr", "BROKER_DSN=•••")]
 
 
 def test_a_service_that_does_not_run_is_an_error_that_lists_those_that_do() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -91,6 +92,12 @@ def test_secrets_in_a_printed_environment_are_hidden_and_do_not_match() -> None:
     assert texts(events) == ["DB_PASSWORD=•••", "an apple"]
     matching = read_logs([CORE], hosts, LogQuery(pattern=re.compile("apple")))
     assert texts(matching) == ["an apple"]
+
+
+def test_further_secrets_of_the_inventory_are_hidden_by_their_names() -> None:
+    hosts = simulate_hosts(core=line("db", 1, "BROKER_DSN=apple"))
+    host = replace(CORE, further_secrets=("BROKER_DSN",))
+    assert texts(list(read_logs([host], hosts, LogQuery()))) == ["BROKER_DSN=•••"]
 
 
 def test_a_service_that_no_host_has_is_an_error_that_lists_the_valid_ones() -> None:

@@ -85,6 +85,28 @@ def test_an_image_whose_tag_moved_is_recognised_by_its_digest() -> None:
     assert image_ids(plan_of(release(2), images=images, keep=1)) == ["sha256:id1"]
 
 
+def test_an_image_without_any_name_is_recognised_by_a_recorded_digest() -> None:
+    nameless = [
+        json.dumps({"id": f"sha256:digest{number}", "tags": [], "digests": [], "size": 1})
+        for number in (1, 2, 3, 9)
+    ]
+    entries = [release(1), release(2), release(3)]
+    assert image_ids(plan_of(*entries, images=nameless)) == ["sha256:digest1"]
+
+
+def test_the_way_in_which_names_are_written_does_not_matter() -> None:
+    names = {"docker.io/library/redis:7": "sha256:digest1", "docker.io/a/b@sha256:digest4": ""}
+    first = release(1, images=names)
+    images = [image(1, repository="redis"), image(4, repository="a/b")]
+    assert image_ids(plan_of(first, release(2), release(3), images=images)) == [
+        *("sha256:id4", "sha256:id1"),
+    ]
+    assert not plan_of(first, images=[image(1, repository="redis")]).images
+    pulled = json.loads(image(1)) | {"tags": ["x@sha256:digest1", "x:1"]}
+    (removed,) = plan_of(release(2), images=[json.dumps(pulled)], keep=1).images
+    assert removed.name == "x:1"
+
+
 def test_images_of_others_stay_unless_a_release_used_them() -> None:
     foreign = image(7, repository="another/program")
     released = image(8, repository="grafana/grafana")

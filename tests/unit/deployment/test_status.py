@@ -33,7 +33,7 @@ IMAGE = f"{BACKEND_IMAGE}:{TAG}"
 BACKEND = container("backend")
 RELEASE = history_entry(1, TAG, duration_s=3700.0, images={IMAGE: "sha256:1"})
 ENDED = RELEASE.deploy.at + timedelta(seconds=3700)
-DIGESTS = {BACKEND.image_id: "sha256:1"}
+DIGESTS = {BACKEND.store_image_id: ("sha256:1",)}
 
 
 def survey_output(**changes: list[str]) -> str:
@@ -44,8 +44,13 @@ def survey_output(**changes: list[str]) -> str:
         "disk": ["1000 250 /var/lib/docker", "1000 250 /opt/core"],
         "containers": [container_json("backend"), container_json("db", "postgres:17")],
         "images": [
-            json.dumps(
-                {"id": "sha256:backend", "tags": ["x:1"], "digests": ["x@sha256:1234567890ab"]}
+            "sha256:backend - "
+            + json.dumps(
+                {
+                    "id": "sha256:backend",
+                    "digests": [f"{BACKEND_IMAGE}@sha256:1234567890ab"],
+                    "descriptor": None,
+                }
             )
         ],
     }
@@ -170,7 +175,7 @@ def test_an_unreadable_output_is_no_error() -> None:
 def drift(
     *entries: HistoryEntry,
     containers: Sequence[Container] = (BACKEND,),
-    digests: Mapping[str, str] = DIGESTS,
+    digests: Mapping[str, tuple[str, ...]] = DIGESTS,
     files: Sequence[str] = (),
 ) -> tuple[str, ...]:
     return find_drift(entries, containers, digests, files)
@@ -192,10 +197,16 @@ def test_an_image_with_another_tag_is_drift() -> None:
 
 
 def test_another_image_with_the_same_tag_is_drift() -> None:
-    (sentence,) = drift(RELEASE, digests={BACKEND.image_id: "sha256:2"})
+    (sentence,) = drift(RELEASE, digests={BACKEND.store_image_id: ("sha256:2",)})
     assert sentence.startswith(
         "backend runs a different image with the tag ktrdr-backend:sha-abc1234"
     )
+
+
+def test_another_index_of_the_image_that_a_container_runs_is_no_drift() -> None:
+    later = replace(RELEASE, containers={"backend": BACKEND.short_id}, images={IMAGE: "sha256:2"})
+    assert drift(later) == ()
+    assert drift(later, containers=[replace(BACKEND, id="another container")])
 
 
 def test_an_image_without_a_digest_is_compared_by_its_tag() -> None:
@@ -242,9 +253,14 @@ def test_a_release_that_was_cut_off_may_have_created_any_container() -> None:
     assert drift(RELEASE, cut_off, containers=[replace(BACKEND, created_at=NOW)]) == ()
 
 
-def test_an_image_that_no_container_runs_is_drift() -> None:
-    release = replace(RELEASE, images={IMAGE: "sha256:1", "grafana/grafana:13": "sha256:3"})
-    assert drift(release) == ("no container runs grafana:13, which is in release r1",)
+def test_a_service_that_lost_its_container_is_drift() -> None:
+    """Even if other containers run its image, as with several workers."""
+    recorded = {"backend": BACKEND.short_id, "backtest-worker-2": "id-2"}
+    assert drift(replace(RELEASE, containers=recorded)) == (
+        "backtest-worker-2 has no container, unlike in release r1",
+    )
+    later = history_entry(2, containers={"backend": BACKEND.short_id}, images={IMAGE: "sha256:1"})
+    assert drift(replace(RELEASE, containers=recorded), later) == ()
 
 
 @pytest.mark.parametrize(

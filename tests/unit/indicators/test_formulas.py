@@ -125,7 +125,7 @@ def cut(bars: Bars, end: int) -> Bars:
     return dataclasses.replace(bars, times=bars.times[:end], **columns)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(deadline=None)
 @given(templates(), st.integers(1, 79), st.integers(0, 2**32 - 1), st.floats(0.01, 100))
 def test_later_bars_do_not_change_an_indicator(
     template, end: int, seed: int, factor: float

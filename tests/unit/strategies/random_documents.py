@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from hypothesis import strategies as st
 
 from ktrdr.strategies.component_kinds import INDICATORS, NumberArgument
@@ -22,6 +24,7 @@ from ktrdr.strategies.rules import (
 COMPUTED = [kind for kind in INDICATORS.values() if kind.name != "model"]
 
 
+@cache
 def templates(longest: int = 12) -> st.SearchStrategy[ComponentTemplate]:
     def of_kind(kind):
         arguments = [
@@ -38,9 +41,10 @@ def templates(longest: int = 12) -> st.SearchStrategy[ComponentTemplate]:
     return st.sampled_from(COMPUTED).flatmap(of_kind)
 
 
-def values(names):
+@cache
+def values(names: tuple[str, ...]):
     leaves = st.one_of(
-        st.sampled_from(sorted(names)).map(Variable),
+        st.sampled_from(names).map(Variable),
         st.floats(0, 1e6, allow_nan=False).map(Number),
     )
     return st.recursive(
@@ -53,7 +57,8 @@ def values(names):
     )
 
 
-def conditions(names):
+@cache
+def conditions(names: tuple[str, ...]):
     value = values(names)
     leaves = st.one_of(
         st.builds(Comparison, st.sampled_from(["<", "<=", ">", ">=", "==", "!="]), value, value),
@@ -93,7 +98,7 @@ sizings = st.one_of(
 @st.composite
 def strategies(draw) -> Strategy:
     indicators = {f"i{n}": draw(templates()) for n in range(draw(st.integers(1, 3)))}
-    names = {*PRICES, *indicators}
+    names = (*PRICES, *indicators)
     return Strategy(
         name="random",
         description="",

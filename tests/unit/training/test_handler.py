@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,24 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> RecordingContext:
+    """Return the context of a training that ran to its end, on the same data."""
+    shared = tmp_path_factory.mktemp("whole")
+    write_csv(random_bars(600), shared / "data" / "TEST" / "1d.csv")
+    work = context(shared, "out")
+    run(PARAMETERS, work)
+    return work
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Return the checkpoint of a training that was stopped after two epochs, on the same data."""
+    shared = tmp_path_factory.mktemp("stopped")
+    write_csv(random_bars(600), shared / "data" / "TEST" / "1d.csv")
+    return stopped_after(shared, 2)
+
+
 def test_labels_state_whether_the_close_is_higher_after_the_horizon() -> None:
     bars = random_bars(200)
     samples = build_samples(bars, 5, FEATURES)
@@ -71,9 +90,9 @@ def stopped_after(data: Path, step: int) -> Checkpoint:
     return Checkpoint(reached, json.loads(json.dumps(state)), kept)
 
 
-def test_a_training_stopped_at_any_epoch_resumes_to_the_same_bytes(data: Path) -> None:
-    whole = context(data, "whole")
-    run(PARAMETERS, whole)
+def test_a_training_stopped_at_any_epoch_resumes_to_the_same_bytes(
+    data: Path, whole: RecordingContext
+) -> None:
     expected = files_of(whole.output)
     assert set(expected) == {"report.html", "epochs.json", "model/metadata.json", MODEL}
     steps = [step for step, _, _ in whole.checkpoints]
@@ -86,14 +105,14 @@ def test_a_training_stopped_at_any_epoch_resumes_to_the_same_bytes(data: Path) -
         assert [step for step, _, _ in resumed.checkpoints] == steps[step:]
 
 
-def test_equal_seeds_give_equal_models(data: Path) -> None:
+def test_equal_seeds_give_equal_models(data: Path, whole: RecordingContext) -> None:
     outputs = []
-    for name, seed in (("a", 7), ("b", 7), ("c", 8)):
-        work = context(data, name)
+    for seed in (PARAMETERS.seed, PARAMETERS.seed + 1):
+        work = context(data, f"seed-{seed}")
         run(PARAMETERS.model_copy(update={"seed": seed}), work)
         outputs.append(files_of(work.output))
-    assert outputs[0] == outputs[1]
-    assert outputs[0][MODEL] != outputs[2][MODEL]
+    assert outputs[0] == files_of(whole.output)
+    assert outputs[0][MODEL] != outputs[1][MODEL]
 
 
 def test_the_model_of_the_epoch_with_the_least_validation_loss_is_kept(data: Path) -> None:
@@ -108,9 +127,9 @@ def test_the_model_of_the_epoch_with_the_least_validation_loss_is_kept(data: Pat
     assert files_of(short.output)[MODEL] == files_of(work.output)[MODEL]
 
 
-def test_the_test_bars_influence_neither_the_model_nor_the_stopping(data: Path) -> None:
-    work = context(data, "out")
-    run(PARAMETERS, work)
+def test_the_test_bars_influence_neither_the_model_nor_the_stopping(
+    data: Path, whole: RecordingContext
+) -> None:
     bars = random_bars(600)
     samples = build_samples(bars, PARAMETERS.horizon_bars, FEATURES)
     split = split_of(samples)
@@ -120,11 +139,11 @@ def test_the_test_bars_influence_neither_the_model_nor_the_stopping(data: Path) 
     write_csv(bars, data / "data" / "TEST" / "1d.csv")
     other = context(data, "other")
     run(PARAMETERS, other)
-    assert files_of(other.output)[MODEL] == files_of(work.output)[MODEL]
-    assert files_of(other.output)["epochs.json"] == files_of(work.output)["epochs.json"]
+    assert files_of(other.output)[MODEL] == files_of(whole.output)[MODEL]
+    assert files_of(other.output)["epochs.json"] == files_of(whole.output)["epochs.json"]
     metrics = [
         json.loads(files_of(each.output)["model/metadata.json"])["metrics"]
-        for each in (work, other)
+        for each in (whole, other)
     ]
     assert metrics[0]["test_loss"] != metrics[1]["test_loss"]
 
@@ -157,11 +176,12 @@ def damage(checkpoint: Checkpoint, how: str) -> Checkpoint:
     ],
 )
 def test_a_training_with_an_unusable_checkpoint_starts_over_and_ends_the_same(
-    data: Path, how: str, caplog
+    data: Path, whole: RecordingContext, stopped: Checkpoint, how: str, caplog
 ) -> None:
-    whole = context(data, "whole")
-    run(PARAMETERS, whole)
-    work = context(data, "again", resume_from=damage(stopped_after(data, 2), how))
+    assert stopped.artifacts is not None
+    copy = shutil.copytree(stopped.artifacts, data / "kept")
+    unusable = damage(Checkpoint(stopped.step, stopped.state, copy), how)
+    work = context(data, "again", resume_from=unusable)
     run(PARAMETERS, work)
     assert files_of(work.output) == files_of(whole.output)
     assert len(work.checkpoints) == len(whole.checkpoints)

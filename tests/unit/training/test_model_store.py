@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,15 +23,23 @@ from tests.unit.backtesting.bars import random_bars, write_csv
 NAME = "direction_1"
 
 
-@pytest.fixture
-def models(tmp_path: Path) -> Path:
-    write_csv(random_bars(500), tmp_path / "data" / "TEST" / "1d.csv")
-    output = tmp_path / "out"
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a shared directory with data and a model, which tests do not change."""
+    shared = tmp_path_factory.mktemp("trained")
+    write_csv(random_bars(500), shared / "data" / "TEST" / "1d.csv")
+    output = shared / "out"
     output.mkdir()
-    context = RecordingContext("op_training_x", tmp_path, output)
+    context = RecordingContext("op_training_x", shared, output)
     run(TrainingParameters(symbol="TEST", epochs=2, hidden_units=(4,)), context)
-    (tmp_path / "models").mkdir()
-    (output / "model").rename(tmp_path / "models" / NAME)
+    (shared / "models").mkdir()
+    (output / "model").rename(shared / "models" / NAME)
+    return shared
+
+
+@pytest.fixture
+def models(trained: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     return tmp_path / "models"
 
 

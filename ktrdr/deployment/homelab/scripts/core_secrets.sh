@@ -48,7 +48,7 @@ export_deployed_secret_settings() {
 # Run a command with the files of the backend in memory as arguments: pairs of name and content.
 #   with_backend_files COMMAND [ARGUMENT...]
 with_backend_files() {
-    "$@" \
+    with_further_files "$@" \
         db_password "${DB_PASSWORD-}" \
         jwt_secret "${JWT_SECRET-}" \
         jwt_secret_previous "${JWT_SECRET_PREVIOUS-}" \

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run SQL statements from standard input in the container of the database. The server trusts all users on its
-# socket. It does not log the statements, because they may contain a verifier.
+# Run SQL statements about roles, from standard input, in the container of the database. The server trusts all
+# users on its socket. It does not log the statements, because they may contain a verifier.
 #
 # Usage: database.sh SECONDS
 # Waits at most SECONDS until the database accepts connections.
@@ -18,7 +18,8 @@ main() {
     PGOPTIONS="-c log_statement=none -c log_duration=off -c log_min_duration_statement=-1"
     PGOPTIONS="$PGOPTIONS -c log_min_error_statement=panic"
     export PGOPTIONS
-    exec psql -qAtX -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d "$POSTGRES_DB"
+    # Roles belong to all databases. The database of KTRDR refuses statements under an older TimescaleDB.
+    exec psql -qAtX -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d postgres
 }
 
 main "$@"

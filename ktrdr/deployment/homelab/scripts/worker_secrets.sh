@@ -6,7 +6,7 @@
 # Run a command with the files of a worker in memory as arguments: pairs of name and content.
 #   with_worker_files COMMAND [ARGUMENT...]
 with_worker_files() {
-    "$@" db_password "${DB_PASSWORD-}" worker_token "${WORKER_TOKEN-}"
+    with_further_files "$@" db_password "${DB_PASSWORD-}" worker_token "${WORKER_TOKEN-}"
 }
 
 export_secret_settings() {

@@ -1,8 +1,8 @@
 # shellcheck shell=sh
 # Queries of containers and of the services in them. Needs: project.sh
 
-# One JSON object per container, without the whole configuration, which contains the environment.
-CONTAINER_FORMAT='{"id":{{json .Id}},"image":{{json .Image}},"name":{{json .Config.Image}},"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}},"created":{{json .Created}}}'
+# One JSON object per container with the manifest that it runs in containerd's image store, without the whole configuration, which contains the environment.
+CONTAINER_FORMAT='{"id":{{json .Id}},"image":{{json .Image}},"manifest":{{json (index . "ImageManifestDescriptor")}},"name":{{json .Config.Image}},"labels":{{json .Config.Labels}},"state":{{json .State}},"restarts":{{json .RestartCount}},"created":{{json .Created}}}'
 
 # Print a JSON object for each container of a project, and set $containers to them.
 #   list_containers PROJECT

@@ -4,6 +4,17 @@
 # changed. A fingerprint depends on a random key, which is beside the secrets in memory and on no disk:
 # without the key, a fingerprint reveals nothing. Needs: stack.sh
 
+# Run a command with the files of the further secrets as its last arguments: pairs of name and content. A file
+# has the name of its variable in lower case.
+#   with_further_files COMMAND [ARGUMENT...]
+with_further_files() {
+    for variable in $further_secrets; do
+        set -- "$@" "$(printf %s "$variable" | tr '[:upper:]' '[:lower:]')"
+        eval "set -- \"\$@\" \"\${$variable-}\""
+    done
+    "$@"
+}
+
 # Print the fingerprint of a consumer's secrets, and change nothing. If the key or a file is missing, print
 # "missing", which no container has.
 #   print_fingerprint CONSUMER [FILE VALUE]...

@@ -10,6 +10,10 @@ ask_registry() {
         printf 'services: {image: {image: "%s"}}\n' "$1" |
             docker compose -p ktrdr-asks -f - config --resolve-image-digests 2>&1
     ) && code=0 || code=$?
-    [ "$code" != 0 ] || answer=$(printf %s "$answer" | sed -n 's/^ *image: .*@//p')
+    if [ "$code" = 0 ]; then
+        answer=$(printf %s "$answer" | sed -n 's/^ *image: .*@//p')
+    else
+        answer=$(printf '%s\n' "$answer" | sed '/^WARNING: Error .* config file/d')
+    fi
     printf '%s %s %s\n' "$1" "$code" "$(printf %s "$answer" | tr '\n' ' ')"
 }

@@ -5,17 +5,16 @@
 # by hand, the archive comes on standard input.
 payload() { cat; }
 
-# Run a command with each file in the managed directory that is not in the release.
+# Run a command with each file in a managed directory that is not in the release.
 #   each_obsolete_file COMMAND FILE...
 each_obsolete_file() {
     obsolete_file_command=$1
     shift
-    if [ -z "$managed_directory" ] || [ ! -d "$workdir/$managed_directory" ]; then
-        return 0
-    fi
     released=$newline
     for file; do released=$released$file$newline; done
-    (cd "$workdir" && find "$managed_directory" -type f) | while IFS= read -r file; do
+    for directory in $managed_directories; do
+        [ ! -d "$workdir/$directory" ] || (cd "$workdir" && find "$directory" -type f)
+    done | while IFS= read -r file; do
         case $released in
             *"$newline$file$newline"*) ;;
             *) "$obsolete_file_command" "$file" ;;

@@ -15,13 +15,14 @@
 #   --secrets-delivery env|tmpfs   delivery of secrets to its containers
 #   --secrets-directory DIRECTORY  directory of their secrets in the host's memory, with tmpfs
 #   --secrets-image IMAGE          image with a shell, which the host has once images are pulled
+#   --further-secret NAME          secret variable of the inventory, which our own services have
 # An option may be left out, and repeated for several values.
 
 newline='
 '
 project='' workdir='' compose_files='' env_file='' profiles=''
-services='' only='' dependencies='' surplus='' managed_directory=''
-secrets_delivery=env secrets_directory='' secrets_image=''
+services='' only='' dependencies='' surplus='' managed_directories=''
+secrets_delivery=env secrets_directory='' secrets_image='' further_secrets=''
 
 # Set one of these options, or pass it to the hook stack_option.
 #   common_option OPTION VALUE
@@ -37,10 +38,11 @@ common_option() {
         --only) only=$2 ;;
         --dependency) dependencies="$dependencies $2" ;;
         --surplus) surplus="$surplus $2" ;;
-        --managed-directory) managed_directory=$2 ;;
+        --managed-directory) managed_directories="$managed_directories $2" ;;
         --secrets-delivery) secrets_delivery=$2 ;;
         --secrets-directory) secrets_directory=$2 ;;
         --secrets-image) secrets_image=$2 ;;
+        --further-secret) further_secrets="$further_secrets $2" ;;
         *) stack_option "$1" "$2" ;;
     esac
 }

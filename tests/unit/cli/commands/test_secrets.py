@@ -81,6 +81,48 @@ def test_json_has_the_same_facts(check) -> None:
     assert found["ghcr_token"]["strength"] == "not measured"
 
 
+FURTHER = "secrets.fields={broker_api_key: {variable: BROKER_API_KEY, stacks: [workers]}}"
+
+
+def test_a_missing_further_field_is_an_error(check) -> None:
+    missing = check("--set", FURTHER)
+    assert str(missing.exception) == (
+        "the vault's secrets cannot be used: broker_api_key is missing"
+    )
+
+
+def test_a_line_end_of_a_further_field_is_a_remark(check) -> None:
+    found = check("--set", FURTHER, BROKER_API_KEY="k3y-of-the-broker\n")
+    assert found.exit_code == 0
+    assert "ends with a line end" in found.stdout
+
+
+def test_a_fine_grained_token_is_refused_with_the_kind_that_ghcr_takes(check) -> None:
+    result = check(GHCR_TOKEN="github_pat_11ABCDEFG_x")
+    assert isinstance(result.exception, SecretsError)
+    assert "fine-grained token (github_pat_…), which GHCR refuses" in str(result.exception)
+    assert "only a classic personal access token" in str(result.exception.hint)
+    assert "fine-grained" in result.stdout
+
+
+def test_a_token_with_a_line_end_is_refused(check) -> None:
+    result = check(GHCR_TOKEN="ghp_0123456789\n")
+    assert "ghcr_token contains a line end, which no token does" in str(result.exception)
+
+
+def test_the_fields_may_come_from_a_program(tmp_path: Path) -> None:
+    program = tmp_path / "get secrets"
+    document = json.dumps({name.lower(): value for name, value in STRONG.items()})
+    program.write_text(f"#!/bin/sh\necho '{document}'\n")
+    program.chmod(0o755)
+    (tmp_path / "inventory.yml").write_text(
+        "secrets: {source: command, command: ['./get secrets', all]}\n"
+    )
+    result = CliRunner().invoke(secrets, ["check"])
+    assert result.exit_code == 0, result.output
+    assert f"The secrets come from the command {program}." in result.stderr
+
+
 def test_an_override_checks_another_source(check, tmp_path: Path) -> None:
     none = tmp_path / "none.age"
     result = check("--set", "secrets.source=age", "--set", f"secrets.file={none}")

@@ -54,3 +54,11 @@ def test_an_unreachable_host_does_not_hide_the_history_of_others(with_history) -
 
 def test_a_host_without_a_history_is_shown_as_empty(command) -> None:
     assert "Nothing has been deployed here yet." in command.run("history", "workers", "B").output
+
+
+def test_hosts_that_a_deploy_skipped_are_shown_with_it(command: DeployCommand) -> None:
+    entry = history_entry(1, skipped=("workers C",))
+    command.answer(CORE, "Usage: read_history.sh", *history_lines(entry))
+    assert "r1: skipped workers C" in command.run("history", "core").output
+    document = json.loads(command.run("history", "core", "--json").output)
+    assert document["hosts"][0]["releases"][0]["skipped"] == ["workers C"]

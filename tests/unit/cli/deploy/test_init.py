@@ -73,7 +73,7 @@ def test_options_are_filled_in(checkout: Path) -> None:
         (("--domain", "a b"), "domain is not a host name: 'a b'"),
         (("--core-host", "-x"), "core.host is not a host name: '-x'"),
         (("--node", "B", "--node", "B"), "workers.B is defined twice"),
-        (("--node", "B C"), "'B C' is not a valid node name"),
+        (("--node", "B C"), "workers.B C is not a name of letters, digits and inner hyphens"),
         (("--image", "Image:tag"), "image is not an image name without a tag: 'Image:tag'"),
         (("--registry-user", " "), "registry_user is not one line of text: ' '"),
     ],

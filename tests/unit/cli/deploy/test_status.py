@@ -20,7 +20,7 @@ HEALTHY = HostStatus(
     CORE,
     now=NOW,
     containers=(container("backend"), container("db", "timescale/timescaledb:2.29.2-pg17")),
-    digests={"sha256:backend": "sha256:1234567890abcdef"},
+    digests={"sha256:backend": ("sha256:1234567890abcdef",)},
     history=(history_entry(1, TAG),),
     lock_owner=LockOwner(DeployId("x", "ada@laptop", NOW), "deploy of sha-abc1234"),
     disks=(Disk("/var/lib/docker", 8 * 1024**2, 2 * 1024**2),),

@@ -14,9 +14,13 @@ from ktrdr.deployment.deploy.comparison import (
     ServiceChange,
     applied_changes,
     compare,
-    image_tag,
 )
-from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.deploy.options import DeployOptions
+from ktrdr.deployment.deploy.plan import Plan, make_plan
+from ktrdr.deployment.homelab.homelab import Homelab
+from ktrdr.deployment.hosts.health import ExpectedService
+from ktrdr.deployment.hosts.host import DeployId
+from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts.sections import split
 from tests.unit.deployment.conftest import NOW, TAG, SimulatedHost, running_container
 from tests.unit.deployment.histories import history_entry, history_lines
@@ -42,7 +46,8 @@ def test_a_host_that_matches_the_release_has_no_changes(host: SimulatedHost) -> 
     comparison = compared(host)
     assert comparison.is_empty
     assert [change.service for change in comparison.services] == ["db", "backend", "prometheus"]
-    assert comparison.digests[f"ghcr.io/ktrdr/ktrdr-backend:{TAG}"].startswith("sha256:")
+    (digest,) = comparison.digests[f"ghcr.io/ktrdr/ktrdr-backend:{TAG}"]
+    assert digest.startswith("sha256:")
 
 
 def test_changed_files_and_unfinished_deploys_are_changes(host: SimulatedHost) -> None:
@@ -57,9 +62,19 @@ def test_changed_files_and_unfinished_deploys_are_changes(host: SimulatedHost) -
     [
         ({"name": "ghcr.io/ktrdr/ktrdr-backend:old"}, Action.RECREATED, f"old → {TAG}"),
         (
-            {"labels": {f"{LABEL}.image": "sha256:other"}},
+            {"image": "sha256:other", "labels": {f"{LABEL}.image": "sha256:other"}},
             Action.RECREATED,
             "its tag now refers to a different image",
+        ),
+        (
+            {"labels": {f"{LABEL}.image": "sha256:other"}},
+            Action.RECREATED,
+            "Compose records its image differently now",
+        ),
+        (
+            {"name": f"docker.io/ghcr/x:{TAG}"},
+            Action.RECREATED,
+            f"docker.io/ghcr/x:{TAG} → ghcr.io/ktrdr/ktrdr-backend:{TAG}",
         ),
         (
             {"labels": {f"{LABEL}.config-hash": "other"}},
@@ -79,6 +94,25 @@ def test_each_difference_of_a_container_has_its_action_and_reason(
     assert changes(compared(host)) == [ServiceChange("backend", action, reason)]
 
 
+def test_an_image_that_the_host_lacks_has_to_be_pulled(host: SimulatedHost) -> None:
+    (reason,) = {change.reason for change in changes(compared(host, images=[]))}
+    assert reason == "its image is not on the host any more"
+
+
+def test_another_version_of_compose_is_named_with_its_containers(host: SimulatedHost) -> None:
+    host.containers["db"]["labels"][f"{LABEL}.version"] = "5.3.1"
+    host.containers["backend"]["labels"][f"{LABEL}.version"] = "5.6.1"
+    output = split(host.fetch_output())
+    note = compare(host.plan, output, "v5.6.1").compose_note
+    assert note.startswith(
+        "db: Compose was 5.3.1 when these containers were made, and is 5.6.1 now"
+    )
+    del host.containers["db"]["labels"][f"{LABEL}.version"]
+    output = split(host.fetch_output())
+    assert compare(host.plan, output, "v5.6.1").compose_note == ""
+    assert compare(host.plan, output).compose_note == "", "the version is unknown"
+
+
 def test_a_missing_container_is_created(host: SimulatedHost) -> None:
     del host.containers["backend"]
     assert changes(compared(host)) == [
@@ -96,6 +130,22 @@ def test_only_running_workers_beyond_the_scale_are_removed(planned: Callable[...
     ]
     assert comparison.destructive_effects == (
         "backtest-worker-2 will be stopped while it is running op-1",
+    )
+
+
+def test_the_removal_of_the_nfs_server_has_its_reason(
+    external: Homelab, release_with_nfs: Release, deploy_id: DeployId
+) -> None:
+    plan = make_plan(external, external.hosts[0], release_with_nfs, deploy_id, DeployOptions())
+    host = SimulatedHost(plan).run_all()
+    assert compared(host).is_empty
+    host.run(ExpectedService("nfs-server", "nfs:1", reports_version=False, worker_url=None))
+    comparison = compared(host)
+    assert changes(comparison) == [
+        ServiceChange("nfs-server", Action.REMOVED, "core.nfs is external")
+    ]
+    assert comparison.destructive_effects == (
+        "the NFS server will be removed: hosts lose the directories mounted from it",
     )
 
 
@@ -141,10 +191,3 @@ def test_the_applied_changes_follow_from_the_containers() -> None:
 def test_a_planned_action_is_labelled_as_one_that_has_yet_to_happen() -> None:
     assert Action.RECREATED.planned_label == "to be recreated"
     assert Action.UNCHANGED.planned_label == "unchanged"
-
-
-@pytest.mark.parametrize(
-    "image", ["a/b:tag", "registry:5000/a/b:tag", "a/b:tag@sha256:0123", "a:tag"]
-)
-def test_the_tag_of_an_image_has_no_digest(image: str) -> None:
-    assert image_tag(image) == "tag"

@@ -6,12 +6,14 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ktrdr.deployment.deploy import hooks
 from ktrdr.deployment.deploy.hooks import DIRECTORY, Hook, HookFacts, Hooks
 from ktrdr.deployment.deploy.result import DeployResult, HostResult
 from ktrdr.deployment.homelab.inventory import HookSettings
@@ -97,6 +99,7 @@ def test_a_hook_receives_all_facts_about_the_deploy(checkout: HookCheckout) -> N
         "KTRDR_OUTCOME": "failed",
         "KTRDR_DURATION_S": "12.3",
         "KTRDR_REASON": "backend keeps restarting",
+        "KTRDR_SKIPPED": "",
     }
 
 
@@ -121,6 +124,13 @@ def test_a_hook_receives_the_variables_and_secrets_that_the_inventory_names(
     assert environment["TOKEN"] == "of-the-operator"
     assert environment["KTRDR_SECRET_DB_PASSWORD"] == PASSWORD
     assert "KTRDR_SECRET_JWT_SECRET" not in environment
+
+
+def test_a_hook_receives_a_further_field_of_the_inventory(checkout: HookCheckout) -> None:
+    hooks = checkout.hooks(settings={"secrets": ["broker_api_key"]})
+    hooks = replace(hooks, secrets={"broker_api_key": Secret("k3y")})
+    environment = hooks.environment(Hook.NOTIFY, FACTS)
+    assert environment["KTRDR_SECRET_BROKER_API_KEY"] == "k3y"
 
 
 def test_a_hook_runs_in_the_checkout(checkout: HookCheckout) -> None:
@@ -168,7 +178,10 @@ def test_other_hooks_only_cause_warnings(checkout: HookCheckout) -> None:
     assert "cannot be run" in warning
 
 
-def test_a_hook_that_takes_too_long_is_ended_with_all_its_processes(checkout: HookCheckout) -> None:
+def test_a_hook_that_takes_too_long_is_ended_with_all_its_processes(
+    checkout: HookCheckout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks, "_GRACE_S", 0.2)
     checkout.add(Hook.NOTIFY, "trap '' TERM; sleep 60 & echo $! >child; wait; sleep 60")
     began = time.monotonic()
     result = checkout.hooks(settings={"timeout_s": 1}).run(Hook.NOTIFY, FACTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from tests.unit.deployment.harness import (
     LOCK,
     RECORD,
     SECRETS,
+    START,
     UNDO,
     VERIFY,
     DeploymentHarness,
@@ -53,9 +55,10 @@ def test_a_deploy_checks_fetches_applies_and_waits_in_this_order(harness_for) ->
     harness = harness_for().ready()
     result = harness.deploy()
     assert [CHECK in harness.scripts[0], FETCH in harness.scripts[1]] == [True, True]
-    assert [APPLY in harness.scripts[2], VERIFY in harness.scripts[3]] == [True, True]
-    assert RECORD in harness.scripts[4]
-    assert len(harness.scripts) == 5
+    assert START in harness.scripts[2]
+    assert [APPLY in harness.scripts[3], VERIFY in harness.scripts[4]] == [True, True]
+    assert RECORD in harness.scripts[5]
+    assert len(harness.scripts) == 6
     assert result.changed
     assert {state.change.action for state in result.services} == {Action.CREATED}
 
@@ -71,9 +74,10 @@ def test_a_deploy_records_the_containers_that_run_at_its_end(harness_for) -> Non
 def test_only_scripts_that_need_secrets_contain_them(harness_for) -> None:
     harness = harness_for().ready()
     harness.deploy()
-    check, fetch, apply, verify, record = harness.scripts
+    check, fetch, start, apply, verify, record = harness.scripts
     for script, names in (
         (check, set()),
+        (start, set()),
         (record, set()),
         (
             fetch,
@@ -136,6 +140,9 @@ def test_the_error_of_a_ready_host_that_cannot_lock_names_the_reason(harness_for
     assert not harness.scripts_with(FETCH)
 
 
+WARNING = "WARNING: Error loading config file: open /home/x/config.json: permission denied\n"
+
+
 @pytest.mark.parametrize(
     ("stderr", "kind", "message"),
     [
@@ -145,6 +152,13 @@ def test_the_error_of_a_ready_host_that_cannot_lock_names_the_reason(harness_for
         ("write /var/lib/docker/x: no space left on device", HostNotReady, "disk of"),
         ("failed to connect to the docker API at unix:///x", HostNotReady, "daemon of"),
         ("something new", ImageError, "something new"),
+        (f"{WARNING}manifest unknown", ImageError, "is not in the registry"),
+        (f"something new\n{WARNING}", ImageError, "could not pull .*: something new"),
+        (
+            'error getting credentials - err: exec: "docker-credential-x": not found in $PATH',
+            ImageError,
+            "could not pull .*: error getting credentials",
+        ),
     ],
 )
 def test_a_failed_pull_is_explained_and_the_staged_files_are_removed(
@@ -153,11 +167,36 @@ def test_a_failed_pull_is_explained_and_the_staged_files_are_removed(
     harness = harness_for().ready()
     failure = Answer(1, stdout="== stage\n== pull\n", stderr=stderr)
     harness.transport.answer(failure, containing=FETCH)
-    with pytest.raises(kind, match=message):
+    with pytest.raises(kind, match=message) as caught:
         harness.deploy()
+    assert ("start its run again" in caught.value.hint) == ("is not in" in caught.value.message)
     assert DISCARD in harness.scripts[-1]
     assert harness.is_unlocked
     assert not harness.scripts_with(APPLY)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "may_be_missing"),
+    [
+        ("error from registry: unauthorized", False),
+        ("no basic auth credentials", False),
+        # GHCR answers so, both to a bad login and for an image that was never pushed.
+        ("error from registry: denied", True),
+        ("unexpected status code: 403 Forbidden", True),
+        ("pull access denied for x, repository does not exist or may require authorization", True),
+    ],
+)
+def test_a_rejected_login_says_which_token_ghcr_takes_and_whether_the_image_may_be_missing(
+    harness_for, stderr, may_be_missing
+) -> None:
+    harness = harness_for().ready()
+    answer = Answer(1, stdout="== stage\n== pull\n", stderr=stderr)
+    harness.transport.answer(answer, containing=FETCH)
+    with pytest.raises(ImageError, match="the registry rejects the login for ") as error:
+        harness.deploy()
+    assert error.value.message.endswith(", or has no such image yet") == may_be_missing
+    assert ("start its run again" in str(error.value.hint)) == may_be_missing
+    assert "only a classic personal access token" in str(error.value.hint)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +247,22 @@ def test_the_log_of_a_container_that_compose_could_not_start_is_shown(harness_fo
     with pytest.raises(DeploymentFailed, match="could not start core"):
         harness.deploy()
     assert events.LogTail("db", ("FATAL: no room",)) in harness.events
+
+
+def test_further_secrets_of_the_inventory_are_hidden_in_the_log_of_a_failed_deploy(
+    planned, clock
+) -> None:
+    plan = planned(health_timeout=1)
+    host = replace(plan.host, further_secrets=("BROKER_DSN",))
+    harness = DeploymentHarness(replace(plan, config=replace(plan.config, host=host)), clock)
+    harness.ready().host.containers["backend"]["state"]["Health"]["Status"] = "unhealthy"
+    harness.transport.answer(Answer(stdout=harness.host.verify_output()), containing=VERIFY)
+    log = "== id-of-backend\nBROKER_DSN=former\n"
+    harness.transport.answer(Answer(stdout=log), containing="Usage: container_logs.sh")
+    with pytest.raises(DeploymentFailed):
+        harness.deploy()
+    (shown,) = [event for event in harness.events if isinstance(event, events.LogTail)]
+    assert shown.lines == ("BROKER_DSN=•••",)
 
 
 def test_services_that_are_not_healthy_in_time_fail_the_deploy(harness_for) -> None:
@@ -344,6 +399,92 @@ def test_a_tag_that_was_moved_causes_a_warning(harness_for) -> None:
     assert warning == (
         f"{image} refers to a different image than in release {before.id}: its tag was moved"
     )
+
+
+def test_another_index_of_what_runs_is_no_moved_tag(harness_for) -> None:
+    harness = harness_for()
+    harness.host.run_all()
+    image = "ghcr.io/ktrdr/ktrdr-backend:sha-abc1234"
+    ids = {name: each["id"][:12] for name, each in harness.host.containers.items()}
+    before = earlier_entry(
+        harness.deployment.plan, tag=TAG, images={image: "sha256:another"}, containers=ids
+    )
+    harness.host.history = history_lines(before)
+    assert harness.ready().deploy().warnings == ()
+
+
+def test_containers_of_another_compose_are_named_before_they_are_recreated(harness_for) -> None:
+    harness = harness_for()
+    harness.host.run_all()
+    harness.host.facts["compose"] = "v5.6.1"
+    for each in harness.host.containers.values():
+        each["labels"]["com.docker.compose.version"] = "5.3.1"
+    harness.ready()
+    harness.deployment.prepare()
+    assert not harness.warnings, "nothing is recreated"
+    harness = harness_for()
+    harness.host.run_all()
+    harness.host.facts["compose"] = "v5.6.1"
+    labels = harness.host.containers["db"]["labels"]
+    labels |= {"com.docker.compose.version": "5.3.1", "com.docker.compose.config-hash": "old"}
+    harness.ready()
+    harness.deployment.prepare()
+    (warning,) = harness.warnings
+    assert "Compose was 5.3.1 when these containers were made, and is 5.6.1 now" in warning
+
+
+NO_START = (
+    "Error response from daemon: failed to create task for container: failed to create shim task: "
+    "OCI runtime create failed: runc create failed: unable to start container process: error "
+    "during container init: "
+)
+SYSCTL = "open sysctl net.ipv4.ip_unprivileged_port_start file: reopen fd 8: permission denied"
+KEYRING = "unable to join session keyring: unable to create session key: disk quota exceeded"
+APPARMOR = "AppArmor enabled on system but the docker-default profile could not be loaded"
+
+
+@pytest.mark.parametrize(
+    ("stderr", "message", "hint"),
+    [
+        (
+            f"{NO_START}{SYSCTL}: unknown.",
+            "no container starts on .*: runc create failed: .*reopen fd 8",
+            "lxc-pve",
+        ),
+        (f"{NO_START}{KEYRING}", "session key", "keyctl=1"),
+        (f"Error response from daemon: {APPARMOR}", "AppArmor enabled", "nesting=1"),
+        ("Error response from daemon: no such runtime", "no such runtime", "docker run"),
+        ("write /x: no space left on device", "the disk of .* is full", "Free space"),
+        ("Cannot connect to the Docker daemon at unix:///x", "stopped running", "systemctl"),
+    ],
+)
+def test_a_host_that_starts_no_container_is_refused_before_anything_stops(
+    harness_for, stderr, message, hint
+) -> None:
+    harness = harness_for().ready()
+    harness.transport.answer(Answer(126, stderr=stderr + "\n"), containing=START)
+    with pytest.raises(HostNotReady, match=message) as caught:
+        harness.deploy()
+    assert hint in (caught.value.hint or "")
+    assert not harness.scripts_with(APPLY)
+    assert DISCARD in harness.scripts[-1]
+    assert harness.is_unlocked
+
+
+def test_an_apply_in_which_no_container_starts_has_the_same_remedy(harness_for) -> None:
+    harness = harness_for(skip_validation=True).ready()
+    harness.transport.answer(Answer(1, stderr=f"{NO_START}{SYSCTL}\n"), containing=APPLY)
+    with pytest.raises(HostNotReady) as caught:
+        harness.deploy()
+    assert "lxc-pve" in (caught.value.hint or "")
+    assert not harness.scripts_with(START)
+
+
+def test_without_changes_no_container_is_started(harness_for) -> None:
+    harness = harness_for()
+    harness.host.run_all()
+    harness.ready().deploy()
+    assert not harness.scripts_with(START)
 
 
 def test_the_tag_of_a_commit_is_distinguished_from_other_tags() -> None:

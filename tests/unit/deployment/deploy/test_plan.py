@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from ktrdr.deployment.deploy.plan import Plan, StepKind
+from ktrdr.deployment.deploy.options import DeployOptions
+from ktrdr.deployment.deploy.plan import Plan, StepKind, make_plan
+from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.hosts.history import DeployKind
 from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.hosts.lock import LockOwner
+from ktrdr.deployment.releases.release import Release
 from ktrdr.errors import UsageError
 from tests.unit.deployment.conftest import COMMIT, DEPLOY_ID, NOW, TAG
 from tests.unit.deployment.harness import earlier_entry
@@ -31,7 +36,7 @@ def script(plan: Plan, kind: StepKind) -> str:
 
 def test_a_plan_has_all_steps_in_order(planned: Planned) -> None:
     assert [step.kind for step in planned().steps] == list(StepKind)
-    without_check = [kind for kind in StepKind if kind is not StepKind.CHECK]
+    without_check = [kind for kind in StepKind if kind not in (StepKind.CHECK, StepKind.START)]
     assert [step.kind for step in planned(skip_validation=True).steps] == without_check
     assert planned(skip_validation=True).step(StepKind.CHECK) is None
 
@@ -105,6 +110,47 @@ def test_a_deploy_of_one_service_stops_no_other(planned: Planned) -> None:
     assert planned("core").surplus == ()
 
 
+# ----------------------------------------------------------------------------------- the NFS server
+
+
+def core_plan(
+    product: Homelab, release: Release, deploy_id: DeployId, *, service: str = "all", **options: Any
+) -> Plan:
+    return make_plan(
+        product, product.hosts[0], release, deploy_id, DeployOptions(**options), service=service
+    )
+
+
+def test_the_nfs_server_runs_by_default_at_any_scale_of_the_workers(
+    product: Homelab, release_with_nfs: Release, deploy_id: DeployId
+) -> None:
+    plan = core_plan(product, release_with_nfs, deploy_id, scale=2)
+    assert service_names(plan) == ["db", "backend", "prometheus", "nfs-server"]
+    assert (plan.entry.profiles, plan.surplus) == (("nfs",), ())
+    options = plan.check_options()
+    assert options[options.index("--shared-is-mounted") + 1] == "no"
+
+
+def test_an_external_share_removes_the_nfs_server_of_an_earlier_deploy(
+    external: Homelab, release_with_nfs: Release, deploy_id: DeployId
+) -> None:
+    plan = core_plan(external, release_with_nfs, deploy_id)
+    assert service_names(plan) == ["db", "backend", "prometheus"]
+    assert (plan.entry.profiles, plan.surplus) == ((), ("nfs-server",))
+    assert core_plan(external, release_with_nfs, deploy_id, service="backend").surplus == ()
+    chosen = core_plan(external, release_with_nfs, deploy_id, profiles=("nfs",))
+    assert "nfs-server" in service_names(chosen)
+    assert chosen.surplus == ()
+    with pytest.raises(UsageError, match="runs only with a profile that is not selected"):
+        core_plan(external, release_with_nfs, deploy_id, service="nfs-server")
+
+
+def test_a_release_before_the_profile_is_planned_without_it(
+    product: Homelab, release: Release, deploy_id: DeployId
+) -> None:
+    assert core_plan(product, release, deploy_id).entry.profiles == ()
+
+
 # ---------------------------------------------------------------------------------------- redeploys
 
 
@@ -130,6 +176,22 @@ def test_a_redeploy_takes_settings_profiles_and_digests_from_the_history(planned
     assert {service.image for service in plan.expected} == {old_image}
     assert plan.pinned == ((old_image, "sha256:old"),)
     assert (plan.entry.kind, plan.entry.rolled_back_from) == (DeployKind.ROLLBACK, "failed")
+
+
+def test_an_image_whose_name_has_a_digest_is_not_pinned_to_another_one(
+    product, release, deploy_id
+) -> None:
+    db = "docker.io/timescale/timescaledb:2@sha256:0123"
+    compose = release.files["docker-compose.core.yml"].replace(
+        b"timescale/timescaledb:2", db.encode()
+    )
+    release = replace(release, files={**release.files, "docker-compose.core.yml": compose})
+    entry = earlier_entry(core_plan(product, release, deploy_id), images={db: "sha256:0123"})
+    plan = make_plan(
+        product, product.hosts[0], release, deploy_id, DeployOptions(), redeploy_of=entry
+    )
+    assert db in {service.image for service in plan.expected}
+    assert plan.pinned == ()
 
 
 # --------------------------------------------------------------------------------------------- lock

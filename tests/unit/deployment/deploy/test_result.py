@@ -18,7 +18,7 @@ from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceState
 from ktrdr.deployment.hosts.containers import parse_containers
 from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome
-from ktrdr.errors import DeploymentFailed, HostUnreachable, NotStarted
+from ktrdr.errors import DeploymentFailed, HostSkipped, HostUnreachable, NotStarted
 from tests.unit.deployment.conftest import COMMIT, DEPLOY_ID, TAG, SimulatedHost
 
 IMAGE = f"ghcr.io/ktrdr/ktrdr-backend:{TAG}"
@@ -77,6 +77,7 @@ def test_the_result_of_a_successful_deploy(good) -> None:
         "ok": True,
         "id": DEPLOY_ID,
         "changed": True,
+        "skipped": [],
         "hosts": [
             {
                 "target": "core",
@@ -146,6 +147,7 @@ def test_the_result_of_a_failed_deploy_with_automatic_rollback(failed) -> None:
         "containers": {},
         "reason": "",
         "contracts": None,
+        "skipped": [],
     }
 
 
@@ -165,6 +167,14 @@ def test_the_result_of_a_host_that_did_not_start(plan) -> None:
     (host,) = document(HostResult(plan, None, error=HostUnreachable("away")))["hosts"]
     assert (host["outcome"], host["ok"]) == ("not begun", False)
     assert host["error"]["exit_code"] == 5
+
+
+def test_the_result_of_a_skipped_host(good, plan) -> None:
+    whole = document(good, HostResult(plan, None, error=HostSkipped("core was skipped: it is off")))
+    assert (whole["ok"], whole["skipped"]) == (False, ["core"])
+    host = whole["hosts"][1]
+    assert (host["outcome"], host["ok"], host["changed"]) == ("skipped", False, False)
+    assert (host["error"]["kind"], host["error"]["exit_code"]) == ("skipped", 11)
 
 
 def test_a_deploy_is_good_only_if_every_host_is(good, failed) -> None:
@@ -202,7 +212,7 @@ def test_the_document_of_a_dry_run(plan) -> None:
         *("target", "host", "kind", "service", "tag", "commit", "configuration"),
     ]
     assert [step["kind"] for step in steps] == [
-        *("lock", "check", "fetch", "apply", "verify", "record"),
+        *("lock", "check", "fetch", "start", "apply", "verify", "record"),
     ]
     assert {tuple(step) for step in steps} == {
         ("kind", "host", "title", "timeout_s", "secrets", "script")

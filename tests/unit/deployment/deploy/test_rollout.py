@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from ktrdr.deployment.deploy import events, rollout
-from ktrdr.deployment.homelab import secret_values
+from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome
 from ktrdr.deployment.releases.release import pack_archive
 from ktrdr.errors import (
     Conflict,
     DeploymentFailed,
     HostNotReady,
+    HostSkipped,
     HostUnreachable,
     Interrupted,
     Locked,
@@ -35,6 +36,7 @@ from tests.unit.deployment.harness import (
     CHECK,
     FETCH,
     LOCK,
+    RECORD,
     VERIFY,
     earlier_entry,
 )
@@ -248,7 +250,7 @@ def test_ctrl_c_while_the_secrets_are_read_changes_no_host(fleet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "function"), [(secret_values, "secret_values"), (rollout.Rollout, "__init__")]
+    ("owner", "function"), [(Homelab, "secret_values"), (rollout.Rollout, "__init__")]
 )
 def test_the_error_of_ctrl_c_before_the_first_host_says_that_none_was_changed(
     fleet, monkeypatch, owner, function
@@ -259,6 +261,102 @@ def test_the_error_of_ctrl_c_before_the_first_host_says_that_none_was_changed(
     monkeypatch.setattr(owner, function, press)
     with pytest.raises(Interrupted, match="before it changed any host"):
         fleet.deploy()
+
+
+# ----------------------------------------------------------------------- hosts that are off
+
+
+def off() -> HostUnreachable:
+    error = HostUnreachable("workers-b did not answer in time", hint="Switch it on.")
+    error.is_off = True
+    return error
+
+
+def test_a_node_that_is_off_is_skipped_on_request(fleet) -> None:
+    fleet.fail("workers B", LOCK, off())
+    result = fleet.deploy(skip_unreachable=True)
+    assert outcomes(result) == {
+        "core": DeployOutcome.DEPLOYED,
+        "workers B": None,
+        "workers C": DeployOutcome.DEPLOYED,
+    }
+    error = results_by_name(result)["workers B"].error
+    assert isinstance(error, HostSkipped)
+    assert (error.exit_code, error.message) == (
+        11,
+        "workers B was skipped: workers-b did not answer in time",
+    )
+    assert error.hint == "When it is on again, run `ktrdr deploy workers all --behind`."
+    assert (result.skipped, result.is_good) == (("workers B",), False)
+    assert ("workers B", events.Warned(error.message)) in fleet.events
+    recorded = fleet.transport.scripts_on(fleet.plan("core").host.address, RECORD)
+    assert '"skipped":["workers B"]' in recorded[-1], "the histories of the others name it"
+
+
+def test_a_node_that_is_often_off_is_skipped_without_a_request(fleet) -> None:
+    plan = fleet.plan("workers B")
+    often_off = replace(plan, config=replace(plan.config, is_often_off=True))
+    fleet.plans = [often_off if each is plan else each for each in fleet.plans]
+    fleet.fail("workers B", LOCK, off())
+    assert fleet.deploy().skipped == ("workers B",)
+
+
+def test_all_hosts_or_none_stays_the_default(fleet) -> None:
+    fleet.fail("workers B", LOCK, off())
+    result = fleet.deploy()
+    assert (fleet.receivers_of(APPLY), result.skipped) == ([], ())
+    assert result.failed[0].error.exit_code == 5
+
+
+def test_only_a_host_that_is_off_is_skipped(fleet) -> None:
+    """An unknown host key, for example, is an error as before."""
+    fleet.fail("workers B", LOCK, HostUnreachable("the host key of workers-b has changed"))
+    assert fleet.deploy(skip_unreachable=True).skipped == ()
+    assert fleet.receivers_of(APPLY) == []
+
+
+def test_a_host_that_is_lost_after_it_was_locked_is_not_skipped(fleet) -> None:
+    fleet.fail("workers B", FETCH, off())
+    assert fleet.deploy(skip_unreachable=True).skipped == ()
+    assert fleet.receivers_of(APPLY) == []
+
+
+def test_the_core_is_never_skipped(fleet) -> None:
+    fleet.fail("core", LOCK, off())
+    assert fleet.deploy(skip_unreachable=True).skipped == ()
+    assert fleet.receivers_of(APPLY) == []
+
+
+def test_nothing_is_skipped_if_another_host_is_not_ready(fleet) -> None:
+    fleet.fail("workers B", LOCK, off())
+    fleet.fail("workers C", CHECK, HostNotReady("Docker is missing"))
+    result = fleet.deploy(skip_unreachable=True)
+    assert (fleet.receivers_of(APPLY), result.skipped) == ([], ())
+    assert {host.error.exit_code for host in result.failed} == {5, 6}
+
+
+def test_a_deploy_to_hosts_that_are_all_off_fails(fleet) -> None:
+    fleet.plans = fleet.plans[1:]
+    for name in ("workers B", "workers C"):
+        fleet.fail(name, LOCK, off())
+    result = fleet.deploy(skip_unreachable=True)
+    assert (result.skipped, result.failed[0].error.exit_code) == ((), 5)
+
+
+def test_a_failure_comes_before_a_skipped_host(fleet) -> None:
+    fleet.fail("workers B", LOCK, off())
+    fleet.fail("workers C", APPLY, DeploymentFailed("it does not start"))
+    result = fleet.deploy(skip_unreachable=True)
+    assert [host.plan.host.name for host in result.failed] == ["workers C", "workers B"]
+
+
+def test_a_skipped_node_counts_as_one_that_still_has_former_secrets(fleet) -> None:
+    fleet.fail("workers B", LOCK, off())
+    fleet.respond(fleet.plan("core"), APPLY, "== rotated\ndb_password\n")
+    core = results_by_name(fleet.deploy(skip_unreachable=True))["core"]
+    assert core.warnings == (
+        "the workers of B still use the former db_password: run `ktrdr deploy workers B`",
+    )
 
 
 # ------------------------------------------------------------------------------------- drain
@@ -317,6 +415,13 @@ def test_hooks_receive_the_outcome(fleet, hook) -> None:
     assert facts.read_text() == "deployed core, workers B, workers C\n"
     (warning,) = [event for _, event in fleet.events if isinstance(event, events.Warned)]
     assert "post-deploy exited with code 9" in warning.message
+
+
+def test_hooks_receive_the_skipped_hosts_of_a_good_deploy(fleet, hook) -> None:
+    facts = hook("post-deploy", 'echo "$KTRDR_OUTCOME without $KTRDR_SKIPPED" >facts')
+    fleet.fail("workers B", LOCK, off())
+    fleet.deploy(skip_unreachable=True)
+    assert facts.read_text() == "deployed without workers B\n"
 
 
 def test_hooks_receive_the_reason_of_a_cancelled_deploy(fleet, hook) -> None:

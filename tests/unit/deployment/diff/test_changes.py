@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -119,6 +120,18 @@ def test_a_changed_file_that_a_service_mounts_is_a_reason(planned, release) -> N
     files = [FileChange("monitoring/rules.yml", b"a", b"b"), FileChange("deploy/x", b"", b"")]
     change = with_reason(planned(), CHANGED, files, [])
     assert change.reason == "changed: monitoring/rules.yml"
+
+
+@pytest.mark.parametrize("name", ["deploy/node/workers.yml", "deploy/fields/workers.yml"])
+def test_what_a_node_has_of_its_own_is_a_reason(planned, name) -> None:
+    own = b'{"services": {"backtest-worker-1": {"environment": {"A": "x"}}}}'
+    change = ServiceChange("backtest-worker-1", Action.RECREATED, CONFIGURATION_CHANGED)
+    plan = planned("workers")
+    reason = with_reason(plan, change, [FileChange(name, own, None)], []).reason
+    assert reason == f"changed: its definition in {name}"
+    plan = replace(plan, release=plan.release.with_host_files("workers", {name: own}))
+    reason = with_reason(plan, change, [FileChange(name, None, own)], []).reason
+    assert reason == f"changed: its definition in {name}"
 
 
 def test_any_other_reason_is_kept(planned) -> None:

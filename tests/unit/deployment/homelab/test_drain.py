@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -55,6 +56,14 @@ def test_a_node_gets_no_new_operations_until_the_deploy_ends(deployment, backend
     with drained(deployment, backend, 60):
         assert backend.requests == [f"drain {node}"]
     assert backend.requests == [f"drain {node}", f"undrain {node}"]
+
+
+def test_the_backend_knows_the_node_by_its_name_in_the_network(deployment, backend) -> None:
+    config = deployment.plan.config
+    host = replace(config.host, address="pve-b", dns_name="box.lan")
+    deployment.plan = replace(deployment.plan, config=replace(config, host=host))
+    with drained(deployment, backend, 60):
+        assert backend.requests == ["drain box.lan"]
 
 
 def test_a_drain_waits_for_running_operations(harness, deployment, backend) -> None:

@@ -66,6 +66,16 @@ def test_services_that_report_the_deployed_version_are_healthy(problems) -> None
             "reports that the database is unavailable",
             False,
         ),
+        (
+            {
+                "status": "degraded",
+                "version": {"image_tag": TAG},
+                "database": "ok",
+                "problem": {"message": f"the share {'x' * 1000}"},
+            },
+            f"is not ready: the share {'x' * 490}",
+            False,
+        ),
     ],
 )
 def test_the_backend_must_report_the_deployed_version_and_its_database(
@@ -83,6 +93,17 @@ def test_the_backend_must_report_the_deployed_version_and_its_database(
             "could not register: 401: no",
             False,
         ),
+        (
+            {"version": TAG, "registered": True, "problem": {"message": "no share"}},
+            "is not ready: no share",
+            False,
+        ),
+        (
+            {"version": "old", "registered": True, "problem": {"message": "no share"}},
+            "reports version old, not sha-abc1234",
+            True,
+        ),
+        ({"version": TAG, "registered": False, "problem": "?"}, "has not registered yet", False),
         (
             {"version": "old", "registered": True},
             "reports version old, not sha-abc1234",

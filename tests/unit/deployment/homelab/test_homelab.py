@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from pydantic import HttpUrl
 
 from ktrdr.deployment.deploy.comparison import CONFIGURATION_CHANGED, Action, ServiceChange
-from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.deploy.options import DeployOptions
+from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.deploy.step_errors import apply_error, fetch_error
 from ktrdr.deployment.homelab.homelab import Homelab
-from ktrdr.deployment.homelab.inventory import Inventory
+from ktrdr.deployment.homelab.inventory import Inventory, add_defaults
 from ktrdr.deployment.hosts.containers import Snapshot
+from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.product import Backend, Product
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.ssh.interface import RemoteResult
 from ktrdr.errors import DeploymentFailed, KtrdrError, SecretsError
-from tests.unit.deployment.conftest import TAG, running_container
+from ktrdr.schemas import WorkerRegistration
+from ktrdr.schemas.workers import WorkerType
+from ktrdr.secret import Secret
+from ktrdr.tokens import Keyring, create_node_token
+from tests.unit.deployment.conftest import NOW, TAG, running_container
 from tests.unit.deployment.harness import SimulatedBackend
 
 OPERATION = {"current_operation_id": "op-1"}
@@ -42,7 +50,6 @@ def test_only_worker_nodes_mount_the_shared_directory_and_mint_no_tokens(product
     assert "JWT_SECRET" in core.secrets
     assert "JWT_SECRET" not in node.secrets
     assert (core.apply_secrets, node.apply_secrets) == (("DB_PASSWORD_VERIFIER",), ())
-    assert (core.host.managed_directory, node.host.managed_directory) == ("monitoring", "")
 
 
 def test_only_the_core_has_tokens_that_overlap(product: Homelab) -> None:
@@ -55,8 +62,27 @@ def test_only_the_core_has_tokens_that_overlap(product: Homelab) -> None:
 
 def test_the_scale_of_a_node_selects_profiles(product, release) -> None:
     core, b, c = (product.configure(host, release) for host in product.hosts)
-    assert (core.scale_profiles, b.scale_profiles) == ((), ())
-    assert c.scale_profiles == product.scale_profiles(2) == ("scale-2",)
+    assert (core.scale_profiles, b.scale_profiles) == (("nfs",), ())
+    assert c.scale_profiles == ("scale-2",)
+    assert product.configure(c.host, release, 3).scale_profiles == ("scale-2", "scale-3")
+
+
+def test_an_external_share_is_mounted_on_the_core_too_and_served_by_no_container(
+    external: Homelab, release: Release
+) -> None:
+    core, b, _ = (external.configure(host, release) for host in external.hosts)
+    assert core.is_share_mounted
+    assert core.is_share_external
+    assert b.is_share_external
+    assert core.scale_profiles == ()
+    assert dict(core.settings)["COMPOSE_PROFILES"] == "", "it wins over that of .env.core"
+    ports = {port for _, port in external.required_connections(_plan(external, release), ())}
+    assert 2049 not in ports
+
+
+def _plan(product: Homelab, release: Release) -> Plan:
+    deploy_id = DeployId("r1", "ada@laptop", NOW)
+    return make_plan(product, product.hosts[1], release, deploy_id, DeployOptions())
 
 
 def test_own_images_are_recognised_with_any_tag(product) -> None:
@@ -76,6 +102,58 @@ def test_workers_are_expected_to_register_their_host_and_port(planned) -> None:
     core = {service.name: service for service in planned("core").expected}
     assert {name for name, service in core.items() if service.reports_version} == {"backend"}
     assert not any(service.worker_url for service in core.values())
+
+
+def test_ssh_and_the_network_may_know_a_host_by_different_names(release, deploy_id) -> None:
+    inventory = Inventory.model_validate(
+        add_defaults(
+            {
+                "core": {"host": "Core.lan", "ssh_host": "pve-core"},
+                "workers": {
+                    "B": {"host": "Box.lan", "ssh_host": "pve-b"},
+                    "C": {"host": "10.0.0.3"},
+                },
+            }
+        )
+    )
+    product = Homelab(inventory)
+    plans = [
+        make_plan(product, host, release, deploy_id, DeployOptions()) for host in product.hosts
+    ]
+    core, b, _ = plans
+    assert [plan.host.address for plan in plans] == ["pve-core", "pve-b", "10.0.0.3"]
+    assert {step.host for step in b.steps} == {"pve-b"}
+    assert b.expected[0].worker_url == "http://box.lan:5003"
+    assert ("box.lan", 5003) in product.required_connections(core, plans)
+    assert ("core.lan", 8000) in product.required_connections(b, plans)
+    settings = dict(b.config.settings)
+    assert settings["WORKER_HOSTNAME"] == "box.lan"
+    assert settings["KTRDR_API_URL"] == "http://core.lan:8000"
+    assert (core.config.peers, b.config.peers) == (("box.lan",), ("core.lan",)), "no addresses"
+
+
+def test_the_backend_accepts_the_workers_of_a_host_with_capitals(release, deploy_id) -> None:
+    inventory = Inventory.model_validate(
+        add_defaults({"workers": {"B": {"host": "Workers-B.lan"}}})
+    )
+    product, key = Homelab(inventory), Secret("k" * 40)
+    plan = make_plan(product, product.hosts[1], release, deploy_id, DeployOptions())
+    fields = {"jwt_secret": key, "ghcr_token": Secret("ghp_0123")}
+    now = datetime.now(UTC)
+    token = product.secret_values(fields, plan, now=now)["WORKER_TOKEN"]
+    former = create_node_token(key, "Workers-B.lan", now=now)
+    registration = WorkerRegistration(
+        worker_id="w",
+        worker_type=WorkerType.BACKTESTING,
+        endpoint_url=HttpUrl("http://Workers-B.lan:5003"),
+        version=TAG,
+    )
+    assert plan.expected[0].worker_url == str(registration.endpoint_url).rstrip("/")
+    # Only this test needs FastAPI, which takes long to import.
+    from ktrdr.api.auth import require_own_node
+
+    for each in (token, former):
+        require_own_node(Keyring(key).verify(each.reveal(), now), registration)
 
 
 # ----------------------------------------------------------------------------- destructive effects
@@ -100,7 +178,7 @@ def test_workers_are_expected_to_register_their_host_and_port(planned) -> None:
 def test_other_changes_than_the_restart_of_a_running_database_are_not_destructive(
     product: Homelab, change: ServiceChange, before: Snapshot
 ) -> None:
-    assert product.destructive_effects([change], before, {}) == ()
+    assert tuple(product.destructive_effects([change], before, {})) == ()
 
 
 def test_the_restart_of_a_running_database_is_destructive(product: Homelab) -> None:
@@ -110,6 +188,24 @@ def test_the_restart_of_a_running_database_is_destructive(product: Homelab) -> N
         "the database will be restarted (its configuration has changed), "
         "which interrupts all its users"
     )
+
+
+@pytest.mark.parametrize(
+    ("action", "health", "effects"),
+    [
+        (Action.REMOVED, "healthy", 1),
+        (Action.REMOVED, "unhealthy", 0),
+        (Action.RECREATED, "healthy", 0),
+    ],
+)
+def test_only_the_removal_of_a_healthy_nfs_server_is_destructive(
+    product: Homelab, action: Action, health: str, effects: int
+) -> None:
+    change = ServiceChange("nfs-server", action, "core.nfs is external")
+    before = {"nfs-server": running_container("nfs-server", health=health)}
+    assert len(list(product.destructive_effects([change], before, {}))) == effects
+    created = ServiceChange("nfs-server", Action.CREATED, "does not exist yet")
+    assert tuple(product.destructive_effects([created], {}, {})) == ()
 
 
 def test_only_the_removal_of_a_busy_worker_is_destructive(product: Homelab) -> None:
@@ -124,7 +220,7 @@ def test_only_the_removal_of_a_busy_worker_is_destructive(product: Homelab) -> N
         ServiceChange("training-worker-2", Action.REMOVED, "beyond the scale"),
         ServiceChange("backtest-worker-3", Action.REMOVED, "beyond the scale"),
     ]
-    assert product.destructive_effects(changes, {}, reports) == (
+    assert tuple(product.destructive_effects(changes, {}, reports)) == (
         "backtest-worker-2 will be stopped while it is running op-1",
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ktrdr.deployment.homelab.hosts import scale_profiles, select_hosts
+from ktrdr.deployment.homelab.hosts import select_hosts
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.errors import UsageError
 
@@ -43,17 +43,20 @@ def test_a_host_has_the_address_directory_and_project_of_its_stack(inventory) ->
     assert core == Host(
         name="core",
         address="backend.lab.test",
+        dns_name="backend.lab.test",
         workdir="/opt/ktrdr-core",
         stack="core",
         project="ktrdr-core",
         secrets_directory="/run/ktrdr/ktrdr-core",
-        managed_directory="monitoring",
+        managed_directories=("monitoring", "deploy/fields"),
     )
     assert core.secrets_root == "/run/ktrdr"
     (node,) = select_hosts(inventory, ["workers", "B"])
     assert node == Host(
         name="workers B",
         address="workers-b.lab.test",
+        dns_name="workers-b.lab.test",
+        managed_directories=("deploy/node", "deploy/fields"),
         workdir="/opt/ktrdr-workers-b",
         stack="workers",
         project="ktrdr-workers",
@@ -61,8 +64,3 @@ def test_a_host_has_the_address_directory_and_project_of_its_stack(inventory) ->
         node="B",
     )
     assert node.short_name == "B"
-
-
-def test_each_further_worker_of_a_type_has_a_profile() -> None:
-    assert scale_profiles(1) == ()
-    assert scale_profiles(3) == ("scale-2", "scale-3")

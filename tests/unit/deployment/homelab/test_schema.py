@@ -62,7 +62,7 @@ def check_deploy(plan, *history, digest: str = "sha256:1") -> RecordingTransport
     """Check the deploy of a plan, with a database to which a contract migration was applied."""
     transport = RecordingTransport()
     transport.answer(Answer(stdout="0003_setbacks\n"))
-    comparison = Comparison((), (), {}, (), {IMAGE: digest}, tuple(history))
+    comparison = Comparison((), (), {}, (), {IMAGE: (digest,)}, tuple(history))
     schema.check_deploy(CORE, [(plan, comparison)], transport)
     return transport
 

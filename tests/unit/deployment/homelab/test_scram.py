@@ -35,7 +35,7 @@ def by_libpq(password: str) -> str:
     return connection.encrypt_password(password.encode(), b"u", b"scram-sha-256").decode()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(deadline=None)
 @given(password=passwords)
 def test_a_verifier_is_the_one_that_libpq_makes_with_the_same_salt(password):
     theirs = by_libpq(password)

@@ -4,17 +4,18 @@ import json
 import re
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ktrdr.deployment.homelab.inventory import FIELDS
 from ktrdr.deployment.homelab.secret_values import (
-    FIELDS,
     MINIMUM_LENGTHS,
     SecretFieldReport,
-    inspect_fields,
+    inspect_field,
     require_usable_fields,
 )
 from ktrdr.errors import SecretsError
@@ -41,6 +42,12 @@ def error(changes: dict[str, Secret]) -> str:
         require_usable_fields(SHORTEST | changes, FIELDS)
     assert caught.value.hint
     return str(caught.value)
+
+
+def inspect_fields(
+    fields: Mapping[str, Secret], names: Sequence[str] = FIELDS
+) -> list[SecretFieldReport]:
+    return [inspect_field(name, fields) for name in names]
 
 
 def report(name: str, **changes: str) -> SecretFieldReport:
@@ -113,6 +120,78 @@ def test_all_other_characters_are_accepted() -> None:
     require_usable_fields(SHORTEST | {"db_username": odd, "db_password": long}, FIELDS)
 
 
+GHP = "ghp_" + "a1B2" * 9
+
+
+@pytest.mark.parametrize(
+    ("token", "problem"),
+    [
+        (f"{GHP}\n", "a line end"),
+        (f"{GHP}\r", "a line end"),
+        (f"\t{GHP} \n", "a line end"),
+        (f"{GHP[:20]}\n{GHP[20:]}", "a line end"),
+        (f" {GHP}", "white space"),
+        (f"\ufeff{GHP}", "white space"),
+        (f"{GHP}\u200b", "white space"),
+        (f"{GHP}\xa0", "white space"),
+    ],
+)
+def test_a_token_with_white_space_that_no_token_has_is_refused_by_its_kind(
+    token: str, problem: str
+) -> None:
+    assert error({"ghcr_token": Secret(token)}).endswith(
+        f"ghcr_token contains {problem}, which no token does"
+    )
+
+
+def test_a_fine_grained_token_is_refused_because_ghcr_refuses_it() -> None:
+    with pytest.raises(SecretsError) as caught:
+        require_usable_fields(SHORTEST | {"ghcr_token": Secret("github_pat_11ABC_x")}, FIELDS)
+    assert "ghcr_token is a fine-grained token (github_pat_…), which GHCR refuses" in str(
+        caught.value
+    )
+    assert "classic personal access token (ghp_…) with the scope read:packages" in str(
+        caught.value.hint
+    )
+
+
+def test_only_problems_of_the_token_explain_which_token_is_needed() -> None:
+    with pytest.raises(SecretsError) as caught:
+        require_usable_fields(SHORTEST | {"db_password": Secret("")}, FIELDS)
+    assert "classic" not in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("name", ["db_password", "jwt_secret", "grafana_password"])
+def test_white_space_around_another_secret_is_a_remark(name: str) -> None:
+    found = report(name, **{name: f"\ufeff{STRONG[name].reveal()}\r\n"})
+    assert (found.usable, found.strength) == (True, "strong")
+    assert found.remarks == ("begins or ends with a line end",)
+
+
+@given(st.text(st.sampled_from(" \t\r\n\xa0\ufeff\u200b"), max_size=4), st.booleans())
+def test_a_token_is_usable_only_without_white_space_around_it(blanks: str, is_front: bool) -> None:
+    token = f"{blanks}{GHP}" if is_front else f"{GHP}{blanks}"
+    found = next(each for each in inspect_fields({"ghcr_token": Secret(token)}, ["ghcr_token"]))
+    assert found.usable is (blanks == "")
+
+
+def test_a_value_that_no_variable_can_hold_is_refused() -> None:
+    require_usable_fields({"x": Secret("x" * 120_000)}, ["x"])
+    assert "db_password is longer than 120000 bytes" in error({"db_password": Secret("é" * 60_001)})
+
+
+def test_a_further_field_has_the_rules_of_a_secret_without_a_length_of_its_own() -> None:
+    for value, problem in (("abc", "is shorter than 4 characters"), (" ", "is empty")):
+        with pytest.raises(SecretsError, match=f"broker_api_key {problem}"):
+            require_usable_fields({"broker_api_key": Secret(value)}, ["broker_api_key"])
+    (found,) = inspect_fields({"broker_api_key": Secret("k3y!\n")}, ["broker_api_key"])
+    assert (found.usable, found.strength, found.remarks) == (
+        True,
+        "not measured",
+        ("begins or ends with a line end",),
+    )
+
+
 def test_strong_fields_have_no_remarks() -> None:
     reports = inspect_fields(STRONG)
     assert [report.field for report in reports] == list(FIELDS)
@@ -172,7 +251,7 @@ def test_the_same_value_in_two_fields_is_weak_in_both() -> None:
 
 
 def test_generated_values_are_strong() -> None:
-    for _ in range(15):
+    for _ in range(5):
         for password in (secrets.token_urlsafe(9), secrets.token_hex(8)):
             assert report("db_password", db_password=password).strength == "strong"
         for key in (secrets.token_urlsafe(24), secrets.token_hex(16), secrets.token_urlsafe(48)):

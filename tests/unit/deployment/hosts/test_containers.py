@@ -12,8 +12,6 @@ from ktrdr.deployment.hosts.containers import (
     known_contract_migrations,
     parse_clock,
     parse_containers,
-    parse_digests,
-    parse_image_ids,
     parse_reports,
 )
 
@@ -82,23 +80,6 @@ def test_the_health_output_is_that_of_the_last_check_on_one_line():
 
 def test_lines_without_an_object_are_skipped():
     assert parse_containers(["", "template parsing error", "[]", line()]).keys() == {"db"}
-
-
-def test_image_ids_are_found_by_tags_and_digests():
-    entry = {"id": "sha256:1", "tags": ["a:1", "a:2"], "digests": None}
-    other = {"id": "sha256:2", "tags": [], "digests": ["b@sha256:3"]}
-
-    assert parse_image_ids([json.dumps(entry), json.dumps(other)]) == {
-        "a:1": "sha256:1",
-        "a:2": "sha256:1",
-        "b@sha256:3": "sha256:2",
-    }
-
-
-def test_the_registrys_digests_are_found_by_name_and_tag():
-    pulled = {"id": "sha256:1", "tags": ["a:1", "b:1"], "digests": ["a@sha256:9"]}
-    built = {"id": "sha256:2", "tags": ["c:1"], "digests": None}
-    assert parse_digests([json.dumps(pulled), json.dumps(built)]) == {"a:1": "sha256:9"}
 
 
 def test_reports_are_found_by_service_and_unreadable_ones_skipped():

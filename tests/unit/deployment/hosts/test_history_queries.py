@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from ktrdr.deployment.hosts.history import DeployOutcome, HistoryEntry
+from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome, HistoryEntry
 from ktrdr.deployment.hosts.history_queries import (
     HostHistory,
     fetch_histories,
     fetch_release,
+    find_behind,
     rollback_target,
 )
+from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.releases.release import Release, pack_archive
 from ktrdr.errors import ConfigurationError, HostNotReady, HostUnreachable, NotFound
 from tests.recording_transport import Answer, RecordingTransport
@@ -114,3 +118,113 @@ def test_a_release_that_is_not_kept_unchanged_is_not_returned(transport, good, a
     transport.answer(answer)
     with pytest.raises(HostNotReady, match="does not keep the configuration of release r1"):
         fetch_release(CORE, good, transport)
+
+
+# ------------------------------------------------------------------------- hosts that are behind
+
+C = replace(B, name="workers C", node="C", address="workers-c.lab.test")
+OLD, NEW = history_entry(1), history_entry(2)
+
+
+def off() -> HostUnreachable:
+    error = HostUnreachable("it does not answer")
+    error.is_off = True
+    return error
+
+
+def remember(
+    transport: RecordingTransport, **entries: list[HistoryEntry] | HostUnreachable
+) -> None:
+    for host in (CORE, B, C):
+        given = entries.get(host.short_name.lower(), [])
+        answer = (
+            Answer(error=given)
+            if isinstance(given, HostUnreachable)
+            else Answer(stdout="\n".join(history_lines(*given)))
+        )
+        transport.answer(answer, host=host.address)
+
+
+def behind(
+    transport: RecordingTransport, tag: str | None = None, hosts: Sequence[Host] = (B, C)
+) -> tuple[str, list[str]]:
+    found, selected = find_behind(hosts, (CORE, B, C), tag, transport)
+    return found, [host.name for host in selected]
+
+
+def test_hosts_without_the_newest_release_are_behind(transport) -> None:
+    remember(transport, core=[OLD, NEW], b=[OLD, NEW], c=[OLD])
+    assert behind(transport) == (NEW.tag, ["workers C"])
+
+
+def test_a_host_that_was_never_deployed_is_behind(transport) -> None:
+    remember(transport, core=[NEW], b=[NEW], c=[])
+    assert behind(transport) == (NEW.tag, ["workers C"])
+
+
+def test_a_host_whose_last_deploy_failed_is_behind(transport) -> None:
+    remember(
+        transport, core=[NEW], b=[NEW], c=[NEW, history_entry(3, outcome=DeployOutcome.FAILED)]
+    )
+    assert behind(transport) == (NEW.tag, ["workers C"])
+
+
+def test_hosts_are_behind_a_rollback_that_they_missed(transport) -> None:
+    back = history_entry(3, OLD.tag, kind=DeployKind.ROLLBACK)
+    remember(transport, core=[OLD, NEW, back], b=[OLD, NEW, back], c=[OLD, NEW])
+    assert behind(transport) == (OLD.tag, ["workers C"])
+
+
+def test_a_host_that_rolled_back_by_itself_is_behind_the_others(transport) -> None:
+    back = history_entry(3, OLD.tag, kind=DeployKind.AUTOMATIC_ROLLBACK)
+    remember(transport, core=[NEW], b=[NEW], c=[OLD, back])
+    assert behind(transport) == (NEW.tag, ["workers C"])
+
+
+def test_a_release_of_one_service_is_not_that_of_the_fleet(transport) -> None:
+    remember(transport, core=[NEW, history_entry(3, service="grafana")], b=[NEW], c=[NEW])
+    assert behind(transport) == (NEW.tag, [])
+
+
+def test_a_tag_that_moved_puts_a_host_behind(transport) -> None:
+    first = history_entry(1, "main", images={"x:main": "sha256:1"})
+    second = history_entry(2, "main", images={"x:main": "sha256:2", "db:1": "sha256:3"})
+    remember(transport, core=[second], b=[second], c=[first])
+    assert behind(transport) == ("main", ["workers C"])
+
+
+def test_a_classic_store_that_knows_an_image_by_several_digests_is_not_behind(transport) -> None:
+    containerd = history_entry(2, "main").with_digests({"x:main": ("sha256:2",)})
+    classic = history_entry(2, "main").with_digests({"x:main": ("sha256:1", "sha256:2")})
+    remember(transport, core=[containerd], b=[containerd], c=[classic])
+    assert behind(transport) == ("main", [])
+    other = history_entry(2, "main").with_digests({"x:main": ("sha256:1", "sha256:3")})
+    remember(transport, core=[containerd], b=[containerd], c=[other])
+    assert behind(transport) == ("main", ["workers C"])
+
+
+def test_with_a_tag_only_the_named_hosts_are_asked(transport) -> None:
+    remember(transport, core=off(), b=[OLD, NEW], c=[OLD])
+    assert behind(transport, OLD.tag) == (OLD.tag, ["workers B"])
+    assert CORE.address not in {run.host for run in transport.runs}
+
+
+def test_a_node_that_is_off_may_be_behind(transport) -> None:
+    remember(transport, core=[NEW], b=[NEW], c=off())
+    assert behind(transport) == (NEW.tag, ["workers C"])
+    assert behind(transport, hosts=[B]) == (NEW.tag, [])
+
+
+@pytest.mark.parametrize(
+    "entries", [{"core": off(), "b": [OLD]}, {"core": [OLD], "c": HostUnreachable("a new key")}]
+)
+def test_without_the_core_or_with_another_error_nothing_is_concluded(transport, entries) -> None:
+    remember(transport, **entries)
+    with pytest.raises(HostUnreachable):
+        behind(transport)
+
+
+def test_before_the_first_deploy_no_host_is_behind(transport) -> None:
+    remember(transport)
+    with pytest.raises(ConfigurationError, match="no host remembers a good release"):
+        behind(transport)

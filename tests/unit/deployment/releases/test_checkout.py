@@ -79,7 +79,7 @@ def test_changed_new_and_renamed_files_are_a_warning(pushed, git, tmp_path):
 
     head = pushed.head()
 
-    assert sorted(head.changed_files) == [".env.core", "new.txt", "renamed.txt"]
+    assert sorted(head.changed_files) == [".env.core", "new.txt", "other.txt", "renamed.txt"]
     assert "uncommitted changes (" in head.warnings()[0]
 
 

@@ -7,6 +7,7 @@ import re
 from ktrdr.deployment import logs
 from ktrdr.deployment.homelab.hosts import CONTAINER_UID
 from ktrdr.deployment.hosts.lock import LOCK_BUSY, LOCK_LOST, NO_FLOCK, RECOVERY, RECOVERY_S
+from ktrdr.operations.shared_directory import MARK
 from tests.unit.deployment.shell import SCRIPTS
 
 
@@ -32,6 +33,10 @@ def test_the_duration_and_the_note_of_a_recovery_are_the_same() -> None:
 def test_a_follower_of_logs_ends_before_its_timeout() -> None:
     (seconds,) = found(r"^FOLLOW_SECONDS=(\d+)$", "logs.sh")
     assert int(seconds) < logs._FOLLOW_TIMEOUT_S
+
+
+def test_the_mark_of_the_shared_directory_is_the_same() -> None:
+    assert found(r'-e "\$shared/(.*?)"', "check.sh") == {MARK}
 
 
 def test_the_user_of_our_programs_is_the_same() -> None:

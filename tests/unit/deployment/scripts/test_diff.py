@@ -94,7 +94,7 @@ def test_a_directory_of_another_user_is_not_used(shell, staging, tmp_path) -> No
 
 def test_compose_reads_the_release_with_all_profiles(shell, staging, tmp_path) -> None:
     shell.run(diff(staging, tmp_path, "--profile", "*"))
-    (hashes,) = [call for call in shell.calls if call.startswith("compose")]
+    _, hashes = [call for call in shell.calls if call.startswith("compose")]
     assert hashes == (
         f"compose -p p --project-directory {tmp_path} -f {staging}/c.yml "
         f"--env-file {staging}/.env --profile * config --hash *"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -62,9 +63,13 @@ def test_files_that_differ_from_the_kept_configuration_are_printed(
     os.utime(workdir / ".env.core", (0, 0))
     changed = ["+ monitoring/new.yml", "- monitoring/gone.yml", "~ compose.yml"]
     assert sorted(shell.run(asked)[1:]) == changed
-    # A worker node has no managed directory.
     asked = Script("scripts/changed_files.sh", (str(workdir), "c1"))
     assert sorted(shell.run(asked)[1:]) == changed[1:]
+    (workdir / "deploy/fields").mkdir(parents=True)
+    (workdir / "deploy/fields/core.yml").write_text("")
+    managed = ("deploy/node", "monitoring", "deploy/fields")
+    asked = Script("scripts/changed_files.sh", (str(workdir), "c1", *managed))
+    assert sorted(shell.run(asked)[1:]) == ["+ deploy/fields/core.yml", *changed]
 
 
 def test_without_a_kept_configuration_no_file_is_printed(shell: Shell, tmp_path: Path) -> None:
@@ -136,7 +141,8 @@ def test_the_registry_is_asked_for_images_and_for_some_only_if_they_are_missing(
     shell: Shell,
 ) -> None:
     shell.docker("image", '[ "$3" = there:1 ]')
-    shell.docker("compose", 'case $(cat) in *bad*) echo "no  manifest"; exit 1 ;; esac; '
+    shell.docker("compose", 'echo "WARNING: Error loading config file: denied" >&2; '
+                 'case $(cat) in *bad*) echo "no  manifest"; exit 1 ;; esac; '
                  "echo '  image: x@sha256:abc'")  # fmt: skip
     arguments = (
         *repeat("--ask", ["a:1", "bad:1"]),
@@ -144,6 +150,42 @@ def test_the_registry_is_asked_for_images_and_for_some_only_if_they_are_missing(
     )
     found = shell.run(Script("scripts/ask_registry.sh", arguments))
     assert sorted(found) == ["a:1 0 sha256:abc", "bad:1 1 no  manifest", "c:1 0 sha256:abc"]
+
+
+# As docker-buildx prints the record of a build for two platforms, in both versions of its format.
+VCS = {"revision": "a" * 40, "source": "https://github.com/acme/ktrdr"}
+PROVENANCE = json.dumps(
+    {
+        "linux/amd64": {
+            "SLSA": {
+                "materials": [{"digest": {"sha256": "0" * 64}}],
+                "metadata": {"https://mobyproject.org/buildkit@v1#metadata": {"vcs": VCS}},
+            }
+        },
+        "linux/arm64": {
+            "SLSA": {"runDetails": {"metadata": {"buildkit_metadata": {"vcs": VCS}}}},
+        },
+    },
+    indent=2,
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "revision"),
+    [
+        (f"cat <<'END'\n{PROVENANCE}\nEND", " " + "a" * 40),
+        ("echo {}", ""),
+        ("echo \"docker: 'buildx' is not a docker command.\" >&2; exit 1", ""),
+    ],
+)
+def test_the_commit_in_the_record_of_a_build_is_printed_if_it_can_be_read(
+    shell: Shell, answer: str, revision: str
+) -> None:
+    shell.docker("compose", "echo '  image: x@sha256:abc'")
+    shell.docker("buildx", answer)
+    found = shell.run(Script("scripts/ask_registry.sh", ("--ask", "a:1")))
+    assert found == [f"a:1 0 sha256:abc{revision}"]
+    assert "buildx imagetools inspect --format {{json .Provenance}} a:1" in shell.calls
 
 
 PS = "echo 0123456789ab db; echo ba9876543210 web"
@@ -259,7 +301,7 @@ def test_nothing_changes_without_the_lock(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_images_are_never_removed_by_force(shell: Shell, tmp_path: Path) -> None:
-    shell.docker("image", "exit 1")
+    shell.docker("image", "echo 'conflict: it is used' >&2; exit 1")
     kept = tmp_path / ".ktrdr" / "releases"
     kept.mkdir(parents=True)
     (kept / "old.tar.gz").write_text("")
@@ -269,9 +311,21 @@ def test_images_are_never_removed_by_force(shell: Shell, tmp_path: Path) -> None
     with locked(tmp_path):
         said = shell.run(Script("scripts/prune.sh", (*options, "--image", "sha256:1 x:1 y:1")))
     assert said == ["stays sha256:1"]
-    assert shell.calls == ["image rm sha256:1", "image rm x:1 y:1"]
+    assert shell.calls == ["image rm sha256:1", "image rm x:1 y:1", "image inspect sha256:1"]
     assert [each.name for each in tmp_path.iterdir()] == [".ktrdr"]
     assert [each.name for each in kept.iterdir()] == ["new.tar.gz"]
+
+
+def test_an_image_that_goes_with_its_last_tag_does_not_stay(shell: Shell, tmp_path: Path) -> None:
+    shell.docker("image", 'echo "Error response from daemon: No such image: $3" >&2; exit 1')
+    options = ("--workdir", str(tmp_path), "--note", NOTE, "--image", "sha256:1 x:1 x@sha256:1")
+    with locked(tmp_path):
+        assert shell.run(Script("scripts/prune.sh", options)) == []
+
+
+def test_images_without_a_tag_are_listed(shell: Shell, tmp_path: Path) -> None:
+    shell.run(Script("scripts/list_unused.sh", (str(tmp_path),)))
+    assert "image ls --all --quiet --no-trunc" in shell.calls
 
 
 def test_containers_are_stopped_in_parallel_and_a_failure_is_reported(
@@ -305,10 +359,17 @@ def test_the_resources_of_a_project_are_listed(shell: Shell) -> None:
     ]
 
 
-def test_migrations_are_read_in_the_container_of_the_database(shell: Shell) -> None:
-    script = Script("homelab/scripts/applied_migrations.sh", ("ktrdr-core",))
+@pytest.mark.parametrize(
+    ("question", "statement"),
+    [
+        ("migrations", "SELECT name FROM schema_migrations"),
+        ("max-connections", "SHOW max_connections"),
+    ],
+)
+def test_the_database_is_queried_in_its_container(shell: Shell, question, statement) -> None:
+    script = Script("homelab/scripts/query_database.sh", ("ktrdr-core", question))
     done = shell.start(script)
     assert (done.returncode, done.stderr) == (1, "the database does not run\n")
     shell.docker("ps", "echo 0123456789ab")
     shell.docker("exec", 'echo "$7"')
-    assert shell.run(script) == ["SELECT name FROM schema_migrations"]
+    assert shell.run(script) == [statement]

@@ -110,6 +110,25 @@ def test_a_release_whose_files_are_in_place_is_not_unpacked(shell, tmp_path: Pat
     assert compose_reads(shell) == f"{workdir}/.ktrdr-staging"
 
 
+@pytest.mark.parametrize("release_changes", [True, False])
+def test_the_compose_file_of_a_former_field_is_neither_read_nor_kept(
+    shell, tmp_path: Path, release_changes: bool
+) -> None:
+    fields, release = "deploy/fields/core.yml", {"c.yml": b"new"}
+    for name in (fields, "monitoring/gone.yml", *([] if release_changes else release)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(release.get(name, b"x"))
+    managed = ("--managed-directory", "deploy/node", "--managed-directory", "deploy/fields")
+    found = section(shell.run(fetch(tmp_path, release, *managed)), "files")
+    assert [line for line in found if line.startswith("-")] == [
+        "- monitoring/gone.yml",
+        f"- {fields}",
+    ]
+    apply(shell, tmp_path, release, *managed)
+    assert files_below(tmp_path) == {"c.yml"}
+    assert not [call for call in shell.calls if fields in call]
+
+
 def test_obsolete_files_are_removed_even_if_all_files_are_in_place(shell, tmp_path: Path) -> None:
     release = {"a.yml": b"new", "monitoring/b.yml": b"1"}
     for name, text in {**release, "monitoring/gone.yml": b"x"}.items():
@@ -145,13 +164,13 @@ def test_a_failed_fetch_removes_the_staged_files(shell, tmp_path: Path) -> None:
 @pytest.mark.parametrize("there", [True, False])
 def test_present_images_are_not_pulled_and_inspected_once(shell, tmp_path, there) -> None:
     marker = shell.directory / "pulled"
-    shell.docker("image-inspect", f"[ -e {marker} ] && echo '{{}}' || exit 1")
+    shell.docker("image-inspect", f"[ -e {marker} ] && echo 'id - os/cpu {{}}' || exit 1")
     shell.docker("compose", f': >{marker}; echo "$*"')
     if there:
         marker.touch()
     options = ("--image", "a:1", "--pull-missing", "one", "--pull-missing", "two")
     printed = shell.run(fetch(tmp_path, {}, *options))
-    assert section(printed, "images") == ["{}"]
+    assert section(printed, "images") == ["a:1 - {}"]
     pulled = section(printed, "pull")
     assert len(pulled) == (0 if there else 1)
     assert all(line.endswith(" pull --policy missing one two") for line in pulled)
@@ -175,12 +194,30 @@ def test_a_present_image_is_only_tagged(shell, tmp_path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("pin", "name"),
+    [
+        ("localhost:5000/a:tag", "localhost:5000/a"),
+        ("localhost:5000/a", "localhost:5000/a"),
+        ("redis", "redis"),
+    ],
+)
+def test_an_image_without_a_name_is_found_by_its_digest(shell, tmp_path, pin, name) -> None:
+    shell.docker("image-inspect", "[ $3 = sha256:0123 ]")
+    shell.run(fetch(tmp_path, {}, "--pin", f"{pin}@sha256:0123"))
+    assert shell.calls[:3] == [
+        f"image inspect {name}@sha256:0123",
+        "image inspect sha256:0123",
+        f"tag sha256:0123 {pin}",
+    ]
+
+
 def test_a_missing_image_is_pulled_by_its_digest(shell, tmp_path) -> None:
     file = shell.directory / "file"
     shell.docker("image-inspect", "exit 1")
     shell.docker("compose", f'case "$*" in *-pin*) cat >{file} ;; esac')
     shell.run(fetch(tmp_path, {}, "--pin", "ghcr.io/a/b:tag@sha256:0123"))
-    assert shell.calls[1:3] == [
+    assert shell.calls[2:4] == [
         "compose -p p-pin -f - pull --quiet",
         "tag ghcr.io/a/b@sha256:0123 ghcr.io/a/b:tag",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -195,12 +196,15 @@ def test_a_displayed_script_without_its_payload_fails_with_a_remedy(directory):
     assert run(["sh"], shown).stdout.startswith(b"a release")
 
 
+@pytest.mark.parametrize("login_shell", ["sh", "zsh", "fish", "tcsh"])
 @few
 @given(arguments=st.lists(anything, max_size=4))
-def test_a_script_as_one_command_line_keeps_its_arguments(directory, arguments):
+def test_a_script_as_one_command_line_keeps_its_arguments(directory, login_shell, arguments):
+    if not shutil.which(login_shell):
+        pytest.skip(f"{login_shell} is not installed here")
     file = write_script(directory, 'for word; do printf "%s\\0" "$word"; done').file
     command = render_command(Script(file, tuple(arguments)))
-    done = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
+    done = subprocess.run([login_shell, "-c", command], capture_output=True, check=True)
     assert done.stdout.split(b"\0")[:-1] == [argument.encode() for argument in arguments]
 
 
@@ -225,10 +229,14 @@ def test_each_library_is_inserted_once(file):
     assert f"# Usage: {file.name}" in text
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 @in_every_shell
-def test_every_shell_parses_every_script(shell, file):
-    subprocess.run([*shell, "-n"], input=bundle(str(file)).encode(), check=True)
+def test_every_shell_parses_every_script(shell):
+    assert len(FILES) > 30
+    for file in FILES:
+        done = subprocess.run(
+            [*shell, "-n"], input=bundle(str(file)).encode(), capture_output=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, b""), file.name
 
 
 def test_programs_that_are_inserted_as_texts_contain_no_single_quotes():

@@ -20,10 +20,11 @@ KEY = "AGE-SECRET-KEY-1HUNTER22"
 
 
 class StandIn:
-    """A program that prints what it is told and notes how it was called."""
+    """Programs age and sops that print what they are told and note how they were called."""
 
     def __init__(self, directory: Path) -> None:
-        self.path = directory / "program"
+        self.path = directory / "bin"
+        self.path.mkdir()
         self._note = directory / "called.json"
 
     def says(self, stdout: str = "", stderr: str = "", code: int = 0, body: str = "") -> str:
@@ -38,8 +39,9 @@ class StandIn:
             {body}
             sys.exit({code})
         """
-        self.path.write_text(textwrap.dedent(script))
-        self.path.chmod(0o755)
+        for name in ("age", "sops"):
+            (self.path / name).write_text(textwrap.dedent(script))
+            (self.path / name).chmod(0o755)
         return str(self.path)
 
     def call(self) -> tuple[list[str], dict[str, str], str]:
@@ -77,7 +79,7 @@ def refusal(fetch: Callable[[], object]) -> str:
 
 def test_age_is_given_the_key_by_its_file(stand_in: StandIn, file: Path, identity: Path) -> None:
     program = stand_in.says("jwt_secret: s3cret")
-    source = AgeFile(file, identity, executable=program, environment={"SOPS_AGE_KEY": KEY})
+    source = AgeFile(file, identity, environment={"SOPS_AGE_KEY": KEY, "PATH": program})
     assert source.fetch() == {"jwt_secret": Secret("s3cret")}
     arguments, environment, given = stand_in.call()
     assert arguments == ["--decrypt", "--identity", str(identity), str(file)]
@@ -88,7 +90,7 @@ def test_a_key_in_the_environment_reaches_age_on_its_standard_input(
     stand_in: StandIn, file: Path
 ) -> None:
     program = stand_in.says("jwt_secret: s3cret")
-    AgeFile(file, executable=program, environment={"SOPS_AGE_KEY": KEY}).fetch()
+    AgeFile(file, environment={"SOPS_AGE_KEY": KEY, "PATH": program}).fetch()
     arguments, environment, given = stand_in.call()
     assert arguments == ["--decrypt", "--identity", "-", str(file)]
     assert KEY not in str(environment)
@@ -99,13 +101,13 @@ def test_without_a_named_key_age_uses_the_one_that_sops_would(
     stand_in: StandIn, file: Path, identity: Path, tmp_path: Path
 ) -> None:
     program = stand_in.says("jwt_secret: s3cret")
-    AgeFile(file, executable=program, environment={"SOPS_AGE_KEY_FILE": str(identity)}).fetch()
+    AgeFile(file, environment={"SOPS_AGE_KEY_FILE": str(identity), "PATH": program}).fetch()
     assert str(identity) in stand_in.call()[0]
     home = tmp_path / "config" / "sops" / "age"
     home.mkdir(parents=True)
     identity.rename(home / "keys.txt")
-    environment = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
-    AgeFile(file, executable=program, environment=environment).fetch()
+    environment = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "PATH": program}
+    AgeFile(file, environment=environment).fetch()
     assert str(home / "keys.txt") in stand_in.call()[0]
 
 
@@ -123,7 +125,7 @@ def test_sops_is_asked_for_json_and_told_the_key_by_its_variable(
     stand_in: StandIn, file: Path, identity: Path
 ) -> None:
     program = stand_in.says('{"jwt_secret": "s3cret"}')
-    source = SopsFile(file, identity, executable=program, environment={"AWS_PROFILE": "ops"})
+    source = SopsFile(file, identity, environment={"AWS_PROFILE": "ops", "PATH": program})
     assert source.fetch() == {"jwt_secret": Secret("s3cret")}
     arguments, environment, given = stand_in.call()
     assert arguments == ["decrypt", "--output-type", "json", str(file)]
@@ -137,13 +139,13 @@ def test_a_file_that_is_not_there_is_named_before_any_program_is_called(
     kind: type[AgeFile | SopsFile], stand_in: StandIn, file: Path, identity: Path, tmp_path: Path
 ) -> None:
     none, program = tmp_path / "none", stand_in.says()
-    assert refusal(kind(none, identity, executable=program).fetch) == (
+    assert refusal(kind(none, identity, environment={"PATH": program}).fetch) == (
         f"the secrets' file {none} does not exist"
     )
-    assert refusal(kind(file, none, executable=program).fetch) == (
+    assert refusal(kind(file, none, environment={"PATH": program}).fetch) == (
         f"the private key's file {none} does not exist"
     )
-    assert refusal(kind(tmp_path, identity, executable=program).fetch) == (
+    assert refusal(kind(tmp_path, identity, environment={"PATH": program}).fetch) == (
         f"the secrets' file {tmp_path} cannot be read: Is a directory"
     )
 
@@ -152,7 +154,7 @@ def test_a_file_that_is_not_there_is_named_before_any_program_is_called(
 def test_a_program_that_is_not_installed(
     kind: type[AgeFile | SopsFile], file: Path, identity: Path, tmp_path: Path
 ) -> None:
-    source = kind(file, identity, executable=str(tmp_path / "none"))
+    source = kind(file, identity, environment={"PATH": str(tmp_path)})
     assert "is not installed on this machine" in refusal(source.fetch)
 
 
@@ -161,7 +163,7 @@ def test_a_program_that_does_not_answer_is_ended_and_what_it_printed_is_dropped(
     kind: type[AgeFile | SopsFile], stand_in: StandIn, file: Path, identity: Path
 ) -> None:
     program = stand_in.says("HUNTER22", body="import time; time.sleep(60)")
-    source = kind(file, identity, executable=program, timeout_s=0.5)
+    source = kind(file, identity, timeout_s=0.5, environment={"PATH": program})
     assert "did not answer within 0.5 s" in refusal(source.fetch)
 
 
@@ -170,5 +172,5 @@ def test_words_that_are_not_known_are_not_passed_on(
     kind: type[AgeFile | SopsFile], stand_in: StandIn, file: Path, identity: Path
 ) -> None:
     program = stand_in.says(stderr="db_password: HUNTER22 is odd", code=3)
-    text = refusal(kind(file, identity, executable=program, environment=dict(os.environ)).fetch)
-    assert text.endswith(f"could not decrypt {file} (exit code 3)")
+    text = refusal(kind(file, identity, environment={**os.environ, "PATH": program}).fetch)
+    assert text.endswith(f"could not decrypt {file}")

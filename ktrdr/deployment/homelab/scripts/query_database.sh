@@ -1,7 +1,9 @@
 #!/bin/sh
-# Print the names of the migrations that were applied to the database. Fail if the database does not run.
+# Print the answer of the database to a question. Fail if the database does not run.
 #
-# Usage: applied_migrations.sh PROJECT
+# Usage: query_database.sh PROJECT QUESTION
+#   migrations        names of the migrations that were applied
+#   max-connections   number of connections that it allows
 set -eu
 
 . ../../scripts/lib/project.sh
@@ -14,10 +16,14 @@ main() {
         echo 'the database does not run' >&2
         exit 1
     fi
+    case $2 in
+        migrations) statement=$APPLIED_MIGRATIONS_SQL ;;
+        max-connections) statement='SHOW max_connections' ;;
+    esac
     # Over the socket in its container, where the server trusts its own user, so that no secret is needed.
     # shellcheck disable=SC2016 # the variables are those of the container
     docker exec "$database" sh -c 'exec psql -AtqX -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "$1"' \
-        psql "$APPLIED_MIGRATIONS_SQL"
+        psql "$statement"
 }
 
 main "$@"

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from ktrdr.deployment.homelab.inventory import SecretSettings
+from ktrdr.deployment.homelab.secret_source import describe_source, make_source
+from ktrdr.deployment.secrets.command import CommandSource
 from ktrdr.deployment.secrets.encrypted import AgeFile, SopsFile
 from ktrdr.deployment.secrets.environment import EnvironmentSource
 from ktrdr.deployment.secrets.onepassword import OnePassword
-from ktrdr.deployment.secrets.sources import describe_source, make_source
 
 SOURCES = [
     (
@@ -17,8 +18,9 @@ SOURCES = [
         'the item "ktrdr-homelab-core" in the vault "KTRDR Homelab Secrets"',
     ),
     ("age", AgeFile, "/srv/secrets, encrypted with age"),
-    ("sops", SopsFile, "/srv/secrets, encrypted with SOPS"),
+    ("sops", SopsFile, "/srv/secrets, encrypted with sops"),
     ("environment", EnvironmentSource, "the variables KTRDR_SECRET_…"),
+    ("command", CommandSource, "the command bw"),
 ]
 
 
@@ -26,8 +28,8 @@ SOURCES = [
 def test_each_source_of_an_inventory_is_made_and_describe_source(
     name: Any, kind: type, description: str
 ) -> None:
-    settings = SecretSettings(source=name, file="/srv/secrets")
-    assert isinstance(make_source(settings, ()), kind)
+    settings = SecretSettings(source=name, file="/srv/secrets", command=["bw", "get"])
+    assert isinstance(make_source(settings), kind)
     assert describe_source(settings).startswith(description)
 
 

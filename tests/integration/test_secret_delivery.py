@@ -27,11 +27,13 @@ from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.releases.release import Release, Target, shipped_paths
 from ktrdr.deployment.scripts.script import render
 from ktrdr.secret import Secret
+from tests.unit.deployment.shell import SHELLS, write_script
 
 DEPLOY_ID = DeployId("20261124-120000-abcd", "ada@laptop", datetime(2026, 11, 24, tzinfo=UTC))
 # Number of sets of values that a run tries; 1,000 take some minutes.
 EXAMPLES = int(os.environ.get("KTRDR_EXAMPLES", "5"))
 MEMORY = Path("/dev/shm")
+ROOT = Path(__file__).resolve().parents[2]
 TARGETS: tuple[Target, ...] = ("core", "workers")
 # Stand-in for Docker, whose subcommands record their environment or their input.
 DOCKER = """#!/bin/sh
@@ -46,6 +48,8 @@ shift
 exec sh -c "$@" ;;
 esac
 """
+# A further field of the inventory.
+FURTHER = {"a_key": {"variable": "A_KEY", "stacks": ["core", "workers"]}}
 METACHARACTERS = "'\"$`\\%#=&;|<>(){}[]*?!~^ \t\r\n"
 anything = st.one_of(
     st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1),
@@ -55,7 +59,7 @@ anything = st.one_of(
 values = st.fixed_dictionaries(
     {
         name: anything.filter(lambda text: len(text.encode()) <= 8192)
-        for name in ("DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD", "WORKER_TOKEN")
+        for name in ("DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD", "WORKER_TOKEN", "A_KEY")
     }
 )
 
@@ -144,12 +148,12 @@ def memory() -> Iterator[Path]:
 
 @pytest.fixture
 def new_host(
-    tmp_path: Path, memory: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], LocalHost]:
     """Return a function that creates a host to which nothing was deployed yet."""
     monkeypatch.setattr(hosts, "SECRETS_ROOT", str(memory / "ktrdr"))
     shipped = [name for target in TARGETS for name in shipped_paths(target) if name[-1] != "/"]
-    files = {name: (root / name).read_bytes() for name in shipped}
+    files = {name: (ROOT / name).read_bytes() for name in shipped}
 
     def create() -> LocalHost:
         for leftover in (memory / "ktrdr", tmp_path / "work"):
@@ -169,17 +173,25 @@ def test_every_set_of_values_reaches_compose_and_memory_byte_for_byte(new_host, 
     host = new_host()
     for mode in ("env", "tmpfs"):
         for target, names in (
-            ("core", ["DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD"]),
-            ("workers", ["DB_PASSWORD", "WORKER_TOKEN"]),
+            ("core", ["DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD", "A_KEY"]),
+            ("workers", ["DB_PASSWORD", "WORKER_TOKEN", "A_KEY"]),
         ):
-            host.run(host.plan(target, mode), StepKind.APPLY, values)
+            host.run(host.plan(target, mode, fields=FURTHER), StepKind.APPLY, values)
             environment = host.compose_environment()
             for name in names:
                 assert environment[name.encode()] == values[name].encode()
     for consumer, files in {
-        "ktrdr-core/backend": {"db_password": "DB_PASSWORD", "jwt_secret": "JWT_SECRET"},
+        "ktrdr-core/backend": {
+            "db_password": "DB_PASSWORD",
+            "jwt_secret": "JWT_SECRET",
+            "a_key": "A_KEY",
+        },
         "ktrdr-core/grafana": {"admin_password": "GF_ADMIN_PASSWORD"},
-        "ktrdr-workers/worker": {"db_password": "DB_PASSWORD", "worker_token": "WORKER_TOKEN"},
+        "ktrdr-workers/worker": {
+            "db_password": "DB_PASSWORD",
+            "worker_token": "WORKER_TOKEN",
+            "a_key": "A_KEY",
+        },
     }.items():
         for file, name in files.items():
             path = host.memory / consumer / file
@@ -187,9 +199,11 @@ def test_every_set_of_values_reaches_compose_and_memory_byte_for_byte(new_host, 
             assert path.stat().st_mode & 0o777 == 0o400
 
 
-def fingerprints(host: LocalHost, target: str, secrets: dict[str, str]) -> dict[bytes, bytes]:
+def fingerprints(
+    host: LocalHost, target: str, secrets: dict[str, str], **settings: Any
+) -> dict[bytes, bytes]:
     """Apply a deploy; return the fingerprints that Compose received."""
-    host.run(host.plan(target, "tmpfs"), StepKind.APPLY, secrets)
+    host.run(host.plan(target, "tmpfs", **settings), StepKind.APPLY, secrets)
     environment = host.compose_environment().items()
     return {name: value for name, value in environment if name.endswith(b"_SECRETS")}
 
@@ -203,6 +217,41 @@ def test_a_fingerprint_depends_only_on_the_secrets_of_its_service(new_host):
     assert {name for name in first if first[name] != grafana[name]} == {b"GRAFANA_SECRETS"}
     backend = fingerprints(host, "core", {**before, "JWT_SECRET": "k" * 40})
     assert {name for name in first if first[name] != backend[name]} == {b"BACKEND_SECRETS"}
+
+
+def test_a_further_field_changes_only_the_fingerprint_of_our_own_services(new_host):
+    host = new_host()
+    secrets = {"DB_PASSWORD": "a" * 20, "JWT_SECRET": "j" * 40, "A_KEY": "one"}
+    without = fingerprints(host, "core", secrets)
+    first = fingerprints(host, "core", secrets, fields=FURTHER)
+    other = fingerprints(host, "core", {**secrets, "A_KEY": "another"}, fields=FURTHER)
+    for before, after in ((without, first), (first, other)):
+        assert {name for name in before if before[name] != after[name]} == {b"BACKEND_SECRETS"}
+    assert fingerprints(host, "core", secrets, fields=FURTHER) == first
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
+def test_every_shell_passes_further_secrets_on_byte_for_byte(tmp_path, shell):
+    values = {"A_KEY": 'it\'s "$x" `id` \\ *\n\n', "Z_1": " é\t"}
+    body = "    further_secrets=' A_KEY Z_1'\n    with_further_files printf '%s|' one 'two words'"
+    script = write_script(tmp_path, body, "fingerprints", secrets=tuple(values))
+    printed = subprocess.run(
+        [*shell, "-s"],
+        input=render(script, {name: Secret(text) for name, text in values.items()}).reveal(),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    expected = "|".join(["one", "two words", "a_key", values["A_KEY"], "z_1", values["Z_1"], ""])
+    assert printed.startswith(expected)
+
+
+def test_a_further_field_that_is_not_in_memory_yet_has_a_fingerprint_of_no_container(new_host):
+    host = new_host()
+    secrets = {"DB_PASSWORD": "a" * 20, "WORKER_TOKEN": "t" * 40}
+    fingerprints(host, "workers", secrets)
+    host.run(host.plan("workers", "tmpfs", fields=FURTHER), StepKind.FETCH, secrets)
+    assert host.compose_environment()[b"WORKER_SECRETS"] == b"missing"
 
 
 def test_secrets_that_are_missing_in_memory_have_a_fingerprint_of_no_container(new_host):

@@ -1,0 +1,1 @@
+"""Preparation of hosts for a deploy: Docker, directories, the share, firewall rules."""

@@ -1,0 +1,1 @@
+SELECT directory_id FROM shared_directory

@@ -1,0 +1,93 @@
+"""`ktrdr deploy workers --behind`: which nodes it deploys, and with which release."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ktrdr.cli.commands.deploy import deploy
+from ktrdr.cli.deploy import apply, execution
+from ktrdr.cli.hosts import HostConnections
+from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.hosts.history import HistoryEntry
+from ktrdr.errors import UsageError
+from ktrdr.secret import Scrubber
+from tests.recording_transport import Answer, RecordingTransport
+from tests.unit.deployment.conftest import WORKERS
+from tests.unit.deployment.histories import history_entry, history_lines
+
+OLD, NEW = history_entry(1, "v1"), history_entry(2, "v2")
+
+
+class Workers:
+    """`ktrdr deploy workers` in a checkout, with hosts that remember deploys.
+
+    Attributes:
+        transport: Connections to the simulated hosts.
+        plans: Plans that would be run.
+    """
+
+    def __init__(self) -> None:
+        self.transport = RecordingTransport()
+        self.plans: list[Plan] = []
+
+    def remember(self, host: str, *entries: HistoryEntry) -> None:
+        answer = Answer(stdout="\n".join(history_lines(*entries)))
+        self.transport.answer(answer, host=f"{host}.lab.test")
+
+    def run(self, *words: str) -> Result:
+        result = CliRunner().invoke(deploy, ["workers", "all", "--behind", *words])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    @property
+    def deployed(self) -> list[tuple[str, str]]:
+        return [(plan.host.node, plan.release.tag) for plan in self.plans]
+
+
+@pytest.fixture
+def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workers:
+    (tmp_path / "deploy").mkdir()
+    (tmp_path / "deploy/inventory.yml").write_text("domain: lab.test\nworkers: {B: , C: }\n")
+    (tmp_path / "docker-compose.workers.yml").write_text(WORKERS)
+    (tmp_path / ".env.workers").write_text("")
+    workers = Workers()
+    connections = HostConnections(workers.transport, Scrubber())  # type: ignore[arg-type]  # simulated
+    monkeypatch.setattr(apply, "open_connections", lambda *_, **__: nullcontext(connections))
+    monkeypatch.setattr(execution, "run_plans", lambda plans, *_: workers.plans.extend(plans))
+    monkeypatch.chdir(tmp_path)
+    workers.remember("backend", OLD, NEW)
+    workers.remember("workers-b", OLD, NEW)
+    workers.remember("workers-c", OLD)
+    return workers
+
+
+def test_only_nodes_that_missed_the_newest_release_are_deployed_with_it(workers: Workers) -> None:
+    workers.run()
+    assert workers.deployed == [("C", "v2")]
+
+
+def test_with_a_tag_nodes_that_run_another_one_are_deployed(workers: Workers) -> None:
+    workers.run("--tag", "v1")
+    assert workers.deployed == [("B", "v1")]
+
+
+def test_if_no_node_is_behind_nothing_is_done(workers: Workers) -> None:
+    workers.remember("workers-c", NEW)
+    assert workers.run().output == "Nothing was changed: no node is behind.\n"
+    document = json.loads(workers.run("--json").output)
+    assert (document["ok"], document["changed"], document["hosts"]) == (True, False, [])
+    assert workers.plans == []
+
+
+def test_a_dry_run_connects_to_no_host_and_so_cannot_know_which_are_behind(
+    workers: Workers,
+) -> None:
+    with pytest.raises(UsageError, match="--dry-run connects to none"):
+        workers.run("--dry-run")
+    assert workers.transport.runs == []
