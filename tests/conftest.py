@@ -7,9 +7,9 @@ import signal
 
 from hypothesis import settings
 
-from tests.thoroughness import EXAMPLES
+from tests.thoroughness import examples
 
-settings.register_profile("ktrdr", max_examples=EXAMPLES)
+settings.register_profile("ktrdr", max_examples=examples(150))
 settings.load_profile("ktrdr")
 
 # A run in the background of a shell ignores Ctrl-C, and child processes would inherit that.

@@ -9,5 +9,8 @@ import os
 from typing import Final
 
 IS_THOROUGH: Final = os.environ.get("KTRDR_THOROUGH") == "1"
-# Random examples of a property, unless its test sets another number.
-EXAMPLES: Final = 150 if IS_THOROUGH else 40
+
+
+def examples(thorough: int) -> int:
+    """Return the number of random examples of a property, given that of a thorough run."""
+    return thorough if IS_THOROUGH else max(5, thorough * 4 // 15)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ktrdr.backtesting.engine import Simulation, simulate_portfolio
 from ktrdr.marketdata.bars import Floats
+from tests.thoroughness import examples
 from tests.unit.backtesting.bars import random_bars
 
 CAPITAL = 10_000.0
@@ -84,7 +85,7 @@ def test_a_price_does_not_change_earlier_results() -> None:
         np.testing.assert_array_equal(getattr(before, name)[:150], getattr(after, name)[:150])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
     st.lists(st.sampled_from([0.0, 0.0, 0.25, 0.5, 0.8, 1.0]), min_size=2, max_size=60),

@@ -21,6 +21,7 @@ from ktrdr.backtesting.statistics import (
     sortino_ratio,
     volatility,
 )
+from tests.thoroughness import examples
 from tests.unit.backtesting.bars import random_bars
 
 
@@ -106,7 +107,7 @@ def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
     st.lists(st.sampled_from([0.0, 0.0, 0.3, 1.0]), min_size=3, max_size=120),

@@ -22,6 +22,7 @@ from ktrdr.schemas import SweepParameters
 from ktrdr.strategies.grid import build_backtests, validate_request
 from ktrdr.work import ChildResult
 from tests.recording_context import RecordingContext
+from tests.thoroughness import examples
 from tests.unit.backtesting.bars import random_bars, write_csv
 
 PARAMETERS = SweepParameters(
@@ -140,7 +141,7 @@ NUMBERS = st.one_of(st.none(), st.floats(-5, 5))
 SPANS = st.tuples(*[st.integers(1, 9)] * 4).filter(lambda spans: math.prod(spans) <= 300)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(SPANS, st.data())
 def test_any_number_of_parameters_and_any_values_give_a_report(spans, data) -> None:
     children = []

@@ -22,6 +22,7 @@ from ktrdr.marketdata.dialect import DELIMITERS
 from ktrdr.marketdata.importing import import_csv
 from ktrdr.marketdata.row_cleaner import REPAIR_OF
 from ktrdr.schemas.data import Delimiter, Repair, RowFaultKind
+from tests.thoroughness import examples
 from tests.unit.marketdata.files import all_repairs, csv_table, import_text, stored_rows
 
 EXCERPT = Path(__file__).parents[2] / "data" / "sp500_2007_2009.csv"
@@ -333,7 +334,7 @@ WRITTEN = {
 }
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=examples(10))
 @given(
     values=bars,
     delimiter=st.sampled_from(list(Delimiter)),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ktrdr.deployment.releases.release import pack_archive
 from ktrdr.deployment.scripts.script import Script
+from tests.thoroughness import examples
 from tests.unit.deployment.shell import SCRIPTS, Shell
 
 TEMPLATE = """{{join (split (slice . 5) "'") "'\\\\''" """.rstrip()
@@ -118,7 +119,7 @@ def export_template(*pairs: str) -> str:
     return subprocess.run(["sh", "-c", program], capture_output=True, text=True, check=True).stdout
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     value=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=80)
 )

@@ -23,13 +23,16 @@ from ktrdr.deployment.scripts.script import (
     render_for_display,
 )
 from ktrdr.secret import Secret
+from tests.thoroughness import examples
 from tests.unit.deployment.shell import SCRIPTS, SHELLS, write_script
 
 AWKWARD = "'\"$`\\%#=&;|<>(){}*?!~ \t\ninside é 日本 $(id) ${HOME} \\n\r\x01\x7f"
 anything = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=200)
 in_every_shell = pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
 few = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(25),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ktrdr.deployment.secrets.command import CommandSource
 from ktrdr.errors import SecretsError
 from ktrdr.secret import Secret
+from tests.thoroughness import examples
 
 FIELDS = ("db_password", "broker_api_key")
 MakeSource = Callable[..., CommandSource]
@@ -145,7 +146,9 @@ documents = st.one_of(
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(printed=documents)
 def test_any_output_gives_fields_or_a_sentence(source: MakeSource, printed: bytes) -> None:

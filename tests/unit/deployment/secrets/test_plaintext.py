@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ktrdr.deployment.secrets.plaintext import parse_fields
 from ktrdr.errors import SecretsError
 from ktrdr.secret import Secret
-from tests.thoroughness import EXAMPLES
+from tests.thoroughness import examples
 
 FILE = "deploy/secrets.age"
 FIELDS = ("db_username", "db_password", "jwt_secret")
@@ -127,7 +127,7 @@ documents = st.text(max_size=80) | st.from_regex(
 )
 
 
-@settings(max_examples=2 * EXAMPLES, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(documents)
 @example('a: "\\UFFFFFFFF"')
 @example("a: !!int ''")
