@@ -16,8 +16,8 @@ from tests.e2e.images import SLEEPS, push_broken
 from tests.e2e.leaks import leaks_in
 
 TAKE_PORT = """docker stop "$1" >/dev/null
-socat TCP-LISTEN:5003,reuseaddr,fork /dev/null &
-until socat -u OPEN:/dev/null TCP:127.0.0.1:5003 2>/dev/null; do sleep 0.05; done
+systemd-socket-activate --listen=0.0.0.0:5003 true 2>/dev/null &
+until ss -ltn | grep -q 0.0.0.0:5003; do sleep 0.05; done
 docker start "$1" 2>/dev/null && exit 1
 kill $!"""
 
