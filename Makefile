@@ -77,6 +77,7 @@ integration: setup ## run only the integration tests
 	@KTRDR_THOROUGH=1 $(BIN)/pytest -q -n auto tests/integration
 
 e2e: setup ## run only the end-to-end tests, in two labs
+	@scripts/apt-need $(TEST_PACKAGES)
 	@scripts/e2e
 
 chaos: setup ## run many operations while processes fail; SEED=N repeats a run
