@@ -48,9 +48,9 @@ _ENV_LINE: Final = re.compile(
 _VARIABLE_ALONE: Final = re.compile(r"\$\{(\w+)(?::?-)?\}")
 # ${NAME} and ${NAME:?message}. Compose does not replace variables after two dollar signs.
 _REQUIRED: Final = re.compile(r"(?<!\$)\$\{(\w+)(?::?\?[^}]*)?\}")
-# Memory limits as our compose files and the inventory write them.
-_MEMORY: Final = re.compile(r"(\d+)([mg])")
-_UNITS_MB: Final = {"m": 1, "g": 1024}
+# Sizes as Compose reads them: 512m, 1.5G, 2GiB, 1073741824.
+_MEMORY: Final = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_UNITS_MB: Final = {"": 2**-20, "k": 2**-10, "m": 1, "g": 2**10, "t": 2**20}
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,8 +371,8 @@ def _parse_service(name: str, entry: Mapping[str, Any]) -> Service:
     port = (entry.get("environment") or {}).get("WORKER_PORT")
     resources = (entry.get("deploy") or {}).get("resources") or {}
     limits = resources.get("limits") or {}
-    memory = _MEMORY.fullmatch(str(limits.get("memory")))
-    cpus = re.fullmatch(r"\d+(\.\d+)?", str(limits.get("cpus")))
+    memory = _MEMORY.fullmatch(str(limits.get("memory", entry.get("mem_limit"))))
+    cpus = re.fullmatch(r"\d+(\.\d+)?", str(limits.get("cpus", entry.get("cpus"))))
     if not entry.get("image"):
         raise ServiceError(name, "has no image of its own, and hosts build none")
     return Service(
@@ -381,7 +381,16 @@ def _parse_service(name: str, entry: Mapping[str, Any]) -> Service:
         profiles=tuple(entry.get("profiles") or ()),
         depends_on=tuple(entry.get("depends_on") or ()),
         worker_port=int(port) if port else None,
-        ports=tuple(map(str, entry.get("ports") or ())),
-        memory_mb=int(memory[1]) * _UNITS_MB[memory[2]] if memory else None,
+        ports=tuple(map(_shorten_port, entry.get("ports") or ())),
+        memory_mb=round(float(memory[1]) * _UNITS_MB[memory[2].lower()]) if memory else None,
         cpus=float(cpus[0]) if cpus else None,
     )
+
+
+def _shorten_port(port: object) -> str:
+    """Return a published port in Compose's short form."""
+    if not isinstance(port, Mapping):
+        return str(port)
+    parts = (port.get("host_ip"), port.get("published", ""), port["target"])
+    text = ":".join(str(part) for part in parts if part is not None)
+    return f"{text}/{port.get('protocol', 'tcp')}"

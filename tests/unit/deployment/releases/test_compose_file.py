@@ -229,3 +229,28 @@ services:
         ("DB_PASSWORD", "SECRET"),
         ("DB_USER", "DB_USER"),
     )
+
+
+@pytest.mark.parametrize(
+    ("limits", "memory_mb", "cpus"),
+    [
+        ("deploy: {resources: {limits: {memory: 512M, cpus: '1.5'}}}", 512, 1.5),
+        ("deploy: {resources: {limits: {memory: 2GB}}}", 2048, None),
+        ("deploy: {resources: {limits: {memory: 1.5gib}}}", 1536, None),
+        ("deploy: {resources: {limits: {memory: 1073741824}}}", 1024, None),
+        ("mem_limit: 300m\n    cpus: 2", 300, 2),
+        ("deploy: {}", None, None),
+    ],
+)
+def test_limits_are_read_in_every_form_of_compose(limits, memory_mb, cpus) -> None:
+    content = f"services:\n  a:\n    image: x\n    {limits}\n"
+    (service,) = parse_compose_file("c.yml", content.encode()).services
+    assert (service.memory_mb, service.cpus) == (memory_mb, cpus)
+
+
+def test_ports_in_the_long_form_are_those_of_the_short_form() -> None:
+    first = "{target: 80, published: '${P}', host_ip: 127.0.0.1, protocol: tcp}"
+    ports = f"[{first}, {{target: 81, published: 82}}]"
+    content = f"services: {{a: {{image: x, ports: {ports}}}}}"
+    (service,) = parse_compose_file("c.yml", content.encode()).services
+    assert service.ports == ("127.0.0.1:${P}:80/tcp", "82:81/tcp")
