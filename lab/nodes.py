@@ -201,7 +201,7 @@ def _allow_ids() -> None:
 
 def _ensure_node(node: Node, tree: Path, progress: Progress) -> None:
     configuration = "\n".join(_configuration(node, tree)) + "\n"
-    made_from = hash_content(configuration)
+    made_from = hash_content(configuration, str(tree))
     shutil.copy(certificates.AUTHORITY, _authority(node))
     file, mark = node.directory / "config", node.directory / "made-from"
     if mark.exists() and mark.read_text() == made_from:

@@ -23,8 +23,8 @@ _HOST_PACKAGES: Final = (
 )
 # Debian's own engine has the classic image store. The current one is in the next release.
 _DOCKER_PACKAGES: Final = {
-    "old": ("docker.io", "docker-cli"),
-    "current": ("--target-release", "sid", "docker.io", "docker-cli"),
+    "old": ("docker.io", "docker-cli", "nftables"),
+    "current": ("--target-release", "sid", "docker.io", "docker-cli", "nftables"),
     # `ktrdr host prepare` installs them, without a network.
     "none": ("--download-only", "docker.io", "docker-cli", "docker-compose", "nftables"),
 }
