@@ -37,6 +37,8 @@ for service; do
     done
 done
 """
+# Without the options that mount would repeat, with owners that an unprivileged host does not know.
+_RESIZE = "mount --options-source disable -o remount,"
 _BOOT_TIMEOUT_S = 120.0
 # Processes that a deploy starts on a host, by the beginning of their command lines.
 _DEPLOY_COMMANDS = (
@@ -242,12 +244,12 @@ class Host:
         self.run(
             "for _ in 1 2 3 4 5 6 7 8 9; do "
             f"size=$(df -k --output=used {self.workdir} | tail -n 1); "
-            f"mount -o remount,size=$((size))k {self.workdir} 2>/dev/null && exit; done; exit 1"
+            f"{_RESIZE}size=$((size))k {self.workdir} 2>/dev/null && exit; done; exit 1"
         )
 
     def free_disk(self) -> None:
         """Restore the size of that file system."""
-        self.run(f"mount -o remount,size=4g {self.workdir}")
+        self.run(f"{_RESIZE}size=4g {self.workdir}")
 
 
 def stopped_services(containers: Sequence[Mapping[str, str]], services: Iterable[str]) -> list[str]:
