@@ -23,8 +23,9 @@ _HOST_PACKAGES: Final = (
 )
 # Debian's own engine has the classic image store. The current one is in the next release.
 _DOCKER_PACKAGES: Final = {
-    "old": ("docker.io", "docker-cli", "nftables"),
-    "current": ("--target-release", "sid", "docker.io", "docker-cli", "nftables"),
+    # Ansible, which benchmarks compare with, needs Python on the hosts.
+    "old": ("docker.io", "docker-cli", "nftables", "python3"),
+    "current": ("--target-release", "sid", "docker.io", "docker-cli", "nftables", "python3"),
     # `ktrdr host prepare` installs them, without a network.
     "none": ("--download-only", "docker.io", "docker-cli", "docker-compose", "nftables"),
 }

@@ -29,6 +29,7 @@ from ktrdr.secret import Secret
 from ktrdr.tokens import create_node_token
 from lab import vault
 from lab.config import ITEM, NODES, ROOT, VAULT
+from lab.demo import lab_environment
 
 # The vault's field of each secret. The vault also contains the token of each node's workers.
 _FIELDS: Mapping[str, str] = {
@@ -55,7 +56,9 @@ class DeployInputs:
 
 def write_inputs(directory: Path, tag: str) -> DeployInputs:
     """Write the inputs for an image tag."""
-    inventory = load_inventory(ROOT / "deploy/inventory.yml", shown_as="inventory", environ={})
+    inventory = load_inventory(
+        ROOT / "deploy/inventory.yml", shown_as="inventory", environ=lab_environment()
+    )
     hosts = dict(_write_hosts(directory, inventory, tag))
     (directory / "inputs.json").write_text(json.dumps(hosts, indent=2))
     columns = ("name", "workdir", "project", "compose", "env")
