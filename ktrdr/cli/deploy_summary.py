@@ -46,6 +46,8 @@ def verdict(result: DeployResult) -> str:
         return f"{tags} {runs} on {len(hosts) - len(result.failed)} of {len(hosts)} hosts."
     if not result.changed:
         return f"Nothing was changed or restarted: {tags} {runs} already."
+    if any(host.outcome is DeployOutcome.DETACHED for host in hosts):
+        return f"The hosts finish the deploy of {tags} by themselves: see `ktrdr deploy watch`."
     sources = " and ".join(dict.fromkeys(host.plan.release.source for host in hosts))
     return f"{tags} {runs}, with the configuration of {sources}."
 

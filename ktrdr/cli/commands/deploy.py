@@ -21,6 +21,9 @@ COMMANDS: Final = {
     "init": LazyCommand("ktrdr.cli.deploy.init:init", "Create an inventory."),
     "rollback": LazyCommand("ktrdr.cli.deploy.rollback:rollback", "Redeploy an earlier release."),
     "history": LazyCommand("ktrdr.cli.deploy.history:history", "Show the deploys to hosts."),
+    "watch": LazyCommand(
+        "ktrdr.cli.deploy.watch:watch", "Follow deploys that hosts are finishing."
+    ),
     "lock": LazyCommand("ktrdr.cli.deploy.lock:lock", "Show or release the locks of hosts."),
     "status": LazyCommand(
         "ktrdr.cli.deploy.status:status", "Show what runs, and whether it matches the last release."

@@ -56,6 +56,20 @@ change_options: Final = with_options(
         show_default=True,
         help="Roll back automatically if the release fails.",
     ),
+    click.option(
+        "--confirm-within",
+        type=click.FloatRange(min=1),
+        metavar="SECONDS",
+        help="Time after which a host goes back by itself unless this command has seen it "
+        "healthy.  [default: --health-timeout and 60 s]",
+    ),
+    click.option(
+        "--detach",
+        "is_detached",
+        is_flag=True,
+        help="Let the hosts finish by themselves: they keep the release if its services become "
+        "healthy, or go back.",
+    ),
     lock_wait_option,
     click.option(
         "--drain", is_flag=True, help="Let workers finish their operations before replacing them."

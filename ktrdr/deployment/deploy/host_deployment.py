@@ -12,7 +12,7 @@ from ktrdr.deployment.deploy import events, preflight, step_errors
 from ktrdr.deployment.deploy.comparison import Action, Comparison, applied_changes, compare
 from ktrdr.deployment.deploy.events import Observer
 from ktrdr.deployment.deploy.gate import HealthGate
-from ktrdr.deployment.deploy.plan import Plan, Step, StepKind
+from ktrdr.deployment.deploy.plan import GO_BACK_TIMEOUT_S, Plan, Step, StepKind
 from ktrdr.deployment.deploy.result import HostResult, ServiceState, outcome_of
 from ktrdr.deployment.deploy.script_runner import ScriptRunner
 from ktrdr.deployment.hosts import containers
@@ -36,8 +36,8 @@ from ktrdr.errors import (
 )
 from ktrdr.secret import Secret
 
-_DOCKER_RETURN_TIMEOUT_S: Final = 60
-_DOCKER_QUERY_TIMEOUT_S: Final = 20.0
+# Exit code of record.sh if the host has already gone back by itself.
+_DECIDED: Final = 73
 
 # Plans the rollback of a host to a release that it keeps.
 PlanRollback = Callable[[Plan, HistoryEntry, Release], Plan]
@@ -60,7 +60,6 @@ class HostDeployment:
         later_nodes: Worker nodes that the same command deploys after this host.
         skipped: Names of hosts that the same command skipped.
         clock: The time.
-        held_lock: Lock that the caller holds; None if the deploy acquires its own.
         comparison: Result of `prepare`; None before it.
         is_off: Whether `prepare` found that the host is off, before it did anything there.
     """
@@ -75,19 +74,21 @@ class HostDeployment:
     later_nodes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     clock: Clock = field(default_factory=Clock)
-    held_lock: HostLock | None = None
     comparison: Comparison | None = field(default=None, init=False)
     is_off: bool = field(default=False, init=False)
     _lock: HostLock = field(init=False)
     _runner: ScriptRunner = field(init=False)
     _gate: HealthGate = field(init=False)
+    _way_back: Plan | None = None
+    _no_way_back: str = ""
+    _is_applied: bool = False
     _compose: str = ""
     _began: float = 0.0
     _has_begun: bool = False
 
     def __post_init__(self) -> None:
         plan = self.plan
-        self._lock = self.held_lock or HostLock(self.transport, plan.host, plan.lock_owner)
+        self._lock = HostLock(self.transport, plan.host, plan.lock_owner)
         self._runner = ScriptRunner(
             host=plan.host,
             lock=self._lock,
@@ -153,17 +154,18 @@ class HostDeployment:
                 self.observe(events.StepSkipped(title, "nothing to do"))
             else:
                 self._apply_release()
+            if self._has_begun and self.plan.options.is_detached:
+                return self._leave_to_host()
             after = self._wait_until_healthy(comparison)
+            outcome = DeployOutcome.DEPLOYED if self._has_begun else DeployOutcome.UNCHANGED
+            self._record(outcome)
         except KtrdrError as exc:
             # Releasing the lock from outside ends what runs under it.
             error = lock_lost_error(self.plan.host) if self._lock.was_broken else exc
-            restored = self._roll_back(error, comparison)
-            if restored is None or not restored.outcome.is_good:
-                if isinstance(error, HostNotReady):
-                    # Docker stopped, and may start again without the services.
-                    self._runner.push_undo(self._step(StepKind.APPLY))
-                self._runner.undo_all()
+            restored = self._go_back(error)
+            self._runner.undo_all()
             self._record(outcome_of(error), reason=error.message)
+            self._lock.release()
             return HostResult(
                 plan=self.plan,
                 outcome=outcome_of(error),
@@ -172,8 +174,7 @@ class HostDeployment:
                 error=error,
                 restored=restored,
             )
-        outcome = DeployOutcome.DEPLOYED if self._has_begun else DeployOutcome.UNCHANGED
-        self._record(outcome)
+        self._lock.release()
         names = [service.name for service in self.plan.expected]
         changes = applied_changes(comparison.before, after, names)
         return HostResult(
@@ -238,10 +239,12 @@ class HostDeployment:
                 raise step_errors.start_error(self.plan, result)
 
     def _apply_release(self) -> None:
-        step = self._step(StepKind.APPLY)
+        assert self.comparison is not None  # noqa: S101  # as in `apply`
+        self._way_back = self._find_way_back(self.comparison)
+        ended = self.plan.entry.with_digests(self.comparison.digests)
+        step = self.plan.apply(self._way_back, ended)
         self._lock.ensure_held()
         with self._runner.report(step):
-            self._runner.push_undo(step)
             self._has_begun = True
             result = self._runner.run(step.script, step.timeout_s)
             if result.exit_code == LOCK_LOST:
@@ -255,6 +258,7 @@ class HostDeployment:
             found = sections.split(result.stdout)
             for warning in self.plan.product.rotation_warnings(found, self.plan, self.later_nodes):
                 self._gate.warn(warning)
+        self._is_applied = True
         self._runner.commit()
 
     def _wait_until_healthy(self, comparison: Comparison) -> Snapshot:
@@ -267,7 +271,11 @@ class HostDeployment:
         return after
 
     def _record(self, outcome: DeployOutcome, *, reason: str = "") -> None:
-        """Record the outcome on the host, and release the lock."""
+        """Record the outcome on the host, which confirms the deploy if it is good.
+
+        Raises:
+            DeploymentFailed: The host went back before, because the confirmation took too long.
+        """
         entry = replace(
             self.plan.entry,
             outcome=outcome,
@@ -282,103 +290,81 @@ class HostDeployment:
         step = self.plan.record(*begun, entry.ended_event(), good=outcome.is_good)
         try:
             result = self._runner.run(step.script, step.timeout_s, observed=False, ignore_stop=True)
-            is_recorded = result.exit_code == 0
-        except KtrdrError:
-            is_recorded = False
-        if not is_recorded:
-            self._gate.warn(
-                "the outcome could not be recorded: the host's history will show it as cut off"
+        except KtrdrError as error:
+            if outcome.is_good and self._has_begun:
+                # The host goes back by itself.
+                raise
+            self._gate.warn(f"the outcome could not be recorded: {error.message}")
+            return
+        if result.exit_code == _DECIDED and outcome.is_good:
+            raise DeploymentFailed(
+                f"{self.plan.host.name} went back by itself, because the deploy was not confirmed "
+                "in time",
+                hint="Run the command again, with a longer --confirm-within.",
             )
+        if result.exit_code:
+            self._gate.warn(f"the outcome could not be recorded: {result.reason()}")
+
+    def _leave_to_host(self) -> HostResult:
+        """Let the host finish the deploy by itself."""
         self._lock.release()
+        return HostResult(
+            plan=self.plan,
+            outcome=DeployOutcome.DETACHED,
+            files=self.comparison.files if self.comparison else (),
+            warnings=tuple(self._gate.warnings),
+            duration_s=self._duration_s,
+        )
 
     # ------------------------------------------------------------------------ automatic rollback
 
-    def _roll_back(self, error: KtrdrError, comparison: Comparison) -> HistoryEntry | None:
-        """Redeploy the last good release, if the failed one may be the cause.
-
-        Returns:
-            The recorded entry of the redeploy, whatever its outcome; None if none was tried.
-        """
-        # Another release does not help if the connection or the operator ended this one.
-        if isinstance(error, (HostUnreachable, Interrupted, Locked)):
-            return None
-        if self.plan_rollback is None or not self._has_begun:
+    def _find_way_back(self, comparison: Comparison) -> Plan | None:
+        """Plan the rollback to the last good release, which the host carries out if need be."""
+        if self.plan_rollback is None:
             return None
         good = last_good(comparison.history, self.plan.service)
         if good is None:
-            self._gate.warn(
-                "there is no earlier release to roll back to: the failed release stays in place"
-            )
-            return None
-        if good.is_same_release(self.plan.entry):
-            self._gate.warn(
-                "this release is also the last good one: the failed release stays in place"
-            )
-            return None
-        self.observe(events.RollbackStarted(good, error.message))
-        try:
-            if isinstance(error, HostNotReady):
-                self._wait_for_docker()
-            release = fetch_release(self.plan.host, good, self.transport)
-            rollback = HostDeployment(
-                plan=self.plan_rollback(self.plan, good, release),
-                values=self.values,
-                transport=self.transport,
-                backend=self.backend,
-                observe=self.observe,
-                stopping=self.stopping,
-                later_nodes=self.later_nodes,
-                clock=self.clock,
-                held_lock=self._lock,
-            )
-            return rollback.redeploy()
-        except KtrdrError as exc:
-            self._gate.warn(f"the rollback to {good.tag} failed, too: {exc.message}")
-            return replace(good, outcome=outcome_of(exc), reason=exc.message)
+            self._no_way_back = "there is no earlier release to roll back to"
+        elif good.is_same_release(self.plan.entry):
+            self._no_way_back = "this release is also the last good one"
+        else:
+            try:
+                release = fetch_release(self.plan.host, good, self.transport)
+                return self.plan_rollback(self.plan, good, release)
+            except KtrdrError as error:
+                self._no_way_back = f"there is no way back to {good.tag}: {error.message}"
+        return None
 
-    def _wait_for_docker(self) -> None:
-        """Wait for Docker; an upgrade of its package, for example, stops it for a while."""
-
-        def responds(within_s: int) -> bool:
-            script = Script("scripts/wait_for_docker.sh", (str(within_s),))
-            timeout_s = within_s + _DOCKER_QUERY_TIMEOUT_S
-            return self._runner.run(script, timeout_s, observed=False).exit_code == 0
-
-        if not responds(0):
-            self.observe(events.Waiting(f"Docker on {self.plan.host.address} does not respond"))
-            responds(_DOCKER_RETURN_TIMEOUT_S)
-
-    def redeploy(self) -> HistoryEntry:
-        """Fetch, apply, verify and record under a lock that the caller holds and releases.
+    def _go_back(self, error: KtrdrError) -> HistoryEntry | None:
+        """Have the host go back, if the failed release may be the cause.
 
         Returns:
-            The recorded entry.
-
-        Raises:
-            KtrdrError: The redeploy failed; the failure is recorded.
+            The entry of the rollback, which the host has recorded; None if there was none.
         """
-        self._began = self.clock.monotonic()
-        entry = replace(self.plan.entry, outcome=DeployOutcome.FAILED)
+        if not self._has_begun or isinstance(error, (HostUnreachable, Locked)):
+            # The host goes back by itself if the connection is lost.
+            return None
+        back = self._way_back
+        if back:
+            self.observe(events.RollbackStarted(back.entry, error.message))
+        elif self._is_applied and not isinstance(error, Interrupted):
+            self._gate.warn(f"{self._no_way_back}: the failed release stays in place")
+            return None
+        script = Script("scripts/go_back.sh", (self.plan.host.workdir,))
         try:
-            comparison = self._fetch()
-            self._apply_release()
-            self._wait_until_healthy(comparison)
-            entry = replace(
-                entry,
-                outcome=DeployOutcome.DEPLOYED,
-                containers=containers.short_ids(self._gate.sections),
-                contract_migrations=containers.known_contract_migrations(self._gate.sections),
-            ).with_digests(comparison.digests)
-        except KtrdrError as error:
-            self._runner.undo_all()
-            entry = replace(entry, outcome=outcome_of(error), reason=error.message)
-            raise
-        finally:
-            if self._has_begun:
-                ended = replace(entry, duration_s=self._duration_s).ended_event()
-                step = self.plan.record(ended, good=False)
-                self._runner.run(step.script, step.timeout_s, observed=False, ignore_stop=True)
-        return entry
+            result = self._runner.run(script, GO_BACK_TIMEOUT_S, ignore_stop=True)
+            outcome = "".join(sections.split(result.stdout).get("outcome", ()))
+        except (KtrdrError, KeyboardInterrupt):
+            self._gate.warn("the host goes back by itself: see `ktrdr deploy watch`")
+            return None
+        if back is None:
+            self._gate.warn(f"{self._no_way_back}: the host runs what this deploy has left")
+            return None
+        if outcome == DeployOutcome.DEPLOYED:
+            return replace(back.entry, outcome=DeployOutcome.DEPLOYED)
+        reason = result.reason()
+        self._gate.warn(f"the rollback to {back.release.tag} failed, too: {reason}")
+        return replace(back.entry, outcome=DeployOutcome.FAILED, reason=reason)
 
     @property
     def _duration_s(self) -> float:

@@ -23,6 +23,9 @@ class DeployOptions:
         dry_run: Whether the scripts are only printed.
         skip_validation: Whether the check of the host is skipped.
         health_timeout: Maximum wait for healthy services (s).
+        confirm_within: Time after which a host goes back by itself unless the deploy is confirmed,
+            from the release's application (s); None for a minute more than `health_timeout`.
+        is_detached: Whether the hosts finish the deploy by themselves.
         rollback: Whether a host rolls back automatically when the release fails.
         lock_wait: Maximum wait for another owner of a host's lock (s).
         drain: Whether workers finish their operations before they are replaced.
@@ -44,6 +47,8 @@ class DeployOptions:
     dry_run: bool = False
     skip_validation: bool = False
     health_timeout: float = DEFAULT_HEALTH_TIMEOUT_S
+    confirm_within: float | None = None
+    is_detached: bool = False
     rollback: bool = True
     lock_wait: float = 0.0
     drain: bool = False

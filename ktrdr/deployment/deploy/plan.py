@@ -21,7 +21,7 @@ from typing import Final
 
 from ktrdr.deployment.deploy.options import DeployOptions
 from ktrdr.deployment.hosts.health import ExpectedService
-from ktrdr.deployment.hosts.history import ALL, DeployKind, HistoryEntry
+from ktrdr.deployment.hosts.history import ALL, DeployKind, DeployOutcome, HistoryEntry
 from ktrdr.deployment.hosts.host import DeployId, Host, HostConfig, unknown_name_error
 from ktrdr.deployment.hosts.lock import LockOwner, acquire_script
 from ktrdr.deployment.product import REGISTRY_LOGIN, Product
@@ -36,11 +36,14 @@ from ktrdr.deployment.releases.release import (
     pack_archive,
     tmpfs_file_name,
 )
-from ktrdr.deployment.scripts.script import Script, repeat
+from ktrdr.deployment.scripts.script import Call, Program, Script, repeat
 from ktrdr.errors import UsageError
 
-# A container stops within its grace period (60 s for the database).
 UNDO_TIMEOUT_S: Final = 90.0
+# The operator's side confirms a deploy as soon as all services are healthy.
+_CONFIRM_MARGIN_S: Final = 60
+# Stopping what is applied, the former release's application, and the wait for its health.
+GO_BACK_TIMEOUT_S: Final = 900.0
 # The history only grows. A rollback needs fewer events than this.
 _HISTORY_EVENTS: Final = 200
 # Before a deploy, its outcome is unknown. If an operator runs the steps by hand, this is recorded.
@@ -105,7 +108,7 @@ class Plan:
         release: Release to deploy.
         entry: History entry that records the deploy.
         lock_owner: Owner of the host's lock during the deploy.
-        recovery_owner: Owner of the lock while the watchdog repairs a deploy that was cut off.
+        recovery_owner: Owner of the lock while the host goes back by itself.
         expected: Services to deploy.
         pinned: Digests of images whose tags may have moved, by name and tag.
         dependencies: Services that the one deployed service depends on; empty for all services.
@@ -135,7 +138,7 @@ class Plan:
             *([self._step(StepKind.CHECK, check)] if is_checked else []),
             self._fetch(),
             *([self._step(StepKind.START, self.start_script)] if is_checked else []),
-            self._apply(),
+            self.apply(),
             self._verify(),
             self.record(replace(self.entry, reason=_RUN_BY_HAND).ended_event()),
         )
@@ -187,27 +190,65 @@ class Plan:
         images = dict.fromkeys(service.image for service in self.expected)
         return Script("scripts/start_container.sh", (f"{self.host.project}-test", *images))
 
-    def _apply(self) -> Step:
-        host = self.host
+    def apply(self, way_back: Plan | None = None, ended: HistoryEntry | None = None) -> Step:
+        """Return the step that hands the deploy over to the host's supervisor.
+
+        Args:
+            way_back: Plan of the rollback to a release that the host keeps; None if there is none.
+            ended: Entry with what is known of the deploy's end; None for the plan's own.
+        """
+        host, ended = self.host, ended or self.entry
         extensions = self.product.script_extensions(host)
-        secrets = (*self.config.secrets, *self.config.apply_secrets)
-        script = Script(
-            "scripts/apply.sh",
-            (
-                *self.stack_options(self.entry.profiles),
-                *("--note", self.lock_owner.to_json()),
-                *("--recovery-note", self.recovery_owner.to_json()),
-                *("--event", self.entry.begun_event()),
-                *repeat("--secret", secrets),
-                *("--", *sorted(self.release.files)),
-            ),
+        health_s = round(self.options.health_timeout)
+        confirm_s = self.options.confirm_within or health_s + _CONFIRM_MARGIN_S
+        files = sorted(self.release.files)
+        keep = Call("keep_new", "keep_configuration", (host.workdir, ended.configuration, *files))
+        calls = [self.call("apply_new"), keep]
+        options = [
+            *("--workdir", host.workdir, "--project", host.project),
+            *("--id", ended.id, "--tag", self.release.tag),
+            *("--confirm-within", str(round(confirm_s)), "--healthy-within", str(health_s)),
+            *("--detached", "yes" if self.options.is_detached else "no"),
+            *("--recovery-note", self.recovery_owner.to_json()),
+            *("--ended", ended.ended_event()),
+            *repeat("--service", (service.name for service in self.expected)),
+        ]
+        if way_back:
+            calls.append(way_back.call("apply_old", is_kept=True))
+            entry = replace(way_back.entry, outcome=DeployOutcome.DEPLOYED)
+            options += [
+                *("--way-back", way_back.release.tag),
+                *("--back-begun", entry.begun_event(), "--back-ended", entry.ended_event()),
+                *repeat("--back-service", (service.name for service in way_back.expected)),
+            ]
+        program = Program(
+            "scripts/supervise.sh",
+            tuple(options),
             extensions=(extensions.secrets, extensions.delivery),
-            settings=self.config.settings,
-            secrets=secrets,
+            calls=tuple(calls),
         )
-        timeout_s = f"{UNDO_TIMEOUT_S - 5:.0f}"
-        undo = Script("scripts/recover.sh", (host.workdir, host.project, timeout_s))
-        return self._step(StepKind.APPLY, script, undo)
+        script = Script(
+            "scripts/start_deploy.sh",
+            (host.workdir, host.project, self.lock_owner.to_json(), self.entry.begun_event()),
+            # The login fetches an image of the former release that somebody has removed.
+            secrets=(*self.config.secrets, *self.config.apply_secrets, REGISTRY_LOGIN),
+            program=program,
+            keeps_lock=True,
+        )
+        return self._step(StepKind.APPLY, script)
+
+    def call(self, name: str, *, is_kept: bool = False) -> Call:
+        """Return the call that applies the release, which the host has just fetched or keeps."""
+        kept = (
+            *("--kept", self.entry.configuration),
+            *repeat("--pin", (f"{image}@{digest}" for image, digest in self.pinned)),
+        )
+        arguments = (
+            *(kept if is_kept else ()),
+            *self.stack_options(self.entry.profiles),
+            *("--", *sorted(self.release.files)),
+        )
+        return Call(name, "apply_release", arguments, self.config.settings)
 
     def _verify(self) -> Step:
         own = (service.name for service in self.expected if service.reports_version)

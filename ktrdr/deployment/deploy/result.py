@@ -67,7 +67,7 @@ class HostResult:
     @property
     def changed(self) -> bool:
         """Return whether anything on the host changed."""
-        return self.outcome is DeployOutcome.DEPLOYED
+        return self.outcome in (DeployOutcome.DEPLOYED, DeployOutcome.DETACHED)
 
     def to_json(self) -> dict[str, Any]:
         """Return the host's part of the final JSON document."""

@@ -39,6 +39,8 @@ class DeployOutcome(StrEnum):
     UNCHANGED = "unchanged"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
+    # The host finishes it by itself, and records how.
+    DETACHED = "detached"
     # No event says how it ended.
     CUT_OFF = "cut off"
 

@@ -21,9 +21,10 @@ from ktrdr.errors import HostNotReady, Interrupted, KtrdrError, Locked
 LOCK_BUSY: Final = 75
 LOCK_LOST: Final = 74
 NO_FLOCK: Final = 69
-# Beginning of a watchdog's reason in the lock file, and the maximum duration of its recovery (s).
+# Beginning of the reason in the lock file while a host repairs what its owner has left behind, and
+# the maximum duration of that (s).
 RECOVERY: Final = "recovery after"
-RECOVERY_S: Final = 180
+RECOVERY_S: Final = 600
 RELEASE_SCRIPT: Final = Script("scripts/release_lock.sh", is_inline=True)
 
 _QUERY_TIMEOUT_S: Final = 20.0
@@ -58,7 +59,7 @@ class LockOwner:
         return json.dumps(document, ensure_ascii=False)
 
     def for_recovery(self) -> LockOwner:
-        """Return the owner that the watchdog records while it repairs this owner's work."""
+        """Return the owner that the host records while it repairs this owner's work."""
         deploy = DeployId(f"{self.deploy.id}-recovery", self.deploy.who, self.deploy.at)
         return LockOwner(deploy, f"{RECOVERY} a cut-off {self.reason}")
 

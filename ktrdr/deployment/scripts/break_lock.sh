@@ -1,11 +1,12 @@
 #!/bin/sh
-# End the shell that holds the lock of a host, and wait until the lock is free. Print its owner as
-# show_lock.sh does.
+# End the shell that holds the lock of a host, and have a deploy in progress go back. Wait until the lock is
+# free, or until it belongs to that recovery. Print the former owner as show_lock.sh does.
 #
 # Usage: break_lock.sh WORKDIR
 set -eu
 
 . ./lib/lock.sh
+. ./lib/supervision.sh
 
 main() {
     show_lock "$1"
@@ -16,7 +17,11 @@ main() {
         if [ "$(readlink "/proc/$holder/fd/9")" = "$(readlink -f "$lock_file")" ]; then
             kill -USR2 "$holder"
         fi
-        flock -w 10 -s "$lock_file" true
+        ! find_supervisor "$1" || kill -s USR1 "$supervisor" || :
+        for _ in 1 2 3 4 5 6 7 8 9 10 11 12; do
+            if flock -w 1 -s "$lock_file" true || grep -qF 'recovery after' "$lock_file"; then return 0; fi
+        done
+        return 1
     fi
 }
 

@@ -1,28 +1,18 @@
 #!/bin/sh
-# Record the outcome of a deploy, and keep its configuration.
+# Record the outcome of a deploy, keep its configuration, and end its supervisor: the operator has decided.
 #
 # Usage: record.sh --workdir DIRECTORY --event EVENT... [--keep CONFIGURATION -- FILE...]
-# EVENT is a line of JSON. CONFIGURATION is the hash of the FILEs. An archive that exists is not replaced.
+# EVENT is a line of JSON. CONFIGURATION is the hash of the FILEs. Fails with 73 if the host has already gone
+# back by itself.
 set -eu
 
 . ./lib/events.sh
+. ./lib/kept_releases.sh
 . ./lib/output.sh
+. ./lib/supervision.sh
 
 newline='
 '
-
-# Write the files of the work directory to the archive of their configuration.
-#   keep_configuration WORKDIR CONFIGURATION FILE...
-keep_configuration() {
-    archive=$1/.ktrdr/releases/$2.tar.gz
-    directory=$1
-    shift 2
-    if [ ! -e "$archive" ]; then
-        mkdir -p "$directory/.ktrdr/releases"
-        tar -czf "$archive.partial" -C "$directory" "$@"
-        mv -f "$archive.partial" "$archive"
-    fi
-}
 
 main() {
     workdir='' events='' configuration=''
@@ -39,8 +29,15 @@ main() {
         esac
         shift 2
     done
+    deploy=$workdir/.ktrdr/deploy
+    if [ -d "$deploy" ]; then
+        mkdir "$deploy/decided" 2>/dev/null || exit 73
+        : >"$deploy/decided/operator"
+    fi
     append_events "$workdir" "$events"
     [ -z "$configuration" ] || keep_configuration "$workdir" "$configuration" "$@"
+    end_supervisor "$workdir"
+    rm -rf "$deploy"
 }
 
 main "$@"

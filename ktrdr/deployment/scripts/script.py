@@ -6,6 +6,8 @@ A script is a file with functions that ends with ``main "$@"``. It includes
 - the text of another program with ``NAME=$(cat ./FILE)``: Python, SQL, or a script that runs
   elsewhere.
 
+A `Program` is a script that another one writes to the host, where it outlives the connection.
+
 Both also work if the file is run from its own directory. A library includes nothing.
 
 A script reaches ``sh`` on standard input. Its frame prevents three failures:
@@ -45,6 +47,40 @@ _LINE_LENGTH: Final = 76
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """Function that a program calls: a command with its arguments and settings.
+
+    Attributes:
+        name: Name of the function.
+        command: Command or function of the program.
+        arguments: Its arguments.
+        settings: Variables that are exported before.
+    """
+
+    name: str
+    command: str
+    arguments: tuple[str, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Script without secrets that another script writes to the host.
+
+    Attributes:
+        file: File of the script, relative to ``ktrdr/deployment``.
+        arguments: Arguments after those with which the program is called.
+        extensions: Files with further functions.
+        calls: Functions that the script calls.
+    """
+
+    file: str
+    arguments: tuple[str, ...]
+    extensions: tuple[str, ...]
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Script:
     """Shell script with its arguments, and without its secrets.
 
@@ -55,6 +91,8 @@ class Script:
         settings: Variables that are exported and not secret, in this order.
         secrets: Names of the variables that are exported and secret.
         payload: Bytes that travel with the script, which reads them from the command ``payload``.
+        program: Program that the command ``program`` prints.
+        keeps_lock: Whether it inherits the descriptor of the host's lock, for the program.
         is_inline: Whether the session's own shell runs it, and keeps the descriptors that it opens.
     """
 
@@ -64,6 +102,8 @@ class Script:
     settings: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
     payload: bytes = b""
+    program: Program | None = None
+    keeps_lock: bool = False
     is_inline: bool = False
 
 
@@ -112,7 +152,7 @@ def render_for_display(script: Script, *, whole: bool = False) -> str:
     if script.is_inline:
         return f"{text.rstrip()} </dev/null || exit\n"
     # As a condition of `||`, the subshell would not end at a failed command.
-    return f'(\n{text}) 9>&-\ncode=$?\n[ "$code" = 0 ] || exit "$code"\n'
+    return f'(\n{text})\ncode=$?\n[ "$code" = 0 ] || exit "$code"\n'
 
 
 def render_command(script: Script) -> str:
@@ -166,8 +206,31 @@ def _frame(script: Script, exports: list[str], payload: str) -> str:
     if script.is_inline:
         return f"{text}\n{call}\n"
     body = [*exports, call, f"echo {SENTINEL}"]
-    run = "\n".join(["run() {", *(f"    {line}" for line in body), "}", "run </dev/null\n"])
-    return "\n".join([text, *([payload] if payload else []), run])
+    # What a script leaves running by mistake must not hold the lock.
+    streams = "</dev/null" if script.keeps_lock else "</dev/null 9>&-"
+    run = "\n".join(["run() {", *(f"    {line}" for line in body), "}", f"run {streams}\n"])
+    program = [_define_program(script.program)] if script.program else []
+    return "\n".join([text, *program, *([payload] if payload else []), run])
+
+
+def _define_program(program: Program) -> str:
+    """Return the function ``program``, which prints the text of a program."""
+    calls = [
+        "\n".join(
+            [
+                f"{call.name}() {{",
+                *(f"    {line}" for line in map(_export_setting, call.settings)),
+                "    " + " ".join([call.command, *_lay_out(call.arguments)]),
+                "}\n",
+            ]
+        )
+        for call in program.calls
+    ]
+    run = " ".join(['main "$@"', *_lay_out(program.arguments)])
+    text = "\n".join([bundle(program.file, program.extensions), *calls, run])
+    if _END in text.splitlines():
+        raise ValueError("a program cannot contain the line that ends it")
+    return f"program() {{\n    cat <<'{_END}'\n{text}\n{_END}\n}}\n"
 
 
 def _lay_out(arguments: tuple[str, ...]) -> Iterator[str]:
@@ -182,7 +245,11 @@ def _lay_out(arguments: tuple[str, ...]) -> Iterator[str]:
 
 
 def _export_settings(script: Script) -> list[str]:
-    return [_export(name, Secret(text)) for name, text in script.settings]
+    return [_export_setting(setting) for setting in script.settings]
+
+
+def _export_setting(setting: tuple[str, str]) -> str:
+    return _export(setting[0], Secret(setting[1]))
 
 
 def _export(name: str, value: Secret) -> str:

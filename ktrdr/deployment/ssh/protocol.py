@@ -77,8 +77,8 @@ def subshell_frame(script: str) -> bytes:
 def inline_frame(script: str) -> bytes:
     """Frame a script for the session's own shell, which keeps the descriptors that it opens.
 
-    The script returns its exit code with ``return``. The session closes descriptor 9, if the script
-    opens it, for all later scripts, and releases it when it ends.
+    The script returns its exit code with ``return``. Later scripts inherit descriptor 9, if the
+    script opens it, and close it unless they need it. The session releases it when it ends.
     """
     return _enclose(script, _INLINE_FRAME)
 

@@ -6,6 +6,8 @@
 #   --token-overlap SECONDS   time that tokens signed with a former JWT_SECRET stay valid
 
 . ../../scripts/lib/fingerprints.sh
+. ../../scripts/lib/container_environment.sh
+VERIFIER_PY=$(cat ./verifier.py)
 
 token_overlap=0
 tokens_change='' signed_with=''
@@ -45,6 +47,23 @@ export_deployed_secret_settings() {
     fi
 }
 
+recall_secrets() {
+    ! secrets_are_in_memory || return 1
+    read_environment "$project-grafana-1"
+    read_variable GF_SECURITY_ADMIN_PASSWORD
+    export "GF_ADMIN_PASSWORD=$value"
+    read_environment "$project-backend-1"
+    # shellcheck disable=SC2086 # names of variables are words
+    export_variables DB_USER DB_PASSWORD JWT_SECRET $further_secrets
+    [ -n "$DB_PASSWORD" ] || return 1
+    # The database never receives the password itself.
+    DB_PASSWORD_VERIFIER=$(
+        printf %s "$DB_PASSWORD" | docker run --rm --interactive --network none --entrypoint python3 "$secrets_image" \
+            -c "$VERIFIER_PY"
+    )
+    export DB_PASSWORD_VERIFIER
+}
+
 # Run a command with the files of the backend in memory as arguments: pairs of name and content.
 #   with_backend_files COMMAND [ARGUMENT...]
 with_backend_files() {
@@ -71,40 +90,6 @@ export_fingerprints() {
         GRAFANA_SECRETS=$(with_grafana_files print_fingerprint grafana)
         export GRAFANA_SECRETS
     fi
-}
-
-# ----------------------------------------------------------------------------- environment of containers
-
-# Set $environment to the variables of a container, between marks that no value contains.
-#   read_environment CONTAINER
-read_environment() {
-    [ -n "${mark-}" ] || read -r mark </proc/sys/kernel/random/uuid
-    environment=$(
-        docker container inspect --format "{{range .Config.Env}}$mark{{.}}{{end}}$mark" "$1" 2>/dev/null || :
-    )
-}
-
-# Set $value to the value of a variable in $environment. If the container reads it from a file, read this
-# file in the host's memory or, if only root may do that, in the backend's container.
-#   read_variable NAME
-read_variable() {
-    case $environment in
-        *"$mark$1="*)
-            value=${environment#*"$mark$1="}
-            value=${value%%"$mark"*}
-            ;;
-        *"$mark$1_FILE="*)
-            read_variable "$1_FILE"
-            value=$(
-                { cat "$secrets_directory/backend/${value##*/}" ||
-                    docker exec "$project-backend-1" cat "$value" || :; } 2>/dev/null
-                # Protect line ends at the end, which a substitution removes.
-                echo x
-            )
-            value=${value%x}
-            ;;
-        *) value= ;;
-    esac
 }
 
 # Fail if the database's role has another name than DB_USER.

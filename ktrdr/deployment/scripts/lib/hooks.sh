@@ -15,6 +15,10 @@ export_secret_settings() { :; }
 # Export the same variables with their values in the current containers, if the secrets are unknown.
 export_deployed_secret_settings() { :; }
 
+# Export the secrets as the containers have them, after a restart of the host in mid-deploy. Fail if that cannot
+# be done, as with files in memory, which are gone.
+recall_secrets() { return 1; }
+
 # Deliver and rotate secrets, before and after Compose changes the services. A hook that could not finish
 # sets $incomplete, and the next deploy repeats everything.
 before_up() { :; }

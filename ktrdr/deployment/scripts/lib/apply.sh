@@ -1,26 +1,6 @@
-#!/bin/sh
-# Apply the release that fetch.sh has staged: move its files into the work directory, and let Compose change
-# the services.
-#
-# Usage: apply.sh OPTION VALUE... -- FILE...
-#   the options of lib/stack.sh and of the stack's extension, and
-#   --note NOTE            note of the lock's owner
-#   --recovery-note NOTE   note of the watchdog, which repairs a deploy that was cut off
-#   --event EVENT          event to append to the history before anything changes
-#   --secret NAME          variable whose value is secret
-# The FILEs are all files of the release. Fails with 74 if the lock was lost.
-set -euf
-
-. ./lib/output.sh
-. ./lib/hooks.sh
-. ./lib/stack.sh
-. ./lib/lock.sh
-. ./lib/events.sh
-. ./lib/release_files.sh
-. ./lib/project.sh
-. ./lib/recreation.sh
-. ./lib/start_watchdog.sh
-WATCHDOG_SH=$(cat ./watchdog.sh)
+# shellcheck shell=sh disable=SC2034,SC2154 # shares variables with the scripts that include it
+# Application of a release: move its files into the work directory, and let Compose change the services. Needs:
+# output.sh, hooks.sh, stack.sh, release_files.sh, pin.sh, project.sh, recreation.sh
 
 # Move the staged files that differ into the work directory, and remove obsolete ones. Each file is replaced
 # in one move. Directories are not replaced, because containers mount them and would keep the old ones.
@@ -86,27 +66,36 @@ all_run() {
     done
 }
 
-main() {
-    note='' recovery_note='' event='' secrets=''
-    while [ "$#" -gt 0 ]; do
+# Stage a release that the host keeps, and get its images, which it usually has.
+stage_kept_release() {
+    release=$workdir/.ktrdr-staging
+    rm -rf "$release"
+    mkdir -p "$release"
+    tar -xzf "$workdir/.ktrdr/releases/$kept.tar.gz" -C "$release"
+    for pin in $pins; do pin_image "$project" "${pin%@*}" "${pin#*@}"; done
+    # shellcheck disable=SC2086 # names of services are words
+    compose pull --quiet --policy missing $services
+}
+
+# Apply the release that fetch.sh has staged, or one that the host keeps.
+#   apply_release OPTION VALUE... -- FILE...
+# The FILEs are all files of the release. The options are those of lib/stack.sh and of the stack's extension, and
+#   --kept CONFIGURATION     name of the kept release's archive
+#   --pin NAME[:TAG]@DIGEST  image that a tag must name
+apply_release() {
+    kept='' pins=''
+    while [ "$1" != -- ]; do
         case $1 in
-            --note) note=$2 ;;
-            --recovery-note) recovery_note=$2 ;;
-            --event) event=$2 ;;
-            --secret) secrets="$secrets $2" ;;
-            --)
-                shift
-                break
-                ;;
+            --kept) kept=$2 ;;
+            --pin) pins="$pins $2" ;;
             *) common_option "$1" "$2" ;;
         esac
         shift 2
     done
+    shift
+    [ -z "$recall" ] || recall_secrets
+    [ -z "$kept" ] || stage_kept_release
     release=$workdir
-    require_lock "$workdir" "$note"
-    append_events "$workdir" "$event"
-    # shellcheck disable=SC2086 # names of variables are words
-    start_watchdog "$workdir" "$project" "$recovery_note" $secrets
     place_files "$@"
     finish_recreation "$project" start
     # shellcheck disable=SC2086 # names of services are words
@@ -134,5 +123,3 @@ main() {
         compose rm --stop --force $surplus
     fi
 }
-
-main "$@"
