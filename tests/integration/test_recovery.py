@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -108,11 +107,13 @@ class LocalHost:
         return (self.directory / "calls").read_text().splitlines()
 
     def recover(self, seconds: int = 20) -> int:
-        return self.run("scripts/recover.sh", str(self.workdir), "p", str(seconds))
+        body = f'    read_stopped_before "$1"\n    recover p {seconds}'
+        return self.run(body, "project", "recreation", "recovery", arguments=[str(self.workdir)])
 
-    def run(self, file: str, *arguments: str) -> int:
+    def run(self, body: str, *libraries: str, arguments: Sequence[str]) -> int:
         """Run a script; return its exit code."""
-        script = render(Script(file, arguments), {}).reveal()
+        file = write_script(self.directory, body, *libraries).file
+        script = render(Script(file, tuple(arguments)), {}).reveal()
         return subprocess.run(["sh", "-c", script], env=self.env, check=False).returncode
 
     def changing_script(self, *lines: str, secrets: Sequence[str] = ()) -> str:
@@ -212,14 +213,12 @@ def test_a_replacement_of_a_removed_container_is_finished(host) -> None:
 
 def apply(host: LocalHost, *services: str) -> None:
     """Apply a release that changes nothing, for some services."""
+    libraries = ("output", "hooks", "stack", "release_files", "project", "recreation", "apply")
     options = (
         *("--project", "p", "--workdir", str(host.workdir), "--compose-file", "c.yml"),
-        *("--env-file", ".env", "--note", NOTE, "--recovery-note", "{}", "--event", "{}"),
-        *repeat("--service", services),
+        *("--env-file", ".env", *repeat("--service", services), "--"),
     )
-    with host.lock_file.open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert host.run("scripts/apply.sh", *options) == 0
+    assert host.run('    recall=\n    apply_release "$@"', *libraries, arguments=options) == 0
 
 
 def test_containers_that_cannot_be_started_are_removed_so_that_compose_recreates_them(host) -> None:
@@ -338,7 +337,7 @@ def test_the_replacement_of_a_container_that_was_stopped_before_is_undone(host) 
 
 
 def test_containers_that_an_earlier_script_under_the_same_lock_stopped_are_started(host) -> None:
-    """Such as the script of the failed release, before the automatic rollback."""
+    """Such as the restart of a service that others depend on."""
     host.set_containers(db="running", grafana="exited")
     host.run_changing_script()
     host.set_containers(db="exited")
@@ -365,17 +364,3 @@ def test_the_record_of_an_earlier_lock_does_not_count(host) -> None:
     host.lock()
     assert host.recover() == 0
     assert host.containers == {"db": "running"}
-
-
-# ------------------------------------------------------------------------- Docker that stopped
-
-
-def test_a_script_waits_until_docker_responds(host) -> None:
-    (host.directory / "away").touch()
-    with subprocess.Popen(["sh", "-c", f"/bin/sleep 0.3; rm {host.directory}/away"]):
-        assert host.run("scripts/wait_for_docker.sh", "20") == 0
-
-
-def test_a_script_gives_up_on_docker_after_its_timeout(host) -> None:
-    (host.directory / "away").touch()
-    assert host.run("scripts/wait_for_docker.sh", "1") == 1

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from ktrdr.deployment.homelab.inventory import Inventory, add_defaults
 from ktrdr.deployment.hosts.history import RECORDS
 from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.releases.release import Release, Target, shipped_paths
-from ktrdr.deployment.scripts.script import render
+from ktrdr.deployment.scripts.script import quote, render
 from ktrdr.secret import Secret
 from tests.unit.deployment.shell import SHELLS, write_script
 
@@ -107,29 +106,30 @@ class LocalHost:
         step = plan.step(kind)
         assert step
         exported = {name: Secret(secrets.get(name, "x" * 40)) for name in step.script.secrets}
-        path = f"{self.directory / 'bin'}:{os.environ['PATH']}"
-        with self._locked(plan):
-            process = subprocess.run(
-                ["sh", "-s"],
-                input=render(step.script, exported).reveal().encode(),
-                env={"PATH": path, "RECORD": str(self.directory)},
-                capture_output=True,
-                check=False,
-            )
+        # The shell is that of a session with the lock, which ends the deploy after it was applied.
+        lock = Path(plan.host.workdir, RECORDS, "lock")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        texts = [render(step.script, exported).reveal()]
+        if kind is StepKind.APPLY:
+            end = plan.record(plan.entry.ended_event(), good=False)
+            texts.append(render(end.script, {}).reveal())
+        lines = [f"exec 9>{quote(str(lock))}", "flock 9"]
+        lines.append(f"printf '%s %s\\n' $$ {quote(plan.lock_owner.to_json())} >&9")
+        lines += [f"(\n{text})\ncode=${{code-$?}}" for text in texts]
+        process = subprocess.run(
+            ["sh", "-s"],
+            input="\n".join([*lines, "exit $code"]).encode(),
+            env={
+                "PATH": f"{self.directory / 'bin'}:{os.environ['PATH']}",
+                "RECORD": str(self.directory),
+                "KTRDR_ETC": str(self.directory),
+            },
+            capture_output=True,
+            check=False,
+        )
         self.output = process.stdout + process.stderr
         assert process.returncode == 0, process.stderr.decode()
         return process.stdout.decode()
-
-    @contextmanager
-    def _locked(self, plan: Plan) -> Iterator[None]:
-        """Hold the host's lock for the deploy of a plan."""
-        file = Path(plan.host.workdir, RECORDS, "lock")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("w") as lock_file:
-            lock_file.write(plan.lock_owner.to_json())
-            lock_file.flush()
-            fcntl.flock(lock_file, fcntl.LOCK_EX)
-            yield
 
     def compose_environment(self) -> dict[bytes, bytes]:
         """Return the environment of the last call of Compose."""

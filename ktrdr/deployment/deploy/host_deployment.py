@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -17,7 +18,13 @@ from ktrdr.deployment.deploy.result import HostResult, ServiceState, outcome_of
 from ktrdr.deployment.deploy.script_runner import ScriptRunner
 from ktrdr.deployment.hosts import containers
 from ktrdr.deployment.hosts.containers import Snapshot
-from ktrdr.deployment.hosts.history import DeployOutcome, HistoryEntry, last_good, moved_tags
+from ktrdr.deployment.hosts.history import (
+    DeployOutcome,
+    HistoryEntry,
+    last_good,
+    moved_tags,
+    parse_history,
+)
 from ktrdr.deployment.hosts.history_queries import fetch_release
 from ktrdr.deployment.hosts.lock import LOCK_LOST, HostLock, lock_lost_error
 from ktrdr.deployment.hosts.problems import all_problems, require_none
@@ -25,7 +32,7 @@ from ktrdr.deployment.product import Backend
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts import sections
 from ktrdr.deployment.scripts.script import Script
-from ktrdr.deployment.ssh.interface import Transport
+from ktrdr.deployment.ssh.interface import RemoteResult, Transport
 from ktrdr.errors import (
     DeploymentFailed,
     HostNotReady,
@@ -82,6 +89,7 @@ class HostDeployment:
     _way_back: Plan | None = None
     _no_way_back: str = ""
     _is_applied: bool = False
+    _is_left: bool = False
     _compose: str = ""
     _began: float = 0.0
     _has_begun: bool = False
@@ -163,8 +171,10 @@ class HostDeployment:
             # Releasing the lock from outside ends what runs under it.
             error = lock_lost_error(self.plan.host) if self._lock.was_broken else exc
             restored = self._go_back(error)
-            self._runner.undo_all()
-            self._record(outcome_of(error), reason=error.message)
+            if not self._has_begun:
+                self._runner.undo_all()
+            if not self._is_left:
+                self._record(outcome_of(error), reason=error.message)
             self._lock.release()
             return HostResult(
                 plan=self.plan,
@@ -239,17 +249,8 @@ class HostDeployment:
                 raise step_errors.start_error(self.plan, result)
 
     def _apply_release(self) -> None:
-        assert self.comparison is not None  # noqa: S101  # as in `apply`
-        self._way_back = self._find_way_back(self.comparison)
-        ended = self.plan.entry.with_digests(self.comparison.digests)
-        step = self.plan.apply(self._way_back, ended)
-        self._lock.ensure_held()
-        with self._runner.report(step):
-            self._has_begun = True
-            result = self._runner.run(step.script, step.timeout_s)
-            if result.exit_code == LOCK_LOST:
-                self._has_begun = False
-                raise lock_lost_error(self.plan.host)
+        with self._runner.report(self._step(StepKind.APPLY)):
+            result = self._hand_over()
             if result.exit_code:
                 error = step_errors.apply_error(self.plan, result)
                 if isinstance(error, DeploymentFailed):
@@ -259,7 +260,26 @@ class HostDeployment:
             for warning in self.plan.product.rotation_warnings(found, self.plan, self.later_nodes):
                 self._gate.warn(warning)
         self._is_applied = True
-        self._runner.commit()
+
+    def _hand_over(self, *, is_applied: bool = False) -> RemoteResult:
+        """Have the host apply the release, which it goes back from unless `_record` confirms it.
+
+        Args:
+            is_applied: Whether the release runs already.
+        """
+        assert self.comparison is not None  # noqa: S101  # as in `apply`
+        self._way_back = self._find_way_back()
+        if is_applied and self._way_back is None:
+            raise DeploymentFailed(self._no_way_back)
+        ended = self.plan.entry.with_digests(self.comparison.digests)
+        step = self.plan.apply(self._way_back, ended, is_applied=is_applied)
+        self._lock.ensure_held()
+        self._has_begun = True
+        result = self._runner.run(step.script, step.timeout_s)
+        if result.exit_code == LOCK_LOST:
+            self._has_begun = False
+            raise lock_lost_error(self.plan.host)
+        return result
 
     def _wait_until_healthy(self, comparison: Comparison) -> Snapshot:
         step = self._step(StepKind.VERIFY)
@@ -287,16 +307,17 @@ class HostDeployment:
             contract_migrations=containers.known_contract_migrations(self._gate.sections),
         ).with_digests(self.comparison.digests if self.comparison else {})
         begun = [] if self._has_begun else [entry.begun_event()]
-        step = self.plan.record(*begun, entry.ended_event(), good=outcome.is_good)
+        good, ends = outcome.is_good, self._has_begun
+        step = self.plan.record(*begun, entry.ended_event(), good=good, ends=ends)
         try:
             result = self._runner.run(step.script, step.timeout_s, observed=False, ignore_stop=True)
         except KtrdrError as error:
-            if outcome.is_good and self._has_begun:
+            if good and ends:
                 # The host goes back by itself.
                 raise
             self._gate.warn(f"the outcome could not be recorded: {error.message}")
             return
-        if result.exit_code == _DECIDED and outcome.is_good:
+        if result.exit_code == _DECIDED:
             raise DeploymentFailed(
                 f"{self.plan.host.name} went back by itself, because the deploy was not confirmed "
                 "in time",
@@ -318,11 +339,17 @@ class HostDeployment:
 
     # ------------------------------------------------------------------------ automatic rollback
 
-    def _find_way_back(self, comparison: Comparison) -> Plan | None:
-        """Plan the rollback to the last good release, which the host carries out if need be."""
+    def _find_way_back(self) -> Plan | None:
+        """Plan the rollback to the last good release, which the host carries out if need be.
+
+        Raises:
+            HostUnreachable: The host cannot be reached.
+            Interrupted: Ctrl-C or SIGTERM.
+        """
+        assert self.comparison is not None  # noqa: S101  # as in `apply`
         if self.plan_rollback is None:
             return None
-        good = last_good(comparison.history, self.plan.service)
+        good = last_good(self.comparison.history, self.plan.service)
         if good is None:
             self._no_way_back = "there is no earlier release to roll back to"
         elif good.is_same_release(self.plan.entry):
@@ -331,6 +358,8 @@ class HostDeployment:
             try:
                 release = fetch_release(self.plan.host, good, self.transport)
                 return self.plan_rollback(self.plan, good, release)
+            except (HostUnreachable, Interrupted):
+                raise
             except KtrdrError as error:
                 self._no_way_back = f"there is no way back to {good.tag}: {error.message}"
         return None
@@ -341,30 +370,48 @@ class HostDeployment:
         Returns:
             The entry of the rollback, which the host has recorded; None if there was none.
         """
-        if not self._has_begun or isinstance(error, (HostUnreachable, Locked)):
-            # The host goes back by itself if the connection is lost.
+        if not self._has_begun and isinstance(error, DeploymentFailed):
+            # What runs is not healthy, although there was nothing to change.
+            with suppress(KtrdrError):
+                self._hand_over(is_applied=True)
+        if not self._has_begun:
             return None
         back = self._way_back
+        if isinstance(error, (HostUnreachable, Locked)):
+            self._leave(back)
+            return None
         if back:
             self.observe(events.RollbackStarted(back.entry, error.message))
-        elif self._is_applied and not isinstance(error, Interrupted):
+        elif self._no_way_back:
             self._gate.warn(f"{self._no_way_back}: the failed release stays in place")
+        if back is None and self._is_applied and not isinstance(error, Interrupted):
             return None
-        script = Script("scripts/go_back.sh", (self.plan.host.workdir,))
+        script = Script("scripts/go_back.sh", (self.plan.host.workdir, self.plan.entry.id))
         try:
             result = self._runner.run(script, GO_BACK_TIMEOUT_S, ignore_stop=True)
-            outcome = "".join(sections.split(result.stdout).get("outcome", ()))
         except (KtrdrError, KeyboardInterrupt):
-            self._gate.warn("the host goes back by itself: see `ktrdr deploy watch`")
+            self._leave(back)
             return None
-        if back is None:
-            self._gate.warn(f"{self._no_way_back}: the host runs what this deploy has left")
-            return None
-        if outcome == DeployOutcome.DEPLOYED:
-            return replace(back.entry, outcome=DeployOutcome.DEPLOYED)
-        reason = result.reason()
-        self._gate.warn(f"the rollback to {back.release.tag} failed, too: {reason}")
-        return replace(back.entry, outcome=DeployOutcome.FAILED, reason=reason)
+        return self._find_rollback(back.entry, result) if back else None
+
+    def _find_rollback(self, back: HistoryEntry, result: RemoteResult) -> HistoryEntry | None:
+        """Return the entry of a rollback that the host has recorded, or None if there is none."""
+        entries = parse_history(sections.split(result.stdout).get("history", ()))
+        restored = next((entry for entry in entries if entry.id == back.id), None)
+        if restored is None:
+            name = self.plan.host.name
+            self._gate.warn(f"{name} did not go back: see `ktrdr deploy status {name}`")
+        elif not restored.outcome.is_good:
+            restored = replace(restored, reason=result.reason() or restored.reason)
+            self._gate.warn(f"the rollback to {back.tag} failed, too: {restored.reason}")
+        return restored
+
+    def _leave(self, back: Plan | None) -> None:
+        """Leave the end of the deploy, and its record, to the host."""
+        self._is_left = True
+        name = self.plan.host.name
+        does = f"goes back to {back.release.tag}" if back else "starts what this deploy has stopped"
+        self._gate.warn(f"{name} {does} by itself: follow it with `ktrdr deploy watch {name}`")
 
     @property
     def _duration_s(self) -> float:

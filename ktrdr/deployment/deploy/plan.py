@@ -190,12 +190,19 @@ class Plan:
         images = dict.fromkeys(service.image for service in self.expected)
         return Script("scripts/start_container.sh", (f"{self.host.project}-test", *images))
 
-    def apply(self, way_back: Plan | None = None, ended: HistoryEntry | None = None) -> Step:
+    def apply(
+        self,
+        way_back: Plan | None = None,
+        ended: HistoryEntry | None = None,
+        *,
+        is_applied: bool = False,
+    ) -> Step:
         """Return the step that hands the deploy over to the host's supervisor.
 
         Args:
             way_back: Plan of the rollback to a release that the host keeps; None if there is none.
             ended: Entry with what is known of the deploy's end; None for the plan's own.
+            is_applied: Whether the release runs already, so that only the way back is left.
         """
         host, ended = self.host, ended or self.entry
         extensions = self.product.script_extensions(host)
@@ -203,7 +210,7 @@ class Plan:
         confirm_s = self.options.confirm_within or health_s + _CONFIRM_MARGIN_S
         files = sorted(self.release.files)
         keep = Call("keep_new", "keep_configuration", (host.workdir, ended.configuration, *files))
-        calls = [self.call("apply_new"), keep]
+        calls = [Call("apply_new", ":") if is_applied else self.call("apply_new"), keep]
         options = [
             *("--workdir", host.workdir, "--project", host.project),
             *("--id", ended.id, "--tag", self.release.tag),
@@ -211,7 +218,7 @@ class Plan:
             *("--detached", "yes" if self.options.is_detached else "no"),
             *("--recovery-note", self.recovery_owner.to_json()),
             *("--ended", ended.ended_event()),
-            *repeat("--service", (service.name for service in self.expected)),
+            *repeat("--expect", (service.name for service in self.expected)),
         ]
         if way_back:
             calls.append(way_back.call("apply_old", is_kept=True))
@@ -219,7 +226,7 @@ class Plan:
             options += [
                 *("--way-back", way_back.release.tag),
                 *("--back-begun", entry.begun_event(), "--back-ended", entry.ended_event()),
-                *repeat("--back-service", (service.name for service in way_back.expected)),
+                *repeat("--expect-back", (service.name for service in way_back.expected)),
             ]
         program = Program(
             "scripts/supervise.sh",
@@ -229,7 +236,10 @@ class Plan:
         )
         script = Script(
             "scripts/start_deploy.sh",
-            (host.workdir, host.project, self.lock_owner.to_json(), self.entry.begun_event()),
+            (
+                *(host.workdir, host.project, self.lock_owner.to_json()),
+                *(self.entry.id, self.entry.begun_event()),
+            ),
             # The login fetches an image of the former release that somebody has removed.
             secrets=(*self.config.secrets, *self.config.apply_secrets, REGISTRY_LOGIN),
             program=program,
@@ -256,9 +266,16 @@ class Plan:
         script = Script("scripts/verify.sh", (self.host.project, *own), extensions=(health,))
         return self._step(StepKind.VERIFY, script)
 
-    def record(self, *events: str, good: bool = True) -> Step:
-        """Return the step that appends events to the history, and keeps a good configuration."""
+    def record(self, *events: str, good: bool = True, ends: bool = True) -> Step:
+        """Return the step that appends events to the history, and keeps a good configuration.
+
+        Args:
+            events: The events.
+            good: Whether the release is good.
+            ends: Whether this ends the deploy that the host's supervisor may go back from.
+        """
         arguments = ["--workdir", self.host.workdir, *repeat("--event", events)]
+        arguments += repeat("--ends", [self.entry.id] if ends else [])
         if good:
             arguments += ["--keep", self.entry.configuration, "--", *sorted(self.release.files)]
         script = Script("scripts/record.sh", tuple(arguments))

@@ -14,10 +14,12 @@ main() {
     if [ -e "$lock_file" ] && ! flock -n -s "$lock_file" true; then
         read -r holder _ <"$lock_file"
         # The system reuses process ids: verify that this process holds the lock.
-        if [ "$(readlink "/proc/$holder/fd/9")" = "$(readlink -f "$lock_file")" ]; then
+        if ! find_supervisor "$1"; then supervisor=none; fi
+        # A host that goes back must not be disturbed.
+        if [ "$supervisor" != "$holder" ] && has_opened_lock "$1" "$holder"; then
             kill -USR2 "$holder"
         fi
-        ! find_supervisor "$1" || kill -s USR1 "$supervisor" || :
+        [ "$supervisor" = none ] || kill -s USR1 "$supervisor" || :
         for _ in 1 2 3 4 5 6 7 8 9 10 11 12; do
             if flock -w 1 -s "$lock_file" true || grep -qF 'recovery after' "$lock_file"; then return 0; fi
         done

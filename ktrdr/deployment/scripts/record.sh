@@ -1,9 +1,9 @@
 #!/bin/sh
 # Record the outcome of a deploy, keep its configuration, and end its supervisor: the operator has decided.
 #
-# Usage: record.sh --workdir DIRECTORY --event EVENT... [--keep CONFIGURATION -- FILE...]
-# EVENT is a line of JSON. CONFIGURATION is the hash of the FILEs. Fails with 73 if the host has already gone
-# back by itself.
+# Usage: record.sh --workdir DIRECTORY --event EVENT... [--ends ID] [--keep CONFIGURATION -- FILE...]
+# EVENT is a line of JSON, ID that of the deploy that the supervisor may go back from. CONFIGURATION is the hash of
+# the FILEs of a good release. Fails with 73 if the host has already gone back from it.
 set -eu
 
 . ./lib/events.sh
@@ -15,11 +15,12 @@ newline='
 '
 
 main() {
-    workdir='' events='' configuration=''
+    workdir='' events='' configuration='' id=''
     while [ "$#" -gt 0 ]; do
         case $1 in
             --workdir) workdir=$2 ;;
-            --event) events=${events:+$events$newline}$2 ;;
+            --event) events="$events${events:+$newline}$2" ;;
+            --ends) id=$2 ;;
             --keep) configuration=$2 ;;
             --)
                 shift
@@ -29,15 +30,20 @@ main() {
         esac
         shift 2
     done
-    deploy=$workdir/.ktrdr/deploy
-    if [ -d "$deploy" ]; then
-        mkdir "$deploy/decided" 2>/dev/null || exit 73
-        : >"$deploy/decided/operator"
+    if [ -n "$id" ]; then
+        if decide "$workdir" "$id" operator; then
+            end_supervisor "$workdir"
+        elif [ -n "$configuration" ]; then
+            echo "the host has already gone back by itself" >&2
+            exit 73
+        fi
     fi
     append_events "$workdir" "$events"
     [ -z "$configuration" ] || keep_configuration "$workdir" "$configuration" "$@"
-    end_supervisor "$workdir"
-    rm -rf "$deploy"
+    # A good release also ends what another deploy has left behind.
+    if [ -n "$configuration" ] || [ -e "$workdir/.ktrdr/deploy/operator.$id" ]; then
+        rm -rf "$workdir/.ktrdr/deploy"
+    fi
 }
 
 main "$@"

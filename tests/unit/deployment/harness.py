@@ -28,14 +28,15 @@ SECRETS = {
     )
 }
 # Texts by which the scripts of a deploy are told apart: each has a line with its usage.
-LOCK, RELEASE, CHECK, FETCH, START, APPLY, VERIFY, UNDO, DISCARD = (
+LOCK, RELEASE, CHECK, FETCH, START, APPLY, VERIFY, GO_BACK, DISCARD = (
     f"Usage: {name}.sh"
     for name in (
-        *("acquire_lock", "release_lock", "check", "fetch", "start_container", "apply"),
-        *("verify", "recover", "discard"),
+        *("acquire_lock", "release_lock", "check", "fetch", "start_container", "start_deploy"),
+        *("verify", "go_back", "discard"),
     )
 )
-RECORD = '"event":"ended"'
+RECORD = "Usage: record.sh"
+_ENDED = '"event":"ended"'
 
 
 class SimulatedBackend:
@@ -143,8 +144,8 @@ class DeploymentHarness:
     def ended_event(self) -> dict[str, Any]:
         """Return the last event ``ended`` that was recorded on the host."""
         script = self.scripts_with(RECORD)[-1]
-        line = next(line for line in script.splitlines() if RECORD in line)
-        *_, text = [word for word in shlex.split(line.rstrip("\\")) if RECORD in word]
+        line = next(line for line in script.splitlines() if _ENDED in line)
+        *_, text = [word for word in shlex.split(line.rstrip("\\")) if _ENDED in word]
         event: dict[str, Any] = json.loads(text)
         return event
 

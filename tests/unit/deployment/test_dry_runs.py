@@ -240,7 +240,7 @@ def test_each_step_has_a_script_file(planned) -> None:
         StepKind.CHECK: "scripts/check.sh",
         StepKind.FETCH: "scripts/fetch.sh",
         StepKind.START: "scripts/start_container.sh",
-        StepKind.APPLY: "scripts/apply.sh",
+        StepKind.APPLY: "scripts/start_deploy.sh",
         StepKind.VERIFY: "scripts/verify.sh",
         StepKind.RECORD: "scripts/record.sh",
     }

@@ -56,6 +56,7 @@ recall_secrets() {
     # shellcheck disable=SC2086 # names of variables are words
     export_variables DB_USER DB_PASSWORD JWT_SECRET $further_secrets
     [ -n "$DB_PASSWORD" ] || return 1
+    has_service backend || return 0
     # The database never receives the password itself.
     DB_PASSWORD_VERIFIER=$(
         printf %s "$DB_PASSWORD" | docker run --rm --interactive --network none --entrypoint python3 "$secrets_image" \

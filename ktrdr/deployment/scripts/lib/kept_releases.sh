@@ -9,8 +9,8 @@ keep_configuration() {
     directory=$1
     shift 2
     if [ ! -e "$archive" ]; then
-        mkdir -p "$directory/.ktrdr/releases"
-        tar -czf "$archive.partial" -C "$directory" "$@"
-        mv -f "$archive.partial" "$archive"
+        mkdir -p "$directory/.ktrdr/releases" &&
+            tar -czf "$archive.partial" -C "$directory" "$@" &&
+            mv -f "$archive.partial" "$archive"
     fi
 }

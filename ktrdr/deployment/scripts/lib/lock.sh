@@ -20,3 +20,9 @@ show_lock() {
         cat "$1/.ktrdr/lock"
     fi
 }
+
+# Return whether a process has the lock's file open as descriptor 9, as the shell of its owner has.
+#   has_opened_lock WORKDIR PID
+has_opened_lock() {
+    [ "$(readlink "/proc/$2/fd/9")" = "$(readlink -f "$1/.ktrdr/lock")" ]
+}

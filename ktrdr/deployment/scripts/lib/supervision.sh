@@ -1,7 +1,15 @@
 # shellcheck shell=sh disable=SC2154 # shares variables with the scripts that include it
 # A deploy in progress, in WORKDIR/.ktrdr/deploy: program.sh is the supervisor's program, `supervisor` contains
-# its process id and the directory of its outputs, `phases` what it does. `decided` exists once somebody has
-# decided the outcome. No file contains a secret. The output of Compose, which might, is in the host's memory.
+# its process id and the directory of its outputs, `phases` what it does, `stopped` the containers that stay so.
+# undecided.ID becomes operator.ID or host.ID once one of them has decided the outcome. No file contains a secret.
+# The output of Compose, which might, is in the host's memory.
+
+# Decide the outcome of a deploy in progress, if nobody has decided it yet. Return whether this one has. A full
+# disk still has room for a name.
+#   decide WORKDIR ID operator|host
+decide() {
+    mv "$1/.ktrdr/deploy/undecided.$2" "$1/.ktrdr/deploy/$3.$2" 2>/dev/null
+}
 
 # Create a directory for outputs in memory, and print its name.
 make_output_directory() {
@@ -24,7 +32,7 @@ end_supervisor() {
 find_supervisor() {
     supervisor='' output=''
     { read -r supervisor output <"$1/.ktrdr/deploy/supervisor"; } 2>/dev/null || return 1
-    { tr '\0' ' ' <"/proc/$supervisor/cmdline"; } 2>/dev/null | grep -qF "$1/.ktrdr/deploy/program.sh run"
+    { tr '\0' ' ' <"/proc/$supervisor/cmdline"; } 2>/dev/null | grep -qF ".ktrdr/deploy/program.sh "
 }
 
 # Print what a process writes to NAME.out and NAME.err until NAME.code exists, and return that code. Return 70 if
@@ -51,13 +59,12 @@ follow() {
 # Print the bytes of a file after the first ones, and set $size to its size.
 #   print_new FILE SHOWN
 print_new() {
-    size=0
-    [ ! -e "$1" ] || size=$(wc -c <"$1")
-    [ "$size" -le "$2" ] || tail -c +"$(($2 + 1))" "$1" | head -c "$((size - $2))"
+    size=$({ wc -c <"$1"; } 2>/dev/null) || size=0
+    [ "$size" -le "$2" ] || tail -c +"$(($2 + 1))" "$1" 2>/dev/null | head -c "$((size - $2))"
 }
 
 # Tell the operators what the supervisor does.
 #   announce TEXT
 announce() {
-    printf '%s %s\n' "$(date +%s)" "$1" >>"$deploy/phases"
+    printf '%s %s\n' "$(date +%s)" "$1" >>"$deploy/phases" || :
 }

@@ -10,6 +10,7 @@ import pytest
 
 from ktrdr.deployment.deploy import events
 from ktrdr.deployment.deploy.comparison import Action
+from ktrdr.deployment.hosts.history import DeployOutcome
 from ktrdr.deployment.releases.release import commit_in_tag
 from ktrdr.deployment.ssh.interface import RemoteResult
 from ktrdr.errors import (
@@ -29,11 +30,11 @@ from tests.unit.deployment.harness import (
     CHECK,
     DISCARD,
     FETCH,
+    GO_BACK,
     LOCK,
     RECORD,
     SECRETS,
     START,
-    UNDO,
     VERIFY,
     DeploymentHarness,
     earlier_entry,
@@ -83,10 +84,7 @@ def test_only_scripts_that_need_secrets_contain_them(harness_for) -> None:
             fetch,
             {"DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD", "DOCKER_AUTH_CONFIG"},
         ),
-        (
-            apply,
-            {"DB_USER", "DB_PASSWORD", "JWT_SECRET", "GF_ADMIN_PASSWORD", "DB_PASSWORD_VERIFIER"},
-        ),
+        (apply, set(SECRETS) - {"WORKER_TOKEN"}),
         (verify, set()),
     ):
         exported = {name for name, value in SECRETS.items() if f"={value.reveal()}\n" in script}
@@ -342,14 +340,74 @@ def test_an_interruption_stops_the_deploy_before_the_next_step(harness_for) -> N
 
 
 @pytest.mark.parametrize("containing", [APPLY, VERIFY])
-def test_an_interrupted_step_is_undone_and_recorded(harness_for, containing) -> None:
+def test_an_interrupted_deploy_is_undone_by_the_host_and_recorded(harness_for, containing) -> None:
     harness = harness_for().ready()
     harness.transport.answer(Answer(error=Interrupted("stop")), containing=containing)
     with pytest.raises(Interrupted):
         harness.deploy()
-    undone = [script for script in harness.scripts if UNDO in script]
-    assert len(undone) == (1 if containing == APPLY else 0), "a finished apply is not undone"
+    assert len(harness.scripts_with(GO_BACK)) == 1
     assert harness.ended_event()["outcome"] == "interrupted"
+
+
+@pytest.mark.parametrize("containing", [APPLY, VERIFY])
+def test_after_the_end_of_the_connection_the_host_goes_back_and_records_it(
+    harness_for, containing
+) -> None:
+    harness = harness_for().ready()
+    harness.transport.answer(Answer(error=HostUnreachable("lost")), containing=containing)
+    harness.deployment.prepare()
+    result = harness.deployment.apply()
+    assert isinstance(result.error, HostUnreachable)
+    (warning,) = result.warnings
+    assert warning == (
+        "core starts what this deploy has stopped by itself: follow it with "
+        "`ktrdr deploy watch core`"
+    )
+    ours = [*harness.scripts_with(GO_BACK), *harness.scripts_with(RECORD)]
+    assert not ours, "they would disturb the host"
+    assert not harness.scripts_with(DISCARD), "the host uses the same directory"
+    assert harness.is_unlocked
+
+
+def test_a_deploy_that_the_host_went_back_from_before_its_confirmation_has_failed(
+    harness_for,
+) -> None:
+    harness = harness_for().ready()
+    harness.transport.answer(Answer(73), Answer(), containing=RECORD)
+    with pytest.raises(DeploymentFailed, match="core went back by itself, because") as caught:
+        harness.deploy()
+    assert "--confirm-within" in (caught.value.hint or "")
+    assert harness.is_unlocked
+
+
+def test_a_confirmation_that_did_not_arrive_fails_the_deploy(harness_for) -> None:
+    harness = harness_for().ready()
+    harness.transport.answer(Answer(error=HostUnreachable("lost")), containing=RECORD)
+    with pytest.raises(HostUnreachable):
+        harness.deploy()
+
+
+def test_an_outcome_that_could_not_be_recorded_is_a_warning(harness_for) -> None:
+    harness = harness_for().ready()
+    harness.transport.answer(Answer(1, stderr="No space left on device"), containing=RECORD)
+    (warning,) = harness.deploy().warnings
+    assert warning == "the outcome could not be recorded: No space left on device"
+
+
+def test_a_detached_deploy_is_left_to_the_host_once_it_is_applied(harness_for) -> None:
+    harness = harness_for(is_detached=True).ready()
+    result = harness.deploy()
+    assert (result.outcome, result.changed) == (DeployOutcome.DETACHED, True)
+    assert not harness.scripts_with(VERIFY)
+    assert not harness.scripts_with(RECORD), "the host records it"
+    assert harness.is_unlocked
+
+
+def test_a_detached_deploy_that_changes_nothing_ends_as_usual(harness_for) -> None:
+    harness = harness_for(is_detached=True)
+    harness.host.run_all()
+    harness.ready()
+    assert harness.deploy().outcome is DeployOutcome.UNCHANGED
 
 
 def test_a_lock_of_another_owner_stops_the_deploy(harness_for) -> None:
@@ -386,7 +444,7 @@ def test_the_health_gate_notices_that_the_lock_was_released(planned, clock) -> N
     with pytest.raises(Locked, match="was lost while the command ran"):
         harness.deploy()
     assert len(harness.scripts_with(VERIFY)) == 1
-    assert harness.ended_event()["outcome"] == "failed"
+    assert not harness.scripts_with(RECORD), "the host goes back, and records it"
 
 
 def test_a_tag_that_was_moved_causes_a_warning(harness_for) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,19 +14,19 @@ from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome, HistoryEntry
 from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.releases.release import Release, pack_archive
-from ktrdr.errors import DeploymentFailed, HostNotReady
+from ktrdr.errors import DeploymentFailed, HostNotReady, Interrupted
 from tests.recording_transport import Answer
 from tests.unit.deployment.conftest import NOW, TAG
 from tests.unit.deployment.harness import (
     APPLY,
-    FETCH,
+    GO_BACK,
+    RECORD,
     VERIFY,
     DeploymentHarness,
     earlier_entry,
 )
 from tests.unit.deployment.histories import history_lines
 
-DOCKER_QUERY = "Usage: wait_for_docker.sh"
 DOCKER_STOPPED = Answer(1, stderr="Cannot connect to the Docker daemon. Is it running?")
 OWN_IMAGE = {"IMAGE_NAME": "ghcr.io/ktrdr/ktrdr-backend"}
 
@@ -48,10 +49,13 @@ def plan_rollback(plan: Plan, entry: HistoryEntry, release: Release) -> Plan:
 def failing(planned, release, clock) -> Callable[..., DeploymentHarness]:
     """Deploy whose backend never becomes healthy, to a host that ran another release before."""
 
-    def make(**earlier: Any) -> DeploymentHarness:
+    def make(*, is_applied: bool = False, **earlier: Any) -> DeploymentHarness:
         plan = planned()
         harness = DeploymentHarness(plan, clock, plan_rollback=plan_rollback)
         harness.host.history = history_lines(earlier_entry(plan, **earlier))
+        if is_applied:
+            harness.host.run_all()
+            set_backend_health(harness, "unhealthy")
         harness.ready()
         set_backend_health(harness, "unhealthy")
         unhealthy = verified(harness)
@@ -73,74 +77,81 @@ def verified(harness: DeploymentHarness) -> Answer:
     return Answer(stdout=harness.host.verify_output())
 
 
+def went_back(harness: DeploymentHarness, outcome: DeployOutcome, stderr: str = "") -> None:
+    """Answer to a request to go back as the host does, which has recorded it."""
+    plan = harness.deployment.plan
+    entry = replace(
+        earlier_entry(plan, id=f"{plan.entry.id}-back", outcome=outcome),
+        kind=DeployKind.AUTOMATIC_ROLLBACK,
+    )
+    text = f"== history\n{entry.begun_event()}\n{entry.ended_event()}\n"
+    harness.transport.answer(Answer(stdout=text, stderr=stderr), containing=GO_BACK)
+
+
+def test_the_host_is_told_how_to_go_back_before_anything_changes(failing) -> None:
+    harness = failing(settings={**OWN_IMAGE, "IMAGE_TAG": "sha-0000001"})
+    harness.deployment.apply()
+    (script,) = harness.scripts_with(APPLY)
+    assert "export IMAGE_TAG=sha-abc1234" in script
+    assert '"kind":"automatic rollback"' in script
+    assert "export IMAGE_TAG=sha-0000001" in script
+    assert "--way-back sha-0000001" in script
+    assert "--pin ghcr.io/ktrdr/ktrdr-backend:sha-0000001@sha256:old" in script
+
+
 def test_a_release_that_does_not_become_healthy_is_replaced_by_the_previous_one(failing) -> None:
     harness = failing()
+    went_back(harness, DeployOutcome.DEPLOYED)
     result = harness.deployment.apply()
     assert isinstance(result.error, DeploymentFailed)
-    first, second = harness.scripts_with(APPLY)
-    assert "export IMAGE_TAG=sha-abc1234" in first
-    assert '"kind":"automatic rollback"' in second
     assert result.restored.tag == "sha-0000001"
+    assert result.restored.outcome is DeployOutcome.DEPLOYED
     assert harness.ended_event()["id"] == harness.deployment.plan.entry.id
     assert harness.ended_event()["outcome"] == "failed"
     assert harness.ended_event()["containers"] == {}, "the failed release's containers are gone"
+    (shown,) = [event for event in harness.events if isinstance(event, events.RollbackStarted)]
+    assert shown.entry.tag == "sha-0000001"
 
 
-def test_a_rollback_records_the_containers_that_run_at_its_end(failing) -> None:
-    harness = failing(tag=TAG, settings={**OWN_IMAGE, "IMAGE_TAG": TAG})
-    unhealthy = verified(harness)
-    set_backend_health(harness, "healthy")
-    harness.transport.answer(unhealthy, verified(harness), containing=VERIFY)
-    restored = harness.deployment.apply().restored
-    assert restored.outcome.is_good
-    assert restored.containers["backend"] == harness.host.containers["backend"]["id"][:12]
-    assert harness.ended_event()["containers"] == {}
-
-
-def test_a_rollback_pins_images_to_the_recorded_digests(failing) -> None:
-    harness = failing(settings={**OWN_IMAGE, "IMAGE_TAG": "sha-0000001"})
-    harness.deployment.apply()
-    pinned = "--pin ghcr.io/ktrdr/ktrdr-backend:sha-0000001@sha256:old"
-    assert pinned in harness.scripts_with(FETCH)[-1]
-
-
-def test_a_host_whose_docker_stopped_is_recovered_if_the_rollback_fails_too(failing) -> None:
+def test_a_rollback_that_fails_too_is_a_warning_with_the_reason(failing) -> None:
     harness = failing()
-    harness.transport.answer(DOCKER_STOPPED, containing=VERIFY)
-    harness.transport.answer(DOCKER_STOPPED, containing=FETCH)
+    went_back(harness, DeployOutcome.FAILED, stderr="no space left on device\n")
     result = harness.deployment.apply()
-    assert isinstance(result.error, HostNotReady)
     assert not result.restored.outcome.is_good
     assert result.warnings[-1] == (
-        "the rollback to sha-0000001 failed, too: "
-        "the Docker daemon of backend.lab.test stopped running"
+        "the rollback to sha-0000001 failed, too: no space left on device"
     )
-    assert any("main /opt/ktrdr-core ktrdr-core 8" in script for script in harness.scripts)
     assert harness.ended_event()["outcome"] == "failed"
 
 
-def test_a_rollback_waits_for_docker_if_it_stopped(failing) -> None:
-    harness = failing(tag=TAG, settings={**OWN_IMAGE, "IMAGE_TAG": TAG})
-    set_backend_health(harness, "healthy")
-    harness.transport.answer(DOCKER_STOPPED, Answer(), containing=APPLY)
-    harness.transport.answer(verified(harness), containing=VERIFY)
-    harness.transport.answer(Answer(exit_code=1), Answer(), containing=DOCKER_QUERY)
+def test_a_host_whose_docker_stopped_goes_back_too(failing) -> None:
+    harness = failing()
+    went_back(harness, DeployOutcome.DEPLOYED)
+    harness.transport.answer(DOCKER_STOPPED, containing=VERIFY)
     result = harness.deployment.apply()
     assert isinstance(result.error, HostNotReady)
     assert result.restored.outcome.is_good
-    reasons = [event.reason for event in harness.events if isinstance(event, events.Waiting)]
-    assert reasons == ["Docker on backend.lab.test does not respond"]
-    first, second = harness.scripts_with(DOCKER_QUERY)
-    assert "\n    main 0\n" in first
-    assert "\n    main 60\n" in second
 
 
-def test_a_rollback_does_not_wait_for_docker_that_responds(failing) -> None:
+def test_an_operator_who_interrupts_the_rollback_leaves_it_to_the_host(failing) -> None:
     harness = failing()
-    port_in_use = Answer(exit_code=1, stderr="Bind for 0.0.0.0:80: port is already allocated")
-    harness.transport.answer(port_in_use, Answer(), containing=APPLY)
-    harness.deployment.apply()
-    assert not [event for event in harness.events if isinstance(event, events.Waiting)]
+    harness.transport.answer(Answer(error=Interrupted("stop")), containing=GO_BACK)
+    result = harness.deployment.apply()
+    assert result.warnings[-1] == (
+        "core goes back to sha-0000001 by itself: follow it with `ktrdr deploy watch core`"
+    )
+    assert not harness.scripts_with(RECORD)
+
+
+def test_the_same_command_again_goes_back_although_it_changes_nothing(failing) -> None:
+    harness = failing(is_applied=True)
+    went_back(harness, DeployOutcome.DEPLOYED)
+    result = harness.deployment.apply()
+    assert isinstance(result.error, DeploymentFailed)
+    assert result.restored.outcome.is_good
+    (script,) = harness.scripts_with(APPLY)
+    assert "apply_new() {\n    :\n}" in script
+    assert "--way-back sha-0000001" in script
 
 
 def test_a_host_does_not_roll_back_to_the_very_release_that_failed(failing) -> None:

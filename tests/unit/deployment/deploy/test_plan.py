@@ -31,7 +31,8 @@ def service_names(plan: Plan) -> list[str]:
 def script(plan: Plan, kind: StepKind) -> str:
     step = plan.step(kind)
     assert step
-    return " ".join(step.script.arguments)
+    program = step.script.program
+    return " ".join([*step.script.arguments, *(program.arguments if program else ())])
 
 
 def test_a_plan_has_all_steps_in_order(planned: Planned) -> None:

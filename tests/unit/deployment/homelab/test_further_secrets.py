@@ -155,8 +155,7 @@ def test_the_scripts_receive_the_variable_like_the_other_secrets(plan) -> None:
         step = made.step(kind)
         assert step
         assert "BROKER_API_KEY" in step.script.secrets
-    apply = made.step(StepKind.APPLY).script.arguments
-    assert ("--secret", "BROKER_API_KEY") in pairwise(apply)
+    apply = made.step(StepKind.APPLY).script.program.calls[0].arguments
     assert ("--further-secret", "BROKER_API_KEY") in pairwise(apply)
 
 
@@ -167,10 +166,10 @@ def test_without_further_fields_a_release_stays_as_it_is(plan, shipped) -> None:
 
 @pytest.mark.parametrize("stack", ["core", "workers"])
 def test_the_file_of_former_fields_is_removed_from_the_host(plan, stack) -> None:
-    for kind in (StepKind.FETCH, StepKind.APPLY):
-        script = plan(stack, {}).step(kind).script
-        assert ("--managed-directory", "deploy/fields") in pairwise(script.arguments)
-        assert f"deploy/fields/{stack}.yml" not in script.arguments
+    fetch, apply = (plan(stack, {}).step(kind).script for kind in (StepKind.FETCH, StepKind.APPLY))
+    for arguments in (fetch.arguments, apply.program.calls[0].arguments):
+        assert ("--managed-directory", "deploy/fields") in pairwise(arguments)
+        assert f"deploy/fields/{stack}.yml" not in arguments
 
 
 def test_the_file_is_the_same_for_the_same_inventory(plan) -> None:

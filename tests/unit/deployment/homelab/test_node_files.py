@@ -111,15 +111,15 @@ def test_scale_means_workers_of_each_type_whatever_the_inventory_says(planned_no
 
 def test_compose_reads_the_nodes_own_file_after_the_others(planned_node) -> None:
     plan = planned_node({"training": 0})
-    script = plan.step(StepKind.APPLY).script
-    at = script.arguments.index(FILE)
-    assert script.arguments[at - 3 : at + 1] == (
+    arguments = plan.step(StepKind.APPLY).script.program.calls[0].arguments
+    at = arguments.index(FILE)
+    assert arguments[at - 3 : at + 1] == (
         *("--compose-file", "docker-compose.workers.yml"),
         *("--compose-file", FILE),
     )
-    released = script.arguments[script.arguments.index("--") :]
+    released = arguments[arguments.index("--") :]
     assert FILE in released, "it is placed with the release's files"
-    assert "--managed-directory" in script.arguments, "without differences, the file is removed"
+    assert "--managed-directory" in arguments, "without differences, the file is removed"
 
 
 def test_a_rollback_takes_the_numbers_of_the_earlier_release(planned_node) -> None:

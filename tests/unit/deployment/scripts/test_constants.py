@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from ktrdr.deployment import logs
+from ktrdr.deployment.deploy.host_deployment import _DECIDED
 from ktrdr.deployment.homelab.hosts import CONTAINER_UID
 from ktrdr.deployment.hosts.lock import LOCK_BUSY, LOCK_LOST, NO_FLOCK, RECOVERY, RECOVERY_S
 from ktrdr.operations.shared_directory import MARK
@@ -24,9 +25,14 @@ def test_the_exit_codes_of_locks_are_the_same() -> None:
     assert found(r"exit (\d+)", "lib/lock.sh") == {str(LOCK_LOST)}
 
 
+def test_the_exit_code_of_a_late_confirmation_is_the_same() -> None:
+    assert found(r"exit (\d+)", "record.sh") == {str(_DECIDED)}
+
+
 def test_the_duration_and_the_note_of_a_recovery_are_the_same() -> None:
     assert found(r"flock -w (\d+) 9", "acquire_lock.sh") == {str(RECOVERY_S)}
-    assert found(r'^ +recover "\$2" (\d+)$', "watchdog.sh") == {str(RECOVERY_S)}
+    (seconds,) = found(r'^ +recover "\$2" (\d+)$', "watchdog.sh")
+    assert int(seconds) < RECOVERY_S
     assert found(r"grep -qF '(.*?)'", "acquire_lock.sh") == {RECOVERY}
 
 

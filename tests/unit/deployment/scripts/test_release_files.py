@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import tarfile
 from collections.abc import Mapping
@@ -13,9 +12,7 @@ import pytest
 
 from ktrdr.deployment.releases.release import pack_archive
 from ktrdr.deployment.scripts.script import Script, repeat
-from tests.unit.deployment.shell import SHELLS, Shell
-
-NOTE = '{"id":"x"}'
+from tests.unit.deployment.shell import SHELLS, Shell, write_script
 
 
 @pytest.fixture(params=SHELLS, ids=lambda shell: shell[0])
@@ -37,15 +34,13 @@ def fetch(workdir: Path, release: Mapping[str, bytes], *more: str) -> Script:
 
 
 def apply(shell: Shell, workdir: Path, release: Mapping[str, bytes], *more: str) -> list[str]:
-    """Run an apply under the lock that it requires."""
-    lock = workdir / ".ktrdr/lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    options = (*stack(workdir, *more), "--note", NOTE, "--event", "{}", "--recovery-note", "{}")
-    with lock.open("w") as held:
-        held.write(f"1 {NOTE}\n")
-        held.flush()
-        fcntl.flock(held, fcntl.LOCK_EX)
-        return shell.run(Script("scripts/apply.sh", (*options, "--", *sorted(release))))
+    """Run the application of a release, as the supervisor of a deploy does."""
+    libraries = (
+        *("output", "hooks", "stack", "release_files", "pin", "project", "recreation", "apply"),
+    )
+    body = '    set -f\n    recall=\n    apply_release "$@"'
+    options = (*stack(workdir, *more), "--", *sorted(release))
+    return shell.run(write_script(shell.directory, body, *libraries, arguments=options))
 
 
 def section(printed: list[str], title: str) -> list[str]:
