@@ -174,7 +174,7 @@ class Checker:
         connections = self.product.required_connections(plan, self.plans.values())
         arguments = (
             *plan.check_options(),
-            *("--ports", "yes"),
+            *("--ports", "yes", "--recovery", plan.host.project),
             *repeat("--reach", (f"{address}:{port}" for address, port in connections)),
         )
         result = self._run(plan, Script("scripts/check.sh", arguments))

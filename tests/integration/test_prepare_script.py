@@ -116,6 +116,7 @@ def everything(directory: Path) -> tuple[str, ...]:
         *("--user", "ktrdr", "10001"),
         *("--member", "deploy", "docker"),
         *("--directory", f"{directory}/work dir", ""),
+        *("--recovery", f"{directory}/work dir", "ktrdr-core", "deploy"),
         *("--share", "/mnt/the share", "[Mount]\nWhat=core:/srv"),
     )
 
@@ -134,6 +135,8 @@ def test_a_preview_changes_nothing_and_names_every_change(machine, tmp_path) -> 
         "create the user ktrdr (10001), which cannot log in",
         "add the user deploy to the group docker",
         f"set up the directory {tmp_path}/work dir, owned by root",
+        f"write {machine.etc}/systemd/system/ktrdr-core-recovery.service",
+        "go on with a deploy after a restart of the host",
         f"write {machine.etc}/systemd/system/{MOUNT}",
         "mount /mnt/the share, now and before Docker starts",
     ]

@@ -82,6 +82,12 @@ def check_host(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterat
         yield CheckResult("memory", facts["memory"], tuple(_check_memory(facts, plan)))
     if known := [name for name in plan.config.peers if f"resolves {name}" in facts]:
         yield _check_names(known, facts)
+    if "recovery" in facts:
+        note = (
+            "nothing goes on with a deploy after a restart of the host in the middle of it: run "
+            f"`ktrdr host prepare {plan.host.name}`"
+        )
+        yield CheckResult("recovery", note=note)
     if "listening" in facts:
         yield CheckResult("ports", "free", tuple(_check_ports(plan, facts)))
     if "routes" in facts:

@@ -134,6 +134,7 @@ def _arguments(requirements: HostRequirements, facts: Facts) -> Iterator[str]:
     if owner:
         yield from ("--member", owner, "docker")
     yield from ("--directory", requirements.host.workdir, owner)
+    yield from ("--recovery", requirements.host.workdir, requirements.host.project, owner or "root")
     share_owner = "" if requirements.share_is_mounted else str(requirements.uid)
     yield from ("--directory", shared, share_owner)
     if _mounts_share(requirements, facts):

@@ -9,6 +9,7 @@
 #   --memory DIRECTORY     directory for secrets in memory, with the delivery tmpfs
 #   --resolve NAME         name of another host that containers resolve
 #   --ports yes            also print the listening ports, networks, routes, and the owner of the lock
+#   --recovery PROJECT     also print whether nothing goes on with a deploy of the project after a restart of the host
 #   --reach HOST:PORT      also try to connect to a port of another host
 set -eu
 
@@ -194,7 +195,7 @@ check_reach() {
 }
 
 main() {
-    workdir='' shared='' shared_is_mounted=no container_uid='' memory='' ports=no reach='' resolve=''
+    workdir='' shared='' shared_is_mounted=no container_uid='' memory='' ports=no reach='' resolve='' recovery=''
     while [ "$#" -gt 0 ]; do
         case $1 in
             --workdir) workdir=$2 ;;
@@ -204,6 +205,7 @@ main() {
             --memory) memory=$2 ;;
             --resolve) resolve="$resolve $2" ;;
             --ports) ports=$2 ;;
+            --recovery) recovery=$2 ;;
             --reach) reach="$reach $2" ;;
             *) refuse_option "$1" ;;
         esac
@@ -228,6 +230,10 @@ main() {
     awk -v uid="$container_uid" 'uid >= $1 && uid < $1 + $3 { printf "owner=%d\n", uid - $1 + $2 }' /proc/self/uid_map
     [ "$shared_is_mounted" = yes ] || check_file_server
     [ -z "$memory" ] || check_memory "$memory"
+    if [ -n "$recovery" ] && [ -d /run/systemd/system ] && [ "$uid" != 0 ]; then
+        # As root, each deploy writes the unit.
+        [ -e "/etc/systemd/system/$recovery-recovery.service" ] || fact recovery missing
+    fi
     if [ "$ports" = yes ]; then
         check_ports
         fact networks "$(print_docker_networks)"

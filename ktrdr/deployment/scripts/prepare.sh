@@ -11,6 +11,7 @@
 #   --directory DIRECTORY OWNER     create a directory; an empty owner is not changed
 #   --firewall RULES                load nftables' RULES now and at each start, before Docker
 #   --share DIRECTORY CONTENT       mount a directory by the unit CONTENT of systemd, before Docker starts
+#   --recovery WORKDIR PROJECT USER  go on with a deploy at the host's start, as the user who deploys
 #   --no-firewall, --no-share DIRECTORY   undo these
 # Prints a line "* CHANGE" for each change, with the lines of files indented below it, and "! NOTE" for what is
 # left to do. Fails with 70 and a sentence if something is refused.
@@ -18,7 +19,9 @@ set -euf
 umask 022
 
 . ./lib/output.sh
+. ./lib/recovery_unit.sh
 FIREWALL_SERVICE=$(cat ./firewall.service)
+RECOVERY_SERVICE=$(cat ./deploy-recovery.service)
 
 # Tests replace /etc.
 etc=${KTRDR_ETC:-/etc}
@@ -170,6 +173,13 @@ ensure_share() {
     esac
 }
 
+ensure_recovery() {
+    unit=$2-recovery.service
+    write_file "$UNITS/$unit" "$(print_recovery_unit "$1" "$3")"
+    systemctl is-enabled --quiet "$unit" 2>/dev/null || ! change "go on with a deploy after a restart of the host" ||
+        systemctl enable --quiet "$unit"
+}
+
 # Stop and remove a unit. After this, Docker does not require it any more.
 #   remove_unit UNIT CHANGE [FILE]
 remove_unit() {
@@ -196,6 +206,7 @@ main() {
             --directory) ensure_directory "$1" "$2" ;;
             --firewall) ensure_firewall "$1" ;;
             --share) ensure_share "$1" "$2" ;;
+            --recovery) ensure_recovery "$1" "$2" "$3" ;;
             --no-firewall) remove_unit $FIREWALL "remove the firewall rules" "$RULES" ;;
             --no-share) remove_unit "$(systemd-escape --path --suffix=mount "$1")" "unmount $1; running containers keep it" ;;
             *) refuse_option "$option" ;;

@@ -45,6 +45,9 @@ _DEPLOY_COMMANDS = (
     ("docker-compose",),
     ("setsid",),
     ("sh", "-c", "# Start the services of a project again"),
+    # The supervisor, and what it runs.
+    ("sh", "/opt/ktrdr-"),
+    ("sh", ".ktrdr/deploy/program.sh"),
     ("sleep", "5"),
     ("flock",),
     ("timeout", "-s", "KILL"),

@@ -117,8 +117,8 @@ run() {
     main /opt/ktrdr-workers-b /mnt/ktrdr-shared backend.lab.test
     echo ktrdr-script-complete
 }
-run </dev/null
-) 9>&-
+run </dev/null 9>&-
+)
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
@@ -424,7 +424,7 @@ LazyUnmount=yes
 RequiredBy=docker.service'
     echo ktrdr-script-complete
 }
-run </dev/null
-) 9>&-
+run </dev/null 9>&-
+)
 code=$?
 [ "$code" = 0 ] || exit "$code"

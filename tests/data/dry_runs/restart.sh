@@ -5,6 +5,13 @@
 # Waits SECONDS for another owner. NOTE is the line that names this owner, and is unique to it. Fails with 75
 # and prints "PID NOTE" of the other owner if the lock is held. Fails with 69 if the host has no flock.
 
+# Return whether the lock is held only by a supervisor or watchdog whose owner is gone.
+is_left_behind() {
+    read -r holder _ <"$lock_file" || return 1
+    grep -qF 'recovery after' "$lock_file" ||
+        [ "$(readlink "/proc/$holder/fd/9")" != "$(readlink -f "$lock_file")" ]
+}
+
 main() {
     command -v flock >/dev/null || return 69
     lock_file=$1/.ktrdr/lock
@@ -14,8 +21,8 @@ main() {
         { [ -d "$1/.ktrdr" ] || mkdir -p "$1/.ktrdr"; } && exec 9<>"$lock_file"
     ) || return 1
     exec 9<>"$lock_file"
-    # Always wait for a recovery, which repairs what an interrupted deploy left behind.
-    flock -w "$2" 9 || { grep -qF 'recovery after' "$lock_file" && flock -w 180 9; } || {
+    # Always wait for the host to finish what its owner has left behind.
+    flock -w "$2" 9 || { is_left_behind && flock -w 600 9; } || {
         cat "$lock_file"
         exec 9>&-
         return 75
@@ -151,8 +158,8 @@ run() {
     main ktrdr-core
     echo ktrdr-script-complete
 }
-run </dev/null
-) 9>&-
+run </dev/null 9>&-
+)
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
@@ -185,6 +192,12 @@ show_lock() {
         echo held
         cat "$1/.ktrdr/lock"
     fi
+}
+
+# Return whether a process has the lock's file open as descriptor 9, as the shell of its owner has.
+#   has_opened_lock WORKDIR PID
+has_opened_lock() {
+    [ "$(readlink "/proc/$2/fd/9")" = "$(readlink -f "$1/.ktrdr/lock")" ]
 }
 
 # ---- scripts/lib/project.sh
@@ -358,8 +371,8 @@ run() {
     main /opt/core ktrdr-core '{"id": "x", "who": "ada@laptop", "reason": "restart", "since": "2026-11-24T06:00:00+00:00"}' '{"id": "x-recovery", "who": "ada@laptop", "reason": "recovery after a cut-off restart", "since": "2026-11-24T06:00:00+00:00"}' id-of-db
     echo ktrdr-script-complete
 }
-run </dev/null
-) 9>&-
+run </dev/null 9>&-
+)
 code=$?
 [ "$code" = 0 ] || exit "$code"
 

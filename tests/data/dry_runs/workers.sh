@@ -11,6 +11,13 @@
 # Waits SECONDS for another owner. NOTE is the line that names this owner, and is unique to it. Fails with 75
 # and prints "PID NOTE" of the other owner if the lock is held. Fails with 69 if the host has no flock.
 
+# Return whether the lock is held only by a supervisor or watchdog whose owner is gone.
+is_left_behind() {
+    read -r holder _ <"$lock_file" || return 1
+    grep -qF 'recovery after' "$lock_file" ||
+        [ "$(readlink "/proc/$holder/fd/9")" != "$(readlink -f "$lock_file")" ]
+}
+
 main() {
     command -v flock >/dev/null || return 69
     lock_file=$1/.ktrdr/lock
@@ -20,8 +27,8 @@ main() {
         { [ -d "$1/.ktrdr" ] || mkdir -p "$1/.ktrdr"; } && exec 9<>"$lock_file"
     ) || return 1
     exec 9<>"$lock_file"
-    # Always wait for a recovery, which repairs what an interrupted deploy left behind.
-    flock -w "$2" 9 || { grep -qF 'recovery after' "$lock_file" && flock -w 180 9; } || {
+    # Always wait for the host to finish what its owner has left behind.
+    flock -w "$2" 9 || { is_left_behind && flock -w 600 9; } || {
         cat "$lock_file"
         exec 9>&-
         return 75
@@ -158,6 +165,12 @@ show_lock() {
         echo held
         cat "$1/.ktrdr/lock"
     fi
+}
+
+# Return whether a process has the lock's file open as descriptor 9, as the shell of its owner has.
+#   has_opened_lock WORKDIR PID
+has_opened_lock() {
+    [ "$(readlink "/proc/$2/fd/9")" = "$(readlink -f "$1/.ktrdr/lock")" ]
 }
 
 # ---- scripts/check.sh
@@ -417,8 +430,8 @@ run() {
         --resolve backend.lab.test
     echo ktrdr-script-complete
 }
-run </dev/null
-) 9>&-
+run </dev/null 9>&-
+)
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
@@ -469,6 +482,10 @@ export_secret_settings() { :; }
 
 # Export the same variables with their values in the current containers, if the secrets are unknown.
 export_deployed_secret_settings() { :; }
+
+# Export the secrets as the containers have them, after a restart of the host in mid-deploy. Fail if that cannot
+# be done, as with files in memory, which are gone.
+recall_secrets() { return 1; }
 
 # Deliver and rotate secrets, before and after Compose changes the services. A hook that could not finish
 # sets $incomplete, and the next deploy repeats everything.
@@ -634,6 +651,29 @@ print_images() {
     done
 }
 
+# ---- scripts/lib/pin.sh
+# Tags that refer to recorded images.
+
+# Make a tag refer to the image with a digest, even if the registry's tag has moved. Compose pulls the image,
+# because not every Docker CLI logs in with DOCKER_AUTH_CONFIG.
+#   pin_image PROJECT NAME[:TAG] DIGEST
+pin_image() {
+    name=$2
+    # A colon in front of a slash begins a port.
+    case ${2##*/} in *:*) name=${2%:*} ;; esac
+    pinned=$name@$3
+    if ! docker image inspect "$pinned" >/dev/null 2>&1; then
+        # Without a tag, an image in containerd's store has no name at all, but its digest finds it.
+        if docker image inspect "$3" >/dev/null 2>&1; then
+            pinned=$3
+        else
+            printf 'services: {pinned: {image: "%s"}}\n' "$pinned" |
+                docker compose -p "$1-pin" -f - pull --quiet
+        fi
+    fi
+    docker tag "$pinned" "$2"
+}
+
 # ---- scripts/lib/project.sh
 # Containers of a Compose project.
 
@@ -742,26 +782,6 @@ END
 # Keep the staged files for apply.sh.
 keep_staged() {
     trap - EXIT
-}
-
-# Make a tag refer to the image with a digest, even if the registry's tag has moved. Compose pulls the image,
-# because not every Docker CLI logs in with DOCKER_AUTH_CONFIG.
-#   pin_image PROJECT NAME[:TAG] DIGEST
-pin_image() {
-    name=$2
-    # A colon in front of a slash begins a port.
-    case ${2##*/} in *:*) name=${2%:*} ;; esac
-    pinned=$name@$3
-    if ! docker image inspect "$pinned" >/dev/null 2>&1; then
-        # Without a tag, an image in containerd's store has no name at all, but its digest finds it.
-        if docker image inspect "$3" >/dev/null 2>&1; then
-            pinned=$3
-        else
-            printf 'services: {pinned: {image: "%s"}}\n' "$pinned" |
-                docker compose -p "$1-pin" -f - pull --quiet
-        fi
-    fi
-    docker tag "$pinned" "$2"
 }
 
 # Pull images: those with a tag that can move always, the others only if one is missing. Set $found_images to
@@ -932,7 +952,59 @@ print_deployed_fingerprint() {
         --format '{{.Label "place.mynerd.ktrdr.secrets-fingerprint"}}' | tail -n 1
 }
 
+# ---- scripts/lib/container_environment.sh
+# Environment of a stack's containers. Needs: stack.sh
+
+# Set $environment to the variables of a container, between marks that no value contains.
+#   read_environment CONTAINER
+read_environment() {
+    [ -n "${mark-}" ] || read -r mark </proc/sys/kernel/random/uuid
+    environment=$(
+        docker container inspect --format "{{range .Config.Env}}$mark{{.}}{{end}}$mark" "$1" 2>/dev/null || :
+    )
+}
+
+# Set $value to the value of a variable in $environment. If the container reads it from a file, read this
+# file in the host's memory or, if only root may do that, in the backend's container.
+#   read_variable NAME
+read_variable() {
+    case $environment in
+        *"$mark$1="*)
+            value=${environment#*"$mark$1="}
+            value=${value%%"$mark"*}
+            ;;
+        *"$mark$1_FILE="*)
+            read_variable "$1_FILE"
+            value=$(
+                { cat "$secrets_directory/backend/${value##*/}" ||
+                    docker exec "$project-backend-1" cat "$value" || :; } 2>/dev/null
+                # Protect line ends at the end, which a substitution removes.
+                echo x
+            )
+            value=${value%x}
+            ;;
+        *) value= ;;
+    esac
+}
+
+# Export variables of $environment under their names.
+#   export_variables NAME...
+export_variables() {
+    for variable; do
+        read_variable "$variable"
+        export "$variable=$value"
+    done
+}
+
 # ---- homelab/scripts/worker_secrets.sh
+recall_secrets() {
+    ! secrets_are_in_memory || return 1
+    container=$(project_ps "$project" --all --format '{{.Names}}' | head -n 1)
+    read_environment "$container"
+    export_variables DB_USER DB_PASSWORD WORKER_TOKEN $further_secrets
+    [ -n "$DB_PASSWORD" ]
+}
+
 # Run a command with the files of a worker in memory as arguments: pairs of name and content.
 #   with_worker_files COMMAND [ARGUMENT...]
 with_worker_files() {
@@ -1010,8 +1082,8 @@ ba231a090401686dd30382125f1fd46345191295dc1571d2d005f6b58a6e8456  docker-compose
         --history 200
     echo ktrdr-script-complete
 }
-run </dev/null
-) 9>&-
+run </dev/null 9>&-
+)
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
@@ -1063,23 +1135,238 @@ run() {
     main ktrdr-workers-test ghcr.io/ktrdr/ktrdr-backend:sha-abc1234
     echo ktrdr-script-complete
 }
-run </dev/null
-) 9>&-
+run </dev/null 9>&-
+)
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
 # Step 5 of 7: apply (at most 600 s)
 (
-# Apply the release that fetch.sh has staged: move its files into the work directory, and let Compose change
-# the services.
+# Hand a deploy over to the host: start its supervisor, which outlives this connection, and print the output of
+# the release's application. End with its exit code.
 #
-# Usage: apply.sh OPTION VALUE... -- FILE...
-#   the options of lib/stack.sh and of the stack's extension, and
-#   --note NOTE            note of the lock's owner
-#   --recovery-note NOTE   note of the watchdog, which repairs a deploy that was cut off
-#   --event EVENT          event to append to the history before anything changes
-#   --secret NAME          variable whose value is secret
-# The FILEs are all files of the release. Fails with 74 if the lock was lost.
+# Usage: start_deploy.sh WORKDIR PROJECT NOTE ID EVENT
+# NOTE is that of the lock's owner, EVENT is appended to the history before anything changes. The program of the
+# supervisor (supervise.sh) contains no secret: secrets reach it as exported variables. Fails with 74 if the lock
+# was lost.
+set -euf
+
+# ---- scripts/lib/output.sh
+# Output of scripts.
+
+# Begin a section of the output.
+#   section TITLE
+section() {
+    printf '== %s\n' "$1"
+}
+
+# End the script with code 64 because of an unknown option.
+#   refuse_option OPTION
+refuse_option() {
+    printf 'there is no option %s\n' "$1" >&2
+    exit 64
+}
+
+# ---- scripts/lib/lock.sh
+# The lock of a host: flock(2) on WORKDIR/.ktrdr/lock, while the owner's shell runs. The file itself always
+# exists. Its content names the owner.
+
+# End the script with code 74 unless the owner with this note holds the lock.
+#   require_lock WORKDIR NOTE
+require_lock() {
+    if ! grep -qF -e "$2" "$1/.ktrdr/lock" 2>/dev/null || flock -n -s "$1/.ktrdr/lock" true; then
+        exit 74
+    fi
+}
+
+# Print "free", or "held" and on the next line "PID NOTE".
+#   show_lock WORKDIR
+show_lock() {
+    if [ ! -e "$1/.ktrdr/lock" ] || flock -n -s "$1/.ktrdr/lock" true; then
+        echo free
+    else
+        echo held
+        cat "$1/.ktrdr/lock"
+    fi
+}
+
+# Return whether a process has the lock's file open as descriptor 9, as the shell of its owner has.
+#   has_opened_lock WORKDIR PID
+has_opened_lock() {
+    [ "$(readlink "/proc/$2/fd/9")" = "$(readlink -f "$1/.ktrdr/lock")" ]
+}
+
+# ---- scripts/lib/events.sh
+# Events of a host's history: one line of JSON each, in WORKDIR/.ktrdr/history.jsonl. They contain no secret.
+# Lines are only appended.
+
+# Append events, after a line that an interruption may have cut short.
+#   append_events WORKDIR EVENT...
+append_events() {
+    history=$1/.ktrdr/history.jsonl
+    umask 022
+    [ -d "$1/.ktrdr" ] || mkdir -p "$1/.ktrdr"
+    shift
+    # End an incomplete last line, so that the new one is separate.
+    [ ! -s "$history" ] || [ -z "$(tail -c 1 "$history")" ] || echo >>"$history"
+    printf '%s\n' "$@" >>"$history"
+}
+
+# ---- scripts/lib/supervision.sh
+# A deploy in progress, in WORKDIR/.ktrdr/deploy: program.sh is the supervisor's program, `supervisor` contains
+# its process id and the directory of its outputs, `phases` what it does, `stopped` the containers that stay so.
+# undecided.ID becomes operator.ID or host.ID once one of them has decided the outcome. No file contains a secret.
+# The output of Compose, which might, is in the host's memory.
+
+# Decide the outcome of a deploy in progress, if nobody has decided it yet. Return whether this one has. A full
+# disk still has room for a name.
+#   decide WORKDIR ID operator|host
+decide() {
+    mv "$1/.ktrdr/deploy/undecided.$2" "$1/.ktrdr/deploy/$3.$2" 2>/dev/null
+}
+
+# Create a directory for outputs in memory, and print its name.
+make_output_directory() {
+    umask 077
+    mktemp -d "$([ ! -d /dev/shm ] || echo /dev/shm/)ktrdr.XXXXXXXX"
+}
+
+# End the supervisor, if one runs, and remove its outputs.
+#   end_supervisor WORKDIR
+end_supervisor() {
+    if find_supervisor "$1"; then
+        kill -s KILL -- "-$supervisor" 2>/dev/null || :
+        while find_supervisor "$1"; do sleep 0.1; done
+    fi
+    rm -rf ${output:+"$output"}
+}
+
+# Set $supervisor and $output, and return whether the supervisor runs. The system reuses process ids.
+#   find_supervisor WORKDIR
+find_supervisor() {
+    supervisor='' output=''
+    { read -r supervisor output <"$1/.ktrdr/deploy/supervisor"; } 2>/dev/null || return 1
+    { tr '\0' ' ' <"/proc/$supervisor/cmdline"; } 2>/dev/null | grep -qF ".ktrdr/deploy/program.sh "
+}
+
+# Print what a process writes to NAME.out and NAME.err until NAME.code exists, and return that code. Return 70 if
+# the supervisor ends before.
+#   follow NAME SUPERVISOR
+follow() {
+    shown_out=0 shown_err=0
+    while :; do
+        state=running
+        kill -0 "$2" 2>/dev/null || state=gone
+        [ ! -e "$1.code" ] || state=ended
+        print_new "$1.out" "$shown_out"
+        shown_out=$size
+        print_new "$1.err" "$shown_err" >&2
+        shown_err=$size
+        case $state in
+            ended) return "$(cat "$1.code")" ;;
+            gone) return 70 ;;
+        esac
+        sleep 0.1
+    done
+}
+
+# Print the bytes of a file after the first ones, and set $size to its size.
+#   print_new FILE SHOWN
+print_new() {
+    size=$({ wc -c <"$1"; } 2>/dev/null) || size=0
+    [ "$size" -le "$2" ] || tail -c +"$(($2 + 1))" "$1" 2>/dev/null | head -c "$((size - $2))"
+}
+
+# Tell the operators what the supervisor does.
+#   announce TEXT
+announce() {
+    printf '%s %s\n' "$(date +%s)" "$1" >>"$deploy/phases" || :
+}
+
+# ---- scripts/lib/recovery_unit.sh
+# Unit of systemd that goes on with a deploy after a restart of the host. Needs: $RECOVERY_SERVICE
+
+# Print the unit of a stack, which runs as the user that deploys.
+#   print_recovery_unit WORKDIR USER
+print_recovery_unit() {
+    printf '%s\n' "$RECOVERY_SERVICE" | sed \
+        -e "s#@user@#$2#" -e "s#@workdir@#$(printf %s "$1" | sed 's/[#&\\]/\\&/g; s/%/%%/g')#"
+}
+
+# ---- scripts/start_deploy.sh
+RECOVERY_SERVICE='# Written by `ktrdr deploy` or `ktrdr host prepare`.
+[Unit]
+Description=Go on with a deploy of KTRDR after a restart in the middle of it
+ConditionPathExists=@workdir@/.ktrdr/deploy/program.sh
+Wants=docker.service
+After=docker.service
+
+[Service]
+User=@user@
+WorkingDirectory=@workdir@
+ExecStart=/bin/sh .ktrdr/deploy/program.sh resume
+
+[Install]
+WantedBy=multi-user.target'
+
+# Have systemd go on with deploys at each start of the host. Without root rights, `ktrdr host prepare` has done it.
+# The unit does nothing while no deploy is in progress.
+enable_recovery() {
+    unit=$project-recovery.service units=${KTRDR_ETC:-/etc}/systemd/system
+    if [ -d "$units" ] && ! grep -qsxF -e "WorkingDirectory=$workdir" "$units/$unit"; then
+        print_recovery_unit "$workdir" root >"$units/$unit"
+        mkdir -p "$units/multi-user.target.wants"
+        ln -sf "../$unit" "$units/multi-user.target.wants/$unit"
+    fi
+}
+
+main() {
+    workdir=$1 project=$2
+    require_lock "$workdir" "$3"
+    append_events "$workdir" "$5"
+    end_supervisor "$workdir"
+    deploy=$workdir/.ktrdr/deploy
+    rm -rf "$deploy"
+    mkdir -p "$deploy"
+    program >"$deploy/program.sh"
+    : >"$deploy/undecided.$4"
+    # They must survive a power failure.
+    sync "$deploy/program.sh" "$deploy" "$workdir/.ktrdr" 2>/dev/null || :
+    [ "$(id -u)" != 0 ] || enable_recovery || :
+    output=$(make_output_directory)
+    # Without a signal or an open file of the connection, its end does not end the supervisor.
+    setsid sh "$deploy/program.sh" run "$output" </dev/null >/dev/null 2>&1 3<&- 4>&- &
+    followed=$!
+    # From now on, the supervisor holds the lock besides the session's shell.
+    exec 9>&-
+    code=0
+    follow "$output/apply" "$followed" || code=$?
+    [ "$code" != 70 ] || echo "the deploy's supervisor on the host has ended" >&2
+    return "$code"
+}
+
+program() {
+    cat <<'-- end of payload --'
+# Supervise a deploy on its host: apply the release, and go back to the last good one unless the operator, or in
+# a detached deploy the services' health, confirms it in time.
+#
+# Usage: supervise.sh run OUTPUT | apply|restore [recall] | resume [locked], each with OPTION VALUE...
+#   run       supervise from the beginning; outputs go to the directory OUTPUT, in memory
+#   apply     apply the release
+#   restore   apply the former one; with "recall", both take the secrets from the containers
+#   resume    go on after the supervisor was ended, as by a restart of the host; "locked" if the caller has the lock
+# Options:
+#   --workdir DIRECTORY, --project NAME   the stack
+#   --id ID, --tag TAG             the deploy
+#   --way-back TAG                 release to go back to; empty if there is none
+#   --confirm-within SECONDS       time for the confirmation, after the release was applied
+#   --healthy-within SECONDS       time for the services to become healthy
+#   --detached yes|no              whether healthy services confirm the deploy
+#   --recovery-note NOTE           note of the lock while the host goes back on its own
+#   --ended EVENT                  end of the deploy, for the history; its outcome and duration are filled in
+#   --back-begun EVENT, --back-ended EVENT   beginning and end of the rollback
+#   --expect SERVICE, --expect-back SERVICE  services that must become healthy
+# The frame of the program defines apply_new, keep_new and apply_old. They export their settings.
 set -euf
 
 # ---- scripts/lib/output.sh
@@ -1114,6 +1401,10 @@ export_secret_settings() { :; }
 
 # Export the same variables with their values in the current containers, if the secrets are unknown.
 export_deployed_secret_settings() { :; }
+
+# Export the secrets as the containers have them, after a restart of the host in mid-deploy. Fail if that cannot
+# be done, as with files in memory, which are gone.
+recall_secrets() { return 1; }
 
 # Deliver and rotate secrets, before and after Compose changes the services. A hook that could not finish
 # sets $incomplete, and the next deploy repeats everything.
@@ -1226,6 +1517,12 @@ show_lock() {
     fi
 }
 
+# Return whether a process has the lock's file open as descriptor 9, as the shell of its owner has.
+#   has_opened_lock WORKDIR PID
+has_opened_lock() {
+    [ "$(readlink "/proc/$2/fd/9")" = "$(readlink -f "$1/.ktrdr/lock")" ]
+}
+
 # ---- scripts/lib/events.sh
 # Events of a host's history: one line of JSON each, in WORKDIR/.ktrdr/history.jsonl. They contain no secret.
 # Lines are only appended.
@@ -1266,79 +1563,28 @@ each_obsolete_file() {
     done
 }
 
-# ---- scripts/lib/project.sh
-# Containers of a Compose project.
+# ---- scripts/lib/pin.sh
+# Tags that refer to recorded images.
 
-# List containers as "docker ps" does, without those that Compose created for a single run.
-#   project_ps PROJECT OPTION...
-project_ps() {
-    ps_project=$1
-    shift
-    docker ps "$@" \
-        --filter "label=com.docker.compose.project=$ps_project" \
-        --filter "label=com.docker.compose.oneoff=False"
-}
-
-# ---- scripts/lib/recreation.sh
-# Repair of a recreation that Compose did not finish. Needs: project.sh
-
-# Finish or undo interrupted recreations. To recreate a container, Compose creates the new one under the name
-# OLDID_NAME, stops and removes the old one, and renames the new one. If it is interrupted in between, the
-# service stays stopped, and the container OLDID_NAME makes the next attempt fail. If both containers exist,
-# remove the new one. If only the new one exists, rename it. With "start", start the remaining one.
-#   finish_recreation PROJECT [start]
-finish_recreation() {
-    for name in $(project_ps "$1" --all --format "{{.Names}}"); do
-        case $name in
-            # Twelve characters of an id and an underscore stand before the name.
-            [0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]_*) ;;
-            *) continue ;;
-        esac
-        if docker inspect "${name#*_}" >/dev/null 2>&1; then
-            docker rm --force "$name"
+# Make a tag refer to the image with a digest, even if the registry's tag has moved. Compose pulls the image,
+# because not every Docker CLI logs in with DOCKER_AUTH_CONFIG.
+#   pin_image PROJECT NAME[:TAG] DIGEST
+pin_image() {
+    name=$2
+    # A colon in front of a slash begins a port.
+    case ${2##*/} in *:*) name=${2%:*} ;; esac
+    pinned=$name@$3
+    if ! docker image inspect "$pinned" >/dev/null 2>&1; then
+        # Without a tag, an image in containerd's store has no name at all, but its digest finds it.
+        if docker image inspect "$3" >/dev/null 2>&1; then
+            pinned=$3
         else
-            docker rename "$name" "${name#*_}"
+            printf 'services: {pinned: {image: "%s"}}\n' "$pinned" |
+                docker compose -p "$1-pin" -f - pull --quiet
         fi
-        # A container that cannot be started must not prevent the others from being changed.
-        [ "${2-}" != start ] || docker start "${name#*_}" || :
-    done
+    fi
+    docker tag "$pinned" "$2"
 }
-
-# ---- scripts/lib/start_watchdog.sh
-# Watchdog of a script that stops services. Needs: project.sh, $WATCHDOG_SH
-
-# Make sure that the services run again if this script is ended early. The operator's machine may be gone, and
-# a killed script cannot do it. So start the watchdog in a session of its own, which outlives the connection.
-# If the script reaches its end, it ends the watchdog. Otherwise the watchdog acquires the lock once it is
-# free, starts the services, and ends.
-#   start_watchdog WORKDIR PROJECT NOTE [SECRET...]
-# NOTE names the watchdog in the lock file. The SECRETs are names of variables that the watchdog does not
-# receive, because it may outlive the scripts that need them.
-start_watchdog() {
-    guarded_workdir=$1 guarded_project=$2 recovery_note=$3
-    shift 3
-    # Record the stopped containers only once under one lock: later scripts would record what the first one
-    # has stopped. Do not record containers that never started, which an interrupted deploy has created.
-    [ "$guarded_workdir/.ktrdr/stopped" -nt "$guarded_workdir/.ktrdr/lock" ] ||
-        project_ps "$guarded_project" --all --quiet --filter status=exited \
-            >"$guarded_workdir/.ktrdr/stopped" || :
-    # The watchdog prints its process id and closes standard output, which ends this substitution. From then
-    # on, the end of the connection does not end it.
-    watchdog=$(
-        [ "$#" = 0 ] || unset "$@"
-        setsid sh -c "$WATCHDOG_SH" watchdog "$guarded_workdir" "$guarded_project" "$recovery_note" \
-            </dev/null 2>/dev/null 3<&- 4>&- &
-    )
-    trap 'kill -s KILL -- "-$watchdog" 2>/dev/null || :' EXIT
-    trap 'trap - EXIT; exit 143' TERM INT HUP
-}
-
-# ---- scripts/apply.sh
-WATCHDOG_SH='# Start the services of a project again once the lock of the host is free, because its owner was cut off
-# while it changed them.
-#
-# Usage: watchdog.sh WORKDIR PROJECT NOTE
-# Prints its process id first, and closes standard output. NOTE names the watchdog in the lock file.
 
 # ---- scripts/lib/project.sh
 # Containers of a Compose project.
@@ -1420,18 +1666,97 @@ list_stopped() {
     project_ps "$1" --all --quiet --filter status=exited --filter status=created
 }
 
-# ---- scripts/watchdog.sh
-main() {
-    echo "$$"
-    exec >/dev/null 9>>"$1/.ktrdr/lock"
-    flock 9 || exit
-    # The note makes the lock file newer than the record of stopped containers.
-    read_stopped_before "$1"
-    printf "%s %s\n" "$$" "$3" >"$1/.ktrdr/lock"
-    recover "$2" 180
+# ---- scripts/lib/kept_releases.sh
+# Configurations that a host keeps, in WORKDIR/.ktrdr/releases.
+
+# Write the files of the work directory to the archive of their configuration. An archive that exists is not
+# replaced.
+#   keep_configuration WORKDIR CONFIGURATION FILE...
+keep_configuration() {
+    archive=$1/.ktrdr/releases/$2.tar.gz
+    directory=$1
+    shift 2
+    if [ ! -e "$archive" ]; then
+        mkdir -p "$directory/.ktrdr/releases" &&
+            tar -czf "$archive.partial" -C "$directory" "$@" &&
+            mv -f "$archive.partial" "$archive"
+    fi
 }
 
-main "$@"'
+# ---- scripts/lib/supervision.sh
+# A deploy in progress, in WORKDIR/.ktrdr/deploy: program.sh is the supervisor's program, `supervisor` contains
+# its process id and the directory of its outputs, `phases` what it does, `stopped` the containers that stay so.
+# undecided.ID becomes operator.ID or host.ID once one of them has decided the outcome. No file contains a secret.
+# The output of Compose, which might, is in the host's memory.
+
+# Decide the outcome of a deploy in progress, if nobody has decided it yet. Return whether this one has. A full
+# disk still has room for a name.
+#   decide WORKDIR ID operator|host
+decide() {
+    mv "$1/.ktrdr/deploy/undecided.$2" "$1/.ktrdr/deploy/$3.$2" 2>/dev/null
+}
+
+# Create a directory for outputs in memory, and print its name.
+make_output_directory() {
+    umask 077
+    mktemp -d "$([ ! -d /dev/shm ] || echo /dev/shm/)ktrdr.XXXXXXXX"
+}
+
+# End the supervisor, if one runs, and remove its outputs.
+#   end_supervisor WORKDIR
+end_supervisor() {
+    if find_supervisor "$1"; then
+        kill -s KILL -- "-$supervisor" 2>/dev/null || :
+        while find_supervisor "$1"; do sleep 0.1; done
+    fi
+    rm -rf ${output:+"$output"}
+}
+
+# Set $supervisor and $output, and return whether the supervisor runs. The system reuses process ids.
+#   find_supervisor WORKDIR
+find_supervisor() {
+    supervisor='' output=''
+    { read -r supervisor output <"$1/.ktrdr/deploy/supervisor"; } 2>/dev/null || return 1
+    { tr '\0' ' ' <"/proc/$supervisor/cmdline"; } 2>/dev/null | grep -qF ".ktrdr/deploy/program.sh "
+}
+
+# Print what a process writes to NAME.out and NAME.err until NAME.code exists, and return that code. Return 70 if
+# the supervisor ends before.
+#   follow NAME SUPERVISOR
+follow() {
+    shown_out=0 shown_err=0
+    while :; do
+        state=running
+        kill -0 "$2" 2>/dev/null || state=gone
+        [ ! -e "$1.code" ] || state=ended
+        print_new "$1.out" "$shown_out"
+        shown_out=$size
+        print_new "$1.err" "$shown_err" >&2
+        shown_err=$size
+        case $state in
+            ended) return "$(cat "$1.code")" ;;
+            gone) return 70 ;;
+        esac
+        sleep 0.1
+    done
+}
+
+# Print the bytes of a file after the first ones, and set $size to its size.
+#   print_new FILE SHOWN
+print_new() {
+    size=$({ wc -c <"$1"; } 2>/dev/null) || size=0
+    [ "$size" -le "$2" ] || tail -c +"$(($2 + 1))" "$1" 2>/dev/null | head -c "$((size - $2))"
+}
+
+# Tell the operators what the supervisor does.
+#   announce TEXT
+announce() {
+    printf '%s %s\n' "$(date +%s)" "$1" >>"$deploy/phases" || :
+}
+
+# ---- scripts/lib/apply.sh
+# Application of a release: move its files into the work directory, and let Compose change the services. Needs:
+# output.sh, hooks.sh, stack.sh, release_files.sh, pin.sh, project.sh, recreation.sh
 
 # Move the staged files that differ into the work directory, and remove obsolete ones. Each file is replaced
 # in one move. Directories are not replaced, because containers mount them and would keep the old ones.
@@ -1496,26 +1821,35 @@ all_run() {
     done
 }
 
-main() {
-    note='' recovery_note='' event='' secrets=''
-    while [ "$#" -gt 0 ]; do
+# Stage a release that the host keeps, and get its images, which it usually has.
+stage_kept_release() {
+    release=$workdir/.ktrdr-staging
+    rm -rf "$release"
+    mkdir -p "$release"
+    tar -xzf "$workdir/.ktrdr/releases/$kept.tar.gz" -C "$release"
+    for pin in $pins; do pin_image "$project" "${pin%@*}" "${pin#*@}"; done
+    compose pull --quiet --policy missing $services
+}
+
+# Apply the release that fetch.sh has staged, or one that the host keeps.
+#   apply_release OPTION VALUE... -- FILE...
+# The FILEs are all files of the release. The options are those of lib/stack.sh and of the stack's extension, and
+#   --kept CONFIGURATION     name of the kept release's archive
+#   --pin NAME[:TAG]@DIGEST  image that a tag must name
+apply_release() {
+    kept='' pins=''
+    while [ "$1" != -- ]; do
         case $1 in
-            --note) note=$2 ;;
-            --recovery-note) recovery_note=$2 ;;
-            --event) event=$2 ;;
-            --secret) secrets="$secrets $2" ;;
-            --)
-                shift
-                break
-                ;;
+            --kept) kept=$2 ;;
+            --pin) pins="$pins $2" ;;
             *) common_option "$1" "$2" ;;
         esac
         shift 2
     done
+    shift
+    [ -z "$recall" ] || recall_secrets
+    [ -z "$kept" ] || stage_kept_release
     release=$workdir
-    require_lock "$workdir" "$note"
-    append_events "$workdir" "$event"
-    start_watchdog "$workdir" "$project" "$recovery_note" $secrets
     place_files "$@"
     finish_recreation "$project" start
     remove_unstartable $services $dependencies
@@ -1540,6 +1874,266 @@ main() {
         profiles='*'
         compose rm --stop --force $surplus
     fi
+}
+
+# ---- scripts/supervise.sh
+# Run the release's application, then wait for the decision.
+supervise() {
+    trap request USR1
+    # A session without the lock has started this. Acquire the lock when its owner has ended.
+    has_opened_lock "$workdir" self || exec 9>>"$workdir/.ktrdr/lock"
+    read -r owner _ <"$workdir/.ktrdr/lock"
+    # What was stopped before stays stopped. Containers that never started were created by an interrupted deploy.
+    stopped_before=$(project_ps "$project" --all --quiet --filter status=exited) || stopped_before=
+    printf '%s\n' "$stopped_before" >"$deploy/stopped"
+    printf '%s %s\n' "$$" "$output" >"$deploy/supervisor"
+    # From now on, nothing that fails, as on a full disk, may end the supervisor.
+    set +e
+    now
+    began=$seconds
+    announce "apply $tag"
+    [ -n "$requested" ] || run_part apply
+    announce "wait until healthy"
+    if [ "$detached" = no ]; then
+        await_confirmation
+    elif [ "$exit_code" != 0 ]; then
+        reason="the release could not be applied"
+    elif await_health "$expected"; then
+        confirm
+    else
+        reason="not all services became healthy within $healthy_within s"
+    fi
+    [ -z "$requested" ] || reason="the deploy failed"
+    decide "$workdir" "$id" host || exit 0
+    trap '' USR1
+    requested=
+    go_back
+}
+
+# End what runs, and go back.
+request() {
+    requested=yes
+    [ -z "$part" ] || kill -s TERM -- "-$part"
+}
+
+# Wait until the operator confirms the deploy, which ends this process, or set $reason.
+await_confirmation() {
+    now
+    deadline=$((seconds + confirm_within))
+    while [ -z "$requested" ]; do
+        if ! has_opened_lock "$workdir" "$owner"; then
+            reason="the connection of the operator ended before the deploy was confirmed"
+            return
+        elif now && [ "$seconds" -ge "$deadline" ]; then
+            reason="the deploy was not confirmed within $confirm_within s"
+            return
+        fi
+        sleep 1 &
+        # A signal ends the wait.
+        wait "$!"
+    done
+}
+
+# Confirm a detached deploy.
+confirm() {
+    decide "$workdir" "$id" host || exit 0
+    keep_new
+    append_events "$workdir" "$(complete_event "$ended" deployed '' "$began")"
+    conclude
+}
+
+# Go back to the last good release. Without one, start what the deploy has stopped; after a restart of the host,
+# finish the deploy, because the database may have a password already that the other services do not.
+go_back() {
+    if ! has_opened_lock "$workdir" "$owner"; then
+        flock 9
+        printf '%s %s\n' "$$" "$recovery_note" >"$workdir/.ktrdr/lock"
+    fi
+    outcome=failed
+    if [ -n "$way_back" ]; then
+        announce "go back to $way_back: $reason"
+        now
+        back_began=$seconds
+        append_events "$workdir" "$(printf '%s\n' "$back_begun" |
+            sed "s/\"at\":\"[^\"]*\"/\"at\":\"$(date -u +%Y-%m-%dT%H:%M:%S.000+00:00)\"/")"
+        restore restore "$expected_back"
+        problem=
+        [ "$outcome" = deployed ] || problem="the host could not go back"
+        append_events "$workdir" "$(complete_event "$back_ended" "$outcome" "$problem" "$back_began")"
+    elif [ -n "$recall" ]; then
+        announce "finish the deploy of $tag: $reason"
+        restore apply "$expected"
+    else
+        announce "start what was stopped: $reason"
+    fi
+    # Something must run.
+    [ "$outcome" = deployed ] || recover "$project" 180
+    has_opened_lock "$workdir" "$owner" ||
+        append_events "$workdir" "$(complete_event "$ended" failed "$reason" "$began")"
+    conclude
+}
+
+# Apply a release, wait until it is healthy, and set $outcome. Try again if Docker stops meanwhile.
+#   restore apply|restore SERVICES
+restore() {
+    for _ in 1 2 3; do
+        wait_for_docker
+        run_part "$1" ${recall:+"$recall"}
+        if [ "$exit_code" = 0 ]; then
+            ! await_health "$2" || outcome=deployed
+            return
+        fi
+        sleep 2
+    done
+}
+
+# Go on after the end of the supervisor.
+#   resume [locked]
+resume() {
+    if [ -z "$1" ]; then
+        exec 9>>"$workdir/.ktrdr/lock"
+        flock 9
+    fi
+    # Another deploy may have come first.
+    [ -e "$deploy/undecided.$id" ] || [ -e "$deploy/host.$id" ] || exit 0
+    set +e
+    if is_last_deploy; then
+        owner=none output=$(make_output_directory) recall=recall
+        stopped_before=$(cat "$deploy/stopped")
+        printf '%s %s\n' "$$" "$output" >"$deploy/supervisor"
+        wait_for_docker
+        finish_recreation "$project" start
+        reason="the host was restarted, or the deploy's supervisor ended, in mid-deploy"
+        now
+        began=$seconds
+        go_back
+    fi
+    conclude
+}
+
+# Return whether the deploy, or the rollback from it, has not ended, and no other deploy has begun.
+is_last_deploy() {
+    case $(grep -E '"event":"(begun|ended)"' "$workdir/.ktrdr/history.jsonl" | tail -n 1) in
+        *'"event":"ended","id":"'"$id"'"'*) return 1 ;;
+        *'"id":"'"$id"*) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
+# Forget the deploy, and end.
+conclude() {
+    rm -rf "$deploy" ${output:+"$output"}
+    exit 0
+}
+
+# Print an event with its outcome, reason and duration.
+#   complete_event EVENT OUTCOME REASON BEGAN
+complete_event() {
+    now
+    printf '%s\n' "$1" | sed \
+        -e "s/\"outcome\":\"[^\"]*\"/\"outcome\":\"$2\"/" \
+        -e "s/\"reason\":\"[^\"]*\"/\"reason\":\"$3\"/" \
+        -e "s/\"duration_s\":[0-9.]*/\"duration_s\":$((seconds - $4))/"
+}
+
+# Set $seconds to a time that no change of the clock affects.
+now() {
+    read -r seconds _ </proc/uptime
+    seconds=${seconds%%.*}
+}
+
+# Run a mode of this program in a process group of its own, without the lock, and set $exit_code. After a
+# request, end it.
+#   run_part MODE [ARGUMENT]
+run_part() {
+    part_output=$output/$1
+    rm -f "$part_output.code"
+    setsid sh "$deploy/program.sh" "$@" >"$part_output.out" 2>"$part_output.err" 9>&- &
+    part=$!
+    wait "$part"
+    exit_code=$?
+    if [ -n "$requested" ]; then
+        # The first wait may have ended before the process.
+        wait "$part"
+        for _ in 1 2 3 4 5 6 7 8 9 10; do
+            kill -s 0 -- "-$part" || break
+            sleep 1
+        done
+        kill -s KILL -- "-$part"
+    fi
+    part=
+    echo "$exit_code" >"$part_output.new"
+    mv "$part_output.new" "$part_output.code"
+}
+
+# Wait until all services are healthy in two queries without a restart in between, for at most $healthy_within
+# seconds. Return whether they are.
+#   await_health SERVICES
+await_health() {
+    now
+    deadline=$((seconds + healthy_within)) former=
+    while [ -z "$requested" ] && [ "$seconds" -lt "$deadline" ]; do
+        found=$(docker inspect --format '{{index .Config.Labels "com.docker.compose.service"}} {{.State.Status}} {{with .State.Health}}{{.Status}}{{else}}none{{end}} {{.Id}} {{.RestartCount}}' \
+            $(project_ps "$project" --all --quiet)) || found=
+        is_healthy=yes
+        for service in $1; do
+            printf '%s\n' "$found" | grep -qE "^$service running (healthy|none) " || is_healthy=
+        done
+        if [ -n "$is_healthy" ] && [ "$found" = "$former" ]; then return 0; fi
+        former=${is_healthy:+$found}
+        sleep 2
+        now
+    done
+    return 1
+}
+
+# Wait for Docker, for at most 300 seconds.
+wait_for_docker() {
+    now
+    deadline=$((seconds + 300))
+    until docker version || [ "$seconds" -ge "$deadline" ]; do
+        sleep 1
+        now
+    done >/dev/null 2>&1
+}
+
+main() {
+    mode=$1 output='' recall='' locked=''
+    shift
+    case $mode:$1 in
+        run:*) output=$1 && shift ;;
+        *:recall) recall=$1 && shift ;;
+        *:locked) locked=$1 && shift ;;
+    esac
+    requested='' part='' exit_code=1 reason='' workdir='' project='' id='' tag='' way_back='' detached=no
+    confirm_within=0 healthy_within=0 recovery_note='' ended='' back_begun='' back_ended='' expected='' expected_back=''
+    while [ "$#" -gt 0 ]; do
+        case $1 in
+            --workdir) workdir=$2 ;;
+            --project) project=$2 ;;
+            --id) id=$2 ;;
+            --tag) tag=$2 ;;
+            --way-back) way_back=$2 ;;
+            --confirm-within) confirm_within=$2 ;;
+            --healthy-within) healthy_within=$2 ;;
+            --detached) detached=$2 ;;
+            --recovery-note) recovery_note=$2 ;;
+            --ended) ended=$2 ;;
+            --back-begun) back_begun=$2 ;;
+            --back-ended) back_ended=$2 ;;
+            --expect) expected="$expected $2" ;;
+            --expect-back) expected_back="$expected_back $2" ;;
+            *) refuse_option "$1" ;;
+        esac
+        shift 2
+    done
+    deploy=$workdir/.ktrdr/deploy
+    case $mode in
+        run) supervise ;;
+        apply) apply_new ;;
+        restore) apply_old ;;
+        resume) resume "$locked" ;;
+    esac
 }
 
 # ---- homelab/scripts/worker_secrets.sh
@@ -1595,7 +2189,59 @@ print_deployed_fingerprint() {
         --format '{{.Label "place.mynerd.ktrdr.secrets-fingerprint"}}' | tail -n 1
 }
 
+# ---- scripts/lib/container_environment.sh
+# Environment of a stack's containers. Needs: stack.sh
+
+# Set $environment to the variables of a container, between marks that no value contains.
+#   read_environment CONTAINER
+read_environment() {
+    [ -n "${mark-}" ] || read -r mark </proc/sys/kernel/random/uuid
+    environment=$(
+        docker container inspect --format "{{range .Config.Env}}$mark{{.}}{{end}}$mark" "$1" 2>/dev/null || :
+    )
+}
+
+# Set $value to the value of a variable in $environment. If the container reads it from a file, read this
+# file in the host's memory or, if only root may do that, in the backend's container.
+#   read_variable NAME
+read_variable() {
+    case $environment in
+        *"$mark$1="*)
+            value=${environment#*"$mark$1="}
+            value=${value%%"$mark"*}
+            ;;
+        *"$mark$1_FILE="*)
+            read_variable "$1_FILE"
+            value=$(
+                { cat "$secrets_directory/backend/${value##*/}" ||
+                    docker exec "$project-backend-1" cat "$value" || :; } 2>/dev/null
+                # Protect line ends at the end, which a substitution removes.
+                echo x
+            )
+            value=${value%x}
+            ;;
+        *) value= ;;
+    esac
+}
+
+# Export variables of $environment under their names.
+#   export_variables NAME...
+export_variables() {
+    for variable; do
+        read_variable "$variable"
+        export "$variable=$value"
+    done
+}
+
 # ---- homelab/scripts/worker_secrets.sh
+recall_secrets() {
+    ! secrets_are_in_memory || return 1
+    container=$(project_ps "$project" --all --format '{{.Names}}' | head -n 1)
+    read_environment "$container"
+    export_variables DB_USER DB_PASSWORD WORKER_TOKEN $further_secrets
+    [ -n "$DB_PASSWORD" ]
+}
+
 # Run a command with the files of a worker in memory as arguments: pairs of name and content.
 #   with_worker_files COMMAND [ARGUMENT...]
 with_worker_files() {
@@ -1751,7 +2397,7 @@ remove_secrets() {
     remove_secret_files worker
 }
 
-run() {
+apply_new() {
     export IMAGE_TAG=sha-abc1234
     export IMAGE_NAME=ghcr.io/ktrdr/ktrdr-backend
     export SHARED_HOST_PATH=/mnt/ktrdr-shared
@@ -1761,10 +2407,7 @@ run() {
     export DB_HOST=backend.lab.test
     export DB_PORT=5432
     export OTLP_ENDPOINT=http://backend.lab.test:4317
-    export DB_USER="${DB_USER:?}"
-    export DB_PASSWORD="${DB_PASSWORD:?}"
-    export WORKER_TOKEN="${WORKER_TOKEN:?}"
-    main \
+    apply_release \
         --project ktrdr-workers \
         --workdir /opt/ktrdr-workers-b \
         --compose-file docker-compose.workers.yml \
@@ -1780,12 +2423,6 @@ run() {
         --secrets-delivery env \
         --secrets-directory /run/ktrdr/ktrdr-workers \
         --secrets-image ghcr.io/ktrdr/ktrdr-backend:sha-abc1234 \
-        --note '{"id": "20261123-120000-ab12", "who": "ada@laptop", "reason": "deploy of sha-abc1234", "since": "2026-11-23T12:00:00+00:00"}' \
-        --recovery-note '{"id": "20261123-120000-ab12-recovery", "who": "ada@laptop", "reason": "recovery after a cut-off deploy of sha-abc1234", "since": "2026-11-23T12:00:00+00:00"}' \
-        --event '{"schema":1,"event":"begun","id":"20261123-120000-ab12","kind":"deploy","service":"all","tag":"sha-abc1234","commit":"abc1234000000000000000000000000000000000","configuration":"17b59060dd1e3154fb726ee6","who":"ada@laptop","at":"2026-11-23T12:00:00.000+00:00","profiles":["scale-2"],"settings":{"IMAGE_TAG":"sha-abc1234","IMAGE_NAME":"ghcr.io/ktrdr/ktrdr-backend","SHARED_HOST_PATH":"/mnt/ktrdr-shared","WORKER_HOSTNAME":"workers-b.lab.test","WORKER_BIND_ADDRESS":"0.0.0.0","KTRDR_API_URL":"http://backend.lab.test:8000","DB_HOST":"backend.lab.test","DB_PORT":"5432","OTLP_ENDPOINT":"http://backend.lab.test:4317"},"of":""}' \
-        --secret DB_USER \
-        --secret DB_PASSWORD \
-        --secret WORKER_TOKEN \
         -- \
         .env.core \
         .env.workers \
@@ -1793,10 +2430,39 @@ run() {
         docker-compose.workers.yml \
         monitoring/grafana/datasources.yml \
         monitoring/prometheus.yml
+}
+
+keep_new() {
+    keep_configuration /opt/ktrdr-workers-b 17b59060dd1e3154fb726ee6 .env.core .env.workers docker-compose.core.yml docker-compose.workers.yml monitoring/grafana/datasources.yml monitoring/prometheus.yml
+}
+
+main "$@" \
+        --workdir /opt/ktrdr-workers-b \
+        --project ktrdr-workers \
+        --id 20261123-120000-ab12 \
+        --tag sha-abc1234 \
+        --confirm-within 180 \
+        --healthy-within 120 \
+        --detached no \
+        --recovery-note '{"id": "20261123-120000-ab12-recovery", "who": "ada@laptop", "reason": "recovery after a cut-off deploy of sha-abc1234", "since": "2026-11-23T12:00:00+00:00"}' \
+        --ended '{"schema":1,"event":"ended","id":"20261123-120000-ab12","outcome":"cut off","duration_s":0.0,"images":{},"containers":{},"reason":"","contracts":null,"skipped":[]}' \
+        --expect backtest-worker-1 \
+        --expect training-worker-1 \
+        --expect backtest-worker-2 \
+        --expect training-worker-2
+-- end of payload --
+}
+
+run() {
+    export DB_USER="${DB_USER:?}"
+    export DB_PASSWORD="${DB_PASSWORD:?}"
+    export WORKER_TOKEN="${WORKER_TOKEN:?}"
+    export DOCKER_AUTH_CONFIG="${DOCKER_AUTH_CONFIG:?}"
+    main /opt/ktrdr-workers-b ktrdr-workers '{"id": "20261123-120000-ab12", "who": "ada@laptop", "reason": "deploy of sha-abc1234", "since": "2026-11-23T12:00:00+00:00"}' 20261123-120000-ab12 '{"schema":1,"event":"begun","id":"20261123-120000-ab12","kind":"deploy","service":"all","tag":"sha-abc1234","commit":"abc1234000000000000000000000000000000000","configuration":"17b59060dd1e3154fb726ee6","who":"ada@laptop","at":"2026-11-23T12:00:00.000+00:00","profiles":["scale-2"],"settings":{"IMAGE_TAG":"sha-abc1234","IMAGE_NAME":"ghcr.io/ktrdr/ktrdr-backend","SHARED_HOST_PATH":"/mnt/ktrdr-shared","WORKER_HOSTNAME":"workers-b.lab.test","WORKER_BIND_ADDRESS":"0.0.0.0","KTRDR_API_URL":"http://backend.lab.test:8000","DB_HOST":"backend.lab.test","DB_PORT":"5432","OTLP_ENDPOINT":"http://backend.lab.test:4317"},"of":""}'
     echo ktrdr-script-complete
 }
 run </dev/null
-) 9>&-
+)
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
@@ -1927,17 +2593,18 @@ run() {
     main ktrdr-workers backtest-worker-1 training-worker-1 backtest-worker-2 training-worker-2
     echo ktrdr-script-complete
 }
-run </dev/null
-) 9>&-
+run </dev/null 9>&-
+)
 code=$?
 [ "$code" = 0 ] || exit "$code"
 
 # Step 7 of 7: record (at most 30 s)
 (
-# Record the outcome of a deploy, and keep its configuration.
+# Record the outcome of a deploy, keep its configuration, and end its supervisor: the operator has decided.
 #
-# Usage: record.sh --workdir DIRECTORY --event EVENT... [--keep CONFIGURATION -- FILE...]
-# EVENT is a line of JSON. CONFIGURATION is the hash of the FILEs. An archive that exists is not replaced.
+# Usage: record.sh --workdir DIRECTORY --event EVENT... [--ends ID] [--keep CONFIGURATION -- FILE...]
+# EVENT is a line of JSON, ID that of the deploy that the supervisor may go back from. CONFIGURATION is the hash of
+# the FILEs of a good release. Fails with 73 if the host has already gone back from it.
 set -eu
 
 # ---- scripts/lib/events.sh
@@ -1956,6 +2623,23 @@ append_events() {
     printf '%s\n' "$@" >>"$history"
 }
 
+# ---- scripts/lib/kept_releases.sh
+# Configurations that a host keeps, in WORKDIR/.ktrdr/releases.
+
+# Write the files of the work directory to the archive of their configuration. An archive that exists is not
+# replaced.
+#   keep_configuration WORKDIR CONFIGURATION FILE...
+keep_configuration() {
+    archive=$1/.ktrdr/releases/$2.tar.gz
+    directory=$1
+    shift 2
+    if [ ! -e "$archive" ]; then
+        mkdir -p "$directory/.ktrdr/releases" &&
+            tar -czf "$archive.partial" -C "$directory" "$@" &&
+            mv -f "$archive.partial" "$archive"
+    fi
+}
+
 # ---- scripts/lib/output.sh
 # Output of scripts.
 
@@ -1972,29 +2656,88 @@ refuse_option() {
     exit 64
 }
 
+# ---- scripts/lib/supervision.sh
+# A deploy in progress, in WORKDIR/.ktrdr/deploy: program.sh is the supervisor's program, `supervisor` contains
+# its process id and the directory of its outputs, `phases` what it does, `stopped` the containers that stay so.
+# undecided.ID becomes operator.ID or host.ID once one of them has decided the outcome. No file contains a secret.
+# The output of Compose, which might, is in the host's memory.
+
+# Decide the outcome of a deploy in progress, if nobody has decided it yet. Return whether this one has. A full
+# disk still has room for a name.
+#   decide WORKDIR ID operator|host
+decide() {
+    mv "$1/.ktrdr/deploy/undecided.$2" "$1/.ktrdr/deploy/$3.$2" 2>/dev/null
+}
+
+# Create a directory for outputs in memory, and print its name.
+make_output_directory() {
+    umask 077
+    mktemp -d "$([ ! -d /dev/shm ] || echo /dev/shm/)ktrdr.XXXXXXXX"
+}
+
+# End the supervisor, if one runs, and remove its outputs.
+#   end_supervisor WORKDIR
+end_supervisor() {
+    if find_supervisor "$1"; then
+        kill -s KILL -- "-$supervisor" 2>/dev/null || :
+        while find_supervisor "$1"; do sleep 0.1; done
+    fi
+    rm -rf ${output:+"$output"}
+}
+
+# Set $supervisor and $output, and return whether the supervisor runs. The system reuses process ids.
+#   find_supervisor WORKDIR
+find_supervisor() {
+    supervisor='' output=''
+    { read -r supervisor output <"$1/.ktrdr/deploy/supervisor"; } 2>/dev/null || return 1
+    { tr '\0' ' ' <"/proc/$supervisor/cmdline"; } 2>/dev/null | grep -qF ".ktrdr/deploy/program.sh "
+}
+
+# Print what a process writes to NAME.out and NAME.err until NAME.code exists, and return that code. Return 70 if
+# the supervisor ends before.
+#   follow NAME SUPERVISOR
+follow() {
+    shown_out=0 shown_err=0
+    while :; do
+        state=running
+        kill -0 "$2" 2>/dev/null || state=gone
+        [ ! -e "$1.code" ] || state=ended
+        print_new "$1.out" "$shown_out"
+        shown_out=$size
+        print_new "$1.err" "$shown_err" >&2
+        shown_err=$size
+        case $state in
+            ended) return "$(cat "$1.code")" ;;
+            gone) return 70 ;;
+        esac
+        sleep 0.1
+    done
+}
+
+# Print the bytes of a file after the first ones, and set $size to its size.
+#   print_new FILE SHOWN
+print_new() {
+    size=$({ wc -c <"$1"; } 2>/dev/null) || size=0
+    [ "$size" -le "$2" ] || tail -c +"$(($2 + 1))" "$1" 2>/dev/null | head -c "$((size - $2))"
+}
+
+# Tell the operators what the supervisor does.
+#   announce TEXT
+announce() {
+    printf '%s %s\n' "$(date +%s)" "$1" >>"$deploy/phases" || :
+}
+
 # ---- scripts/record.sh
 newline='
 '
 
-# Write the files of the work directory to the archive of their configuration.
-#   keep_configuration WORKDIR CONFIGURATION FILE...
-keep_configuration() {
-    archive=$1/.ktrdr/releases/$2.tar.gz
-    directory=$1
-    shift 2
-    if [ ! -e "$archive" ]; then
-        mkdir -p "$directory/.ktrdr/releases"
-        tar -czf "$archive.partial" -C "$directory" "$@"
-        mv -f "$archive.partial" "$archive"
-    fi
-}
-
 main() {
-    workdir='' events='' configuration=''
+    workdir='' events='' configuration='' id=''
     while [ "$#" -gt 0 ]; do
         case $1 in
             --workdir) workdir=$2 ;;
-            --event) events=${events:+$events$newline}$2 ;;
+            --event) events="$events${events:+$newline}$2" ;;
+            --ends) id=$2 ;;
             --keep) configuration=$2 ;;
             --)
                 shift
@@ -2004,14 +2747,27 @@ main() {
         esac
         shift 2
     done
+    if [ -n "$id" ]; then
+        if decide "$workdir" "$id" operator; then
+            end_supervisor "$workdir"
+        elif [ -n "$configuration" ]; then
+            echo "the host has already gone back by itself" >&2
+            exit 73
+        fi
+    fi
     append_events "$workdir" "$events"
     [ -z "$configuration" ] || keep_configuration "$workdir" "$configuration" "$@"
+    # A good release also ends what another deploy has left behind.
+    if [ -n "$configuration" ] || [ -e "$workdir/.ktrdr/deploy/operator.$id" ]; then
+        rm -rf "$workdir/.ktrdr/deploy"
+    fi
 }
 
 run() {
     main \
         --workdir /opt/ktrdr-workers-b \
         --event '{"schema":1,"event":"ended","id":"20261123-120000-ab12","outcome":"cut off","duration_s":0.0,"images":{},"containers":{},"reason":"the steps were run manually, so health was not checked","contracts":null,"skipped":[]}' \
+        --ends 20261123-120000-ab12 \
         --keep 17b59060dd1e3154fb726ee6 \
         -- \
         .env.core \
@@ -2022,7 +2778,7 @@ run() {
         monitoring/prometheus.yml
     echo ktrdr-script-complete
 }
-run </dev/null
-) 9>&-
+run </dev/null 9>&-
+)
 code=$?
 [ "$code" = 0 ] || exit "$code"
