@@ -12,6 +12,7 @@ from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import write_line
 from ktrdr.deployment.homelab.hosts import select_hosts
+from ktrdr.deployment.hosts.history import DeployKind
 from ktrdr.deployment.hosts.history_queries import fetch_histories
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.parallel import map_hosts
@@ -54,13 +55,16 @@ def watch(hosts: tuple[str, ...], inventory: Path | None) -> None:
         if not history.entries:
             write_line(f"{history.host.name}: nothing was deployed yet")
             continue
-        last = history.entries[-1]
-        reason = f": {last.reason}" if last.reason else ""
-        write_line(f"{history.host.name}: {last.kind} of {last.tag} {last.outcome}{reason}")
-        if not last.outcome.is_good:
-            failed.append(history.host.name)
+        *_, last = history.entries
+        # The last deploy, and the rollback from it.
+        shown = [each for each in history.entries if each.id in (last.id, last.rolled_back_from)]
+        for entry in shown if last.kind is DeployKind.AUTOMATIC_ROLLBACK else [last]:
+            reason = f": {entry.reason}" if entry.reason else ""
+            write_line(f"{history.host.name}: {entry.kind} of {entry.tag} {entry.outcome}{reason}")
+            if not entry.outcome.is_good and history.host.name not in failed:
+                failed.append(history.host.name)
     if failed:
         raise DeploymentFailed(
-            f"the last deploy to {', '.join(failed)} did not end well",
+            f"the last deploy to {', '.join(failed)} failed",
             hint="See `ktrdr deploy history`, fix the cause, then deploy.",
         )

@@ -124,6 +124,8 @@ class HookFacts:
             if host.error is not None and not host.is_skipped:
                 return facts.with_error(host.error, result.duration_s)
         outcome = DeployOutcome.DEPLOYED if result.changed else DeployOutcome.UNCHANGED
+        if any(host.outcome is DeployOutcome.DETACHED for host in result.hosts):
+            outcome = DeployOutcome.DETACHED
         return replace(facts, outcome=outcome.value, duration_s=result.duration_s)
 
     def with_error(self, error: KtrdrError, duration_s: float) -> Self:

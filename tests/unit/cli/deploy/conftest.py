@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ktrdr.cli.commands.deploy import deploy
-from ktrdr.cli.deploy import history, lock, rollback
+from ktrdr.cli.deploy import history, lock, rollback, watch
 from ktrdr.cli.hosts import HostConnections
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.errors import KtrdrError
@@ -57,7 +57,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DeployCommand:
     inventory.write_text("domain: lab.test\nworkers: {B: {}}\n")
     command = DeployCommand(inventory)
     transport = command.transport
-    for module in (history, lock):
+    for module in (history, lock, watch):
         monkeypatch.setattr(module, "SshTransport", lambda *_: nullcontext(transport))
     connections = HostConnections(transport, Scrubber())  # type: ignore[arg-type]  # simulated
     monkeypatch.setattr(rollback, "open_connections", lambda *_, **__: nullcontext(connections))
