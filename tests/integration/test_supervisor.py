@@ -260,7 +260,7 @@ class Session:
     def receive(self) -> tuple[int, str]:
         """Return the exit code of the script that was sent, and its output."""
         assert self._process.stdout
-        lines = []
+        lines: list[bytes] = []
         for line in iter(self._process.stdout.readline, b""):
             if line.startswith(b"mark "):
                 return int(line.split()[1]), b"".join(lines).decode()
