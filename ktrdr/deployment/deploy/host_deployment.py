@@ -87,6 +87,7 @@ class HostDeployment:
     _runner: ScriptRunner = field(init=False)
     _gate: HealthGate = field(init=False)
     _way_back: Plan | None = None
+    _good: HistoryEntry | None = None
     _no_way_back: str = ""
     _is_applied: bool = False
     _is_left: bool = False
@@ -349,7 +350,7 @@ class HostDeployment:
         assert self.comparison is not None  # noqa: S101  # as in `apply`
         if self.plan_rollback is None:
             return None
-        good = last_good(self.comparison.history, self.plan.service)
+        self._good = good = last_good(self.comparison.history, self.plan.service)
         if good is None:
             self._no_way_back = "there is no earlier release to roll back to"
         elif good.is_same_release(self.plan.entry):
@@ -380,8 +381,8 @@ class HostDeployment:
         if isinstance(error, (HostUnreachable, Locked)):
             self._leave(back)
             return None
-        if back:
-            self.observe(events.RollbackStarted(back.entry, error.message))
+        if back and self._good:
+            self.observe(events.RollbackStarted(self._good, error.message))
         elif self._no_way_back:
             self._gate.warn(f"{self._no_way_back}: the failed release stays in place")
         if back is None and self._is_applied and not isinstance(error, Interrupted):

@@ -21,7 +21,7 @@ umask 022
 . ./lib/output.sh
 . ./lib/recovery_unit.sh
 FIREWALL_SERVICE=$(cat ./firewall.service)
-RECOVERY_SERVICE=$(cat ./deploy-recovery.service)
+RECOVERY_UNIT_FILE=$(cat ./deploy-recovery.service)
 
 # Tests replace /etc.
 etc=${KTRDR_ETC:-/etc}

@@ -13,7 +13,7 @@ set -euf
 . ./lib/events.sh
 . ./lib/supervision.sh
 . ./lib/recovery_unit.sh
-RECOVERY_SERVICE=$(cat ./deploy-recovery.service)
+RECOVERY_UNIT_FILE=$(cat ./deploy-recovery.service)
 
 # Have systemd go on with deploys at each start of the host. Without root rights, `ktrdr host prepare` has done it.
 # The unit does nothing while no deploy is in progress.

@@ -135,6 +135,7 @@ code=$?
 #   --directory DIRECTORY OWNER     create a directory; an empty owner is not changed
 #   --firewall RULES                load nftables' RULES now and at each start, before Docker
 #   --share DIRECTORY CONTENT       mount a directory by the unit CONTENT of systemd, before Docker starts
+#   --recovery WORKDIR PROJECT USER  go on with a deploy at the host's start, as the user who deploys
 #   --no-firewall, --no-share DIRECTORY   undo these
 # Prints a line "* CHANGE" for each change, with the lines of files indented below it, and "! NOTE" for what is
 # left to do. Fails with 70 and a sentence if something is refused.
@@ -155,6 +156,16 @@ section() {
 refuse_option() {
     printf 'there is no option %s\n' "$1" >&2
     exit 64
+}
+
+# ---- scripts/lib/recovery_unit.sh
+# Unit of systemd that goes on with a deploy after a restart of the host. Needs: $RECOVERY_UNIT_FILE
+
+# Print the unit of a stack, which runs as the user that deploys.
+#   print_recovery_unit WORKDIR USER
+print_recovery_unit() {
+    printf '%s\n' "$RECOVERY_UNIT_FILE" | sed \
+        -e "s#@user@#$2#" -e "s#@workdir@#$(printf %s "$1" | sed 's/[#&\\]/\\&/g; s/%/%%/g')#"
 }
 
 # ---- scripts/prepare.sh
@@ -179,6 +190,20 @@ ExecStop=-/usr/sbin/nft delete table inet ktrdr
 
 [Install]
 WantedBy=sysinit.target nftables.service'
+RECOVERY_UNIT_FILE='# Written by `ktrdr deploy` or `ktrdr host prepare`.
+[Unit]
+Description=Go on with a deploy of KTRDR after a restart in the middle of it
+ConditionPathExists=@workdir@/.ktrdr/deploy/program.sh
+Wants=docker.service
+After=docker.service
+
+[Service]
+User=@user@
+WorkingDirectory=@workdir@
+ExecStart=/bin/sh .ktrdr/deploy/program.sh resume
+
+[Install]
+WantedBy=multi-user.target'
 
 # Tests replace /etc.
 etc=${KTRDR_ETC:-/etc}
@@ -330,6 +355,13 @@ ensure_share() {
     esac
 }
 
+ensure_recovery() {
+    unit=$2-recovery.service
+    write_file "$UNITS/$unit" "$(print_recovery_unit "$1" "$3")"
+    systemctl is-enabled --quiet "$unit" 2>/dev/null || ! change "go on with a deploy after a restart of the host" ||
+        systemctl enable --quiet "$unit"
+}
+
 # Stop and remove a unit. After this, Docker does not require it any more.
 #   remove_unit UNIT CHANGE [FILE]
 remove_unit() {
@@ -356,6 +388,7 @@ main() {
             --directory) ensure_directory "$1" "$2" ;;
             --firewall) ensure_firewall "$1" ;;
             --share) ensure_share "$1" "$2" ;;
+            --recovery) ensure_recovery "$1" "$2" "$3" ;;
             --no-firewall) remove_unit $FIREWALL "remove the firewall rules" "$RULES" ;;
             --no-share) remove_unit "$(systemd-escape --path --suffix=mount "$1")" "unmount $1; running containers keep it" ;;
             *) refuse_option "$option" ;;
@@ -399,6 +432,7 @@ table inet ktrdr {
 }' \
         --user ktrdr 10001 \
         --directory /opt/ktrdr-workers-b '' \
+        --recovery /opt/ktrdr-workers-b ktrdr-workers root \
         --directory /mnt/ktrdr-shared '' \
         --share /mnt/ktrdr-shared '# Written by `ktrdr host prepare`, which also removes it (--undo).
 [Unit]

@@ -49,6 +49,7 @@ main /opt/ktrdr-core 1 '{"id": "20261123-120000-ab12", "who": "ada@laptop", "rea
 #   --memory DIRECTORY     directory for secrets in memory, with the delivery tmpfs
 #   --resolve NAME         name of another host that containers resolve
 #   --ports yes            also print the listening ports, networks, routes, and the owner of the lock
+#   --recovery PROJECT     also print whether nothing goes on with a deploy of the project after a restart of the host
 #   --reach HOST:PORT      also try to connect to a port of another host
 set -eu
 
@@ -375,7 +376,7 @@ check_reach() {
 }
 
 main() {
-    workdir='' shared='' shared_is_mounted=no container_uid='' memory='' ports=no reach='' resolve=''
+    workdir='' shared='' shared_is_mounted=no container_uid='' memory='' ports=no reach='' resolve='' recovery=''
     while [ "$#" -gt 0 ]; do
         case $1 in
             --workdir) workdir=$2 ;;
@@ -385,6 +386,7 @@ main() {
             --memory) memory=$2 ;;
             --resolve) resolve="$resolve $2" ;;
             --ports) ports=$2 ;;
+            --recovery) recovery=$2 ;;
             --reach) reach="$reach $2" ;;
             *) refuse_option "$1" ;;
         esac
@@ -409,6 +411,10 @@ main() {
     awk -v uid="$container_uid" 'uid >= $1 && uid < $1 + $3 { printf "owner=%d\n", uid - $1 + $2 }' /proc/self/uid_map
     [ "$shared_is_mounted" = yes ] || check_file_server
     [ -z "$memory" ] || check_memory "$memory"
+    if [ -n "$recovery" ] && [ -d /run/systemd/system ] && [ "$uid" != 0 ]; then
+        # As root, each deploy writes the unit.
+        [ -e "/etc/systemd/system/$recovery-recovery.service" ] || fact recovery missing
+    fi
     if [ "$ports" = yes ]; then
         check_ports
         fact networks "$(print_docker_networks)"
@@ -1400,17 +1406,17 @@ announce() {
 }
 
 # ---- scripts/lib/recovery_unit.sh
-# Unit of systemd that goes on with a deploy after a restart of the host. Needs: $RECOVERY_SERVICE
+# Unit of systemd that goes on with a deploy after a restart of the host. Needs: $RECOVERY_UNIT_FILE
 
 # Print the unit of a stack, which runs as the user that deploys.
 #   print_recovery_unit WORKDIR USER
 print_recovery_unit() {
-    printf '%s\n' "$RECOVERY_SERVICE" | sed \
+    printf '%s\n' "$RECOVERY_UNIT_FILE" | sed \
         -e "s#@user@#$2#" -e "s#@workdir@#$(printf %s "$1" | sed 's/[#&\\]/\\&/g; s/%/%%/g')#"
 }
 
 # ---- scripts/start_deploy.sh
-RECOVERY_SERVICE='# Written by `ktrdr deploy` or `ktrdr host prepare`.
+RECOVERY_UNIT_FILE='# Written by `ktrdr deploy` or `ktrdr host prepare`.
 [Unit]
 Description=Go on with a deploy of KTRDR after a restart in the middle of it
 ConditionPathExists=@workdir@/.ktrdr/deploy/program.sh

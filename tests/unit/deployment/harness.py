@@ -13,7 +13,7 @@ from ktrdr.deployment.deploy import events
 from ktrdr.deployment.deploy.host_deployment import HostDeployment, PlanRollback
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import HostResult
-from ktrdr.deployment.hosts.history import DeployOutcome, HistoryEntry
+from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome, HistoryEntry
 from ktrdr.errors import KtrdrError
 from ktrdr.schemas import Worker
 from ktrdr.secret import Secret
@@ -143,11 +143,25 @@ class DeploymentHarness:
 
     def ended_event(self) -> dict[str, Any]:
         """Return the last event ``ended`` that was recorded on the host."""
-        script = self.scripts_with(RECORD)[-1]
-        line = next(line for line in script.splitlines() if _ENDED in line)
-        *_, text = [word for word in shlex.split(line.rstrip("\\")) if _ENDED in word]
-        event: dict[str, Any] = json.loads(text)
-        return event
+        return recorded_event(self.scripts_with(RECORD)[-1])
+
+
+def recorded_event(script: str) -> dict[str, Any]:
+    """Return the event ``ended`` that a script records."""
+    line = next(line for line in script.splitlines() if _ENDED in line)
+    *_, text = [word for word in shlex.split(line.rstrip("\\")) if _ENDED in word]
+    event: dict[str, Any] = json.loads(text)
+    return event
+
+
+def rollback_answer(plan: Plan, outcome: DeployOutcome, stderr: str = "") -> Answer:
+    """Return the answer of a host that has gone back from a deploy, and recorded it."""
+    back = earlier_entry(plan, id=f"{plan.entry.id}-back", outcome=outcome)
+    entry = replace(
+        back, kind=DeployKind.AUTOMATIC_ROLLBACK, rolled_back_from=plan.entry.id, commit=None
+    )
+    text = f"== history\n{entry.begun_event()}\n{entry.ended_event()}\n"
+    return Answer(stdout=text, stderr=stderr)
 
 
 def earlier_entry(plan: Plan, **changes: Any) -> HistoryEntry:

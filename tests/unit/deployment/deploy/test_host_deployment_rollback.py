@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from tests.unit.deployment.harness import (
     VERIFY,
     DeploymentHarness,
     earlier_entry,
+    rollback_answer,
 )
 from tests.unit.deployment.histories import history_lines
 
@@ -79,13 +79,8 @@ def verified(harness: DeploymentHarness) -> Answer:
 
 def went_back(harness: DeploymentHarness, outcome: DeployOutcome, stderr: str = "") -> None:
     """Answer to a request to go back as the host does, which has recorded it."""
-    plan = harness.deployment.plan
-    entry = replace(
-        earlier_entry(plan, id=f"{plan.entry.id}-back", outcome=outcome),
-        kind=DeployKind.AUTOMATIC_ROLLBACK,
-    )
-    text = f"== history\n{entry.begun_event()}\n{entry.ended_event()}\n"
-    harness.transport.answer(Answer(stdout=text, stderr=stderr), containing=GO_BACK)
+    answer = rollback_answer(harness.deployment.plan, outcome, stderr)
+    harness.transport.answer(answer, containing=GO_BACK)
 
 
 def test_the_host_is_told_how_to_go_back_before_anything_changes(failing) -> None:

@@ -35,10 +35,12 @@ from tests.unit.deployment.harness import (
     APPLY,
     CHECK,
     FETCH,
+    GO_BACK,
     LOCK,
     RECORD,
     VERIFY,
     earlier_entry,
+    rollback_answer,
 )
 from tests.unit.deployment.histories import history_lines
 
@@ -212,15 +214,17 @@ def test_a_release_that_fails_on_one_host_is_rolled_back_there_only(fleet, relea
     fleet.respond(host.plan, "|| base64", kept)
     host.containers.clear()
     fleet.respond(host.plan, FETCH, host.fetch_output())
-    fleet.transport.answer(
-        Answer(1, stderr="no such network"), Answer(), host=host.plan.host.address, containing=APPLY
-    )
+    address = host.plan.host.address
+    failed = Answer(1, stderr="no such network")
+    fleet.transport.answer(failed, host=address, containing=APPLY)
+    went_back = rollback_answer(host.plan, DeployOutcome.DEPLOYED)
+    fleet.transport.answer(went_back, host=address, containing=GO_BACK)
     results = results_by_name(fleet.deploy())
     assert results["workers C"].is_good
     restored = results["workers B"].restored
     assert restored is not None
     assert restored.outcome is DeployOutcome.DEPLOYED
-    assert (restored.tag, restored.kind) == (good.tag, DeployKind.AUTOMATIC_ROLLBACK)
+    assert restored.kind is DeployKind.AUTOMATIC_ROLLBACK
     assert (restored.id, restored.rolled_back_from) == (f"{DEPLOY_ID}-back", DEPLOY_ID)
     rollbacks = [event for _, event in fleet.events if isinstance(event, events.RollbackStarted)]
     assert [event.entry for event in rollbacks] == [good]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import base64
 import os
 import signal
 import threading
@@ -15,6 +15,7 @@ import pytest
 from ktrdr.deployment.deploy import rollout
 from ktrdr.deployment.hosts.history import DeployOutcome
 from ktrdr.deployment.hosts.lock import LOCK_BUSY
+from ktrdr.deployment.releases.release import pack_archive
 from ktrdr.errors import Interrupted
 from tests.recording_transport import Answer
 from tests.unit.deployment.conftest import SimulatedHost
@@ -22,9 +23,12 @@ from tests.unit.deployment.fleet import Fleet, outcomes, results_by_name
 from tests.unit.deployment.harness import (
     APPLY,
     FETCH,
+    GO_BACK,
     LOCK,
     RECORD,
     earlier_entry,
+    recorded_event,
+    rollback_answer,
 )
 from tests.unit.deployment.histories import history_lines
 
@@ -63,9 +67,7 @@ def ctrl_c_at(fleet, monkeypatch) -> Iterator[Callable[[str, str], None]]:
 
 def recorded_outcomes(fleet: Fleet, name: str) -> list[str]:
     scripts = fleet.transport.scripts_on(fleet.plan(name).host.address, RECORD)
-    lines = [line for script in scripts for line in script.splitlines() if RECORD in line]
-    texts = [line.partition("' '")[2].partition("' >>")[0] or line.split("'")[1] for line in lines]
-    return [json.loads(text)["outcome"] for text in texts]
+    return [recorded_event(script)["outcome"] for script in scripts]
 
 
 def test_ctrl_c_while_hosts_are_prepared_changes_no_host(fleet, ctrl_c_at) -> None:
@@ -90,8 +92,7 @@ def test_ctrl_c_while_the_core_changes_is_recorded_and_leaves_the_workers_unchan
     }
     assert recorded_outcomes(fleet, "core") == ["interrupted"]
     assert fleet.unlocked_hosts() == {"core", "workers B", "workers C"}
-    undone = fleet.transport.scripts_on(fleet.plan("core").host.address, "ktrdr-core 85\n")
-    assert len(undone) == 1, "the interrupted work of Compose is finished or undone"
+    assert fleet.receivers_of(GO_BACK) == ["core"]
 
 
 def test_ctrl_c_while_workers_change_ends_all_of_them_in_good_order(fleet, ctrl_c_at) -> None:
@@ -103,12 +104,19 @@ def test_ctrl_c_while_workers_change_ends_all_of_them_in_good_order(fleet, ctrl_
     assert recorded_outcomes(fleet, "workers B") == ["interrupted"]
 
 
-def test_an_interrupted_release_is_not_rolled_back(fleet, ctrl_c_at) -> None:
+def test_an_interrupted_release_is_rolled_back(fleet, release, ctrl_c_at) -> None:
     host = fleet.hosts["core"]
+    kept = base64.b64encode(pack_archive(release.files)).decode()
+    fleet.respond(host.plan, "|| base64", kept)
+    address = host.plan.host.address
+    went_back = rollback_answer(host.plan, DeployOutcome.DEPLOYED)
+    fleet.transport.answer(went_back, host=address, containing=GO_BACK)
     empty = SimulatedHost(host.plan, history=history_lines(earlier_entry(host.plan)))
     fleet.respond(host.plan, FETCH, empty.fetch_output())
     ctrl_c_at("core", APPLY)
-    assert results_by_name(fleet.deploy())["core"].restored is None
+    restored = results_by_name(fleet.deploy())["core"].restored
+    assert restored is not None
+    assert restored.outcome is DeployOutcome.DEPLOYED
 
 
 def test_a_second_ctrl_c_closes_all_connections_immediately(fleet, ctrl_c_at, monkeypatch) -> None:

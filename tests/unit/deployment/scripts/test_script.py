@@ -121,9 +121,11 @@ def test_a_command_that_reads_standard_input_does_not_consume_the_script(directo
 def test_a_truncated_script_does_nothing(directory, shell):
     file = write_script(directory, 'printf "%s " "$@"').file
     whole = rendered(Script(file, ("--workdir", "/opt/there"), payload=b"x" * 100))
-    for length in range(0, len(whole) - len("run </dev/null\n"), 23):
+    for length in range(0, len(whole) - len("run </dev/null 9>&-\n"), 23):
         assert run(shell, whole[:length]).stdout == b""
-    assert run(shell, whole[: -len(" </dev/null\n")]).stdout.startswith(b"--workdir /opt/there ")
+    assert run(shell, whole[: -len(" </dev/null 9>&-\n")]).stdout.startswith(
+        b"--workdir /opt/there "
+    )
 
 
 @in_every_shell
