@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ktrdr.deployment.scripts.script import render
 from ktrdr.deployment.ssh.protocol import (
     END,
     HEARTBEAT,
@@ -22,6 +23,7 @@ from ktrdr.deployment.ssh.protocol import (
     session_setup,
     subshell_frame,
 )
+from tests.unit.deployment.shell import write_script
 
 SHELLS = [
     shell for shell in (["sh"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])
@@ -235,7 +237,10 @@ def test_an_inline_script_keeps_what_it_opens_and_other_scripts_do_not_have_it(
     assert peer.answer() == (0, b"held %d\n" % peer.process.pid, b"")
     taken = ["flock", "-n", file, "true"]
     assert subprocess.run(taken, check=False).returncode == 1
-    assert peer.run("sleep 30 & : >&9") != (0, b"", b"")
+    leaves_a_process = write_script(tmp_path, "    sleep 30 & : >&9")
+    assert peer.run(render(leaves_a_process, {}).reveal())[0] != 0
+    heir = write_script(tmp_path, "    : >&9", keeps_lock=True)
+    assert peer.run(render(heir, {}).reveal())[0] == 0, "as the supervisor of a deploy needs it"
     peer.send(inline_frame("exec 9>&-\nreturn 4"))
     assert peer.answer() == (4, b"", b"")
     assert subprocess.run(taken, check=False).returncode == 0

@@ -379,7 +379,9 @@ class HostDeployment:
             return None
         back = self._way_back
         if isinstance(error, (HostUnreachable, Locked)):
-            self._leave(back)
+            self._leave(
+                goes_on=self.plan.options.is_detached and isinstance(error, HostUnreachable)
+            )
             return None
         if back and self._good:
             self.observe(events.RollbackStarted(self._good, error.message))
@@ -391,7 +393,7 @@ class HostDeployment:
         try:
             result = self._runner.run(script, GO_BACK_TIMEOUT_S, ignore_stop=True)
         except (KtrdrError, KeyboardInterrupt):
-            self._leave(back)
+            self._leave()
             return None
         return self._find_rollback(back.entry, result) if back else None
 
@@ -407,11 +409,13 @@ class HostDeployment:
             self._gate.warn(f"the rollback to {back.tag} failed, too: {restored.reason}")
         return restored
 
-    def _leave(self, back: Plan | None) -> None:
-        """Leave the end of the deploy, and its record, to the host."""
+    def _leave(self, *, goes_on: bool = False) -> None:
+        """Leave the end of the deploy, and its record, to the host, which goes on or back."""
         self._is_left = True
-        name = self.plan.host.name
+        back, name = self._way_back, self.plan.host.name
         does = f"goes back to {back.release.tag}" if back else "starts what this deploy has stopped"
+        if goes_on:
+            does = "finishes this deploy"
         self._gate.warn(f"{name} {does} by itself: follow it with `ktrdr deploy watch {name}`")
 
     @property

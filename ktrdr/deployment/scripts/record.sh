@@ -31,19 +31,17 @@ main() {
         shift 2
     done
     if [ -n "$id" ]; then
-        if decide "$workdir" "$id" operator; then
-            end_supervisor "$workdir"
-        elif [ -n "$configuration" ]; then
+        if ! decide "$workdir" "$id" operator && [ -n "$configuration" ]; then
             echo "the host has already gone back by itself" >&2
             exit 73
         fi
     fi
-    append_events "$workdir" "$events"
-    [ -z "$configuration" ] || keep_configuration "$workdir" "$configuration" "$@"
     # A good release also ends what another deploy has left behind.
     if [ -n "$configuration" ] || [ -e "$workdir/.ktrdr/deploy/operator.$id" ]; then
-        rm -rf "$workdir/.ktrdr/deploy"
+        forget_deploy "$workdir"
     fi
+    append_events "$workdir" "$events"
+    [ -z "$configuration" ] || keep_configuration "$workdir" "$configuration" "$@"
 }
 
 main "$@"

@@ -13,6 +13,7 @@ set -euf
 . ./lib/hooks.sh
 . ./lib/stack.sh
 . ./lib/lock.sh
+. ./lib/supervision.sh
 
 main() {
     note='' volumes=no
@@ -25,6 +26,7 @@ main() {
         shift 2
     done
     require_lock "$workdir" "$note"
+    forget_deploy "$workdir"
     # This includes containers that Compose created for a single run.
     filter="label=com.docker.compose.project=$project"
     with_volumes=

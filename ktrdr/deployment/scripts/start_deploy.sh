@@ -30,9 +30,8 @@ main() {
     workdir=$1 project=$2
     require_lock "$workdir" "$3"
     append_events "$workdir" "$5"
-    end_supervisor "$workdir"
+    forget_deploy "$workdir"
     deploy=$workdir/.ktrdr/deploy
-    rm -rf "$deploy"
     mkdir -p "$deploy"
     program >"$deploy/program.sh"
     : >"$deploy/undecided.$4"

@@ -6,10 +6,12 @@
 set -eu
 
 . ./lib/lock.sh
+. ./lib/supervision.sh
 . ./lib/change.sh
 
 main() {
     require_lock "$1" "$2"
+    forget_deploy "$1"
     shift 2
     change_containers stop "$@"
 }

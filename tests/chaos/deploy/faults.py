@@ -285,10 +285,8 @@ FAULTS: dict[str, Fault] = {
     "host's clock jumps": Fault(_REMOTE, _change_host_clock),
     # Compose's stop cancels the restart policy, and nothing else starts services at a boot. Without
     # the core, workers are unhealthy too, so only one host is deployed.
-    "host reboots": Fault(_REMOTE, _reboot, cuts_off=True, one_host=True, may_stay_stopped=True),
-    "power cut of the host": Fault(
-        _REMOTE, _cut_power, cuts_off=True, one_host=True, may_stay_stopped=True
-    ),
+    "host reboots": Fault(_REMOTE, _reboot, cuts_off=True, one_host=True),
+    "power cut of the host": Fault(_REMOTE, _cut_power, cuts_off=True, one_host=True),
     "share unmounted for seconds": Fault(
         ("lock", "check", "fetch", "apply", "verify"),
         _unmount_share,

@@ -1352,14 +1352,14 @@ make_output_directory() {
     mktemp -d "$([ ! -d /dev/shm ] || echo /dev/shm/)ktrdr.XXXXXXXX"
 }
 
-# End the supervisor, if one runs, and remove its outputs.
-#   end_supervisor WORKDIR
-end_supervisor() {
+# End the supervisor, if one runs, and forget its deploy: nothing goes on with it any more.
+#   forget_deploy WORKDIR
+forget_deploy() {
     if find_supervisor "$1"; then
         kill -s KILL -- "-$supervisor" 2>/dev/null || :
         while find_supervisor "$1"; do sleep 0.1; done
     fi
-    rm -rf ${output:+"$output"}
+    rm -rf "$1/.ktrdr/deploy" ${output:+"$output"}
 }
 
 # Set $supervisor and $output, and return whether the supervisor runs. The system reuses process ids.
@@ -1445,9 +1445,8 @@ main() {
     workdir=$1 project=$2
     require_lock "$workdir" "$3"
     append_events "$workdir" "$5"
-    end_supervisor "$workdir"
+    forget_deploy "$workdir"
     deploy=$workdir/.ktrdr/deploy
-    rm -rf "$deploy"
     mkdir -p "$deploy"
     program >"$deploy/program.sh"
     : >"$deploy/undecided.$4"
@@ -1823,14 +1822,14 @@ make_output_directory() {
     mktemp -d "$([ ! -d /dev/shm ] || echo /dev/shm/)ktrdr.XXXXXXXX"
 }
 
-# End the supervisor, if one runs, and remove its outputs.
-#   end_supervisor WORKDIR
-end_supervisor() {
+# End the supervisor, if one runs, and forget its deploy: nothing goes on with it any more.
+#   forget_deploy WORKDIR
+forget_deploy() {
     if find_supervisor "$1"; then
         kill -s KILL -- "-$supervisor" 2>/dev/null || :
         while find_supervisor "$1"; do sleep 0.1; done
     fi
-    rm -rf ${output:+"$output"}
+    rm -rf "$1/.ktrdr/deploy" ${output:+"$output"}
 }
 
 # Set $supervisor and $output, and return whether the supervisor runs. The system reuses process ids.
@@ -3086,14 +3085,14 @@ make_output_directory() {
     mktemp -d "$([ ! -d /dev/shm ] || echo /dev/shm/)ktrdr.XXXXXXXX"
 }
 
-# End the supervisor, if one runs, and remove its outputs.
-#   end_supervisor WORKDIR
-end_supervisor() {
+# End the supervisor, if one runs, and forget its deploy: nothing goes on with it any more.
+#   forget_deploy WORKDIR
+forget_deploy() {
     if find_supervisor "$1"; then
         kill -s KILL -- "-$supervisor" 2>/dev/null || :
         while find_supervisor "$1"; do sleep 0.1; done
     fi
-    rm -rf ${output:+"$output"}
+    rm -rf "$1/.ktrdr/deploy" ${output:+"$output"}
 }
 
 # Set $supervisor and $output, and return whether the supervisor runs. The system reuses process ids.
@@ -3159,19 +3158,17 @@ main() {
         shift 2
     done
     if [ -n "$id" ]; then
-        if decide "$workdir" "$id" operator; then
-            end_supervisor "$workdir"
-        elif [ -n "$configuration" ]; then
+        if ! decide "$workdir" "$id" operator && [ -n "$configuration" ]; then
             echo "the host has already gone back by itself" >&2
             exit 73
         fi
     fi
-    append_events "$workdir" "$events"
-    [ -z "$configuration" ] || keep_configuration "$workdir" "$configuration" "$@"
     # A good release also ends what another deploy has left behind.
     if [ -n "$configuration" ] || [ -e "$workdir/.ktrdr/deploy/operator.$id" ]; then
-        rm -rf "$workdir/.ktrdr/deploy"
+        forget_deploy "$workdir"
     fi
+    append_events "$workdir" "$events"
+    [ -z "$configuration" ] || keep_configuration "$workdir" "$configuration" "$@"
 }
 
 run() {

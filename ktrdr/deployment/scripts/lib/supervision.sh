@@ -17,14 +17,14 @@ make_output_directory() {
     mktemp -d "$([ ! -d /dev/shm ] || echo /dev/shm/)ktrdr.XXXXXXXX"
 }
 
-# End the supervisor, if one runs, and remove its outputs.
-#   end_supervisor WORKDIR
-end_supervisor() {
+# End the supervisor, if one runs, and forget its deploy: nothing goes on with it any more.
+#   forget_deploy WORKDIR
+forget_deploy() {
     if find_supervisor "$1"; then
         kill -s KILL -- "-$supervisor" 2>/dev/null || :
         while find_supervisor "$1"; do sleep 0.1; done
     fi
-    rm -rf ${output:+"$output"}
+    rm -rf "$1/.ktrdr/deploy" ${output:+"$output"}
 }
 
 # Set $supervisor and $output, and return whether the supervisor runs. The system reuses process ids.

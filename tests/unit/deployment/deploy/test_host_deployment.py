@@ -403,6 +403,16 @@ def test_a_detached_deploy_is_left_to_the_host_once_it_is_applied(harness_for) -
     assert harness.is_unlocked
 
 
+def test_a_detached_deploy_goes_on_after_the_end_of_the_connection(harness_for) -> None:
+    harness = harness_for(is_detached=True).ready()
+    harness.transport.answer(Answer(error=HostUnreachable("lost")), containing=APPLY)
+    with pytest.raises(HostUnreachable):
+        harness.deploy()
+    assert harness.warnings == [
+        "core finishes this deploy by itself: follow it with `ktrdr deploy watch core`"
+    ]
+
+
 def test_a_detached_deploy_that_changes_nothing_ends_as_usual(harness_for) -> None:
     harness = harness_for(is_detached=True)
     harness.host.run_all()
