@@ -91,3 +91,14 @@ def test_a_dry_run_connects_to_no_host_and_so_cannot_know_which_are_behind(
     with pytest.raises(UsageError, match="--dry-run connects to none"):
         workers.run("--dry-run")
     assert workers.transport.runs == []
+
+
+def test_a_deploy_can_be_left_to_the_hosts_and_its_confirmation_limited(workers) -> None:
+    workers.remember("backend", NEW)
+    workers.remember("workers-b", OLD)
+    workers.remember("workers-c", NEW)
+    workers.run("--detach", "--confirm-within", "90")
+    (plan,) = workers.plans
+    assert (plan.options.is_detached, plan.options.confirm_within) == (True, 90.0)
+    with pytest.raises(SystemExit):
+        raise workers.run("--confirm-within", "0").exception

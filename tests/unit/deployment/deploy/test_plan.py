@@ -16,7 +16,9 @@ from ktrdr.deployment.hosts.history import DeployKind
 from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.hosts.lock import LockOwner
 from ktrdr.deployment.releases.release import Release
+from ktrdr.deployment.scripts.script import render
 from ktrdr.errors import UsageError
+from ktrdr.secret import Secret
 from tests.unit.deployment.conftest import COMMIT, DEPLOY_ID, NOW, TAG
 from tests.unit.deployment.harness import earlier_entry
 
@@ -213,3 +215,33 @@ def test_a_deploy_within_another_requires_the_lock_of_the_other(planned: Planned
     own_recovery = f'"id": "{DEPLOY_ID}-recovery"'
     assert own_recovery in script(plan, StepKind.APPLY)
     assert f"a cut-off automatic rollback of {TAG}" in script(plan, StepKind.APPLY)
+
+
+# --------------------------------------------------------------------------------------- supervisor
+
+
+def option(plan: Plan, name: str) -> str:
+    step = plan.step(StepKind.APPLY)
+    assert step
+    assert step.script.program
+    arguments = step.script.program.arguments
+    return arguments[arguments.index(name) + 1]
+
+
+def test_a_host_waits_a_minute_longer_for_the_confirmation_than_for_health(planned) -> None:
+    assert option(planned(health_timeout=30), "--confirm-within") == "90"
+    assert option(planned(confirm_within=5), "--confirm-within") == "5"
+
+
+def test_only_a_detached_deploy_is_confirmed_by_the_host(planned) -> None:
+    assert option(planned(), "--detached") == "no"
+    assert option(planned(is_detached=True), "--detached") == "yes"
+
+
+def test_the_program_of_the_supervisor_contains_no_secret(planned) -> None:
+    step = planned().step(StepKind.APPLY)
+    values = {name: Secret(f"hidden-{name}") for name in step.script.secrets}
+    text = render(step.script, values).reveal()
+    program = text.partition("program() {")[2].partition("-- end of payload --\n}")[0]
+    assert "apply_new() {" in program
+    assert "hidden" not in program

@@ -287,6 +287,14 @@ def test_a_configuration_of_docker_that_it_ignores_is_noted_and_no_problem(plann
     assert note.endswith("correct the file, or `chown deploy` it")
 
 
+def test_a_host_on_which_nothing_goes_on_after_a_restart_is_noted(planned, clock):
+    plan = planned("workers")
+    facts = {**SimulatedHost(plan).facts, "recovery": "missing"}
+    (result,) = (each for each in check_host(plan, facts, now=clock.now()) if each.note)
+    assert not result.problems
+    assert result.note.endswith("run `ktrdr host prepare workers B`")
+
+
 def test_a_release_that_cannot_deliver_secrets_in_memory_is_refused(in_memory, release, deploy_id):
     with pytest.raises(ConfigurationError, match=r"has no deploy/tmpfs/core\.yml"):
         make_plan(in_memory, in_memory.hosts[0], release, deploy_id, DeployOptions())
