@@ -14,7 +14,7 @@ from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceStat
 from ktrdr.deployment.hosts.history import DeployOutcome
 from ktrdr.deployment.hosts.images import parse_image_name
 from ktrdr.deployment.scripts.script import render_for_display
-from ktrdr.errors import HostSkipped, KtrdrError, NotStarted
+from ktrdr.errors import HostSkipped, Interrupted, KtrdrError, NotStarted
 
 # More file names than these are only counted.
 _LISTED_FILES: Final = 3
@@ -79,7 +79,9 @@ def _rolled_back_error(host: HostResult) -> KtrdrError | None:
     error, restored = host.error, host.restored
     if error is None or restored is None or not restored.outcome.is_good:
         return None
-    hint = f"{restored.tag} runs again. See the last log lines above, fix the cause, then deploy."
+    hint = f"{restored.tag} runs again."
+    if not isinstance(error, Interrupted):
+        hint += " See the last log lines above, fix the cause, then deploy."
     return type(error)(error.message, hint=hint)
 
 
@@ -174,8 +176,8 @@ def _format_outcome(host: HostResult) -> str:
         return f"[red]failed[/], {went}"
     if not host.is_good:
         return f"[red]{host.outcome}[/]"
-    if host.outcome is DeployOutcome.UNCHANGED:
-        return "[dim]unchanged[/]"
+    if host.outcome in (DeployOutcome.UNCHANGED, DeployOutcome.DETACHED):
+        return f"[dim]{host.outcome}[/]"
     changed = sum(state.change.action is not Action.UNCHANGED for state in host.services)
     return f"[green]{changed} changed[/]" if changed else "[green]configuration[/]"
 
@@ -189,11 +191,13 @@ def _describe_failure(host: HostResult) -> str:
     tag, restored = host.plan.release.tag, host.restored
     if host.outcome is None:
         return "Nothing was changed."
+    ended = "was interrupted" if host.outcome is DeployOutcome.INTERRUPTED else "failed"
+    if host.is_left:
+        return f"{tag} {ended}; the host ends the deploy by itself."
     if restored is None:
-        ended = "was interrupted" if host.outcome is DeployOutcome.INTERRUPTED else "failed"
         return f"{tag} {ended}; its changes stay in place."
     if restored.outcome.is_good:
-        return f"{tag} failed; {restored.tag} runs again."
+        return f"{tag} {ended}; {restored.tag} runs again."
     return f"{tag} failed, and so did the rollback to {restored.tag}."
 
 

@@ -54,7 +54,7 @@ def show(hosts: tuple[str, ...], inventory: Path | None, as_json: bool) -> None:
 def release(hosts: tuple[str, ...], yes: bool, inventory: Path | None, as_json: bool) -> None:
     """Release the lock of hosts.
 
-    A deploy that holds it stops before its next change.
+    A deploy that holds it changes nothing more, and its host goes back to the last good release.
     """
     states = _for_each_host(fetch_lock_owner, hosts, inventory)
     locked = [f"{state.host.name} is locked by {state.result}" for state in states if state.result]

@@ -184,6 +184,7 @@ class HostDeployment:
                 duration_s=self._duration_s,
                 error=error,
                 restored=restored,
+                is_left=self._is_left,
             )
         self._lock.release()
         names = [service.name for service in self.plan.expected]
@@ -336,6 +337,7 @@ class HostDeployment:
             files=self.comparison.files if self.comparison else (),
             warnings=tuple(self._gate.warnings),
             duration_s=self._duration_s,
+            is_left=True,
         )
 
     # ------------------------------------------------------------------------ automatic rollback

@@ -43,6 +43,7 @@ class HostResult:
         duration_s: Duration from its first step to its last (s).
         error: Why it failed, or did not start.
         restored: Automatic rollback after a failure, with its outcome.
+        is_left: Whether the host ends the deploy by itself.
     """
 
     plan: Plan
@@ -53,6 +54,7 @@ class HostResult:
     duration_s: float = 0.0
     error: KtrdrError | None = None
     restored: HistoryEntry | None = None
+    is_left: bool = False
 
     @property
     def is_good(self) -> bool:
@@ -83,6 +85,7 @@ class HostResult:
             "duration_s": round(self.duration_s, 3),
             "error": error_to_json(self.error) if self.error else None,
             "restored": self.restored.to_json() if self.restored else None,
+            "left_to_host": self.is_left,
         }
 
 

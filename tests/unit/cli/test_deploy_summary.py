@@ -110,6 +110,7 @@ def shown(*hosts: HostResult, width: int = 80) -> list[str]:
             f"{TAG} failed, and so did the rollback to sha-0000001.",
         ),
         (failed(), f"{TAG} failed; its changes stay in place."),
+        (failed(is_left=True), f"{TAG} failed; the host ends the deploy by itself."),
         (
             failed(error=Interrupted("stop")),
             f"{TAG} was interrupted; its changes stay in place.",

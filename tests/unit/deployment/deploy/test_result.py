@@ -113,6 +113,7 @@ def test_the_result_of_a_successful_deploy(good) -> None:
                 "duration_s": 1.235,
                 "error": None,
                 "restored": None,
+                "left_to_host": False,
             }
         ],
         "duration_s": 3.142,
