@@ -542,6 +542,22 @@ def test_a_released_lock_makes_the_host_go_back(new_host, begin, open_session) -
     assert host.tags == {OLD}
 
 
+def test_another_operator_can_watch_what_the_host_does(new_host, begin, open_session) -> None:
+    host = new_host()
+    session, plan = begin(host, up=GOES_ON)
+    wait_for_stop(host)
+    other = open_session(host)
+    other.begin(Script("scripts/watch.sh", (plan.host.workdir,)))
+    session.kill()
+    (host.directory / "go-on").touch()
+    code, output = other.receive()
+    assert code == 0
+    phases = [line.partition(" ")[2] for line in output.splitlines()]
+    assert phases[:2] == [f"apply {NEW}", "wait until healthy"]
+    host.wait_for_end()
+    assert other.run(Script("scripts/watch.sh", (plan.host.workdir,)))[0] == 0
+
+
 # ----------------------------------------------------------------------------------- detached
 
 

@@ -8,8 +8,7 @@ set -eu
 
 main() {
     phases=$1/.ktrdr/deploy/phases shown=0
-    find_supervisor "$1" || return 0
-    while kill -0 "$supervisor" 2>/dev/null; do
+    while find_supervisor "$1"; do
         print_new "$phases" "$shown"
         # The file disappears at the end.
         [ "$size" -le "$shown" ] || shown=$size
