@@ -156,7 +156,7 @@ class HostDeployment:
             after = self._wait_until_healthy(comparison)
         except KtrdrError as exc:
             # Releasing the lock from outside ends what runs under it.
-            error = lock_lost_error(self.plan.host) if self._lock.was_broken else exc
+            error = self._lock.lost_error() if self._lock.was_broken else exc
             restored = self._roll_back(error, comparison)
             if restored is None or not restored.outcome.is_good:
                 if isinstance(error, HostNotReady):

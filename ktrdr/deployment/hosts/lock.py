@@ -15,7 +15,7 @@ from ktrdr.deployment.hosts.history import RECORDS
 from ktrdr.deployment.hosts.host import DeployId, Host
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import HeldSession, RemoteResult, Transport
-from ktrdr.errors import HostNotReady, Interrupted, KtrdrError, Locked
+from ktrdr.errors import HostNotReady, HostUnreachable, Interrupted, KtrdrError, Locked
 
 # Exit codes of the scripts. Docker, Compose and the shell use none of them.
 LOCK_BUSY: Final = 75
@@ -141,14 +141,27 @@ class HostLock:
     def ensure_held(self) -> None:
         """Raise Locked if another operator released the lock, or the error of a lost connection."""
         if self._session is None or self.was_broken:
-            raise lock_lost_error(self._host)
+            raise self.lost_error()
         if error := self._session.end_error():
             raise error
 
     @property
     def was_broken(self) -> bool:
-        """Return whether an operator released the lock; False for a lost connection."""
+        """Return whether the lock's shell was ended on the host; False for a lost connection."""
         return self._session is not None and self._session.was_broken
+
+    def lost_error(self) -> KtrdrError:
+        """Return why the lock was lost: the host went away, or an operator released the lock.
+
+        A host that dies ends the shell, too, possibly before the connection.
+        """
+        try:
+            fetch_lock_owner(self._transport, self._host)
+        except HostUnreachable as error:
+            return error
+        except KtrdrError:
+            pass
+        return lock_lost_error(self._host)
 
     def release(self) -> None:
         """Release the lock, if it is still held and the host can be reached."""
@@ -217,8 +230,8 @@ def lock_lost_error(host: Host) -> Locked:
     """Return the error for a lock that was lost while the command ran."""
     return Locked(
         f"the lock of {host.name} on {host.address} was lost while the command ran",
-        hint="Another operator released it, or this machine was suspended: see `ktrdr deploy "
-        "history`, and run the command again.",
+        hint="Another operator released it, the host was restarted, or this machine was suspended: "
+        f"see `ktrdr deploy history {host.name}`, and run the command again.",
     )
 
 

@@ -514,3 +514,20 @@ def test_a_container_that_could_not_be_started_is_recreated(
         change for change in harness.deployment.comparison.services if change.service == "db"
     ]
     assert (change.action, change.reason) == (action, reason)
+
+
+class DyingTransport(LockReleasingTransport):
+    """Host that dies when the first health query arrives: its shell first, then the connection."""
+
+    def run(self, host: str, script: Secret, **arguments: Any) -> RemoteResult:
+        if VERIFY in script.reveal():
+            self.answer(Answer(error=HostUnreachable(f"{host} did not answer in time")))
+        return super().run(host, script, **arguments)
+
+
+def test_a_host_that_dies_is_unreachable_and_nobody_released_its_lock(planned, clock) -> None:
+    harness = DeploymentHarness(planned(), clock, transport=DyingTransport()).ready()
+    harness.deployment.prepare()
+    result = harness.deployment.apply()
+    assert isinstance(result.error, HostUnreachable)
+    assert result.error.message == "backend.lab.test did not answer in time"
