@@ -220,18 +220,28 @@ def is_behind(
 
 
 def previous_release(entries: Sequence[HistoryEntry]) -> HistoryEntry | None:
-    """Return the default target of a rollback: the last good release that is not deployed now.
+    """Return the default target of a rollback: the good release before the one deployed now.
 
-    After a failed deploy, this is the last good release. After a good one, it is the last good
-    release that differs from it in tag, configuration, settings or profiles.
+    After a failed deploy, this is the last good release. A release that a rollback has left is no
+    target, so that a second rollback does not return to it.
     """
     if not entries:
         return None
     current = entries[-1]
-    earlier = [entry for entry in entries if entry.includes(current.service)]
+    good: list[HistoryEntry] = []
+    for entry in entries:
+        if not entry.outcome.is_good or not entry.includes(current.service):
+            continue
+        if entry.kind is not DeployKind.DEPLOY:
+            same = [n for n, each in enumerate(good) if each.is_same_release(entry)]
+            kept, left = (good[: same[-1]], good[same[-1] + 1 :]) if same else (good, [])
+            good = [each for each in kept if not any(map(each.is_same_release, left))]
+        if good and good[-1].is_same_release(entry):
+            good.pop()
+        good.append(entry)
     if current.outcome.is_good:
-        earlier = [entry for entry in earlier if not entry.is_same_release(current)]
-    return last_good(earlier, current.service)
+        good.pop()
+    return good[-1] if good else None
 
 
 def find_release(entries: Sequence[HistoryEntry], name: str) -> HistoryEntry | None:

@@ -117,8 +117,8 @@ def rollback_target(history: HostHistory, name: str | None) -> HistoryEntry:
         if entry is None:
             raise ConfigurationError(
                 f"{where} has no earlier good release to roll back to",
-                hint=f"See `ktrdr deploy history {history.host.name}`, or deploy a version with "
-                "--tag.",
+                hint=f"Name a release of `ktrdr deploy history {history.host.name}` with --to, or "
+                "deploy a version with --tag.",
             )
         return entry
     entry = find_release(history.entries, name)
