@@ -85,6 +85,7 @@ def _plan(
             kind=DeployKind.ROLLBACK,
             redeploy_of=entry,
             rolled_back_from=history.entries[-1].id,
+            is_alone=all(each.host.node for each in histories),
         )
         for history, entry in zip(histories, targets, strict=True)
     ]

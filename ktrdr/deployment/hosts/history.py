@@ -41,6 +41,8 @@ class DeployOutcome(StrEnum):
     INTERRUPTED = "interrupted"
     # No event says how it ended.
     CUT_OFF = "cut off"
+    # End of an action that is no deploy.
+    DONE = "done"
 
     @property
     def is_good(self) -> bool:
@@ -71,6 +73,8 @@ class HistoryEntry:
         rolled_back_from: Id of the release that a rollback replaced; empty otherwise.
         contract_migrations: Contract migrations that the release's image knows; None if unknown.
         skipped: Names of hosts that were off, so that the deploy went on without them.
+        scale: Workers of each type, if the command chose them.
+        also: What it did besides, such as ``rotated jwt_secret``.
     """
 
     deploy: DeployId
@@ -90,6 +94,8 @@ class HistoryEntry:
     rolled_back_from: str = ""
     contract_migrations: tuple[str, ...] | None = None
     skipped: tuple[str, ...] = ()
+    scale: int | None = None
+    also: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -113,6 +119,7 @@ class HistoryEntry:
                 "profiles": list(self.profiles),
                 "settings": dict(self.settings),
                 "of": self.rolled_back_from,
+                **({} if self.scale is None else {"scale": self.scale}),
             }
         )
 
@@ -132,6 +139,7 @@ class HistoryEntry:
                 "reason": self.reason,
                 "contracts": None if migrations is None else list(migrations),
                 "skipped": list(self.skipped),
+                **({"also": list(self.also)} if self.also else {}),
             }
         )
 
@@ -176,7 +184,7 @@ def parse_history(lines: Iterable[str]) -> tuple[HistoryEntry, ...]:
     """
     entries: dict[str, HistoryEntry] = {}
     for line in lines:
-        event = _parse_object(line)
+        event = parse_object(line)
         deploy_id = event.get("id")
         if not isinstance(deploy_id, str):
             continue
@@ -244,6 +252,24 @@ def previous_release(entries: Sequence[HistoryEntry]) -> HistoryEntry | None:
     return good[-1] if good else None
 
 
+def missing_way_back(
+    entries: Sequence[HistoryEntry], service: str, kept: Collection[str] | None
+) -> str:
+    """Return why a failed deploy could not be rolled back, as a clause; empty if it could.
+
+    Args:
+        entries: The history of a host on which the service runs.
+        service: Service to deploy, or ``all``.
+        kept: Archives of configurations that the host keeps; None if they are unknown.
+    """
+    good = last_good(entries, service)
+    if good is None:
+        return "its history has no good release"
+    if kept is not None and f"{good.configuration}.tar.gz" not in kept:
+        return f"it does not keep the configuration of release {good.id} any more"
+    return ""
+
+
 def find_release(entries: Sequence[HistoryEntry], name: str) -> HistoryEntry | None:
     """Return the newest good deploy with this id or tag."""
     for entry in reversed(entries):
@@ -286,6 +312,7 @@ def _parse_begun(deploy_id: str, event: Mapping[str, Any]) -> HistoryEntry:
         profiles=tuple(map(str, event.get("profiles", ()))),
         settings=_to_text_map(event.get("settings") or {}),
         rolled_back_from=str(event.get("of") or ""),
+        scale=int(event["scale"]) if "scale" in event else None,
     )
 
 
@@ -304,6 +331,7 @@ def _parse_ended(entry: HistoryEntry, event: Mapping[str, Any]) -> HistoryEntry:
         reason=str(event.get("reason") or ""),
         contract_migrations=None if migrations is None else tuple(map(str, migrations)),
         skipped=tuple(map(str, event.get("skipped") or ())),
+        also=tuple(map(str, event.get("also") or ())),
     )
 
 
@@ -315,7 +343,8 @@ def _to_line(event: Mapping[str, Any]) -> str:
     return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
 
 
-def _parse_object(line: str) -> Mapping[str, Any]:
+def parse_object(line: str) -> Mapping[str, Any]:
+    """Parse a line of a history; return nothing if it is no event."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):

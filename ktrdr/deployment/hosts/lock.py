@@ -208,14 +208,19 @@ def fetch_lock_owner(transport: Transport, host: Host) -> LockOwner | None:
     return parse_lock_state(result.stdout.splitlines())
 
 
-def break_lock(transport: Transport, host: Host) -> LockOwner | None:
+def break_lock(transport: Transport, host: Host, event: str = "") -> LockOwner | None:
     """End the shell that holds a host's lock; return its owner, or None if the lock was free.
+
+    Args:
+        transport: Connection to the host.
+        host: The host.
+        event: Event to append to the history if the lock was held.
 
     Raises:
         HostNotReady: The lock could not be released.
         HostUnreachable: The host cannot be reached.
     """
-    script = render(Script("scripts/break_lock.sh", (host.workdir,)), {})
+    script = render(Script("scripts/break_lock.sh", (host.workdir, event)), {})
     result = transport.run(host.address, script, timeout_s=_QUERY_TIMEOUT_S)
     owner = parse_lock_state(result.stdout.splitlines())
     if result.exit_code:

@@ -2,10 +2,12 @@
 # End the shell that holds the lock of a host, and wait until the lock is free. Print its owner as
 # show_lock.sh does.
 #
-# Usage: break_lock.sh WORKDIR
+# Usage: break_lock.sh WORKDIR [EVENT]
+# If the lock was held, append EVENT to the history.
 set -eu
 
 . ./lib/lock.sh
+. ./lib/events.sh
 
 main() {
     show_lock "$1"
@@ -17,6 +19,7 @@ main() {
             kill -USR2 "$holder"
         fi
         flock -w 10 -s "$lock_file" true
+        [ -z "${2-}" ] || append_events "$1" "$2"
     fi
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -66,6 +68,13 @@ def failing(planned, release, clock) -> Callable[..., DeploymentHarness]:
 
 def set_backend_health(harness: DeploymentHarness, health: str) -> None:
     harness.host.containers["backend"]["state"]["Health"]["Status"] = health
+
+
+def recorded_events(script: str) -> list[dict[str, Any]]:
+    """Return the events that a script appends to the history."""
+    lines = [line for line in script.splitlines() if line.lstrip().startswith("--event")]
+    words = shlex.split("\n".join(line.rstrip("\\") for line in lines))
+    return [json.loads(word) for word in words if word.startswith("{")]
 
 
 def verified(harness: DeploymentHarness) -> Answer:
@@ -159,3 +168,48 @@ def test_without_automatic_rollback_the_failed_release_stays(failing) -> None:
     harness = failing()
     harness.deployment.plan_rollback = None
     assert harness.deployment.apply().restored is None
+
+
+def test_the_same_command_again_rolls_back_what_an_earlier_one_left_unhealthy(
+    planned, release, clock
+):
+    plan = planned()
+    harness = DeploymentHarness(plan, clock, plan_rollback=plan_rollback)
+    settings = {**OWN_IMAGE, "IMAGE_TAG": "sha-0000001"}
+    cut_off = earlier_entry(plan, id="20261102-000000-0001", tag=TAG)
+    harness.host.history = [
+        *history_lines(earlier_entry(plan, settings=settings)),
+        cut_off.begun_event(),
+    ]
+    harness.ready()
+    set_backend_health(harness, "unhealthy")
+    harness.transport.answer(Answer(stdout=harness.host.fetch_output()), containing=FETCH)
+    harness.transport.answer(verified(harness), containing=VERIFY)
+    kept = base64.b64encode(pack_archive(release.files)).decode()
+    harness.transport.answer(Answer(stdout=kept), containing="Usage: read_configuration.sh")
+    harness.deployment.prepare()
+    result = harness.deployment.apply()
+    assert isinstance(result.error, DeploymentFailed)
+    assert result.restored
+    assert result.restored.tag == "sha-0000001"
+    events = [line for script in harness.scripts for line in recorded_events(script)]
+    assert [(each["id"][16:], each["event"]) for each in events] == [
+        ("ab12", "begun"),
+        ("ab12-back", "begun"),
+        ("ab12-back", "ended"),
+        ("ab12", "ended"),
+    ], "the last entry of the history is what runs"
+
+
+def test_a_docker_that_does_not_answer_is_no_reason_to_leave_an_unchanged_release(planned, clock):
+    plan = planned()
+    harness = DeploymentHarness(plan, clock, plan_rollback=plan_rollback)
+    harness.host.history = history_lines(earlier_entry(plan))
+    harness.ready()
+    set_backend_health(harness, "starting")
+    harness.transport.answer(Answer(stdout=harness.host.fetch_output()), containing=FETCH)
+    harness.transport.answer(DOCKER_STOPPED, containing=VERIFY)
+    harness.deployment.prepare()
+    result = harness.deployment.apply()
+    assert isinstance(result.error, HostNotReady)
+    assert result.restored is None

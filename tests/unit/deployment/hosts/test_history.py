@@ -16,6 +16,7 @@ from ktrdr.deployment.hosts.history import (
     HistoryEntry,
     find_release,
     last_good,
+    missing_way_back,
     moved_tags,
     parse_history,
     previous_release,
@@ -39,6 +40,7 @@ def test_entries_are_parsed_as_they_were_written() -> None:
         ),
         history_entry(3, outcome=DeployOutcome.CUT_OFF, settings={"LOG_LEVEL": "é"}),
         history_entry(5).with_digests({"a:b": ("sha256:1", "sha256:2"), "c:d": ()}),
+        history_entry(6, scale=3, also=("rotated jwt_secret", "ran the hook pre-deploy")),
     )
     assert parse_history(history_lines(*written)) == written
 
@@ -179,3 +181,19 @@ def test_a_rollback_forward_to_a_named_release_can_be_taken_back() -> None:
     back = back_to(3, first, second)
     forward = back_to(4, second, back)
     assert previous_release([first, second, back, forward]) == back
+
+
+@pytest.mark.parametrize(
+    ("entries", "kept", "reason"),
+    [
+        ([], [], "its history has no good release"),
+        ([history_entry(1, outcome=DeployOutcome.FAILED)], None, "its history has no good release"),
+        ([history_entry(1)], ["conf-2.tar.gz"], "it does not keep the configuration of release r1"),
+        ([history_entry(1)], ["conf-2.tar.gz", "conf-1.tar.gz"], ""),
+        ([history_entry(1)], None, ""),
+    ],
+)
+def test_what_is_missing_for_a_way_back_is_named(entries, kept, reason) -> None:
+    found = missing_way_back(entries, "all", kept)
+    assert found.startswith(reason)
+    assert bool(found) == bool(reason)
