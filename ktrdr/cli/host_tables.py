@@ -45,20 +45,12 @@ def describe_host(host: HostStatus) -> list[tuple[str, str]]:
     pairs = [("last deploy", last)]
     if host.lock_owner:
         pairs.append(("locked", f"by {host.lock_owner}"))
-    if host.lacks_secrets:
-        pairs.append(("secrets", missing_secrets_hint(host)))
     for disk in host.disks:
         free, size = disk.free_kb / _KB_PER_GB, disk.size_kb / _KB_PER_GB
         pairs.append(("disk", f"{free:.1f} of {size:.1f} GiB free at {disk.directory}"))
     pairs += [("unhealthy", f"{problem.service} {problem.reason}") for problem in host.problems]
     pairs += [("drift", difference) for difference in host.drift]
-    return pairs
-
-
-def missing_secrets_hint(host: HostStatus) -> str:
-    """Return the remedy for a host that lost its secrets from memory."""
-    command = f"ktrdr deploy {host.host.name}{'' if host.host.node else ' all'}"
-    return f"this host was restarted: run `{command}`"
+    return pairs + host.next_steps
 
 
 def services_to_json(host: HostStatus) -> list[dict[str, Any]]:
@@ -92,6 +84,8 @@ def host_to_json(host: HostStatus) -> dict[str, Any]:
         ],
         "drift": list(host.drift),
         "lacks_secrets": host.lacks_secrets,
+        "unfinished": [what for what, _ in host.unfinished],
+        "next_steps": [{"state": state, "step": step} for state, step in host.next_steps],
         "lock": {
             "who": owner.deploy.who, "reason": owner.reason, "since": owner.deploy.at.isoformat(),
         } if owner else None,

@@ -125,6 +125,7 @@ class Checker:
     scrubber: Scrubber
     clock: Clock = field(default_factory=Clock)
     _answers: dict[str, dict[str, RegistryAnswer]] = field(default_factory=dict)
+    _names: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def check_all(self) -> list[CheckedSubject]:
         """Check vault, registry and hosts; the vault is read while the hosts are checked."""
@@ -154,7 +155,8 @@ class Checker:
         plan = self.plans[host]
         try:
             facts = self._fetch_facts(plan)
-            results = list(preflight.check_host(plan, facts, now=self.clock.now()))
+            now = self.clock.now()
+            results = list(preflight.check_host(plan, facts, now=now, names=self._names))
             results += self.product.check_running(plan, self.transport)
             # What follows needs Docker and Compose, which are checked first.
             is_usable = not any(all_problems(results[:2]))
@@ -175,6 +177,7 @@ class Checker:
         arguments = (
             *plan.check_options(),
             *("--ports", "yes", "--recovery", plan.host.project),
+            *("--copy", plan.history_copy),
             *repeat("--reach", (f"{address}:{port}" for address, port in connections)),
         )
         result = self._run(plan, Script("scripts/check.sh", arguments))

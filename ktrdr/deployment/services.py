@@ -14,7 +14,7 @@ from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem, find_p
 from ktrdr.deployment.hosts.host import Host, unknown_name_error
 from ktrdr.deployment.hosts.images import parse_image_name
 from ktrdr.deployment.hosts.lock import LOCK_LOST, HostLock, lock_lost_error
-from ktrdr.deployment.hosts.queries import query_docker
+from ktrdr.deployment.hosts.queries import query_docker, workdir_error
 from ktrdr.deployment.product import Product
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import RemoteResult, Transport
@@ -92,8 +92,11 @@ class ServiceManager:
         return self.fetch_containers()
 
     def fetch_containers(self) -> Snapshot:
-        """Return the containers that exist."""
-        return docker_output.parse_containers(self._query([]).get("containers", ()))
+        """Return the containers that exist; refuse those of another work directory."""
+        found = docker_output.parse_containers(self._query([]).get("containers", ()))
+        if error := workdir_error(self.host, [each.workdir for each in found.values()]):
+            raise error
+        return found
 
     def run_locked(self, script: Script, task: str) -> RemoteResult:
         """Run a script that changes something, if the lock is still held.

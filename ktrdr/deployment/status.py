@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.hosts import containers as docker_output
+from ktrdr.deployment.hosts.actions import DRAIN, HistoryAction, parse_actions
 from ktrdr.deployment.hosts.containers import Container
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem, find_problems
-from ktrdr.deployment.hosts.history import ALL, HistoryEntry, last_good, parse_history
+from ktrdr.deployment.hosts.history import (
+    ALL,
+    DeployOutcome,
+    HistoryEntry,
+    last_good,
+    missing_way_back,
+    newest_release,
+    parse_history,
+)
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.images import parse_images
 from ktrdr.deployment.hosts.lock import LockOwner, parse_lock_state
@@ -67,6 +76,10 @@ class HostStatus:
         delivered_secrets: Whether each consumer's secrets are in the host's memory; empty with
             another delivery.
         error: Why the host, or a part of it, could not be queried.
+        is_unfinished: Whether its files say that a deploy did not finish its changes.
+        kept: Archives of the configurations that it keeps; None if they are unknown.
+        actions: Its latest actions that are no deploys, oldest first.
+        newest_tag: Tag of the newest good release of all queried hosts, for a worker node.
     """
 
     host: Host
@@ -80,6 +93,10 @@ class HostStatus:
     disks: tuple[Disk, ...] = ()
     delivered_secrets: Mapping[str, bool] = field(default_factory=dict)
     error: KtrdrError | None = None
+    is_unfinished: bool = False
+    kept: tuple[str, ...] | None = None
+    actions: tuple[HistoryAction, ...] = ()
+    newest_tag: str = ""
 
     @property
     def last_deploy(self) -> HistoryEntry | None:
@@ -91,6 +108,51 @@ class HostStatus:
         """Return whether the host's memory lacks secrets, as after a reboot."""
         return not all(self.delivered_secrets.values())
 
+    @property
+    def unfinished(self) -> list[tuple[str, str]]:
+        """Return what was cut off and does not run any more, each with its remedy."""
+        last, again = self.last_deploy, self._deploy_again
+        found = []
+        if self.is_unfinished or (last and last.outcome is DeployOutcome.CUT_OFF):
+            what = f"{last.kind} of {last.tag}" if last else "a deploy"
+            found.append((what, f"run `{again}`, or `ktrdr deploy rollback {self.host.name}`"))
+        for action in {each.kind: each for each in self.actions}.values():
+            is_drain = action.kind == DRAIN
+            is_current = is_drain or not last or action.deploy.at > last.deploy.at
+            if action.outcome is DeployOutcome.CUT_OFF and is_current:
+                remedy = f"run `{again}`, which ends it" if is_drain else "run the command again"
+                found.append((str(action), remedy))
+        return [] if self.lock_owner else found
+
+    @property
+    def next_steps(self) -> list[tuple[str, str]]:
+        """Return each state that needs the operator, with the command that ends it."""
+        last, again = self.last_deploy, self._deploy_again
+        steps = [("unfinished", f"{what} did not finish: {todo}") for what, todo in self.unfinished]
+        if self.lacks_secrets:
+            steps.append(("secrets", f"this host was restarted: run `{again}`"))
+        if last and last.outcome in (DeployOutcome.FAILED, DeployOutcome.INTERRUPTED):
+            back = f"`ktrdr deploy rollback {self.host.name}`"
+            steps.append(
+                (last.outcome.value, f"{last.tag} stays in place: run `{again}`, or {back}")
+            )
+        if self.containers and (reason := missing_way_back(self.history, ALL, self.kept)):
+            steps.append(("no way back", f"{reason}: run `{again}`, which keeps what runs"))
+        elif self.drift:
+            steps.append(("drifted", f"see `ktrdr deploy diff {self.host.name}`, run `{again}`"))
+        if last and last.scale is not None:
+            lasts = f"--scale {last.scale} ends with the next deploy without it"
+            steps.append(("scale", f"{lasts}: set `scale` in the inventory to keep it"))
+        if last and last.outcome.is_good and self.newest_tag not in ("", last.tag):
+            newer = again.replace(last.tag, self.newest_tag)
+            steps.append(("behind", f"other hosts run {self.newest_tag}: run `{newer}`"))
+        return steps
+
+    @property
+    def _deploy_again(self) -> str:
+        tag = f" --tag {self.last_deploy.tag}" if self.last_deploy else ""
+        return f"ktrdr deploy {self.host.name}{'' if self.host.node else ' all'}{tag}"
+
     def image_digest(self, container: Container) -> str:
         """Return the digest of a container's image; empty if no registry gave it one."""
         return next(iter(self.digests.get(container.store_image_id, ())), "")
@@ -101,7 +163,10 @@ def collect_status(
 ) -> list[HostStatus]:
     """Return the status of each host; an error on one host does not hide the others."""
     local_clock = clock or Clock()
-    return map_hosts(lambda host: _fetch_status(host, transport, local_clock), hosts, transport)
+    found = map_hosts(lambda host: _fetch_status(host, transport, local_clock), hosts, transport)
+    newest = newest_release(entry for each in found for entry in each.history)
+    tag = newest.tag if newest else ""
+    return [replace(each, newest_tag=tag) if each.host.node else each for each in found]
 
 
 def find_drift(
@@ -134,7 +199,8 @@ def _fetch_status(host: Host, transport: Transport, clock: Clock) -> HostStatus:
         # The script prints the parts that need no Docker first.
         docker_error = docker_unavailable(host, result) if result.exit_code else None
         output = sections.split(result.stdout)
-        history = parse_history(output.get("history", ()))
+        lines = output.get("history", ())
+        history = parse_history(lines)
         # Without the containers, no drift is reported.
         files = () if docker_error else _fetch_changed_files(host, history, transport)
     except KtrdrError as error:
@@ -160,6 +226,9 @@ def _fetch_status(host: Host, transport: Transport, clock: Clock) -> HostStatus:
         disks=_parse_disks(output.get("disk", ())),
         delivered_secrets=_parse_delivery(output.get("delivery", ())),
         error=docker_error,
+        is_unfinished=bool(output.get("unfinished")),
+        kept=tuple(output["kept"]) if "kept" in output else None,
+        actions=parse_actions(lines),
     )
 
 

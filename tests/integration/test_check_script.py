@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -298,6 +300,66 @@ def test_ports_lock_and_connections_are_printed_on_request(shell, tmp_path: Path
     assert found["lock"].strip() == "free"
     assert found["reaches 127.0.0.1:1"].startswith("1 ")
     assert "refused" in found["reaches 127.0.0.1:1"]
+
+
+def test_the_history_and_what_it_refers_to_are_printed_on_request(shell, tmp_path: Path) -> None:
+    records = tmp_path / ".ktrdr"
+    (records / "releases").mkdir(parents=True)
+    (records / "releases" / "abc.tar.gz").touch()
+    (records / "history.jsonl").write_text('{"a": 1}\n{"b": 2}\n')
+    found = facts(shell, tmp_path, "/tmp", "--ports", "yes")
+    assert found["history"] == '{"a": 1}\t{"b": 2}\t'
+    assert found["kept"].split() == ["abc.tar.gz"]
+    assert "projects" in found
+
+
+def test_a_history_that_lacks_events_of_its_copy_is_noticed(shell, tmp_path: Path) -> None:
+    copy, history = tmp_path / "copy", tmp_path / ".ktrdr" / "history.jsonl"
+
+    def state() -> str | None:
+        return facts(shell, tmp_path, "/tmp", "--copy", str(copy), "--ports", "yes").get("copy")
+
+    assert state() is None, "without a copy"
+    copy.write_text("1\n2\n")
+    assert state() == "ahead", "without a history"
+    history.parent.mkdir()
+    for content, expected in (("1\n", "ahead"), ("3\n2\n1\n", "ahead"), ("1\n2\n3\n", None)):
+        history.write_text(content)
+        assert state() == expected
+
+
+@pytest.fixture
+def web() -> Iterator[int]:
+    """Serve 503 on every path, and return the port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(503, self.headers["Host"] + self.path)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def test_the_status_of_the_url_that_the_containers_need_is_printed(shell, web) -> None:
+    found = facts(shell, "/tmp", "/tmp", "--api", f"http 127.0.0.1 {web} /health")
+    assert found["api"] == "503"
+    found = facts(shell, "/tmp", "/tmp", "--api", f"https 127.0.0.1 {web} /health")
+    assert found["api"] == "open"
+    found = facts(shell, "/tmp", "/tmp", "--api", "http 127.0.0.1 1 /health")
+    assert found["api"].startswith("- 1 ")
+    assert found["api"].endswith("refused")
+
+
+def test_a_host_is_recognised_under_another_name(shell) -> None:
+    first, second = (facts(shell, "/tmp", "/tmp")["identity"] for _ in range(2))
+    assert first == second
+    assert len(first) > 4
 
 
 def test_memory_and_processors_are_printed(shell) -> None:

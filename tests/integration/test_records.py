@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ktrdr.deployment.hosts.actions import HistoryAction, parse_actions
 from ktrdr.deployment.hosts.history import (
     RECORDS,
     DeployKind,
@@ -125,6 +126,77 @@ def test_events_are_read_as_they_were_appended(tmp_path) -> None:
     assert last[:-1] == [LATER.begun_event(), LATER.ended_event()]
 
 
+def test_actions_do_not_displace_the_deploys_that_a_rollback_needs(tmp_path) -> None:
+    workdir = str(tmp_path)
+    stops = [HistoryAction(DeployId(f"a{n}", "ada", BEGAN), "stop").event() for n in range(30)]
+    append_events(workdir, ENTRY.begun_event(), ENTRY.ended_event(), *stops)
+    file = write_script(tmp_path, 'read_history "$@"', "history").file
+    lines = run_script(file, workdir, "2").stdout.decode().splitlines()[:-1]
+    assert parse_history(lines) == (ENTRY,)
+    assert [each.deploy.id for each in parse_actions(lines)] == [f"a{n}" for n in range(10, 30)]
+    assert read_history(workdir) == (ENTRY,)
+
+
+def test_events_are_on_the_disk_when_the_script_ends(tmp_path) -> None:
+    """The program sync records what it was asked to write."""
+    synced = tmp_path / "synced"
+    program = tmp_path / "bin" / "sync"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >>{synced}\nexit 1\n')
+    program.chmod(0o755)
+    script = Script("scripts/record.sh", ("--workdir", str(tmp_path), "--event", "{}"))
+    run_text(f"PATH={program.parent}:$PATH\n{render(script, {}).reveal()}")
+    assert str(history_file(str(tmp_path))) in synced.read_text().splitlines()
+
+
+# -------------------------------------------------------------------- the copy on the share
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Return the path of the copy on a share that has the mark of the backend."""
+    share = tmp_path / "the share"
+    share.mkdir()
+    (share / ".ktrdr-share").touch()
+    return share / ".ktrdr-history" / "ktrdr-core-x.jsonl"
+
+
+def append_and_copy(workdir: str, copy: Path, *events: str) -> None:
+    run_script(
+        *("scripts/record.sh", "--workdir", workdir, "--copy", str(copy)),
+        *repeat("--event", events),
+    )
+
+
+def test_the_end_of_a_deploy_copies_the_history_to_the_share(tmp_path, copy) -> None:
+    workdir = str(tmp_path / "work dir")
+    for event in (LATER.begun_event(), LATER.ended_event()):
+        append_and_copy(workdir, copy, event)
+        assert copy.read_bytes() == history_file(workdir).read_bytes()
+
+
+def test_a_copy_with_events_that_the_history_has_lost_is_kept(tmp_path, copy) -> None:
+    workdir = str(tmp_path / "work")
+    append_and_copy(workdir, copy, ENTRY.begun_event(), ENTRY.ended_event())
+    content = copy.read_bytes()
+    history_file(workdir).unlink()
+    append_and_copy(workdir, copy, LATER.begun_event(), LATER.ended_event())
+    assert copy.read_bytes() == content
+    restore = f"cd '{workdir}/{RECORDS}' && cat '{copy}' history.jsonl >restored"
+    run_text(f"{restore}; mv restored history.jsonl")
+    assert read_history(workdir) == (ENTRY, LATER)
+    append_and_copy(workdir, copy, "{}")
+    assert copy.read_bytes() == history_file(workdir).read_bytes()
+
+
+def test_without_the_mark_of_the_share_nothing_is_copied(tmp_path, copy) -> None:
+    """The directory may be that of the host's own disk, over which nothing is mounted."""
+    (copy.parent.parent / ".ktrdr-share").unlink()
+    append_and_copy(str(tmp_path), copy, ENTRY.begun_event())
+    assert not copy.parent.exists()
+    assert len(read_history(str(tmp_path))) == 1
+
+
 def test_a_host_to_which_nothing_was_deployed_has_an_empty_history(tmp_path) -> None:
     assert read_history(str(tmp_path)) == ()
 
@@ -219,6 +291,28 @@ def test_a_partially_written_configuration_does_not_count(workdir) -> None:
     keep_configuration(workdir, FILES, "c1")
     assert archive.exists()
     assert not archive.with_name("c1.tar.gz.partial").exists()
+
+
+def test_kept_configurations_are_listed_by_their_hashes(tmp_path, workdir) -> None:
+    file = write_script(tmp_path, 'set -f\nlist_kept "$@"', "history").file
+    assert run_script(file, workdir).stdout.decode().splitlines()[:-1] == []
+    for name in ("c1", "c2"):
+        keep_configuration(workdir, FILES, name)
+    archive_file(workdir, "c3").with_name("c3.tar.gz.partial").touch()
+    listed = run_script(file, workdir).stdout.decode().splitlines()[:-1]
+    assert sorted(listed) == ["c1.tar.gz", "c2.tar.gz", "c3.tar.gz.partial"]
+
+
+@pytest.mark.parametrize("content", [b"", None], ids=["empty", "deleted"])
+def test_a_kept_configuration_that_is_lost_is_kept_again(workdir, content) -> None:
+    keep_configuration(workdir, FILES, "c1")
+    archive = archive_file(workdir, "c1")
+    whole = archive.read_bytes()
+    archive.unlink() if content is None else archive.write_bytes(content)
+    keep_configuration(workdir, FILES, "c1")
+    files = fetch_configuration(workdir, "c1").rpartition("ktrdr-script-complete")[0]
+    assert releases.unpack_archive(files) == FILES
+    assert len(archive.read_bytes()) == len(whole)
 
 
 def test_a_configuration_with_missing_files_is_an_error_and_not_kept(workdir) -> None:
@@ -324,6 +418,14 @@ def test_a_lock_can_be_broken_for_any_owner_who_is_named(tmp_path) -> None:
         assert parse_lock_state(output.splitlines()) == EVE
         process.wait(10)
         assert lock_owner(workdir) is None
+
+
+def test_a_release_of_a_held_lock_is_recorded(tmp_path) -> None:
+    workdir, event = str(tmp_path), HistoryAction(ENTRY.deploy, "lock release").event()
+    with held(workdir, EVE):
+        run_script("scripts/break_lock.sh", workdir, event)
+    run_script("scripts/break_lock.sh", workdir, event)
+    assert history_file(workdir).read_text().splitlines() == [event], "only the first time"
 
 
 def test_a_release_does_not_end_a_process_that_only_has_the_recorded_pid(tmp_path) -> None:

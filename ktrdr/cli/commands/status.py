@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from ktrdr.cli.commands.workers import write_workers
-from ktrdr.cli.host_tables import missing_secrets_hint, services_to_json, write_services
+from ktrdr.cli.host_tables import services_to_json, write_services
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.operation_tables import write_operations
 from ktrdr.cli.render import (
@@ -29,8 +29,8 @@ from ktrdr.deployment.deploy.result import error_to_json
 from ktrdr.deployment.homelab.hosts import all_hosts
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.deployment.status import HostStatus, collect_status
-from ktrdr.errors import HostUnreachable, KtrdrError
-from ktrdr.schemas import BackendHealth, Operation, Worker
+from ktrdr.errors import Conflict, HostUnreachable, KtrdrError
+from ktrdr.schemas import BackendHealth, Drain, Operation, Worker
 
 RECENT_OPERATIONS: Final = 5
 
@@ -42,6 +42,7 @@ class BackendStatus:
     health: BackendHealth
     workers: Sequence[Worker]
     operations: Sequence[Operation]
+    drains: Sequence[Drain]
 
 
 @click.command()
@@ -52,7 +53,8 @@ def status(inventory: Path | None, no_hosts: bool, as_json: bool) -> None:
     """Show hosts, services, versions, workers and operations.
 
     Needs a token for the backend and SSH to the hosts, but no secrets. Exits with code 5 if
-    something is unreachable, after showing the rest.
+    something is unreachable, after showing the rest, or else with 9 if a command was cut off on a
+    host.
     """
     hosts: list[HostStatus] = []
     if not no_hosts:
@@ -68,6 +70,8 @@ def status(inventory: Path | None, no_hosts: bool, as_json: bool) -> None:
         raise SystemExit(backend.exit_code)
     if any(host.error for host in hosts):
         raise SystemExit(HostUnreachable.exit_code)
+    if any(host.unfinished for host in hosts):
+        raise SystemExit(Conflict.exit_code)
 
 
 def _query_backend() -> BackendStatus | KtrdrError:
@@ -77,6 +81,7 @@ def _query_backend() -> BackendStatus | KtrdrError:
                 api.get_health(),
                 api.list_workers(),
                 api.list_operations(limit=RECENT_OPERATIONS).operations,
+                api.list_drains(),
             )
     except KtrdrError as error:
         return error
@@ -90,11 +95,13 @@ def _write(hosts: Sequence[HostStatus], backend: BackendStatus | KtrdrError) -> 
             write_note(f"status unknown: {host.error.message}")
             continue
         write_services(host)
-        if host.lacks_secrets:
-            write_note(missing_secrets_hint(host))
+        write_pairs(host.next_steps)
     if isinstance(backend, BackendStatus):
         write_heading("Workers")
         write_workers(backend.workers)
+        for drain in backend.drains:
+            command = f"ktrdr workers undrain {drain.target}"
+            write_note(f"{drain.target} is drained by {drain.requested_by}: run `{command}`")
         write_heading("Latest operations")
         write_operations(backend.operations)
 
@@ -128,6 +135,7 @@ def _to_json(hosts: Sequence[HostStatus], backend: BackendStatus | KtrdrError) -
                 "host": host.host.address,
                 "error": error_to_json(host.error) if host.error else None,
                 "services": services_to_json(host),
+                "next_steps": [{"state": state, "step": step} for state, step in host.next_steps],
             }
             for host in hosts
         ],

@@ -109,14 +109,13 @@ def _make_plans(
     """Return the plans that can be made, and each different result of checking them."""
     plans: dict[Host, Plan] = {}
     results: dict[CheckResult, None] = {}
-    deploy_id = new_deploy_id()
+    deploy_id, is_alone = new_deploy_id(), all(host.node for host in hosts)
     for host in hosts:
 
         def make(host: Host = host) -> Plan:
             tag = validate_tag(options.tag) if options.tag else None
-            return make_plan(
-                product, host, checkout.load_release(host.stack, tag), deploy_id, options
-            )
+            release = checkout.load_release(host.stack, tag)
+            return make_plan(product, host, release, deploy_id, options, is_alone=is_alone)
 
         plan, result = check_plan(make)
         results[result] = None

@@ -64,8 +64,9 @@ def down(
     with SshTransport(ssh_program(known)) as transport:
         resources = fetch_resources(selected, transport)
     _confirm(selected, resources, volumes, yes=yes)
-    run = MaintenanceRun(known, "down", lock_wait)
     with_volumes = volumes is not None
+    subject = "with volumes" if with_volumes else ""
+    run = MaintenanceRun(known, "down", lock_wait, subject=subject)
 
     def remove(host: Host, lock: HostLock) -> ProjectResources:
         return remove_stack(run.service_manager(host, lock), volumes=with_volumes)

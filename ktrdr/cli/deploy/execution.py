@@ -94,8 +94,17 @@ def plan_and_run(
         if release.note:
             write_note(f"note: {release.note}")
         deploy_id, product = new_deploy_id(), Homelab(inventory)
+        is_alone = all(host.node for host in hosts)
         plans = [
-            make_plan(product, host, releases[host.stack], deploy_id, options, service=service)
+            make_plan(
+                product,
+                host,
+                releases[host.stack],
+                deploy_id,
+                options,
+                service=service,
+                is_alone=is_alone,
+            )
             for host in hosts
         ]
     if not options.dry_run:
@@ -114,6 +123,11 @@ def run_plans(plans: Sequence[Plan], inventory: Inventory, connections: HostConn
         KtrdrError: The first error, after all errors were reported.
     """
     options = plans[0].options
+    if options.scale is not None:
+        write_note(
+            f"note: --scale {options.scale} lasts until the next deploy without it; set `scale` in "
+            "the inventory to keep it"
+        )
     ui = TerminalUi(options, [plan.host.name for plan in plans])
     if options.verbose > 1:
         for plan in plans:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from pathlib import Path
 
 import click
@@ -19,6 +20,7 @@ from ktrdr.cli.render import (
 )
 from ktrdr.deployment.deploy.result import SCHEMA, error_to_json
 from ktrdr.deployment.homelab.hosts import select_hosts
+from ktrdr.deployment.hosts.actions import HistoryAction
 from ktrdr.deployment.hosts.history import ALL, HistoryEntry
 from ktrdr.deployment.hosts.history_queries import HostHistory, fetch_histories
 from ktrdr.deployment.ssh.transport import SshTransport
@@ -35,15 +37,15 @@ from ktrdr.deployment.ssh.transport import SshTransport
     default=10,
     show_default=True,
     metavar="N",
-    help="Number of deploys to show for each host, the newest last.",
+    help="Number of deploys and actions to show for each host, the newest last.",
 )
 @inventory_option
 @json_option
 def history(hosts: tuple[str, ...], last: int, inventory: Path | None, as_json: bool) -> None:
-    """Show the deploys to hosts: release, time, user and outcome.
+    """Show what changed hosts: deploys, restarts, drains, and other actions.
 
-    A release's id begins with the time of the deploy (UTC). The outcome "cut off" means that a
-    power cut or a lost connection ended the deploy.
+    An id begins with the date; dates and times are UTC. A deploy's id names its release. The
+    outcome "cut off" means that a power cut or a lost connection ended it.
     """
     known = read_inventory(inventory)
     with SshTransport(ssh_program(known)) as transport:
@@ -63,23 +65,30 @@ def _write(history: HostHistory, last: int) -> None:
     if history.error:
         write_note(f"cannot be queried: {history.error.message}")
         return
-    entries = history.entries[-last:]
+    every: list[HistoryEntry | HistoryAction] = [*history.entries, *history.actions]
+    shown = sorted(every, key=lambda each: each.deploy.at)[-last:]
     write_table(
-        ("=release", "kind", "version", "by", "outcome", ">duration"),
-        [_row(entry) for entry in entries],
+        ("=id", "=time", "kind", "=version", "by", "outcome"),
+        [_row(each) for each in shown],
         empty="Nothing has been deployed here yet.",
     )
-    for entry in entries:
-        if entry.reason:
-            write_note(f"{entry.id}: {entry.reason}")
-        if entry.skipped:
-            write_note(f"{entry.id}: skipped {', '.join(entry.skipped)}")
+    for each in shown:
+        notes = [each.reason] if each.reason else []
+        if isinstance(each, HistoryEntry):
+            notes += [*each.also, *(f"skipped {name}" for name in each.skipped)]
+        for note in notes:
+            write_note(f"{each.deploy.id}: {note}")
 
 
-def _row(entry: HistoryEntry) -> tuple[str, ...]:
-    kind = entry.kind.value if entry.service == ALL else f"{entry.kind.value} {entry.service}"
-    outcome, took = entry.outcome.value, format_duration(entry.duration_s)
-    return (entry.id, kind, entry.tag, entry.deploy.who, outcome, took)
+def _row(each: HistoryEntry | HistoryAction) -> tuple[str, ...]:
+    if isinstance(each, HistoryEntry):
+        subject, version = "" if each.service == ALL else each.service, each.tag
+    else:
+        subject, version = each.subject, ""
+    when, kind = f"{each.deploy.at.astimezone(UTC):%H:%M}", f"{each.kind} {subject}".rstrip()
+    took = format_duration(each.duration_s)
+    outcome = ", ".join(filter(None, (each.outcome.value, took)))
+    return (each.deploy.id, when, kind, version, each.deploy.who, outcome)
 
 
 def _to_json(history: HostHistory, last: int) -> dict[str, object]:
@@ -88,4 +97,5 @@ def _to_json(history: HostHistory, last: int) -> dict[str, object]:
         "host": history.host.address,
         "error": error_to_json(history.error) if history.error else None,
         "releases": [entry.to_json() for entry in history.entries[-last:]],
+        "actions": [action.to_json() for action in history.actions[-last:]],
     }

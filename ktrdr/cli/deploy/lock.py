@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -14,6 +15,8 @@ from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
 from ktrdr.cli.render import json_option, write_json, write_table
 from ktrdr.deployment.deploy.result import SCHEMA, error_to_json
 from ktrdr.deployment.homelab.hosts import select_hosts
+from ktrdr.deployment.hosts.actions import HistoryAction
+from ktrdr.deployment.hosts.history import DeployOutcome
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.lock import LockOwner, break_lock, fetch_lock_owner
 from ktrdr.deployment.hosts.parallel import HostOutcome, map_hosts
@@ -61,7 +64,14 @@ def release(hosts: tuple[str, ...], yes: bool, inventory: Path | None, as_json: 
     if locked and not yes:
         operator.confirm(f"{'; '.join(locked)}\nRelease the lock?", locked)
     if locked:
-        states = _for_each_host(break_lock, hosts, inventory)
+        reasons = {state.host.name: f"held by {state.result}" for state in states if state.result}
+        action = HistoryAction(operator.new_deploy_id(), "lock release", outcome=DeployOutcome.DONE)
+
+        def break_recorded(transport: Transport, host: Host) -> LockOwner | None:
+            reason = reasons.get(host.name, "")
+            return break_lock(transport, host, replace(action, reason=reason).event())
+
+        states = _for_each_host(break_recorded, hosts, inventory)
     _print(states, as_json=as_json, is_released=True)
 
 

@@ -57,19 +57,22 @@ class MaintenanceRun:
         stopping: Set when the operator interrupts the command.
     """
 
-    def __init__(self, inventory: Inventory, reason: str, lock_wait_s: float) -> None:
+    def __init__(
+        self, inventory: Inventory, reason: str, lock_wait_s: float, *, subject: str = ""
+    ) -> None:
         """Create the run without connecting.
 
         Args:
             inventory: The inventory.
-            reason: Reason that the locks record.
+            reason: Reason that locks and histories record.
             lock_wait_s: Maximum wait for another owner of a lock (s).
+            subject: What it changes, as histories record it; empty for the whole host.
         """
         self.product = Homelab(inventory)
         self.transport = SshTransport(ssh_program(inventory))
         self.stopping = threading.Event()
         owner = LockOwner(new_deploy_id(), reason)
-        self._context = HostRunContext(self.transport, owner, lock_wait_s, self.stopping)
+        self._context = HostRunContext(self.transport, owner, lock_wait_s, self.stopping, subject)
 
     def service_manager(
         self, host: Host, lock: HostLock, *, health_timeout_s: float = 0.0

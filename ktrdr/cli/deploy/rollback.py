@@ -12,13 +12,13 @@ from ktrdr.cli.deploy.execution import run_plans
 from ktrdr.cli.deploy.operator import new_deploy_id, signals_as_ctrl_c
 from ktrdr.cli.deploy.options import change_options
 from ktrdr.cli.hosts import open_connections, read_inventory
-from ktrdr.cli.render import errors_as_json_lines
+from ktrdr.cli.render import errors_as_json_lines, write_note
 from ktrdr.deployment.deploy.options import DeployOptions
 from ktrdr.deployment.deploy.plan import Plan, make_plan
 from ktrdr.deployment.homelab import schema
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.hosts import select_hosts
-from ktrdr.deployment.hosts.history import DeployKind
+from ktrdr.deployment.hosts.history import ALL, DeployKind
 from ktrdr.deployment.hosts.history_queries import (
     HostHistory,
     fetch_histories,
@@ -73,7 +73,7 @@ def _plan(
         remembered = [entry for history in histories for entry in history.entries]
         for entry in {entry.tag: entry for entry in targets}.values():
             schema.require_compatible(core, entry, remembered, transport)
-    return [
+    plans = [
         make_plan(
             product,
             history.host,
@@ -85,6 +85,15 @@ def _plan(
             kind=DeployKind.ROLLBACK,
             redeploy_of=entry,
             rolled_back_from=history.entries[-1].id,
+            is_alone=all(each.host.node for each in histories),
         )
         for history, entry in zip(histories, targets, strict=True)
     ]
+    for plan, history, entry in zip(plans, histories, targets, strict=True):
+        last = history.entries[-1]
+        name = plan.host.name if plan.service == ALL else f"{plan.host.name} {plan.service}"
+        write_note(
+            f"{name}: {entry.tag} (release {entry.id} of {entry.deploy.at:%Y-%m-%d %H:%M} UTC) "
+            f"replaces {last.tag} (release {last.id}, {last.outcome.value})"
+        )
+    return plans

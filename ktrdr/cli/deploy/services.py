@@ -42,7 +42,7 @@ def restart(
     no secrets.
     """
     known = read_inventory(inventory)
-    run = MaintenanceRun(known, "restart", lock_wait)
+    run = MaintenanceRun(known, "restart", lock_wait, subject=", ".join(services))
 
     def restart_services(host: Host, lock: HostLock) -> Snapshot:
         manager = run.service_manager(host, lock, health_timeout_s=health_timeout)
@@ -72,7 +72,7 @@ def stop(
     save their progress and requeue their operation. Needs no secrets.
     """
     known = read_inventory(inventory)
-    run = MaintenanceRun(known, "stop", lock_wait)
+    run = MaintenanceRun(known, "stop", lock_wait, subject=", ".join(services))
 
     def stop_services(host: Host, lock: HostLock) -> Snapshot:
         return _only(run.service_manager(host, lock).stop(services), services)

@@ -31,7 +31,7 @@ def status(hosts: tuple[str, ...], inventory: Path | None, as_json: bool) -> Non
 
     HOSTS are core, workers NODE, workers all or all; by default all. Needs no secrets. The exit
     code is 5 or 6 if a host cannot be queried, else 8 if a service is not healthy, else 9 if a
-    host differs from its last release.
+    host differs from its last release, or a command was cut off there.
     """
     known = read_inventory(inventory)
     with SshTransport(ssh_program(known)) as transport:
@@ -45,12 +45,12 @@ def status(hosts: tuple[str, ...], inventory: Path | None, as_json: bool) -> Non
 
 
 def exit_code(statuses: Sequence[HostStatus]) -> int:
-    """Return 0 if all hosts are healthy and match their last release."""
+    """Return 0 if all hosts are healthy and match their last release, and nothing was cut off."""
     if errors := [host.error for host in statuses if host.error]:
         return min(error.exit_code for error in errors)
     if any(host.problems or host.lacks_secrets for host in statuses):
         return UNHEALTHY
-    return DRIFTED if any(host.drift for host in statuses) else 0
+    return DRIFTED if any(host.drift or host.unfinished for host in statuses) else 0
 
 
 def _write(host: HostStatus) -> None:

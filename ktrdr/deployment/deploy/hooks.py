@@ -200,8 +200,8 @@ class Hooks:
     scrubber: Scrubber = field(default_factory=Scrubber)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
 
-    def run_pre_deploy(self, facts: HookFacts) -> None:
-        """Run ``pre-deploy``, if it exists.
+    def run_pre_deploy(self, facts: HookFacts) -> str:
+        """Run ``pre-deploy``, if it exists; return what the history says of it.
 
         Raises:
             Conflict: It refuses the deploy, or took too long.
@@ -213,6 +213,7 @@ class Hooks:
                 f"the deploy was refused: {result}",
                 hint="Nothing was changed; fix what it reports, or remove the hook.",
             )
+        return f"ran the hook {result.hook}" if result else ""
 
     def run_final(self, facts: HookFacts) -> list[str]:
         """Run the hooks for the end of a deploy; return a warning for each failure.

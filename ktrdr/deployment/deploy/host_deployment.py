@@ -17,17 +17,21 @@ from ktrdr.deployment.deploy.plan import GO_BACK_TIMEOUT_S, Plan, Step, StepKind
 from ktrdr.deployment.deploy.result import HostResult, ServiceState, outcome_of
 from ktrdr.deployment.deploy.script_runner import ScriptRunner
 from ktrdr.deployment.hosts import containers
+from ktrdr.deployment.hosts.actions import DRAIN, HistoryAction, parse_actions
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.history import (
     DeployOutcome,
     HistoryEntry,
     last_good,
+    missing_way_back,
     moved_tags,
     parse_history,
 )
 from ktrdr.deployment.hosts.history_queries import fetch_release
+from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.hosts.lock import LOCK_LOST, HostLock, lock_lost_error
 from ktrdr.deployment.hosts.problems import all_problems, require_none
+from ktrdr.deployment.hosts.queries import workdir_error
 from ktrdr.deployment.product import Backend
 from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts import sections
@@ -69,6 +73,8 @@ class HostDeployment:
         clock: The time.
         comparison: Result of `prepare`; None before it.
         is_off: Whether `prepare` found that the host is off, before it did anything there.
+        names: Names of the command's hosts by project and identity, which the hosts share.
+        also: What the history says that the deploy did besides.
     """
 
     plan: Plan
@@ -83,6 +89,8 @@ class HostDeployment:
     clock: Clock = field(default_factory=Clock)
     comparison: Comparison | None = field(default=None, init=False)
     is_off: bool = field(default=False, init=False)
+    names: dict[tuple[str, str], str] = field(default_factory=dict)
+    also: list[str] = field(default_factory=list)
     _lock: HostLock = field(init=False)
     _runner: ScriptRunner = field(init=False)
     _gate: HealthGate = field(init=False)
@@ -170,7 +178,7 @@ class HostDeployment:
             self._record(outcome)
         except KtrdrError as exc:
             # Releasing the lock from outside ends what runs under it.
-            error = lock_lost_error(self.plan.host) if self._lock.was_broken else exc
+            error = self._lock.lost_error() if self._lock.was_broken else exc
             restored = self._go_back(error)
             if not self._has_begun:
                 self._runner.undo_all()
@@ -186,6 +194,7 @@ class HostDeployment:
                 restored=restored,
                 is_left=self._is_left,
             )
+        self._end_abandoned_drains()
         self._lock.release()
         names = [service.name for service in self.plan.expected]
         changes = applied_changes(comparison.before, after, names)
@@ -210,7 +219,8 @@ class HostDeployment:
             if result.exit_code:
                 raise step_errors.query_error(self.plan, "readiness", result)
             facts = preflight.parse_facts(result.stdout)
-            results = preflight.check_host(self.plan, facts, now=self.clock.now())
+            now = self.clock.now()
+            results = preflight.check_host(self.plan, facts, now=now, names=self.names)
             require_none(f"{self.plan.host.address} is not ready", all_problems(results))
             # Distributions append to the engine's version.
             engine, self._compose = facts["docker"].partition("+")[0], facts["compose"]
@@ -227,8 +237,16 @@ class HostDeployment:
                 raise step_errors.fetch_error(self.plan, phase, result)
             comparison = compare(self.plan, found, self._compose)
             details.append(_count_actions(comparison))
+        workdirs = [each.workdir for each in comparison.before.values()]
+        error = workdir_error(self.plan.host, workdirs)
+        if error and self.plan.step(StepKind.CHECK):
+            raise error
         self.comparison = comparison
         self.observe(events.Compared(comparison))
+        if comparison.before and not comparison.is_empty and self.plan_rollback:
+            reason = missing_way_back(comparison.history, self.plan.service, found.get("kept"))
+            if reason:
+                self._gate.warn(preflight.way_back_warning(self.plan, reason))
         actions = {change.action for change in comparison.services}
         if comparison.compose_note and Action.RECREATED in actions:
             self._gate.warn(comparison.compose_note)
@@ -259,6 +277,8 @@ class HostDeployment:
                     self._gate.show_unhealthy_logs(self._step(StepKind.VERIFY))
                 raise error
             found = sections.split(result.stdout)
+            rotated = (line.split() for line in found.get("rotated", ()))
+            self.also += [f"rotated {name}" for name, *state in rotated if state != ["unknown"]]
             for warning in self.plan.product.rotation_warnings(found, self.plan, self.later_nodes):
                 self._gate.warn(warning)
         self._is_applied = True
@@ -304,13 +324,14 @@ class HostDeployment:
             reason=reason,
             duration_s=self._duration_s,
             skipped=self.skipped,
+            also=tuple(self.also),
             # After a failure, the last query predates the rollback.
             containers=containers.short_ids(self._gate.sections) if outcome.is_good else {},
             contract_migrations=containers.known_contract_migrations(self._gate.sections),
         ).with_digests(self.comparison.digests if self.comparison else {})
         begun = [] if self._has_begun else [entry.begun_event()]
         good, ends = outcome.is_good, self._has_begun
-        step = self.plan.record(*begun, entry.ended_event(), good=good, ends=ends)
+        step = self.plan.record(*begun, entry.ended_event(), good=good, ends=ends, copied=ends)
         try:
             result = self._runner.run(step.script, step.timeout_s, observed=False, ignore_stop=True)
         except KtrdrError as error:
@@ -339,6 +360,40 @@ class HostDeployment:
             duration_s=self._duration_s,
             is_left=True,
         )
+
+    def _append(self, *lines: str) -> bool:
+        """Append events to the host's history; return whether they are there."""
+        # What changed nothing is copied with the next change.
+        step = self.plan.record(*lines, good=False, ends=False, copied=self._has_begun)
+        try:
+            result = self._runner.run(step.script, step.timeout_s, observed=False, ignore_stop=True)
+        except KtrdrError:
+            return False
+        return result.exit_code == 0
+
+    def record_drain(self, outcome: DeployOutcome, deploy: DeployId | None = None) -> None:
+        """Record the drain of this deploy, or the end of an earlier deploy's drain."""
+        action = HistoryAction(deploy or self.plan.entry.deploy, DRAIN, outcome=outcome)
+        self._append(action.event())
+
+    @property
+    def abandoned_drains(self) -> list[DeployId]:
+        """Return the deploys that were cut off while they drained this node.
+
+        None of them runs any more, because this one holds the lock.
+        """
+        lines = self.comparison.sections.get("history", ()) if self.comparison else ()
+        drains = (each for each in parse_actions(lines) if each.kind == DRAIN)
+        return [each.deploy for each in drains if each.outcome is DeployOutcome.CUT_OFF]
+
+    def _end_abandoned_drains(self) -> None:
+        node = self.plan.host.network_name
+        for deploy in self.abandoned_drains:
+            # Otherwise the history still shows it, and the next deploy tries again.
+            with suppress(KtrdrError):
+                self.backend.undrain(node)
+                self.record_drain(DeployOutcome.DONE, deploy)
+                self._gate.warn(f"{node} gets operations again: deploy {deploy.id} had drained it")
 
     # ------------------------------------------------------------------------ automatic rollback
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
 from typing import Final
+from urllib.parse import urlsplit
 
 from ktrdr.deployment.deploy.options import DeployOptions
 from ktrdr.deployment.hosts.health import ExpectedService
@@ -266,24 +267,37 @@ class Plan:
         script = Script("scripts/verify.sh", (self.host.project, *own), extensions=(health,))
         return self._step(StepKind.VERIFY, script)
 
-    def record(self, *events: str, good: bool = True, ends: bool = True) -> Step:
+    def record(
+        self, *events: str, good: bool = True, ends: bool = True, copied: bool = True
+    ) -> Step:
         """Return the step that appends events to the history, and keeps a good configuration.
 
         Args:
             events: The events.
             good: Whether the release is good.
             ends: Whether this ends the deploy that the host's supervisor may go back from.
+            copied: Whether the history is copied to the share.
         """
         arguments = ["--workdir", self.host.workdir, *repeat("--event", events)]
         arguments += repeat("--ends", [self.entry.id] if ends else [])
+        arguments += ["--copy", self.history_copy] if copied else []
         if good:
             arguments += ["--keep", self.entry.configuration, "--", *sorted(self.release.files)]
         script = Script("scripts/record.sh", tuple(arguments))
         return self._step(StepKind.RECORD, script)
 
+    @property
+    def history_copy(self) -> str:
+        """Return the path of the copy of the host's history, which the share has."""
+        name = f"{self.host.project}-{self.host.network_name}.jsonl"
+        return f"{self.config.shared_directory}/.ktrdr-history/{name}"
+
     def check_options(self) -> tuple[str, ...]:
         """Return the options with which ``check.sh`` queries the host."""
         config = self.config
+        url = urlsplit(config.required_url)
+        port = url.port or (443 if url.scheme == "https" else 80)
+        api = [f"{url.scheme} {url.hostname} {port} {url.path}"] if url.hostname else []
         return (
             *("--workdir", self.host.workdir),
             *("--shared", config.shared_directory),
@@ -291,6 +305,7 @@ class Plan:
             *("--container-uid", str(config.container_uid)),
             *repeat("--memory", [self.host.secrets_root] if config.secrets_in_memory else []),
             *repeat("--resolve", config.peers),
+            *repeat("--api", api),
         )
 
     def stack_options(self, profiles: Iterable[str]) -> tuple[str, ...]:
@@ -361,6 +376,7 @@ def make_plan(
     redeploy_of: HistoryEntry | None = None,
     rolled_back_from: str = "",
     lock_owner: LockOwner | None = None,
+    is_alone: bool = False,
 ) -> Plan:
     """Plan a deploy to one host.
 
@@ -375,6 +391,8 @@ def make_plan(
         redeploy_of: Earlier deploy that is repeated, with its settings, profiles and digests.
         rolled_back_from: Id of the release that a rollback replaces.
         lock_owner: Owner of the lock, if a deploy that holds it starts this one.
+        is_alone: Whether no host of a lower rank is deployed before it, so that the URL that it
+            requires must answer already.
 
     Raises:
         UsageError: The service or profile does not exist, or the service needs a profile that is
@@ -385,6 +403,8 @@ def make_plan(
     release = release.with_host_files(host.stack, config.files)
     if redeploy_of:
         config = replace(config, settings=tuple(redeploy_of.settings.items()))
+    if not is_alone:
+        config = replace(config, required_url="")
     stack = release.parse_compose_file(host.stack)
     profiles = _select_profiles(config, options, stack, redeploy_of)
     variables = {**release.settings(host.stack), **dict(config.settings)}
@@ -407,6 +427,7 @@ def make_plan(
         profiles=profiles,
         settings=dict(config.settings),
         rolled_back_from=rolled_back_from,
+        scale=redeploy_of.scale if redeploy_of else options.scale,
     )
     own_lock = LockOwner(deploy_id, f"{kind} of {release.tag}")
     return Plan(

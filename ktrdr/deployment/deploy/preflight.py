@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from datetime import datetime
 from typing import Final
 
 from ktrdr.deployment.deploy import capacity, ports
 from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.hosts import networks
+from ktrdr.deployment.hosts.history import RECORDS, last_good, missing_way_back, parse_history
 from ktrdr.deployment.hosts.problems import CheckResult, Problem
+from ktrdr.deployment.hosts.queries import workdir_error
 
 # First version of Compose that reads a registry login from DOCKER_AUTH_CONFIG.
 MINIMUM_COMPOSE: Final = (2, 38, 0)
@@ -42,6 +44,10 @@ _DOCKER_STATES: Final = {
         "prepare` it starts when the shared directory is mounted.",
     ),
 }
+# Names of the hosts of a command, by project and identity.
+Names = MutableMapping[tuple[str, str], str]
+# Exit code of timeout(1).
+_TIMED_OUT: Final = "124"
 _NOT_PERMITTED: Final = "Operation not permitted"
 
 
@@ -51,8 +57,10 @@ def parse_facts(output: str) -> dict[str, str]:
     return {name: value.strip() for name, _, value in pairs}
 
 
-def check_host(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterator[CheckResult]:
-    """Yield the result of each check of a host.
+def check_host(
+    plan: Plan, facts: Mapping[str, str], *, now: datetime, names: Names | None = None
+) -> Iterator[CheckResult]:
+    """Yield the result of each check of a host, which adds its name to those of the same command.
 
     A check is left out if its facts are missing, such as that of the ports.
     """
@@ -78,6 +86,7 @@ def check_host(plan: Plan, facts: Mapping[str, str], *, now: datetime) -> Iterat
     if "handles" in facts:
         yield _check_file_server(facts, plan)
     yield _check_clock(plan, facts, now)
+    yield from _check_stack(plan, facts, {} if names is None else names)
     if "memory" in facts:
         yield CheckResult("memory", facts["memory"], tuple(_check_memory(facts, plan)))
     if known := [name for name in plan.config.peers if f"resolves {name}" in facts]:
@@ -260,6 +269,71 @@ def _check_clock(plan: Plan, facts: Mapping[str, str], now: datetime) -> CheckRe
     )
     is_off = abs(skew) > plan.config.max_clock_skew_s
     return CheckResult("clock", f"{abs(skew):.0f} s off", (problem,) if is_off else ())
+
+
+def _check_stack(plan: Plan, facts: Mapping[str, str], names: Names) -> Iterator[CheckResult]:
+    """Check that the host has one name, the backend answers, and what a rollback needs is there."""
+    if identity := facts.get("identity"):
+        other = names.setdefault((plan.host.project, identity), plan.host.name)
+        problem = Problem(
+            f"{other} and {plan.host.name} are one host under two names, with one stack",
+            "Remove one of the names from the inventory.",
+        )
+        yield CheckResult("name", problems=() if other == plan.host.name else (problem,))
+    if facts.get("copy") == "ahead":
+        directory = f"{plan.host.workdir}/{RECORDS}"
+        yield CheckResult(
+            "history",
+            note=f"the history of {plan.host.name} lacks releases of its copy {plan.history_copy}; "
+            f"look at it, then restore it on {plan.host.address} with `cd {directory} && cat "
+            f"{plan.history_copy} history.jsonl >restored; mv restored history.jsonl`",
+        )
+    if "api" in facts:
+        yield _check_api(plan, facts["api"])
+    if "projects" in facts:
+        yield _check_records(plan, facts)
+
+
+def _check_api(plan: Plan, answer: str) -> CheckResult:
+    code, _, reason = answer.removeprefix("- ").partition(" ")
+    if answer.startswith("-"):
+        reason = reason.rpartition(": ")[2] or f"code {code}"
+        answer = "no response" if code == _TIMED_OUT else reason
+    elif not answer.startswith("5"):
+        return CheckResult("backend")
+    problem = Problem(
+        f"the backend does not answer at {plan.config.required_url} ({answer}), so workers could "
+        "not register",
+        "Deploy the core first with `ktrdr deploy core all`, or all hosts in order with `ktrdr "
+        "deploy all`. --skip-validation skips this check.",
+    )
+    return CheckResult("backend", problems=(problem,))
+
+
+def _check_records(plan: Plan, facts: Mapping[str, str]) -> CheckResult:
+    """Check that the containers belong to the work directory, and what a rollback needs."""
+    pairs = (pair.partition("=") for pair in facts["projects"].split("|"))
+    workdirs = [directory for project, _, directory in pairs if project == plan.host.project]
+    error = workdir_error(plan.host, workdirs)
+    if error or not workdirs:
+        problems = (Problem.from_error(error),) if error else ()
+        return CheckResult("history", problems=problems)
+    history = parse_history(facts.get("history", "").split("\t"))
+    reason = missing_way_back(history, plan.service, facts.get("kept", "").split())
+    good, present = last_good(history, plan.service), facts.get("digests", "").split()
+    gone = [name for name in good.images if good.had_other_image(name, present)] if good else []
+    if gone and not reason:
+        reason = f"{gone[0]} of the last release is gone, unless the registry has it"
+    return CheckResult("rollback", "possible", note=way_back_warning(plan, reason))
+
+
+def way_back_warning(plan: Plan, reason: str) -> str:
+    """Return the warning for a host that cannot go back, for a reason; empty without one."""
+    name = plan.host.name if plan.host.node else f"{plan.host.name} all"
+    return reason and (
+        f"there is no way back on {plan.host.name} if a new release fails: {reason}; to keep what "
+        f"runs now, deploy its tag first: `ktrdr deploy {name} --tag TAG`"
+    )
 
 
 def _check_ports(plan: Plan, facts: Mapping[str, str]) -> Iterator[Problem]:

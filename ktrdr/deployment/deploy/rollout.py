@@ -111,7 +111,7 @@ def deploy(plans: Sequence[Plan], deps: DeployDependencies) -> DeployResult:
         rollout = Rollout(plans, values, deps)
         hooks = replace(deps.hooks, secrets=fields)
         facts = HookFacts.of(plans)
-        hooks.run_pre_deploy(facts)
+        rollout.record_all(hooks.run_pre_deploy(facts))
     try:
         result = DeployResult(
             id=plans[0].entry.id,
@@ -170,6 +170,7 @@ class Rollout:
         self._deps = deps
         self._options = plans[0].options
         self._product = plans[0].product
+        names: dict[tuple[str, str], str] = {}
         self._stopping = threading.Event()
         nodes = tuple(plan.host.node for plan in plans if plan.host.node)
         self._deployments = [
@@ -183,9 +184,15 @@ class Rollout:
                 stopping=self._stopping,
                 later_nodes=nodes,
                 clock=deps.clock,
+                names=names,
             )
             for plan, exported in zip(plans, values, strict=True)
         ]
+
+    def record_all(self, *notes: str) -> None:
+        """Let the histories of all hosts say what the command did besides."""
+        for deployment in self._deployments:
+            deployment.also += filter(None, notes)
 
     def run(self) -> tuple[HostResult, ...]:
         """Prepare all hosts, ask once, and change them; return a result for each plan."""

@@ -166,7 +166,10 @@ class Differ:
             yield "secrets are assumed unchanged; use --secrets to compare them with the vault"
             if not plan.release.is_immutable:
                 yield f"use --secrets to check whether the tag {tag} has moved"
-        if last_good(comparison.history, plan.service) is None:
+        last = last_good(comparison.history, plan.service)
+        if last and last.scale is not None and plan.options.scale is None:
+            yield f"{name} runs --scale {last.scale} of release {last.id}, which a deploy would end"
+        if last is None:
             yield f"{name} has no record of the inventory's values at its last deploy"
         is_in_memory = bool(comparison.sections.get("delivery"))
         if is_in_memory != plan.config.secrets_in_memory:

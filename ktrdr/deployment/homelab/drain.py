@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ktrdr.deployment.deploy import events
 from ktrdr.deployment.deploy.host_deployment import HostDeployment
+from ktrdr.deployment.hosts.history import DeployOutcome
 from ktrdr.deployment.product import Backend
 from ktrdr.errors import KtrdrError
 
@@ -31,8 +32,10 @@ def drained(deployment: HostDeployment, backend: Backend, timeout_s: float) -> I
         KtrdrError: The backend cannot be asked.
     """
     node = deployment.plan.host.network_name
-    was_drained = _is_drained(backend.workers(), node)
+    # The drain of a deploy that was cut off ends with this one.
+    was_drained = _is_drained(backend.workers(), node) and not deployment.abandoned_drains
     if not was_drained:
+        deployment.record_drain(DeployOutcome.CUT_OFF)
         backend.drain(node)
     try:
         _wait_until_idle(deployment, backend, timeout_s)
@@ -43,6 +46,7 @@ def drained(deployment: HostDeployment, backend: Backend, timeout_s: float) -> I
         else:
             try:
                 backend.undrain(node)
+                deployment.record_drain(DeployOutcome.DONE)
             except KtrdrError as error:
                 _warn(deployment, f"{node} gets no new operations ({error.message})")
 

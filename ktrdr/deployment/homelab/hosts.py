@@ -221,6 +221,7 @@ def _configure_workers(
         peers=_names([core_host, urlsplit(inventory.api_url).hostname or ""]),
         files=node_files(node, counts, release.parse_compose_file(host.stack).names),
         is_often_off=node.skip_unreachable,
+        required_url=f"{inventory.api_url.rstrip('/')}/api/v1/health",
     )
 
 

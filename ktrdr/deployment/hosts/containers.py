@@ -15,6 +15,7 @@ _DEPENDS_ON: Final = "com.docker.compose.depends_on"
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _IMAGE: Final = "com.docker.compose.image"
 _COMPOSE: Final = "com.docker.compose.version"
+_WORKDIR: Final = "com.docker.compose.project.working_dir"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Container:
         store_image_id: Id of that image in Docker's store.
         manifest: Digest of the platform's manifest that it runs, in containerd's store.
         compose: Version of Compose that created it.
+        workdir: Work directory that it was created from.
     """
 
     service: str
@@ -60,6 +62,7 @@ class Container:
     store_image_id: str = ""
     manifest: str = ""
     compose: str = ""
+    workdir: str = ""
 
     @property
     def content_id(self) -> str:
@@ -165,6 +168,7 @@ def _parse_container(entry: Mapping[str, Any]) -> Container:
         store_image_id=entry.get("image", ""),
         manifest=(entry.get("manifest") or {}).get("digest", ""),
         compose=labels.get(_COMPOSE, ""),
+        workdir=labels.get(_WORKDIR, ""),
     )
 
 

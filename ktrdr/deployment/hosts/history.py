@@ -43,6 +43,8 @@ class DeployOutcome(StrEnum):
     DETACHED = "detached"
     # No event says how it ended.
     CUT_OFF = "cut off"
+    # End of an action that is no deploy.
+    DONE = "done"
 
     @property
     def is_good(self) -> bool:
@@ -73,6 +75,8 @@ class HistoryEntry:
         rolled_back_from: Id of the release that a rollback replaced; empty otherwise.
         contract_migrations: Contract migrations that the release's image knows; None if unknown.
         skipped: Names of hosts that were off, so that the deploy went on without them.
+        scale: Workers of each type, if the command chose them.
+        also: What it did besides, such as ``rotated jwt_secret``.
     """
 
     deploy: DeployId
@@ -92,6 +96,8 @@ class HistoryEntry:
     rolled_back_from: str = ""
     contract_migrations: tuple[str, ...] | None = None
     skipped: tuple[str, ...] = ()
+    scale: int | None = None
+    also: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -115,6 +121,7 @@ class HistoryEntry:
                 "profiles": list(self.profiles),
                 "settings": dict(self.settings),
                 "of": self.rolled_back_from,
+                **({} if self.scale is None else {"scale": self.scale}),
             }
         )
 
@@ -134,6 +141,7 @@ class HistoryEntry:
                 "reason": self.reason,
                 "contracts": None if migrations is None else list(migrations),
                 "skipped": list(self.skipped),
+                **({"also": list(self.also)} if self.also else {}),
             }
         )
 
@@ -178,7 +186,7 @@ def parse_history(lines: Iterable[str]) -> tuple[HistoryEntry, ...]:
     """
     entries: dict[str, HistoryEntry] = {}
     for line in lines:
-        event = _parse_object(line)
+        event = parse_object(line)
         deploy_id = event.get("id")
         if not isinstance(deploy_id, str):
             continue
@@ -222,18 +230,46 @@ def is_behind(
 
 
 def previous_release(entries: Sequence[HistoryEntry]) -> HistoryEntry | None:
-    """Return the default target of a rollback: the last good release that is not deployed now.
+    """Return the default target of a rollback: the good release before the one deployed now.
 
-    After a failed deploy, this is the last good release. After a good one, it is the last good
-    release that differs from it in tag, configuration, settings or profiles.
+    After a failed deploy, this is the last good release. A release that a rollback has left is no
+    target, so that a second rollback does not return to it.
     """
     if not entries:
         return None
     current = entries[-1]
-    earlier = [entry for entry in entries if entry.includes(current.service)]
+    good: list[HistoryEntry] = []
+    for entry in entries:
+        if not entry.outcome.is_good or not entry.includes(current.service):
+            continue
+        if entry.kind is not DeployKind.DEPLOY:
+            same = [n for n, each in enumerate(good) if each.is_same_release(entry)]
+            kept, left = (good[: same[-1]], good[same[-1] + 1 :]) if same else (good, [])
+            good = [each for each in kept if not any(map(each.is_same_release, left))]
+        if good and good[-1].is_same_release(entry):
+            good.pop()
+        good.append(entry)
     if current.outcome.is_good:
-        earlier = [entry for entry in earlier if not entry.is_same_release(current)]
-    return last_good(earlier, current.service)
+        good.pop()
+    return good[-1] if good else None
+
+
+def missing_way_back(
+    entries: Sequence[HistoryEntry], service: str, kept: Collection[str] | None
+) -> str:
+    """Return why a failed deploy could not be rolled back, as a clause; empty if it could.
+
+    Args:
+        entries: The history of a host on which the service runs.
+        service: Service to deploy, or ``all``.
+        kept: Archives of configurations that the host keeps; None if they are unknown.
+    """
+    good = last_good(entries, service)
+    if good is None:
+        return "its history has no good release"
+    if kept is not None and f"{good.configuration}.tar.gz" not in kept:
+        return f"it does not keep the configuration of release {good.id} any more"
+    return ""
 
 
 def find_release(entries: Sequence[HistoryEntry], name: str) -> HistoryEntry | None:
@@ -278,6 +314,7 @@ def _parse_begun(deploy_id: str, event: Mapping[str, Any]) -> HistoryEntry:
         profiles=tuple(map(str, event.get("profiles", ()))),
         settings=_to_text_map(event.get("settings") or {}),
         rolled_back_from=str(event.get("of") or ""),
+        scale=int(event["scale"]) if "scale" in event else None,
     )
 
 
@@ -296,6 +333,7 @@ def _parse_ended(entry: HistoryEntry, event: Mapping[str, Any]) -> HistoryEntry:
         reason=str(event.get("reason") or ""),
         contract_migrations=None if migrations is None else tuple(map(str, migrations)),
         skipped=tuple(map(str, event.get("skipped") or ())),
+        also=tuple(map(str, event.get("also") or ())),
     )
 
 
@@ -307,7 +345,8 @@ def _to_line(event: Mapping[str, Any]) -> str:
     return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
 
 
-def _parse_object(line: str) -> Mapping[str, Any]:
+def parse_object(line: str) -> Mapping[str, Any]:
+    """Parse a line of a history; return nothing if it is no event."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ktrdr.deployment.hosts.actions import HistoryAction, parse_actions
 from ktrdr.deployment.hosts.history import (
     RECORDS,
     HistoryEntry,
@@ -40,11 +41,13 @@ class HostHistory:
     Attributes:
         host: The host.
         entries: Its deploys, oldest first.
+        actions: Changes of it that are no deploys, oldest first.
         error: Why it could not be queried.
     """
 
     host: Host
     entries: tuple[HistoryEntry, ...] = ()
+    actions: tuple[HistoryAction, ...] = ()
     error: KtrdrError | None = None
 
 
@@ -65,7 +68,8 @@ def _fetch_history(host: Host, transport: Transport) -> HostHistory:
             hint=f"Check the permissions of {host.workdir}/{RECORDS}/history.jsonl on the host.",
         )
         return HostHistory(host, error=not_readable)
-    return HostHistory(host, parse_history(result.stdout.splitlines()))
+    lines = result.stdout.splitlines()
+    return HostHistory(host, parse_history(lines), parse_actions(lines))
 
 
 def find_behind(
@@ -117,8 +121,8 @@ def rollback_target(history: HostHistory, name: str | None) -> HistoryEntry:
         if entry is None:
             raise ConfigurationError(
                 f"{where} has no earlier good release to roll back to",
-                hint=f"See `ktrdr deploy history {history.host.name}`, or deploy a version with "
-                "--tag.",
+                hint=f"Name a release of `ktrdr deploy history {history.host.name}` with --to, or "
+                "deploy a version with --tag.",
             )
         return entry
     entry = find_release(history.entries, name)

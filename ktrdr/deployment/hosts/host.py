@@ -90,6 +90,7 @@ class HostConfig:
         files: Compose files that the release has on this host alone.
         is_often_off: Whether a rollout goes on without the host if it is off.
         unwanted: Services to remove if they exist and no profile selects them, with the reasons.
+        required_url: URL that its containers need to become healthy; empty for none.
     """
 
     host: Host
@@ -108,6 +109,7 @@ class HostConfig:
     files: Mapping[str, bytes] = field(default_factory=dict)
     is_often_off: bool = False
     unwanted: tuple[tuple[str, str], ...] = ()
+    required_url: str = ""
 
 
 def unknown_name_error(kind: str, name: str, valid: Iterable[str]) -> UsageError:

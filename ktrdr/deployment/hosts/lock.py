@@ -15,7 +15,7 @@ from ktrdr.deployment.hosts.history import RECORDS
 from ktrdr.deployment.hosts.host import DeployId, Host
 from ktrdr.deployment.scripts.script import Script, render
 from ktrdr.deployment.ssh.interface import HeldSession, RemoteResult, Transport
-from ktrdr.errors import HostNotReady, Interrupted, KtrdrError, Locked
+from ktrdr.errors import HostNotReady, HostUnreachable, Interrupted, KtrdrError, Locked
 
 # Exit codes of the scripts. Docker, Compose and the shell use none of them.
 LOCK_BUSY: Final = 75
@@ -142,14 +142,27 @@ class HostLock:
     def ensure_held(self) -> None:
         """Raise Locked if another operator released the lock, or the error of a lost connection."""
         if self._session is None or self.was_broken:
-            raise lock_lost_error(self._host)
+            raise self.lost_error()
         if error := self._session.end_error():
             raise error
 
     @property
     def was_broken(self) -> bool:
-        """Return whether an operator released the lock; False for a lost connection."""
+        """Return whether the lock's shell was ended on the host; False for a lost connection."""
         return self._session is not None and self._session.was_broken
+
+    def lost_error(self) -> KtrdrError:
+        """Return why the lock was lost: the host went away, or an operator released the lock.
+
+        A host that dies ends the shell, too, possibly before the connection.
+        """
+        try:
+            fetch_lock_owner(self._transport, self._host)
+        except HostUnreachable as error:
+            return error
+        except KtrdrError:
+            pass
+        return lock_lost_error(self._host)
 
     def release(self) -> None:
         """Release the lock, if it is still held and the host can be reached."""
@@ -196,14 +209,19 @@ def fetch_lock_owner(transport: Transport, host: Host) -> LockOwner | None:
     return parse_lock_state(result.stdout.splitlines())
 
 
-def break_lock(transport: Transport, host: Host) -> LockOwner | None:
+def break_lock(transport: Transport, host: Host, event: str = "") -> LockOwner | None:
     """End the shell that holds a host's lock; return its owner, or None if the lock was free.
+
+    Args:
+        transport: Connection to the host.
+        host: The host.
+        event: Event to append to the history if the lock was held.
 
     Raises:
         HostNotReady: The lock could not be released.
         HostUnreachable: The host cannot be reached.
     """
-    script = render(Script("scripts/break_lock.sh", (host.workdir,)), {})
+    script = render(Script("scripts/break_lock.sh", (host.workdir, event)), {})
     result = transport.run(host.address, script, timeout_s=_QUERY_TIMEOUT_S)
     owner = parse_lock_state(result.stdout.splitlines())
     if result.exit_code:
@@ -218,8 +236,8 @@ def lock_lost_error(host: Host) -> Locked:
     """Return the error for a lock that was lost while the command ran."""
     return Locked(
         f"the lock of {host.name} on {host.address} was lost while the command ran",
-        hint="Another operator released it, or this machine was suspended: see `ktrdr deploy "
-        "history`, and run the command again.",
+        hint="Another operator released it, the host was restarted, or this machine was suspended: "
+        f"see `ktrdr deploy history {host.name}`, and run the command again.",
     )
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+from ktrdr.deployment.hosts.actions import HistoryAction, recorded
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.lock import HostLock, LockOwner, hold_lock
 from ktrdr.deployment.ssh.interface import Transport
@@ -39,12 +40,14 @@ class HostRunContext:
         owner: Owner that their locks name.
         lock_wait_s: Maximum wait for another owner of a lock (s).
         stopping: Set on Ctrl-C, so that the work stops at the next opportunity.
+        subject: What it changes, as the history names it; empty for the whole host.
     """
 
     transport: Transport
     owner: LockOwner
     lock_wait_s: float
     stopping: threading.Event
+    subject: str = ""
 
 
 def map_hosts(
@@ -99,10 +102,17 @@ def for_each_host(
 def for_each_locked_host(
     hosts: Sequence[Host], function: Callable[[Host, HostLock], _Result], task: HostRunContext
 ) -> list[HostOutcome[_Result]]:
-    """Call a function for each host in parallel, each under its lock; see `for_each_host`."""
+    """Call a function for each host in parallel, each under its lock; see `for_each_host`.
+
+    The histories of the hosts record it.
+    """
+    action = HistoryAction(task.owner.deploy, task.owner.reason, task.subject)
 
     def call_locked(host: Host) -> _Result:
-        with hold_lock(task.transport, host, task.owner, wait_s=task.lock_wait_s) as lock:
+        with (
+            hold_lock(task.transport, host, task.owner, wait_s=task.lock_wait_s) as lock,
+            recorded(task.transport, host, action),
+        ):
             return function(host, lock)
 
     return for_each_host(hosts, call_locked, task)

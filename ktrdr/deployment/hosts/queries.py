@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.scripts import sections
 from ktrdr.deployment.scripts.script import Script, render
@@ -22,6 +25,23 @@ def query_docker(
     if result.exit_code:
         raise docker_unavailable(host, result)
     return sections.split(result.stdout)
+
+
+def workdir_error(host: Host, workdirs: Iterable[str]) -> HostNotReady | None:
+    """Return the error for containers that were made from other work directories than the host's.
+
+    That directory has the project's lock, history and releases, whatever the host is called.
+    """
+    own = PurePosixPath(host.workdir)
+    other = next((each for each in workdirs if each and PurePosixPath(each) != own), None)
+    if other is None:
+        return None
+    return HostNotReady(
+        f"the containers of {host.project} on {host.address} belong to {other}, which has their "
+        f"lock, history and releases, and not to {host.workdir}",
+        hint=f"If {host.name} had another name before, set its `workdir` to {other} in the "
+        "inventory. Otherwise two inventories name this host: use one of them.",
+    )
 
 
 def docker_unavailable(host: Host, result: RemoteResult) -> HostNotReady:

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import Final
 
 from ktrdr.deployment.deploy.preflight import parse_facts
+from ktrdr.deployment.hosts.actions import HistoryAction, recorded
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.lock import LockOwner, hold_lock
 from ktrdr.deployment.prepare.plan import (
@@ -80,7 +81,11 @@ def apply(
     script = Script("scripts/prepare.sh", ("apply", *preparation.arguments))
     # A host without a lock has no work directory yet, which the user may not be able to create.
     is_deployed = preparation.is_deployed
-    with hold_lock(transport, host, owner, wait_s=0) if is_deployed else nullcontext():
+    action = HistoryAction(owner.deploy, owner.reason)
+    with (
+        hold_lock(transport, host, owner, wait_s=0) if is_deployed else nullcontext(),
+        recorded(transport, host, action) if is_deployed else nullcontext(),
+    ):
         return preparation._replace(lines=_run(host, script, transport, show).splitlines())
 
 

@@ -8,7 +8,10 @@
 #   --container-uid UID    user that the containers run as
 #   --memory DIRECTORY     directory for secrets in memory, with the delivery tmpfs
 #   --resolve NAME         name of another host that containers resolve
-#   --ports yes            also print the listening ports, networks, routes, and the owner of the lock
+#   --api "SCHEME HOST PORT PATH"   URL that must answer, because the containers need it to become healthy
+#   --copy FILE            copy of the history on the share, with --ports
+#   --ports yes            also print the listening ports, networks, routes, the owner of the lock, the history,
+#                          and what it refers to
 #   --recovery PROJECT     also print whether nothing goes on with a deploy of the project after a restart of the host
 #   --reach HOST:PORT      also try to connect to a port of another host
 set -eu
@@ -18,6 +21,7 @@ set -eu
 . ./lib/docker.sh
 . ./lib/facts.sh
 . ./lib/lock.sh
+. ./lib/history.sh
 OPEN_BY_HANDLE=$(cat ./open_by_handle.pl)
 
 # The share may not answer.
@@ -194,8 +198,38 @@ check_reach() {
     fi
 }
 
+# Print the status of the answer to a URL, "open" for one with TLS, or "- CODE REASON" without an answer.
+#   check_api SCHEME HOST PORT PATH
+check_api() {
+    # shellcheck disable=SC2016 # the variables are those of bash
+    if ! command -v bash >/dev/null; then
+        fact api unknown
+    elif answer=$(
+        LC_ALL=C timeout 2 bash -c 'exec 3<>"/dev/tcp/$1/$2" || exit
+            [ "$0" = http ] || { echo open; exit; }
+            printf "GET %s HTTP/1.0\r\nHost: %s\r\n\r\n" "$3" "$1" >&3
+            read -r _ status _ <&3 && echo "$status"' "$@" 2>&1
+    ); then
+        fact api "$answer"
+    else
+        fact api "- $? $(printf %s "$answer" | head -n 1)"
+    fi
+}
+
+# Print the history, with a tab after each event, and what it refers to: kept configurations, digests of
+# images, work directories of projects.
+check_records() {
+    ! copy_is_ahead "$workdir" "$copy" || fact copy ahead
+    fact history "$(read_history "$workdir" 100 | tr '\n' '\t')"
+    fact kept "$(list_kept "$workdir" | tr '\n' ' ')"
+    fact digests "$(ask_docker image ls --digests --no-trunc --format '{{.Digest}} {{.ID}}' | tr '\n' ' ')"
+    fact projects "$(ask_docker ps --all --format \
+        '{{.Label "com.docker.compose.project"}}={{.Label "com.docker.compose.project.working_dir"}}' | tr '\n' '|')"
+}
+
 main() {
     workdir='' shared='' shared_is_mounted=no container_uid='' memory='' ports=no reach='' resolve='' recovery=''
+    api='' copy=''
     while [ "$#" -gt 0 ]; do
         case $1 in
             --workdir) workdir=$2 ;;
@@ -204,6 +238,8 @@ main() {
             --container-uid) container_uid=$2 ;;
             --memory) memory=$2 ;;
             --resolve) resolve="$resolve $2" ;;
+            --api) api=$2 ;;
+            --copy) copy=$2 ;;
             --ports) ports=$2 ;;
             --recovery) recovery=$2 ;;
             --reach) reach="$reach $2" ;;
@@ -211,6 +247,9 @@ main() {
         esac
         shift 2
     done
+    # While the rest is checked.
+    # shellcheck disable=SC2086 # the parts of the URL are words
+    [ -z "$api" ] || check_api $api &
     fact clock "$(date +%s)"
     # sshd sets the name of the user, so that `id` need not be started.
     fact user "${USER:-$(id -un)}"
@@ -239,7 +278,16 @@ main() {
         fact networks "$(print_docker_networks)"
         fact routes "$(print_routes)"
         fact lock "$(show_lock "$workdir" 2>/dev/null | tr '\n' ' ' || :)"
+        check_records
     fi
+    # Two hosts may have the same machine-id, if one is a clone of the other, but not the same network card.
+    identity=
+    for file in /etc/machine-id /proc/sys/kernel/hostname /sys/class/net/e*/address; do
+        part=
+        [ ! -r "$file" ] || read -r part <"$file" || :
+        identity=$identity/$part
+    done
+    fact identity "$identity"
     for name in $resolve; do check_name "$name" & done
     for address in $reach; do check_reach "$address" & done
     wait

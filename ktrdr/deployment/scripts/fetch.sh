@@ -126,6 +126,8 @@ main() {
     print_changes "$@"
     section history
     read_history "$workdir" "$history_lines"
+    section kept
+    list_kept "$workdir"
     # Docker's own health checks have printed the health documents of the services.
     section clock
     date +%s

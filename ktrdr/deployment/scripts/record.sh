@@ -1,12 +1,14 @@
 #!/bin/sh
 # Record the outcome of a deploy, keep its configuration, and end its supervisor: the operator has decided.
 #
-# Usage: record.sh --workdir DIRECTORY --event EVENT... [--ends ID] [--keep CONFIGURATION -- FILE...]
-# EVENT is a line of JSON, ID that of the deploy that the supervisor may go back from. CONFIGURATION is the hash of
-# the FILEs of a good release. Fails with 73 if the host has already gone back from it.
+# Usage: record.sh --workdir DIRECTORY --event EVENT... [--ends ID] [--copy COPY] [--keep CONFIGURATION -- FILE...]
+# EVENT is a line of JSON, ID that of the deploy that the supervisor may go back from. COPY is a copy of the history, in
+# a directory of the share. CONFIGURATION is the hash of the FILEs of a good release. Fails with 73 if the host has
+# already gone back from it.
 set -eu
 
 . ./lib/events.sh
+. ./lib/history.sh
 . ./lib/kept_releases.sh
 . ./lib/output.sh
 . ./lib/supervision.sh
@@ -14,14 +16,25 @@ set -eu
 newline='
 '
 
+# Copy the history to the share, which another disk has. Keep a copy with events that the history has lost.
+#   copy_history WORKDIR COPY
+copy_history() {
+    copy_is_ahead "$1" "$2" || {
+        # shellcheck disable=SC2016 # the variables are those of the other shell
+        timeout -s KILL 10 sh -c '[ -e "${2%/*/*}/.ktrdr-share" ] && mkdir -p "${2%/*}" &&
+            cp "$1" "$2.partial" && mv -f "$2.partial" "$2"' copy "$1/.ktrdr/history.jsonl" "$2" 2>/dev/null || :
+    }
+}
+
 main() {
-    workdir='' events='' configuration='' id=''
+    workdir='' events='' configuration='' id='' copy=''
     while [ "$#" -gt 0 ]; do
         case $1 in
             --workdir) workdir=$2 ;;
             --event) events="$events${events:+$newline}$2" ;;
             --ends) id=$2 ;;
             --keep) configuration=$2 ;;
+            --copy) copy=$2 ;;
             --)
                 shift
                 break
@@ -41,6 +54,7 @@ main() {
         forget_deploy "$workdir"
     fi
     append_events "$workdir" "$events"
+    [ -z "$copy" ] || copy_history "$workdir" "$copy"
     [ -z "$configuration" ] || keep_configuration "$workdir" "$configuration" "$@"
 }
 

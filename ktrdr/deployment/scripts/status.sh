@@ -44,6 +44,10 @@ main() {
     show_lock "$1"
     section history
     read_history "$1" "$4"
+    section kept
+    list_kept "$1"
+    section unfinished
+    [ ! -e "$1/.ktrdr-unfinished" ] || echo unfinished
     section disk
     print_disks "$1"
     section containers

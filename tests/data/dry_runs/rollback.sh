@@ -48,7 +48,10 @@ main /opt/ktrdr-core 1 '{"id": "20261123-120000-ab12", "who": "ada@laptop", "rea
 #   --container-uid UID    user that the containers run as
 #   --memory DIRECTORY     directory for secrets in memory, with the delivery tmpfs
 #   --resolve NAME         name of another host that containers resolve
-#   --ports yes            also print the listening ports, networks, routes, and the owner of the lock
+#   --api "SCHEME HOST PORT PATH"   URL that must answer, because the containers need it to become healthy
+#   --copy FILE            copy of the history on the share, with --ports
+#   --ports yes            also print the listening ports, networks, routes, the owner of the lock, the history,
+#                          and what it refers to
 #   --recovery PROJECT     also print whether nothing goes on with a deploy of the project after a restart of the host
 #   --reach HOST:PORT      also try to connect to a port of another host
 set -eu
@@ -171,6 +174,40 @@ show_lock() {
 #   has_opened_lock WORKDIR PID
 has_opened_lock() {
     [ "$(readlink "/proc/$2/fd/9")" = "$(readlink -f "$1/.ktrdr/lock")" ]
+}
+
+# ---- scripts/lib/history.sh
+# History of a host's deploys, in WORKDIR/.ktrdr/history.jsonl, and what it refers to. It contains no secret.
+
+# Print the archives of the kept configurations.
+#   list_kept WORKDIR
+list_kept() {
+    ls "$1/.ktrdr/releases" 2>/dev/null || :
+}
+
+# Return whether a copy of the history has events that the history lacks. The share may not answer.
+#   copy_is_ahead WORKDIR COPY
+copy_is_ahead() {
+    size=$(timeout -s KILL 5 stat -c %s "$2" 2>/dev/null) || return 1
+    ! head -c "$size" "$1/.ktrdr/history.jsonl" 2>/dev/null | timeout -s KILL 5 cmp -s - "$2"
+}
+
+# Print the events, oldest first. With LINES, print only the last of them, and fewer actions, because these must
+# not displace the deploys that a rollback needs.
+#   read_history WORKDIR [LINES]
+read_history() {
+    history=$1/.ktrdr/history.jsonl
+    if [ ! -e "$history" ]; then
+        return 0
+    elif [ -n "${2-}" ]; then
+        awk -v lines="$2" '/"event":"action"/ { action[++actions] = $0; next } { deploy[++deploys] = $0 }
+            END {
+                for (i = deploys - lines + 1; i <= deploys; i++) if (i > 0) print deploy[i]
+                for (i = actions - 19; i <= actions; i++) if (i > 0) print action[i]
+            }' "$history"
+    else
+        cat "$history"
+    fi
 }
 
 # ---- scripts/check.sh
@@ -375,8 +412,37 @@ check_reach() {
     fi
 }
 
+# Print the status of the answer to a URL, "open" for one with TLS, or "- CODE REASON" without an answer.
+#   check_api SCHEME HOST PORT PATH
+check_api() {
+    if ! command -v bash >/dev/null; then
+        fact api unknown
+    elif answer=$(
+        LC_ALL=C timeout 2 bash -c 'exec 3<>"/dev/tcp/$1/$2" || exit
+            [ "$0" = http ] || { echo open; exit; }
+            printf "GET %s HTTP/1.0\r\nHost: %s\r\n\r\n" "$3" "$1" >&3
+            read -r _ status _ <&3 && echo "$status"' "$@" 2>&1
+    ); then
+        fact api "$answer"
+    else
+        fact api "- $? $(printf %s "$answer" | head -n 1)"
+    fi
+}
+
+# Print the history, with a tab after each event, and what it refers to: kept configurations, digests of
+# images, work directories of projects.
+check_records() {
+    ! copy_is_ahead "$workdir" "$copy" || fact copy ahead
+    fact history "$(read_history "$workdir" 100 | tr '\n' '\t')"
+    fact kept "$(list_kept "$workdir" | tr '\n' ' ')"
+    fact digests "$(ask_docker image ls --digests --no-trunc --format '{{.Digest}} {{.ID}}' | tr '\n' ' ')"
+    fact projects "$(ask_docker ps --all --format \
+        '{{.Label "com.docker.compose.project"}}={{.Label "com.docker.compose.project.working_dir"}}' | tr '\n' '|')"
+}
+
 main() {
     workdir='' shared='' shared_is_mounted=no container_uid='' memory='' ports=no reach='' resolve='' recovery=''
+    api='' copy=''
     while [ "$#" -gt 0 ]; do
         case $1 in
             --workdir) workdir=$2 ;;
@@ -385,6 +451,8 @@ main() {
             --container-uid) container_uid=$2 ;;
             --memory) memory=$2 ;;
             --resolve) resolve="$resolve $2" ;;
+            --api) api=$2 ;;
+            --copy) copy=$2 ;;
             --ports) ports=$2 ;;
             --recovery) recovery=$2 ;;
             --reach) reach="$reach $2" ;;
@@ -392,6 +460,8 @@ main() {
         esac
         shift 2
     done
+    # While the rest is checked.
+    [ -z "$api" ] || check_api $api &
     fact clock "$(date +%s)"
     # sshd sets the name of the user, so that `id` need not be started.
     fact user "${USER:-$(id -un)}"
@@ -420,7 +490,16 @@ main() {
         fact networks "$(print_docker_networks)"
         fact routes "$(print_routes)"
         fact lock "$(show_lock "$workdir" 2>/dev/null | tr '\n' ' ' || :)"
+        check_records
     fi
+    # Two hosts may have the same machine-id, if one is a clone of the other, but not the same network card.
+    identity=
+    for file in /etc/machine-id /proc/sys/kernel/hostname /sys/class/net/e*/address; do
+        part=
+        [ ! -r "$file" ] || read -r part <"$file" || :
+        identity=$identity/$part
+    done
+    fact identity "$identity"
     for name in $resolve; do check_name "$name" & done
     for address in $reach; do check_reach "$address" & done
     wait
@@ -745,16 +824,34 @@ ask_services() {
 }
 
 # ---- scripts/lib/history.sh
-# History of a host's deploys, in WORKDIR/.ktrdr/history.jsonl. It contains no secret.
+# History of a host's deploys, in WORKDIR/.ktrdr/history.jsonl, and what it refers to. It contains no secret.
 
-# Print the events, or only the last LINES of them, oldest first.
+# Print the archives of the kept configurations.
+#   list_kept WORKDIR
+list_kept() {
+    ls "$1/.ktrdr/releases" 2>/dev/null || :
+}
+
+# Return whether a copy of the history has events that the history lacks. The share may not answer.
+#   copy_is_ahead WORKDIR COPY
+copy_is_ahead() {
+    size=$(timeout -s KILL 5 stat -c %s "$2" 2>/dev/null) || return 1
+    ! head -c "$size" "$1/.ktrdr/history.jsonl" 2>/dev/null | timeout -s KILL 5 cmp -s - "$2"
+}
+
+# Print the events, oldest first. With LINES, print only the last of them, and fewer actions, because these must
+# not displace the deploys that a rollback needs.
 #   read_history WORKDIR [LINES]
 read_history() {
     history=$1/.ktrdr/history.jsonl
     if [ ! -e "$history" ]; then
         return 0
     elif [ -n "${2-}" ]; then
-        tail -n "$2" "$history"
+        awk -v lines="$2" '/"event":"action"/ { action[++actions] = $0; next } { deploy[++deploys] = $0 }
+            END {
+                for (i = deploys - lines + 1; i <= deploys; i++) if (i > 0) print deploy[i]
+                for (i = actions - 19; i <= actions; i++) if (i > 0) print action[i]
+            }' "$history"
     else
         cat "$history"
     fi
@@ -862,6 +959,8 @@ main() {
     print_changes "$@"
     section history
     read_history "$workdir" "$history_lines"
+    section kept
+    list_kept "$workdir"
     # Docker's own health checks have printed the health documents of the services.
     section clock
     date +%s
@@ -1322,7 +1421,7 @@ has_opened_lock() {
 # Events of a host's history: one line of JSON each, in WORKDIR/.ktrdr/history.jsonl. They contain no secret.
 # Lines are only appended.
 
-# Append events, after a line that an interruption may have cut short.
+# Append events, after a line that an interruption may have cut short, and write them to the disk.
 #   append_events WORKDIR EVENT...
 append_events() {
     history=$1/.ktrdr/history.jsonl
@@ -1332,6 +1431,13 @@ append_events() {
     # End an incomplete last line, so that the new one is separate.
     [ ! -s "$history" ] || [ -z "$(tail -c 1 "$history")" ] || echo >>"$history"
     printf '%s\n' "$@" >>"$history"
+    flush "$history" "${history%/*}"
+}
+
+# Write files or directories to the disk now, as far as this host's sync can.
+#   flush PATH...
+flush() {
+    sync "$@" 2>/dev/null || :
 }
 
 # ---- scripts/lib/supervision.sh
@@ -1648,7 +1754,7 @@ has_opened_lock() {
 # Events of a host's history: one line of JSON each, in WORKDIR/.ktrdr/history.jsonl. They contain no secret.
 # Lines are only appended.
 
-# Append events, after a line that an interruption may have cut short.
+# Append events, after a line that an interruption may have cut short, and write them to the disk.
 #   append_events WORKDIR EVENT...
 append_events() {
     history=$1/.ktrdr/history.jsonl
@@ -1658,6 +1764,13 @@ append_events() {
     # End an incomplete last line, so that the new one is separate.
     [ ! -s "$history" ] || [ -z "$(tail -c 1 "$history")" ] || echo >>"$history"
     printf '%s\n' "$@" >>"$history"
+    flush "$history" "${history%/*}"
+}
+
+# Write files or directories to the disk now, as far as this host's sync can.
+#   flush PATH...
+flush() {
+    sync "$@" 2>/dev/null || :
 }
 
 # ---- scripts/lib/release_files.sh
@@ -1790,17 +1903,18 @@ list_stopped() {
 # ---- scripts/lib/kept_releases.sh
 # Configurations that a host keeps, in WORKDIR/.ktrdr/releases.
 
-# Write the files of the work directory to the archive of their configuration. An archive that exists is not
-# replaced.
+# Write the files of the work directory to the archive of their configuration. An archive that is not empty is
+# not replaced. Needs: events.sh
 #   keep_configuration WORKDIR CONFIGURATION FILE...
 keep_configuration() {
     archive=$1/.ktrdr/releases/$2.tar.gz
     directory=$1
     shift 2
-    if [ ! -e "$archive" ]; then
+    if [ ! -s "$archive" ]; then
         mkdir -p "$directory/.ktrdr/releases" &&
             tar -czf "$archive.partial" -C "$directory" "$@" &&
-            mv -f "$archive.partial" "$archive"
+            flush "$archive.partial"
+        mv -f "$archive.partial" "$archive"
     fi
 }
 
@@ -3013,16 +3127,17 @@ code=$?
 (
 # Record the outcome of a deploy, keep its configuration, and end its supervisor: the operator has decided.
 #
-# Usage: record.sh --workdir DIRECTORY --event EVENT... [--ends ID] [--keep CONFIGURATION -- FILE...]
-# EVENT is a line of JSON, ID that of the deploy that the supervisor may go back from. CONFIGURATION is the hash of
-# the FILEs of a good release. Fails with 73 if the host has already gone back from it.
+# Usage: record.sh --workdir DIRECTORY --event EVENT... [--ends ID] [--copy COPY] [--keep CONFIGURATION -- FILE...]
+# EVENT is a line of JSON, ID that of the deploy that the supervisor may go back from. COPY is a copy of the history, in
+# a directory of the share. CONFIGURATION is the hash of the FILEs of a good release. Fails with 73 if the host has
+# already gone back from it.
 set -eu
 
 # ---- scripts/lib/events.sh
 # Events of a host's history: one line of JSON each, in WORKDIR/.ktrdr/history.jsonl. They contain no secret.
 # Lines are only appended.
 
-# Append events, after a line that an interruption may have cut short.
+# Append events, after a line that an interruption may have cut short, and write them to the disk.
 #   append_events WORKDIR EVENT...
 append_events() {
     history=$1/.ktrdr/history.jsonl
@@ -3032,22 +3147,64 @@ append_events() {
     # End an incomplete last line, so that the new one is separate.
     [ ! -s "$history" ] || [ -z "$(tail -c 1 "$history")" ] || echo >>"$history"
     printf '%s\n' "$@" >>"$history"
+    flush "$history" "${history%/*}"
+}
+
+# Write files or directories to the disk now, as far as this host's sync can.
+#   flush PATH...
+flush() {
+    sync "$@" 2>/dev/null || :
+}
+
+# ---- scripts/lib/history.sh
+# History of a host's deploys, in WORKDIR/.ktrdr/history.jsonl, and what it refers to. It contains no secret.
+
+# Print the archives of the kept configurations.
+#   list_kept WORKDIR
+list_kept() {
+    ls "$1/.ktrdr/releases" 2>/dev/null || :
+}
+
+# Return whether a copy of the history has events that the history lacks. The share may not answer.
+#   copy_is_ahead WORKDIR COPY
+copy_is_ahead() {
+    size=$(timeout -s KILL 5 stat -c %s "$2" 2>/dev/null) || return 1
+    ! head -c "$size" "$1/.ktrdr/history.jsonl" 2>/dev/null | timeout -s KILL 5 cmp -s - "$2"
+}
+
+# Print the events, oldest first. With LINES, print only the last of them, and fewer actions, because these must
+# not displace the deploys that a rollback needs.
+#   read_history WORKDIR [LINES]
+read_history() {
+    history=$1/.ktrdr/history.jsonl
+    if [ ! -e "$history" ]; then
+        return 0
+    elif [ -n "${2-}" ]; then
+        awk -v lines="$2" '/"event":"action"/ { action[++actions] = $0; next } { deploy[++deploys] = $0 }
+            END {
+                for (i = deploys - lines + 1; i <= deploys; i++) if (i > 0) print deploy[i]
+                for (i = actions - 19; i <= actions; i++) if (i > 0) print action[i]
+            }' "$history"
+    else
+        cat "$history"
+    fi
 }
 
 # ---- scripts/lib/kept_releases.sh
 # Configurations that a host keeps, in WORKDIR/.ktrdr/releases.
 
-# Write the files of the work directory to the archive of their configuration. An archive that exists is not
-# replaced.
+# Write the files of the work directory to the archive of their configuration. An archive that is not empty is
+# not replaced. Needs: events.sh
 #   keep_configuration WORKDIR CONFIGURATION FILE...
 keep_configuration() {
     archive=$1/.ktrdr/releases/$2.tar.gz
     directory=$1
     shift 2
-    if [ ! -e "$archive" ]; then
+    if [ ! -s "$archive" ]; then
         mkdir -p "$directory/.ktrdr/releases" &&
             tar -czf "$archive.partial" -C "$directory" "$@" &&
-            mv -f "$archive.partial" "$archive"
+            flush "$archive.partial"
+        mv -f "$archive.partial" "$archive"
     fi
 }
 
@@ -3142,14 +3299,24 @@ announce() {
 newline='
 '
 
+# Copy the history to the share, which another disk has. Keep a copy with events that the history has lost.
+#   copy_history WORKDIR COPY
+copy_history() {
+    copy_is_ahead "$1" "$2" || {
+        timeout -s KILL 10 sh -c '[ -e "${2%/*/*}/.ktrdr-share" ] && mkdir -p "${2%/*}" &&
+            cp "$1" "$2.partial" && mv -f "$2.partial" "$2"' copy "$1/.ktrdr/history.jsonl" "$2" 2>/dev/null || :
+    }
+}
+
 main() {
-    workdir='' events='' configuration='' id=''
+    workdir='' events='' configuration='' id='' copy=''
     while [ "$#" -gt 0 ]; do
         case $1 in
             --workdir) workdir=$2 ;;
             --event) events="$events${events:+$newline}$2" ;;
             --ends) id=$2 ;;
             --keep) configuration=$2 ;;
+            --copy) copy=$2 ;;
             --)
                 shift
                 break
@@ -3169,6 +3336,7 @@ main() {
         forget_deploy "$workdir"
     fi
     append_events "$workdir" "$events"
+    [ -z "$copy" ] || copy_history "$workdir" "$copy"
     [ -z "$configuration" ] || keep_configuration "$workdir" "$configuration" "$@"
 }
 
@@ -3177,6 +3345,7 @@ run() {
         --workdir /opt/ktrdr-core \
         --event '{"schema":1,"event":"ended","id":"20261123-120000-ab12","outcome":"cut off","duration_s":0.0,"images":{},"containers":{},"reason":"the steps were run manually, so health was not checked","contracts":null,"skipped":[]}' \
         --ends 20261123-120000-ab12 \
+        --copy /srv/ktrdr-shared/.ktrdr-history/ktrdr-core-backend.lab.test.jsonl \
         --keep 17b59060dd1e3154fb726ee6 \
         -- \
         .env.core \

@@ -6,9 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from ktrdr.deployment.hosts.actions import HistoryAction
 from ktrdr.deployment.hosts.containers import Container
 from ktrdr.deployment.hosts.history import DeployOutcome, HistoryEntry
 from ktrdr.deployment.hosts.host import DeployId
@@ -16,7 +18,7 @@ from ktrdr.deployment.hosts.lock import LockOwner
 from ktrdr.deployment.status import HostStatus, collect_status, find_drift
 from ktrdr.errors import HostUnreachable
 from tests.recording_transport import Answer, RecordingTransport
-from tests.unit.deployment.histories import history_entry, history_lines
+from tests.unit.deployment.histories import FIRST_DAY, history_entry, history_lines
 from tests.unit.deployment.sample_hosts import (
     BACKEND_IMAGE,
     CORE,
@@ -279,3 +281,109 @@ def test_many_changed_files_are_counted() -> None:
     sentences = drift(RELEASE, files=[f"~ {number}" for number in range(20)])
     assert len(sentences) == 6
     assert sentences[-1] == "15 more files differ"
+
+
+def action(kind: str, hour: int, subject: str = "", **changes: Any) -> HistoryAction:
+    deploy = DeployId(f"a{hour}", "ada@laptop", FIRST_DAY + timedelta(hours=hour))
+    return replace(HistoryAction(deploy, kind, subject), **changes)
+
+
+GOOD, CUT_OFF = history_entry(1), history_entry(2, outcome=DeployOutcome.CUT_OFF)
+
+
+BACK = "or `ktrdr deploy rollback core`"
+FAILED = history_entry(2, outcome=DeployOutcome.FAILED)
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "step"),
+    [
+        (
+            HostStatus(CORE, history=(GOOD, CUT_OFF)),
+            "unfinished: deploy of sha-0000002 did not finish",
+            f"run `ktrdr deploy core all --tag sha-0000002`, {BACK}",
+        ),
+        (
+            HostStatus(CORE, is_unfinished=True),
+            "unfinished: a deploy did not finish",
+            f"run `ktrdr deploy core all`, {BACK}",
+        ),
+        (
+            HostStatus(CORE, history=(GOOD,), actions=(action("stop", 2, "db"),)),
+            "unfinished: stop db did not finish",
+            "run the command again",
+        ),
+        (
+            HostStatus(B, history=(GOOD,), actions=(action("drain", 0),)),
+            "unfinished: drain did not finish",
+            "run `ktrdr deploy workers B --tag sha-0000001`, which ends it",
+        ),
+        (
+            HostStatus(CORE, history=(GOOD, FAILED)),
+            "failed: sha-0000002 stays in place",
+            f"run `ktrdr deploy core all --tag sha-0000002`, {BACK}",
+        ),
+        (
+            HostStatus(B, history=(GOOD,), containers=(BACKEND,), kept=()),
+            "no way back: it does not keep the configuration of release r1 any more",
+            "run `ktrdr deploy workers B --tag sha-0000001`, which keeps what runs",
+        ),
+        (
+            HostStatus(CORE, history=(GOOD,), drift=("a differs",)),
+            "drifted",
+            "see `ktrdr deploy diff core`, run `ktrdr deploy core all --tag sha-0000001`",
+        ),
+        (
+            HostStatus(B, history=(replace(GOOD, scale=3),)),
+            "scale: --scale 3 ends with the next deploy without it",
+            "set `scale` in the inventory to keep it",
+        ),
+        (
+            HostStatus(B, history=(GOOD,), newest_tag="sha-0000002"),
+            "behind: other hosts run sha-0000002",
+            "run `ktrdr deploy workers B --tag sha-0000002`",
+        ),
+    ],
+)
+def test_each_state_names_the_next_step_with_the_command(status, state, step) -> None:
+    ((name, text),) = status.next_steps
+    assert f"{name}: {text}" == f"{state}: {step}"
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        HostStatus(CORE, history=(GOOD,), containers=(BACKEND,), kept=("conf-1.tar.gz",)),
+        HostStatus(CORE, history=(GOOD, CUT_OFF), lock_owner=OWNER),
+        HostStatus(CORE, history=(GOOD,), actions=(action("stop", 0),)),
+        HostStatus(
+            CORE,
+            history=(GOOD,),
+            actions=(action("stop", 2), action("stop", 3, outcome=DeployOutcome.DONE)),
+        ),
+        HostStatus(CORE, history=(GOOD,), actions=(action("stop", 2, outcome=DeployOutcome.DONE),)),
+        HostStatus(B, history=(GOOD,), newest_tag=GOOD.tag),
+        HostStatus(CORE),
+    ],
+    ids=["good", "running", "deployed since", "done since", "done", "newest", "new"],
+)
+def test_a_state_that_needs_nobody_names_no_step(status) -> None:
+    assert status.next_steps == []
+
+
+def test_unfinished_work_kept_releases_and_actions_are_read_from_the_host() -> None:
+    stopped = action("stop", 9)
+    history = [*history_lines(history_entry(1, TAG)), stopped.event()]
+    output = survey_output(history=history, kept=["conf-1"], unfinished=["unfinished"])
+    status = status_from(Answer(stdout=output))
+    assert (status.is_unfinished, status.kept, status.actions) == (True, ("conf-1",), (stopped,))
+
+
+def test_a_node_is_behind_the_newest_release_of_the_queried_hosts() -> None:
+    transport = RecordingTransport()
+    for host, entry in ((CORE, history_entry(2, "sha-2")), (B, history_entry(1, "sha-1"))):
+        output = survey_output(history=history_lines(entry), containers=[], images=[])
+        transport.answer(Answer(stdout=output), host=host.address, containing="status.sh")
+    core, b = collect_status([CORE, B], transport)
+    assert core.next_steps == []
+    assert [state for state, _ in b.next_steps] == ["behind"]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 
+from ktrdr.deployment.hosts.actions import HistoryAction
 from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome
+from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.errors import HostUnreachable
 from tests.recording_transport import Answer
 from tests.unit.cli.deploy.conftest import CORE, B, DeployCommand
-from tests.unit.deployment.histories import history_entry, history_lines
+from tests.unit.deployment.histories import FIRST_DAY, history_entry, history_lines
 
 
 @pytest.fixture
@@ -30,8 +33,9 @@ def test_each_deploy_is_shown_with_its_user_and_outcome(with_history) -> None:
     assert result.exit_code == 0
     assert "core  backend.lab.test" in result.output
     lines = [line.split() for line in result.output.splitlines() if line.startswith("r")]
-    assert lines[1] == ["r1", "deploy", "sha-0000001", "ada@laptop", "deployed", "12", "s"]
-    assert lines[3][1:6] == ["automatic", "rollback", "backend", "sha-0000001", "ada@laptop"]
+    assert lines[0][:5] == ["r1", "04:00", "deploy", "sha-0000001", "ada@laptop"]
+    assert lines[0][5:] == ["deployed,", "12", "s"]
+    assert lines[2][2:7] == ["automatic", "rollback", "backend", "sha-0000001", "ada@laptop"]
     assert "r2: [not] healthy" in result.output
 
 
@@ -62,3 +66,30 @@ def test_hosts_that_a_deploy_skipped_are_shown_with_it(command: DeployCommand) -
     assert "r1: skipped workers C" in command.run("history", "core").output
     document = json.loads(command.run("history", "core", "--json").output)
     assert document["hosts"][0]["releases"][0]["skipped"] == ["workers C"]
+
+
+@pytest.fixture
+def with_actions(command: DeployCommand) -> DeployCommand:
+    stop = HistoryAction(
+        DeployId("a1", "eve@pc", FIRST_DAY + timedelta(hours=1.5)), "stop", "db", DeployOutcome.DONE
+    )
+    first, second = (history_entry(n, also=("rotated jwt_secret",)) for n in (1, 2))
+    lines = [*history_lines(first), *history_lines(second), stop.event()]
+    command.answer(CORE, "Usage: read_history.sh", *lines)
+    return command
+
+
+def test_actions_are_shown_between_the_deploys_at_their_time(with_actions) -> None:
+    lines = with_actions.run("history", "core").stdout.splitlines()[3:]
+    assert [line.split()[0] for line in lines] == ["r1", "a1", "r2"]
+    assert lines[1].split() == ["a1", "04:30", "stop", "db", "eve@pc", "done"]
+
+
+def test_what_a_deploy_did_besides_is_shown_below(with_actions) -> None:
+    assert "r1: rotated jwt_secret" in with_actions.run("history", "core").output
+
+
+def test_actions_are_apart_from_releases_in_json(with_actions) -> None:
+    (host,) = json.loads(with_actions.run("history", "core", "--json").stdout)["hosts"]
+    assert len(host["releases"]) == 2
+    assert host["actions"][0]["subject"] == "db"

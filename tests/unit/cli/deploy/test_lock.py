@@ -54,6 +54,7 @@ def test_a_held_lock_is_released_after_confirmation(command) -> None:
     (core,) = command.run("lock", "release", "core", "--yes").output.splitlines()[1:]
     assert core.split()[:3] == ["core", "released", "ada@laptop"]
     assert command.hosts_sent(BREAK) == [CORE]
+    assert command.hosts_sent('"reason":"held by ada@laptop, since') == [CORE]
 
 
 def test_a_free_lock_is_left_unchanged(command) -> None:

@@ -76,3 +76,13 @@ def test_an_unknown_release_is_also_reported_as_json(with_releases) -> None:
     document = json.loads(result.stdout.splitlines()[-1])
     assert (document["event"], document["ok"]) == ("result", False)
     assert document["error"]["kind"] == "not-found"
+
+
+def test_what_will_run_where_is_said_before(with_releases) -> None:
+    result = with_releases(service="backend").run("rollback", "core", "--skip-validation")
+    assert result.stderr.splitlines() == [
+        (
+            "core backend: sha-0000001 (release r1 of 2026-11-24 04:00 UTC) replaces sha-0000002 "
+            "(release r2, deployed)"
+        )
+    ]

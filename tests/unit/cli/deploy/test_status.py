@@ -29,6 +29,7 @@ EXITED = HealthProblem("backtest-worker-1", "exited with code 1")
 UNHEALTHY = HostStatus(B, now=NOW, problems=(EXITED,))
 DRIFTED = HostStatus(B, now=NOW, drift=("a differs from the release",))
 UNREACHABLE = HostStatus(B, error=HostUnreachable("away"))
+CUT_OFF = HostStatus(B, now=NOW, is_unfinished=True)
 WITHOUT_DOCKER = HostStatus(B, error=HostNotReady("no Docker"))
 REBOOTED = HostStatus(B, now=NOW, delivered_secrets={"worker": False})
 
@@ -40,6 +41,7 @@ REBOOTED = HostStatus(B, now=NOW, delivered_secrets={"worker": False})
         ([HEALTHY, DRIFTED], 9),
         ([DRIFTED, UNHEALTHY], 8),
         ([REBOOTED], 8),
+        ([HEALTHY, CUT_OFF], 9),
         ([WITHOUT_DOCKER, UNHEALTHY], 6),
         ([WITHOUT_DOCKER, UNREACHABLE, UNHEALTHY], 5),
     ],
@@ -64,12 +66,15 @@ def test_the_last_deploy_lock_disks_problems_and_drift_of_a_host_are_shown() -> 
 def test_the_json_keys_of_a_host_are_frozen() -> None:
     expected = {
         "target", "host", "error", "clock", "services", "unwell", "drift", "lacks_secrets", "lock",
-        "last", "disks",
+        "last", "disks", "unfinished", "next_steps",
     }  # fmt: skip
     for host in (HEALTHY, UNREACHABLE):
         assert host_to_json(host).keys() == expected
     assert host_to_json(HEALTHY)["services"][0]["digest"] == "sha256:1234567890abcdef"
     assert host_to_json(UNREACHABLE)["error"]["kind"] == "unreachable"
+    assert host_to_json(CUT_OFF)["unfinished"] == ["a deploy"]
+    (step,) = host_to_json(CUT_OFF)["next_steps"]
+    assert step["state"] == "unfinished"
 
 
 @pytest.mark.parametrize("colour", [True, False])

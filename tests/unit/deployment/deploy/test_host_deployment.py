@@ -10,6 +10,7 @@ import pytest
 
 from ktrdr.deployment.deploy import events
 from ktrdr.deployment.deploy.comparison import Action
+from ktrdr.deployment.hosts.actions import HistoryAction
 from ktrdr.deployment.hosts.history import DeployOutcome
 from ktrdr.deployment.releases.release import commit_in_tag
 from ktrdr.deployment.ssh.interface import RemoteResult
@@ -582,3 +583,99 @@ def test_a_container_that_could_not_be_started_is_recreated(
         change for change in harness.deployment.comparison.services if change.service == "db"
     ]
     assert (change.action, change.reason) == (action, reason)
+
+
+class DyingTransport(LockReleasingTransport):
+    """Host that dies when the first health query arrives: its shell first, then the connection."""
+
+    def run(self, host: str, script: Secret, **arguments: Any) -> RemoteResult:
+        if VERIFY in script.reveal():
+            self.answer(Answer(error=HostUnreachable(f"{host} did not answer in time")))
+        return super().run(host, script, **arguments)
+
+
+def test_a_host_that_dies_is_unreachable_and_nobody_released_its_lock(planned, clock) -> None:
+    harness = DeploymentHarness(planned(), clock, transport=DyingTransport()).ready()
+    harness.deployment.prepare()
+    result = harness.deployment.apply()
+    assert isinstance(result.error, HostUnreachable)
+    assert result.error.message == "backend.lab.test did not answer in time"
+
+
+def test_containers_of_another_work_directory_are_refused_before_anything_changes(
+    harness_for,
+) -> None:
+    harness = harness_for("workers")
+    harness.host.run_all()
+    for container in harness.host.containers.values():
+        container["labels"]["com.docker.compose.project.working_dir"] = "/opt/ktrdr-workers-old"
+    harness.ready()
+    with pytest.raises(HostNotReady, match="belong to /opt/ktrdr-workers-old") as raised:
+        harness.deploy()
+    assert "set its `workdir` to /opt/ktrdr-workers-old" in str(raised.value.hint)
+    assert not harness.scripts_with(APPLY)
+    assert harness.is_unlocked
+
+
+def test_without_validation_containers_of_another_work_directory_are_deployed(harness_for) -> None:
+    harness = harness_for(skip_validation=True)
+    harness.host.run_all()
+    for container in harness.host.containers.values():
+        container["labels"]["com.docker.compose.project.working_dir"] = "/opt/old"
+    harness.ready()
+    assert not harness.deploy().error
+
+
+def changing_host(harness: DeploymentHarness, *, kept: str) -> DeploymentHarness:
+    """Let the host run the services, keep a configuration, and have a file to change."""
+    harness.host.run_all()
+    harness.host.files = ["+ .env.core"]
+    harness.ready()
+    output = f"{harness.host.fetch_output()}== kept\n{kept}\n"
+    harness.transport.answer(Answer(stdout=output), containing=FETCH)
+    return harness
+
+
+def test_a_deploy_without_a_way_back_says_so_before_it_changes_anything(planned, clock) -> None:
+    plan = planned()
+    harness = DeploymentHarness(plan, clock, plan_rollback=lambda *_: plan)
+    changing_host(harness, kept="").deployment.prepare()
+    (warning,) = harness.warnings
+    assert warning.startswith("there is no way back on core if a new release fails: its history")
+    harness = DeploymentHarness(plan, clock, plan_rollback=lambda *_: plan)
+    entry = earlier_entry(plan)
+    harness.host.history = history_lines(entry)
+    changing_host(harness, kept=f"{entry.configuration}.tar.gz").deployment.prepare()
+    assert harness.warnings == []
+
+
+def test_rotated_secrets_and_the_scale_are_recorded(harness_for) -> None:
+    harness = harness_for("workers", scale=2).ready()
+    rotated = Answer(stdout="== rotated\njwt_secret\n")
+    harness.transport.answer(rotated, containing=APPLY)
+    harness.deployment.also.append("ran the hook pre-deploy")
+    harness.deployment.prepare()
+    harness.deployment.apply()
+    assert harness.ended_event()["also"] == ["ran the hook pre-deploy", "rotated jwt_secret"]
+    assert '"scale":2' in harness.scripts_with(APPLY)[0]
+
+
+def test_a_deploy_ends_the_drain_of_a_deploy_that_was_cut_off(planned, clock) -> None:
+    plan = planned("workers")
+    harness = DeploymentHarness(plan, clock)
+    killed = replace(plan.entry.deploy, id="20261101-000000-0001")
+    harness.host.run_all()
+    harness.host.history = [HistoryAction(killed, "drain").event()]
+    harness.ready()
+    harness.backend.responses = [
+        [registered_worker(plan, service.worker_url) for service in plan.expected]
+    ]
+    result = harness.deploy()
+    node = plan.host.network_name
+    assert harness.backend.requests == [f"undrain {node}"]
+    assert result.warnings == (
+        f"{node} gets operations again: deploy 20261101-000000-0001 had drained it",
+    )
+    assert len(harness.scripts_with('"kind":"drain"')) == 1
+    ended = '"id":"20261101-000000-0001","kind":"drain"'
+    assert '"outcome":"done"' in harness.scripts_with(ended)[0]

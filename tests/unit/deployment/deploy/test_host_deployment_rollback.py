@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +20,7 @@ from tests.recording_transport import Answer
 from tests.unit.deployment.conftest import NOW, TAG
 from tests.unit.deployment.harness import (
     APPLY,
+    FETCH,
     GO_BACK,
     RECORD,
     VERIFY,
@@ -70,6 +73,13 @@ def failing(planned, release, clock) -> Callable[..., DeploymentHarness]:
 
 def set_backend_health(harness: DeploymentHarness, health: str) -> None:
     harness.host.containers["backend"]["state"]["Health"]["Status"] = health
+
+
+def recorded_events(script: str) -> list[dict[str, Any]]:
+    """Return the events that a script appends to the history."""
+    lines = [line for line in script.splitlines() if line.lstrip().startswith("--event")]
+    words = shlex.split("\n".join(line.rstrip("\\") for line in lines))
+    return [json.loads(word) for word in words if word.startswith("{")]
 
 
 def verified(harness: DeploymentHarness) -> Answer:
@@ -165,3 +175,17 @@ def test_without_automatic_rollback_the_failed_release_stays(failing) -> None:
     harness = failing()
     harness.deployment.plan_rollback = None
     assert harness.deployment.apply().restored is None
+
+
+def test_a_docker_that_does_not_answer_is_no_reason_to_leave_an_unchanged_release(planned, clock):
+    plan = planned()
+    harness = DeploymentHarness(plan, clock, plan_rollback=plan_rollback)
+    harness.host.history = history_lines(earlier_entry(plan))
+    harness.ready()
+    set_backend_health(harness, "starting")
+    harness.transport.answer(Answer(stdout=harness.host.fetch_output()), containing=FETCH)
+    harness.transport.answer(DOCKER_STOPPED, containing=VERIFY)
+    harness.deployment.prepare()
+    result = harness.deployment.apply()
+    assert isinstance(result.error, HostNotReady)
+    assert result.restored is None

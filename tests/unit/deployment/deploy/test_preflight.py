@@ -11,9 +11,10 @@ from ktrdr.deployment.deploy.options import DeployOptions
 from ktrdr.deployment.deploy.plan import make_plan
 from ktrdr.deployment.deploy.preflight import check_host, parse_facts
 from ktrdr.deployment.homelab.homelab import Homelab
-from ktrdr.deployment.hosts.problems import all_problems, require_none
+from ktrdr.deployment.hosts.problems import Problem, all_problems, require_none
 from ktrdr.errors import ConfigurationError, HostNotReady
 from tests.unit.deployment.conftest import SimulatedHost
+from tests.unit.deployment.histories import history_entry, history_lines
 
 
 @pytest.fixture
@@ -346,3 +347,79 @@ def test_a_name_that_cannot_be_asked_for_is_a_note(planned, clock):
         (),
         "containers may not be able to resolve workers-b.lab.test",
     )
+
+
+def test_one_host_under_two_names_is_refused_with_both(planned, clock) -> None:
+    names: dict[tuple[str, str], str] = {}
+    facts = {"identity": "4711-54"}
+    found: list[Problem] = []
+    for plan in (planned("core"), planned("workers", node="B"), planned("workers", node="C")):
+        host = SimulatedHost(plan).facts | facts
+        found += all_problems(check_host(plan, host, now=clock.now(), names=names))
+    assert [problem.message for problem in found] == [
+        "workers B and workers C are one host under two names, with one stack"
+    ], "the core may share the host with workers"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("- 1 http: connect: Connection refused", "Connection refused"),
+        ("- 124 ", "no response"),
+        ("- 1 ", "code 1"),
+        ("503", "503"),
+    ],
+)
+def test_workers_are_refused_while_the_backend_is_away(problems, answer, reason) -> None:
+    (message,) = problems("workers", api=answer)
+    assert message.startswith("the backend does not answer at ")
+    assert f"({reason}), so workers could not register" in message
+
+
+@pytest.mark.parametrize("answer", ["200", "401", "open", "unknown"])
+def test_a_backend_that_answers_is_no_problem(problems, answer) -> None:
+    assert problems("workers", api=answer) == []
+
+
+def test_only_workers_that_are_deployed_without_the_core_need_the_backend_before(planned) -> None:
+    url = "http backend.lab.test 8000 /api/v1/health"
+    assert url in planned("workers", is_alone=True).check_options()
+    assert "--api" not in planned("workers").check_options()
+    assert "--api" not in planned("core", is_alone=True).check_options()
+
+
+def test_a_renamed_node_is_refused_with_the_way_to_keep_its_history(problems) -> None:
+    (message,) = problems("workers", projects="ktrdr-core=/opt/x|ktrdr-workers=/opt/ktrdr-old|")
+    assert "belong to /opt/ktrdr-old, which has their lock, history and releases" in message
+    assert problems("workers", projects="ktrdr-workers=/opt/ktrdr-workers-b|") == []
+
+
+def notes(plan, clock, **facts: str) -> list[str]:
+    results = check_host(plan, SimulatedHost(plan).facts | facts, now=clock.now())
+    return [result.note for result in results if result.note]
+
+
+def test_the_check_says_beforehand_that_there_is_no_way_back(planned, clock) -> None:
+    plan = planned()
+    entry = history_entry(1, images={"db:1": "sha256:1"})
+    facts = {
+        "projects": "ktrdr-core=/opt/ktrdr-core|",
+        "history": "\t".join(history_lines(entry)),
+        "kept": "conf-1.tar.gz",
+        "digests": "sha256:1 sha256:9",
+    }
+    assert notes(plan, clock, **facts) == []
+    (empty,) = notes(plan, clock, **facts | {"history": ""})
+    assert "there is no way back on core if a new release fails: its history has no" in empty
+    assert "`ktrdr deploy core all --tag TAG`" in empty
+    (gone,) = notes(plan, clock, **facts | {"kept": ""})
+    assert "it does not keep the configuration of release r1 any more" in gone
+    (pruned,) = notes(plan, clock, **facts | {"digests": "sha256:9"})
+    assert "db:1 of the last release is gone, unless the registry has it" in pruned
+    assert notes(plan, clock, **facts | {"projects": "", "history": ""}) == [], "the first day"
+
+
+def test_a_history_that_lacks_what_its_copy_has_is_named_with_the_command(planned, clock) -> None:
+    (note,) = notes(planned("workers"), clock, copy="ahead")
+    copy = "/mnt/ktrdr-shared/.ktrdr-history/ktrdr-workers-workers-b.lab.test.jsonl"
+    assert f"cat {copy} history.jsonl >restored; mv restored history.jsonl" in note

@@ -9,6 +9,7 @@ import pytest
 
 from ktrdr.deployment.deploy import events
 from ktrdr.deployment.homelab.drain import drained
+from ktrdr.deployment.hosts.actions import HistoryAction
 from ktrdr.errors import HostUnreachable, KtrdrError
 from ktrdr.schemas import DrainMode, Worker
 from tests.unit.deployment.fleet import registered_worker
@@ -162,3 +163,25 @@ def test_a_node_that_cannot_be_undrained_causes_a_warning(
     with drained(deployment, backend, 60):
         pass
     assert harness.events[-1].message.startswith(f"{node} gets no new operations (no)")
+
+
+def test_a_drain_is_recorded_before_it_begins_and_when_it_has_ended(harness, deployment, backend):
+    with drained(deployment, backend, 60):
+        (begun,) = harness.scripts_with('"kind":"drain"')
+        assert '"outcome":"cut off"' in begun
+    _, ended = harness.scripts_with('"kind":"drain"')
+    assert '"outcome":"done"' in ended
+
+
+def test_the_drain_of_a_deploy_that_was_cut_off_is_taken_over(harness, backend) -> None:
+    killed = replace(harness.deployment.plan.entry.deploy, id="20261101-000000-0001")
+    harness.host.history = [HistoryAction(killed, "drain").event()]
+    harness.ready()
+    deployment = harness.deployment
+    deployment.prepare()
+    backend.responses = [workers(harness, None, drain=DrainMode.FINISH)]
+    with drained(deployment, backend, 60):
+        pass
+    node = deployment.plan.host.network_name
+    assert backend.requests == [f"drain {node}", f"undrain {node}"]
+    assert harness.warnings == []

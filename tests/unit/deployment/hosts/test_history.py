@@ -16,6 +16,7 @@ from ktrdr.deployment.hosts.history import (
     HistoryEntry,
     find_release,
     last_good,
+    missing_way_back,
     moved_tags,
     parse_history,
     previous_release,
@@ -39,6 +40,7 @@ def test_entries_are_parsed_as_they_were_written() -> None:
         ),
         history_entry(3, outcome=DeployOutcome.CUT_OFF, settings={"LOG_LEVEL": "é"}),
         history_entry(5).with_digests({"a:b": ("sha256:1", "sha256:2"), "c:d": ()}),
+        history_entry(6, scale=3, also=("rotated jwt_secret", "ran the hook pre-deploy")),
     )
     assert parse_history(history_lines(*written)) == written
 
@@ -100,12 +102,6 @@ def test_a_repeated_deploy_does_not_change_the_target_of_a_rollback() -> None:
     assert previous_release([first, second, again]) == first
 
 
-def test_a_second_rollback_returns_to_the_later_release() -> None:
-    first, second = history_entry(1), history_entry(2)
-    rollback = with_id(first, "r3", kind=DeployKind.ROLLBACK)
-    assert previous_release([first, second, rollback]) == second
-
-
 def test_a_changed_setting_makes_another_release_of_the_same_tag() -> None:
     first = history_entry(1)
     changed = with_id(first, "r2", settings={"LOG_LEVEL": "DEBUG"})
@@ -142,3 +138,62 @@ def test_a_tag_that_named_another_image_before_has_moved() -> None:
     digests = {"x:a": ["sha256:3"], "y:a": ["sha256:9"], "z:a": ["sha256:5"]}
     assert moved_tags(entries, digests) == {"x:a": entries[0]}
     assert moved_tags(entries, {"x:a": ""}) == {}
+
+
+def back_to(number: int, entry: HistoryEntry, left: HistoryEntry) -> HistoryEntry:
+    """Return the rollback from a release to the release of an entry."""
+    deploy = history_entry(number).deploy
+    return replace(entry, deploy=deploy, kind=DeployKind.ROLLBACK, rolled_back_from=left.id)
+
+
+def test_a_second_rollback_does_not_return_to_the_release_that_the_first_one_left() -> None:
+    first, second, bad = history_entry(1), history_entry(2), history_entry(3)
+    back = back_to(4, second, bad)
+    assert previous_release([first, second, bad]) == second
+    assert previous_release([first, second, bad, back]) == first
+    assert previous_release([first, second, bad, back, back_to(5, first, back)]) is None
+
+
+def test_a_second_rollback_does_not_return_to_an_earlier_deploy_of_the_release_that_was_left():
+    first, bad = history_entry(1), history_entry(2)
+    again, bad_again = with_id(first, "r3"), with_id(bad, "r4")
+    entries = [first, bad, again, bad_again, back_to(5, first, bad_again)]
+    assert previous_release(entries) is None
+
+
+def test_a_release_that_was_left_is_a_target_again_once_it_was_deployed_again() -> None:
+    first, bad = history_entry(1), history_entry(2)
+    mended = with_id(bad, "r4")
+    later = history_entry(5)
+    entries = [first, bad, back_to(3, first, bad), mended, later]
+    assert previous_release(entries) == mended
+
+
+def test_a_failed_deploy_after_a_rollback_goes_back_to_where_the_rollback_went() -> None:
+    first, bad = history_entry(1), history_entry(2)
+    back = back_to(3, first, bad)
+    failed = history_entry(4, outcome=DeployOutcome.FAILED)
+    assert previous_release([first, bad, back, failed]) == back
+
+
+def test_a_rollback_forward_to_a_named_release_can_be_taken_back() -> None:
+    first, second = history_entry(1), history_entry(2)
+    back = back_to(3, first, second)
+    forward = back_to(4, second, back)
+    assert previous_release([first, second, back, forward]) == back
+
+
+@pytest.mark.parametrize(
+    ("entries", "kept", "reason"),
+    [
+        ([], [], "its history has no good release"),
+        ([history_entry(1, outcome=DeployOutcome.FAILED)], None, "its history has no good release"),
+        ([history_entry(1)], ["conf-2.tar.gz"], "it does not keep the configuration of release r1"),
+        ([history_entry(1)], ["conf-2.tar.gz", "conf-1.tar.gz"], ""),
+        ([history_entry(1)], None, ""),
+    ],
+)
+def test_what_is_missing_for_a_way_back_is_named(entries, kept, reason) -> None:
+    found = missing_way_back(entries, "all", kept)
+    assert found.startswith(reason)
+    assert bool(found) == bool(reason)

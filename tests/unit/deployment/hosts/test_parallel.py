@@ -108,9 +108,11 @@ def test_each_host_is_locked_during_its_work_and_unlocked_afterwards(
     assert [outcome.result for outcome in outcomes] == ["core", None, "c"]
     for host in HOSTS:
         scripts = [run.script.reveal() for run in transport.runs if run.host == host.address]
-        assert len(scripts) == 2
-        assert OWNER.to_json() in scripts[0]
-        assert RELEASE in scripts[1]
+        lock, begun, ended, release = scripts
+        assert OWNER.to_json() in lock
+        assert '"kind":"restart"' in begun
+        assert f'"outcome":"{"failed" if host is B else "done"}"' in ended
+        assert RELEASE in release
 
 
 def test_a_host_that_another_owner_has_locked_is_left_alone(
