@@ -41,6 +41,7 @@ from ktrdr.errors import KtrdrError
 from ktrdr.fleet.health import WorkerHealthChecker
 from ktrdr.fleet.leader import LeaderTasks
 from ktrdr.fleet.registry import WorkerRegistry
+from ktrdr.marketdata.catalogue import require_dataset
 from ktrdr.operations.change_feed import ChangeFeed
 from ktrdr.operations.drain_requests import DrainStore
 from ktrdr.operations.leases import LeaseStore
@@ -207,8 +208,9 @@ def expand_sweep(strategies: Path, parameters: OperationParameters) -> Sequence[
         parameters: Parameters of the operation.
 
     Raises:
-        InvalidParameters: The strategy does not exist, or its parameters do not fit it.
+        InvalidParameters: The strategy or the data do not exist, or the parameters do not fit.
     """
+    require_dataset(strategies.parent / "data", parameters.symbol, parameters.timeframe)
     if isinstance(parameters, SweepParameters):
         return build_backtests(parameters, validate_request(parameters, strategies))
     if isinstance(parameters, BacktestParameters):
