@@ -938,7 +938,7 @@ print_deployed_fingerprint() {
 
 # ---- homelab/scripts/core_secrets.sh
 token_overlap=0
-tokens_change='' signed_with=''
+tokens_change='' signed_with='' password_before=''
 
 stack_option() {
     case $1 in
@@ -1058,6 +1058,8 @@ export_former_token_secret() {
     JWT_SECRET_PREVIOUS=$value
     read_variable JWT_SECRET_PREVIOUS_UNTIL
     JWT_SECRET_PREVIOUS_UNTIL=$value
+    read_variable DB_PASSWORD
+    password_before=$value
     read_variable IMAGE_TAG
     now=$(date +%s)
     if [ -n "$signed_with" ] && [ "$signed_with" != "$JWT_SECRET" ]; then
@@ -1731,7 +1733,7 @@ print_deployed_fingerprint() {
 
 # ---- homelab/scripts/core_secrets.sh
 token_overlap=0
-tokens_change='' signed_with=''
+tokens_change='' signed_with='' password_before=''
 
 stack_option() {
     case $1 in
@@ -1851,6 +1853,8 @@ export_former_token_secret() {
     JWT_SECRET_PREVIOUS=$value
     read_variable JWT_SECRET_PREVIOUS_UNTIL
     JWT_SECRET_PREVIOUS_UNTIL=$value
+    read_variable DB_PASSWORD
+    password_before=$value
     read_variable IMAGE_TAG
     now=$(date +%s)
     if [ -n "$signed_with" ] && [ "$signed_with" != "$JWT_SECRET" ]; then
@@ -2103,9 +2107,10 @@ after_up() {
     fi
 }
 
-# The first password of a new database is not a rotation.
+# The first password of a new database is not a rotation, and neither is another salt of the same one, which
+# JWT_SECRET changes.
 report_secrets() {
-    [ -z "$role_change" ] || [ -z "$signed_with" ] || echo db_password
+    [ -z "$role_change" ] || [ -z "$signed_with" ] || [ "$password_before" = "$DB_PASSWORD" ] || echo db_password
     [ -z "$tokens_change" ] || echo jwt_secret
     [ -z "$grafana_change" ] || echo "grafana_password $grafana_change"
 }

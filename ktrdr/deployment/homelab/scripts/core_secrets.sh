@@ -8,7 +8,7 @@
 . ../../scripts/lib/fingerprints.sh
 
 token_overlap=0
-tokens_change='' signed_with=''
+tokens_change='' signed_with='' password_before=''
 
 stack_option() {
     case $1 in
@@ -128,6 +128,8 @@ export_former_token_secret() {
     JWT_SECRET_PREVIOUS=$value
     read_variable JWT_SECRET_PREVIOUS_UNTIL
     JWT_SECRET_PREVIOUS_UNTIL=$value
+    read_variable DB_PASSWORD
+    password_before=$value
     read_variable IMAGE_TAG
     now=$(date +%s)
     if [ -n "$signed_with" ] && [ "$signed_with" != "$JWT_SECRET" ]; then
