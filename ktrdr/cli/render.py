@@ -116,22 +116,33 @@ def write_table(
 ) -> None:
     """Write a table, or the note ``empty`` if there are no rows.
 
-    A ">" before a column's name aligns it to the right. An "=" keeps its cells in one line as long
-    as the other columns can be folded. Cells with a known status are coloured.
+    A ">" before a column's name aligns it to the right. Only cells with spaces are folded, so names
+    and ids stay whole. On a terminal that is too narrow for that, each row becomes a paragraph.
+    Cells with a known status are coloured.
     """
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
     if not rows:
         write_note(empty)
         return
+    cells = [[name.lstrip(">") for name in columns], *rows]
+    # The longest word of each column.
+    widths = [max(map(len, " ".join(column).split())) for column in zip(*cells, strict=True)]
+    if console().is_terminal and sum(widths) + len(widths) - 1 > console().width:
+        for row in rows:
+            pairs = zip(cells[0][1:], row[1:], strict=True)
+            details = "\n".join(f"{name} {cell}" for name, cell in pairs if cell)
+            console().print(Text(row[0], style="bold"), Padding(Text(details), (0, 0, 0, 2)))
+        return
     table = Table(box=None, pad_edge=False, title=title, title_justify="left", header_style="bold")
-    for name in columns:
+    for name, column in zip(columns, zip(*rows, strict=True), strict=True):
         table.add_column(
-            name.lstrip(">="),
+            name.lstrip(">"),
             justify="right" if name.startswith(">") else "left",
             overflow="fold",
-            no_wrap=name.startswith("="),
+            no_wrap=not any(" " in cell for cell in column),
         )
     for row in rows:
         table.add_row(*(Text(cell, style=_STATUS_STYLES.get(cell, "")) for cell in row))

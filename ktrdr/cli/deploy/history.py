@@ -65,7 +65,7 @@ def _write(history: HostHistory, last: int) -> None:
         return
     entries = history.entries[-last:]
     write_table(
-        ("=release", "kind", "version", "by", "outcome", ">duration"),
+        ("release", "kind", "version", "by", "outcome", ">duration"),
         [_row(entry) for entry in entries],
         empty="Nothing has been deployed here yet.",
     )
