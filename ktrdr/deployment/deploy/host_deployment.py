@@ -33,6 +33,7 @@ from ktrdr.errors import (
     Interrupted,
     KtrdrError,
     Locked,
+    RolledBack,
 )
 from ktrdr.secret import Secret
 
@@ -60,6 +61,8 @@ class HostDeployment:
         later_nodes: Worker nodes that the same command deploys after this host.
         skipped: Names of hosts that the same command skipped.
         clock: The time.
+        awaits_verdict: Whether `apply` leaves a healthy host locked and its deploy unrecorded, so
+            that the caller can call `watch`, and then calls `confirm`.
         held_lock: Lock that the caller holds; None if the deploy acquires its own.
         comparison: Result of `prepare`; None before it.
         is_off: Whether `prepare` found that the host is off, before it did anything there.
@@ -75,6 +78,7 @@ class HostDeployment:
     later_nodes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     clock: Clock = field(default_factory=Clock)
+    awaits_verdict: bool = False
     held_lock: HostLock | None = None
     comparison: Comparison | None = field(default=None, init=False)
     is_off: bool = field(default=False, init=False)
@@ -141,7 +145,7 @@ class HostDeployment:
         self._lock.release()
 
     def apply(self) -> HostResult:
-        """Apply the release, wait until it is healthy, and record the outcome.
+        """Apply the release, wait until it is healthy, and confirm it.
 
         The result contains any error, and the release that was redeployed after it.
         """
@@ -154,35 +158,82 @@ class HostDeployment:
             else:
                 self._apply_release()
             after = self._wait_until_healthy(comparison)
-        except KtrdrError as exc:
-            # Releasing the lock from outside ends what runs under it.
-            error = lock_lost_error(self.plan.host) if self._lock.was_broken else exc
-            restored = self._roll_back(error, comparison)
-            if restored is None or not restored.outcome.is_good:
-                if isinstance(error, HostNotReady):
-                    # Docker stopped, and may start again without the services.
-                    self._runner.push_undo(self._step(StepKind.APPLY))
-                self._runner.undo_all()
-            self._record(outcome_of(error), reason=error.message)
-            return HostResult(
-                plan=self.plan,
-                outcome=outcome_of(error),
-                warnings=tuple(self._gate.warnings),
-                duration_s=self._duration_s,
-                error=error,
-                restored=restored,
-            )
+        except KtrdrError as error:
+            return self._fail(error, comparison)
         outcome = DeployOutcome.DEPLOYED if self._has_begun else DeployOutcome.UNCHANGED
-        self._record(outcome)
         names = [service.name for service in self.plan.expected]
         changes = applied_changes(comparison.before, after, names)
-        return HostResult(
+        result = HostResult(
             plan=self.plan,
             outcome=outcome,
             services=tuple(ServiceState(change, after.get(change.service)) for change in changes),
             files=comparison.files,
+        )
+        return result if self.awaits_verdict else self.confirm(result)
+
+    def watch(self, result: HostResult) -> HostResult:
+        """Watch a changed host for a time; return the result of `apply`, or a failure."""
+        assert self.comparison is not None  # noqa: S101  # as in `apply`
+        if not result.changed:
+            return result
+        soak_s = self.plan.options.soak_s
+        step = replace(self._step(StepKind.VERIFY), title=f"watch for {soak_s:g} s")
+        try:
+            with self._runner.report(step) as details:
+                healthy = containers.parse_containers(self._gate.sections.get("containers", ()))
+                self._gate.wait(step, healthy, self._gate.sections, soak_s=soak_s)
+                details.append("stayed healthy")
+        except Interrupted:
+            return result
+        except KtrdrError as error:
+            return self._fail(error, self.comparison)
+        return result
+
+    def confirm(self, result: HostResult, failed: str = "") -> HostResult:
+        """Record a good result, or roll back because of other hosts; then release the lock.
+
+        Args:
+            result: Result of `apply` or `watch`, which is returned as it is if it is a failure.
+            failed: Names of the hosts that failed; empty to keep the release.
+        """
+        if result.error:
+            return result
+        name, restored = self.plan.host.name, None
+        error = RolledBack(
+            f"{name} was rolled back, because of a failure on {failed}",
+            hint="Fix the failed hosts, and deploy again.",
+        )
+        if failed and result.changed and self.comparison:
+            restored = self._roll_back(error, self.comparison)
+        if restored is None and result.outcome:
+            self._record(result.outcome)
+            warnings = tuple(self._gate.warnings)
+            return replace(result, warnings=warnings, duration_s=self._duration_s)
+        if restored and not restored.outcome.is_good:
+            error = RolledBack(f"{name} could not be rolled back: {restored.reason}")
+        return self._end_failed(error, restored)
+
+    def _fail(self, exc: KtrdrError, comparison: Comparison) -> HostResult:
+        """Roll back after a failure, record it, and return the result."""
+        # Releasing the lock from outside ends what runs under it.
+        error = lock_lost_error(self.plan.host) if self._lock.was_broken else exc
+        restored = self._roll_back(error, comparison)
+        if restored is None or not restored.outcome.is_good:
+            if isinstance(error, HostNotReady):
+                # Docker stopped, and may start again without the services.
+                self._runner.push_undo(self._step(StepKind.APPLY))
+            self._runner.undo_all()
+        return self._end_failed(error, restored)
+
+    def _end_failed(self, error: KtrdrError, restored: HistoryEntry | None) -> HostResult:
+        self._record(outcome_of(error), reason=error.message)
+        return HostResult(
+            plan=self.plan,
+            outcome=outcome_of(error),
             warnings=tuple(self._gate.warnings),
             duration_s=self._duration_s,
+            error=error,
+            restored=restored,
         )
 
     # ----------------------------------------------------------------------------------- the steps

@@ -13,10 +13,12 @@ There are seven steps, and nothing changes before the fifth:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 from ktrdr.deployment.deploy.options import DeployOptions
@@ -364,6 +366,25 @@ def make_plan(
         dependencies=expect(each for each in stack.services if each.name in dependencies),
         surplus=_find_surplus(config, stack, service, profiles),
     )
+
+
+def split_plans(plans: Sequence[Plan], unchanged: Collection[str] = ()) -> list[list[Plan]]:
+    """Split plans into batches: the core, then the worker nodes as the options say.
+
+    Args:
+        plans: The plans.
+        unchanged: Names of hosts without changes. They would be no proof of a release, so they
+            come in addition to the first batch.
+    """
+    batches: list[list[Plan]] = []
+    by_rank = attrgetter("config.rank")
+    for rank, group in groupby(sorted(plans, key=by_rank), key=by_rank):
+        wave = list(group)
+        changing = [plan for plan in wave if plan.host.name not in unchanged]
+        split = wave[0].options.split(changing) if rank and changing else [changing]
+        split[0] += [plan for plan in wave if plan.host.name in unchanged]
+        batches += split
+    return batches
 
 
 def _select_profiles(
