@@ -336,7 +336,7 @@ def test_on_request_all_hosts_go_back_if_one_fails(nodes, batch) -> None:
     assert nodes.fleet.unlocked_hosts() == {"core", *ALL_NODES}
 
 
-def test_the_lock_of_a_deployed_host_is_held_until_it_can_no_more_go_back(nodes) -> None:
+def test_the_lock_of_a_deployed_host_is_held_until_all_have_ended(nodes) -> None:
     nodes.deploy(batch="10", soak=0, on_failure="rollback")
     scripts = [run.script.reveal() for run in nodes.fleet.transport.runs]
     applied = [number for number, script in enumerate(scripts) if APPLY in script]
