@@ -16,6 +16,7 @@
     ├── HostNotReady              exit 6    HTTP 503   reachable, but cannot run the stack
     │   ├── DatabaseUnavailable   exit 6    HTTP 503
     │   └── NotStarted            exit 6    HTTP 503   unchanged, because another host failed
+    ├── RolledBack                exit 6    HTTP 503   back at what ran before, because of another
     ├── ImageError                exit 7    HTTP 502   registry or tag
     ├── DeploymentFailed          exit 8    HTTP 500   applied, but did not become healthy
     │   └── OperationFailed       exit 8    HTTP 500   an operation ended in its own error
@@ -160,6 +161,14 @@ class NotStarted(HostNotReady):
     """The deploy to a host was not started, because another host failed."""
 
     kind = "not-begun"
+
+
+class RolledBack(KtrdrError):
+    """A host that was deployed was rolled back, because another host failed."""
+
+    exit_code = 6
+    http_status = 503
+    kind = "rolled-back"
 
 
 class ImageError(KtrdrError):

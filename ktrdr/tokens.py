@@ -154,7 +154,7 @@ def verify_token(token: str, secret: Secret) -> Identity:
         )
     except jwt.ExpiredSignatureError as exc:
         raise SecretsError(
-            "the token has expired", hint="Create a new one with `ktrdr token create`."
+            "the token has expired", hint="Create a new one with `ktrdr token create --save`."
         ) from exc
     except jwt.ImmatureSignatureError as exc:
         raise SecretsError(
@@ -164,7 +164,7 @@ def verify_token(token: str, secret: Secret) -> Identity:
     except _DECODE_ERRORS as exc:
         raise SecretsError(
             "the token was not issued for this backend",
-            hint="Create one with `ktrdr token create` and this backend's vault.",
+            hint="Create one with `ktrdr token create --save` and this backend's vault.",
         ) from exc
 
 
@@ -208,7 +208,7 @@ def decode_unverified(token: Secret) -> Identity:
         return _to_identity(jwt.decode(token.reveal(), options={"verify_signature": False}))
     except _DECODE_ERRORS as exc:
         raise SecretsError(
-            "this is not a KTRDR token", hint="Create one with `ktrdr token create`."
+            "this is not a KTRDR token", hint="Create one with `ktrdr token create --save`."
         ) from exc
 
 

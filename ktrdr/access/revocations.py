@@ -35,7 +35,7 @@ class RevocationList:
         """
         if identity.token_id in self._expiry_by_token:
             raise SecretsError(
-                "the token was revoked", hint="Create a new one with `ktrdr token create`."
+                "the token was revoked", hint="Create a new one with `ktrdr token create --save`."
             )
 
     async def revoke(self, token_id: str, expires_at: datetime, *, by: Identity) -> None:

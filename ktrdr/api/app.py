@@ -41,6 +41,7 @@ from ktrdr.errors import KtrdrError
 from ktrdr.fleet.health import WorkerHealthChecker
 from ktrdr.fleet.leader import LeaderTasks
 from ktrdr.fleet.registry import WorkerRegistry
+from ktrdr.marketdata.catalogue import require_dataset
 from ktrdr.operations.change_feed import ChangeFeed
 from ktrdr.operations.drain_requests import DrainStore
 from ktrdr.operations.leases import LeaseStore
@@ -127,10 +128,10 @@ async def _run_services(
         pool = await stack.enter_async_context(
             make_pool(settings, SERVICE_NAME, max_size=POOL_SIZE)
         )
-        expand = partial(expand_sweep, settings.shared_mount_path / "strategies")
+        shared = SharedDirectory(settings, pool, creates_mark=True)
+        expand = partial(expand_sweep, settings.shared_mount_path / "strategies", shared)
         store, registry = OperationStore(pool, expand_sweep=expand), WorkerRegistry(pool)
         change_feed, revocations = ChangeFeed(settings), RevocationList(pool)
-        shared = SharedDirectory(settings, pool, creates_mark=True)
         await shared.check()
         await revocations.load()
         leader = LeaderTasks(
@@ -199,16 +200,21 @@ def call_on_shutdown(callback: Callable[[], None]) -> Iterator[None]:
             signal.signal(sig, handler)
 
 
-def expand_sweep(strategies: Path, parameters: OperationParameters) -> Sequence[BacktestParameters]:
+def expand_sweep(
+    strategies: Path, shared: SharedDirectory, parameters: OperationParameters
+) -> Sequence[BacktestParameters]:
     """Validate parameters and return the backtests of a sweep; empty for other operations.
 
     Args:
         strategies: Directory of the users' own strategies.
+        shared: State of the shared directory. While it cannot be used, any symbol may exist.
         parameters: Parameters of the operation.
 
     Raises:
-        InvalidParameters: The strategy does not exist, or its parameters do not fit it.
+        InvalidParameters: The strategy or the data do not exist, or the parameters do not fit.
     """
+    if shared.problem is None:
+        require_dataset(strategies.parent / "data", parameters.symbol, parameters.timeframe)
     if isinstance(parameters, SweepParameters):
         return build_backtests(parameters, validate_request(parameters, strategies))
     if isinstance(parameters, BacktestParameters):

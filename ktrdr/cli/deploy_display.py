@@ -106,6 +106,9 @@ class DeployDisplay:
                 self._print_note(name, Text.assemble(("warning: ", "yellow"), event.message))
             case events.HookOutput():
                 self._print_note(name, Text.assemble((f"{event.hook}: ", "dim"), event.line))
+            case events.BatchStarted():
+                text = f"batch {event.number} of {event.total}: {', '.join(event.hosts)}"
+                self._print(Text(text, style="bold"))
             case events.RollbackStarted():
                 self._print_note(name, Text(event.reason, style="red"))
                 detail = f"to {event.entry.tag}, the last good release"

@@ -14,7 +14,7 @@ from ktrdr.deployment.deploy.result import DeployResult, HostResult, ServiceStat
 from ktrdr.deployment.hosts.history import DeployOutcome
 from ktrdr.deployment.hosts.images import parse_image_name
 from ktrdr.deployment.scripts.script import render_for_display
-from ktrdr.errors import HostSkipped, Interrupted, KtrdrError, NotStarted
+from ktrdr.errors import HostSkipped, Interrupted, KtrdrError, NotStarted, RolledBack
 
 # More file names than these are only counted.
 _LISTED_FILES: Final = 3
@@ -65,7 +65,7 @@ def failure(result: DeployResult) -> KtrdrError:
     """Return the error that the command ends with: the first, naming all failed hosts."""
     error = result.failed[0].error
     assert error is not None  # noqa: S101  # it is among the failed
-    others = (NotStarted, HostSkipped)
+    others = (NotStarted, HostSkipped, RolledBack)
     own = [each.plan.host.name for each in result.failed if not isinstance(each.error, others)]
     if len(own or result.skipped) == 1:
         return _rolled_back_error(result.failed[0]) or error
@@ -171,6 +171,8 @@ def _format_outcome(host: HostResult) -> str:
         return "[yellow]skipped[/]"
     if host.outcome is None:
         return "[dim]not started[/]"
+    if isinstance(host.error, RolledBack):
+        return "[yellow]rolled back[/]"
     if host.restored:
         went = "rolled back" if host.restored.outcome.is_good else "rollback failed"
         return f"[red]failed[/], {went}"

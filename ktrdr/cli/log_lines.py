@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -17,7 +18,7 @@ _COLOUR_SEQUENCE: Final = re.compile(r"\x1b\[[0-9;]*m")
 _CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def write_log(events: Iterable[LogEvent], *, as_json: bool) -> list[HostLost]:
+def write_log(events: Iterable[LogEvent], *, as_json: bool, raw: bool = False) -> list[HostLost]:
     """Write log lines to standard output, and lost connections to standard error.
 
     Returns:
@@ -27,7 +28,7 @@ def write_log(events: Iterable[LogEvent], *, as_json: bool) -> list[HostLost]:
     # If all lines are known, so is the width of the widest label.
     known = events if isinstance(events, Sequence) else ()
     labels = (format_source(event) for event in known if isinstance(event, LogLine))
-    writer = _LineWriter(max(map(len, labels), default=0))
+    writer = _LineWriter(max(map(len, labels), default=0), raw=raw)
     for event in events:
         if isinstance(event, LogLine) and as_json:
             write_json_line(line_to_json(event))
@@ -60,8 +61,9 @@ def line_to_json(line: LogLine) -> dict[str, Any]:
 class _LineWriter:
     """Writer of lines for people and for `grep`."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, raw: bool) -> None:
         self._console = console()
+        self._raw = raw
         self._width = width
         self._colours: dict[str, str] = {}
 
@@ -74,9 +76,21 @@ class _LineWriter:
         colour = self._colours.setdefault(source, _COLOURS[len(self._colours) % len(_COLOURS)])
         time = f"{line.time.astimezone():%H:%M:%S.%f}"[:-3]
         label = source.ljust(self._width)
-        text = escape_control_characters(line.text)
+        text = escape_control_characters(line.text if self._raw else shorten_json(line.text))
         row = Text.assemble((time, "dim"), " ", (label, colour), " ", text)
         self._console.print(row, soft_wrap=True)
+
+
+def shorten_json(text: str) -> str:
+    """Return level and message of a line of JSON, with its exception; other lines unchanged."""
+    try:
+        entry = json.loads(text) if text.startswith("{") else None
+    except (ValueError, RecursionError):
+        entry = None
+    if not isinstance(entry, dict) or not isinstance(entry.get("message"), str):
+        return text
+    parts = (entry.get(key) for key in ("level", "message", "exception"))
+    return " ".join(str(part) for part in parts if part)
 
 
 def escape_control_characters(text: str) -> str:

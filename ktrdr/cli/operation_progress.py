@@ -5,20 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Final
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ktrdr.cli.render import console, write_note
 from ktrdr.client.backend import BackendClient
-from ktrdr.errors import DatabaseUnavailable, HostUnreachable
+from ktrdr.errors import DatabaseUnavailable, HostUnreachable, Interrupted
 from ktrdr.schemas import Operation, OperationEvent
 
 # A backend that is being replaced is back within a minute.
 MAX_OUTAGE_S: Final = 300.0
 RETRY_PAUSE_S: Final = 1.0
 MAX_STREAMS: Final = 16
+# Operations that a hint names.
+_NAMED: Final = 5
 
 ShowEvent = Callable[[str, OperationEvent], None]
 
@@ -48,8 +50,29 @@ def watch_until_final(api: BackendClient, operation_ids: Sequence[str]) -> list[
 def _follow_all(
     api: BackendClient, operation_ids: Sequence[str], show_event: ShowEvent
 ) -> list[Operation]:
-    with ThreadPoolExecutor(max_workers=MAX_STREAMS) as pool:
-        return list(pool.map(lambda name: _follow(api, name, show_event), operation_ids))
+    ended: dict[str, Future[Operation]] = {name: Future() for name in operation_ids}
+    names = iter(operation_ids)
+
+    def follow() -> None:
+        for name in names:
+            try:
+                ended[name].set_result(_follow(api, name, show_event))
+            except BaseException as error:  # noqa: BLE001  # `result()` raises it
+                ended[name].set_exception(error)
+
+    try:
+        # Ctrl-C does not wait for daemon threads, whose streams may be silent for hours.
+        for _ in range(min(MAX_STREAMS, len(ended))):
+            threading.Thread(target=follow, daemon=True).start()
+        return [future.result() for future in ended.values()]
+    except KeyboardInterrupt as exc:
+        left = [name for name, future in ended.items() if not future.done()]
+        goes = "it goes" if len(left) == 1 else f"{len(left)} operations go"
+        raise Interrupted(
+            f"the wait was interrupted, and {goes} on",
+            hint=f"Watch with `ktrdr operations watch {' '.join(left[:_NAMED])}`, or stop with "
+            f"`ktrdr operations cancel {''.join(left[:1])}`.",
+        ) from exc
 
 
 def _follow(api: BackendClient, operation_id: str, show_event: ShowEvent) -> Operation:

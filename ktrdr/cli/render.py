@@ -111,27 +111,41 @@ def spinner(text: str) -> Iterator[None]:
         yield
 
 
-def write_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str, title: str | None = None
-) -> None:
+def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
     """Write a table, or the note ``empty`` if there are no rows.
 
-    A ">" before a column's name aligns it to the right. An "=" keeps its cells in one line as long
-    as the other columns can be folded. Cells with a known status are coloured.
+    A ">" before a column's name aligns it to the right. Only cells with spaces are folded, so names
+    and ids stay whole. On a terminal that is too narrow for that, each row becomes a paragraph.
+    Cells with a known status are coloured.
     """
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
     if not rows:
         write_note(empty)
         return
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left", header_style="bold")
-    for name in columns:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    cells = list(zip([name.lstrip(">") for name in columns], *rows, strict=True))
+    # Each column has at least the width of its longest word, and more as long as there is room.
+    widths = [max(map(len, " ".join(column).split()), default=0) for column in cells]
+    room = console().width - sum(widths) - 2 * (len(widths) - 1)
+    if room < 0 and console().is_terminal:
+        for row in rows:
+            pairs = zip([column[0] for column in cells[1:]], row[1:], strict=True)
+            details = Text("\n".join(f"{name} {cell}" for name, cell in pairs if cell))
+            console().print(
+                Text(row[0], style="bold"), Padding(details, (0, 0, 0, 2), expand=False)
+            )
+        return
+    for title, column, width in zip(columns, cells, widths, strict=True):
+        extra = max(0, min(room, max(map(len, column)) - width))
+        room -= extra
         table.add_column(
-            name.lstrip(">="),
-            justify="right" if name.startswith(">") else "left",
+            column[0],
+            justify="right" if title.startswith(">") else "left",
             overflow="fold",
-            no_wrap=name.startswith("="),
+            width=width + extra,
         )
     for row in rows:
         table.add_row(*(Text(cell, style=_STATUS_STYLES.get(cell, "")) for cell in row))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ktrdr.deployment.deploy.host_deployment import HostDeployment
     from ktrdr.deployment.deploy.plan import Plan
     from ktrdr.deployment.deploy.step_errors import ErrorPattern
-    from ktrdr.schemas import Worker
+    from ktrdr.schemas import Operation, Worker
 
 # Variable that holds the login at the registry in scripts, so that no file holds it.
 REGISTRY_LOGIN: Final = "DOCKER_AUTH_CONFIG"
@@ -55,6 +55,13 @@ class Backend(Protocol):
 
     def workers(self) -> Sequence[Worker]:
         """Return all registered workers.
+
+        Raises:
+            KtrdrError: The backend cannot be asked.
+        """
+
+    def operations(self, worker_id: str) -> Sequence[Operation]:
+        """Return the newest operations that ran last on a worker.
 
         Raises:
             KtrdrError: The backend cannot be asked.
@@ -183,8 +190,12 @@ class Product(Protocol):
             tag: Image tag that the report must name.
         """
 
-    def unregistered(self, plan: Plan, backend: Backend) -> Sequence[HealthProblem]:
+    def unfit_workers(
+        self, plan: Plan, backend: Backend, since: datetime | None
+    ) -> Sequence[HealthProblem]:
         """Return a problem for each worker of a plan that the backend does not list yet.
+
+        If a time is given, also for each worker on which most operations failed since then.
 
         Raises:
             KtrdrError: The backend cannot be asked.

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ktrdr.errors import HostNotReady, NotFound, UsageError
+from ktrdr.errors import HostNotReady, InvalidParameters, NotFound, UsageError
 from ktrdr.marketdata.store import (
     SUFFIX,
     file_stamp,
@@ -109,6 +109,17 @@ def delete_dataset(root: Path, symbol: str, timeframe: str) -> None:
             f"{path} cannot be removed ({exc.strerror})",
             hint="Check the shared directory's owner (user 10001).",
         ) from exc
+
+
+def require_dataset(root: Path, symbol: str, timeframe: str) -> None:
+    """Refuse names of no dataset, unless there is none at all: the share may be away.
+
+    Raises:
+        InvalidParameters: There is no such dataset.
+    """
+    if not dataset_path(root, symbol, timeframe).is_file() and _list_files(root):
+        hint = suggest_datasets(root, symbol)
+        raise InvalidParameters(f"there is no data for {symbol} {timeframe}", hint=hint)
 
 
 def suggest_datasets(root: Path, symbol: str) -> str:

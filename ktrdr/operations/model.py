@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from ktrdr.database.queries import Row
-from ktrdr.errors import InvalidParameters, KtrdrError
+from ktrdr.errors import InvalidParameters, KtrdrError, did_you_mean
 from ktrdr.schemas import (
     BacktestParameters,
     DrainMode,
@@ -93,15 +94,27 @@ def parse_parameters(
     try:
         return PARAMETER_MODELS[operation_type].model_validate(parameters)
     except ValidationError as exc:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in error['loc']) or 'parameters'}:"
-            f" {error['msg'].removeprefix('Value error, ')}"
-            for error in exc.errors(include_url=False, include_input=False)
-        )
+        known = PARAMETER_MODELS[operation_type].model_fields
+        errors = exc.errors(include_url=False, include_input=False)
+        problems = "; ".join(_describe(error, known) for error in errors)
         raise InvalidParameters(
             f"invalid parameters for a {operation_type}: {problems}",
             hint="docs/backtests-and-trainings.md lists the parameters of each type.",
         ) from exc
+
+
+def _describe(error: ErrorDetails, known: Iterable[str]) -> str:
+    """Return a sentence for an error of pydantic."""
+    name, text = ".".join(map(str, error["loc"])), error["msg"]
+    match error["type"]:
+        case "extra_forbidden":
+            return f"there is no parameter {name}{did_you_mean(name, known)}"
+        case "missing":
+            return f"{name} is missing"
+        case "string_pattern_mismatch":
+            return f"{name} has characters that are not allowed, or is too long"
+    text = text.removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{name} {text.partition(', unable')[0]}".lstrip()
 
 
 def to_operation(row: Row) -> Operation:

@@ -29,7 +29,7 @@ from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.scripts.script import SENTINEL
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.deployment.status import HostStatus, collect_status
-from ktrdr.schemas import Worker
+from ktrdr.schemas import Operation, Worker
 from ktrdr.secret import Secret
 from tests.e2e.oci_registry import OciRegistry
 
@@ -41,6 +41,9 @@ class _NoWorkers:
     def drain(self, node: str) -> None: ...
     def undrain(self, node: str) -> None: ...
     def workers(self) -> Sequence[Worker]:
+        return ()
+
+    def operations(self, worker_id: str) -> Sequence[Operation]:
         return ()
 
 

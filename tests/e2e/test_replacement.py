@@ -22,8 +22,11 @@ from ktrdr.secret import Secret
 from tests.e2e.conftest import Lab
 
 EVERY_S = 0.05
-# Fails quickly in a worker, because there is no such data.
-NOTHING = OperationRequest(operation_type=OperationType.BACKTEST, parameters={"symbol": "NONE"})
+# Fails quickly in a worker, because there are no such bars.
+NOTHING = OperationRequest(
+    operation_type=OperationType.BACKTEST,
+    parameters={"symbol": "SP500", "start": "1890-01-01", "end": "1891-01-01"},
+)
 
 
 @dataclass

@@ -180,6 +180,7 @@ def test_former_tokens_stay_valid_and_new_ones_are_signed_with_the_new_secret(tu
     after = started(lab, "core")
     assert {name for name in before if before[name] != after[name]} == {"backend"}
     assert "tokens signed with the former jwt_secret stay valid for another 24 h" in ran.err
+    assert "db_password" not in ran.err, "the password is the same"
     listed = lab.good("workers", "list", "--json").json
     assert {each["status"] for each in listed} == {"available"}, "they too have old tokens"
     new = lab.good("token", "create", "--role", "reader", env=turn.env).out.strip()

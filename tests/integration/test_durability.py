@@ -203,7 +203,8 @@ def test_the_log_of_a_failed_operation_is_kept(
     runtime: Runtime, backend: ServerProcess, client: BackendClient
 ) -> None:
     runtime.worker("training", backend)
-    failed = wait_for_end(client, submit(client, {**SHORT, "symbol": "NONE"}))
+    long_ago = {"start": "1890-01-01", "end": "1891-01-01"}
+    failed = wait_for_end(client, submit(client, {**SHORT, **long_ago}))
     assert failed.status is OperationStatus.FAILED
     assert "attempt 1" in run_ktrdr(backend, "operations", "logs", failed.operation_id)
 

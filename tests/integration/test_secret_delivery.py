@@ -24,6 +24,7 @@ from ktrdr.deployment.homelab.inventory import Inventory, add_defaults
 from ktrdr.deployment.hosts.history import RECORDS
 from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.releases.release import Release, Target, shipped_paths
+from ktrdr.deployment.scripts import sections
 from ktrdr.deployment.scripts.script import quote, render
 from ktrdr.secret import Secret
 from tests.unit.deployment.shell import SHELLS, write_script
@@ -387,6 +388,28 @@ def test_the_database_receives_a_verifier_and_never_the_password(new_host):
     assert "\\set verifier 'SCRAM-SHA-256$v'\n" in commands
     assert "ALTER ROLE CURRENT_USER PASSWORD :'verifier';" in commands
     assert "x" * 40 not in commands.partition("\\endif")[0]
+
+
+@pytest.mark.parametrize(
+    ("password", "rotated"),
+    [("same " * 5, ["jwt_secret"]), ("new " * 5, ["db_password", "jwt_secret"])],
+)
+@pytest.mark.parametrize("mode", ["env", "tmpfs"])
+def test_another_signing_key_alone_is_no_rotation_of_the_password(
+    new_host, mode, password, rotated
+):
+    """The verifier in the database changes in both cases, because the key makes its salt."""
+    host = new_host()
+    plan = host.plan("core", mode)
+    before = {"JWT_SECRET": "former " * 6, "DB_PASSWORD": "same " * 5}
+    host.run(plan, StepKind.APPLY, before)
+    inside = {"JWT_SECRET_FILE": "/x/jwt_secret", "DB_PASSWORD_FILE": "/x/db_password"}
+    running_backend(host, IMAGE_TAG="x", **(before if mode == "env" else inside))
+    docker = DOCKER.replace('>>"$RECORD/stdin"', '>>"$RECORD/stdin"; echo changed')
+    (host.directory / "bin/docker").write_text(docker)
+    output = host.run(plan, StepKind.APPLY, {"JWT_SECRET": "new " * 10, "DB_PASSWORD": password})
+    found = sections.split(output)["rotated"]
+    assert [name for name in found if name in ("db_password", "jwt_secret")] == rotated
 
 
 def test_an_unfinished_apply_is_repeated_by_the_next_deploy(new_host):

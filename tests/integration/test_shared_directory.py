@@ -178,11 +178,13 @@ def test_a_dataset_that_the_catalogue_has_and_the_workers_disk_lacks_is_waited_f
 def test_a_dataset_that_nobody_has_is_a_final_error(
     runtime: Runtime, backend: ServerProcess, client: BackendClient
 ) -> None:
+    operation = submit(client)
+    client.remove_dataset("SP500", "1d")
     runtime.worker("training", backend)
-    done = wait_for_end(client, submit(client, symbol="NONE"))
+    done = wait_for_end(client, operation)
     assert (done.status, done.attempt) == (OperationStatus.FAILED, 1)
     assert done.error
-    assert done.error.message == "there is no data for NONE 1d"
+    assert done.error.message == "there is no data for SP500 1d"
 
 
 def test_an_operation_whose_share_disappears_goes_on_when_it_is_back(

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from ktrdr.client.backend import BackendClient
+from ktrdr.errors import InvalidParameters
 from ktrdr.schemas import Operation, OperationRequest, OperationStatus, OperationType
 from tests.integration.processes import Runtime, ServerProcess, child_pids, wait_for
 
@@ -146,15 +147,25 @@ def test_cancelling_stops_the_child_within_seconds_and_the_worker_goes_on(
     assert worker.popen.poll() is None
 
 
-def test_an_operation_on_missing_data_fails_with_a_reason_and_a_hint(
+def test_an_operation_on_an_unknown_symbol_is_refused_with_the_closest_one(
+    backend: ServerProcess, client: BackendClient
+) -> None:
+    with pytest.raises(InvalidParameters, match="there is no data for SP5000 1d") as refused:
+        submit(client, "backtest", {**BACKTEST, "symbol": "SP5000"})
+    assert "Did you mean SP500?" in str(refused.value.hint)
+    assert client.list_operations().operations == []
+
+
+def test_an_operation_on_missing_bars_fails_with_a_reason_and_a_hint(
     runtime: Runtime, backend: ServerProcess, client: BackendClient
 ) -> None:
     runtime.worker("backtest", backend)
-    done = wait_for_end(client, submit(client, "backtest", {**BACKTEST, "symbol": "SP5000"}))
+    long_ago = {"start": "1890-01-01", "end": "1891-01-01"}
+    done = wait_for_end(client, submit(client, "backtest", {**BACKTEST, **long_ago}))
     assert done.status is OperationStatus.FAILED
     assert done.error
-    assert done.error.message == "there is no data for SP5000 1d"
-    assert "Did you mean SP500?" in str(done.error.hint)
+    assert done.error.message == "SP500 1d has no bars between the requested dates"
+    assert "It covers" in str(done.error.hint)
     assert done.attempt == 1, "an operation that cannot succeed is not retried"
 
 

@@ -10,7 +10,7 @@ import click
 
 from ktrdr.cli.render import format_age, json_option, write_json, write_note, write_table
 from ktrdr.client.backend import BackendClient, open_backend
-from ktrdr.errors import NotFound
+from ktrdr.errors import Interrupted, NotFound, did_you_mean
 from ktrdr.schemas import DrainMode, OperationStatus, Worker
 
 POLL_INTERVAL_S: Final = 1.0
@@ -36,33 +36,38 @@ def list_workers(as_json: bool) -> None:
 
 
 @workers.command()
-@click.argument("target", metavar="WORKER|NODE")
+@click.argument("words", nargs=-1, required=True, metavar="WORKER|NODE")
 @click.option(
     "--hand-over",
     is_flag=True,
     help="Checkpoint running operations and requeue them, instead of finishing them.",
 )
 @click.option("--wait", is_flag=True, help="Wait until no operation is running there.")
-def drain(target: str, hand_over: bool, wait: bool) -> None:
+def drain(words: tuple[str, ...], hand_over: bool, wait: bool) -> None:
     """Give no new operations to a worker, or to all workers of a node.
 
     The worker or node stays drained, even if it restarts, until `ktrdr workers undrain`.
     """
     with open_backend() as api:
-        target = _resolve_target(api, target)
+        target = _resolve_target(api, " ".join(words))
         api.drain(target, DrainMode.HAND_OVER if hand_over else DrainMode.FINISH)
         write_note(f"{target} is drained: it gets no new operations")
         if wait:
-            _wait_until_idle(api, target)
+            try:
+                _wait_until_idle(api, target)
+            except KeyboardInterrupt as exc:
+                text = f"the wait was interrupted; {target} stays drained"
+                hint = f"Run `ktrdr workers undrain {target}` to give it operations again."
+                raise Interrupted(text, hint=hint) from exc
             write_note(f"no operation is running on {target}")
 
 
 @workers.command()
-@click.argument("target", metavar="WORKER|NODE")
-def undrain(target: str) -> None:
+@click.argument("words", nargs=-1, required=True, metavar="WORKER|NODE")
+def undrain(words: tuple[str, ...]) -> None:
     """Give operations to a drained worker or node again."""
     with open_backend() as api:
-        target = _resolve_target(api, target)
+        target = _resolve_target(api, " ".join(words))
         api.undrain(target)
     write_note(f"{target} gets operations again")
 
@@ -100,18 +105,21 @@ def write_workers(workers: Sequence[Worker]) -> None:
 
 
 def _resolve_target(api: BackendClient, name: str) -> str:
-    """Return a worker's id or a node's host name; a node's first label is enough."""
+    """Return a worker's id or a node's host name; its first label or letter will do."""
     registered = api.list_workers()
     nodes = {worker.node for worker in registered}
     drained = {drain.target for drain in api.list_drains()}
     for spelling in (name, name.lower()):
         if spelling in {worker.worker_id for worker in registered} | nodes | drained:
             return spelling
-    matching = sorted(node for node in nodes | drained if node.partition(".")[0] == name.lower())
+    label = name.lower().removeprefix("workers").strip(" -")
+    labels = {node: node.partition(".")[0] for node in sorted(nodes | drained)}
+    matching = [node for node, own in labels.items() if own in (label, f"workers-{label}")]
     if len(matching) == 1:
         return matching[0]
+    known = [*labels.values(), *(worker.worker_id for worker in registered)]
     raise NotFound(
-        f"there is no worker or node {name!r}",
+        f"there is no worker or node {name!r}{did_you_mean(name.lower(), known)}",
         hint="List the workers with `ktrdr workers list`; a node is the host in their URL.",
     )
 

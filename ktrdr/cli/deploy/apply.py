@@ -11,7 +11,13 @@ import click
 from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploy.operator import signals_as_ctrl_c
-from ktrdr.cli.deploy.options import deploy_options, profile_option, scale_option, skip_option
+from ktrdr.cli.deploy.options import (
+    batch_options,
+    deploy_options,
+    profile_option,
+    scale_option,
+    skip_option,
+)
 from ktrdr.cli.hosts import open_connections, read_inventory
 from ktrdr.cli.render import errors_as_json_lines
 from ktrdr.deployment.deploy.options import DeployOptions
@@ -36,7 +42,14 @@ def core(service: str, **options: Any) -> None:
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("node", nargs=-1, required=True, shell_complete=completion.complete_nodes)
+@click.argument("node", nargs=-1, shell_complete=completion.complete_nodes)
+@click.option(
+    "--on",
+    "tags",
+    multiple=True,
+    metavar="TAG",
+    help="Only nodes that have this tag in the inventory. May be repeated.",
+)
 @scale_option
 @profile_option
 @skip_option
@@ -45,18 +58,23 @@ def core(service: str, **options: Any) -> None:
     is_flag=True,
     help="Deploy only nodes that do not run the newest release of all hosts, or --tag.",
 )
+@batch_options
 @deploy_options
-def workers(node: tuple[str, ...], **options: Any) -> None:
+def workers(node: tuple[str, ...], tags: tuple[str, ...], **options: Any) -> None:
     """Deploy the workers of one NODE, of several, or of `all` nodes in the inventory.
 
-    Replaced workers save their progress and requeue their operation.
+    NODE may be a pattern such as 'gpu-*'; it may be left out with --on. Replaced workers save their
+    progress and requeue their operation.
     """
-    _deploy(DeployOptions(**options), ["workers", *node], _ALL)
+    if not node and not tags:
+        raise click.UsageError("Missing argument 'NODE'.")
+    _deploy(DeployOptions(**options), ["workers", *node], _ALL, tags)
 
 
 @click.command("all", epilog=EXIT_CODES)
 @scale_option
 @skip_option
+@batch_options
 @deploy_options
 def all_hosts(**options: Any) -> None:
     """Deploy the core and, once it is healthy, the workers of all nodes.
@@ -66,7 +84,9 @@ def all_hosts(**options: Any) -> None:
     _deploy(DeployOptions(**options), [_ALL], _ALL)
 
 
-def _deploy(options: DeployOptions, words: Sequence[str], service: str) -> None:
+def _deploy(
+    options: DeployOptions, words: Sequence[str], service: str, tags: Sequence[str] = ()
+) -> None:
     with errors_as_json_lines(options.as_json):
         if options.behind and options.dry_run:
             raise UsageError(
@@ -75,7 +95,7 @@ def _deploy(options: DeployOptions, words: Sequence[str], service: str) -> None:
             )
         checkout = Checkout.find(Path.cwd())
         inventory = read_inventory(options.inventory, checkout=checkout, settings=options.settings)
-        hosts = select_hosts(inventory, words)
+        hosts = select_hosts(inventory, words, tags)
     addresses = () if options.dry_run else [host.address for host in hosts]
     with (
         signals_as_ctrl_c(),

@@ -143,6 +143,12 @@ def _lines(diff: HostDiff, listed: set[tuple[str, str]], *, full: bool) -> Itera
     """Yield the lines of a host, without the commits that are listed for another host already."""
     if not diff.has_changes:
         yield Text.assemble(("  ✓ ", "green"), f"matches {diff.plan.release.tag}")
+    if not full and diff.services and all(c.action is Action.CREATED for c in diff.services):
+        names = ", ".join(change.service for change in diff.services)
+        yield Text.assemble(("  + ", "green"), f"nothing is deployed yet; to be created: {names}")
+        more = f"{count_of(diff.settings, 'setting')}, {count_of(diff.files, 'file')}"
+        yield Text(f"    with {more}; --full shows them", style="dim")
+        return
     yield from _container_lines(diff)
     for tag, commits in (diff.commits or {}).items():
         ends = (tag, diff.plan.release.tag)
@@ -158,7 +164,7 @@ def _lines(diff: HostDiff, listed: set[tuple[str, str]], *, full: bool) -> Itera
         text = "an earlier deploy did not finish: the next one repeats all its steps"
         yield Text.assemble(("  ! ", "yellow"), text)
     for effect in diff.destructive_effects:
-        yield Text.assemble(("  ! ", "yellow"), effect)
+        yield Text.assemble(("  attention: ", "yellow"), effect)
 
 
 def _container_lines(diff: HostDiff) -> Iterator[Text]:

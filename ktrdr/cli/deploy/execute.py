@@ -49,13 +49,13 @@ def execute(
 ) -> None:
     """Run a command in the container of a service.
 
-    HOST is core or workers NODE. The exit code is the command's own. If the command cannot be run,
+    HOST is core or a NODE. The exit code is the command's own. If the command cannot be run,
     ktrdr prints a message that begins with "error:" and exits with one of the codes below. In the
     output, secrets of environment variables are hidden by the variables' names. Nothing else is
     hidden, and with -it nothing at all.
     """
     known = read_inventory(inventory)
-    count = 1 if words[:1] == ("core",) else 2
+    count = 2 if words[:1] == ("workers",) else 1
     service, command = "".join(words[count : count + 1]), words[count + 1 :]
     if command[:1] == ("--",):
         command = command[1:]
@@ -64,7 +64,12 @@ def execute(
             "exec needs a host, a service and a command",
             hint="For example: ktrdr deploy exec core backend -- ls /mnt/shared",
         )
-    (host,) = select_hosts(known, words[:count])
+    host, *others = select_hosts(known, words[:count])
+    if others:
+        raise UsageError(
+            f"exec runs on one host, but {' '.join(words[:count])} names {len(others) + 1}",
+            hint="Name the core or one node.",
+        )
     program = ssh_program(known)
     if interactive or tty:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):

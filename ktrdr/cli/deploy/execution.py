@@ -27,7 +27,7 @@ from ktrdr.deployment.deploy import events
 from ktrdr.deployment.deploy.events import Event
 from ktrdr.deployment.deploy.hooks import Hook, Hooks
 from ktrdr.deployment.deploy.options import DeployOptions
-from ktrdr.deployment.deploy.plan import Plan, make_plan
+from ktrdr.deployment.deploy.plan import Plan, make_plan, split_plans
 from ktrdr.deployment.deploy.result import DeployResult, plans_to_json
 from ktrdr.deployment.deploy.rollout import DeployDependencies, deploy
 from ktrdr.deployment.homelab.homelab import Homelab
@@ -43,10 +43,11 @@ from ktrdr.tokens import Role, create_token
 
 if TYPE_CHECKING:
     from ktrdr.client.backend import BackendClient
-    from ktrdr.schemas import Worker
+    from ktrdr.schemas import Operation, Worker
 
 # Longer than the longest deploy.
 _TOKEN_LIFETIME: Final = timedelta(hours=2)
+_MAX_OPERATIONS: Final = 200
 _BACKEND_CLIENT: Final = "ktrdr.client.backend"
 
 _Result = TypeVar("_Result")
@@ -112,8 +113,17 @@ def plan_and_run(
     elif options.as_json:
         write_json_line(plans_to_json(plans))
     else:
-        for plan in plans:
-            deploy_summary.show_plan(console(), plan, whole=options.verbose > 0)
+        _show_plans(plans, whole=options.verbose > 0)
+
+
+def _show_plans(plans: Sequence[Plan], *, whole: bool) -> None:
+    batches = split_plans(plans)
+    for number, batch in enumerate(batches, start=1):
+        if len(batches) > 1:
+            names = ", ".join(plan.host.name for plan in batch)
+            write_note(f"batch {number} of {len(batches)}: {names}")
+        for plan in batch:
+            deploy_summary.show_plan(console(), plan, whole=whole)
 
 
 def run_plans(plans: Sequence[Plan], inventory: Inventory, connections: HostConnections) -> None:
@@ -273,6 +283,12 @@ class DeployBackend:
     def workers(self) -> Sequence[Worker]:
         """Return all registered workers."""
         return self._workers()
+
+    def operations(self, worker_id: str) -> Sequence[Operation]:
+        """Return the newest operations that ran last on a worker."""
+        with self._connect(Role.READER) as backend:
+            page = backend.list_operations(worker_id=worker_id, parts=True, limit=_MAX_OPERATIONS)
+        return page.operations
 
     def drain(self, node: str) -> None:
         """Give a node no new operations; running ones finish."""

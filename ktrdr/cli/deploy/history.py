@@ -68,7 +68,7 @@ def _write(history: HostHistory, last: int) -> None:
     every: list[HistoryEntry | HistoryAction] = [*history.entries, *history.actions]
     shown = sorted(every, key=lambda each: each.deploy.at)[-last:]
     write_table(
-        ("=id", "=time", "kind", "=version", "by", "outcome"),
+        ("id", "time", "kind", "version", "by", "outcome"),
         [_row(each) for each in shown],
         empty="Nothing has been deployed here yet.",
     )

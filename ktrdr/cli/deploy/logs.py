@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +13,8 @@ from ktrdr.cli import completion, log_lines
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploy.operator import signals_as_ctrl_c
 from ktrdr.cli.hosts import inventory_option, read_inventory, ssh_program
-from ktrdr.deployment.homelab.hosts import select_hosts
-from ktrdr.deployment.logs import LogQuery, follow_logs, parse_since, read_logs
+from ktrdr.deployment.homelab.hosts import select_hosts, split_services
+from ktrdr.deployment.logs import LogEvent, LogQuery, follow_logs, parse_since, read_logs
 from ktrdr.deployment.ssh.transport import SshTransport
 from ktrdr.errors import UsageError
 
@@ -43,6 +44,7 @@ DEFAULT_LINES: Final = 100
     help=f"Only the last N lines of each service.  [default: {DEFAULT_LINES}; all with --since]",
 )
 @click.option("--grep", metavar="REGEX", help="Only lines that match this regular expression.")
+@click.option("--raw", is_flag=True, help="Show lines as the services wrote them.")
 @click.option("--json", "as_json", is_flag=True, help="Print each line as a JSON object.")
 @inventory_option
 def logs(
@@ -52,28 +54,30 @@ def logs(
     since: str | None,
     tail: int | None,
     grep: str | None,
+    raw: bool,
     as_json: bool,
     inventory: Path | None,
 ) -> None:
     """Show the logs of services, merged by time.
 
-    HOSTS are core, workers NODE, workers all or all; by default all. Needs no secrets.
+    HOSTS are core, a NODE, workers or all, by default all; services may follow, as in
+    `core backend`. On a terminal, lines of JSON are shown as level and message. Needs no secrets.
     """
     known = read_inventory(inventory)
-    selected = select_hosts(known, hosts)
+    named, more = split_services(known, hosts)
+    selected = select_hosts(known, named)
     query = LogQuery(
-        services=services,
+        services=(*services, *more),
         since=parse_since(since) if since else "",
         lines=tail if tail or since else DEFAULT_LINES,
         pattern=_compile(grep) if grep else None,
     )
     try:
         with signals_as_ctrl_c(), SshTransport(ssh_program(known)) as transport:
-            if follow:
-                lost = log_lines.write_log(follow_logs(selected, transport, query), as_json=as_json)
-            else:
-                events = list(read_logs(selected, transport, query))
-                lost = log_lines.write_log(events, as_json=as_json)
+            read = follow_logs if follow else read_logs
+            events: Iterable[LogEvent] = read(selected, transport, query)
+            events = events if follow else list(events)
+            lost = log_lines.write_log(events, as_json=as_json, raw=raw)
     except KeyboardInterrupt:
         if not follow:
             raise

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import Any, Final
 
 import click
 
@@ -13,6 +14,7 @@ from ktrdr.deployment.deploy.options import (
     DEFAULT_DRAIN_TIMEOUT_S,
     DEFAULT_HEALTH_TIMEOUT_S,
     DEFAULT_PARALLEL,
+    DEFAULT_SOAK_S,
 )
 from ktrdr.deployment.homelab.inventory import MAX_SCALE
 
@@ -45,6 +47,51 @@ lock_wait_option: Final = click.option(
     default=0.0,
     metavar="SECONDS",
     help="Maximum wait for another deploy that holds a host's lock.  [default: do not wait]",
+)
+
+
+def _check_batch(_ctx: Any, _parameter: Any, text: str) -> str:
+    if not re.fullmatch(r"([1-9]\d{0,4}|([1-9]\d?|100)%)?", text):
+        raise click.BadParameter(f"{text!r} is neither a number of nodes nor 1% to 100%.")
+    return text
+
+
+# Of all commands that change several hosts.
+batch_options: Final = with_options(
+    click.option(
+        "--canary",
+        type=click.IntRange(min=0),
+        default=0,
+        metavar="N",
+        help="Deploy N worker nodes first, and the others only if these stay healthy.",
+    ),
+    click.option(
+        "--batch",
+        default="",
+        callback=_check_batch,
+        metavar="N|PERCENT%",
+        help="Deploy worker nodes in batches of N, or of PERCENT% of all; stop at a bad batch.",
+    ),
+    click.option(
+        "--soak",
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        help="Watch each batch for this time before the next.  "
+        f"[default: {DEFAULT_SOAK_S:g} with --canary or --batch, else 0]",
+    ),
+    click.option(
+        "--on-failure",
+        type=click.Choice(["keep", "rollback"]),
+        default="keep",
+        show_default=True,
+        help="What to do with the hosts that are deployed when another host fails.",
+    ),
+    click.option(
+        "--together",
+        "on_failure",
+        flag_value="rollback",
+        help="Let all hosts run the release, or none: the same as --on-failure rollback.",
+    ),
 )
 # Of all commands that change what a host runs.
 change_options: Final = with_options(

@@ -10,7 +10,7 @@ from ktrdr.cli import completion
 from ktrdr.cli.cli import EXIT_CODES
 from ktrdr.cli.deploy.execution import run_plans
 from ktrdr.cli.deploy.operator import new_deploy_id, signals_as_ctrl_c
-from ktrdr.cli.deploy.options import change_options
+from ktrdr.cli.deploy.options import batch_options, change_options
 from ktrdr.cli.hosts import open_connections, read_inventory
 from ktrdr.cli.render import errors_as_json_lines, write_note
 from ktrdr.deployment.deploy.options import DeployOptions
@@ -37,6 +37,7 @@ from ktrdr.deployment.ssh.interface import Transport
     metavar="RELEASE",
     help="Id or tag from `ktrdr deploy history`.  [default: the previous good release]",
 )
+@batch_options
 @change_options
 def rollback(hosts: tuple[str, ...], to: str | None, **options: Any) -> None:
     """Redeploy the previous release: its image, configuration and settings.

@@ -18,7 +18,7 @@ from ktrdr.cli.deploy.maintenance import (
 from ktrdr.cli.deploy.options import health_timeout_option
 from ktrdr.cli.hosts import read_inventory
 from ktrdr.cli.render import console
-from ktrdr.deployment.homelab.hosts import select_hosts
+from ktrdr.deployment.homelab.hosts import select_hosts, split_services
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.host import Host
 from ktrdr.deployment.hosts.lock import HostLock
@@ -38,10 +38,12 @@ def restart(
 ) -> None:
     """Restart services, or start stopped ones, and wait until they are healthy.
 
-    HOSTS are core, workers NODE, workers all or all. Image and configuration stay the same. Needs
-    no secrets.
+    HOSTS are core, a NODE, workers or all; services may follow, as in `core backend`. Image and
+    configuration stay the same. Needs no secrets.
     """
     known = read_inventory(inventory)
+    named, more = split_services(known, hosts)
+    services = (*services, *more)
     run = MaintenanceRun(known, "restart", lock_wait, subject=", ".join(services))
 
     def restart_services(host: Host, lock: HostLock) -> Snapshot:
@@ -49,7 +51,7 @@ def restart(
         return _only(manager.restart(services), services)
 
     print_results(
-        run.for_each_locked_host(select_hosts(known, hosts), restart_services),
+        run.for_each_locked_host(select_hosts(known, named), restart_services),
         as_json=as_json,
         to_json=_to_json,
         show=lambda host, containers: _show(host, containers, "restarted"),
@@ -68,17 +70,20 @@ def stop(
 ) -> None:
     """Stop services until they are restarted, or deployed again.
 
-    HOSTS are core, workers NODE, workers all or all. Containers, networks and data stay. Workers
-    save their progress and requeue their operation. Needs no secrets.
+    HOSTS are core, a NODE, workers or all; services may follow, as in `core backend`. Containers,
+    networks and data stay. Workers save their progress and requeue their operation. Needs no
+    secrets.
     """
     known = read_inventory(inventory)
+    named, more = split_services(known, hosts)
+    services = (*services, *more)
     run = MaintenanceRun(known, "stop", lock_wait, subject=", ".join(services))
 
     def stop_services(host: Host, lock: HostLock) -> Snapshot:
         return _only(run.service_manager(host, lock).stop(services), services)
 
     print_results(
-        run.for_each_locked_host(select_hosts(known, hosts), stop_services),
+        run.for_each_locked_host(select_hosts(known, named), stop_services),
         as_json=as_json,
         to_json=_to_json,
         show=lambda host, containers: _show(host, containers, "stopped"),
@@ -93,7 +98,8 @@ def _only(containers: Snapshot, services: tuple[str, ...]) -> Snapshot:
 def _show(host: Host, containers: Snapshot, done: str) -> None:
     states = ", ".join(f"{name} {each.state}" for name, each in containers.items())
     line = Text.assemble(("✓ ", "green"), f"{host.name} {done}: {states}")
-    console().print(line, soft_wrap=True)
+    # A terminal gets lines that end between words, a pipe one line.
+    console().print(line, soft_wrap=not console().is_terminal)
 
 
 def _to_json(containers: Snapshot) -> dict[str, Any]:

@@ -113,6 +113,15 @@ class RollbackStarted:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class BatchStarted:
+    """A batch of hosts starts; the first one has the number 1."""
+
+    number: int
+    total: int
+    hosts: tuple[str, ...]
+
+
 Event = (
     StepStarted
     | StepFinished
@@ -125,6 +134,7 @@ Event = (
     | Warned
     | HookOutput
     | RollbackStarted
+    | BatchStarted
 )
 Observer = Callable[[Event], None]
 
@@ -142,6 +152,7 @@ NAMES: Final[Mapping[type, str]] = {
     Warned: "warning",
     HookOutput: "hook",
     RollbackStarted: "restoring",
+    BatchStarted: "batch_started",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from ktrdr.deployment.clock import Clock
@@ -26,6 +27,7 @@ _LOG_LINES: Final = 40
 # several lines, the scrubber could not recognise it.
 _MARGIN_LINES: Final = 100
 _POLL_INTERVAL_S: Final = 0.5
+_SOAK_INTERVAL_S: Final = 3.0
 _LOGS_TIMEOUT_S: Final = 30.0
 
 Sections = Mapping[str, Sequence[str]]
@@ -53,13 +55,17 @@ class HealthGate:
     warnings: list[str] = field(default_factory=list)
     sections: Sections = field(default_factory=dict)
 
-    def wait(self, step: Step, before: Snapshot, first: Sections | None = None) -> Snapshot:
+    def wait(
+        self, step: Step, before: Snapshot, first: Sections | None = None, *, soak_s: float = 0.0
+    ) -> Snapshot:
         """Wait until all services are healthy; return their containers.
 
         Args:
             step: Step that queries the host.
             before: Containers before the deploy.
             first: Result of a first query, if there is one already.
+            soak_s: Time for which services that were healthy must also not restart, nor fail most
+                of their operations (s).
 
         Raises:
             DeploymentFailed: A service failed, or took too long.
@@ -67,20 +73,25 @@ class HealthGate:
         """
         restarts = {container.id: container.restarts for container in before.values()}
         timeout_s = self.plan.options.health_timeout
-        began = self.clock.monotonic()
+        began, since = self.clock.monotonic(), self.clock.now() if soak_s else None
         self.sections = first or self._query(step)
         while True:
             found = _parse_containers(self.sections)
-            problems = self._find_problems(found, restarts)
-            if not problems:
+            problems = self._find_problems(found, restarts, since)
+            remaining_s = soak_s - (self.clock.monotonic() - began)
+            if not problems and remaining_s <= 0:
                 return found
             fatal = [problem for problem in problems if problem.is_fatal]
-            if fatal or self.clock.monotonic() - began >= timeout_s:
+            if fatal or (problems and remaining_s + timeout_s <= 0):
                 # Services that are only not ready yet are not the cause.
                 self._show_logs(found, [problem.service for problem in fatal or problems])
-                raise step_errors.unhealthy_error(self.plan, problems, timeout_s)
-            self.observe(events.Waiting(f"{problems[0].service} {problems[0].reason}"))
-            self.clock.sleep(_POLL_INTERVAL_S)
+                verb = "stay" if soak_s else "become"
+                raise step_errors.unhealthy_error(self.plan, problems, timeout_s, verb)
+            if problems:
+                self.observe(events.Waiting(f"{problems[0].service} {problems[0].reason}"))
+            self.clock.sleep(
+                _SOAK_INTERVAL_S if remaining_s > _SOAK_INTERVAL_S else _POLL_INTERVAL_S
+            )
             self.sections = self._query(step)
 
     def show_unhealthy_logs(self, step: Step) -> None:
@@ -95,11 +106,12 @@ class HealthGate:
 
     def warn(self, message: str) -> None:
         """Show the operator a message that does not fail the deploy, and keep it for the result."""
-        self.warnings.append(message)
-        self.observe(events.Warned(message))
+        if message not in self.warnings:
+            self.warnings.append(message)
+            self.observe(events.Warned(message))
 
     def _find_problems(
-        self, found: Snapshot, restarts: Mapping[str, int]
+        self, found: Snapshot, restarts: Mapping[str, int], since: datetime | None
     ) -> Sequence[HealthProblem]:
         problems = find_problems(
             self.plan.expected,
@@ -108,15 +120,16 @@ class HealthGate:
             check_report=self.plan.product.check_report,
             tag=self.plan.release.tag,
             restarts_before=restarts,
+            may_restart=since is None,
             now=containers.parse_clock(self.sections.get("clock", ())) or self.clock.now(),
         )
         if problems:
             return problems
         try:
-            return self.plan.product.unregistered(self.plan, self.backend)
+            return self.plan.product.unfit_workers(self.plan, self.backend, since)
         except KtrdrError as error:
-            # All workers report that they are registered. The backend's list only confirms it, so
-            # the deploy does not fail without it.
+            # All workers report that they are registered. The backend only confirms it, so the
+            # deploy does not fail without it.
             self.warn(
                 f"this machine could not ask the backend for its workers ({error.message}); "
                 "the workers themselves report that they are registered"

@@ -44,6 +44,7 @@ from ktrdr.errors import (
     Interrupted,
     KtrdrError,
     Locked,
+    RolledBack,
 )
 from ktrdr.secret import Secret
 
@@ -71,6 +72,8 @@ class HostDeployment:
         later_nodes: Worker nodes that the same command deploys after this host.
         skipped: Names of hosts that the same command skipped.
         clock: The time.
+        awaits_verdict: Whether `apply` leaves a healthy host locked and its deploy unconfirmed, so
+            that the caller can call `watch`, and then calls `confirm`.
         comparison: Result of `prepare`; None before it.
         is_off: Whether `prepare` found that the host is off, before it did anything there.
         names: Names of the command's hosts by project and identity, which the hosts share.
@@ -87,6 +90,7 @@ class HostDeployment:
     later_nodes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     clock: Clock = field(default_factory=Clock)
+    awaits_verdict: bool = False
     comparison: Comparison | None = field(default=None, init=False)
     is_off: bool = field(default=False, init=False)
     names: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -159,7 +163,7 @@ class HostDeployment:
         self._lock.release()
 
     def apply(self) -> HostResult:
-        """Apply the release, wait until it is healthy, and record the outcome.
+        """Apply the release, wait until it is healthy, and confirm it.
 
         The result contains any error, and the release that was redeployed after it.
         """
@@ -174,37 +178,86 @@ class HostDeployment:
             if self._has_begun and self.plan.options.is_detached:
                 return self._leave_to_host()
             after = self._wait_until_healthy(comparison)
-            outcome = DeployOutcome.DEPLOYED if self._has_begun else DeployOutcome.UNCHANGED
-            self._record(outcome)
-        except KtrdrError as exc:
-            # Releasing the lock from outside ends what runs under it.
-            error = self._lock.lost_error() if self._lock.was_broken else exc
-            restored = self._go_back(error)
-            if not self._has_begun:
-                self._runner.undo_all()
-            if not self._is_left:
-                self._record(outcome_of(error), reason=error.message)
-            self._lock.release()
-            return HostResult(
-                plan=self.plan,
-                outcome=outcome_of(error),
-                warnings=tuple(self._gate.warnings),
-                duration_s=self._duration_s,
-                error=error,
-                restored=restored,
-                is_left=self._is_left,
-            )
-        self._end_abandoned_drains()
-        self._lock.release()
+        except KtrdrError as error:
+            return self._fail(error)
+        outcome = DeployOutcome.DEPLOYED if self._has_begun else DeployOutcome.UNCHANGED
         names = [service.name for service in self.plan.expected]
         changes = applied_changes(comparison.before, after, names)
-        return HostResult(
+        result = HostResult(
             plan=self.plan,
             outcome=outcome,
             services=tuple(ServiceState(change, after.get(change.service)) for change in changes),
             files=comparison.files,
+        )
+        return result if self.awaits_verdict else self.confirm(result)
+
+    def watch(self, result: HostResult) -> HostResult:
+        """Watch a changed host for a time; return the result of `apply`, or a failure."""
+        if not result.changed or result.is_left:
+            return result
+        soak_s = self.plan.options.soak_s
+        step = replace(self._step(StepKind.VERIFY), title=f"watch for {soak_s:g} s")
+        try:
+            with self._runner.report(step) as details:
+                healthy = containers.parse_containers(self._gate.sections.get("containers", ()))
+                self._gate.wait(step, healthy, self._gate.sections, soak_s=soak_s)
+                details.append("stayed healthy")
+        except Interrupted:
+            return result
+        except KtrdrError as error:
+            return self._fail(error)
+        return result
+
+    def confirm(self, result: HostResult, failed: str = "") -> HostResult:
+        """Record a good result, or roll back because of other hosts; then release the lock.
+
+        Args:
+            result: Result of `apply` or `watch`, which is returned as it is if it is a failure.
+            failed: Names of the hosts that failed; empty to keep the release.
+        """
+        if result.error or result.is_left:
+            return result
+        name, restored = self.plan.host.name, None
+        error = RolledBack(
+            f"{name} was rolled back, because of a failure on {failed}",
+            hint="Fix the failed hosts, and deploy again.",
+        )
+        if failed and result.changed:
+            restored = self._go_back(error)
+        if restored is None and result.outcome and not self._is_left:
+            try:
+                self._record(result.outcome)
+            except KtrdrError as exc:
+                return self._fail(exc)
+            self._end_abandoned_drains()
+            self._lock.release()
+            warnings = tuple(self._gate.warnings)
+            return replace(result, warnings=warnings, duration_s=self._duration_s)
+        if restored and not restored.outcome.is_good:
+            error = RolledBack(f"{name} could not be rolled back: {restored.reason}")
+        return self._end_failed(error, restored)
+
+    def _fail(self, exc: KtrdrError) -> HostResult:
+        """Go back after a failure, record it, and return the result."""
+        # Releasing the lock from outside ends what runs under it.
+        error = self._lock.lost_error() if self._lock.was_broken else exc
+        restored = self._go_back(error)
+        if not self._has_begun:
+            self._runner.undo_all()
+        return self._end_failed(error, restored)
+
+    def _end_failed(self, error: KtrdrError, restored: HistoryEntry | None) -> HostResult:
+        if not self._is_left:
+            self._record(outcome_of(error), reason=error.message)
+        self._lock.release()
+        return HostResult(
+            plan=self.plan,
+            outcome=outcome_of(error),
             warnings=tuple(self._gate.warnings),
             duration_s=self._duration_s,
+            error=error,
+            restored=restored,
+            is_left=self._is_left,
         )
 
     # ----------------------------------------------------------------------------------- the steps

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
+
+from ktrdr.errors import UsageError
 
 # Each host costs the operator's machine a connection and its processes.
 DEFAULT_PARALLEL: Final = 32
 DEFAULT_HEALTH_TIMEOUT_S: Final = 120.0
 DEFAULT_DRAIN_TIMEOUT_S: Final = 900.0
+DEFAULT_SOAK_S: Final = 60.0
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,11 @@ class DeployOptions:
         drain_timeout: Maximum wait for that (s).
         parallel: Number of hosts that are deployed at the same time.
         serial: Whether worker nodes are deployed one after the other.
+        canary: Number of worker nodes that are deployed before all others; 0 for none.
+        batch: Worker nodes that are deployed at the same time, as ``N`` or ``N%`` of all; empty for
+            all.
+        soak: Time for which each batch is watched before the next (s); None for the default.
+        on_failure: What happens to deployed hosts if another fails: ``keep`` or ``rollback``.
         skip_unreachable: Whether worker nodes that are off are skipped.
         behind: Whether hosts that run the release already are left out.
         yes: Whether confirmations are skipped.
@@ -55,6 +66,10 @@ class DeployOptions:
     drain_timeout: float = DEFAULT_DRAIN_TIMEOUT_S
     parallel: int = DEFAULT_PARALLEL
     serial: bool = False
+    canary: int = 0
+    batch: str = ""
+    soak: float | None = None
+    on_failure: str = "keep"
     skip_unreachable: bool = False
     behind: bool = False
     yes: bool = False
@@ -62,3 +77,26 @@ class DeployOptions:
     verbose: int = 0
     inventory: Path | None = None
     settings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.on_failure == "rollback" and not self.rollback:
+            raise UsageError(
+                "--no-rollback contradicts --together and --on-failure rollback",
+                hint="Omit one of them.",
+            )
+
+    @property
+    def soak_s(self) -> float:
+        """Return the time for which each batch is watched (s)."""
+        default = DEFAULT_SOAK_S if self.canary or self.batch else 0.0
+        return default if self.soak is None else self.soak
+
+    def split(self, nodes: Sequence[_Item]) -> list[list[_Item]]:
+        """Split worker nodes into batches: the canaries, then equal parts of the others."""
+        batch = "1" if self.serial else self.batch or "100%"
+        size = int(batch.removesuffix("%"))
+        if batch.endswith("%"):
+            size = max(1, -(-size * len(nodes) // 100))
+        starts = range(self.canary, len(nodes), size)
+        batches = [nodes[: self.canary], *(nodes[start : start + size] for start in starts)]
+        return [list(each) for each in batches if each]

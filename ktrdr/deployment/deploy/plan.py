@@ -13,10 +13,12 @@ There are seven steps, and nothing changes before the fifth:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -43,6 +45,7 @@ from ktrdr.errors import UsageError
 UNDO_TIMEOUT_S: Final = 90.0
 # The operator's side confirms a deploy as soon as all services are healthy.
 _CONFIRM_MARGIN_S: Final = 60
+_TOGETHER_S: Final = 7200
 # Stopping what is applied, the former release's application, and the wait for its health.
 GO_BACK_TIMEOUT_S: Final = 900.0
 # The history only grows. A rollback needs fewer events than this.
@@ -208,7 +211,10 @@ class Plan:
         host, ended = self.host, ended or self.entry
         extensions = self.product.script_extensions(host)
         health_s = round(self.options.health_timeout)
-        confirm_s = self.options.confirm_within or health_s + _CONFIRM_MARGIN_S
+        # If hosts may be rolled back together, each waits for all batches. A lost connection ends
+        # the wait at once.
+        watch_s = _TOGETHER_S if self.options.on_failure == "rollback" else self.options.soak_s
+        confirm_s = self.options.confirm_within or health_s + watch_s + _CONFIRM_MARGIN_S
         files = sorted(self.release.files)
         keep = Call("keep_new", "keep_configuration", (host.workdir, ended.configuration, *files))
         calls = [Call("apply_new", ":") if is_applied else self.call("apply_new"), keep]
@@ -443,6 +449,25 @@ def make_plan(
         dependencies=expect(each for each in stack.services if each.name in dependencies),
         surplus=_find_surplus(config, stack, service, profiles),
     )
+
+
+def split_plans(plans: Sequence[Plan], unchanged: Collection[str] = ()) -> list[list[Plan]]:
+    """Split plans into batches: the core, then the worker nodes as the options say.
+
+    Args:
+        plans: The plans.
+        unchanged: Names of hosts without changes. They would be no proof of a release, so they
+            come in addition to the first batch.
+    """
+    batches: list[list[Plan]] = []
+    by_rank = attrgetter("config.rank")
+    for rank, group in groupby(sorted(plans, key=by_rank), key=by_rank):
+        wave = list(group)
+        changing = [plan for plan in wave if plan.host.name not in unchanged]
+        split = wave[0].options.split(changing) if rank and changing else [changing]
+        split[0] += [plan for plan in wave if plan.host.name in unchanged]
+        batches += split
+    return batches
 
 
 def _select_profiles(

@@ -164,7 +164,7 @@ def _check_disk(facts: Mapping[str, str], plan: Plan) -> CheckResult:
         Problem(
             f"the disk of {name} has too little free space: {kib // _KIB_PER_MIB} MiB free, "
             f"{needed} needed",
-            "Free space on the host, for example with `docker image prune --all`.",
+            f"Free space on the host, for example with `ktrdr deploy prune {plan.host.name}`.",
         )
         for name, kib in free.items()
         if kib // _KIB_PER_MIB < needed

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ktrdr.deployment.deploy.comparison import ServiceChange
-from ktrdr.deployment.deploy.plan import Plan
+from ktrdr.deployment.deploy.plan import Plan, split_plans
 from ktrdr.deployment.hosts.containers import Container
 from ktrdr.deployment.hosts.history import DeployOutcome, HistoryEntry
 from ktrdr.deployment.scripts.script import render_for_display
-from ktrdr.errors import HostSkipped, Interrupted, KtrdrError, NotStarted
+from ktrdr.errors import HostSkipped, Interrupted, KtrdrError, NotStarted, RolledBack
 
 # Increase it when a key disappears or changes its meaning; new keys may appear at any time.
 SCHEMA: Final = 2
@@ -99,6 +99,7 @@ class DeployResult:
         duration_s: Duration from reading the secrets to the end (s).
         connections: Number of SSH connections.
         scripts: Number of scripts sent over them.
+        batches: Names of the hosts that were deployed at the same time, in this order.
     """
 
     id: str
@@ -106,6 +107,7 @@ class DeployResult:
     duration_s: float
     connections: int
     scripts: int
+    batches: tuple[tuple[str, ...], ...] = ()
 
     @property
     def is_good(self) -> bool:
@@ -121,7 +123,7 @@ class DeployResult:
     def failed(self) -> tuple[HostResult, ...]:
         """Return the hosts with an error; those that did not start come last."""
         failed = [host for host in self.hosts if host.error is not None]
-        last = (NotStarted, HostSkipped)
+        last = (RolledBack, NotStarted, HostSkipped)
         return tuple(sorted(failed, key=lambda host: isinstance(host.error, last)))
 
     @property
@@ -141,7 +143,14 @@ class DeployResult:
             "hosts": [host.to_json() for host in self.hosts],
             "duration_s": round(self.duration_s, 3),
             "ssh": {"connections": self.connections, "scripts": self.scripts},
+            "batches": [self._describe_batch(names) for names in self.batches],
         }
+
+    def _describe_batch(self, names: Sequence[str]) -> dict[str, Any]:
+        hosts = [host for host in self.hosts if host.plan.host.name in names]
+        is_started = any(host.outcome for host in hosts)
+        ok = all(host.is_good for host in hosts) if is_started else None
+        return {"hosts": list(names), "ok": ok}
 
 
 def outcome_of(error: KtrdrError) -> DeployOutcome:
@@ -172,6 +181,7 @@ def plans_to_json(plans: Sequence[Plan]) -> dict[str, Any]:
         "ok": True,
         "dry_run": True,
         "hosts": [{**_describe_plan(plan), "steps": _describe_steps(plan)} for plan in plans],
+        "batches": [[plan.host.name for plan in batch] for batch in split_plans(plans)],
     }
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import groupby
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from ktrdr.deployment.clock import Clock
 from ktrdr.deployment.deploy import events
 from ktrdr.deployment.deploy.events import Event
 from ktrdr.deployment.deploy.hooks import HookFacts, Hooks
 from ktrdr.deployment.deploy.host_deployment import HostDeployment
-from ktrdr.deployment.deploy.plan import Plan, make_plan
+from ktrdr.deployment.deploy.plan import Plan, make_plan, split_plans
 from ktrdr.deployment.deploy.result import DeployResult, HostResult
 from ktrdr.deployment.hosts.history import DeployKind, HistoryEntry
 from ktrdr.deployment.hosts.host import DeployId
@@ -26,6 +26,8 @@ from ktrdr.deployment.releases.release import Release
 from ktrdr.deployment.ssh.interface import Transport
 from ktrdr.errors import HostSkipped, Interrupted, KtrdrError, NotStarted
 from ktrdr.secret import Scrubber, Secret
+
+_Result = TypeVar("_Result")
 
 
 class HostConnections(Protocol):
@@ -93,7 +95,8 @@ def deploy(plans: Sequence[Plan], deps: DeployDependencies) -> DeployResult:
     3. Prepare all hosts: lock, check, fetch, compare. If one fails, cancel all; but worker nodes
        that are off are skipped if options or inventory permit it.
     4. Check the database's schema, and ask the operator about destructive effects.
-    5. Apply, verify and record: the core first, then the worker nodes.
+    5. Apply, verify and record: the core first, then the worker nodes, in batches if requested.
+       Watch each batch; after a bad one, start no other, and roll back all hosts if requested.
     6. Run the hooks that report the outcome.
 
     Raises:
@@ -119,6 +122,7 @@ def deploy(plans: Sequence[Plan], deps: DeployDependencies) -> DeployResult:
             duration_s=deps.clock.monotonic() - began,
             connections=deps.hosts.transport.connections,
             scripts=deps.hosts.transport.scripts,
+            batches=rollout.batches,
         )
     except KtrdrError as error:
         facts = facts.with_error(error, deps.clock.monotonic() - began)
@@ -169,6 +173,8 @@ class Rollout:
         """
         self._deps = deps
         self._options = plans[0].options
+        self._is_atomic = self._options.on_failure == "rollback"
+        self.batches: tuple[tuple[str, ...], ...] = ()
         self._product = plans[0].product
         names: dict[tuple[str, str], str] = {}
         self._stopping = threading.Event()
@@ -185,6 +191,7 @@ class Rollout:
                 later_nodes=nodes,
                 clock=deps.clock,
                 names=names,
+                awaits_verdict=self._is_atomic or self._options.soak_s > 0,
             )
             for plan, exported in zip(plans, values, strict=True)
         ]
@@ -272,29 +279,50 @@ class Rollout:
 
     def _apply_all(self, pool: ThreadPoolExecutor) -> dict[str, HostResult]:
         results: dict[str, HostResult] = {}
-        for wave in self._waves():
-            failed = [name for name, result in results.items() if not result.is_good]
-            if failed:
-                self._cancel(pool, wave)
-                ended = [_not_started(deployment.plan, failed) for deployment in wave]
+        batches = self._split()
+        self.batches = tuple(tuple(each.plan.host.name for each in batch) for batch in batches)
+        for number, batch in enumerate(batches, start=1):
+            failed = _failed(results)
+            if failed or (results and self._stopping.is_set()):
+                self._cancel(pool, batch)
+                ended = [_not_started(deployment.plan, failed) for deployment in batch]
             else:
-                applied = [pool.submit(self._apply_one, deployment) for deployment in wave]
-                self._wait(applied)
-                ended = [future.result() for future in applied]
+                ended = self._apply_batch(pool, number, batch)
             results |= {result.plan.host.name: result for result in ended}
+        if self._is_atomic:
+            names = "" if self._stopping.is_set() else ", ".join(_failed(results))
+            # The worker nodes go back before the core.
+            for are_nodes in (True, False):
+                calls = [
+                    partial(each.confirm, results[each.plan.host.name], names)
+                    for each in self._deployments
+                    if bool(each.plan.host.node) is are_nodes
+                ]
+                results |= {result.plan.host.name: result for result in self._run(pool, calls)}
         return results
 
-    def _waves(self) -> Iterator[Sequence[HostDeployment]]:
-        """Yield the hosts that are deployed at the same time: those of the lowest rank first."""
-        if not any(deployment.has_changes for deployment in self._deployments):
-            yield self._deployments
-            return
-        by_rank = sorted(self._deployments, key=lambda d: d.plan.config.rank)
-        for rank, group in groupby(by_rank, key=lambda d: d.plan.config.rank):
-            if self._options.serial and rank:
-                yield from ([deployment] for deployment in group)
-            else:
-                yield list(group)
+    def _apply_batch(
+        self, pool: ThreadPoolExecutor, number: int, batch: Sequence[HostDeployment]
+    ) -> list[HostResult]:
+        """Apply the release on the hosts of a batch; then watch those that changed."""
+        names, is_watched = self.batches[number - 1], self._options.soak_s > 0
+        if is_watched or self._options.batch:
+            self._deps.ui.observe("", events.BatchStarted(number, len(self.batches), names))
+        ended = self._run(pool, [partial(self._apply_one, deployment) for deployment in batch])
+        if is_watched and all(result.is_good for result in ended):
+            ended = self._run(pool, map(partial, [each.watch for each in batch], ended))
+        if is_watched and not self._is_atomic:
+            ended = self._run(pool, map(partial, [each.confirm for each in batch], ended))
+        return ended
+
+    def _split(self) -> list[list[HostDeployment]]:
+        """Split the hosts into batches; hosts without changes do not wait for others."""
+        by_name = {each.plan.host.name: each for each in self._deployments}
+        unchanged = [name for name, each in by_name.items() if not each.has_changes]
+        if len(unchanged) == len(by_name):
+            return [self._deployments]
+        split = split_plans([each.plan for each in self._deployments], unchanged)
+        return [[by_name[plan.host.name] for plan in batch] for batch in split]
 
     def _apply_one(self, deployment: HostDeployment) -> HostResult:
         if not (self._options.drain and deployment.plan.host.node and deployment.has_changes):
@@ -308,7 +336,15 @@ class Rollout:
             return HostResult(deployment.plan, None, error=error)
 
     def _cancel(self, pool: ThreadPoolExecutor, deployments: Sequence[HostDeployment]) -> None:
-        self._wait([pool.submit(deployment.cancel) for deployment in deployments])
+        self._run(pool, [deployment.cancel for deployment in deployments])
+
+    def _run(
+        self, pool: ThreadPoolExecutor, calls: Iterable[Callable[[], _Result]]
+    ) -> list[_Result]:
+        """Make calls in parallel, wait for all, and return their results."""
+        started = [pool.submit(call) for call in calls]
+        self._wait(started)
+        return [future.result() for future in started]
 
     def _wait(self, started: Iterable[Future[Any]]) -> None:
         """Wait for all. Ctrl-C ends the running scripts in good order, a second one at once."""
@@ -354,7 +390,17 @@ def _list_effects(comparisons: Sequence[tuple[Plan, Any]]) -> list[str]:
     ]
 
 
-def _not_started(plan: Plan, others: Iterable[str]) -> HostResult:
+def _failed(results: Mapping[str, HostResult]) -> list[str]:
+    """Return the names of the hosts that failed themselves."""
+    errors = {name: result.error for name, result in results.items() if result.error}
+    return [name for name, error in errors.items() if not isinstance(error, NotStarted)]
+
+
+def _not_started(plan: Plan, others: Collection[str]) -> HostResult:
+    """Return the result of a host that is left as it is because of others, or of Ctrl-C."""
+    if not others:
+        text = f"{plan.host.name} was not changed, because the deploy was interrupted"
+        return HostResult(plan, None, error=Interrupted(text, hint="Run the command again."))
     error = NotStarted(
         f"{plan.host.name} was not changed, because of a failure on {', '.join(others)}",
         hint="Fix the failed hosts, or deploy only to the other hosts.",

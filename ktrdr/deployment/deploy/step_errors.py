@@ -20,7 +20,7 @@ class ErrorPattern(NamedTuple):
         pattern: Regular expression that the output matches, ignoring case. For the product's own
             sections of a fetch, the title of the section.
         kind: Class of the error.
-        message: Its message, with ``{host}``, ``{image}`` and ``{reason}`` to fill in.
+        message: Its message, with ``{host}``, ``{name}``, ``{image}`` and ``{reason}``.
         hint: Its hint, likewise.
     """
 
@@ -35,7 +35,7 @@ _DISK_FULL: Final = ErrorPattern(
     r"no space left on device",
     HostNotReady,
     "the disk of {host} is full",
-    "Free space on the host, for example with `docker image prune --all`.",
+    "Free space on the host, for example with `ktrdr deploy prune {name}`.",
 )
 # dash gives no other reason for a failed write.
 _DISK_UNWRITABLE: Final = ErrorPattern(
@@ -189,14 +189,14 @@ def query_error(plan: Plan, subject: str, result: RemoteResult) -> HostNotReady:
 
 
 def unhealthy_error(
-    plan: Plan, problems: Sequence[HealthProblem], timeout_s: float
+    plan: Plan, problems: Sequence[HealthProblem], timeout_s: float, verb: str = "become"
 ) -> DeploymentFailed:
     """Return the error of a release that is not healthy."""
     reasons = "; ".join(f"{problem.service} {problem.reason}" for problem in problems)
     is_fatal = any(problem.is_fatal for problem in problems)
     in_time = "" if is_fatal else f" within {timeout_s:g} s"
     return DeploymentFailed(
-        f"{plan.host.name} on {plan.host.address} did not become healthy{in_time}: {reasons}",
+        f"{plan.host.name} on {plan.host.address} did not {verb} healthy{in_time}: {reasons}",
         hint="Its last log lines are above; fix the cause and deploy again, or go back with "
         "`ktrdr deploy rollback`.",
     )
@@ -213,6 +213,7 @@ def _match(patterns: Iterable[ErrorPattern], plan: Plan, result: RemoteResult) -
 def _to_error(pattern: ErrorPattern, plan: Plan, result: RemoteResult) -> KtrdrError:
     values = {
         "host": plan.host.address,
+        "name": plan.host.name,
         "image": _failed_image(plan, result),
         "reason": _reason(result),
     }

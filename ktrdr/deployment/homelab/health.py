@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
 
 if TYPE_CHECKING:
-    from ktrdr.schemas import Worker
+    from ktrdr.schemas import Operation, Worker
 
 _MAX_TEXT: Final = 500
+# Kinds of errors that are the operation's own fault.
+_OWN_FAULTS: Final = ("usage", "invalid-parameters", "not-found", "too-large")
 
 
 def check_report(
@@ -55,6 +58,33 @@ def unregistered_workers(
         for service in expected
         if service.worker_url and service.worker_url not in registered
     )
+
+
+def failing_workers(
+    workers: Sequence[Worker],
+    expected: Iterable[ExpectedService],
+    list_operations: Callable[[str], Sequence[Operation]],
+    since: datetime,
+) -> Iterator[HealthProblem]:
+    """Yield a problem for each expected worker on which more than half of the operations failed.
+
+    Args:
+        workers: The workers that the backend lists.
+        expected: The services that run.
+        list_operations: Returns the newest operations of a worker, by its id.
+        since: Operations that ended earlier do not count.
+    """
+    names = {service.worker_url: service.name for service in expected if service.worker_url}
+    for worker in workers:
+        name = names.get(worker.endpoint_url.rstrip("/"))
+        operations = list_operations(worker.worker_id) if name else ()
+        ended = [each for each in operations if each.finished_at and each.finished_at >= since]
+        # Operations whose parameters are wrong fail with any release.
+        errors = [each.error for each in ended if each.error and each.error.kind not in _OWN_FAULTS]
+        if name and 2 * len(errors) > len(ended):
+            count = f"failed {len(errors)} of {len(ended)} operations"
+            reason = f"{count}, for example with: {errors[0].message[:_MAX_TEXT]}"
+            yield HealthProblem(name, reason, is_fatal=True)
 
 
 def _check_backend(name: str, report: Mapping[str, Any], tag: str) -> HealthProblem | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from ktrdr.deployment.deploy.comparison import Action, Comparison, ServiceChange
@@ -126,10 +127,16 @@ class Homelab(InventorySecrets):
         if not plan.host.node:
             yield from check_connections(self.inventory, plan.host, transport)
 
-    def unregistered(self, plan: Plan, backend: Backend) -> Sequence[HealthProblem]:
+    def unfit_workers(
+        self, plan: Plan, backend: Backend, since: datetime | None
+    ) -> Sequence[HealthProblem]:
         if not any(service.worker_url for service in plan.expected):
             return ()
-        return health.unregistered_workers(backend.workers(), plan.expected, plan.release.tag)
+        workers, expected = backend.workers(), plan.expected
+        problems = health.unregistered_workers(workers, expected, plan.release.tag)
+        if problems or since is None:
+            return problems
+        return list(health.failing_workers(workers, expected, backend.operations, since))
 
     def destructive_effects(
         self,

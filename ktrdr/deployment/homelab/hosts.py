@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import chain, takewhile
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -26,7 +28,7 @@ from ktrdr.deployment.releases.release import (
     interpolate,
     node_file_name,
 )
-from ktrdr.errors import ConfigurationError, UsageError
+from ktrdr.errors import ConfigurationError
 from ktrdr.tokens import CLOCK_LEEWAY
 
 # Variables of the compose files that are secret.
@@ -72,34 +74,57 @@ def _host(
     )
 
 
-def select_hosts(inventory: Inventory, words: Sequence[str]) -> tuple[Host, ...]:
-    """Return the hosts that ``core``, ``workers NODE``, ``workers all``, ``all`` or nothing name.
+def select_hosts(
+    inventory: Inventory, words: Sequence[str], tags: Sequence[str] = ()
+) -> tuple[Host, ...]:
+    """Return the hosts that words name, in their order.
+
+    ``core`` is the core, ``B`` or ``workers B`` a node, ``gpu-*`` the nodes that match, ``workers``
+    or ``workers all`` all nodes, and ``all`` or no word all hosts.
+
+    Args:
+        inventory: The inventory.
+        words: The words.
+        tags: Leave out nodes that have none of these tags; none for all.
 
     Raises:
-        UsageError: The words name no host; the message lists the valid names.
+        UsageError: A word names no host, or no node has a tag; the message lists the valid names.
     """
     core, *workers = all_hosts(inventory)
-    match list(words):
-        case [] | ["all"]:
-            return (core, *workers)
-        case ["core"]:
-            return (core,)
-        case ["workers"] | ["workers", "all"]:
-            return tuple(workers)
-        case ["workers", *names]:
-            return tuple(dict.fromkeys(_find_node(workers, name) for name in names))
-        case _:
-            raise UsageError(
-                f"{' '.join(words)!r} does not name a host",
-                hint="Use core, workers NODE, workers all, or all.",
-            )
+    is_node = bool(words) and words[0] == "workers"
+    found: list[Host] = []
+    for word in (words[1:] if is_node else words) or ["all"]:
+        if word in ("core", "all") and not is_node:
+            found.append(core)
+        if word != "core" or is_node:
+            found += _find_nodes(workers, word, [] if is_node else ["core", "all"])
+    if tags:
+        own = {host: inventory.workers[host.node].tags for host in found}
+        known = dict.fromkeys(chain.from_iterable(own.values()))
+        for tag in tags:
+            if tag not in known:
+                raise unknown_name_error("tag", tag, known)
+        found = [host for host in found if {*tags} & {*own[host]}]
+    return tuple(dict.fromkeys(found))
 
 
-def _find_node(workers: Sequence[Host], name: str) -> Host:
-    for host in workers:
-        if host.node.lower() == name.lower():
-            return host
-    raise unknown_name_error("node", name, [host.node for host in workers])
+def split_services(inventory: Inventory, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split words such as ``core backend db`` into those for hosts and the services after them."""
+    known = {"core", "workers", "all", *(name.lower() for name in inventory.workers)}
+    named = list(takewhile(lambda word: word.lower() in known or set(word) & {*"*?["}, words))
+    # A first word that names no host is an error, and no service of all hosts.
+    named = named or list(words[:1])
+    return named, list(words[len(named) :])
+
+
+def _find_nodes(workers: Sequence[Host], word: str, others: Sequence[str]) -> list[Host]:
+    """Return the nodes that a word names; others are further names that would be valid."""
+    if word == "all":
+        return list(workers)
+    found = [host for host in workers if fnmatch.fnmatch(host.node.lower(), word.lower())]
+    if not found:
+        raise unknown_name_error("node", word, [*others, *(host.node for host in workers)])
+    return found
 
 
 def configure_host(

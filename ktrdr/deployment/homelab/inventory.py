@@ -132,6 +132,7 @@ Memory = Annotated[
     ),
     AfterValidator(str.lower),
 ]
+Tag = Annotated[str, _require(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", "is not a tag such as gpu")]
 Cpus = Annotated[float, Field(ge=0.1, le=512)]
 Count = Annotated[int, Field(ge=0, le=MAX_SCALE)]
 Network = Annotated[
@@ -218,6 +219,7 @@ class WorkerNode(_Section):
         backtest, training: Number of workers of a type, 0 to 3; None for `scale`.
         backtest_memory, training_memory: Memory limit of each; None for the compose file's.
         backtest_cpus, training_cpus: CPU limit of each; None for the compose file's.
+        tags: Tags by which a deploy selects nodes.
         environment: Further variables of all its workers, none of them secret.
     """
 
@@ -234,6 +236,7 @@ class WorkerNode(_Section):
     training_memory: Memory | None = None
     backtest_cpus: Cpus | None = None
     training_cpus: Cpus | None = None
+    tags: Sequence[Tag] = ()
     environment: Mapping[ExtraVariable, ExtraValue] = {}
 
     @property

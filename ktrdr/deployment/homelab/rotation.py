@@ -35,7 +35,7 @@ def rotation_warnings(
     if "jwt_secret" in rotated and overlap_s:
         yield (
             "tokens signed with the former jwt_secret stay valid for another "
-            f"{overlap_s // _HOUR_S} h: replace them before then with `ktrdr token create`"
+            f"{overlap_s // _HOUR_S} h: replace them before then with `ktrdr token create --save`"
         )
     elif "jwt_secret" in rotated:
         yield "tokens signed with the former jwt_secret are no longer valid"

@@ -60,6 +60,7 @@ def find_problems(
     tag: str,
     restarts_before: Mapping[str, int],
     now: datetime,
+    may_restart: bool = True,
 ) -> tuple[HealthProblem, ...]:
     """Return a problem for each service that is not healthy.
 
@@ -71,11 +72,12 @@ def find_problems(
         tag: Image tag that the reports must name.
         restarts_before: Restarts that happened before the deploy, by container id.
         now: Approximate time on the host.
+        may_restart: Whether a few restarts are tolerated.
     """
     problems = []
     for service in expected:
         container = containers.get(service.name)
-        problem = _check_container(service.name, container, restarts_before, now)
+        problem = _check_container(service.name, container, restarts_before, now, may_restart)
         if problem is None and service.reports_version:
             problem = check_report(service, reports.get(service.name), tag)
         if problem:
@@ -84,11 +86,17 @@ def find_problems(
 
 
 def _check_container(
-    name: str, container: Container | None, restarts_before: Mapping[str, int], now: datetime
+    name: str,
+    container: Container | None,
+    restarts_before: Mapping[str, int],
+    now: datetime,
+    may_restart: bool,
 ) -> HealthProblem | None:
     if container is None:
         return HealthProblem(name, "has no container", is_fatal=True)
     restarts = container.restarts - restarts_before.get(container.id, 0)
+    if restarts and not may_restart:
+        return HealthProblem(name, "restarted", is_fatal=True)
     if restarts >= _CRASH_LOOP:
         # While the container runs, Docker reports 0 instead of its last exit code.
         last = f" (last exit code {code})" if (code := container.exit_code) else ""

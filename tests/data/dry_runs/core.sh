@@ -1118,7 +1118,7 @@ password = Secret(sys.stdin.buffer.read().decode())
 sys.stdout.write(make_verifier_with_salt(password, os.urandom(16), 4096).reveal())'
 
 token_overlap=0
-tokens_change='' signed_with=''
+tokens_change='' signed_with='' password_before=''
 
 stack_option() {
     case $1 in
@@ -1221,6 +1221,8 @@ export_former_token_secret() {
     JWT_SECRET_PREVIOUS=$value
     read_variable JWT_SECRET_PREVIOUS_UNTIL
     JWT_SECRET_PREVIOUS_UNTIL=$value
+    read_variable DB_PASSWORD
+    password_before=$value
     read_variable IMAGE_TAG
     now=$(date +%s)
     if [ -n "$signed_with" ] && [ "$signed_with" != "$JWT_SECRET" ]; then
@@ -2484,7 +2486,7 @@ password = Secret(sys.stdin.buffer.read().decode())
 sys.stdout.write(make_verifier_with_salt(password, os.urandom(16), 4096).reveal())'
 
 token_overlap=0
-tokens_change='' signed_with=''
+tokens_change='' signed_with='' password_before=''
 
 stack_option() {
     case $1 in
@@ -2587,6 +2589,8 @@ export_former_token_secret() {
     JWT_SECRET_PREVIOUS=$value
     read_variable JWT_SECRET_PREVIOUS_UNTIL
     JWT_SECRET_PREVIOUS_UNTIL=$value
+    read_variable DB_PASSWORD
+    password_before=$value
     read_variable IMAGE_TAG
     now=$(date +%s)
     if [ -n "$signed_with" ] && [ "$signed_with" != "$JWT_SECRET" ]; then
@@ -2839,9 +2843,10 @@ after_up() {
     fi
 }
 
-# The first password of a new database is not a rotation.
+# The first password of a new database is not a rotation, and neither is another salt of the same one, which
+# JWT_SECRET changes.
 report_secrets() {
-    [ -z "$role_change" ] || [ -z "$signed_with" ] || echo db_password
+    [ -z "$role_change" ] || [ -z "$signed_with" ] || [ "$password_before" = "$DB_PASSWORD" ] || echo db_password
     [ -z "$tokens_change" ] || echo jwt_secret
     [ -z "$grafana_change" ] || echo "grafana_password $grafana_change"
 }

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -11,7 +15,7 @@ import pytest
 
 from ktrdr.cli import operation_progress
 from ktrdr.client.backend import BackendClient
-from ktrdr.errors import HostUnreachable
+from ktrdr.errors import HostUnreachable, Interrupted
 from ktrdr.schemas import Operation, OperationEvent, OperationStatus, OperationType
 
 OPERATION = "op_backtest_20261123_164500_1a2b3c4d"
@@ -79,3 +83,35 @@ def test_an_outage_that_lasts_too_long_ends_the_command(clock: list[float]) -> N
     with pytest.raises(HostUnreachable):
         operation_progress.watch_until_final(cast("BackendClient", backend), [OPERATION])
     assert clock[0] - started > operation_progress.MAX_OUTAGE_S
+
+
+class SilentBackend(RestartingBackend):
+    """Stand-in for a backend whose streams are silent until the test ends."""
+
+    def __init__(self) -> None:
+        super().__init__(0, [0.0], returns=True)
+        self.ended = threading.Event()
+
+    def stream_events(self, operation_id: str, *, after: int = 0) -> Iterator[OperationEvent]:
+        # The main thread waits by then, or soon: a signal that comes earlier counts as well.
+        os.kill(os.getpid(), signal.SIGINT)
+        self.ended.wait(30)
+        yield from ()
+
+
+def test_ctrl_c_is_heard_although_the_stream_is_silent_and_says_what_goes_on() -> None:
+    backend = SilentBackend()
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    began = time.monotonic()
+    try:
+        with pytest.raises(Interrupted) as interrupted:
+            operation_progress.watch_until_final(cast("BackendClient", backend), [OPERATION])
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        backend.ended.set()
+    assert time.monotonic() - began < 5
+    assert interrupted.value.message == "the wait was interrupted, and it goes on"
+    assert interrupted.value.hint == (
+        f"Watch with `ktrdr operations watch {OPERATION}`, or stop with "
+        f"`ktrdr operations cancel {OPERATION}`."
+    )

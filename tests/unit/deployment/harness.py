@@ -15,7 +15,7 @@ from ktrdr.deployment.deploy.plan import Plan
 from ktrdr.deployment.deploy.result import HostResult
 from ktrdr.deployment.hosts.history import DeployKind, DeployOutcome, HistoryEntry
 from ktrdr.errors import KtrdrError
-from ktrdr.schemas import Worker
+from ktrdr.schemas import Operation, Worker
 from ktrdr.secret import Secret
 from tests.recording_transport import Answer, RecordingTransport
 from tests.unit.deployment.conftest import SimulatedHost
@@ -46,12 +46,14 @@ class SimulatedBackend:
         responses: Lists of workers, returned one after the other; the last one repeatedly.
         error: Raised by each request.
         requests: Drains and undrains.
+        ended: Operations that ended, by the id of their worker.
     """
 
     def __init__(self, *responses: Sequence[Worker]) -> None:
         self.responses = list(responses) or [[]]
         self.error: KtrdrError | None = None
         self.requests: list[str] = []
+        self.ended: dict[str, list[Operation]] = {}
 
     def set_credentials(self, fields: Any) -> None:
         assert fields["jwt_secret"]
@@ -60,6 +62,9 @@ class SimulatedBackend:
         if self.error:
             raise self.error
         return self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
+
+    def operations(self, worker_id: str) -> Sequence[Operation]:
+        return self.ended.get(worker_id, [])
 
     def drain(self, node: str) -> None:
         if self.error:

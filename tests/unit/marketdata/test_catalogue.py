@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktrdr.errors import HostNotReady, NotFound, UsageError
+from ktrdr.errors import HostNotReady, InvalidParameters, NotFound, UsageError
 from ktrdr.marketdata.catalogue import (
     dataset_path,
     delete_dataset,
     describe_datasets,
     list_datasets,
+    require_dataset,
 )
 from tests.unit.marketdata.files import NOW, csv_table, import_text
 
@@ -172,3 +173,18 @@ def test_a_dataset_that_cannot_be_deleted_is_reported(root: Path) -> None:
     with pytest.raises(HostNotReady, match="cannot be removed"):
         delete_dataset(root, "SPX", "1d")
     assert len(list_datasets(root)) == 1
+
+
+def test_a_symbol_without_data_is_refused_with_the_closest_one(root: Path) -> None:
+    require_dataset(root, "SPX", "1d")
+    with pytest.raises(InvalidParameters, match="there is no data for SPY 1d") as refused:
+        require_dataset(root, "SPY", "1d")
+    assert refused.value.hint == "Did you mean SPX? Available: SPX 1d."
+    with pytest.raises(InvalidParameters, match="there is no data for SPX 1h") as refused:
+        require_dataset(root, "SPX", "1h")
+    assert refused.value.hint == "Available: SPX 1d."
+
+
+def test_a_share_without_any_data_refuses_no_symbol(tmp_path: Path) -> None:
+    require_dataset(tmp_path, "SPX", "1d")
+    require_dataset(tmp_path / "away", "SPX", "1d")

@@ -42,9 +42,10 @@ after_up() {
     fi
 }
 
-# The first password of a new database is not a rotation.
+# The first password of a new database is not a rotation, and neither is another salt of the same one, which
+# JWT_SECRET changes.
 report_secrets() {
-    [ -z "$role_change" ] || [ -z "$signed_with" ] || echo db_password
+    [ -z "$role_change" ] || [ -z "$signed_with" ] || [ "$password_before" = "$DB_PASSWORD" ] || echo db_password
     [ -z "$tokens_change" ] || echo jwt_secret
     [ -z "$grafana_change" ] || echo "grafana_password $grafana_change"
 }

@@ -10,7 +10,7 @@
 VERIFIER_PY=$(cat ./verifier.py)
 
 token_overlap=0
-tokens_change='' signed_with=''
+tokens_change='' signed_with='' password_before=''
 
 stack_option() {
     case $1 in
@@ -114,6 +114,8 @@ export_former_token_secret() {
     JWT_SECRET_PREVIOUS=$value
     read_variable JWT_SECRET_PREVIOUS_UNTIL
     JWT_SECRET_PREVIOUS_UNTIL=$value
+    read_variable DB_PASSWORD
+    password_before=$value
     read_variable IMAGE_TAG
     now=$(date +%s)
     if [ -n "$signed_with" ] && [ "$signed_with" != "$JWT_SECRET" ]; then

@@ -27,6 +27,8 @@ def backend() -> Any:
         ("Box.LAN", "box.lan"),
         ("box", "box.lan"),
         ("Workers-B", "workers-b.lan"),
+        ("B", "workers-b.lan"),
+        ("workers B", "workers-b.lan"),
     ],
 )
 def test_a_node_is_found_by_its_first_label_and_in_any_case(backend, name, target) -> None:
@@ -34,5 +36,5 @@ def test_a_node_is_found_by_its_first_label_and_in_any_case(backend, name, targe
 
 
 def test_the_id_of_a_worker_must_be_exact(backend) -> None:
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match=r"no worker or node 'own-id'; did you mean Own-Id\?"):
         _resolve_target(backend, "own-id")

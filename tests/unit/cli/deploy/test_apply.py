@@ -102,3 +102,52 @@ def test_a_deploy_can_be_left_to_the_hosts_and_its_confirmation_limited(workers)
     assert (plan.options.is_detached, plan.options.confirm_within) == (True, 90.0)
     with pytest.raises(SystemExit):
         raise workers.run("--confirm-within", "0").exception
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(deploy, ["workers", *words])
+
+
+def test_nodes_are_selected_by_tag_and_pattern(workers: Workers, tmp_path: Path) -> None:
+    (tmp_path / "deploy/inventory.yml").write_text("workers: {B: {tags: [gpu]}, C: , C2: }")
+    for words, nodes in ((["--on", "gpu"], ["B"]), (["C*"], ["C", "C2"])):
+        workers.plans.clear()
+        assert run(*words, "--tag", "v1").exit_code == 0
+        assert [plan.host.node for plan in workers.plans] == nodes
+
+
+def test_a_node_or_a_tag_is_required(workers: Workers) -> None:
+    result = run()
+    assert result.exit_code == 2
+    assert "Missing argument 'NODE'" in result.output
+    assert workers.plans == []
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "0%", "101%", "half", "1.5", "100000", "٣"])
+def test_a_batch_is_a_number_or_a_percentage(workers: Workers, value: str) -> None:
+    result = run("all", "--batch", value)
+    assert result.exit_code == 2
+    assert "neither a number of nodes nor 1% to 100%" in result.output
+    assert workers.plans == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], (0, "", 0.0, "keep")),
+        (["--canary", "1"], (1, "", 60.0, "keep")),
+        (["--batch", "25%", "--soak", "0"], (0, "25%", 0.0, "keep")),
+        (["--soak", "5", "--on-failure", "rollback"], (0, "", 5.0, "rollback")),
+        (["--together"], (0, "", 0.0, "rollback")),
+        (["--on-failure", "keep", "--batch", "3"], (0, "3", 60.0, "keep")),
+    ],
+)
+def test_options_of_batches_reach_the_plans(workers: Workers, words, expected) -> None:
+    assert run("B", "--tag", "v1", *words).exit_code == 0
+    options = workers.plans[0].options
+    assert (options.canary, options.batch, options.soak_s, options.on_failure) == expected
+
+
+def test_a_dry_run_names_the_batches(workers: Workers) -> None:
+    result = run("all", "--tag", "v1", "--dry-run", "--canary", "1")
+    assert result.stderr.splitlines()[-2:] == ["batch 1 of 2: workers B", "batch 2 of 2: workers C"]

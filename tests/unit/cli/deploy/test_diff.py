@@ -128,3 +128,21 @@ def test_the_json_document_is_frozen() -> None:
         "losses": ["the database will be restarted"],
         "notes": ["a limit"],
     }
+
+
+NEW_HOST = host_diff(
+    services=(
+        ServiceChange("db", Action.CREATED, "does not exist yet"),
+        ServiceChange("backend", Action.CREATED, "does not exist yet"),
+    ),
+    settings=(SettingChange("LOG_LEVEL", None, "INFO"), SettingChange("A", None, "B")),
+    files=(FileChange("b.yml", None, b"x\n" * 40),),
+)
+
+
+def test_a_new_host_is_a_summary() -> None:
+    assert lines_of(NEW_HOST)[1:3] == [
+        "  + nothing is deployed yet; to be created: db, backend",
+        "    with 2 settings, 1 file; --full shows them",
+    ]
+    assert lines_of(NEW_HOST, full=True).count("    +x") == 40

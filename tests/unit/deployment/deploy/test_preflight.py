@@ -147,7 +147,12 @@ def test_all_problems_are_reported_together_with_a_remedy_for_each(planned, cloc
         "is older than 2.38.0; the disk of the work directory has too little free space: "
         "0 MiB free, 2048 needed; the shared directory /mnt/ktrdr-shared is missing"
     )
-    for remedy in ("systemctl start docker", "Compose plugin", "image prune", "mount /mnt/ktrdr"):
+    for remedy in (
+        "systemctl start docker",
+        "Compose plugin",
+        "deploy prune workers B",
+        "mount /mnt/ktrdr",
+    ):
         assert remedy in (error.hint or "")
 
 

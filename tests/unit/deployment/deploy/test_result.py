@@ -118,6 +118,7 @@ def test_the_result_of_a_successful_deploy(good) -> None:
         ],
         "duration_s": 3.142,
         "ssh": {"connections": 1, "scripts": 7},
+        "batches": [],
     }
 
 
@@ -207,7 +208,10 @@ def test_the_result_of_a_deploy_that_did_not_start_is_its_error() -> None:
 def test_the_document_of_a_dry_run(plan) -> None:
     plans = result.plans_to_json([plan])
     (host,) = plans.pop("hosts")
-    assert plans == {"event": "plan", "schema": 2, "ok": True, "dry_run": True}
+    batches = [["core"]]
+    assert plans == {
+        "event": "plan", "schema": 2, "ok": True, "dry_run": True, "batches": batches
+    }  # fmt: skip
     steps = host.pop("steps")
     assert list(host) == [
         *("target", "host", "kind", "service", "tag", "commit", "configuration"),
@@ -266,6 +270,10 @@ def examples(plan: Plan) -> list[tuple[Any, dict[str, Any]]]:
         (
             events.RollbackStarted(plan.entry, "it is unhealthy"),
             {"event": "restoring", "release": DEPLOY_ID, "tag": TAG, "reason": "it is unhealthy"},
+        ),
+        (
+            events.BatchStarted(1, 2, ("core",)),
+            {"event": "batch_started", "number": 1, "total": 2, "hosts": ["core"]},
         ),
     ]
 

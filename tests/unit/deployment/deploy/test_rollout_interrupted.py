@@ -26,6 +26,7 @@ from tests.unit.deployment.harness import (
     GO_BACK,
     LOCK,
     RECORD,
+    VERIFY,
     earlier_entry,
     recorded_event,
     rollback_answer,
@@ -34,8 +35,11 @@ from tests.unit.deployment.histories import history_lines
 
 
 @pytest.fixture
-def ctrl_c_at(fleet, monkeypatch) -> Iterator[Callable[[str, str], None]]:
-    """Press Ctrl-C when a host receives such a script, which then runs until it is ended."""
+def ctrl_c_at(fleet, monkeypatch) -> Iterator[Callable[..., None]]:
+    """Press Ctrl-C when a host receives such a script, which then runs until it is ended.
+
+    It lets the given number of such scripts pass.
+    """
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     real_wait, waiting = futures.wait, threading.Event()
 
@@ -48,12 +52,15 @@ def ctrl_c_at(fleet, monkeypatch) -> Iterator[Callable[[str, str], None]]:
 
     monkeypatch.setattr(futures, "wait", wait)
 
-    def arrange(name: str, containing: str) -> None:
-        host = fleet.plan(name).host.address
+    def arrange(name: str, containing: str, passing: int = 0) -> None:
+        host, passed = fleet.plan(name).host.address, []
 
         def on_script(receiver: str, script: str) -> None:
             interrupted = fleet.transport.interrupted
             if receiver == host and containing in script and not interrupted.is_set():
+                passed.append(script)
+                if len(passed) <= passing:
+                    return
                 assert waiting.wait(5)
                 os.kill(os.getpid(), signal.SIGINT)
                 assert interrupted.wait(5), "the rollout did not end the script"
@@ -147,7 +154,7 @@ def test_ctrl_c_while_the_rollout_does_not_wait_is_an_interruption_too(fleet, mo
     def press(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(rollout.Rollout, "_waves", press)
+    monkeypatch.setattr(rollout.Rollout, "_split", press)
     with pytest.raises(Interrupted, match="was interrupted"):
         fleet.deploy()
     assert fleet.transport.interrupted.is_set()
@@ -164,3 +171,18 @@ def test_ctrl_c_ends_the_wait_for_the_lock_of_another_owner(fleet, ctrl_c_at) ->
         "the wait for the lock of core was interrupted",
         "the deploy of core was interrupted",
     )
+
+
+def test_ctrl_c_while_a_batch_is_watched_keeps_it_and_starts_no_other(fleet, ctrl_c_at) -> None:
+    ctrl_c_at("workers B", VERIFY, 1)
+    result = fleet.deploy(canary=1)
+    assert fleet.receivers_of(APPLY) == ["core", "workers B"]
+    assert outcomes(result) == {
+        "core": DeployOutcome.DEPLOYED,
+        "workers B": DeployOutcome.DEPLOYED,
+        "workers C": None,
+    }
+    error = results_by_name(result)["workers C"].error
+    assert isinstance(error, Interrupted)
+    assert str(error) == "workers C was not changed, because the deploy was interrupted"
+    assert fleet.unlocked_hosts() == {"core", "workers B", "workers C"}

@@ -154,10 +154,10 @@ def test_workers_are_registered_by_address_version_and_status(plan) -> None:
 
 def test_the_backend_is_asked_only_about_plans_with_workers(planned, product, plan) -> None:
     backend = SimulatedBackend()
-    assert [problem.reason for problem in product.unregistered(plan, backend)] == [
+    assert [problem.reason for problem in product.unfit_workers(plan, backend, None)] == [
         "is not registered at the backend with this version yet"
     ] * 2
     backend.error = HostUnreachable("the backend does not respond")
     with pytest.raises(HostUnreachable):
-        product.unregistered(plan, backend)
-    assert product.unregistered(planned("core"), backend) == ()
+        product.unfit_workers(plan, backend, None)
+    assert product.unfit_workers(planned("core"), backend, None) == ()

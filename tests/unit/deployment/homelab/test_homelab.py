@@ -35,7 +35,7 @@ def test_a_homelab_implements_the_product_of_the_engine(inventory: Inventory, pl
     product: Product = Homelab(inventory)
     backend: Backend = SimulatedBackend()
     plan: Plan = planned()
-    assert product.unregistered(plan, backend) == ()
+    assert product.unfit_workers(plan, backend, None) == ()
 
 
 def test_the_core_is_deployed_before_the_worker_nodes(product: Homelab, release: Release) -> None:

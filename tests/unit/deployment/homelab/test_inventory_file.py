@@ -630,6 +630,8 @@ NODE_ERRORS = [
     ("training_cpus: .inf", "workers.B.training_cpus must be at most 512"),
     ("training_cpus: two", "workers.B.training_cpus must be a number, not text"),
     ("skip_unreachable: 1", "workers.B.skip_unreachable must be true or false, not a number"),
+    ("tags: gpu", "workers.B.tags must be a list, not text"),
+    ("tags: [a b]", "workers.B.tags.0 is not a tag such as gpu: 'a b'"),
     ("environment: [A=1]", "workers.B.environment must be a mapping of keys to values, not a list"),
     ("environment: {A: 1}", "workers.B.environment.A must be text, not a number"),
     ("environment: {A-B: x}", "workers.B.environment.A-B is not the name of a variable: 'A-B'"),
@@ -758,10 +760,11 @@ def test_two_nodes_cannot_be_one_host(read, second, message):
 def test_variables_and_numbers_of_a_node_can_be_overridden(read):
     inventory = read(
         "workers: {B: {environment: {A: x}}}",
-        settings=["workers.B.environment.B_2=y", "workers.B.training=0"],
+        settings=["workers.B.environment.B_2=y", "workers.B.training=0", "workers.B.tags=[gpu]"],
         environ={"KTRDR_INVENTORY_WORKERS_B_SKIP_UNREACHABLE": "true"},
     )
 
     node = inventory.workers["B"]
     assert node.environment == {"A": "x", "B_2": "y"}
+    assert node.tags == ["gpu"]
     assert (node.counts["training"], node.skip_unreachable) == (0, True)

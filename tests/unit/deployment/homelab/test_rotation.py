@@ -59,7 +59,7 @@ def test_former_tokens_must_be_replaced_during_the_overlap() -> None:
     )
     assert tokens == (
         "tokens signed with the former jwt_secret stay valid for another 24 h: "
-        "replace them before then with `ktrdr token create`"
+        "replace them before then with `ktrdr token create --save`"
     )
     assert warnings("jwt_secret", later_nodes=("B", "C"), overlap_s=0) == [
         "tokens signed with the former jwt_secret are no longer valid"
