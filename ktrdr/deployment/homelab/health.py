@@ -46,15 +46,18 @@ def unregistered_workers(
     from ktrdr.schemas import WorkerStatus
 
     registered = {
-        worker.endpoint_url.rstrip("/")
-        for worker in workers
-        if worker.version == tag and worker.status is not WorkerStatus.TEMPORARILY_UNAVAILABLE
+        worker.endpoint_url.rstrip("/"): worker for worker in workers if worker.version == tag
     }
-    return tuple(
-        HealthProblem(service.name, "is not registered at the backend with this version yet")
-        for service in expected
-        if service.worker_url and service.worker_url not in registered
-    )
+    problems = []
+    for service in expected:
+        worker = registered.get(service.worker_url or "")
+        if service.worker_url and worker is None:
+            reason = "is not registered at the backend with this version yet"
+            problems.append(HealthProblem(service.name, reason))
+        elif worker and worker.status is WorkerStatus.TEMPORARILY_UNAVAILABLE:
+            reason = worker.problem or "the backend cannot reach it"
+            problems.append(HealthProblem(service.name, f"is {worker.state}: {reason[:_MAX_TEXT]}"))
+    return tuple(problems)
 
 
 def _check_backend(name: str, report: Mapping[str, Any], tag: str) -> HealthProblem | None:
