@@ -27,9 +27,12 @@ def check_report(
         return HealthProblem(service.name, "does not respond yet")
     check = _check_worker if service.worker_url else _check_backend
     problem, own = check(service.name, report, tag), report.get("problem")
-    if isinstance(own, Mapping) and not (problem and problem.is_fatal):
-        return HealthProblem(service.name, f"is not ready: {str(own.get('message'))[:_MAX_TEXT]}")
-    return problem
+    if not isinstance(own, Mapping) or (problem and problem.is_fatal):
+        return problem
+    message = str(own.get("message"))[:_MAX_TEXT]
+    if problem and str(report.get("registration_error", "")).startswith(message):
+        return problem
+    return HealthProblem(service.name, f"is not ready: {message}")
 
 
 def unregistered_workers(

@@ -94,6 +94,16 @@ def test_the_backend_must_report_the_deployed_version_and_its_database(
             False,
         ),
         (
+            {
+                "version": TAG,
+                "registered": False,
+                "registration_error": "401: no",
+                "problem": {"message": "401: no"},
+            },
+            "could not register: 401: no",
+            False,
+        ),
+        (
             {"version": TAG, "registered": True, "problem": {"message": "no share"}},
             "is not ready: no share",
             False,
