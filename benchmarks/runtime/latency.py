@@ -30,6 +30,7 @@ from ktrdr.operations.store import OperationStore
 from ktrdr.schemas import OperationRequest, OperationType, WorkerType
 from ktrdr.secret import Secret
 from ktrdr.settings import Settings, WorkerSettings
+from ktrdr.workers.child_check import ChildCheck
 from ktrdr.workers.supervision import Supervisor
 from tests.integration.identities import ADA
 
@@ -214,8 +215,9 @@ async def _measure_start_up(
         )
         working = await stack.enter_async_context(make_pool(settings, "works", max_size=POOL_SIZE))
         marked = SharedDirectory(worker_settings, working, creates_mark=True)
+        check = ChildCheck(worker_settings)
         supervisor = Supervisor(
-            worker_settings, "w", LeaseStore(working), DrainStore(working), marked
+            worker_settings, "w", LeaseStore(working), DrainStore(working), marked, check
         )
         store, queue = OperationStore(submitting), make_worker_app(working, supervisor.run)
         worker = serve_queue(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from importlib.metadata import version as installed_version
@@ -35,9 +36,11 @@ from ktrdr.api.routes import (
 )
 from ktrdr.api.state import BackendState
 from ktrdr.database.migrate import migrate
-from ktrdr.database.pool import make_pool, wait_until_reachable
+from ktrdr.database.pool import first_line, make_pool, wait_until_reachable
+from ktrdr.database.probe import DatabaseProbe, schema_tables
 from ktrdr.database.timescaledb import update_once_settled
 from ktrdr.errors import KtrdrError
+from ktrdr.fitness import FindProblem, Fitness, Progress, find_stuck
 from ktrdr.fleet.health import WorkerHealthChecker
 from ktrdr.fleet.leader import LeaderTasks
 from ktrdr.fleet.registry import WorkerRegistry
@@ -63,13 +66,13 @@ logger = logging.getLogger(__name__)
 
 SERVICE_NAME: Final = "ktrdr-backend"
 POOL_SIZE: Final = 10
+RESTART_AFTER_S: Final = 5.0
 
 
 def create_app(settings: BackendSettings) -> FastAPI:
     """Create the application; its lifespan migrates the database and runs the services."""
     provider = set_up_tracing(settings, SERVICE_NAME)
     metrics.build_info.labels(SERVICE_NAME, settings.image_tag, settings.ktrdr_commit).set(1)
-    metrics.measure_shared_directory(settings.shared_mount_path)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -132,24 +135,47 @@ async def _run_services(
         expand = partial(expand_sweep, settings.shared_mount_path / "strategies", shared)
         store, registry = OperationStore(pool, expand_sweep=expand), WorkerRegistry(pool)
         change_feed, revocations = ChangeFeed(settings), RevocationList(pool)
+
+        async def migrate_again() -> None:
+            logger.error("the database lacks this release's schema, as if it was new: creating it")
+            await migrate(settings)
+            shared.forget()
+            await shared.check()
+            await revocations.load()
+
+        probe = DatabaseProbe(settings, pool, schema_tables(), migrate_again)
+        await probe.check()
         await shared.check()
         await revocations.load()
         leader = LeaderTasks(
             settings, WorkerHealthChecker(registry, settings), LeaseStore(pool), store
         )
-        await stack.enter_async_context(
+        progress = [leader.progress, leader.checks, change_feed.progress, shared.progress]
+        progress += await stack.enter_async_context(
             _run_in_background(
-                change_feed.run(),
-                leader.run(),
-                revocations.run(),
-                update_once_settled(settings),
-                shared.run(),
+                {
+                    "the feed of changes": change_feed.run,
+                    "the leader's task": leader.run,
+                    "the check of the shared directory": shared.run,
+                    "the reload of revoked tokens": revocations.run,
+                    "the update of TimescaleDB": partial(update_once_settled, settings),
+                    "the probe of the database": probe.run,
+                }
             )
         )
+        conditions: dict[str, FindProblem] = {
+            "database": lambda: probe.database,
+            "schema": lambda: probe.schema,
+            "share": lambda: shared.unfit,
+            "clock": lambda: probe.clock,
+            "background tasks": lambda: find_stuck(progress),
+        }
         yield BackendState(
             settings=settings,
             pool=pool,
             shared=shared,
+            probe=probe,
+            fitness=Fitness(conditions, metrics.record_condition),
             operations=store,
             registry=registry,
             change_feed=change_feed,
@@ -161,14 +187,32 @@ async def _run_services(
 
 
 @asynccontextmanager
-async def _run_in_background(*coroutines: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+async def _run_in_background(
+    functions: Mapping[str, Callable[[], Coroutine[None, None, None]]],
+) -> AsyncIterator[list[Progress]]:
+    """Run tasks during the block; provide the progress of each, which tells whether it failed."""
+    progress = [Progress(name, math.inf) for name in functions]
+    tasks = [
+        asyncio.create_task(_restart(function, each))
+        for function, each in zip(functions.values(), progress, strict=True)
+    ]
     try:
-        yield
+        yield progress
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _restart(run: Callable[[], Coroutine[None, None, None]], progress: Progress) -> None:
+    """Run a task, and start it again whenever it fails."""
+    while True:
+        try:
+            return await run()
+        except Exception as exc:
+            logger.exception("%s failed, and is started again", progress.name)
+            progress.failed(first_line(exc))
+        await asyncio.sleep(RESTART_AFTER_S)
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from ktrdr.access.audit import AuditTrail
 from ktrdr.access.revocations import RevocationList
 from ktrdr.access.throttle import AuthenticationThrottle
 from ktrdr.database.pool import Pool
+from ktrdr.database.probe import DatabaseProbe
+from ktrdr.fitness import Fitness
 from ktrdr.fleet.registry import WorkerRegistry
 from ktrdr.operations.change_feed import ChangeFeed
 from ktrdr.operations.drain_requests import DrainStore
@@ -31,6 +33,8 @@ class BackendState:
     settings: BackendSettings
     pool: Pool
     shared: SharedDirectory
+    probe: DatabaseProbe
+    fitness: Fitness
     operations: OperationStore
     registry: WorkerRegistry
     change_feed: ChangeFeed

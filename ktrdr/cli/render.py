@@ -28,7 +28,9 @@ PIPE_WIDTH: Final = 200
 _STATUS_STYLES: Final = {
     "available": "green",
     "busy": "cyan",
-    "temporarily_unavailable": "red",
+    "temporarily unavailable": "red",
+    "not ready": "red",
+    "drained": "yellow",
     "pending": "yellow",
     "running": "cyan",
     "completed": "green",

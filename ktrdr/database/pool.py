@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import select
 import sys
 import time
@@ -166,10 +167,10 @@ async def wait_until_reachable(settings: Settings, *, deadline_s: float) -> None
             if time.monotonic() + delay_s > deadline:
                 raise DatabaseUnavailable(
                     f"the database at {settings.db_host}:{settings.db_port} cannot be used"
-                    f" ({_reason(exc)})",
+                    f" ({first_line(exc)})",
                     hint="Check that the db service is healthy, and check DB_USER and DB_PASSWORD.",
                 ) from exc
-            logger.info("waiting for the database: %s", _reason(exc))
+            logger.info("waiting for the database: %s", first_line(exc))
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, 3)
         else:
@@ -177,7 +178,8 @@ async def wait_until_reachable(settings: Settings, *, deadline_s: float) -> None
             return
 
 
-def _reason(error: psycopg.OperationalError) -> str:
-    """Return the first line of libpq's message, without the addresses that it tried."""
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return first.rpartition("failed: ")[2].removeprefix("FATAL:  ")
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error, without the addresses that libpq tried and its user."""
+    first = str(error).strip().partition("\n")[0] or type(error).__name__
+    reason = first.rpartition("failed: ")[2].removeprefix("FATAL:  ")
+    return re.sub(r'\b(user|role) "[^"]*"', r"\1 DB_USER", reason)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ktrdr.deployment.deploy.host_deployment import HostDeployment
     from ktrdr.deployment.deploy.plan import Plan
     from ktrdr.deployment.deploy.step_errors import ErrorPattern
+    from ktrdr.deployment.hosts.history import HistoryEntry
     from ktrdr.schemas import Operation, Worker
 
 # Variable that holds the login at the registry in scripts, so that no file holds it.
@@ -206,8 +207,19 @@ class Product(Protocol):
         changes: Sequence[ServiceChange],
         before: Snapshot,
         reports: Mapping[str, Mapping[str, Any]],
+        *,
+        volumes: Sequence[str] | None = None,
+        history: Sequence[HistoryEntry] = (),
     ) -> Iterable[str]:
-        """Return the interruptions and losses that changes cause, one sentence each."""
+        """Return the interruptions and losses that changes cause, one sentence each.
+
+        Args:
+            changes: The changes.
+            before: Containers that exist.
+            reports: Health reports of services.
+            volumes: Volumes that exist; None if they are unknown.
+            history: Deploys that the host remembers.
+        """
 
     def check_schema(
         self, prepared: Sequence[tuple[Plan, Comparison]], transport: Transport

@@ -266,7 +266,9 @@ def _find_problems(containers: Sequence[Container], now: datetime) -> tuple[Heal
         now=now,
     )
     starting = {
-        each.service for each in containers if each.is_running and each.health != "unhealthy"
+        each.service
+        for each in containers
+        if each.is_running and each.health != "unhealthy" and not each.is_unfit
     }
     return tuple(each for each in problems if each.is_fatal or each.service not in starting)
 

@@ -196,7 +196,7 @@ class WorkerHealthChecker:
 
     async def _update_gauge(self) -> None:
         counts = Counter(
-            (worker.worker_type.value, worker.status.value)
+            (worker.worker_type.value, worker.state.replace(" ", "_"))
             for worker in await self._registry.list_workers()
         )
         metrics.workers.clear()

@@ -10,7 +10,8 @@ from typing import Final
 import psycopg
 from psycopg import AsyncConnection
 
-from ktrdr.database.pool import connection_arguments
+from ktrdr.database.pool import connection_arguments, first_line
+from ktrdr.fitness import Progress
 from ktrdr.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 CHANNEL: Final = "ktrdr_operations"
 # Notifications are lost while the connection is, so waiting ends after this time in any case.
 WAIT_TIMEOUT_S: Final = 5.0
+PROVE_EVERY_S: Final = 3.0
 
 
 class ChangeFeed:
@@ -25,10 +27,12 @@ class ChangeFeed:
 
     Attributes:
         is_closed: True once the backend stops; waiting tasks must then end.
+        progress: Progress of the listening connection.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.is_closed = False
+        self.progress = Progress("the feed of changes")
         self._settings = settings
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
 
@@ -38,6 +42,7 @@ class ChangeFeed:
             try:
                 await self._listen()
             except psycopg.OperationalError as exc:
+                self.progress.failed(first_line(exc))
                 logger.warning("change feed lost the database connection (%s)", type(exc).__name__)
                 await asyncio.sleep(1)
 
@@ -67,6 +72,11 @@ class ChangeFeed:
         connection = await AsyncConnection.connect(**arguments, autocommit=True)
         async with connection:
             await connection.execute(f"LISTEN {CHANNEL}")
-            async for notification in connection.notifies():
-                for event in self._waiting.get(notification.payload, ()):
-                    event.set()
+            self.progress.made()
+            while True:
+                async for notification in connection.notifies(timeout=PROVE_EVERY_S):
+                    for event in self._waiting.get(notification.payload, ()):
+                        event.set()
+                # A connection that hangs receives nothing, like one that waits.
+                await connection.execute("SELECT 1")
+                self.progress.made()

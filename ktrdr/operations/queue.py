@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, LiteralString
 
 from procrastinate import App, JobContext, PsycopgConnector
 from procrastinate.tasks import configure_task
@@ -68,14 +68,31 @@ def make_enqueuing_app() -> App:
     return App(connector=PsycopgConnector())
 
 
-def make_worker_app(pool: Pool, run: RunOperation) -> App:
-    """Return an app that runs operations.
+class _PollingConnector(PsycopgConnector):
+    """Connector that reports each successful poll of the queue."""
+
+    def __init__(self, polled: Callable[[], None]) -> None:
+        super().__init__()
+        self._polled = polled
+
+    async def execute_query_one_async(
+        self, query: LiteralString, **arguments: Any
+    ) -> dict[str, Any]:
+        row: dict[str, Any] = await super().execute_query_one_async(query, **arguments)
+        self._polled()
+        return row
+
+
+def make_worker_app(
+    pool: Pool, run: RunOperation, polled: Callable[[], None] = lambda: None
+) -> App:
+    """Return an app that runs operations, and calls ``polled`` whenever it has asked for one.
 
     Without a periodic task procrastinate's side tasks end immediately, and a worker then receives
     no notifications after a restart of the database. The tick is that task. It also keeps the
     queue's table small.
     """
-    app = App(connector=PsycopgConnector())
+    app = App(connector=_PollingConnector(polled))
 
     async def run_operation(operation_id: str) -> None:
         await run(operation_id)

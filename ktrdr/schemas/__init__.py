@@ -17,7 +17,7 @@ from ktrdr.schemas.base import (
     ResponseModel,
 )
 from ktrdr.schemas.errors import ErrorDetail, ProblemDocument
-from ktrdr.schemas.health import BackendHealth, BuildVersion, WorkerHealth
+from ktrdr.schemas.health import BackendHealth, BuildVersion, Condition, WorkerHealth
 from ktrdr.schemas.operations import (
     BacktestParameters,
     Operation,
@@ -53,6 +53,7 @@ __all__ = [
     "BackendHealth",
     "BacktestParameters",
     "BuildVersion",
+    "Condition",
     "Drain",
     "DrainMode",
     "DrainRequest",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
@@ -35,6 +36,20 @@ ContractMigrations = Annotated[
 ]
 
 
+class Condition(ResponseModel):
+    """Condition of a service's fitness.
+
+    Attributes:
+        name: What must be right, such as ``queue``.
+        problem: Why it is not, in a sentence; None if it is.
+        since: Time since which it has been so.
+    """
+
+    name: str
+    problem: str | None = None
+    since: datetime
+
+
 class BackendHealth(ResponseModel):
     """Response of the backend to ``GET /health``."""
 
@@ -44,6 +59,7 @@ class BackendHealth(ResponseModel):
     version: BuildVersion
     database: Literal["ok", "unavailable"]
     problem: ErrorDetail | None = Field(default=None, description="Why it is not ready.")
+    conditions: tuple[Condition, ...] = Field(default=(), description="What it needs to be ready.")
     uptime_s: float
     contract_migrations: ContractMigrations = ()
 
@@ -60,6 +76,7 @@ class WorkerHealth(ResponseModel):
     commit: str
     current_operation_id: str | None
     problem: ErrorDetail | None = Field(default=None, description="Why it is not ready.")
+    conditions: tuple[Condition, ...] = Field(default=(), description="What it needs to be ready.")
     registered: bool
     registration_error: str | None = Field(
         default=None, description="Why the last registration failed; None once registered."

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from pydantic import Field, HttpUrl
+from pydantic import Field, HttpUrl, computed_field
 
 from ktrdr.schemas.base import RequestModel, ResponseModel, SafeName
 
@@ -83,3 +83,13 @@ class Worker(ResponseModel):
         default=None,
         description="Seconds by which its clock is ahead of the backend's, to about a second.",
     )
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy does not know pydantic's properties
+    @property
+    def state(self) -> str:
+        """Return the status in more detail, in words that a later release may add to."""
+        if self.problem and not self.health_check_failures:
+            return "not ready"
+        if self.drain and self.status is not WorkerStatus.TEMPORARILY_UNAVAILABLE:
+            return "drained"
+        return self.status.value.replace("_", " ")

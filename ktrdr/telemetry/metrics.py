@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -31,6 +29,12 @@ build_info = _gauge(
     "ktrdr_build_info",
     "Always 1; its labels name the running version.",
     ["service", "image_tag", "commit"],
+)
+
+condition = _gauge(
+    "ktrdr_condition",
+    "1 while a condition of this service's fitness holds, 0 while it does not.",
+    ["condition"],
 )
 
 # ---------------------------------------------------------------- backend
@@ -110,17 +114,9 @@ worker_busy = _gauge("ktrdr_worker_busy", "1 while this worker runs an operation
 worker_registered = _gauge("ktrdr_worker_registered", "1 while this worker is registered.")
 
 
-def measure_shared_directory(path: Path) -> None:
-    """Report size and free space of ``path`` at every scrape; 0 if it is unavailable."""
-
-    def usage(field: str) -> float:
-        try:
-            return float(getattr(shutil.disk_usage(path), field))
-        except OSError:
-            return 0.0
-
-    shared_free.set_function(lambda: usage("free"))
-    shared_size.set_function(lambda: usage("total"))
+def record_condition(name: str, holds: bool) -> None:
+    """Record whether a condition of this service's fitness holds."""
+    condition.labels(name).set(int(holds))
 
 
 def render_metrics(accept: str) -> tuple[bytes, str]:

@@ -17,12 +17,13 @@ from fastapi.responses import JSONResponse
 from procrastinate.exceptions import ConnectorException
 
 from ktrdr.database.migrate import contract_migrations
-from ktrdr.database.pool import make_pool, wait_until_reachable
-from ktrdr.errors import ConfigurationError, DatabaseUnavailable, NotFound
+from ktrdr.database.pool import first_line, make_pool, wait_until_reachable
+from ktrdr.database.probe import DatabaseProbe
+from ktrdr.errors import ConfigurationError, DatabaseUnavailable, KtrdrError, NotFound
+from ktrdr.fitness import FindProblem, Fitness, Progress, find_stuck
 from ktrdr.operations.drain_requests import DrainStore
 from ktrdr.operations.files import read_log_chunk
 from ktrdr.operations.leases import LeaseStore
-from ktrdr.operations.model import to_error_detail
 from ktrdr.operations.queue import make_worker_app, serve_queue
 from ktrdr.operations.shared_directory import SharedDirectory
 from ktrdr.schemas import ProblemDocument, WorkerHealth, WorkerRegistration, WorkerType
@@ -30,6 +31,7 @@ from ktrdr.settings import WorkerSettings
 from ktrdr.telemetry import metrics
 from ktrdr.telemetry.logging import set_up_logging
 from ktrdr.telemetry.tracing import set_up_tracing, shut_down_tracing, trace_requests
+from ktrdr.workers.child_check import ChildCheck
 from ktrdr.workers.process import CurrentOperation
 from ktrdr.workers.registration import Registrar
 from ktrdr.workers.supervision import Supervisor
@@ -44,6 +46,10 @@ SERVICE_NAMES: Final = {
 # operation, the renewal of its lease and its writes need others.
 IDLE_POOL_SIZE: Final = 1
 BUSY_POOL_SIZE: Final = 3
+# A worker that is not fit by then registers all the same, so that its problem is seen.
+FIT_WITHIN_S: Final = 3.0
+# Tables without which it cannot run an operation. A backend of the release before has them, too.
+NEEDED_TABLES: Final = ("procrastinate_jobs", "operations", "operation_events", "drains")
 
 
 def make_worker_id(settings: WorkerSettings) -> str:
@@ -64,24 +70,42 @@ class WorkerService:
         self._started_at = time.monotonic()
         self._pool = make_pool(settings, self.worker_id, max_size=IDLE_POOL_SIZE)
         self._shared = SharedDirectory(settings, self._pool)
+        self._child_check = ChildCheck(settings)
+        self._probe = DatabaseProbe(settings, self._pool, NEEDED_TABLES)
+        self._polling = Progress("asking the queue for operations")
         self.supervisor = Supervisor(
-            settings, self.worker_id, LeaseStore(self._pool), DrainStore(self._pool), self._shared
+            settings,
+            self.worker_id,
+            LeaseStore(self._pool),
+            DrainStore(self._pool),
+            self._shared,
+            self._child_check,
         )
         self.registrar = Registrar(settings, self._registration)
+        conditions: dict[str, FindProblem] = {
+            "queue": self._find_queue_problem,
+            "share": lambda: self._shared.unfit,
+            "registration": lambda: self.registrar.problem,
+            "child process": lambda: self._child_check.problem,
+            "clock": lambda: self._probe.clock,
+        }
+        self.fitness = Fitness(conditions, metrics.record_condition)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the tasks during the block; at its end, requeue the operation and deregister."""
-        registering = asyncio.create_task(self.registrar.run())
+        registering = asyncio.create_task(self._register())
         serving = asyncio.create_task(self._serve_queue())
         checking = asyncio.create_task(
             self._shared.run(is_busy=lambda: self.supervisor.current is not None)
         )
+        trying = asyncio.create_task(self._child_check.run())
+        probing = asyncio.create_task(self._probe.run())
         try:
             yield
         finally:
             self.supervisor.stop()
-            for task in (serving, registering, checking):
+            for task in (serving, registering, checking, trying, probing):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
@@ -102,6 +126,7 @@ class WorkerService:
     def health(self) -> WorkerHealth:
         """Return the response to ``GET /health``."""
         current = self.supervisor.current
+        problem, conditions = self.fitness.evaluate()
         return WorkerHealth(
             status="busy" if current else "idle",
             worker_id=self.worker_id,
@@ -109,23 +134,34 @@ class WorkerService:
             version=self.settings.image_tag,
             commit=self.settings.ktrdr_commit,
             current_operation_id=current.operation_id if current else None,
-            problem=to_error_detail(self._shared.problem) if self._shared.problem else None,
+            problem=problem,
+            conditions=conditions,
             registered=self.registrar.is_registered,
             registration_error=self.registrar.error,
             uptime_s=round(time.monotonic() - self._started_at, 3),
             contract_migrations=contract_migrations(),
         )
 
+    async def _register(self) -> None:
+        # The backend takes a worker that has just registered for available until it checks it.
+        deadline = time.monotonic() + FIT_WITHIN_S
+        while time.monotonic() < deadline:
+            if not (self._find_queue_problem() or self._shared.unfit):
+                break
+            await asyncio.sleep(0.1)
+        await self.registrar.run()
+
     async def _serve_queue(self) -> None:
         """Serve the queue, and start again whenever the database was unavailable."""
-        queue = make_worker_app(self._pool, self._run)
+        queue = make_worker_app(self._pool, self._run, self._polling.made)
         is_open = False
         while True:
             try:
-                await wait_until_reachable(self.settings, deadline_s=3600)
+                await wait_until_reachable(self.settings, deadline_s=0)
                 if not is_open:
                     await self._pool.open()
                     is_open = True
+                    await self._probe.check()
                     await self._shared.check()
                 await serve_queue(
                     queue,
@@ -136,13 +172,19 @@ class WorkerService:
                 )
             except (DatabaseUnavailable, ConnectorException) as exc:
                 # Unavailable, or not migrated yet because the backend is still starting.
-                cause = exc.__cause__ or exc
-                first_line = str(cause).strip().partition("\n")[0]
-                logger.warning("cannot serve the queue: %s: %s", type(cause).__name__, first_line)
-            except Exception:
+                self._polling.failed(first_line(exc.__cause__ or exc))
+                logger.warning("cannot serve the queue: %s", self._polling.problem)
+            except Exception as exc:
                 # A worker that does not serve the queue is useless, so any error is retried.
+                self._polling.failed(first_line(exc))
                 logger.exception("serving the queue failed, trying again")
             await asyncio.sleep(1)
+
+    def _find_queue_problem(self) -> KtrdrError | None:
+        """Return why this worker takes no operations from the queue, or None."""
+        # While it runs an operation, it asks for no other.
+        polling = [] if self.supervisor.is_serving else [self._polling]
+        return self._probe.problem or find_stuck(polling)
 
     async def _run(self, operation_id: str) -> None:
         await self._pool.resize(IDLE_POOL_SIZE, BUSY_POOL_SIZE)
@@ -217,6 +259,7 @@ def _add_routes(app: FastAPI, worker: WorkerService) -> None:
 
     @app.get("/metrics")
     async def scrape(accept: Annotated[str, Header()] = "") -> Response:
+        worker.fitness.evaluate()
         body, content_type = metrics.render_metrics(accept)
         return Response(body, media_type=content_type)
 

@@ -160,7 +160,12 @@ def run_task(task: ChildTask, worker: WorkerConnection) -> ChildMessage:
 
 
 def main() -> None:
-    """Run the task that standard input describes."""
+    """Run the task that standard input describes, or only load a module within a memory limit."""
+    if len(sys.argv) > 1:
+        os.nice(10)
+        limit_memory(int(sys.argv[2]))
+        importlib.import_module(sys.argv[1])
+        return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # The output of libraries must not mix with the messages.

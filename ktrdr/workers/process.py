@@ -113,6 +113,12 @@ class CurrentOperation:
         asyncio.get_running_loop().call_later(timeout_s, child.kill)
 
 
+def child_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables of a child process."""
+    names = (*INHERITED_VARIABLES, *environment.get("CHILD_VARIABLES", "").split())
+    return {name: environment[name] for name in names if name in environment} | ONE_THREAD
+
+
 @asynccontextmanager
 async def start_child(
     task: ChildTask, log: BinaryIO, environment: Mapping[str, str] = os.environ
@@ -123,9 +129,10 @@ async def start_child(
         task: Task that the child works on.
         log: File for its standard error.
         environment: Variables, of which the child inherits a few.
+
+    Raises:
+        OSError: It cannot be started.
     """
-    names = (*INHERITED_VARIABLES, *environment.get("CHILD_VARIABLES", "").split())
-    inherited = {name: environment[name] for name in names if name in environment}
     process = await create_subprocess_exec(
         sys.executable,
         "-m",
@@ -134,7 +141,7 @@ async def start_child(
         stdout=PIPE,
         stderr=log,
         limit=MAX_LINE_BYTES,
-        env={**inherited, **ONE_THREAD},
+        env=child_environment(environment),
         # The parent alone handles signals to the worker's process group.
         start_new_session=True,
     )

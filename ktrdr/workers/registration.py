@@ -12,7 +12,14 @@ from typing import Final
 import httpx
 from pydantic import ValidationError
 
-from ktrdr.schemas import API_PREFIX, OperationParameters, ProblemDocument, WorkerRegistration
+from ktrdr.errors import HostNotReady
+from ktrdr.schemas import (
+    API_PREFIX,
+    OperationParameters,
+    ProblemDocument,
+    Worker,
+    WorkerRegistration,
+)
 from ktrdr.settings import WorkerSettings
 from ktrdr.telemetry import metrics
 
@@ -20,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 FIRST_DELAY_S: Final = 1.0
 MAX_DELAY_S: Final = 30.0
+# A worker asks the backend for itself this often.
+LOOK_UP_EVERY_S: Final = 8.0
 # The backend checks a worker every 10 s. After this time without a check it may have forgotten it.
 UNCHECKED_S: Final = 30.0
 TIMEOUT_S: Final = 5.0
@@ -52,6 +61,7 @@ class Registrar:
     Attributes:
         is_registered: True if the backend knows this worker, according to its last answer.
         error: Reason why the last attempt failed, or None.
+        unreachable: Why the backend gives this worker no work although it knows it, or None.
     """
 
     def __init__(
@@ -63,6 +73,16 @@ class Registrar:
         self._last_checked = time.monotonic()
         self.is_registered = False
         self.error: str | None = None
+        self.unreachable: str | None = None
+
+    @property
+    def problem(self) -> HostNotReady | None:
+        """Return why the backend does not know this worker, or cannot reach it, or None."""
+        reason = self.error or self.unreachable
+        if reason is None and not self.is_registered:
+            reason = "this worker has not registered yet"
+        hint = "Check KTRDR_API_URL, WORKER_PUBLIC_BASE_URL and the token of this worker."
+        return HostNotReady(reason, hint=hint) if reason else None
 
     def record_health_check(self) -> None:
         """Record that the backend has just checked this worker."""
@@ -104,7 +124,7 @@ class Registrar:
             reason = f"the backend at {self._workers_url} does not respond ({type(exc).__name__})"
             self._set_state(is_registered=False, error=reason)
             return False
-        if response.is_success:
+        if response.is_success and self._parse_self(response):
             self.record_health_check()
             self._set_state(is_registered=True, error=None)
             return True
@@ -115,23 +135,41 @@ class Registrar:
         reason = (
             f"the backend rejected the registration with status {response.status_code}: {detail}"
         )
+        if response.is_success:
+            reason = f"the server at {self._workers_url} is no backend of KTRDR"
         self._set_state(is_registered=False, error=reason)
         return False
 
+    def _parse_self(self, response: httpx.Response) -> Worker | None:
+        """Return this worker as the backend sees it, or None if the answer is another."""
+        try:
+            worker = Worker.model_validate_json(response.content)
+        except ValidationError:
+            return None
+        return worker if worker.worker_id == self._describe().worker_id else None
+
     async def _wait_until_forgotten(self, client: httpx.AsyncClient) -> None:
-        url = f"{self._workers_url}/{self._describe().worker_id}"
+        me = self._describe()
         while True:
-            unchecked_s = time.monotonic() - self._last_checked
-            await asyncio.sleep(max(UNCHECKED_S - unchecked_s, 1))
-            if time.monotonic() - self._last_checked < UNCHECKED_S:
-                continue
+            await asyncio.sleep(LOOK_UP_EVERY_S * (1 - random.random() / 4))  # noqa: S311  # no secret
             try:
-                response = await client.get(url)
-            except httpx.HTTPError:
+                response = await client.get(f"{self._workers_url}/{me.worker_id}")
+            except httpx.HTTPError as exc:
+                # A backend that is deployed is away for some seconds.
+                if time.monotonic() - self._last_checked > UNCHECKED_S:
+                    name = type(exc).__name__
+                    self.unreachable = f"the backend at {self._workers_url} is away ({name})"
                 continue
-            if response.status_code != httpx.codes.OK:
+            worker = self._parse_self(response) if response.is_success else None
+            if worker is None:
                 return
-            self.record_health_check()
+            self.unreachable = None
+            if worker.endpoint_url.rstrip("/") != str(me.endpoint_url).rstrip("/"):
+                self.unreachable = f"another worker has registered as {me.worker_id}"
+            elif worker.health_check_failures:
+                self.unreachable = f"the backend cannot reach this worker at {me.endpoint_url}"
+            else:
+                self.record_health_check()
 
     def _set_state(self, *, is_registered: bool, error: str | None) -> None:
         if error and error != self.error:

@@ -11,10 +11,11 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 from opentelemetry.trace import Status, StatusCode, get_current_span
 
@@ -27,6 +28,7 @@ from ktrdr.operations.shared_directory import SharedDirectory
 from ktrdr.schemas import DrainMode, ErrorDetail, OperationStatus
 from ktrdr.settings import WorkerSettings
 from ktrdr.telemetry import metrics
+from ktrdr.workers.child_check import ChildCheck
 from ktrdr.workers.instrumentation import instrumented
 from ktrdr.workers.lease_renewal import LeaseRenewer
 from ktrdr.workers.memory import child_memory_limit
@@ -62,9 +64,11 @@ class Supervisor:
         leases: Leases in the database.
         drains: Drain requests in the database.
         shared: The shared directory.
+        child_check: Check whether a child process can be started.
 
     Attributes:
         current: Operation that runs, or None.
+        is_serving: Whether this worker has taken an entry of the queue, and so asks for no other.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Supervisor:
         leases: LeaseStore,
         drains: DrainStore,
         shared: SharedDirectory,
+        child_check: ChildCheck,
     ) -> None:
         self._settings = settings
         self._worker_id = worker_id
@@ -81,11 +86,13 @@ class Supervisor:
         self._leases = leases
         self._drains = drains
         self._shared = shared
+        self._child_check = child_check
         self._renewer = LeaseRenewer(
             leases, settings.lease_s, self._drain_targets, self._handle_renewal
         )
         self._stopping = asyncio.Event()
         self.current: CurrentOperation | None = None
+        self.is_serving = False
 
     async def run(self, operation_id: str) -> None:
         """Run an operation if it can be claimed; return once it has ended or been requeued.
@@ -93,7 +100,14 @@ class Supervisor:
         Raises:
             DatabaseUnavailable: The database was unavailable for the duration of a lease.
         """
-        if await self._shared.check():
+        self.is_serving = True
+        try:
+            await self._run(operation_id)
+        finally:
+            self.is_serving = False
+
+    async def _run(self, operation_id: str) -> None:
+        if await self._is_unfit():
             await self._pass_on(operation_id)
             return
         claim = await self._retry_while_unavailable(
@@ -120,6 +134,11 @@ class Supervisor:
         if self.current is not None:
             self.current.stop(OperationStatus.PENDING, self._settings.stop_grace_s)
 
+    async def _is_unfit(self) -> bool:
+        """Return whether an operation would fail here for a fault of this host."""
+        await self._shared.check()
+        return bool(self._shared.unfit or self._child_check.problem)
+
     async def _is_drained(self) -> bool:
         return await self._drains.find_mode(self._drain_targets) is not None
 
@@ -132,7 +151,7 @@ class Supervisor:
                 async with asyncio.timeout(CLAIM_POLL_S):
                     await self._stopping.wait()
             with contextlib.suppress(DatabaseUnavailable):
-                if not (await self._shared.check() or await self._is_drained()):
+                if not (await self._is_unfit() or await self._is_drained()):
                     logger.info("this worker claims operations again")
                     return
 
@@ -146,6 +165,7 @@ class Supervisor:
                 await asyncio.to_thread(workspace.create_directories)
                 return await self._run_child(claim, current)
             except HostNotReady as exc:
+                self._shared.suspect()
                 return await self._retry_or_fail(
                     claim.lease, current, FailureKind.TRANSIENT, to_error_detail(exc)
                 )
@@ -163,7 +183,7 @@ class Supervisor:
         heading = f"attempt {claim.attempt} on {self._worker_id}, {datetime.now(UTC):%F %T} UTC"
         with workspace.open_log(heading) as log:
             async with (
-                start_child(task, log) as child,
+                self._start_child(task, log) as child,
                 self._renewer.renewing(claim.lease, current),
             ):
                 current.set_child(child, self._settings.stop_grace_s)
@@ -177,6 +197,15 @@ class Supervisor:
         if isinstance(last, TaskFailed):
             await self._require_files(claim, last)
         return await self._end_without_result(claim.lease, current, last, exit_code)
+
+    @asynccontextmanager
+    async def _start_child(self, task: ChildTask, log: BinaryIO) -> AsyncIterator[ChildProcess]:
+        async with AsyncExitStack() as stack:
+            try:
+                child = await stack.enter_async_context(start_child(task, log))
+            except OSError as exc:
+                raise self._child_check.suspect(exc.strerror or type(exc).__name__) from exc
+            yield child
 
     async def _make_task(self, claim: Claim, workspace: Workspace) -> ChildTask:
         checkpoint = None
@@ -267,6 +296,7 @@ class Supervisor:
         if isinstance(last, TaskFailed):
             error = last.to_error_detail()
             if last.is_transient:
+                self._shared.suspect()
                 return await self._retry_or_fail(lease, current, FailureKind.TRANSIENT, error)
             logger.warning("%s failed: %s", lease.operation_id, error.message)
             get_current_span().set_status(Status(StatusCode.ERROR, error.message))
@@ -278,6 +308,8 @@ class Supervisor:
         if isinstance(last, TaskStopped) or current.stop_reason is OperationStatus.PENDING:
             return await self._persist(lambda: self._leases.requeue(lease))
         error = explain_exit(exit_code, current.workspace.log)
+        if current.progress is None and error.kind != "killed":
+            self._child_check.suspect(error.message)
         return await self._retry_or_fail(lease, current, FailureKind.DEATH, error)
 
     async def _retry_or_fail(

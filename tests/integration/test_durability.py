@@ -79,26 +79,27 @@ def test_an_operation_is_retried_until_the_full_shared_directory_has_space(
     assert waiting.retry_reason == (
         f"the shared directory {small} cannot be used (No space left on device)"
     )
+    said = run_ktrdr(backend, "operations", "show", operation)
+    assert str(waiting.retry_reason) in said
+    assert "next attempt" in said
     free_space(small)
-    assert wait_for_end(client, operation).status is OperationStatus.COMPLETED
+    done = wait_for_end(client, operation)
+    assert (done.status, done.retry_at) == (OperationStatus.COMPLETED, None)
     assert worker.popen.poll() is None
     assert "Traceback" not in worker.output
 
 
-def test_an_operation_on_a_read_only_shared_directory_shows_reason_and_time_of_its_retry(
+def test_a_worker_on_a_read_only_shared_directory_takes_nothing_until_it_can_write(
     small: Path, runtime: Runtime, backend: ServerProcess, client: BackendClient
 ) -> None:
     worker = runtime.worker("training", backend)
     remount(small, "ro")
     operation = submit(client, SHORT)
-    wait_for("a retry", lambda: client.get_operation(operation).retry_at)
-    said = run_ktrdr(backend, "operations", "show", operation)
-    assert f"the shared directory {small} cannot be used (Read-only file system)" in said
-    assert "next attempt" in said
+    reason = f"the shared directory {small} cannot be used (Read-only file system)"
+    wait_for("the reason", lambda: any(each.problem == reason for each in client.list_workers()))
+    assert client.get_operation(operation).attempt == 0
     remount(small, "rw")
-    done = wait_for_end(client, operation)
-    assert done.status is OperationStatus.COMPLETED
-    assert done.retry_at is None
+    assert wait_for_end(client, operation).status is OperationStatus.COMPLETED
     assert "Traceback" not in worker.output
 
 

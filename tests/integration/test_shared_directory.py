@@ -75,18 +75,23 @@ def health(process: ServerProcess, path: str = "/health") -> dict[str, Any]:
     return document
 
 
+def condition(process: ServerProcess, name: str) -> str | None:
+    problems = {each["name"]: each["problem"] for each in health(process)["conditions"]}
+    problem: str | None = problems[name]
+    return problem
+
+
 def wait_for_wrong_share(worker: ServerProcess) -> None:
-    wait_for("the wrong share", lambda: MARK in str(health(worker)["problem"] or {}))
+    wait_for("the wrong share", lambda: MARK in str(condition(worker, "share")))
 
 
 def test_a_worker_is_not_ready_before_it_has_compared_the_share_with_the_database(
     runtime: Runtime, backend: ServerProcess
 ) -> None:
     worker = runtime.worker("training", backend, DB_PORT="1")
-    assert health(worker)["problem"]["message"] == (
-        f"the shared directory {runtime.shared} cannot be compared with the database, which is not "
-        "available yet"
-    )
+    share = f"the shared directory {runtime.shared} "
+    reason = f"{share}cannot be compared with the database, which is not available yet"
+    wait_for("the comparison", lambda: condition(worker, "share") == reason)
     reachable = runtime.worker("training", backend)
     wait_for("the comparison", lambda: health(reachable)["problem"] is None, 4)
 
@@ -103,7 +108,7 @@ def test_a_worker_whose_share_is_not_mounted_says_so_takes_nothing_and_continues
     )
     assert "Mount the right one on this host" in problem["hint"]
     operations = [submit(client) for _ in range(3)]
-    wait_for("the backend's view", lambda: client.list_workers()[0].problem)
+    wait_for("the backend's view", lambda: any(each.problem for each in client.list_workers()))
     listed = client.list_workers()[0]
     assert listed.status is WorkerStatus.TEMPORARILY_UNAVAILABLE
     assert problem["message"] in str(listed.problem)

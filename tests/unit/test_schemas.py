@@ -13,6 +13,7 @@ from ktrdr.schemas import (
     ProblemDocument,
     SweepParameters,
     TrainingParameters,
+    Worker,
     WorkerHealth,
     WorkerType,
 )
@@ -110,3 +111,52 @@ def test_a_problem_document_names_the_kind_of_error_in_its_type() -> None:
     problem = ProblemDocument.create("not-found", 404, "there is no such thing")
     assert (problem.type, problem.title) == ("urn:ktrdr:problem:not-found", "Not Found")
     assert problem.kind == "not-found"
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({}, "available"),
+        ({"status": "busy"}, "busy"),
+        ({"drain": "finish"}, "drained"),
+        ({"status": "busy", "drain": "finish"}, "drained"),
+        ({"status": "temporarily_unavailable", "problem": "no share"}, "not ready"),
+        (
+            {"status": "temporarily_unavailable", "problem": "no share", "drain": "finish"},
+            "not ready",
+        ),
+        (
+            {
+                "status": "temporarily_unavailable",
+                "problem": "no share",
+                "health_check_failures": 3,
+            },
+            "temporarily unavailable",
+        ),
+    ],
+)
+def test_the_state_of_a_worker_says_more_than_the_status_that_older_clients_know(
+    changes: dict[str, Any], state: str
+) -> None:
+    worker = Worker.model_validate(
+        {
+            "worker_id": "w",
+            "worker_type": "training",
+            "endpoint_url": "http://w:5005",
+            "status": "available",
+            "current_operation_id": None,
+            "capabilities": {},
+            "version": "sha-1234567",
+            "node": "w",
+            "registered_at": "2026-01-01T00:00:00Z",
+            "last_healthy_at": None,
+            "health_check_failures": 0,
+            **changes,
+        }
+    )
+    assert worker.state == state
+    sent = worker.model_dump(mode="json")
+    assert sent["state"] == state
+    assert sent["status"] in ("available", "busy", "temporarily_unavailable")
+    # Of what a later release sends, only what it adds is ignored.
+    assert Worker.model_validate({**sent, "state": "unheard of"}) == worker

@@ -9,11 +9,8 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Header, Response
 
 from ktrdr.api.errors import describe_errors
-from ktrdr.api.state import BackendState, StateDep
+from ktrdr.api.state import StateDep
 from ktrdr.database.migrate import contract_migrations
-from ktrdr.database.pool import autocommit
-from ktrdr.errors import DatabaseUnavailable
-from ktrdr.operations.model import to_error_detail
 from ktrdr.schemas import BackendHealth, RequestModel
 from ktrdr.telemetry import metrics
 
@@ -34,17 +31,14 @@ class TargetGroup(RequestModel):
 @router.get("/health", tags=["health"])
 async def get_health(state: StateDep) -> BackendHealth:
     """Return version and health; the status is always 200, so that the version can be read."""
-    is_database_up = True
-    try:
-        await _query_database(state)
-    except DatabaseUnavailable:
-        is_database_up = False
-    problem = state.shared.problem
+    problem, conditions = state.fitness.evaluate()
+    is_down = any(each.name == "database" and each.problem for each in conditions)
     return BackendHealth(
-        status="ok" if is_database_up and not problem else "degraded",
+        status="degraded" if problem else "ok",
         version=state.version,
-        database="ok" if is_database_up else "unavailable",
-        problem=to_error_detail(problem) if problem else None,
+        database="unavailable" if is_down else "ok",
+        problem=problem,
+        conditions=conditions,
         uptime_s=round(time.monotonic() - state.started_at, 3),
         contract_migrations=contract_migrations(),
     )
@@ -58,8 +52,9 @@ async def check_liveness() -> Response:
 
 @router.get("/health/ready", tags=["health"], status_code=204, responses=describe_errors())
 async def check_readiness(state: StateDep) -> Response:
-    """Return 204 if requests can be served, which needs the database."""
-    await _query_database(state)
+    """Return 204 if requests can be served, which needs the database and its schema."""
+    if problem := state.probe.problem:
+        raise problem
     return Response(status_code=204)
 
 
@@ -81,12 +76,10 @@ async def discover_workers(state: StateDep) -> list[TargetGroup]:
 
 
 @metrics_router.get("/metrics", include_in_schema=False)
-async def get_metrics(accept: Annotated[str, Header()] = "") -> Response:
+async def get_metrics(state: StateDep, accept: Annotated[str, Header()] = "") -> Response:
     """Return the metrics of this process."""
+    state.fitness.evaluate()
+    metrics.shared_size.set(state.shared.usage.size)
+    metrics.shared_free.set(state.shared.usage.free)
     body, content_type = metrics.render_metrics(accept)
     return Response(body, media_type=content_type)
-
-
-async def _query_database(state: BackendState) -> None:
-    async with autocommit(state.pool) as connection:
-        await connection.execute("SELECT 1")

@@ -110,10 +110,11 @@ def _backend_pairs(backend: BackendStatus | KtrdrError) -> list[tuple[str, str]]
     if isinstance(backend, KtrdrError):
         return [("status", backend.message), ("hint", backend.hint or "")]
     version = backend.health.version
-    counts = Counter(worker.status.value for worker in backend.workers)
+    counts = Counter(worker.state for worker in backend.workers)
     workers = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     return [
         ("status", backend.health.status),
+        *([("problem", problem.message)] if (problem := backend.health.problem) else []),
         ("version", f"{version.image_tag} (commit {version.commit[:7]}, ktrdr {version.release})"),
         ("uptime", format_duration(backend.health.uptime_s)),
         ("workers", workers or "none"),

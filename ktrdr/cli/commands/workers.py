@@ -79,10 +79,10 @@ def write_workers(workers: Sequence[Worker]) -> None:
         [
             (
                 worker.worker_id,
-                worker.status.value,
+                worker.state,
                 worker.version,
                 format_age(worker.last_healthy_at),
-                " ".join(filter(None, (worker.current_operation_id, worker.drain and "drained"))),
+                worker.current_operation_id or "",
             )
             for worker in workers
         ],

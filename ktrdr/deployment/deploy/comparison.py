@@ -121,7 +121,14 @@ def compare(plan: Plan, sections: Mapping[str, Sequence[str]], compose: str = ""
         for each in plan.expected
         if (image := images.get(each.image))
     }
-    effects = plan.product.destructive_effects(changes, before, parse_reports(sections))
+    history = parse_history(sections.get("history", ()))
+    effects = plan.product.destructive_effects(
+        changes,
+        before,
+        parse_reports(sections),
+        volumes=sections.get("volumes"),
+        history=history,
+    )
     return Comparison(
         services=tuple(changes),
         files=tuple(sections.get("files", ())),
@@ -129,7 +136,7 @@ def compare(plan: Plan, sections: Mapping[str, Sequence[str]], compose: str = ""
         destructive_effects=tuple(effects),
         digests=digests,
         compose_note=_compose_note(before, compose.lstrip("v")),
-        history=parse_history(sections.get("history", ())),
+        history=history,
         sections=sections,
         is_unfinished=bool(sections.get("unfinished")),
     )

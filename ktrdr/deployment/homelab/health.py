@@ -30,9 +30,12 @@ def check_report(
         return HealthProblem(service.name, "does not respond yet")
     check = _check_worker if service.worker_url else _check_backend
     problem, own = check(service.name, report, tag), report.get("problem")
-    if isinstance(own, Mapping) and not (problem and problem.is_fatal):
-        return HealthProblem(service.name, f"is not ready: {str(own.get('message'))[:_MAX_TEXT]}")
-    return problem
+    if not isinstance(own, Mapping) or (problem and problem.is_fatal):
+        return problem
+    message = str(own.get("message"))[:_MAX_TEXT]
+    if problem and str(report.get("registration_error", "")).startswith(message):
+        return problem
+    return HealthProblem(service.name, f"is not ready: {message}")
 
 
 def unregistered_workers(
@@ -49,15 +52,18 @@ def unregistered_workers(
     from ktrdr.schemas import WorkerStatus
 
     registered = {
-        worker.endpoint_url.rstrip("/")
-        for worker in workers
-        if worker.version == tag and worker.status is not WorkerStatus.TEMPORARILY_UNAVAILABLE
+        worker.endpoint_url.rstrip("/"): worker for worker in workers if worker.version == tag
     }
-    return tuple(
-        HealthProblem(service.name, "is not registered at the backend with this version yet")
-        for service in expected
-        if service.worker_url and service.worker_url not in registered
-    )
+    problems = []
+    for service in expected:
+        worker = registered.get(service.worker_url or "")
+        if service.worker_url and worker is None:
+            reason = "is not registered at the backend with this version yet"
+            problems.append(HealthProblem(service.name, reason))
+        elif worker and worker.status is WorkerStatus.TEMPORARILY_UNAVAILABLE:
+            reason = worker.problem or "the backend cannot reach it"
+            problems.append(HealthProblem(service.name, f"is {worker.state}: {reason[:_MAX_TEXT]}"))
+    return tuple(problems)
 
 
 def failing_workers(

@@ -16,6 +16,7 @@ from ktrdr.deployment.homelab.drain import drained
 from ktrdr.deployment.homelab.secret_values import InventorySecrets
 from ktrdr.deployment.hosts.containers import Snapshot
 from ktrdr.deployment.hosts.health import ExpectedService, HealthProblem
+from ktrdr.deployment.hosts.history import HistoryEntry, last_good
 from ktrdr.deployment.hosts.host import Host, HostConfig
 from ktrdr.deployment.hosts.problems import CheckResult
 from ktrdr.deployment.product import Backend, ScriptExtensions
@@ -25,6 +26,8 @@ from ktrdr.errors import DeploymentFailed, SecretsError
 
 _SCRIPTS: Final = "homelab/scripts"
 _HOUR_S: Final = 3600
+# End of the name of the database's volume.
+_DATA: Final = "_postgres_data"
 _RENAME_HINT: Final = (
     "Put the former name back into the vault; docs/secrets.md describes how to rename a role."
 )
@@ -143,12 +146,21 @@ class Homelab(InventorySecrets):
         changes: Sequence[ServiceChange],
         before: Snapshot,
         reports: Mapping[str, Mapping[str, Any]],
+        *,
+        volumes: Sequence[str] | None = None,
+        history: Sequence[HistoryEntry] = (),
     ) -> Iterator[str]:
         for change in changes:
             target = (change.service, change.action)
             if target == ("db", Action.RECREATED) and before["db"].is_running:
                 reason = f"({change.reason}), which interrupts all its users"
                 yield f"the database will be restarted {reason}"
+            is_lost = volumes is not None and not any(each.endswith(_DATA) for each in volumes)
+            if target == ("db", Action.CREATED) and is_lost and last_good(history, "db"):
+                yield (
+                    "the database of earlier releases is gone with its volume: a new, empty one "
+                    "will be created, without operations, workers and revoked tokens"
+                )
             # A server that never became healthy serves nobody.
             is_nfs_removed = target == (hosts.NFS_SERVER, Action.REMOVED)
             if is_nfs_removed and before[change.service].health == "healthy":

@@ -33,10 +33,11 @@ class Container:
         started_at: Time of the last start.
         exit_code: Last exit code.
         restarts: Number of restarts by Docker itself.
-        health_output: Output of the last health check.
+        health_output: Output of the last health check, without a health document before it.
         depends_on: Services that it depends on, as Compose recorded them.
         created_at: Time of its creation.
-        health_report: Health document from the last health check, if it was healthy.
+        health_report: Health document that the last health check printed.
+        is_unfit: Whether that document says that the service cannot do its work.
         start_error: Error of Docker's last attempt to start it; empty if there was none.
         store_image_id: Id of that image in Docker's store.
         manifest: Digest of the platform's manifest that it runs, in containerd's store.
@@ -58,6 +59,7 @@ class Container:
     depends_on: tuple[str, ...] = ()
     created_at: datetime = _NEVER
     health_report: Mapping[str, Any] | None = None
+    is_unfit: bool = False
     start_error: str = ""
     store_image_id: str = ""
     manifest: str = ""
@@ -149,6 +151,7 @@ def _parse_container(entry: Mapping[str, Any]) -> Container:
     health = state.get("Health") or {}
     log = health.get("Log") or []
     last = str(log[-1].get("Output", "")) if log else ""
+    report, output = _split_document(last)
     return Container(
         service=labels.get(_SERVICE, ""),
         id=entry["id"],
@@ -160,16 +163,26 @@ def _parse_container(entry: Mapping[str, Any]) -> Container:
         started_at=_parse_time(state.get("StartedAt", "")),
         exit_code=int(state.get("ExitCode", 0)),
         restarts=int(entry.get("restarts") or 0),
-        health_output=" ".join(last.split()),
+        health_output=" ".join(output.split()),
         depends_on=_parse_depends_on(labels.get(_DEPENDS_ON, "")),
         created_at=_parse_time(entry.get("created") or ""),
-        health_report=_parse_object(last) if health.get("Status") == "healthy" else None,
+        health_report=report,
+        is_unfit=report is not None and bool(log[-1].get("ExitCode")),
         start_error=str(state.get("Error") or ""),
         store_image_id=entry.get("image", ""),
         manifest=(entry.get("manifest") or {}).get("digest", ""),
         compose=labels.get(_COMPOSE, ""),
         workdir=labels.get(_WORKDIR, ""),
     )
+
+
+def _split_document(output: str) -> tuple[Mapping[str, Any] | None, str]:
+    """Return the health document at the beginning of an output, if there is one, and the rest."""
+    try:
+        document, end = json.JSONDecoder().raw_decode(output)
+    except ValueError:
+        return None, output
+    return (document, output[end:]) if isinstance(document, dict) else (None, output)
 
 
 def _parse_depends_on(label: str) -> tuple[str, ...]:

@@ -78,8 +78,12 @@ def find_problems(
     for service in expected:
         container = containers.get(service.name)
         problem = _check_container(service.name, container, restarts_before, now, may_restart)
-        if problem is None and service.reports_version:
-            problem = check_report(service, reports.get(service.name), tag)
+        # A service that says why it is not ready yet is waited for. Its answer may be more recent
+        # than Docker's last health check.
+        is_waiting = container and container.is_unfit and problem and not problem.is_fatal
+        if service.reports_version and container and (problem is None or is_waiting):
+            said = check_report(service, reports.get(service.name), tag)
+            problem = said or (None if container.health == "healthy" else problem)
         if problem:
             problems.append(problem)
     return tuple(problems)
@@ -105,6 +109,8 @@ def _check_container(
         return HealthProblem(name, f"exited with code {container.exit_code}", is_fatal=True)
     if not container.is_running:
         return HealthProblem(name, f"is {container.status}")
+    if container.is_unfit:
+        return HealthProblem(name, f"is not ready: {container.health_output}")
     if container.health == "unhealthy":
         output = f": {container.health_output}" if container.health_output else ""
         return HealthProblem(name, f"fails its health check{output}", is_fatal=True)

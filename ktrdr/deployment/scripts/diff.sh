@@ -122,6 +122,9 @@ main() {
     docker compose version --short 2>/dev/null || :
     section containers
     list_containers "$project"
+    section volumes
+    # shellcheck disable=SC2086 # names of services are words
+    list_volumes "$project" $services
     section images
     # shellcheck disable=SC2086 # names of images are words
     inspect_images $images

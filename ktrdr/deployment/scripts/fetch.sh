@@ -133,6 +133,9 @@ main() {
     date +%s
     section containers
     list_containers "$project"
+    section volumes
+    # shellcheck disable=SC2086 # names of services are words
+    list_volumes "$project" $services
     section images
     # shellcheck disable=SC2086 # names of images are words
     if [ -n "$found_images" ]; then

@@ -5,5 +5,5 @@ ON CONFLICT (worker_id) DO UPDATE
 SET worker_type = excluded.worker_type, endpoint_url = excluded.endpoint_url, node = excluded.node,
     capabilities = excluded.capabilities, version = excluded.version,
     current_operation_id = excluded.current_operation_id,
-    registered_at = now(), last_healthy_at = now(), health_check_failures = 0, unavailable = false
+    registered_at = now(), last_healthy_at = now(), health_check_failures = 0, unavailable = false, problem = NULL
 RETURNING *

@@ -800,6 +800,20 @@ any_is_listed() {
     return 1
 }
 
+# Print the names of a project's volumes if one of the services has no container, with which its volumes may
+# have been lost. Containers keep theirs.
+#   list_volumes PROJECT SERVICE...
+list_volumes() {
+    volumes_of=$1
+    shift
+    for service; do
+        any_is_listed "$service" || {
+            docker volume ls --quiet --filter "name=^${volumes_of}_"
+            return
+        }
+    done
+}
+
 # Print the health document of a service on one line. This is a hook, which an extension defines.
 #   ask_service CONTAINER
 ask_service() { :; }
@@ -966,6 +980,8 @@ main() {
     date +%s
     section containers
     list_containers "$project"
+    section volumes
+    list_volumes "$project" $services
     section images
     if [ -n "$found_images" ]; then
         print_images "$found_images" $images
@@ -2649,6 +2665,20 @@ any_is_listed() {
         esac
     done
     return 1
+}
+
+# Print the names of a project's volumes if one of the services has no container, with which its volumes may
+# have been lost. Containers keep theirs.
+#   list_volumes PROJECT SERVICE...
+list_volumes() {
+    volumes_of=$1
+    shift
+    for service; do
+        any_is_listed "$service" || {
+            docker volume ls --quiet --filter "name=^${volumes_of}_"
+            return
+        }
+    done
 }
 
 # Print the health document of a service on one line. This is a hook, which an extension defines.

@@ -12,18 +12,18 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from deploy.healthcheck import fetch
+from deploy.healthcheck import fetch, find_problem
 
 BODY = b'{"status": "idle"}'
 
 
 @contextmanager
-def server(statuses: dict[str, int]) -> Iterator[int]:
+def server(statuses: dict[str, int], body: bytes = BODY) -> Iterator[int]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(statuses.get(self.path, 404))
             self.end_headers()
-            self.wfile.write(BODY)
+            self.wfile.write(body)
 
         def log_message(self, *_arguments: object) -> None:
             pass
@@ -68,3 +68,30 @@ def test_the_check_of_a_worker_uses_its_port_and_prints_its_response(root):
             check=False,
         )
     assert (done.returncode, done.stdout, done.stderr) == (0, BODY, b"")
+
+
+def test_a_server_that_cannot_work_is_unhealthy_with_its_document_and_the_reason(root):
+    body = b'{"status":"idle","problem":{"kind":"not-ready","message":"no share","hint":null}}'
+    with server({"/health": 200}, body) as port:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", root / "deploy" / "healthcheck.py"],
+            env={**os.environ, "WORKER_PORT": str(port)},
+            capture_output=True,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (1, body + b"\nno share\n")
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ('{"problem": {"message": "no share"}}', "no share"),
+        ('{"problem":null}', ""),
+        ('{"problem":{}}', ""),
+        ('{"problem":{"message":', ""),
+        ("<html>", ""),
+        ("", ""),
+    ],
+)
+def test_the_problem_is_read_from_any_document(document, problem):
+    assert find_problem(document) == problem

@@ -83,18 +83,24 @@ def test_two_scripts_per_host_return_everything() -> None:
 
 
 def test_a_starting_service_is_no_problem_and_an_exited_one_is() -> None:
+    unfit = {"Output": '{"status": "idle"}\nno share\n', "ExitCode": 1}
     containers = [
         container_json("a", Health={"Status": "starting"}),
         container_json("b", Health={"Status": "unhealthy", "Log": [{"Output": "no"}]}),
         container_json("c", Status="exited", ExitCode=3),
         container_json("d", Status="restarting"),
         container_json("e", Health=None),
+        container_json("f", Health={"Status": "healthy", "Log": [unfit]}),
+        container_json("g", Health={"Status": "starting", "Log": [unfit]}),
     ]
     status = status_from(Answer(stdout=survey_output(containers=containers)))
     assert {each.service: each.reason for each in status.problems} == {
         "b": "fails its health check: no",
         "c": "exited with code 3",
         "d": "is restarting",
+        # Docker calls it unhealthy only after several failed checks.
+        "f": "is not ready: no share",
+        "g": "is not ready: no share",
     }
 
 

@@ -29,7 +29,15 @@ from ktrdr.schemas import ErrorDetail, Operation, OperationStatus, OperationType
 from tests.recording_transport import Answer
 from tests.unit.deployment.conftest import NOW, TAG, SimulatedHost
 from tests.unit.deployment.fleet import Fleet, outcomes, registered_worker, results_by_name
-from tests.unit.deployment.harness import APPLY, RELEASE, VERIFY, SimulatedBackend, earlier_entry
+from tests.unit.deployment.harness import (
+    APPLY,
+    GO_BACK,
+    RELEASE,
+    VERIFY,
+    SimulatedBackend,
+    earlier_entry,
+    rollback_answer,
+)
 from tests.unit.deployment.histories import history_lines
 
 NODES = [f"n{number:02}" for number in range(1, 31)]
@@ -87,9 +95,12 @@ class Nodes:
         plan = next(plan for plan in self.fleet.plans if plan.host.address == address)
         with self._lock:
             if APPLY in script:
-                is_back = '"kind":"automatic rollback"' in script
-                self.backend.running[address] = OLD if is_back else TAG
+                self.backend.running[address] = TAG
                 self._queries[address] = 0
+            elif GO_BACK in script:
+                self.backend.running[address] = OLD
+                answer = rollback_answer(plan, DeployOutcome.DEPLOYED)
+                self.fleet.transport.answer(answer, host=address, containing=GO_BACK)
             elif VERIFY in script:
                 self._queries[address] += 1
                 self.fleet.respond(plan, VERIFY, self._verify_output(plan))
@@ -332,7 +343,7 @@ def test_on_request_all_hosts_go_back_if_one_fails(nodes, batch) -> None:
     assert back.restored
     assert back.restored.tag == OLD
     assert result.failed[0].plan.host.name == "workers n07"
-    assert nodes.fleet.receivers_of(APPLY)[-1] == "core", "the core goes back last"
+    assert nodes.fleet.receivers_of(GO_BACK)[-1] == "core", "the core goes back last"
     assert nodes.fleet.unlocked_hosts() == {"core", *ALL_NODES}
 
 

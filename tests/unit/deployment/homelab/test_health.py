@@ -94,6 +94,16 @@ def test_the_backend_must_report_the_deployed_version_and_its_database(
             False,
         ),
         (
+            {
+                "version": TAG,
+                "registered": False,
+                "registration_error": "401: no",
+                "problem": {"message": "401: no"},
+            },
+            "could not register: 401: no",
+            False,
+        ),
+        (
             {"version": TAG, "registered": True, "problem": {"message": "no share"}},
             "is not ready: no share",
             False,
@@ -150,6 +160,9 @@ def test_workers_are_registered_by_address_version_and_status(plan) -> None:
     unavailable = listed(plan, BACKTEST, status=WorkerStatus.TEMPORARILY_UNAVAILABLE)
     assert unregistered(unavailable, training) == ["backtest-worker-1"]
     assert unregistered() == ["backtest-worker-1", "training-worker-1"]
+    unfit = unavailable.model_copy(update={"problem": "no share"})
+    (problem,) = unregistered_workers([unfit, training], plan.expected, TAG)
+    assert problem.reason == "is not ready: no share"
 
 
 def test_the_backend_is_asked_only_about_plans_with_workers(planned, product, plan) -> None:

@@ -15,6 +15,7 @@ from ktrdr.deployment.deploy.step_errors import apply_error, fetch_error
 from ktrdr.deployment.homelab.homelab import Homelab
 from ktrdr.deployment.homelab.inventory import Inventory, add_defaults
 from ktrdr.deployment.hosts.containers import Snapshot
+from ktrdr.deployment.hosts.history import DeployOutcome, HistoryEntry
 from ktrdr.deployment.hosts.host import DeployId
 from ktrdr.deployment.product import Backend, Product
 from ktrdr.deployment.releases.release import Release
@@ -26,6 +27,7 @@ from ktrdr.secret import Secret
 from ktrdr.tokens import Keyring, create_node_token
 from tests.unit.deployment.conftest import NOW, TAG, running_container
 from tests.unit.deployment.harness import SimulatedBackend
+from tests.unit.deployment.histories import history_entry
 
 OPERATION = {"current_operation_id": "op-1"}
 
@@ -188,6 +190,26 @@ def test_the_restart_of_a_running_database_is_destructive(product: Homelab) -> N
         "the database will be restarted (its configuration has changed), "
         "which interrupts all its users"
     )
+
+
+@pytest.mark.parametrize(
+    ("volumes", "history", "is_lost"),
+    [
+        ([], [history_entry(1)], True),
+        (["ktrdr-core_grafana_data"], [history_entry(1)], True),
+        (["ktrdr-core_postgres_data"], [history_entry(1)], False),
+        (None, [history_entry(1)], False),
+        ([], [], False),
+        ([], [history_entry(1, outcome=DeployOutcome.FAILED)], False),
+    ],
+)
+def test_a_new_database_under_a_history_of_good_releases_is_a_loss(
+    product: Homelab, volumes: list[str] | None, history: list[HistoryEntry], is_lost: bool
+) -> None:
+    change = ServiceChange("db", Action.CREATED, "does not exist yet")
+    effects = product.destructive_effects([change], {}, {}, volumes=volumes, history=history)
+    expected = ["the database of earlier releases is gone with its volume: a new, empty one"]
+    assert [each.partition(" will")[0] for each in effects] == expected * is_lost
 
 
 @pytest.mark.parametrize(

@@ -96,13 +96,26 @@ def test_the_last_health_check_counts_for_a_service_that_was_not_asked():
         "containers": [
             checked("asked", '{"x": 1}\n'),
             checked("unasked", '{"x": 2}\n'),
-            checked("ill", '{"x": 3}', status="unhealthy"),
+            checked("ill", '{"x": 3}\nno share\n', status="unhealthy"),
             checked("silent", ""),
         ],
         "answers": ['asked {"x": 4}'],
     }
 
-    assert parse_reports(sections) == {"asked": {"x": 4}, "unasked": {"x": 2}}
+    assert parse_reports(sections) == {"asked": {"x": 4}, "unasked": {"x": 2}, "ill": {"x": 3}}
+
+
+def test_the_reason_of_a_service_that_cannot_work_follows_its_document():
+    def parse(output, code):
+        log = [{"Output": output, "ExitCode": code}]
+        state = {"Status": "running", "Health": {"Status": "starting", "Log": log}}
+        container = parse_containers([line(state=state)])["db"]
+        return container.is_unfit, container.health_output
+
+    assert parse('{"x": 1}\nno share\n', 1) == (True, "no share")
+    assert parse('{"x": 1}', 0) == (False, "")
+    assert parse("connection refused", 1) == (False, "connection refused")
+    assert parse('["x"] no', 1) == (False, '["x"] no')
 
 
 @pytest.mark.parametrize(

@@ -108,3 +108,40 @@ def test_only_own_programs_with_a_good_container_are_judged_by_their_report() ->
     assert judged == []
     assert problems("healthy") == ["backend reports something else"]
     assert judged == [("backend", {"status": "ok"}, TAG)]
+
+
+def test_an_own_service_that_says_why_it_is_unhealthy_is_waited_for() -> None:
+    said = {"problem": {"message": "no share"}}
+
+    def problems(health: str, answer: object = said, **changes: Any) -> list[tuple[str, bool]]:
+        backend = running_container(
+            "backend",
+            health=health,
+            health_report=said,
+            is_unfit=True,
+            health_output="no share",
+            **changes,
+        )
+
+        def check(service: ExpectedService, report: Any, _tag: str) -> HealthProblem | None:
+            if "problem" not in report:
+                return None
+            return HealthProblem(service.name, f"is not ready: {report['problem']['message']}")
+
+        found = find_all_problems(
+            [BACKEND],
+            {"backend": backend},
+            {"backend": answer},  # type: ignore[dict-item]
+            check_report=check,
+            tag=TAG,
+            restarts_before={},
+            now=NOW,
+        )
+        return [(problem.reason, problem.is_fatal) for problem in found]
+
+    for health in ("starting", "unhealthy", "healthy"):
+        assert problems(health) == [("is not ready: no share", False)]
+    # Its own answer is more recent than Docker's last health check.
+    assert problems("healthy", {}) == []
+    assert problems("unhealthy", {}) == [("is not ready: no share", False)]
+    assert problems("unhealthy", status="exited") == [("exited with code 0", True)]
