@@ -29,7 +29,6 @@ from ktrdr.secret import Secret
 from ktrdr.tokens import create_node_token
 from lab import vault
 from lab.config import ITEM, NODES, ROOT, VAULT
-from lab.demo import lab_environment
 
 # The vault's field of each secret. The vault also contains the token of each node's workers.
 _FIELDS: Mapping[str, str] = {
@@ -56,8 +55,11 @@ class DeployInputs:
 
 def write_inputs(directory: Path, tag: str) -> DeployInputs:
     """Write the inputs for an image tag."""
+    # The hosts have a share, as the lab's own environment says.
     inventory = load_inventory(
-        ROOT / "deploy/inventory.yml", shown_as="inventory", environ=lab_environment()
+        ROOT / "deploy/inventory.yml",
+        shown_as="inventory",
+        environ={"KTRDR_INVENTORY_CORE_NFS": "external"},
     )
     hosts = dict(_write_hosts(directory, inventory, tag))
     (directory / "inputs.json").write_text(json.dumps(hosts, indent=2))

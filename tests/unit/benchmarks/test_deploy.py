@@ -27,7 +27,11 @@ def written_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_contenders_receive_the_settings_that_ktrdr_passes_to_compose(written_inputs: Path) -> None:
-    inventory = load_inventory(ROOT / "deploy/inventory.yml", shown_as="inventory", environ={})
+    inventory = load_inventory(
+        ROOT / "deploy/inventory.yml",
+        shown_as="inventory",
+        environ={"KTRDR_INVENTORY_CORE_NFS": "external"},
+    )
     product = Homelab(inventory)
     config = product.configure(product.hosts[0], Checkout(ROOT).load_release("core", TAG))
     described = json.loads((written_inputs / "inputs.json").read_text())["core"]
